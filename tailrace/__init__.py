@@ -1,0 +1,43 @@
+"""tailrace: publish the trace events of LLM applications to Kafka once; every observability backend gets them.
+
+Applications import from here and from nowhere else.
+"""
+
+from tailrace.content import JsonText
+from tailrace.delivery import Counts, DeliveryReport, FlushReport
+from tailrace.errors import (
+    ConfigError,
+    DecodeError,
+    EventTooLarge,
+    InvalidEvent,
+    PublisherClosed,
+    QueueFull,
+    TailraceError,
+)
+from tailrace.publisher import Publisher
+from tailrace.records import (
+    DatasetRetrieval,
+    Feedback,
+    Kind,
+    Message,
+    Moderation,
+    NodeExecution,
+    Origin,
+    PromptGeneration,
+    RehydrationFailed,
+    Span,
+    SpanKind,
+    SuggestedQuestion,
+    Tool,
+    TraceEvent,
+    WorkflowRun,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ConfigError", "Counts", "DatasetRetrieval", "DecodeError", "DeliveryReport", "EventTooLarge", "Feedback", "FlushReport",
+    "InvalidEvent", "JsonText", "Kind", "Message", "Moderation", "NodeExecution", "Origin", "PromptGeneration", "Publisher",
+    "PublisherClosed", "QueueFull", "RehydrationFailed", "Span", "SpanKind", "SuggestedQuestion", "TailraceError", "Tool",
+    "TraceEvent", "WorkflowRun", "__version__",
+]  # fmt: skip

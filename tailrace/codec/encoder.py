@@ -1,0 +1,161 @@
+"""Avro encoders as generated straight-line Python: type checks that name the field, no dict in between.
+
+fastavro writes a float into a long and a bool into an int without a word, and its errors name no field; it is the oracle
+in the tests, not the encoder.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from tailrace.errors import InvalidEvent
+
+Encode = Callable[[Any], list[bytes]]
+"""encode(record) -> pieces of the Avro body, to be joined."""
+
+_SMALL: Final = tuple(bytes([n]) if n < 128 else bytes([n & 127 | 128, n >> 7]) for n in range(1 << 14))
+
+
+def zigzag(n: int) -> bytes:
+    """Avro int or long. Raises OverflowError outside 64 bits."""
+    z = n << 1 if n >= 0 else (-n << 1) - 1
+    if z < 16384:
+        return _SMALL[z]
+    if z >> 64:
+        raise OverflowError("over 64 bits")
+    out = bytearray()
+    while z > 127:
+        out.append(z & 127 | 128)
+        z >>= 7
+    out.append(z)
+    return bytes(out)
+
+
+_PYTHON: Final = {
+    "string": "a string", "bytes": "bytes", "int": "an integer", "long": "an integer", "boolean": "True or False",
+    "float": "a float", "double": "a float", "null": "None",
+}  # fmt: skip
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return f"{text[:57]}..." if len(text) > 60 else text
+
+
+def wrong(path: str, value: Any, expected: str) -> InvalidEvent:
+    return InvalidEvent(path, f"is {type(value).__name__} {_shown(value)}, must be {expected}")
+
+
+class _Writer:
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.named: dict[str, dict[str, Any]] = {}
+        self.consts: dict[str, Any] = {"wrong": wrong, "zz": zigzag, "SMALL": _SMALL, "pack_d": struct.Struct("<d").pack, "pack_f": struct.Struct("<f").pack}
+        self._n = 0
+
+    def fresh(self, prefix: str) -> str:
+        self._n += 1
+        return f"{prefix}{self._n}"
+
+    def emit(self, d: int, line: str) -> None:
+        self.lines.append("    " * d + line)
+
+    def value(self, t: Any, v: str, path: str, d: int, null: bool = False) -> None:
+        """Emits the encoding of variable `v`; `null`: it is a branch of a nullable union, its index is written first."""
+        if isinstance(t, list):
+            if len(t) != 2 or t[0] != "null":
+                raise ValueError(f"{path}: only unions of null and one type are supported")
+            self.emit(d, f"if {v} is None: w(b'\\0')")
+            self.value(t[1], v, path, d, null=True)
+            return
+        if isinstance(t, str) and t in self.named:
+            t = self.named[t]
+        kind = t if isinstance(t, str) else t["type"]
+        if isinstance(t, dict) and kind in ("enum", "fixed", "record"):
+            self.named[t["name"]] = t
+        head = "elif" if null else "if"
+        one = "b'\\2' + " if null else ""
+        expected = _PYTHON.get(kind, kind) if isinstance(kind, str) else "a value"
+        if kind == "string":
+            self.emit(d, f"{head} type({v}) is str or isinstance({v}, str):")
+            self.emit(d + 1, f"try: x = {v}.encode()")
+            self.emit(d + 1, f"except UnicodeEncodeError as e: raise wrong({path!r}, {v}, 'valid Unicode (' + e.reason + ')') from None")
+            self.emit(d + 1, f"n = len(x); w({one}(SMALL[n << 1] if n < 8192 else zz(n))); w(x)")
+        elif kind == "bytes":
+            self.emit(d, f"{head} isinstance({v}, bytes): w({one}zz(len({v}))); w({v})")
+        elif kind in ("int", "long"):
+            bound = 31 if kind == "int" else 63
+            self.emit(d, f"{head} type({v}) is int:")
+            self.emit(d + 1, f"if not -{1 << bound} <= {v} < {1 << bound}: raise wrong({path!r}, {v}, 'within {bound + 1} bits')")
+            self.emit(d + 1, f"w({one}zz({v}))")
+        elif kind == "boolean":
+            self.emit(d, f"{head} {v} is True: w({one}b'\\1')")
+            self.emit(d, f"elif {v} is False: w({one}b'\\0')")
+        elif kind in ("float", "double"):
+            self.emit(d, f"{head} type({v}) is float or type({v}) is int: w({one}pack_{kind[0]}({v}))")
+        elif kind == "fixed":
+            expected = f"{t['size']} bytes"
+            self.emit(d, f"{head} isinstance({v}, bytes) and len({v}) == {t['size']}: w({one}{v})")
+        elif kind == "enum":
+            table = self.fresh("E")
+            self.consts[table] = {s: (b"\2" if null else b"") + zigzag(i) for i, s in enumerate(t["symbols"])}
+            expected = "one of " + ", ".join(t["symbols"])
+            self.emit(d, f"{head} isinstance({v}, str) and {v} in {table}: w({table}[{v}])")
+        elif kind == "array":
+            expected = "a list or tuple"
+            x = self.fresh("a")
+            self.emit(d, f"{head} isinstance({v}, (list, tuple)):")
+            if null:
+                self.emit(d + 1, "w(b'\\2')")
+            self.emit(d + 1, f"if {v}:")
+            self.emit(d + 2, f"w(zz(len({v})))")
+            self.emit(d + 2, f"for {x} in {v}:")
+            self.value(t["items"], x, path + "[]", d + 3)
+            self.emit(d + 1, "w(b'\\0')")
+        elif kind == "map":
+            expected = "a dict with string keys"
+            k, x = self.fresh("k"), self.fresh("m")
+            self.emit(d, f"{head} isinstance({v}, dict):")
+            if null:
+                self.emit(d + 1, "w(b'\\2')")
+            self.emit(d + 1, f"if {v}:")
+            self.emit(d + 2, f"w(zz(len({v})))")
+            self.emit(d + 2, f"for {k}, {x} in {v}.items():")
+            self.value("string", k, path + " (key)", d + 3)
+            self.value(t["values"], x, path + "{}", d + 3)
+            self.emit(d + 1, "w(b'\\0')")
+        elif kind == "record":
+            expected = f"a {t['name']}"
+            f = self.fresh("f")
+            self.emit(d, f"{head} type({v}).__name__ == {t['name']!r}:")
+            if null:
+                self.emit(d + 1, "w(b'\\2')")
+            for field in t["fields"]:
+                self.emit(d + 1, f"{f} = {v}.{field['name']}")
+                self.value(field["type"], f, f"{path}.{field['name']}" if path else field["name"], d + 1)
+        elif kind == "null":
+            self.emit(d, f"{head} {v} is None: pass")
+        else:
+            raise ValueError(f"unknown Avro type {t!r}")
+        self.emit(d, f"else: raise wrong({path!r}, {v}, {expected + (' or None' if null else '')!r})")
+
+
+def compile_encoder(schema: Mapping[str, Any]) -> Encode:
+    """An encoder of objects with `schema`'s fields as attributes (the generated records).
+
+    It raises `InvalidEvent` for the first field, in schema order, whose value does not fit, with its dotted path, and
+    nothing else. Strings must be encodable to UTF-8; bools are not integers; numbers beyond their width are refused.
+    """
+    w = _Writer()
+    w.emit(0, "def encode(r):")
+    w.emit(1, "out = []; w = out.append")
+    for field in schema["fields"]:
+        w.emit(1, f"v = r.{field['name']}")
+        w.value(field["type"], "v", field["name"], 1)
+    w.emit(1, "return out")
+    scope = dict(w.consts)
+    exec(compile("\n".join(w.lines) + "\n", f"<encoder of {schema['name']}>", "exec"), scope)
+    encode: Encode = scope["encode"]
+    return encode

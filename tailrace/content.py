@@ -1,0 +1,72 @@
+"""Content fields: JSON text that nothing between publisher and sink parses."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from tailrace import records
+from tailrace.codec import schemas
+from tailrace.errors import InvalidEvent
+
+
+class JsonText(str):
+    """A string that is JSON already. Publishing checks that it is, once, and sends it as it stands."""
+
+    __slots__ = ()
+
+
+_encode: Final = msgspec.json.Encoder().encode
+_check: Final = msgspec.json.Decoder(msgspec.Raw).decode
+
+
+def json_text(value: Any, field: str) -> str | None:
+    """`value` as JSON text: None stays None, `JsonText` is checked, all else (a plain str too) is encoded.
+
+    NaN and infinities become null, bytes base64, dates RFC 3339, Decimal a string. Raises `InvalidEvent` for what JSON
+    cannot say.
+    """
+    if value is None:
+        return None
+    try:
+        if isinstance(value, JsonText):
+            _check(value.encode())
+            return str(value)
+        return _encode(value).decode()
+    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as e:
+        raise InvalidEvent(field, f"cannot be written as JSON: {e}") from None
+
+
+def _content_fields(schema: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(f["name"] for f in schema["fields"] if f.get("content") == "json")
+
+
+def _bodies() -> dict[str, tuple[str, ...]]:
+    """Field of TraceEvent that holds a body -> that body's JSON content fields."""
+    found = {}
+    for field in schemas.current("TraceEvent")["fields"]:
+        for branch in field["type"] if isinstance(field["type"], list) else ():
+            if isinstance(branch, dict) and branch["type"] == "record":
+                found[field["name"]] = _content_fields(branch)
+    return found
+
+
+EVENT_CONTENT: Final = _content_fields(schemas.current("TraceEvent"))
+BODY_CONTENT: Final = _bodies()
+
+
+def with_json_text(event: records.TraceEvent) -> dict[str, Any]:
+    """The changes that turn an event's content into JSON text: field -> new value. Empty if there is none."""
+    changes: dict[str, Any] = {}
+    for name in EVENT_CONTENT:
+        value = getattr(event, name)
+        if value is not None:
+            changes[name] = json_text(value, name)
+    for body_name, fields in BODY_CONTENT.items():
+        body = getattr(event, body_name)
+        if body is not None and fields:
+            inner = {f: json_text(v, f"{body_name}.{f}") for f in fields if (v := getattr(body, f, None)) is not None}
+            if inner:
+                changes[body_name] = msgspec.structs.replace(body, **inner)
+    return changes

@@ -1,0 +1,87 @@
+"""Which trace an event belongs to, how it is identified, and which key it is published under. Pure functions."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from tailrace import ids
+from tailrace.content import with_json_text
+from tailrace.errors import InvalidEvent
+from tailrace.records import Kind, TraceEvent
+
+NO_TRACE: Final = frozenset({Kind.APP_CREATED, Kind.APP_UPDATED, Kind.APP_DELETED, Kind.REHYDRATION_FAILED})
+"""Kinds that belong to no trace; their Kafka key is the application."""
+
+_BODY: Final = {
+    Kind.WORKFLOW_RUN: "workflow_run", Kind.NODE_EXECUTION: "node_execution", Kind.DRAFT_NODE_EXECUTION: "node_execution",
+    Kind.MESSAGE: "message", Kind.MODERATION: "moderation", Kind.SUGGESTED_QUESTION: "suggested_question",
+    Kind.DATASET_RETRIEVAL: "dataset_retrieval", Kind.TOOL: "tool", Kind.PROMPT_GENERATION: "prompt_generation",
+    Kind.SPAN: "span", Kind.FEEDBACK: "feedback", Kind.REHYDRATION_FAILED: "rehydration_failed",
+}  # fmt: skip
+BODIES: Final = tuple(dict.fromkeys(_BODY.values()))
+"""Fields of TraceEvent that hold a kind's body."""
+
+
+def mint() -> str:
+    """An id for an operation that has none of its own."""
+    return str(uuid.uuid4())
+
+
+def own_id(event: TraceEvent) -> str | None:
+    """The operation's own id, where its kind has one."""
+    if event.source_id:
+        return event.source_id
+    if event.kind == Kind.WORKFLOW_RUN:
+        return event.workflow_run_id
+    return event.message_id if event.kind == Kind.MESSAGE else None
+
+
+def trace_of(event: TraceEvent, source_id: str) -> str | None:
+    """The business trace id: the draft's own id, else the message, else the workflow run, else the own id; None for kinds
+    without a trace. A trace_id given by the publisher wins."""
+    if event.kind in NO_TRACE:
+        return None
+    if event.trace_id:
+        return event.trace_id
+    if event.kind == Kind.DRAFT_NODE_EXECUTION:
+        return source_id
+    return event.message_id or event.workflow_run_id or source_id
+
+
+def complete(event: TraceEvent, now: int, new_id: Callable[[], str] = mint) -> TraceEvent:
+    """The event as it is published: with source_id, trace_id, event_id, published_at (`now`, microseconds UTC) and its
+    content as JSON text. Raises `InvalidEvent` with the field named. Types are checked by the encoder, not here."""
+    if not isinstance(event, TraceEvent):
+        raise InvalidEvent("event", f"is {type(event).__name__}, must be a tailrace.TraceEvent")
+    kind = event.kind
+    if kind == Kind.UNKNOWN:
+        raise InvalidEvent("kind", "is unknown; that is what readers make of kinds newer than themselves")
+    allowed = _BODY.get(kind)
+    for name in BODIES:
+        if name != allowed and getattr(event, name) is not None:
+            raise InvalidEvent(name, f"is the body of another kind; {kind} events take {allowed or 'no body'}")
+    source_id = own_id(event) or new_id()
+    if kind == Kind.LINK and not (event.root_trace_id or event.root_run_id):
+        raise InvalidEvent("root_trace_id", "a link names the root that its source_id belongs to; set root_trace_id or root_run_id")
+    trace_id = trace_of(event, source_id)
+    try:
+        event_id = event.event_id or ids.event_id(kind, trace_id, source_id, event.revision)
+    except (TypeError, ValueError):
+        raise InvalidEvent("source_id", "is not a string") from None
+    return msgspec.structs.replace(
+        event, source_id=source_id, trace_id=trace_id, event_id=event_id, published_at=event.published_at or now, **with_json_text(event)
+    )
+
+
+def kafka_key(event: TraceEvent) -> str | None:
+    """The key that a completed event is published under: the root's trace where it is known, else the parent run, else the
+    own trace; the application for kinds without a trace. A link goes where the inner run's events are: under that run."""
+    if event.kind == Kind.LINK:
+        return event.source_id
+    if event.kind in NO_TRACE:
+        return event.app_id or event.source_id
+    return event.root_trace_id or event.root_run_id or event.parent_run_id or event.trace_id

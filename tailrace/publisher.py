@@ -1,0 +1,304 @@
+"""Publishing trace events from an application: validate, encode, produce, report."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import logging
+import os
+import socket
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from types import TracebackType
+from typing import Final, Self
+
+import msgspec
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from tailrace import codec, kafka, oversize
+from tailrace.delivery import Counts, DeliveryReport, FlushReport, InFlight, OnDelivery
+from tailrace.errors import EventTooLarge, PublisherClosed, QueueFull
+from tailrace.identity import complete, kafka_key
+from tailrace.partitioner import PARTITIONER
+from tailrace.records import TraceEvent
+from tailrace.settings import Settings, load
+from tailrace.topics import ROOM, Names
+
+log: Final = logging.getLogger("tailrace.publisher")
+
+_alive: Final[weakref.WeakSet[Publisher]] = weakref.WeakSet()
+
+
+def _now() -> int:
+    return time.time_ns() // 1000
+
+
+class Publisher:
+    """Publishes events to Kafka, idempotently and with acks=all, keyed so that a trace stays in one partition.
+
+        with Publisher("localhost:9092") as publisher:
+            publisher.publish(TraceEvent(kind=Kind.TOOL, started_at=…, ended_at=…, name="search"))
+
+    `publish` returns as soon as the event is in a bounded queue in this process; a background thread sends. An event is
+    durable when its `DeliveryReport` says so, not before: what is still queued is lost with the process. **When Kafka is
+    down** events wait in the queue for `publisher.delivery_timeout_seconds`, then are reported as failed; when the queue is
+    full, `publisher.when_full` decides (block, drop and count, raise).
+
+    Threads may share one publisher. After fork the child has a fresh, empty one: what the parent had queued is the
+    parent's to send. Order is kept per trace, except for what was given up.
+
+    bootstrap_servers, or settings: where Kafka is (settings default to tailrace.toml and TAILRACE_… variables). redact:
+    called with each event before anything else sees it; what it returns is published, and if it raises, nothing is.
+    on_delivery: called with every report, in the background thread: be quick, don't block. clock: microseconds UTC.
+    Raises `ConfigError`. Does not need a broker to be there yet.
+    """
+
+    def __init__(
+        self,
+        bootstrap_servers: str | None = None,
+        *,
+        settings: Settings | None = None,
+        redact: Callable[[TraceEvent], TraceEvent] | None = None,
+        on_delivery: OnDelivery | None = None,
+        clock: Callable[[], int] = _now,
+    ) -> None:
+        settings = settings or load()
+        if bootstrap_servers:
+            settings = msgspec.structs.replace(settings, kafka=msgspec.structs.replace(settings.kafka, bootstrap_servers=bootstrap_servers))
+        self._settings = settings
+        self._topic = Names.of(settings.topics).events
+        self._limit = settings.topics.max_event_bytes - ROOM
+        self._redact, self._on_delivery, self._clock = redact, on_delivery, clock
+        self._host = socket.gethostname()
+        self._closed = False
+        self._start()
+        _alive.add(self)
+
+    # -- publishing
+    def publish(self, event: TraceEvent, on_delivery: OnDelivery | None = None) -> str:
+        """Takes one event and returns its event_id. Blocks only when the queue is full and when_full is `block`.
+
+        Raises `InvalidEvent` (`EventTooLarge`) with the field named, `QueueFull`, `PublisherClosed`.
+        """
+        event, key, value = self._prepare(event)
+        event_id = str(event.event_id)
+        deadline: float | None = None
+        while not self._offer(event_id, key, value, on_delivery):
+            if deadline is None:
+                if not self._wait_when_full():
+                    return event_id
+                deadline = time.monotonic() + self._settings.publisher.block_seconds
+            if time.monotonic() >= deadline:
+                raise self._queue_full()
+            self._producer.poll(0.05)
+        return event_id
+
+    async def publish_async(self, event: TraceEvent) -> DeliveryReport:
+        """Publishes from asyncio without blocking the loop, and waits for the report (which may say that it failed).
+
+        Raises as `publish`. A caller that doesn't want to wait uses `publish`, with when_full `drop` or `raise`.
+        """
+        event, key, value = self._prepare(event)
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[DeliveryReport] = loop.create_future()
+
+        def resolve(report: DeliveryReport) -> None:
+            if not done.done():
+                done.set_result(report)
+
+        def report_back(report: DeliveryReport) -> None:
+            try:
+                loop.call_soon_threadsafe(resolve, report)
+            except RuntimeError:  # the loop has closed: nobody waits any more
+                log.debug("event loop closed before the report of %s", report.event_id)
+
+        deadline: float | None = None
+        while not self._offer(str(event.event_id), key, value, report_back):
+            if deadline is None:
+                if not self._wait_when_full():
+                    return DeliveryReport(event_id=str(event.event_id), error="dropped: the queue is full")
+                deadline = loop.time() + self._settings.publisher.block_seconds
+            if loop.time() >= deadline:
+                raise self._queue_full()
+            await asyncio.sleep(0.01)
+        return await done
+
+    def flush(self, timeout: float) -> FlushReport:
+        """Waits up to `timeout` seconds until everything taken so far is settled; says what is not."""
+        deadline = time.monotonic() + timeout
+        while self._in_flight.ids() and (left := deadline - time.monotonic()) > 0:
+            self._producer.flush(min(left, 0.5))
+        return FlushReport(undelivered=self._in_flight.ids())
+
+    def close(self, timeout: float | None = None) -> FlushReport:
+        """Takes no more events, waits as `flush` (default: the delivery time-out), stops the background thread. What is
+        not delivered then never will be: it is logged and returned."""
+        if self._closed:
+            return FlushReport()
+        self._closed = True
+        report = self.flush(self._settings.publisher.delivery_timeout_seconds if timeout is None else timeout)
+        if not report:
+            log.error("closed with %d events not delivered, first %s", len(report.undelivered), report.undelivered[0])
+            self._producer.purge()
+        self._stop.set()
+        self._poller.join()
+        return report
+
+    @property
+    def counts(self) -> Counts:
+        """What became of the events so far."""
+        return self._in_flight.counts()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    # -- inside
+    def _start(self) -> None:
+        """A producer with its thread; again in a forked child."""
+        s = self._settings.publisher
+        self._pid = os.getpid()
+        self._in_flight = InFlight()
+        self._stop = threading.Event()
+        self._down = False
+        self._producer = Producer(
+            {
+                **kafka.client(
+                    self._settings.kafka,
+                    enable_idempotence=True,
+                    acks="all",
+                    partitioner=PARTITIONER,
+                    linger_ms=s.linger_ms,
+                    compression_type=s.compression,
+                    message_timeout_ms=int(s.delivery_timeout_seconds * 1000),
+                    message_max_bytes=self._settings.topics.max_event_bytes,
+                    queue_buffering_max_messages=s.queue_max_events,
+                    queue_buffering_max_kbytes=max(1, s.queue_max_bytes // 1024),
+                ),
+                "error_cb": self._client_error,
+                "logger": logging.getLogger("tailrace.publisher.client"),
+            }
+        )
+        self._poller = threading.Thread(target=self._poll, args=(self._producer, self._stop), name="tailrace-publisher", daemon=True)
+        self._poller.start()
+
+    @staticmethod
+    def _poll(producer: Producer, stop: threading.Event) -> None:
+        while not stop.is_set():
+            producer.poll(0.1)
+
+    def _prepare(self, event: TraceEvent) -> tuple[TraceEvent, bytes | None, bytes]:
+        if self._closed:
+            raise PublisherClosed("this publisher is closed")
+        if self._redact is not None:
+            event = self._redact(event)
+        if isinstance(event, TraceEvent) and event.host_name is None:
+            event = msgspec.structs.replace(event, host_name=self._host)
+        event = complete(event, self._clock())
+        value = codec.encode(event)
+        if len(value) > self._limit:
+            event, value = self._oversized(event, value)
+        key = kafka_key(event)
+        return event, None if key is None else key.encode(), value
+
+    def _oversized(self, event: TraceEvent, value: bytes) -> tuple[TraceEvent, bytes]:
+        largest = oversize.sizes(event)
+        if self._settings.publisher.oversize == "truncate":
+            event = oversize.truncate(event, len(value) - self._limit)
+            value = codec.encode(event)
+            if len(value) <= self._limit:
+                return event, value
+        field, size = (largest[0][1], largest[0][0]) if largest else ("event", len(value))
+        raise EventTooLarge(
+            field,
+            f"has {size} bytes; the event has {len(value)}, the limit is {self._limit} (topics.max_event_bytes less {ROOM}). "
+            "Raise it on the topic and in the settings, or set publisher.oversize = truncate",
+        )
+
+    def _offer(self, event_id: str, key: bytes | None, value: bytes, on_delivery: OnDelivery | None) -> bool:
+        """Hands a record to librdkafka; False if its queue is full."""
+        in_flight = self._in_flight
+        ticket = in_flight.add(event_id)
+        general = self._on_delivery
+
+        def delivered(error: KafkaError | None, message: Message) -> None:
+            in_flight.settle(ticket, error is None)
+            if error is not None:
+                self._failed(event_id, error)
+            if on_delivery is None and general is None:
+                return
+            report = (
+                DeliveryReport(event_id=event_id, partition=message.partition(), offset=message.offset(), appended_at=message.timestamp()[1])
+                if error is None
+                else DeliveryReport(event_id=event_id, error=error.str())
+            )
+            for callback in (on_delivery, general):
+                if callback is not None:
+                    try:
+                        callback(report)
+                    except Exception:
+                        log.exception("on_delivery raised for event %s", event_id)
+
+        try:
+            self._producer.produce(self._topic, value, key, on_delivery=delivered)
+        except BufferError:
+            in_flight.forget(ticket)
+            return False
+        except KafkaException:
+            in_flight.forget(ticket)
+            raise
+        return True
+
+    def _wait_when_full(self) -> bool:
+        """The queue is full: True to wait, False if the event was dropped. Raises `QueueFull`."""
+        policy = self._settings.publisher.when_full
+        if policy == "raise":
+            raise self._queue_full()
+        if policy == "drop":
+            self._in_flight.drop()
+            return False
+        return True
+
+    def _queue_full(self) -> QueueFull:
+        s = self._settings.publisher
+        return QueueFull(
+            f"{self._in_flight.counts().in_flight} events wait for Kafka at {self._settings.kafka.bootstrap_servers}, the queue is full "
+            f"(publisher.queue_max_events {s.queue_max_events}, publisher.queue_max_bytes {s.queue_max_bytes})"
+        )
+
+    def _failed(self, event_id: str, error: KafkaError) -> None:
+        if error.code() in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):
+            return  # close() has said so
+        hint = ": run `tailrace topics create`" if error.code() in (KafkaError._UNKNOWN_TOPIC, KafkaError.UNKNOWN_TOPIC_OR_PART) else ""
+        log.error("event %s was not delivered to %s: %s%s", event_id, self._topic, error.str(), hint)
+
+    def _client_error(self, error: KafkaError) -> None:
+        down = error.code() == KafkaError._ALL_BROKERS_DOWN
+        if down and not self._down:
+            log.warning(
+                "no Kafka broker answers at %s: events wait here for up to %g s", self._settings.kafka.bootstrap_servers,
+                self._settings.publisher.delivery_timeout_seconds,
+            )  # fmt: skip
+        elif kafka.fatal(error):
+            log.error("Kafka at %s: %s", self._settings.kafka.bootstrap_servers, error.str())
+        self._down = self._down or down
+
+    def _after_fork(self) -> None:
+        """In the child: the parent's producer has no threads here and must never be touched, not even destroyed."""
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._producer))
+        if not self._closed:
+            self._start()
+
+
+def _children_start_afresh() -> None:
+    for publisher in list(_alive):
+        publisher._after_fork()
+
+
+os.register_at_fork(after_in_child=_children_start_afresh)
+
+__all__ = ["Publisher"]

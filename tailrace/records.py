@@ -1,0 +1,774 @@
+"""Every record type as a Python class. Generated from schemas/*.avsc by tools/contract.py (`make schemas`). Do not edit."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+Content = Any
+"""Anything that JSON can say; a `tailrace.JsonText` is taken as JSON already, a plain str as a JSON string."""
+
+
+class Stage(enum.StrEnum):
+    UNKNOWN = "unknown"
+    DECODE = "decode"
+    APPLY = "apply"
+    MAP = "map"
+    SEND = "send"
+    RESOLVE = "resolve"
+
+
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What could not be read, applied or delivered; value of trace.dead-letters."""
+
+    dead_letter_id: str
+    """Deterministic: stage, sink, topic, partition and offset."""
+    stage: Stage
+    """Where it failed."""
+    reason: str
+    """Short machine-readable reason, e.g. truncated, unknown_schema, too_large, rejected."""
+    detail: str
+    """What exactly, for a person."""
+    sink: str | None = None
+    """Sink, null for the processor."""
+    topic: str
+    """Where the record is."""
+    partition: int
+    """Its partition."""
+    offset: int
+    """Its offset."""
+    sequence: int | None = None
+    """Its sequence number, if it has one."""
+    appended_at: int
+    """Its append time."""
+    failed_at: int
+    """When it was given up; of the processor: the append time."""
+    event_id: str | None = None
+    """If it could be read."""
+    trace_id: str | None = None
+    """If it could be read."""
+    kind: str | None = None
+    """If it could be read."""
+    tenant_id: str | None = None
+    """If it could be read."""
+    app_id: str | None = None
+    """If it could be read."""
+    key: bytes | None = None
+    """Key of the record."""
+    raw: bytes | None = None
+    """The record's bytes, cut at the topic's limit."""
+    raw_size: int
+    """Size before the cut, bytes."""
+    raw_sha256: bytes | None = None
+    """Digest of the whole record where raw is cut."""
+    request: str | None = None
+    """Redacted request to the sink."""
+    response_status: int | None = None
+    """HTTP status of the answer."""
+    response: str | None = None
+    """Known fields of the answer."""
+    resolution: str | None = None
+    """redriven or dropped, on a resolution record."""
+    attempts: int = 0
+    """Deliveries tried."""
+
+
+class DedupeBucket(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Hashes of event ids seen within one bucket of append time; value of trace.state, key
+    d/<bucket>/<piece>."""
+
+    hashes: bytes
+    """8 bytes an event id: the first half of its BLAKE2b-128."""
+
+
+class MetricRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Absolute value of one series in one event-time minute of one partition; value of trace.metrics."""
+
+    partition: int
+    """Source partition."""
+    minute: int
+    """Start of the minute, microseconds UTC."""
+    metric: str
+    """Metric name, e.g. dify.tokens.total."""
+    labels: Mapping[str, str]
+    """Label values."""
+    unit: str
+    """Unit, as seed 003 writes it."""
+    count: int
+    """Observations."""
+    sum: int
+    """Sum: tokens, microseconds or 1e-12 of the currency."""
+    minimum: int | None = None
+    """Smallest observation."""
+    maximum: int | None = None
+    """Largest observation."""
+    bounds: Sequence[int] = ()
+    """Upper bounds of the histogram's buckets, unit of sum; empty for counters."""
+    buckets: Sequence[int] = ()
+    """Count a bucket; one more than bounds."""
+    source_offset: int
+    """Last source offset counted."""
+
+
+class MetricTotal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Cumulative value of one series of one partition since started_at; value of trace.totals."""
+
+    partition: int
+    """Source partition."""
+    metric: str
+    """Metric name."""
+    labels: Mapping[str, str]
+    """Label values."""
+    unit: str
+    """Unit."""
+    started_at: int
+    """Start of the series, microseconds UTC; a new one is a reset."""
+    updated_at: int
+    """Append time of the last event counted."""
+    count: int
+    """Observations."""
+    sum: int
+    """Sum, as in MetricRow."""
+    bounds: Sequence[int] = ()
+    """As in MetricRow."""
+    buckets: Sequence[int] = ()
+    """As in MetricRow."""
+    source_offset: int
+    """Last source offset counted."""
+
+
+class PartitionPosition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where a partition's owner stands; value of trace.state, key p. Written in the same transaction as what it
+    counts."""
+
+    topic_id: str
+    """Id of trace.events when the partition was first read; a recreated topic has another."""
+    partitions: int
+    """Partition count of trace.events when the partition was first read."""
+    generation: int
+    """Generation of the partitioning."""
+    next_offset: int
+    """Next offset to read from trace.events."""
+    sequence: int
+    """Next sequence number to give."""
+    appended_at: int
+    """Latest append time seen: the partition's clock."""
+    events_in: int
+    """Records read."""
+    enriched: int
+    """Records written to trace.enriched."""
+    links: int
+    """Link records applied."""
+    duplicates: int
+    """Events dropped as duplicates."""
+    dead_lettered: int
+    """Records sent to the dead letters."""
+    evicted: int
+    """Traces evicted from the state."""
+    units: int
+    """Transactions committed."""
+
+
+class ParentKind(enum.StrEnum):
+    NONE = "none"
+    OPERATION = "operation"
+    RUN = "run"
+    NODE = "node"
+    MESSAGE = "message"
+
+
+class TraceContext(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the processor adds to an event: one Kafka header (tailrace-context) beside the event's own bytes.
+    What differs per event first, what a trace's events share last."""
+
+    generation: int
+    """Generation of the partitioning; sequence starts again with it."""
+    sequence: int
+    """Dense number of this record in its partition and generation, from 0."""
+    source_offset: int
+    """Offset of the event in trace.events."""
+    appended_at: int
+    """Append time of the event in trace.events, milliseconds UTC."""
+    span_id: bytes
+    """OpenTelemetry span id of the event."""
+    parent_span_id: bytes | None = None
+    """Span id of the structural parent."""
+    parent_source_id: str | None = None
+    """source_id of the structural parent: parent_id, else the calling node, else the workflow run (nodes), else
+    the message."""
+    parent_kind: ParentKind
+    """What the structural parent is."""
+    marks: Sequence[str]
+    """clock_skew, negative_duration, self_parent, superseded, root_inferred."""
+    run_trace_id: bytes
+    """OpenTelemetry trace id by seed 003, section 5: of the root run, else the run, else trace_id."""
+    message_trace_id: bytes
+    """OpenTelemetry trace id rooted at the message where there is one: of the root's trace_id."""
+    root_trace_id: str | None = None
+    """Business trace id of the root."""
+    root_run_id: str | None = None
+    """Workflow run id of the root, if it has one."""
+    trace_started_at: int
+    """Start of the trace as first known, microseconds UTC; the same on every event of a trace that is open."""
+    user_id: str | None = None
+    """The trace's user: first non-null in the log."""
+    session_id: str | None = None
+    """The trace's session."""
+    conversation_id: str | None = None
+    """The trace's conversation."""
+    app_id: str | None = None
+    """The trace's application."""
+    app_name: str | None = None
+    """The trace's application name."""
+    workspace_name: str | None = None
+    """The trace's workspace name."""
+
+
+class Kind(enum.StrEnum):
+    UNKNOWN = "unknown"
+    WORKFLOW_RUN = "workflow_run"
+    NODE_EXECUTION = "node_execution"
+    DRAFT_NODE_EXECUTION = "draft_node_execution"
+    MESSAGE = "message"
+    MODERATION = "moderation"
+    SUGGESTED_QUESTION = "suggested_question"
+    DATASET_RETRIEVAL = "dataset_retrieval"
+    TOOL = "tool"
+    GENERATE_NAME = "generate_name"
+    PROMPT_GENERATION = "prompt_generation"
+    SPAN = "span"
+    FEEDBACK = "feedback"
+    APP_CREATED = "app_created"
+    APP_UPDATED = "app_updated"
+    APP_DELETED = "app_deleted"
+    REHYDRATION_FAILED = "rehydration_failed"
+    LINK = "link"
+
+
+class SpanKind(enum.StrEnum):
+    TASK = "task"
+    LLM = "llm"
+    CHAIN = "chain"
+    TOOL = "tool"
+    RETRIEVER = "retriever"
+    EMBEDDING = "embedding"
+    AGENT = "agent"
+    GUARDRAIL = "guardrail"
+    RERANKER = "reranker"
+
+
+class Origin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who and what caused the operation."""
+
+    from_source: str | None = None
+    """Message source: api, console, ..."""
+    from_end_user_id: str | None = None
+    """Sending end user."""
+    from_account_id: str | None = None
+    """Sending account."""
+    invoked_by: str | None = None
+    """User id that triggered the run or node."""
+    triggered_from: str | None = None
+    """Source that triggered the run, e.g. app-run."""
+    agent_based: bool | None = None
+    """Whether the message is agent based."""
+    created_by_role: str | None = None
+    """Role of the creator."""
+    created_user_id: str | None = None
+    """User id of the creator."""
+    workflow_app_log_id: str | None = None
+    """Workflow application log id."""
+    message_data: Content = None
+    """Message record, JSON text."""
+    message_file_data: Content = None
+    """File record of the message, JSON text."""
+    message_file_id: str | None = None
+    """Message file id."""
+    file_list: Sequence[str] = ()
+    """Files processed: ids or URLs."""
+
+
+class WorkflowRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of workflow_run."""
+
+    workflow_id: str | None = None
+    """Workflow definition id."""
+    workflow_version: str | None = None
+    """Workflow version."""
+    query: str | None = None
+    """User query of a chat workflow."""
+    elapsed_time: int | None = None
+    """Execution time as the engine measured it, microseconds; pauses are not in it."""
+    steps: int | None = None
+    """Node runs."""
+    exceptions_count: int | None = None
+    """Failed attempts, retried ones included."""
+
+
+class NodeExecution(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of node_execution and draft_node_execution."""
+
+    node_id: str | None = None
+    """Node id in the graph."""
+    workflow_id: str | None = None
+    """Workflow definition id."""
+    index: int | None = None
+    """Execution order in the run, from 1."""
+    predecessor_node_id: str | None = None
+    """Node that triggered this one."""
+    iteration_id: str | None = None
+    """Node id of the iteration."""
+    iteration_index: int | None = None
+    """Round of the iteration, from 0."""
+    loop_id: str | None = None
+    """Node id of the loop."""
+    loop_index: int | None = None
+    """Round of the loop, from 0."""
+    parallel_id: str | None = None
+    """Parallel branch."""
+    elapsed_time: int | None = None
+    """Execution time as the engine measured it, microseconds."""
+    process_data: Content = None
+    """Internal processing data, JSON text."""
+    plugin_id: str | None = None
+    """Plugin id."""
+    credential_id: str | None = None
+    """Credential id (never the secret)."""
+    credential_name: str | None = None
+    """Credential name."""
+    dataset_names: Sequence[str] = ()
+    """Names of dataset_ids, in that order."""
+    model_mode: str | None = None
+    """chat or completion."""
+    finish_reason: str | None = None
+    """Why the model stopped."""
+    retry_count: int | None = None
+    """Failed attempts before this result."""
+    retries: Content = None
+    """Failed attempts, JSON text."""
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of message."""
+
+    conversation_model: str | None = None
+    """Conversation model."""
+    model_id: str | None = None
+    """Model id of the message."""
+    query: str | None = None
+    """What the user said."""
+    provider_response_latency: int | None = None
+    """Microseconds the provider took."""
+    streaming: bool | None = None
+    """Whether the answer was streamed."""
+    time_to_generate: int | None = None
+    """Microseconds from the first token to the last."""
+
+
+class Moderation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of moderation."""
+
+    moderation_type: str | None = None
+    """input or output."""
+    action: str | None = None
+    """pass, block, flag, direct_output, overridden."""
+    flagged: bool | None = None
+    """Whether the content was flagged."""
+    categories: Sequence[str] = ()
+    """Flagged categories."""
+    preset_response: str | None = None
+    """Preset response."""
+    query: str | None = None
+    """Content moderated."""
+
+
+class SuggestedQuestion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of suggested_question."""
+
+    questions: Sequence[str] = ()
+    """Questions generated."""
+    level: str | None = None
+    """Status level."""
+    status_message: str | None = None
+    """Status message."""
+
+
+class DatasetRetrieval(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of dataset_retrieval."""
+
+    query: str | None = None
+    """Search query."""
+    documents: Content = None
+    """Documents retrieved, JSON array as text."""
+    document_count: int | None = None
+    """Number of documents."""
+    dataset_names: Sequence[str] = ()
+    """Names of dataset_ids, in that order."""
+    embedding_models: str | None = None
+    """dataset id -> embedding model and provider, JSON text."""
+    rerank_model_provider: str | None = None
+    """Rerank model provider."""
+    rerank_model_name: str | None = None
+    """Rerank model."""
+
+
+class Tool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of tool."""
+
+    call_id: str | None = None
+    """Id of the tool call."""
+    description: str | None = None
+    """Tool description."""
+    tool_inputs: Content = None
+    """Arguments, JSON text."""
+    tool_outputs: Content = None
+    """Result, JSON text."""
+    tool_config: Content = None
+    """Configuration, JSON text."""
+    tool_parameters: Content = None
+    """Parameters, JSON text."""
+    time_cost: int | None = None
+    """Microseconds the tool took, as its caller measured."""
+    file_urls: Sequence[str] = ()
+    """URLs of associated files."""
+
+
+class PromptGeneration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of prompt_generation."""
+
+    instruction: str | None = None
+    """Instruction given."""
+    output: str | None = None
+    """What was generated."""
+    latency: int | None = None
+    """Microseconds the model took."""
+
+
+class Span(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of span."""
+
+    otel_kind: str | None = None
+    """OpenTelemetry span kind: internal, client, server, producer, consumer."""
+    scope_name: str | None = None
+    """Instrumentation scope."""
+    scope_version: str | None = None
+    """Version of the scope."""
+    trace_state: str | None = None
+    """W3C tracestate."""
+    finish_reason: str | None = None
+    """Why the model stopped."""
+    attributes_json: Content = None
+    """All span attributes with their types, JSON text."""
+    events: Content = None
+    """Span events, JSON array as text."""
+    links: str | None = None
+    """Span links, JSON array as text."""
+    resource: str | None = None
+    """Resource attributes, JSON text."""
+
+
+class Feedback(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of feedback."""
+
+    content: str | None = None
+    """Feedback text."""
+    feedback_id: str | None = None
+    """Id of the feedback record."""
+
+
+class RehydrationFailed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of rehydration_failed."""
+
+    payload_type: str | None = None
+    """workflow, node, message, ..."""
+    correlation_id: str | None = None
+    """Correlation id of the failed payload."""
+
+
+class TraceEvent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One ended operation of an LLM application, complete and immutable. Header first: a reader may stop after
+    the field named by header_last."""
+
+    event_id: str | None = None
+    """Id of this event; the dedupe key. Publishers derive it from kind, trace_id, source_id and revision."""
+    revision: int = 0
+    """0 for the first event of an operation; a correction is the same source_id with a higher one."""
+    kind: Kind
+    """What ended. link is a control record (inner run -> root), not an operation."""
+    trace_id: str | None = None
+    """Business trace id: the draft's node execution id, else the message id, else the workflow run id, else
+    source_id. Null for app_* and rehydration_failed."""
+    source_id: str | None = None
+    """The operation's own id: workflow run id, node execution id, message id, ..."""
+    parent_id: str | None = None
+    """source_id of the operation that directly contains this one (an iteration's or loop's node execution, an
+    agent's span)."""
+    parent_trace_id: str | None = None
+    """Nested run: trace_id of the run that called this one."""
+    parent_run_id: str | None = None
+    """Nested run: workflow run id of the caller."""
+    parent_node_execution_id: str | None = None
+    """Nested run: node execution that called this run."""
+    parent_app_id: str | None = None
+    """Nested run: application of the caller."""
+    root_trace_id: str | None = None
+    """trace_id of the outermost trace, where the publisher knows it."""
+    root_run_id: str | None = None
+    """Workflow run id of the outermost run, where the publisher knows it."""
+    root_app_id: str | None = None
+    """Application of the outermost run, where the publisher knows it."""
+    root_started_at: int | None = None
+    """Start of the outermost operation, microseconds UTC, where the publisher knows it."""
+    tenant_id: str | None = None
+    """Tenant (workspace) id."""
+    app_id: str | None = None
+    """Application id."""
+    workflow_run_id: str | None = None
+    """Workflow run that the operation belongs to."""
+    message_id: str | None = None
+    """Message (conversation turn) that the operation belongs to."""
+    conversation_id: str | None = None
+    """Conversation; the session at the backends. Never a parent."""
+    user_id: str | None = None
+    """Who triggered it: end user or account id."""
+    session_id: str | None = None
+    """Session id given by the caller (X-Trace-Session-Id), or the end user's session."""
+    external_trace_id: str | None = None
+    """Trace id given by the caller's caller; an attribute or link at the backends."""
+    otel_trace_id: bytes | None = None
+    """Native OpenTelemetry trace id; wins over the derived one."""
+    otel_span_id: bytes | None = None
+    """Native OpenTelemetry span id; wins over the derived one."""
+    otel_parent_span_id: bytes | None = None
+    """Native OpenTelemetry parent span id."""
+    host_name: str | None = None
+    """Host that published (resource attribute host.name)."""
+    environment: str | None = None
+    """Deployment environment, e.g. production."""
+    app_name: str | None = None
+    """Application name."""
+    workspace_name: str | None = None
+    """Workspace (tenant) name."""
+    name: str | None = None
+    """Display name: node title, tool name, span name."""
+    started_at: int
+    """Start, microseconds UTC."""
+    ended_at: int
+    """End, microseconds UTC."""
+    published_at: int | None = None
+    """When the publisher took the event, microseconds UTC."""
+    status: str | None = None
+    """running, succeeded, failed, stopped, partial-succeeded, paused, exception; null where the kind has
+    none."""
+    error: str | None = None
+    """Error text of a failed operation."""
+    error_type: str | None = None
+    """Class of the error."""
+    model_provider: str | None = None
+    """Model provider, e.g. openai."""
+    model_name: str | None = None
+    """Model, e.g. gpt-4."""
+    input_tokens: int | None = None
+    """Prompt tokens."""
+    output_tokens: int | None = None
+    """Completion tokens."""
+    total_tokens: int | None = None
+    """All tokens of the operation, as its source counted them."""
+    input_price: str | None = None
+    """Price of the prompt, decimal text."""
+    output_price: str | None = None
+    """Price of the completion, decimal text."""
+    total_price: str | None = None
+    """Total price, decimal text."""
+    currency: str | None = None
+    """ISO 4217 code of the prices."""
+    node_type: str | None = None
+    """Workflow node type: llm, tool, iteration, ..."""
+    span_kind: SpanKind | None = None
+    """Kind of a span event, OpenInference's names."""
+    tool_name: str | None = None
+    """Tool that ran."""
+    plugin_name: str | None = None
+    """Plugin of a tool or knowledge node."""
+    dataset_ids: Sequence[str] = ()
+    """Datasets searched."""
+    operation_type: str | None = None
+    """Of prompt_generation: rule_generate, code_generate, structured_output, instruction_modify."""
+    invoke_from: str | None = None
+    """Source of the trigger: api, webapp, debug, ..."""
+    rating: str | None = None
+    """Of feedback: like or dislike; null withdraws it."""
+    mode: str | None = None
+    """Application or conversation mode: chat, completion, agent-chat, workflow, ..."""
+    time_to_first_token: int | None = None
+    """Microseconds from start to the first token. Last field of the header."""
+    tags: Sequence[str] = ()
+    """Free tags."""
+    attributes: Mapping[str, str] = msgspec.field(default_factory=dict)
+    """A few free attributes; bulk metadata belongs into a body's JSON text."""
+    origin: Origin | None = None
+    """Where the operation came from."""
+    workflow_run: WorkflowRun | None = None
+    """Set for kind workflow_run."""
+    node_execution: NodeExecution | None = None
+    """Set for kinds node_execution and draft_node_execution."""
+    message: Message | None = None
+    """Set for kind message."""
+    moderation: Moderation | None = None
+    """Set for kind moderation."""
+    suggested_question: SuggestedQuestion | None = None
+    """Set for kind suggested_question."""
+    dataset_retrieval: DatasetRetrieval | None = None
+    """Set for kind dataset_retrieval."""
+    tool: Tool | None = None
+    """Set for kind tool; the message's own inputs and outputs are in inputs and outputs."""
+    prompt_generation: PromptGeneration | None = None
+    """Set for kind prompt_generation."""
+    span: Span | None = None
+    """Set for kind span."""
+    feedback: Feedback | None = None
+    """Set for kind feedback."""
+    rehydration_failed: RehydrationFailed | None = None
+    """Set for kind rehydration_failed."""
+    inputs: Content = None
+    """Inputs, JSON text."""
+    outputs: Content = None
+    """Outputs, JSON text."""
+
+
+class RootSource(enum.StrEnum):
+    OWN = "own"
+    HEADER = "header"
+    LINK = "link"
+    INFERRED = "inferred"
+
+
+class TraceState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An open trace as its partition's owner knows it; value of trace.state, key t/<trace>."""
+
+    root_trace_id: str | None = None
+    """As in the context."""
+    root_run_id: str | None = None
+    """As in the context."""
+    root: RootSource
+    """How the root is known."""
+    started_at: int
+    """Start of the trace as first known."""
+    first_started_at: int
+    """Earliest start seen."""
+    last_ended_at: int
+    """Latest end seen."""
+    appended_at: int
+    """Append time of the latest event."""
+    user_id: str | None = None
+    """Sticky."""
+    session_id: str | None = None
+    """Sticky."""
+    conversation_id: str | None = None
+    """Sticky."""
+    app_id: str | None = None
+    """Sticky."""
+    app_name: str | None = None
+    """Sticky."""
+    workspace_name: str | None = None
+    """Sticky."""
+    events: int
+    """Events applied."""
+    errors: int
+    """Events with an error."""
+    revisions: Mapping[str, int] = msgspec.field(default_factory=dict)
+    """source_id -> highest revision, of corrected operations only."""
+
+
+class SlowOperation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A slow operation."""
+
+    source_id: str
+    """Operation."""
+    name: str | None = None
+    """Its name."""
+    duration: int
+    """Microseconds."""
+
+
+class TraceSummary(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One trace summed up, or one part of it after eviction; value of trace.summaries, key trace and part."""
+
+    trace_id: str
+    """Business trace id of the root."""
+    part: int
+    """0, or higher for what came after an eviction."""
+    revision: int
+    """Grows with every rewrite."""
+    complete: bool
+    """Whether the root has ended."""
+    run_trace_id: bytes
+    """OpenTelemetry trace id by seed 003, section 5."""
+    tenant_id: str | None = None
+    """Tenant."""
+    app_id: str | None = None
+    """Application."""
+    user_id: str | None = None
+    """User."""
+    session_id: str | None = None
+    """Session."""
+    conversation_id: str | None = None
+    """Conversation."""
+    name: str | None = None
+    """Name of the root."""
+    status: str | None = None
+    """Status of the root."""
+    started_at: int
+    """Earliest start."""
+    ended_at: int
+    """Latest end."""
+    counts: Mapping[str, int]
+    """Events by kind."""
+    errors: int
+    """Failed operations."""
+    first_error: str | None = None
+    """Error of the operation that failed first."""
+    first_error_source_id: str | None = None
+    """That operation."""
+    input_tokens: int
+    """Prompt tokens."""
+    output_tokens: int
+    """Completion tokens."""
+    total_tokens: int
+    """All tokens."""
+    cost: Mapping[str, str] = msgspec.field(default_factory=dict)
+    """Currency -> decimal text."""
+    cost_estimated: bool = False
+    """Whether a price table filled in a price."""
+    slowest: Sequence[SlowOperation] = ()
+    """Slowest operations, longest first."""
+
+
+BY_NAME: dict[str, type[msgspec.Struct]] = {
+    "DeadLetter": DeadLetter,
+    "DedupeBucket": DedupeBucket,
+    "MetricRow": MetricRow,
+    "MetricTotal": MetricTotal,
+    "PartitionPosition": PartitionPosition,
+    "TraceContext": TraceContext,
+    "Origin": Origin,
+    "WorkflowRun": WorkflowRun,
+    "NodeExecution": NodeExecution,
+    "Message": Message,
+    "Moderation": Moderation,
+    "SuggestedQuestion": SuggestedQuestion,
+    "DatasetRetrieval": DatasetRetrieval,
+    "Tool": Tool,
+    "PromptGeneration": PromptGeneration,
+    "Span": Span,
+    "Feedback": Feedback,
+    "RehydrationFailed": RehydrationFailed,
+    "TraceEvent": TraceEvent,
+    "TraceState": TraceState,
+    "SlowOperation": SlowOperation,
+    "TraceSummary": TraceSummary,
+}
+"""Class by record name."""

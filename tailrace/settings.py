@@ -1,0 +1,200 @@
+"""Settings of every command: `tailrace.toml`, then `TAILRACE_…` variables, then flags; the later one wins.
+
+One struct a section. A variable is ``TAILRACE_<SECTION>_<FIELD>`` (``TAILRACE_KAFKA_BOOTSTRAP_SERVERS``), a sink's
+``TAILRACE_SINKS_<INSTANCE>_<FIELD>``; a variable that ends in ``_FILE`` names a file that holds the value. Tables are
+written ``key=value,key=value`` in variables.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, TypeVar
+
+import msgspec
+
+from tailrace.errors import ConfigError
+
+FILE: Final = "tailrace.toml"
+PREFIX: Final = "TAILRACE_"
+
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Seconds = Annotated[float, msgspec.Meta(ge=0)]
+
+
+class Kafka(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    bootstrap_servers: str = "127.0.0.1:9092"
+    """host:port, comma separated."""
+    client: dict[str, str] = {}
+    """Any librdkafka property, e.g. security.protocol, sasl.mechanism, sasl.username, sasl.password, ssl.ca.location."""
+
+
+class Topics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    prefix: str = "trace."
+    """Start of every topic name."""
+    partitions: Positive = 4
+    """Partitions of each topic, when `tailrace topics create` makes them."""
+    replication_factor: Positive = 1
+    """Copies of each partition; 3 in production."""
+    max_event_bytes: Positive = 1_000_000
+    """Largest record of trace.events. The internal topics allow more."""
+
+
+class Publisher(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    queue_max_events: Positive = 100_000
+    """Events that may wait for the broker in this process."""
+    queue_max_bytes: Positive = 256 * 1024 * 1024
+    """Bytes that may wait."""
+    when_full: Literal["block", "drop", "raise"] = "block"
+    """What publish() does when the queue is full: wait up to block_seconds, then raise; drop and count; raise at once."""
+    block_seconds: Seconds = 5.0
+    delivery_timeout_seconds: Annotated[float, msgspec.Meta(gt=0)] = 120.0
+    """How long an event may wait for its acknowledgement before it is reported as failed. Kafka down for longer loses it."""
+    linger_ms: Annotated[int, msgspec.Meta(ge=0)] = 5
+    compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = "lz4"
+    oversize: Literal["refuse", "truncate"] = "refuse"
+    """An event over topics.max_event_bytes: refuse it with the field named, or cut its content fields, with a marker."""
+
+
+class Streams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    app_id: str = "tailrace-streams"
+    """Consumer group, and start of the transactional ids."""
+    workers: Positive = 1
+    """Worker processes under the supervisor."""
+    commit_interval_ms: Annotated[int, msgspec.Meta(ge=0)] = 100
+    """A unit of work is what arrives on a partition in this time; latency against throughput."""
+    unit_records: Positive = 20_000
+    unit_bytes: Positive = 32 * 1024 * 1024
+    commit_threads: Positive = 2
+    """Commits at once; about the number of cores."""
+    session_timeout_ms: Annotated[int, msgspec.Meta(ge=1000)] = 6000
+    """How long a worker that stopped keeps its partitions."""
+    transaction_timeout_ms: Annotated[int, msgspec.Meta(ge=1000)] = 10_000
+    trace_idle_minutes: Positive = 15
+    """A trace without events for this long leaves the state (by append time)."""
+    max_open_traces: Positive = 200_000
+    """Open traces a partition; beyond it the oldest are evicted."""
+    dedupe_minutes: Positive = 60
+    """How long an event id is remembered (by append time)."""
+
+
+class Connect(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    group_prefix: str = "tailrace-"
+    """The consumer group of a sink is this and the sink's instance name."""
+    max_age_ms: Annotated[int, msgspec.Meta(ge=0)] = 200
+    """A batch goes out at the latest this long after its first record."""
+    commit_interval_ms: Annotated[int, msgspec.Meta(ge=0)] = 500
+    session_timeout_ms: Annotated[int, msgspec.Meta(ge=1000)] = 10_000
+    drain_seconds: Seconds = 20.0
+    """How long a stop or a rebalance may wait for what is under way."""
+    max_attempts: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Tries of a batch that the sink asks to retry; 0 is without end: a sink that is down holds its partitions."""
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    kafka: Kafka = Kafka()
+    topics: Topics = Topics()
+    publisher: Publisher = Publisher()
+    streams: Streams = Streams()
+    connect: Connect = Connect()
+    sinks: dict[str, dict[str, Any]] = {}
+    """Instance name -> the sink's own settings; `type` names the sink where it is not the instance's name."""
+
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+def convert(values: Mapping[str, Any], cls: type[T], where: str) -> T:
+    """`values` as `cls`, text turned into numbers and booleans as needed. Raises `ConfigError` that names the setting."""
+    try:
+        return msgspec.convert(dict(values), cls, strict=False)
+    except msgspec.ValidationError as e:
+        text = str(e)
+        path = text.rsplit(" - at `$", 1)
+        at = where + path[1].rstrip("`") if len(path) == 2 else where
+        hint = ""
+        if "unknown field" in text:
+            known = ", ".join(f.name for f in msgspec.structs.fields(cls))
+            hint = f"; known are: {known}"
+        raise ConfigError(f"{at or 'settings'}: {path[0]}{hint}") from None
+
+
+def pairs(text: str) -> dict[str, str]:
+    """``a=b,c=d`` -> {"a": "b", "c": "d"}. Raises ValueError."""
+    out = {}
+    for part in filter(None, (p.strip() for p in text.split(","))):
+        key, sep, value = part.partition("=")
+        if not sep or not key.strip():
+            raise ValueError(f"{part!r} is not key=value")
+        out[key.strip()] = value.strip()
+    return out
+
+
+def _is_table(section: type[Any], field: str) -> bool:
+    kinds = {f.name: f.type for f in msgspec.structs.fields(section)}
+    return str(kinds.get(field, "")).startswith("dict")
+
+
+def from_environment(env: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Sections and fields that `TAILRACE_…` variables set. Raises `ConfigError` for one that names no section."""
+    sections = {f.name: f.type for f in msgspec.structs.fields(Settings)}
+    found: dict[str, dict[str, Any]] = {}
+    for name, raw in env.items():
+        if not name.startswith(PREFIX) or name == f"{PREFIX}CONFIG":
+            continue
+        rest, value = name[len(PREFIX) :].lower(), raw
+        section = next((s for s in sections if rest.startswith(s + "_")), None)
+        if section is None:
+            raise ConfigError(f"{name}: no such setting; a variable is {PREFIX}<SECTION>_<FIELD>, sections are {', '.join(sections)}")
+        field = rest[len(section) + 1 :]
+        if field.endswith("_file"):
+            try:
+                value = Path(raw).read_text().strip()
+            except OSError as e:
+                raise ConfigError(f"{name}: {e.strerror or e}") from None
+            field = field.removesuffix("_file")
+        if section == "sinks":
+            instance, _, field = field.partition("_")
+            found.setdefault("sinks", {}).setdefault(instance, {})[field] = value
+        elif _is_table(sections[section], field):
+            try:
+                found.setdefault(section, {})[field] = pairs(value)
+            except ValueError as e:
+                raise ConfigError(f"{name}: {e}") from None
+        else:
+            found.setdefault(section, {})[field] = value
+    return found
+
+
+def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Tables merged key by key; of the rest the last one wins."""
+    out: dict[str, Any] = {}
+    for layer in layers:
+        for key, value in layer.items():
+            if isinstance(value, Mapping):
+                base = out.get(key)
+                out[key] = merge(base if isinstance(base, Mapping) else {}, value)
+            else:
+                out[key] = value
+    return out
+
+
+def load(
+    flags: Mapping[str, Mapping[str, Any]] | None = None, *, path: str | Path | None = None, env: Mapping[str, str] | None = None
+) -> Settings:
+    """The settings of this process. path: the TOML file; default ``$TAILRACE_CONFIG``, else ``tailrace.toml`` if it is there.
+
+    Raises `ConfigError`: unreadable file, unknown setting, wrong value; the message names the setting.
+    """
+    env = os.environ if env is None else env
+    chosen = path or env.get(f"{PREFIX}CONFIG")
+    file = Path(chosen or FILE)
+    document: dict[str, Any] = {}
+    if chosen or file.exists():
+        try:
+            document = tomllib.loads(file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
+            raise ConfigError(f"{file}: {e}") from None
+    return convert(merge(document, from_environment(env), flags or {}), Settings, "")
