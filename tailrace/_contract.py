@@ -183,12 +183,13 @@ HISTORY: dict[str, tuple[str, ...]] = {
         'name":"root","type":{"type":"enum","name":"RootSource","symbols":["own","header","link","inferred"],'
         '"default":"own"}},{"name":"started_at","type":{"type":"long"}},{"name":"first_started_at","type":{"t'
         'ype":"long"}},{"name":"last_ended_at","type":{"type":"long"}},{"name":"appended_at","type":{"type":"'
-        'long"}},{"name":"user_id","type":["null","string"],"default":null},{"name":"session_id","type":["nul'
-        'l","string"],"default":null},{"name":"conversation_id","type":["null","string"],"default":null},{"na'
-        'me":"app_id","type":["null","string"],"default":null},{"name":"app_name","type":["null","string"],"d'
-        'efault":null},{"name":"workspace_name","type":["null","string"],"default":null},{"name":"events","ty'
-        'pe":"long"},{"name":"errors","type":"long"},{"name":"revisions","type":{"type":"map","values":"int"}'
-        ',"default":{}}]}',
+        'long"}},{"name":"touched","type":"long"},{"name":"user_id","type":["null","string"],"default":null},'
+        '{"name":"session_id","type":["null","string"],"default":null},{"name":"conversation_id","type":["nul'
+        'l","string"],"default":null},{"name":"app_id","type":["null","string"],"default":null},{"name":"app_'
+        'name","type":["null","string"],"default":null},{"name":"workspace_name","type":["null","string"],"de'
+        'fault":null},{"name":"otel_trace_id","type":["null",{"type":"fixed","name":"OtelTraceId","size":16}]'
+        ',"default":null},{"name":"events","type":"long"},{"name":"errors","type":"long"},{"name":"revisions"'
+        ',"type":{"type":"map","values":"int"},"default":{}}]}',
     ),
     "TraceSummary": (
         '{"type":"record","name":"TraceSummary","namespace":"tailrace","fields":[{"name":"trace_id","type":"s'

@@ -37,7 +37,9 @@ class UnknownSchema(DecodeError):
     """A well-formed frame whose schema fingerprint is not known here."""
 
     def __init__(self, fingerprint: bytes) -> None:
-        super().__init__("unknown_schema", f"no schema with fingerprint {fingerprint.hex()}; upgrade readers before writers")
+        super().__init__(
+            "unknown_schema", f"no schema with fingerprint {fingerprint.hex()}; upgrade readers before writers"
+        )
         self.fingerprint = fingerprint
 
 

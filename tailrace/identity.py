@@ -66,14 +66,21 @@ def complete(event: TraceEvent, now: int, new_id: Callable[[], str] = mint) -> T
             raise InvalidEvent(name, f"is the body of another kind; {kind} events take {allowed or 'no body'}")
     source_id = own_id(event) or new_id()
     if kind == Kind.LINK and not (event.root_trace_id or event.root_run_id):
-        raise InvalidEvent("root_trace_id", "a link names the root that its source_id belongs to; set root_trace_id or root_run_id")
+        raise InvalidEvent(
+            "root_trace_id", "a link names the root that its source_id belongs to; set root_trace_id or root_run_id"
+        )
     trace_id = trace_of(event, source_id)
     try:
         event_id = event.event_id or ids.event_id(kind, trace_id, source_id, event.revision)
     except (TypeError, ValueError):
         raise InvalidEvent("source_id", "is not a string") from None
     return msgspec.structs.replace(
-        event, source_id=source_id, trace_id=trace_id, event_id=event_id, published_at=event.published_at or now, **with_json_text(event)
+        event,
+        source_id=source_id,
+        trace_id=trace_id,
+        event_id=event_id,
+        published_at=event.published_at or now,
+        **with_json_text(event),
     )
 
 

@@ -11,7 +11,9 @@ import re
 from hashlib import blake2b, sha256
 from typing import Final
 
-_UUID: Final = re.compile(rb"[0-9a-fA-F]{8}(-?)[0-9a-fA-F]{4}\1[0-9a-fA-F]{4}\1[0-9a-fA-F]{4}\1[0-9a-fA-F]{12}", re.ASCII)
+_UUID: Final = re.compile(
+    rb"[0-9a-fA-F]{8}(-?)[0-9a-fA-F]{4}\1[0-9a-fA-F]{4}\1[0-9a-fA-F]{4}\1[0-9a-fA-F]{12}", re.ASCII
+)
 _ZERO16: Final = bytes(16)
 _ZERO8: Final = bytes(8)
 

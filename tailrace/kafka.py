@@ -19,7 +19,11 @@ Properties = dict[str, Any]
 
 def client(settings: Kafka, **properties: Any) -> Properties:
     """librdkafka properties: ours, then `properties` (dots written as underscores), then the user's pass-through, which wins."""
-    base: Properties = {"bootstrap.servers": settings.bootstrap_servers, "reconnect.backoff.max.ms": 1000, "log.connection.close": False}
+    base: Properties = {
+        "bootstrap.servers": settings.bootstrap_servers,
+        "reconnect.backoff.max.ms": 1000,
+        "log.connection.close": False,
+    }
     base.update({k.replace("_", "."): v for k, v in properties.items()})
     base.update(settings.client)
     return base
@@ -48,7 +52,9 @@ def wait_for_broker(
     """
     began, said = clock(), 0.0
     problems: list[KafkaError] = []
-    admin = AdminClient({**client(settings), "error_cb": problems.append, "logger": logging.getLogger("tailrace.kafka.client")})
+    admin = AdminClient(
+        {**client(settings), "error_cb": problems.append, "logger": logging.getLogger("tailrace.kafka.client")}
+    )
     while True:
         try:
             return admin, admin.list_topics(timeout=1.0)
@@ -62,5 +68,7 @@ def wait_for_broker(
                 f"no Kafka broker answers at {settings.bootstrap_servers} (kafka.bootstrap_servers), waited {waited:.0f} s: {problem.str()}"
             )
         if not said or waited - said >= 10:
-            say(f"no Kafka broker answers at {settings.bootstrap_servers}: {problem.str()}; waiting for it ({waited:.0f} s)")
+            say(
+                f"no Kafka broker answers at {settings.bootstrap_servers}: {problem.str()}; waiting for it ({waited:.0f} s)"
+            )
             said = waited or 0.001

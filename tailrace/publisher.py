@@ -66,7 +66,9 @@ class Publisher:
     ) -> None:
         settings = settings or load()
         if bootstrap_servers:
-            settings = msgspec.structs.replace(settings, kafka=msgspec.structs.replace(settings.kafka, bootstrap_servers=bootstrap_servers))
+            settings = msgspec.structs.replace(
+                settings, kafka=msgspec.structs.replace(settings.kafka, bootstrap_servers=bootstrap_servers)
+            )
         self._settings = settings
         self._topic = Names.of(settings.topics).events
         self._limit = settings.topics.max_event_bytes - ROOM
@@ -154,7 +156,9 @@ class Publisher:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     # -- inside
@@ -183,7 +187,9 @@ class Publisher:
                 "logger": logging.getLogger("tailrace.publisher.client"),
             }
         )
-        self._poller = threading.Thread(target=self._poll, args=(self._producer, self._stop), name="tailrace-publisher", daemon=True)
+        self._poller = threading.Thread(
+            target=self._poll, args=(self._producer, self._stop), name="tailrace-publisher", daemon=True
+        )
         self._poller.start()
 
     @staticmethod
@@ -232,7 +238,12 @@ class Publisher:
             if on_delivery is None and general is None:
                 return
             report = (
-                DeliveryReport(event_id=event_id, partition=message.partition(), offset=message.offset(), appended_at=message.timestamp()[1])
+                DeliveryReport(
+                    event_id=event_id,
+                    partition=message.partition(),
+                    offset=message.offset(),
+                    appended_at=message.timestamp()[1],
+                )
                 if error is None
                 else DeliveryReport(event_id=event_id, error=error.str())
             )
@@ -273,7 +284,11 @@ class Publisher:
     def _failed(self, event_id: str, error: KafkaError) -> None:
         if error.code() in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):
             return  # close() has said so
-        hint = ": run `tailrace topics create`" if error.code() in (KafkaError._UNKNOWN_TOPIC, KafkaError.UNKNOWN_TOPIC_OR_PART) else ""
+        hint = (
+            ": run `tailrace topics create`"
+            if error.code() in (KafkaError._UNKNOWN_TOPIC, KafkaError.UNKNOWN_TOPIC_OR_PART)
+            else ""
+        )
         log.error("event %s was not delivered to %s: %s%s", event_id, self._topic, error.str(), hint)
 
     def _client_error(self, error: KafkaError) -> None:

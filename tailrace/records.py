@@ -663,6 +663,8 @@ class TraceState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Latest end seen."""
     appended_at: int
     """Append time of the latest event."""
+    touched: int
+    """Source offset of the latest event: the order of eviction."""
     user_id: str | None = None
     """Sticky."""
     session_id: str | None = None
@@ -675,6 +677,8 @@ class TraceState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Sticky."""
     workspace_name: str | None = None
     """Sticky."""
+    otel_trace_id: bytes | None = None
+    """Native OpenTelemetry trace id, if one came."""
     events: int
     """Events applied."""
     errors: int

@@ -147,7 +147,9 @@ def from_environment(env: Mapping[str, str]) -> dict[str, dict[str, Any]]:
         rest, value = name[len(PREFIX) :].lower(), raw
         section = next((s for s in sections if rest.startswith(s + "_")), None)
         if section is None:
-            raise ConfigError(f"{name}: no such setting; a variable is {PREFIX}<SECTION>_<FIELD>, sections are {', '.join(sections)}")
+            raise ConfigError(
+                f"{name}: no such setting; a variable is {PREFIX}<SECTION>_<FIELD>, sections are {', '.join(sections)}"
+            )
         field = rest[len(section) + 1 :]
         if field.endswith("_file"):
             try:
@@ -182,7 +184,10 @@ def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def load(
-    flags: Mapping[str, Mapping[str, Any]] | None = None, *, path: str | Path | None = None, env: Mapping[str, str] | None = None
+    flags: Mapping[str, Mapping[str, Any]] | None = None,
+    *,
+    path: str | Path | None = None,
+    env: Mapping[str, str] | None = None,
 ) -> Settings:
     """The settings of this process. path: the TOML file; default ``$TAILRACE_CONFIG``, else ``tailrace.toml`` if it is there.
 

@@ -42,7 +42,12 @@ class Names(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, settings: Topics) -> Names:
-        return cls(*(settings.prefix + n for n in ("events", "enriched", "state", "metrics", "totals", "summaries", "dead-letters")))
+        return cls(
+            *(
+                settings.prefix + n
+                for n in ("events", "enriched", "state", "metrics", "totals", "summaries", "dead-letters")
+            )
+        )
 
 
 def wanted(settings: Topics) -> tuple[Topic, ...]:
@@ -59,7 +64,15 @@ def wanted(settings: Topics) -> tuple[Topic, ...]:
     return (
         topic(names.events, log, str(settings.max_event_bytes)),
         topic(names.enriched, log),
-        topic(names.state, {**compact, "segment.ms": "600000", "min.cleanable.dirty.ratio": "0.2", "delete.retention.ms": "86400000"}),
+        topic(
+            names.state,
+            {
+                **compact,
+                "segment.ms": "600000",
+                "min.cleanable.dirty.ratio": "0.2",
+                "delete.retention.ms": "86400000",
+            },
+        ),
         topic(names.metrics, both),
         topic(names.totals, compact),
         topic(names.summaries, both),
@@ -79,10 +92,18 @@ def describe(admin: AdminClient, names: list[str], timeout: float = 30.0) -> dic
     """What the cluster has of `names`; those it lacks are left out. Raises KafkaException."""
     metadata = admin.list_topics(timeout=timeout).topics
     there = [n for n in names if n in metadata and metadata[n].error is None]
-    configs = admin.describe_configs([ConfigResource(ResourceType.TOPIC, n) for n in there], request_timeout=timeout) if there else {}
+    configs = (
+        admin.describe_configs([ConfigResource(ResourceType.TOPIC, n) for n in there], request_timeout=timeout)
+        if there
+        else {}
+    )
     texts = {res.name: {k: str(v.value) for k, v in f.result().items()} for res, f in configs.items()}
     return {
-        n: Found(len(metadata[n].partitions), min((len(p.replicas) for p in metadata[n].partitions.values()), default=0), texts.get(n, {}))
+        n: Found(
+            len(metadata[n].partitions),
+            min((len(p.replicas) for p in metadata[n].partitions.values()), default=0),
+            texts.get(n, {}),
+        )
         for n in there
     }
 

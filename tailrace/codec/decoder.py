@@ -142,7 +142,12 @@ class _Writer:
         elif kind == "enum":
             if v:
                 symbols = self.const(_enum_table(t["symbols"]))
-                self.emit(d, f"{v} = {symbols}[b[p]]" if len(t["symbols"]) <= 64 else f"n, p = varint(b, p); {v} = {symbols}[n * 2]")
+                self.emit(
+                    d,
+                    f"{v} = {symbols}[b[p]]"
+                    if len(t["symbols"]) <= 64
+                    else f"n, p = varint(b, p); {v} = {symbols}[n * 2]",
+                )
                 if len(t["symbols"]) <= 64:
                     self.emit(d, "p += 1")
             else:
@@ -297,7 +302,13 @@ class _Booleans(dict[int, bool]):
 
 
 def source(
-    schema: Mapping[str, Any], want: Iterable[str] | None, *, fast: bool, text: bool, prefix_only: bool, build: Mapping[str, Any]
+    schema: Mapping[str, Any],
+    want: Iterable[str] | None,
+    *,
+    fast: bool,
+    text: bool,
+    prefix_only: bool,
+    build: Mapping[str, Any],
 ) -> tuple[str, dict[str, Any], tuple[str, ...]]:
     """The generated function's source, its constants and the paths of its results."""
     w = _Writer(None if want is None else frozenset(want), fast, text, build)

@@ -52,7 +52,13 @@ class _Writer:
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.named: dict[str, dict[str, Any]] = {}
-        self.consts: dict[str, Any] = {"wrong": wrong, "zz": zigzag, "SMALL": _SMALL, "pack_d": struct.Struct("<d").pack, "pack_f": struct.Struct("<f").pack}
+        self.consts: dict[str, Any] = {
+            "wrong": wrong,
+            "zz": zigzag,
+            "SMALL": _SMALL,
+            "pack_d": struct.Struct("<d").pack,
+            "pack_f": struct.Struct("<f").pack,
+        }
         self._n = 0
 
     def fresh(self, prefix: str) -> str:
@@ -81,14 +87,20 @@ class _Writer:
         if kind == "string":
             self.emit(d, f"{head} type({v}) is str or isinstance({v}, str):")
             self.emit(d + 1, f"try: x = {v}.encode()")
-            self.emit(d + 1, f"except UnicodeEncodeError as e: raise wrong({path!r}, {v}, 'valid Unicode (' + e.reason + ')') from None")
+            self.emit(
+                d + 1,
+                f"except UnicodeEncodeError as e: raise wrong({path!r}, {v}, 'valid Unicode (' + e.reason + ')') from None",
+            )
             self.emit(d + 1, f"n = len(x); w({one}(SMALL[n << 1] if n < 8192 else zz(n))); w(x)")
         elif kind == "bytes":
             self.emit(d, f"{head} isinstance({v}, bytes): w({one}zz(len({v}))); w({v})")
         elif kind in ("int", "long"):
             bound = 31 if kind == "int" else 63
             self.emit(d, f"{head} type({v}) is int:")
-            self.emit(d + 1, f"if not -{1 << bound} <= {v} < {1 << bound}: raise wrong({path!r}, {v}, 'within {bound + 1} bits')")
+            self.emit(
+                d + 1,
+                f"if not -{1 << bound} <= {v} < {1 << bound}: raise wrong({path!r}, {v}, 'within {bound + 1} bits')",
+            )
             self.emit(d + 1, f"w({one}zz({v}))")
         elif kind == "boolean":
             self.emit(d, f"{head} {v} is True: w({one}b'\\1')")

@@ -58,7 +58,9 @@ def split(value: bytes | None) -> bytes:
     if not value:
         raise DecodeError("empty", "the record has no value")
     if value[:2] != MARKER:
-        raise DecodeError("bad_magic", f"starts with {value[:2].hex()}, not {MARKER.hex()} (Avro single-object encoding)")
+        raise DecodeError(
+            "bad_magic", f"starts with {value[:2].hex()}, not {MARKER.hex()} (Avro single-object encoding)"
+        )
     if len(value) < BODY:
         raise DecodeError("truncated", f"{len(value)} bytes are less than a frame")
     return value[2:BODY]

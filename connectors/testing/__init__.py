@@ -1,0 +1,1 @@
+"""What tests of connectors run against: receivers that keep what they get."""

@@ -1,0 +1,1 @@
+"""Examples that run: `python -m examples.<name>` from the repository's root."""

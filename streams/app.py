@@ -1,0 +1,85 @@
+"""The Faust app of one worker: one agent on trace.events, on the batch transport."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, Final
+
+import faust
+from faust.types import TP
+
+from streams.credentials import broker_url, credentials
+from streams.exits import FAILED
+from streams.owner import Owner
+from streams.transport import BatchTopic
+from tailrace.settings import Settings
+
+log: Final = logging.getLogger("streams.app")
+
+
+class App(faust.App):
+    """faust.App with an `Owner`, which the transport asks for positions."""
+
+    logger = logging.getLogger("faust.app")
+    owner: Owner
+
+
+def make_app(settings: Settings, owner: Owner, instance_id: str, datadir: str) -> App:
+    """The app of one worker. instance_id: its static group membership, which makes a quick restart cheap; unique among the
+    workers. Raises `ConfigError`."""
+    s = settings.streams
+    session = s.session_timeout_ms / 1000
+    app = App(
+        s.app_id,
+        broker=broker_url(settings.kafka.bootstrap_servers),
+        broker_credentials=credentials(settings.kafka.client),
+        store="memory://",
+        datadir=datadir,
+        web_enabled=False,
+        topic_disable_leader=True,
+        worker_redirect_stdouts=False,
+        consumer_auto_offset_reset="earliest",
+        consumer_group_instance_id=instance_id,
+        consumer_max_fetch_size=1_048_576,
+        broker_max_poll_records=5000,
+        broker_commit_interval=1.0,
+        broker_session_timeout=session,
+        broker_heartbeat_interval=max(0.3, session / 6),
+        broker_request_timeout=max(30.0, session),
+        broker_rebalance_timeout=max(10.0, session),
+        stream_buffer_maxsize=16,
+        stream_wait_empty=False,
+        stream_recovery_delay=0.0,
+    )
+    app.owner = owner
+    topic = app.topic(owner.topic, acks=False, value_type=None, value_serializer="raw", key_serializer="raw")
+    topic.__class__ = BatchTopic
+    topic.decode = topic._compile_decode()
+
+    def applied(partition: int, offset: int) -> None:
+        app.consumer.applied(TP(owner.topic, partition), offset)
+
+    owner.on_applied = applied
+
+    @app.on_rebalance_complete.connect
+    async def acquire(sender: Any, **kwargs: Any) -> None:
+        await owner.acquire({tp.partition for tp in app.consumer.assignment() if tp.topic == owner.topic})
+
+    @app.agent(topic, name="correlate")
+    async def correlate(stream: Any) -> None:
+        async for event in stream.noack().events():
+            message = event.message
+            if message.generation_id != app.consumer_generation_id or message.partition not in owner.partitions:
+                continue  # of before a rebalance: the consumer was placed anew, and reads it again if it is still ours
+            try:
+                await owner.batch(message.partition, message.checksum, message.offset, message.value)
+            except asyncio.CancelledError:
+                raise  # shutdown: the consumer's on_stop drains
+            except Exception as e:
+                log.exception("partition %d: a batch of %d records", message.partition, len(message.value))
+                owner.end(FAILED, f"partition {message.partition}: {type(e).__name__}: {e}")
+            if len(message.value) > 500:
+                await asyncio.sleep(0)
+
+    return app

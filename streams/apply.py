@@ -1,0 +1,180 @@
+"""The one pass: a record of trace.events and the partition's state give an enriched record, a dead letter, or nothing.
+
+Deterministic in the log: no clock but the append times of the records that it reads, no randomness, no I/O. Total: what
+cannot be read or applied becomes a dead letter and leaves no trace in the state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, Protocol
+
+from streams import context
+from streams.correlate import ROOT_INFERRED, SUPERSEDED, marks_of, parent_of, root_run, trace_key
+from streams.header import Header, read
+from streams.state import State
+from streams.trace import Trace
+from tailrace import ids
+from tailrace.codec import wire
+from tailrace.codec.encoder import zigzag
+from tailrace.dead_letters import raw_letter
+from tailrace.errors import DecodeError
+from tailrace.records import Stage
+
+LONG_TEXT: Final = 8192
+"""Bytes that an id or a name in the header may have: each goes into the context of every later event of its trace."""
+_MEMO: Final = 65_536
+
+Output = tuple[bytes, bytes | None, bytes]
+"""Value, key and context of an enriched record."""
+Letter = tuple[bytes | None, bytes]
+"""Key and value of a dead letter."""
+
+
+class Record(Protocol):
+    """What is read of a consumed record."""
+
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+
+
+class Unit:
+    """What one transaction writes besides the state."""
+
+    __slots__ = ("born", "letters", "outputs", "records", "size")
+
+    def __init__(self) -> None:
+        self.outputs: list[Output] = []
+        self.letters: list[Letter] = []
+        self.records = 0
+        self.size = 0
+        self.born = 0.0
+
+
+class SpanIds(dict[bytes, bytes]):
+    """source_id -> span id. Parents repeat; emptied when full, so that hostile ids cost time and not memory."""
+
+    def __missing__(self, source_id: bytes) -> bytes:
+        if len(self) >= _MEMO:
+            self.clear()
+        found = self[source_id] = ids.otel_span_id(source_id)
+        return found
+
+
+class Refused(Exception):
+    """An event that can be read but not applied."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason, self.detail = reason, detail
+
+
+class Applier:
+    """Applies records to one partition's state.
+
+    topic, partition: where the records come from. max_value: bytes that an enriched record's value may have. keep: bytes of
+    a dead letter's raw record that are kept.
+    """
+
+    def __init__(self, topic: str, partition: int, max_value: int, keep: int) -> None:
+        self._topic, self._partition, self._max_value, self._keep = topic, partition, max_value, keep
+        self._span_ids = SpanIds()
+
+    def apply(self, state: State, records: Iterable[Record], unit: Unit) -> None:
+        """Applies records in offset order. Those below the state's position were applied already and are passed over."""
+        stamp, appended = -1, b""
+        prefix = zigzag(state.generation)
+        output = unit.outputs.append
+        for record in records:
+            offset, value = record.offset, record.value
+            if offset < state.next_offset:
+                continue
+            if record.timestamp != stamp:
+                stamp = record.timestamp
+                appended = zigzag(stamp)
+                state.advance(stamp)
+            state.events_in += 1
+            unit.records += 1
+            unit.size += len(value or b"")
+            try:
+                h = read(value)
+                fresh = state.dedupe.seen(h.event_id)
+                if fresh is None:
+                    state.duplicates += 1
+                elif h.kind == "link":
+                    state.dedupe.add(fresh, state.clock)
+                    state.links += 1
+                else:
+                    made = self._event(state, h, offset, stamp, appended, prefix, len(value or b""))
+                    output((value or b"", record.key, made))
+                    state.dedupe.add(fresh, state.clock)
+                    state.sequence += 1
+                    state.enriched += 1
+            except DecodeError as e:
+                self._refuse(state, unit, record, Stage.DECODE, e.reason, e.detail)
+            except Refused as e:
+                self._refuse(state, unit, record, Stage.APPLY, e.reason, e.detail)
+            except Exception as e:
+                self._refuse(state, unit, record, Stage.APPLY, "apply_failed", f"{type(e).__name__}: {e}")
+            state.next_offset = offset + 1
+
+    def _event(
+        self, state: State, h: Header, offset: int, stamp: int, appended: bytes, prefix: bytes, size: int
+    ) -> bytes:
+        """The context of one event; the state learns of it last, when nothing can fail any more."""
+        if size > LONG_TEXT:
+            self._check_sizes(h, size)
+        source_id = h.source_id
+        parent_id, parent_kind = parent_of(h)
+        span_id = h.otel_span_id or ids.otel_span_id(source_id)
+        parent_span = h.otel_parent_span_id or (None if parent_id is None else self._span_ids[parent_id])
+        found = marks_of(h, stamp)
+        run, inferred = root_run(h)
+        if inferred:
+            found = (*found, ROOT_INFERRED)
+        position = prefix + zigzag(state.sequence)
+        key = trace_key(h)
+        if key is None:
+            shared = context_of_no_trace(h)
+        else:
+            trace = state.traces.get(key)
+            if trace is None:
+                trace = Trace(key, h.root_started_at if h.root_started_at is not None else h.started_at)
+            elif trace.revisions and trace.superseded(h):
+                found = (*found, SUPERSEDED)
+            trace.add(h, run, inferred, stamp, offset)
+            state.touch(key, trace)
+            shared = trace.shared(source_id)
+        return context.encode(position, offset, appended, span_id, parent_span, parent_id, parent_kind, found, shared)
+
+    def _check_sizes(self, h: Header, size: int) -> None:
+        if size > self._max_value:
+            raise Refused("too_large", f"{size} bytes, an enriched record may have {self._max_value}")
+        for name, field in zip(Header._fields, h, strict=True):
+            if isinstance(field, bytes) and len(field) > LONG_TEXT and name != "error":
+                raise Refused("field_too_long", f"{name} has {len(field)} bytes, may have {LONG_TEXT}")
+
+    def _refuse(self, state: State, unit: Unit, record: Record, stage: Stage, reason: str, detail: str) -> None:
+        letter = raw_letter(
+            stage,
+            reason,
+            detail,
+            self._topic,
+            self._partition,
+            record.offset,
+            record.timestamp,
+            record.key,
+            record.value,
+            self._keep,
+        )
+        unit.letters.append((record.key, wire.encode(letter)))
+        state.dead_lettered += 1
+
+
+def context_of_no_trace(h: Header) -> bytes:
+    """The shared fields of an event that belongs to no trace: its ids are derived from itself."""
+    alone = Trace(None, h.started_at)
+    alone.add(h, None, False, 0, 0)
+    return alone.shared(h.source_id)

@@ -1,0 +1,114 @@
+"""`tailrace process`: the stream processor from the command line."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import sys
+import time
+from typing import Final
+
+import click
+
+from streams.exits import CONFIG
+from tailrace import kafka, topics
+from tailrace.commands.options import common, settings_from
+from tailrace.errors import ConfigError, KafkaUnavailable, TopicMismatch
+from tailrace.processes import set_up_logging
+from tailrace.settings import Settings
+
+log: Final = logging.getLogger("streams")
+
+
+def wait_until_ready(settings: Settings, create_topics: bool) -> int:
+    """The partition count, once Kafka answers and the topics are there. Says what it waits for.
+
+    Raises `TopicMismatch` for topics that are there but wrong, `KafkaUnavailable` for what waiting cannot mend.
+    """
+    admin, _ = kafka.wait_for_broker(settings.kafka)
+    if create_topics:
+        for name in topics.create(admin, settings.topics):
+            log.info("created %s", name)
+    said = 0.0
+    while True:
+        found = topics.describe(admin, [t.name for t in topics.wanted(settings.topics)])
+        missing = [t.name for t in topics.wanted(settings.topics) if t.name not in found]
+        if not missing:
+            return topics.verify(admin, settings.topics)
+        if time.monotonic() - said > 10:
+            log.warning(
+                "waiting for %s: run `tailrace topics create` (or start with --create-topics)", ", ".join(missing)
+            )
+            said = time.monotonic()
+        time.sleep(1.0)
+
+
+@click.command()
+@common
+@click.option(
+    "--workers", type=click.IntRange(1, 256), help="Worker processes; about one a core. Default: streams.workers, 1."
+)
+@click.option("--create-topics", is_flag=True, help="Make missing topics first, as `tailrace topics create` does.")
+@click.option(
+    "--instance-id",
+    help="Name of this host's workers in the consumer group, unique and the same after a restart. Default: the host name.",
+)
+@click.option(
+    "--accept-loss", is_flag=True, help="Go on where events are missing between the stored position and the log."
+)
+@click.option(
+    "--log-level", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]), default="INFO", show_default=True
+)
+def process(
+    config: str | None,
+    bootstrap_servers: str | None,
+    assignments: tuple[str, ...],
+    workers: int | None,
+    create_topics: bool,
+    instance_id: str | None,
+    accept_loss: bool,
+    log_level: str,
+) -> None:
+    """Correlate and enrich: read trace.events, write trace.enriched, exactly once.
+
+    Runs worker processes under a supervisor, which starts one again that ended; until SIGTERM or Ctrl-C, which finish what is
+    under way. Any number of hosts may run it: partitions are shared out among all workers.
+
+    \b
+    Exit codes: 0 stopped, 2 wrong setting or topic, 6 events are missing (see --accept-loss).
+
+    \b
+    Examples:
+      tailrace process --create-topics
+      tailrace process --bootstrap-servers kafka-1:9092,kafka-2:9092 --workers 4
+      TAILRACE_KAFKA_BOOTSTRAP_SERVERS=kafka:9092 tailrace process --set streams.commit_interval_ms=50
+    """
+    set_up_logging(log_level)
+    try:
+        settings = settings_from(config, bootstrap_servers, assignments)
+        if not _extra_is_there():
+            raise ConfigError("the processor needs Faust: pip install 'tailrace[streams]'")
+        count = wait_until_ready(settings, create_topics)
+    except (ConfigError, TopicMismatch, KafkaUnavailable) as e:
+        raise SystemExit(_say(str(e))) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    from streams.supervisor import supervise
+    from streams.worker import Job
+
+    n = workers or settings.streams.workers
+    if n > count:
+        log.warning("%d workers for %d partitions: %d will be idle", n, count, n - count)
+    name = instance_id or socket.gethostname()
+    sys.exit(supervise([Job(settings, f"{name}-{i}", accept_loss, log_level) for i in range(n)]))
+
+
+def _extra_is_there() -> bool:
+    from importlib.util import find_spec
+
+    return find_spec("faust") is not None
+
+
+def _say(text: str) -> int:
+    click.echo(f"tailrace process: {text}", err=True)
+    return CONFIG

@@ -1,0 +1,81 @@
+"""Event ids seen lately, in buckets of append time: what is written to trace.state grows by pieces and goes by buckets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from tailrace.codec import wire
+from tailrace.ids import dedupe_hash
+from tailrace.records import DedupeBucket
+
+BUCKET_MS: Final = 300_000
+"""Length of a bucket: 5 minutes."""
+PIECE: Final = 512
+"""Hashes a state record: a quiet partition rewrites at most 4 KiB a unit, a busy one writes whole pieces."""
+
+
+class Dedupe:
+    """Remembers event ids for a horizon, by the partition's clock. horizon_ms is rounded up to whole buckets.
+
+    Forgotten with its bucket, an id would be taken for new: a duplicate that comes later than the horizon is not found.
+    """
+
+    def __init__(self, horizon_ms: int) -> None:
+        self._keep = -(-horizon_ms // BUCKET_MS)
+        self._seen: set[bytes] = set()
+        self._buckets: dict[int, list[bytearray]] = {}
+        self._changed: set[tuple[int, int]] = set()
+        self._gone: list[bytes] = []
+        self._newest = -1
+
+    def __len__(self) -> int:
+        return len(self._seen)
+
+    def seen(self, event_id: bytes) -> bytes | None:
+        """None if the id was seen within the horizon, else its hash, to be handed to `add`."""
+        h = dedupe_hash(event_id)
+        return None if h in self._seen else h
+
+    def add(self, h: bytes, clock_ms: int) -> None:
+        """Remembers a hash. clock_ms: the partition's clock, which never goes back."""
+        bucket = clock_ms // BUCKET_MS
+        if bucket > self._newest:
+            self._advance(bucket)
+        pieces = self._buckets.setdefault(bucket, [])
+        if not pieces or len(pieces[-1]) >= PIECE * 8:
+            pieces.append(bytearray())
+        pieces[-1] += h
+        self._seen.add(h)
+        self._changed.add((bucket, len(pieces) - 1))
+
+    def _advance(self, bucket: int) -> None:
+        self._newest = bucket
+        for old in [b for b in self._buckets if b <= bucket - self._keep - 1]:
+            for i, piece in enumerate(self._buckets.pop(old)):
+                self._seen.difference_update(bytes(piece[p : p + 8]) for p in range(0, len(piece), 8))
+                self._changed.discard((old, i))
+                self._gone.append(key(old, i))
+
+    def changes(self) -> Iterator[tuple[bytes, bytes | None]]:
+        """State records since the last call: changed pieces, and tombstones of those that went."""
+        for bucket, i in sorted(self._changed):
+            yield key(bucket, i), wire.encode_versioned(DedupeBucket(hashes=bytes(self._buckets[bucket][i])))
+        for gone in self._gone:
+            yield gone, None
+        self._changed, self._gone = set(), []
+
+    def restore(self, name: bytes, value: bytes) -> None:
+        """One state record of a former owner, in any order. Raises `DecodeError`."""
+        bucket, i = (int(part) for part in name.split(b"/")[1:])
+        piece = bytearray(wire.decode_versioned(value, DedupeBucket).hashes)
+        pieces = self._buckets.setdefault(bucket, [])
+        pieces.extend(bytearray() for _ in range(i + 1 - len(pieces)))
+        pieces[i] = piece
+        self._seen.update(bytes(piece[p : p + 8]) for p in range(0, len(piece), 8))
+        self._newest = max(self._newest, bucket)
+
+
+def key(bucket: int, piece: int) -> bytes:
+    """Key in trace.state."""
+    return b"d/%d/%d" % (bucket, piece)

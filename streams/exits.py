@@ -1,0 +1,17 @@
+"""Exit codes of a worker, and what the supervisor makes of them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+STOPPED: Final = 0
+"""Asked to stop, and did."""
+FAILED: Final = 3
+"""A unit could not be committed, the worker was fenced, ...: started again, it resumes where it was."""
+CONFIG: Final = 2
+"""A setting is wrong: starting again would not help."""
+LOST_DATA: Final = 6
+"""The stored position is not in the log: a person decides (--accept-loss)."""
+
+FINAL: Final = frozenset({CONFIG, LOST_DATA})
+"""Codes after which a worker is not started again."""

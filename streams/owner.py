@@ -1,0 +1,194 @@
+"""Ownership of partitions: taking them over, working on them unit by unit, giving them up. Plumbing; the rules are in apply."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, NoReturn
+
+from confluent_kafka import KafkaError
+
+from streams.apply import Unit
+from streams.exits import FAILED, LOST_DATA
+from streams.partition import Partition
+from streams.restore import read_state
+from tailrace.settings import Settings
+from tailrace.topics import Names
+
+log: Final = logging.getLogger("streams.owner")
+
+DRAIN_SECONDS: Final = 20.0
+
+
+class Owner:
+    """The partitions of trace.events that this worker owns.
+
+    topic_id, partition_count: of trace.events as it is now. accept_loss: go on where data is missing. end: ends the process
+    at once with an exit code and a reason; it does not return.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        topic_id: str,
+        partition_count: int,
+        accept_loss: bool,
+        end: Callable[[int, str], NoReturn],
+    ) -> None:
+        self.topic = Names.of(settings.topics).events
+        self.partitions: dict[int, Partition] = {}
+        self.applied = 0
+        """Records of finished transactions, since the start."""
+        self.on_applied: Callable[[int, int], None] = lambda partition, offset: None
+        self._settings, self._topic_id, self._count, self._accept_loss, self.end = (
+            settings,
+            topic_id,
+            partition_count,
+            accept_loss,
+            end,
+        )
+        self._generation: int | None = None
+        self._interval = settings.streams.commit_interval_ms / 1000
+        self._commits = ThreadPoolExecutor(settings.streams.commit_threads, "commit")
+        self._openers = ThreadPoolExecutor(8, "open")
+        self._stopping = False
+
+    # -- taking over
+    def assigned(self, partitions: set[int], generation: int) -> None:
+        if self._generation is not None and generation != self._generation + 1:
+            partitions = set()  # a generation was missed: someone else may have written
+        self._generation = generation
+        gone = [self.partitions.pop(n) for n in list(self.partitions) if n not in partitions]
+        for p in gone:
+            p.given_up = True
+        self._openers.submit(gone.clear)  # a producer's destructor joins threads
+
+    async def acquire(self, wanted: set[int]) -> None:
+        """Opens the partitions that are new: fence, then restore. Awaited before Faust seeks and resumes."""
+        loop, generation = asyncio.get_running_loop(), self._generation
+        new = [Partition(n, self._settings, self._fatal) for n in sorted(wanted) if n not in self.partitions]
+        if not new:
+            return
+        began = time.perf_counter()
+        try:
+            await asyncio.gather(*(loop.run_in_executor(self._openers, p.open) for p in new))
+            fenced = time.perf_counter()
+            state_topic = Names.of(self._settings.topics).state
+            records = await loop.run_in_executor(
+                self._openers, read_state, self._settings.kafka, state_topic, [p.number for p in new]
+            )
+            for p in new:
+                p.state.restore(records[p.number])
+                self._check_identity(p)
+        except Exception as e:
+            self.end(FAILED, f"taking over partitions {[p.number for p in new]} failed: {e}")
+        if generation != self._generation:
+            return  # rebalanced meanwhile: called again
+        for p in new:
+            self.partitions[p.number] = p
+        log.info(
+            "took over partitions %s: fenced in %.2f s, restored %d records in %.2f s, next offsets %s",
+            [p.number for p in new], fenced - began, sum(map(len, records.values())), time.perf_counter() - fenced,
+            [p.state.next_offset for p in new],
+        )  # fmt: skip
+
+    def _check_identity(self, p: Partition) -> None:
+        """The stored position must belong to this very topic."""
+        s = p.state
+        if not s.topic_id:
+            s.topic_id, s.partitions = self._topic_id, self._count
+        elif s.topic_id != self._topic_id:
+            self._gone(f"partition {p.number}: the stored position is of another {self.topic} (topic id {s.topic_id}, now {self._topic_id}): "
+                       "it was deleted and made again")  # fmt: skip
+            s.topic_id, s.partitions, s.next_offset = self._topic_id, self._count, -1
+        elif s.partitions != self._count:
+            self.end(LOST_DATA, f"{self.topic} had {s.partitions} partitions when its state was written, now {self._count}: "
+                      "traces would move between partitions. Drain, then start a new generation")  # fmt: skip
+
+    def next_offset(self, partition: int) -> int | None:
+        p = self.partitions.get(partition)
+        return None if p is None else p.state.next_offset
+
+    def positioned(self, partition: int, offset: int) -> None:
+        p = self.partitions.get(partition)
+        if p is not None:
+            p.expects = offset
+
+    def lost(self, partition: int, wanted: int, first: int, end: int) -> None:
+        what = "retention removed the records between" if wanted < first else "the log ends before"
+        self._gone(
+            f"partition {partition}: the stored position is {wanted}, the log of {self.topic} is {first} to {end}: {what} it"
+        )
+        p = self.partitions[partition]
+        p.state.next_offset = first
+
+    def _gone(self, what: str) -> None:
+        if not self._accept_loss:
+            self.end(LOST_DATA, f"{what}. Events are lost; `--accept-loss` goes on from what is there")
+        log.error("%s; going on, as --accept-loss says", what)
+
+    # -- working
+    async def batch(self, partition: int, follows: int, last_offset: int, records: list[Any]) -> None:
+        """Applies one fetch of one partition. Waits while a full unit cannot be committed yet: that is the back-pressure."""
+        p = self.partitions.get(partition)
+        if p is None or follows != p.expects:
+            self.end(FAILED, f"partition {partition}: a batch continues from {follows}, expected {p and p.expects}")
+        p.expects = last_offset + 1
+        limits = self._settings.streams
+        while p.committing is not None and (
+            p.unit.records >= limits.unit_records or p.unit.size >= limits.unit_bytes
+        ):
+            await asyncio.wait([p.committing])
+        if not p.unit.records:
+            p.unit.born = time.perf_counter()
+        p.applier.apply(p.state, records, p.unit)
+        self._due(p)
+
+    def _due(self, p: Partition) -> None:
+        """Starts the commit of the open unit if it is old or large enough and none of this partition is under way."""
+        if not p.unit.records or p.committing is not None or p.given_up:
+            return
+        limits = self._settings.streams
+        left = self._interval - (time.perf_counter() - p.unit.born)
+        if (
+            left <= 0.0005
+            or p.unit.records >= limits.unit_records
+            or p.unit.size >= limits.unit_bytes
+            or self._stopping
+        ):
+            self._start(p)
+        else:
+            asyncio.get_running_loop().call_later(left, self._due, p)
+
+    def _start(self, p: Partition) -> None:
+        unit, changes, reached = p.close_unit()
+        p.committing = asyncio.get_running_loop().run_in_executor(self._commits, p.commit, unit, changes)
+        p.committing.add_done_callback(lambda future: self._committed(p, unit, reached, future))
+
+    def _committed(self, p: Partition, unit: Unit, reached: int, future: asyncio.Future[Any]) -> None:
+        error = future.exception()
+        if error is not None:
+            self.end(FAILED, f"partition {p.number}: a unit of {unit.records} records was not committed: {error}")
+        p.committing, p.committed = None, reached
+        self.applied += unit.records
+        if not p.given_up:
+            self.on_applied(p.number, reached)
+        self._due(p)
+
+    # -- giving up
+    async def drain(self) -> None:
+        """Commits what is open. Ends the process if that takes longer than 20 s: its state would be of no use."""
+        deadline = time.monotonic() + DRAIN_SECONDS
+        for p in list(self.partitions.values()):
+            while p.unit.records or p.committing is not None:
+                if time.monotonic() > deadline:
+                    self.end(FAILED, f"partition {p.number} could not be drained within {DRAIN_SECONDS:.0f} s")
+                if p.committing is None:
+                    self._start(p)
+                await asyncio.wait([p.committing], timeout=1.0)
+
+    def _fatal(self, partition: int, error: KafkaError) -> None:
+        self.end(FAILED, f"partition {partition}: the transactional producer ended: {error.str()}")

@@ -1,0 +1,128 @@
+"""One owned partition: its state, its transactional producer, and the commit of a unit of work.
+
+The order that makes it exact: init_transactions (fences any earlier owner and ends its open transaction), restore
+read_committed to the end, seek the source to the stored position, work. After a commit error that is not retriable this
+object is of no use any more: end the process.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from streams.apply import Applier, Unit
+from streams.state import Limits, State
+from tailrace import kafka
+from tailrace.partitioner import PARTITIONER
+from tailrace.settings import Settings
+from tailrace.topics import HEADER, ROOM, Names
+
+log: Final = logging.getLogger("streams.partition")
+
+INIT_SECONDS: Final = 30.0
+COMMIT_SECONDS: Final = 5.0
+COMMIT_TRIES: Final = 12
+"""A commit that the client calls retriable is tried this often: a broker may be away for a minute."""
+
+Changes = list[tuple[bytes, bytes | None]]
+
+
+class Partition:
+    """Owner's side of one partition. `apply` runs in the loop's thread; `open` and `commit` in an executor thread, one at a
+    time, while the next unit is applied."""
+
+    def __init__(self, number: int, settings: Settings, on_fatal: Callable[[int, KafkaError], None]) -> None:
+        s, names = settings.streams, Names.of(settings.topics)
+        self.number = number
+        self.state = State(Limits(s.trace_idle_minutes * 60_000, s.max_open_traces, s.dedupe_minutes * 60_000))
+        self.unit = Unit()
+        self.committing: Any = None
+        """The future of the commit under way, or None."""
+        self.committed = -1
+        self.expects = -1
+        """Offset that the next batch must continue from."""
+        self.given_up = False
+        self._names, self._settings, self._on_fatal = names, settings, on_fatal
+        self._limit = 2 * settings.topics.max_event_bytes
+        self.applier = Applier(names.events, number, self._limit, settings.topics.max_event_bytes)
+
+    def open(self) -> None:
+        """Fences the former owner. Blocks (up to 30 s). Raises KafkaException."""
+        s = self._settings.streams
+        self._producer = Producer(
+            {
+                **kafka.client(
+                    self._settings.kafka,
+                    transactional_id=f"{s.app_id}-{self.number}",
+                    transaction_timeout_ms=s.transaction_timeout_ms,
+                    partitioner=PARTITIONER,
+                    delivery_report_only_error=True,
+                    linger_ms=5,
+                    compression_type="lz4",
+                    batch_size=1 << 20,
+                    message_max_bytes=self._limit + ROOM,
+                    queue_buffering_max_messages=1_000_000,
+                    queue_buffering_max_kbytes=256 * 1024,
+                ),
+                "error_cb": self._error,
+                "logger": logging.getLogger("streams.partition.client"),
+            }
+        )
+        self._producer.poll(0.1)  # an init that meets a connection being set up waits 500 ms
+        self._producer.init_transactions(INIT_SECONDS)
+
+    def _error(self, error: KafkaError) -> None:
+        if error.fatal():
+            self._on_fatal(self.number, error)
+
+    def close_unit(self) -> tuple[Unit, Changes, int]:
+        """Takes the open unit with the state records that go with it, and the offset they reach; opens the next one."""
+        unit, self.unit = self.unit, Unit()
+        return unit, self.state.changes(), self.state.next_offset
+
+    def commit(self, unit: Unit, changes: Changes) -> tuple[float, float]:
+        """Writes one transaction: outputs, dead letters, changed states, position. Blocks until it is committed.
+
+        Returns seconds spent producing and committing. Raises for anything but a retriable commit; the caller ends the process.
+        """
+        p, n, names = self._producer, self.number, self._names
+        began = time.perf_counter()
+        p.begin_transaction()
+        produce, topic = p.produce, names.enriched
+        for value, key, context in unit.outputs:
+            while True:
+                try:
+                    produce(topic, value, key, n, None, None, 0, [(HEADER, context)])
+                    break
+                except BufferError:
+                    p.poll(0.1)
+        for key, value in unit.letters:
+            self._produce(names.dead_letters, value, key, -1)
+        for key, state in changes:
+            self._produce(names.state, state, key, n)
+        while len(p):
+            p.poll(0.005)  # the client's own flush in commit_transaction burns CPU
+        sent = time.perf_counter()
+        tries = 0
+        while True:
+            try:
+                p.commit_transaction(COMMIT_SECONDS)
+                break
+            except KafkaException as e:
+                tries += 1
+                if not e.args[0].retriable() or tries >= COMMIT_TRIES:
+                    raise
+                log.warning("partition %d: commit waits for Kafka: %s", n, e.args[0].str())
+        return sent - began, time.perf_counter() - sent
+
+    def _produce(self, topic: str, value: bytes | None, key: bytes | None, partition: int) -> None:
+        while True:
+            try:
+                self._producer.produce(topic, value, key, partition)
+                return
+            except BufferError:
+                self._producer.poll(0.1)

@@ -1,0 +1,111 @@
+"""One worker process: `python -m streams.worker`, started by the supervisor with its settings on standard input."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import sys
+import tempfile
+from typing import Any, Final, NoReturn
+
+import msgspec
+from confluent_kafka import KafkaException, TopicCollection
+
+from streams.app import make_app
+from streams.exits import CONFIG, FAILED
+from streams.owner import Owner
+from tailrace import kafka, topics
+from tailrace.errors import ConfigError, KafkaUnavailable, TopicMismatch
+from tailrace.processes import die_with_parent, set_up_logging
+from tailrace.settings import Settings
+
+log: Final = logging.getLogger("streams.worker")
+
+REPORT_SECONDS: Final = 10.0
+
+
+class Job(msgspec.Struct, frozen=True):
+    """What the supervisor tells a worker."""
+
+    settings: Settings
+    instance_id: str
+    accept_loss: bool = False
+    log_level: str = "INFO"
+
+
+def end(code: int, reason: str) -> NoReturn:
+    """Ends the process at once: nothing of this worker's state may be written any more. The supervisor starts another."""
+    log.critical("%s", reason)
+    logging.shutdown()
+    os._exit(code)
+
+
+def prepare(job: Job) -> Owner:
+    """Checks topics and makes the owner. Raises `KafkaUnavailable`, `TopicMismatch`, KafkaException."""
+    admin, _ = kafka.wait_for_broker(job.settings.kafka, deadline=None, say=log.warning)
+    count = topics.verify(admin, job.settings.topics)
+    name = topics.Names.of(job.settings.topics).events
+    described = admin.describe_topics(TopicCollection([name]), request_timeout=30)[name].result(30)
+    return Owner(job.settings, str(described.topic_id), count, job.accept_loss, end)
+
+
+async def report(owner: Owner, say: Any = log.info) -> None:
+    """A line of progress every 10 s while there is any."""
+    before = 0
+    while True:
+        await asyncio.sleep(REPORT_SECONDS)
+        now = owner.applied
+        if now != before:
+            states = [p.state for p in owner.partitions.values()]
+            say(
+                "%d records (%.0f/s), %d partitions, %d open traces, %d duplicates, %d dead letters",
+                now, (now - before) / REPORT_SECONDS, len(states), sum(len(s.traces) for s in states),
+                sum(s.duplicates for s in states), sum(s.dead_lettered for s in states),
+            )  # fmt: skip
+        before = now
+
+
+def run(job: Job) -> int:
+    """Works until SIGTERM or SIGINT; returns the exit code."""
+    import faust
+
+    try:
+        owner = prepare(job)
+        with tempfile.TemporaryDirectory(prefix="tailrace-") as datadir:
+            app = make_app(job.settings, owner, job.instance_id, datadir)
+            app.task(lambda: report(owner))
+            worker = faust.Worker(
+                app,
+                quiet=True,
+                override_logging=False,
+                redirect_stdouts=False,
+                loglevel=job.log_level,
+                console_port=0,
+                blocking_timeout=0,
+            )
+            worker.spinner = None  # it writes to the terminal even when quiet
+            with contextlib.suppress(SystemExit):
+                worker.execute_from_commandline()
+            return FAILED if worker.crash_reason or app.crash_reason else 0
+    except (ConfigError, TopicMismatch) as e:
+        log.critical("%s", e)
+        return CONFIG
+    except (KafkaUnavailable, KafkaException) as e:
+        log.critical("%s", e)
+        return FAILED
+
+
+def main() -> NoReturn:
+    die_with_parent()
+    job = msgspec.convert(json.loads(sys.stdin.readline()), Job)
+    set_up_logging(job.log_level)
+    code = run(job)
+    logging.shutdown()
+    os._exit(code)  # the producers' threads are of no use any more
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""The `tailrace` command. Sub-commands come from the entry-point group `tailrace.commands`: nothing here imports them."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import EntryPoint, entry_points
+from typing import Final
+
+import click
+
+from tailrace import __version__
+from tailrace.errors import TailraceError
+
+GROUP: Final = "tailrace.commands"
+
+
+class Commands(click.Group):
+    """Loads a sub-command only when it is asked for; one whose extra is not installed says which to install."""
+
+    def _found(self) -> dict[str, EntryPoint]:
+        return {e.name: e for e in entry_points(group=GROUP)}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(self._found())
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        found = self._found().get(cmd_name)
+        if found is None:
+            return None
+        try:
+            command: click.Command = found.load()
+        except ModuleNotFoundError as e:
+            extra = (
+                found.value.split(".")[0] if not found.value.startswith("tailrace.") else found.value.split(".")[1]
+            )
+            missing = e.name
+            text = f"`tailrace {cmd_name}` needs {missing}: pip install 'tailrace[{extra}]'"
+
+            @click.command(
+                name=cmd_name, help=text, context_settings={"ignore_unknown_options": True}, add_help_option=False
+            )
+            @click.argument("args", nargs=-1)
+            def unavailable(args: tuple[str, ...]) -> None:
+                click.echo(text, err=True)
+                raise SystemExit(2)
+
+            return unavailable
+        return command
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="tailrace")
+def cli() -> None:
+    """The durable trace pipeline for LLM applications.
+
+    \b
+    A first look, on this machine alone:
+      tailrace broker --data ./kafka --port 9092     a real Kafka
+      tailrace process --create-topics               correlate and enrich
+      tailrace connect console                       forward; here to the terminal
+      tailrace publish events.jsonl                  publish
+
+    Settings come from tailrace.toml, TAILRACE_… variables and flags, the later one wins.
+    """
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    try:
+        cli()
+    except TailraceError as e:
+        click.echo(f"tailrace: {e}", err=True)
+        sys.exit(2)

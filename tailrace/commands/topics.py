@@ -1,0 +1,79 @@
+"""`tailrace topics`: make the topics, and see whether a cluster has them as they must be."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import click
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from tailrace import kafka
+from tailrace import topics as topic_specs
+from tailrace.commands.options import common, settings_from
+from tailrace.errors import KafkaUnavailable
+from tailrace.settings import Settings
+
+
+@click.group()
+def topics() -> None:
+    """Make and check the Kafka topics.
+
+    \b
+    Examples:
+      tailrace topics create -b localhost:9092
+      tailrace topics create --set topics.partitions=12 --set topics.replication_factor=3
+      tailrace topics check --json
+    """
+
+
+def _admin(settings: Settings, seconds: float) -> AdminClient:
+    return kafka.wait_for_broker(settings.kafka, deadline=seconds, say=lambda text: click.echo(text, err=True))[0]
+
+
+@topics.command()
+@common
+@click.option("--wait", "seconds", type=float, default=30.0, show_default=True, help="Seconds to wait for a broker.")
+@click.option("--json", "as_json", is_flag=True, help='Print {"created": […], "there": […]}.')
+def create(config: str | None, bootstrap_servers: str | None, assignments: tuple[str, ...], seconds: float, as_json: bool) -> None:
+    """Make the topics that are missing; those that are there stay as they are.
+
+    topics.partitions (4) and topics.replication_factor (1; 3 in production) apply. The partition count is for good: growing it
+    later moves traces between partitions.
+    """
+    settings = settings_from(config, bootstrap_servers, assignments)
+    try:
+        made = topic_specs.create(_admin(settings, seconds), settings.topics)
+    except KafkaException as e:
+        raise KafkaUnavailable(f"topics could not be made: {e.args[0].str()}") from None
+    there = [t.name for t in topic_specs.wanted(settings.topics) if t.name not in made]
+    if as_json:
+        click.echo(json.dumps({"created": made, "there": there}))
+        return
+    for name in made:
+        click.echo(f"created {name}")
+    for name in there:
+        click.echo(f"{name} is there already")
+
+
+@topics.command()
+@common
+@click.option("--wait", "seconds", type=float, default=10.0, show_default=True, help="Seconds to wait for a broker.")
+@click.option("--json", "as_json", is_flag=True, help='Print {"topics": …, "problems": […], "warnings": […]}.')
+def check(config: str | None, bootstrap_servers: str | None, assignments: tuple[str, ...], seconds: float, as_json: bool) -> None:
+    """Compare the cluster's topics with what tailrace needs. Exit code 1 if something must be mended."""
+    settings = settings_from(config, bootstrap_servers, assignments)
+    found = topic_specs.describe(_admin(settings, seconds), [t.name for t in topic_specs.wanted(settings.topics)])
+    problems = list(topic_specs.mismatches(settings.topics, found))
+    warnings = list(topic_specs.not_durable(settings.topics, found))
+    if as_json:
+        click.echo(json.dumps({"topics": topic_specs.as_json(found), "problems": problems, "warnings": warnings}))
+    else:
+        for name, topic in found.items():
+            click.echo(f"{name:<22} {topic.partitions:>3} partitions, replication {topic.replication_factor}, {topic.config.get('cleanup.policy')}")
+        for line in problems:
+            click.echo(f"must be mended: {line}", err=True)
+        for line in warnings:
+            click.echo(f"not durable: {line}", err=True)
+    sys.exit(1 if problems else 0)

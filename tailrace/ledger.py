@@ -1,0 +1,126 @@
+"""What a sink has done with a partition, counted: the text that goes into the metadata of each committed offset.
+
+It holds exactly the prefix up to that offset and is written with it atomically, so `tailrace ledger` can check at any
+moment that nothing is missing: last - base = delivered + filtered + dead-lettered. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import msgspec
+
+from tailrace.errors import DecodeError
+
+VERSION: Final = 1
+LIMIT: Final = 10**15
+"""Numbers are below this in the text; at 100,000 records/s a partition reaches it after 300 years."""
+
+NEW: Final = -1
+"""Generation of a ledger that has not met a numbered record yet."""
+
+
+class Tally(msgspec.Struct, frozen=True):
+    """What became of some records. Every record is in exactly one of delivered, filtered, dead_lettered."""
+
+    delivered: int = 0
+    filtered: int = 0
+    dead_lettered: int = 0
+    rejected_unidentified: int = 0
+    """Of those delivered: the sink said that so many were not stored, but not which (OTLP's partial success)."""
+    retried: int = 0
+    """Sends beyond the first of a record."""
+
+    @property
+    def total(self) -> int:
+        return self.delivered + self.filtered + self.dead_lettered
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(*(a + b for a, b in zip(msgspec.structs.astuple(self), msgspec.structs.astuple(other), strict=True)))
+
+
+class SinkLedger(msgspec.Struct, frozen=True):
+    """Counts of one sink and partition within one generation, up to and with sequence number `last`."""
+
+    generation: int = NEW
+    base: int = -1
+    """Where counting began, exclusive: the first number counted is base + 1. -1 for a sink that read from the start."""
+    last: int = -1
+    """Last number counted, inclusive; equal to base while nothing is counted."""
+    delivered: int = 0
+    filtered: int = 0
+    dead_lettered: int = 0
+    rejected_unidentified: int = 0
+    """Part of delivered."""
+    retried: int = 0
+    gaps: int = 0
+    """Numbers that never came. Each is a loss before this sink, and balanced() is False from then on."""
+    repeated: int = 0
+    """Records whose number had been counted already: sent, and not counted again."""
+
+    def settle(self, tally: Tally, sequence: int | None = None, generation: int | None = None) -> SinkLedger:
+        """The ledger after `tally.total` further records, the last of which has number `sequence`.
+
+        The records' own numbers must be consecutive (the caller settles run by run): a distance to `last` that is larger
+        than their count is a gap before them. None stands for records without a readable number; they are taken to be
+        the next ones. Another generation starts another ledger, whose first number should be 0.
+        """
+        n = tally.total
+        old = self
+        if generation is not None and generation != old.generation:
+            if old.generation == NEW:  # what came unnumbered before is taken to be just before the first number
+                shift = (sequence if sequence is not None else old.last + n) - n - old.last
+                old = msgspec.structs.replace(old, generation=generation, base=old.base + shift, last=old.last + shift)
+            else:
+                old = SinkLedger(generation=generation)
+        if sequence is None:
+            sequence = old.last + n
+        missing = sequence - old.last - n
+        if missing < 0:
+            return msgspec.structs.replace(old, repeated=old.repeated + n)
+        return SinkLedger(
+            old.generation,
+            old.base,
+            sequence,
+            old.delivered + tally.delivered,
+            old.filtered + tally.filtered,
+            old.dead_lettered + tally.dead_lettered,
+            old.rejected_unidentified + tally.rejected_unidentified,
+            old.retried + tally.retried,
+            old.gaps + missing,
+            old.repeated,
+        )
+
+    def balanced(self) -> bool:
+        """Whether every number from base to last is accounted for."""
+        return self.last - self.base == self.delivered + self.filtered + self.dead_lettered
+
+    def encode(self) -> str:
+        """The metadata text, under 200 characters: ``tr1;g=0;b=-1;l=41;d=40;f=2;x=0;u=0;r=3;m=0;p=0``."""
+        values = msgspec.structs.astuple(self)
+        return f"tr{VERSION};" + ";".join(f"{k}={v}" for k, v in zip(_KEYS, values, strict=True))
+
+    @classmethod
+    def decode(cls, text: str | None) -> SinkLedger:
+        """What `encode` wrote. Raises `DecodeError`: ``empty``, ``unknown_version`` (a newer writer), ``malformed``."""
+        if not text:
+            raise DecodeError("empty", "the commit has no metadata")
+        head = _HEAD.match(text)
+        if head is None:
+            raise DecodeError("malformed", "not a sink's ledger")
+        if head[1] != str(VERSION):
+            raise DecodeError("unknown_version", f"ledger version {head[1][:20]}, known is {VERSION}")
+        found = _LAYOUT.fullmatch(text)
+        if found is None:
+            raise DecodeError("malformed", "not the layout of a sink's ledger")
+        ledger = cls(*(int(v) for v in found.groups()))
+        counts = msgspec.structs.astuple(ledger)[3:]
+        if min(counts) < 0 or ledger.last < ledger.base or ledger.rejected_unidentified > ledger.delivered:
+            raise DecodeError("malformed", "the counts cannot be true")
+        return ledger
+
+
+_KEYS: Final = ("g", "b", "l", "d", "f", "x", "u", "r", "m", "p")
+_HEAD: Final = re.compile(r"tr([0-9]+);", re.ASCII)
+_LAYOUT: Final = re.compile("tr[0-9]+;" + ";".join(rf"{k}=(-?[0-9]{{1,15}})" for k in _KEYS), re.ASCII)
