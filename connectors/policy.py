@@ -79,7 +79,7 @@ def retry_after(value: str | None, now: float) -> float | None:
     except ValueError:
         try:
             seconds = max(0.0, parsedate_to_datetime(text).timestamp() - now)
-        except (TypeError, ValueError, OverflowError, IndexError):
+        except (TypeError, ValueError, OverflowError, IndexError, OSError):
             return None
     if math.isnan(seconds) or seconds < 0:
         return None

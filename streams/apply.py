@@ -32,12 +32,16 @@ Letter = tuple[bytes | None, bytes]
 
 
 class Record(Protocol):
-    """What is read of a consumed record."""
+    """What is read of a consumed record; timestamp: append time, milliseconds UTC."""
 
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
 
 
 class Unit:

@@ -7,6 +7,7 @@ moment that nothing is missing: last - base = delivered + filtered + dead-letter
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -36,8 +37,16 @@ class Tally(msgspec.Struct, frozen=True):
     def total(self) -> int:
         return self.delivered + self.filtered + self.dead_lettered
 
-    def __add__(self, other: Tally) -> Tally:
-        return Tally(*(a + b for a, b in zip(msgspec.structs.astuple(self), msgspec.structs.astuple(other), strict=True)))
+    @staticmethod
+    def sum(tallies: Iterable[Tally]) -> Tally:
+        delivered = filtered = dead_lettered = rejected = retried = 0
+        for t in tallies:
+            delivered += t.delivered
+            filtered += t.filtered
+            dead_lettered += t.dead_lettered
+            rejected += t.rejected_unidentified
+            retried += t.retried
+        return Tally(delivered, filtered, dead_lettered, rejected, retried)
 
 
 class SinkLedger(msgspec.Struct, frozen=True):

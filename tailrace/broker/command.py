@@ -27,9 +27,11 @@ class _Stop(BaseException):
     type=click.Path(file_okay=False, path_type=Path),
     help="Keep the data in this folder, and the port. Default: a temporary one, removed at the end.",
 )
-@click.option("--port", type=click.IntRange(1024, 65535), help="Default: the folder's, else a free one.")
+@click.option("--port", type=click.IntRange(1024, 65535), help="Default: the one kept in --data, or any.")
 @click.option("--heap", default="512m", show_default=True, help="Java's -Xmx.")
-@click.option("--json", "as_json", is_flag=True, help="Print bootstrap_servers, pid, data, log in one line.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="One JSON line: bootstrap_servers, pid (of the node), data, log."
+)
 def broker(data: Path | None, port: int | None, heap: str, as_json: bool) -> None:
     """Run a local Apache Kafka, without Docker or Java, until Ctrl-C.
 

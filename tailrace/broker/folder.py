@@ -46,7 +46,7 @@ _SETTINGS = {
 class Folder:
     """An opened data folder, this process's alone until `close`.
 
-    It holds `broker.json` (cluster id, port), `server.properties`, `broker.log`, its predecessor, and `kafka/`.
+    It holds `broker.json` (cluster id, port), `server.properties`, `kafka/`, `broker.log` and the log before.
     """
 
     def __init__(self, path: Path | None, port: int | None) -> None:
@@ -99,7 +99,7 @@ class Folder:
         self.properties.write_text("".join(f"{name}={_escaped(value)}\n" for name, value in settings.items()))
 
     def tail(self) -> str:
-        """Up to 20 lines of the log: from the first recent error on, else the last. No stack frames, no settings."""
+        """Up to 20 lines of the log, from the first recent error on, else the last; without stack frames."""
         text = self.log.read_text(errors="replace") if self.log.exists() else ""
         lines = [line for line in text.splitlines()[-_RECENT:] if line and not line.startswith("\t")]
         first = next((i for i, line in enumerate(lines) if _ERROR.search(line)), max(len(lines) - _TAIL, 0))

@@ -78,7 +78,7 @@ class Broker:
         return self._child.pid if self._child and self._child.wait(0) is None else None
 
     def log_tail(self) -> str:
-        """The end of the node's log, from its last error on if there is one."""
+        """The end of the node's log, or 20 lines from its first recent error on."""
         return self._held().tail()
 
     def start(self, timeout: float = 120) -> Broker:
@@ -120,13 +120,14 @@ class Broker:
             self._child.kill()
 
     def restart(self, timeout: float = 120) -> Broker:
-        """Start again with the same port and data, after SIGTERM if it still runs. See `start`."""
+        """Start again with the same port and data, ending the node first if it runs. Not after `stop`."""
+        self._held()
         if self._child:
             self._child.end(timeout=20)
         return self.start(timeout)
 
     def wait(self, timeout: float | None = None) -> int | None:
-        """Until the node ends: its exit status (negative: the signal). None: `timeout` seconds passed."""
+        """The exit status of the node (negative: the signal) once it ends; None after `timeout` seconds."""
         return self._child.wait(timeout) if self._child else None
 
     def __enter__(self) -> Broker:
@@ -193,9 +194,9 @@ def _serves(admin: AdminClient, cluster_id: str) -> bool:
     """Whether it is our node that answers, and its group coordinators are ready.
 
     These load in the background, and librdkafka takes "not coordinator" hard: a consumer that joins too early
-    waits for its heartbeat interval, 3 s. So one group on each partition of the offsets topic is described;
-    the first also makes that topic. (list_consumer_group_offsets would not do: librdkafka crashes when it is
-    answered "not coordinator", its issue 5040.)
+    waits 3 s. So one group on each partition of the offsets topic is described; the first also makes that
+    topic. (list_consumer_group_offsets would not do: answered "not coordinator", it crashes the process,
+    librdkafka issue 5040.)
     """
     try:
         cluster = admin.list_topics(timeout=2)

@@ -82,10 +82,11 @@ def prepare(log: Callable[[str], None], rehearse: Callable[[Runtime], None]) -> 
         classes = cache / f"kafka-{KAFKA}-{hashlib.sha256(version.encode()).hexdigest()[:12]}.aot"
         if not classes.exists():
             log("recording a class cache, once (about 10 s): it saves 1 s of every later start")
-            recorder = replace(runtime, classes=classes.with_suffix(".new"), recording=True)
+            new = classes.with_suffix(".new")
+            new.unlink(missing_ok=True)  # of a rehearsal that was interrupted
             try:
-                rehearse(recorder)
-                classes.with_suffix(".new").replace(classes)
+                rehearse(replace(runtime, classes=new, recording=True))
+                new.replace(classes)
             except (BrokerError, OSError) as error:
                 log(f"no class cache: {error}")
         return replace(runtime, classes=classes)

@@ -178,7 +178,9 @@ class Ledger:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
 
@@ -228,7 +230,9 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     """Arrivals of ids that nobody published."""
 
 
-def account(owed: Collection[str], received: Iterable[str], *, allowed: Collection[str] = (), excused: Collection[str] = ()) -> Account:
+def account(
+    owed: Collection[str], received: Iterable[str], *, allowed: Collection[str] = (), excused: Collection[str] = ()
+) -> Account:
     """allowed: ids that may arrive and need not. excused: owed ids that went elsewhere (dead letters, filters)."""
     owed_ids, known = frozenset(owed), frozenset(owed) | frozenset(allowed)
     counts = Counter(received)
@@ -321,7 +325,10 @@ def judge(
         for i, s in zip(ids, spans, strict=True)
         if (o := owed.get(i)) is not None and (got := arrived(s, o.kind)).sha256 != o.sha256
     ]
-    lost = [f"lost: {i} ({owed[i].kind} of {owed[i].trace}, partition {owed[i].partition}, offset {owed[i].offset})" for i in sorted(a.lost)]
+    lost = [
+        f"lost: {i} ({owed[i].kind} of {owed[i].trace}, partition {owed[i].partition}, offset {owed[i].offset})"
+        for i in sorted(a.lost)
+    ]
     spurious = [f"spurious: {i}, {n} times" for i, n in a.spurious.items()]
     times = [s.received_at for s in spans]
     return Verdict(

@@ -1,6 +1,6 @@
 """Events from a seed, published at a steady pace, each an obligation once its delivery report says so.
 
-    python -m tests.harness.load --bootstrap 127.0.0.1:9092 --seed 7 --events 20000 --seconds 30 --ledger ledger.jsonl
+python -m tests.harness.load --bootstrap 127.0.0.1:9092 --seed 7 --events 20000 --seconds 30 --ledger ledger.jsonl
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from typing import Final
 
 import msgspec
 
-from tailrace.delivery import DeliveryReport
 from tailrace.errors import QueueFull
 from tailrace.publisher import Publisher
 from tailrace.records import Kind, NodeExecution, Span, SpanKind, TraceEvent, WorkflowRun
@@ -35,7 +34,7 @@ PER_RUN: Final = len(SLOTS)
 TOGETHER: Final = 8
 """Runs that go on at the same time, their events interleaved."""
 _BLOCK: Final = PER_RUN * TOGETHER
-_FIXED: Final = {Kind.WORKFLOW_RUN: 450, Kind.NODE_EXECUTION: 525, Kind.SPAN: 425}
+_FIXED: Final = {Kind.WORKFLOW_RUN: 460, Kind.NODE_EXECUTION: 490, Kind.SPAN: 480}
 """Bytes of an encoded event besides its text."""
 WORDS: Final = (
     "answer", "broker", "context", "delivery", "embedding", "forecast", "gateway", "harbour", "invoice", "journal", "kernel",
@@ -112,7 +111,9 @@ def event_at(load: Load, i: int) -> TraceEvent:
             name="workflow",
             ended_at=begin + 1_100_000,
             total_tokens=tokens,
-            workflow_run=WorkflowRun(workflow_id=workflow_id, workflow_version="1", elapsed_time=1_100_000, steps=len(NODE_TYPES)),
+            workflow_run=WorkflowRun(
+                workflow_id=workflow_id, workflow_version="1", elapsed_time=1_100_000, steps=len(NODE_TYPES)
+            ),
         )
     started = begin + abs(slot) * 100_000 + rng.randrange(1000)
     took = rng.randrange(1000, 90_000)
@@ -170,7 +171,12 @@ class Published(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def publish(
-    load: Load, publisher: Publisher, ledger: Ledger, *, stop: threading.Event | None = None, settle_seconds: float = 120.0
+    load: Load,
+    publisher: Publisher,
+    ledger: Ledger,
+    *,
+    stop: threading.Event | None = None,
+    settle_seconds: float = 120.0,
 ) -> Published:
     """Publishes the load at its pace and waits until every event has its report; what has none after `settle_seconds` is
     noted as unacked. A full queue is waited out. stop: ends it early.
@@ -212,7 +218,9 @@ def _publish_one(
                 return False
             continue
         if given != event_id_of(event):
-            raise AssertionError(f"{event.kind} {event.source_id} was given the id {given}, must be {event_id_of(event)}")
+            raise AssertionError(
+                f"{event.kind} {event.source_id} was given the id {given}, must be {event_id_of(event)}"
+            )
         return True
 
 
@@ -240,5 +248,3 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
-
-__all__ = ["PER_RUN", "DeliveryReport", "Load", "Published", "event_at", "events", "probe", "publish"]

@@ -1,0 +1,200 @@
+"""One partition of one sink, without Kafka and without HTTP: records in, batches out, verdicts back, a prefix to commit.
+
+Used by the consumer's thread alone. At most one batch is under way, so records reach the sink in the partition's order,
+retries and halves included.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Final
+
+import msgspec
+
+from connectors import redact
+from connectors.batching import Buffer, Limits
+from connectors.contract import Batch, Enriched, Item, Payload, Sink, Skip, Source
+from connectors.delivery import Settled
+from connectors.outcomes import Delivered, Filtered, Rejected
+from connectors.progress import DEAD_LETTERED, DELIVERED, FILTERED, Progress, Ticket
+from connectors.reading import Headers, Reader, Unreadable, source
+from tailrace.ledger import SinkLedger, Tally
+from tailrace.records import Stage
+
+log: Final = logging.getLogger("tailrace.connect")
+
+WINDOW: Final = 10_000
+"""Records of a partition that may be read and not settled; what is filtered behind a slow batch counts too."""
+
+
+class Letter(msgspec.Struct, frozen=True):
+    """A record to be dead-lettered; its ticket is settled once that is durable."""
+
+    stage: Stage
+    source: Source
+    rejected: Rejected
+    attempts: int
+    value: bytes | None
+    """The record's bytes, where they could not be decoded."""
+    ticket: Ticket
+    tally: Tally
+
+
+class Counts(msgspec.Struct):
+    """What one sink has done since the process started, over all its partitions."""
+
+    read: int = 0
+    delivered: int = 0
+    filtered: int = 0
+    dead_lettered: int = 0
+    rejected_unidentified: int = 0
+    retried: int = 0
+    gaps: int = 0
+    repeated: int = 0
+
+    def add(self, tally: Tally) -> None:
+        self.delivered += tally.delivered
+        self.filtered += tally.filtered
+        self.dead_lettered += tally.dead_lettered
+        self.rejected_unidentified += tally.rejected_unidentified
+        self.retried += tally.retried
+
+
+class Lane:
+    """State of one partition that this process owns. bury: takes the letters of records that are given up."""
+
+    def __init__(
+        self, name: str, topic: str, partition: int, sink: Sink, reader: Reader, limits: Limits, ledger: SinkLedger, start: int,
+        counts: Counts, bury: Callable[[Letter], None],
+    ) -> None:  # fmt: skip
+        self.name, self.topic, self.partition = name, topic, partition
+        self.progress = Progress(ledger, start)
+        self.committed: tuple[int, SinkLedger] | None = None
+        """What the last commit said; None: nothing yet."""
+        self.paused = False
+        self.at_end = False
+        """Whether everything up to the end of the partition was read at some time."""
+        self._sink, self._reader, self._counts, self._bury = sink, reader, counts, bury
+        self._buffer: Buffer[tuple[Item, Ticket]] = Buffer(limits)
+        self._tickets: list[tuple[Item, Ticket]] = []
+        self._sending: Future[list[Settled]] | None = None
+        self._limit = max(WINDOW, 2 * limits.max_records)
+
+    # -- in
+    def accept(self, offset: int, appended_at: int, key: bytes | None, value: bytes | None, headers: Headers, now: float) -> None:
+        """Decodes and maps one record. Never raises: what cannot be read or mapped is buried, alone."""
+        self._counts.read += 1
+        found = self._reader.read(self.topic, self.partition, offset, appended_at, value, headers)
+        where = source(found.event, found.context, self.topic, self.partition, offset, appended_at, key)
+        ticket = self.progress.read(offset, where.sequence, where.generation)
+        if isinstance(found, Unreadable):
+            raw = value if found.event is None else None
+            self._give_up(Stage.DECODE, where, Rejected(found.reason, found.detail), ticket, value=raw)
+            return
+        mapped = self._map(found)
+        match mapped:
+            case Payload():
+                self._buffer.add((Item(mapped, where), ticket), mapped.size, now)
+            case Skip():
+                ticket.tally = FILTERED
+            case Rejected():
+                self._give_up(Stage.MAP, where, mapped, ticket)
+            case _:
+                self._give_up(Stage.MAP, where, Rejected("map_failed", f"map returned {type(mapped).__name__}"), ticket)
+
+    def _map(self, found: Enriched) -> Payload | Skip | Rejected:
+        try:
+            return self._sink.map(found)
+        except Exception as e:
+            log.debug("%s: map raised for %s[%d]@%d", self.name, self.topic, self.partition, found.offset, exc_info=True)
+            return Rejected("map_failed", redact.where(e))
+
+    def _give_up(
+        self, stage: Stage, where: Source, rejected: Rejected, ticket: Ticket, *, attempts: int = 0, value: bytes | None = None, retried: int = 0
+    ) -> None:
+        tally = DEAD_LETTERED if not retried else Tally(dead_lettered=1, retried=retried)
+        self._bury(Letter(stage, where, rejected, attempts, value, ticket, tally))
+
+    # -- out
+    def next_batch(self, now: float, *, drain: bool = False) -> Batch | None:
+        """The batch to send now, if there is one; None while another is under way. drain: don't wait for age or size."""
+        if self._sending is not None or not (self._buffer.due(now) or (drain and len(self._buffer))):
+            return None
+        self._tickets = self._buffer.take()
+        return Batch(tuple(item for item, _ in self._tickets))
+
+    def sent(self, future: Future[list[Settled]]) -> None:
+        """`future` will know the fate of the batch that `next_batch` gave."""
+        self._sending = future
+
+    def collect(self) -> None:
+        """Takes the fate of the batch under way, if it is known. Raises what ended the sending."""
+        if self._sending is None or not self._sending.done():
+            return
+        future, self._sending = self._sending, None
+        if future.cancelled():
+            return
+        settled: Sequence[Settled] = future.result()
+        for (item, ticket), fate in zip(self._tickets, settled, strict=True):
+            match fate.verdict:
+                case Delivered():
+                    ticket.tally = (
+                        DELIVERED
+                        if fate.attempts == 1 and not fate.unidentified
+                        else Tally(delivered=1, rejected_unidentified=int(fate.unidentified), retried=fate.attempts - 1)
+                    )
+                case Filtered():
+                    ticket.tally = FILTERED
+                case Rejected() as rejected:
+                    self._give_up(
+                        Stage.SEND, item.source, rejected, ticket, attempts=fate.attempts, retried=fate.attempts - 1
+                    )
+        self._tickets = []
+
+    def cancel(self) -> None:
+        """Gives up the batch under way and what waits; nothing of it counts as settled."""
+        if self._sending is not None:
+            self._sending.cancel()
+            self._sending = None
+        self._buffer.clear()
+
+    # -- state
+    def advance(self) -> None:
+        """Moves the settled prefix; counts it, and reports gaps."""
+        settled, gaps = self.progress.advance()
+        self._counts.add(settled)
+        for gap in gaps:
+            self._counts.gaps += gap.missing
+            self._counts.repeated += gap.repeated
+            what = f"{gap.missing} records are lost" if gap.missing else f"{gap.repeated} records came before: sent, not counted again"
+            log.error(
+                "%s: %s[%d]@%d has sequence number %s, expected %d (generation %d): %s", self.name, self.topic,
+                self.partition, gap.offset, gap.got, gap.expected, gap.generation, what,
+            )  # fmt: skip
+
+    @property
+    def full(self) -> bool:
+        """Whether no more should be read for now: a batch is under way and another is complete, or too much is open."""
+        return (self._sending is not None and self._buffer.full) or len(self.progress) >= self._limit
+
+    @property
+    def sending(self) -> bool:
+        return self._sending is not None
+
+    @property
+    def waiting(self) -> int:
+        """Records that are mapped and not under way."""
+        return len(self._buffer)
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything read is settled."""
+        return len(self.progress) == 0
+
+    def to_commit(self, position: int) -> tuple[int, SinkLedger] | None:
+        """Offset and ledger to commit, if they differ from the last ones. position: the consumer's, or negative."""
+        self.progress.pass_to(position)
+        now = (self.progress.next_offset, self.progress.ledger)
+        return now if now != self.committed else None

@@ -1,0 +1,92 @@
+"""Where a sink stands in one partition: what was read, what of it is settled, and the prefix that may be committed. Pure."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+
+import msgspec
+
+from tailrace.ledger import SinkLedger, Tally
+
+DELIVERED = Tally(delivered=1)
+FILTERED = Tally(filtered=1)
+DEAD_LETTERED = Tally(dead_lettered=1)
+
+
+class Ticket(msgspec.Struct):
+    """One record that was read; settled once `tally` is set."""
+
+    offset: int
+    sequence: int | None
+    generation: int | None
+    tally: Tally | None = None
+
+
+class Gap(msgspec.Struct, frozen=True):
+    """A break in the sequence numbers: some never came, or some came twice."""
+
+    generation: int
+    expected: int
+    got: int | None
+    offset: int
+    """Of the record that showed it."""
+    missing: int
+    repeated: int
+
+
+class Progress:
+    """Tickets of one partition in offset order, the ledger of the settled prefix, and the next offset after it."""
+
+    def __init__(self, ledger: SinkLedger, next_offset: int) -> None:
+        self.ledger = ledger
+        self.next_offset = next_offset
+        """What a restart would read first, were this committed."""
+        self._open: deque[Ticket] = deque()
+
+    def __len__(self) -> int:
+        """Records read and not in the settled prefix."""
+        return len(self._open)
+
+    def read(self, offset: int, sequence: int | None, generation: int | None) -> Ticket:
+        """A ticket for the next record; offsets must rise."""
+        ticket = Ticket(offset, sequence, generation)
+        self._open.append(ticket)
+        return ticket
+
+    def pass_to(self, position: int) -> None:
+        """Everything before `position` was read: what lies between are transaction markers. Only while nothing is open."""
+        if not self._open and position > self.next_offset:
+            self.next_offset = position
+
+    def advance(self) -> tuple[Tally, list[Gap]]:
+        """Moves the settled prefix forward as far as it goes, into the ledger: what was settled, and what is to be reported."""
+        settled, gaps = Tally(), []
+        for run in self._runs():
+            before, last = self.ledger, run[-1]
+            tally = Tally.sum(t.tally for t in run if t.tally is not None)
+            after = self.ledger = before.settle(tally, last.sequence, last.generation)
+            self.next_offset = last.offset + 1
+            settled = Tally.sum((settled, tally))
+            if after.generation != before.generation:
+                before = SinkLedger(after.generation)
+            missing, repeated = after.gaps - before.gaps, after.repeated - before.repeated
+            if missing or repeated:
+                first = run[0]
+                gaps.append(Gap(after.generation, before.last + 1, first.sequence, first.offset, missing, repeated))
+        return settled, gaps
+
+    def _runs(self) -> Iterator[list[Ticket]]:
+        """Settled tickets from the front, cut wherever the numbers are not consecutive."""
+        while self._open and self._open[0].tally is not None:
+            run = [self._open.popleft()]
+            while self._open and self._open[0].tally is not None and self._follows(run[-1], self._open[0]):
+                run.append(self._open.popleft())
+            yield run
+
+    def _follows(self, last: Ticket, following: Ticket) -> bool:
+        if following.generation != last.generation:
+            return False
+        if last.sequence is None or following.sequence is None:
+            return last.sequence is None and following.sequence is None
+        return following.sequence == last.sequence + 1 and last.sequence > self.ledger.last

@@ -1,0 +1,177 @@
+"""Runs the demo: `python -m examples.demo [--keep] [--folder DIR]`. Exit code 0 only if everything balances and every tree is right."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+
+from connectors.testing.received import ReceivedSpan, read_spans
+from examples.demo.stack import Stack
+from examples.demo.trees import compare, draw
+from examples.recorded_runs.publish_runs import events
+from examples.recorded_runs.recording import RECORDING
+from examples.recorded_runs.salted import renaming
+from examples.recorded_runs.tree import expected
+from tailrace import Counts, Publisher
+from tailrace.accounts import Books, read_books
+from tailrace.commands.ledger import lines, total
+
+PATIENCE = 120.0
+"""Seconds without progress after which the demo gives up."""
+
+
+class Stopped(Exception):
+    """Ctrl-C or SIGTERM."""
+
+
+def publish(stack: Stack) -> Counts:
+    with Publisher(settings=stack.settings) as publisher:
+        for event in events(now=time.time_ns() // 1000, salt=SALT):
+            publisher.publish(event)
+        left = publisher.flush(60)
+    if not left:
+        raise RuntimeError(f"{len(left.undelivered)} events were not delivered to Kafka")
+    return publisher.counts
+
+
+def wait_until_delivered(stack: Stack, published: int, progress: Callable[[int, int], None]) -> Books:
+    """Until the connector has passed every event. Raises RuntimeError when nothing moves any more."""
+    pause, moved, last = threading.Event(), time.monotonic(), -1
+    while True:
+        stack.check()
+        books = read_books(stack.admin, stack.settings)
+        passed = total(books.sinks, "passed")
+        progress(total(books.streams, "events_in"), passed)
+        if (
+            books.settled
+            and total(books.streams, "events_in") == published
+            and passed == total(books.streams, "enriched")
+        ):
+            return books
+        if passed != last:
+            last, moved = passed, time.monotonic()
+        elif time.monotonic() - moved > PATIENCE:
+            raise RuntimeError(f"nothing moves any more, see {stack.folder}/logs:\n" + "\n".join(lines(books, True)))
+        pause.wait(0.2)
+
+
+SALT = "demo"
+
+
+def show(console: Console, spans: list[ReceivedSpan]) -> None:
+    """The most interesting trace: the one with the most levels, then with failures or retries, then the largest."""
+    traces: dict[str, list[ReceivedSpan]] = {}
+    for span in spans:
+        traces.setdefault(span.trace_id, []).append(span)
+
+    def interest(trace: list[ReceivedSpan]) -> tuple[int, bool, int]:
+        parents = {s.span_id: s.parent_span_id for s in trace}
+
+        def depth(span_id: str | None) -> int:
+            n = 0
+            while span_id is not None:
+                span_id, n = parents.get(span_id), n + 1
+            return n
+
+        odd = any(s.status == "error" or s.attributes.get("tailrace.node.retry_count") for s in trace)
+        return (max(depth(s.span_id) for s in trace), odd, -abs(len(trace) - 18))
+
+    best = max(traces.values(), key=interest)
+    console.print(f"\nOne trace of {len(traces)}, as the receiver got it (trace id {best[0].trace_id}):\n")
+    for line in draw(best):
+        console.print("  " + line, markup=False, highlight=False, no_wrap=True, overflow="ellipsis")
+
+
+def run(stack: Stack, console: Console) -> int:
+    console.print("publishing 445 recorded workflow runs")
+    began = time.monotonic()
+    counts = publish(stack)
+    with console.status("") as status:
+
+        def progress(processed: int, passed: int) -> None:
+            status.update(f"{processed} of {counts.delivered} processed, {passed} passed by the connector")
+
+        books = wait_until_delivered(stack, counts.delivered, progress)
+    seconds = time.monotonic() - began
+    spans = read_spans(stack.spans)
+    comparison = compare(expected(RECORDING, renaming(SALT)), spans)
+    show(console, spans)
+    received = len({(s.trace_id, s.span_id) for s in spans})
+    enriched, delivered = total(books.streams, "enriched"), total(books.sinks, "delivered")
+    letters = total(books.streams, "dead_lettered") + total(books.sinks, "dead_lettered")
+    balanced = (
+        books.balanced
+        and counts.delivered == enriched
+        and delivered == received == enriched
+        and not letters
+        and not comparison.different
+    )
+    console.print(
+        f"\npublished {counts.delivered}, enriched {enriched}, delivered {delivered}, dead-lettered {letters}; the receiver holds {received} spans"
+    )
+    for line in lines(books, False):
+        console.print("  " + line, markup=False, highlight=False, soft_wrap=True)
+    for text in comparison.different[:10]:
+        console.print(f"  different: {text}", markup=False, style="red")
+    right = "as recorded" if not comparison.different else f"{len(comparison.different)} differences"
+    console.print(f"trees of {comparison.runs} runs: {right}")
+    console.print("the counts balance" if balanced else "[red]the counts do not balance")
+    console.print(
+        f"{counts.delivered} events end to end in {seconds:.1f} s ({counts.delivered / seconds:.0f}/s, most of it waiting for the last batch)"
+    )
+    console.print(f"\nKafka      {stack.bootstrap_servers}")
+    console.print(f"receiver   {stack.endpoint}, what it got: {stack.spans}", soft_wrap=True)
+    console.print(f"logs       {stack.folder / 'logs'}, Kafka's data: {stack.folder / 'kafka'}", soft_wrap=True)
+    return 0 if balanced else 1
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="The whole pipeline on this machine, on recorded workflow runs.")
+    parser.add_argument("--keep", action="store_true", help="leave everything running until Ctrl-C")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=Path(".demo"),
+        help="where data and logs go; emptied first (default: %(default)s)",
+    )
+    args = parser.parse_args()
+    console = Console(highlight=False)
+
+    def stop(number: int, frame: object) -> None:
+        raise Stopped
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+    code = 130
+    try:
+        with Stack(args.folder, console.print) as stack:
+            try:
+                code = run(stack, console)
+                if args.keep:
+                    console.print(
+                        f"\nstill running; try `.venv/bin/tailrace ledger -b {stack.bootstrap_servers}`. Ctrl-C stops everything"
+                    )
+                    while True:
+                        stack.check()
+                        signal.sigtimedwait([], 1)
+            finally:
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
+                console.print("stopping")
+    except Stopped:
+        pass
+    except RuntimeError as e:
+        console.print(str(e), style="red", markup=False)
+        code = 1
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

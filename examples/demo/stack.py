@@ -1,0 +1,125 @@
+"""The demo's processes: a broker, a worker, an OTLP receiver, a connector. Started in order, stopped in reverse."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tailrace import kafka, topics
+from tailrace.broker import Broker
+from tailrace.settings import Settings, load
+
+Say = Callable[[str], None]
+
+
+class Stack:
+    """Everything that the demo runs, with its data and logs in one folder, which is emptied first."""
+
+    def __init__(self, folder: Path, say: Say) -> None:
+        self.folder, self._say = folder, say
+        self.spans = folder / "spans.jsonl"
+        self.endpoint = ""
+        self._children: list[tuple[str, subprocess.Popen[bytes]]] = []
+        self._broker: Broker | None = None
+
+    def __enter__(self) -> Self:
+        shutil.rmtree(self.folder, ignore_errors=True)
+        (self.folder / "logs").mkdir(parents=True)
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _start(self) -> None:
+        self._say("starting Apache Kafka (the first time it downloads 45 MB)")
+        self._broker = Broker(self.folder / "kafka", log=self._say).start()
+        self.settings: Settings = load({"kafka": {"bootstrap_servers": self._broker.bootstrap_servers}}, env={})
+        admin, _ = kafka.wait_for_broker(self.settings.kafka, 30)
+        topics.create(admin, self.settings.topics)
+        self.admin = admin
+        self._say("starting a stream worker, an OTLP receiver and a connector")
+        self._child("process", "-P", "-m", "tailrace", "process", "-b", self._broker.bootstrap_servers)
+        receiver = self._child(
+            "receiver",
+            "-P",
+            "-m",
+            "connectors.testing.otlp_receiver",
+            "--port",
+            "0",
+            "--file",
+            str(self.spans),
+            "--json",
+            pipe=True,
+        )
+        assert receiver.stdout is not None
+        line = receiver.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the OTLP receiver did not start, see {self.log('receiver')}")
+        self.endpoint = json.loads(line)["endpoint"]
+        self._child(
+            "connect",
+            "-P",
+            "-m",
+            "tailrace",
+            "connect",
+            "otlp",
+            "-b",
+            self._broker.bootstrap_servers,
+            "--set",
+            f"sinks.otlp.endpoint={self.endpoint}",
+        )
+
+    def _child(self, name: str, *arguments: str, pipe: bool = False) -> subprocess.Popen[bytes]:
+        """A Python process in a session of its own, so that Ctrl-C reaches only the demo, which stops it in order."""
+        with self.log(name).open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE if pipe else log, stderr=log,
+                start_new_session=True, env={k: v for k, v in os.environ.items() if not k.startswith(("TAILRACE_", "ENTERPRISE_"))},
+            )  # fmt: skip
+        self._children.append((name, process))
+        return process
+
+    def log(self, name: str) -> Path:
+        return self.folder / "logs" / f"{name}.log"
+
+    @property
+    def bootstrap_servers(self) -> str:
+        return self.settings.kafka.bootstrap_servers
+
+    def check(self) -> None:
+        """Raises RuntimeError if a process has ended."""
+        for name, process in self._children:
+            if process.poll() is not None:
+                raise RuntimeError(f"{name} ended with {process.returncode}, see {self.log(name)}")
+
+    def stop(self) -> None:
+        for name, process in reversed(self._children):
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+                try:
+                    process.wait(30)
+                except subprocess.TimeoutExpired:
+                    self._say(f"{name} did not stop within 30 s, killing it")
+                    process.kill()
+                    process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
+        self._children.clear()
+        if self._broker is not None:
+            self._broker.stop()
+            self._broker = None

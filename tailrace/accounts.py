@@ -1,0 +1,186 @@
+"""Reading the books of a running pipeline: the processor's position records, the sinks' commits, the logs' ends."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+import msgspec
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from tailrace import kafka
+from tailrace.codec import decode_versioned
+from tailrace.errors import DecodeError, TopicMismatch
+from tailrace.ledger import SinkLedger
+from tailrace.records import PartitionPosition
+from tailrace.settings import Settings
+from tailrace.topics import Names
+
+POSITION_KEY: Final = b"p"
+"""Key of the position record in trace.state; it is the last record of each of the processor's transactions."""
+_BACK: Final = 16
+
+
+class StreamAccount(msgspec.Struct, frozen=True):
+    """What the processor did with one partition of trace.events."""
+
+    partition: int
+    events_in: int
+    enriched: int
+    links: int
+    duplicates: int
+    dead_lettered: int
+    pending: int
+    """Offsets between its position and the end of trace.events. Markers of transactions count too, where links are written."""
+
+    @property
+    def balanced(self) -> bool:
+        """events in = enriched + links + duplicates + dead-lettered."""
+        return self.events_in == self.enriched + self.links + self.duplicates + self.dead_lettered
+
+
+class SinkAccount(msgspec.Struct, frozen=True):
+    """What one sink did with one partition of trace.enriched, up to its last commit."""
+
+    sink: str
+    partition: int
+    passed: int
+    """Sequence numbers passed since counting began."""
+    delivered: int
+    filtered: int
+    dead_lettered: int
+    gaps: int
+    """Sequence numbers that never came: losses."""
+    pending: int
+    """Enriched records that are committed and not passed yet."""
+    balanced: bool
+    """passed = delivered + filtered + dead-lettered, no gap, and the ledger is readable."""
+    problem: str | None = None
+    """Why the commit's ledger cannot be read."""
+
+
+class Books(msgspec.Struct, frozen=True):
+    """The whole pipeline at one moment (nearly: partitions are read one after the other)."""
+
+    streams: tuple[StreamAccount, ...]
+    sinks: tuple[SinkAccount, ...]
+
+    @property
+    def balanced(self) -> bool:
+        return all(a.balanced for a in self.streams) and all(a.balanced for a in self.sinks)
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is pending anywhere."""
+        return not any(a.pending for a in self.streams) and not any(a.pending for a in self.sinks)
+
+
+def _consumer(settings: Settings) -> Consumer:
+    return Consumer(
+        {
+            **kafka.client(
+                settings.kafka, group_id="tailrace-ledger", enable_auto_commit=False, enable_partition_eof=True, auto_offset_reset="earliest",
+                isolation_level="read_committed", fetch_wait_max_ms=10,
+            ),
+            "logger": logging.getLogger("tailrace.accounts.client"),
+        }
+    )  # fmt: skip
+
+
+def last_position(consumer: Consumer, topic: str, partition: int) -> PartitionPosition | None:
+    """The last committed position record of a partition of trace.state; None if there is none. Raises KafkaException."""
+    first, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
+    back = _BACK
+    while True:
+        start = max(first, end - back)
+        found = _last_in(consumer, topic, partition, start)
+        if found is not None or start <= first:
+            return found
+        back *= 8
+
+
+def _last_in(consumer: Consumer, topic: str, partition: int, start: int) -> PartitionPosition | None:
+    consumer.assign([TopicPartition(topic, partition, start)])
+    found = None
+    while True:
+        for message in consumer.consume(1000, 0.5):
+            error = message.error()
+            if error is None:
+                if message.key() == POSITION_KEY and message.value():
+                    found = message.value()
+            elif error.code() == KafkaError._PARTITION_EOF:
+                return None if found is None else decode_versioned(found, PartitionPosition)
+            elif not error.retriable():
+                raise KafkaException(error)
+
+
+def sink_groups(admin: AdminClient, settings: Settings) -> list[str]:
+    """Consumer groups that are sinks': those that start with connect.group_prefix and commit on trace.enriched."""
+    listed = admin.list_consumer_groups(request_timeout=10).result(10)
+    prefix = settings.connect.group_prefix
+    return sorted(
+        g.group_id for g in listed.valid if g.group_id.startswith(prefix) and g.group_id != settings.streams.app_id
+    )
+
+
+def read_books(admin: AdminClient, settings: Settings) -> Books:
+    """Reads everything, in the order streams, sinks. Raises KafkaException, `TopicMismatch`, `DecodeError`."""
+    names = Names.of(settings.topics)
+    metadata = admin.list_topics(timeout=10).topics
+    if names.events not in metadata:
+        raise TopicMismatch(f"{names.events} is missing: run `tailrace topics create`")
+    partitions = len(metadata[names.events].partitions)
+    consumer = _consumer(settings)
+    try:
+        streams, produced = [], {}
+        for n in range(partitions):
+            p = last_position(consumer, names.state, n)
+            first, end = consumer.get_watermark_offsets(TopicPartition(names.events, n), timeout=10)
+            produced[n] = (p.generation, p.sequence) if p else (0, 0)
+            streams.append(
+                StreamAccount(
+                    n,
+                    p.events_in,
+                    p.enriched,
+                    p.links,
+                    p.duplicates,
+                    p.dead_lettered,
+                    end - (p.next_offset if p.next_offset >= 0 else first),
+                )
+                if p
+                else StreamAccount(n, 0, 0, 0, 0, 0, end - first)
+            )
+    finally:
+        consumer.close()
+    sinks = [
+        a for group in sink_groups(admin, settings) for a in _sink(admin, settings, group, names.enriched, produced)
+    ]
+    return Books(tuple(streams), tuple(sinks))
+
+
+def _sink(
+    admin: AdminClient, settings: Settings, group: str, topic: str, produced: dict[int, tuple[int, int]]
+) -> list[SinkAccount]:
+    asked = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, n) for n in produced])
+    answer = admin.list_consumer_group_offsets([asked], request_timeout=10)[group].result(10)
+    name = group.removeprefix(settings.connect.group_prefix)
+    if all(tp.offset < 0 for tp in answer.topic_partitions):
+        return []
+    out = []
+    for tp in answer.topic_partitions:
+        generation, sequence = produced[tp.partition]
+        try:
+            ledger = SinkLedger.decode(tp.metadata) if tp.offset >= 0 else SinkLedger()
+        except DecodeError as e:
+            out.append(SinkAccount(name, tp.partition, 0, 0, 0, 0, 0, 0, False, f"the commit's metadata: {e}"))
+            continue
+        last = ledger.last if ledger.generation in (generation, -1) else -1
+        out.append(
+            SinkAccount(
+                name, tp.partition, ledger.last - ledger.base, ledger.delivered, ledger.filtered, ledger.dead_lettered, ledger.gaps,
+                max(0, sequence - 1 - last),
+                ledger.balanced() and not ledger.gaps,
+            )
+        )  # fmt: skip
+    return out
