@@ -7,7 +7,7 @@ import time
 from typing import Any, Final
 
 import msgspec
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaException, TopicPartition
 
 from tailrace import kafka
 from tailrace.errors import DecodeError, TailraceError
@@ -29,30 +29,41 @@ class Start(msgspec.Struct, frozen=True):
     ledger: SinkLedger
 
 
-def cannot_go_on(error: KafkaError) -> bool:
-    """Whether waiting cannot help."""
-    return kafka.fatal(error)
-
-
 class Assignment:
     """The consumer's partitions of one topic."""
 
     def __init__(self, name: str, consumer: Any, topic: str) -> None:
         self._name, self._consumer, self._topic = name, consumer, topic
+        self.ends: dict[int, int] = {}
+        """Partition -> its end when it was assigned, where that was asked for."""
 
-    def take(self, partitions: list[Any]) -> list[Start]:
+    def take(self, partitions: list[Any], *, ends: bool = False) -> list[Start]:
         """Assigns new partitions: from the committed offset with its ledger; on a sink's first start from the beginning.
 
         Raises KafkaException when the cluster cannot say where that is for a minute.
         """
-        starts = [self._start(p) for p in self._patiently(lambda: self._consumer.committed(partitions, timeout=SECONDS))] if partitions else []
-        self._consumer.incremental_assign([TopicPartition(self._topic, s.partition, s.offset) for s in starts])
+        if not partitions:
+            return []
+        starts = [
+            self._start(p) for p in self._patiently(lambda: self._consumer.committed(partitions, timeout=SECONDS))
+        ]
+        if ends:
+            self.ends.update((p.partition, self._range(p)[1]) for p in partitions)
+        found = [TopicPartition(self._topic, s.partition, s.offset) for s in starts]
+        self._consumer.incremental_assign(found)
+        self._consumer.resume(found)  # a pause outlives the assignment in which it was made
         return starts
+
+    def _range(self, partition: Any) -> tuple[int, int]:
+        found: tuple[int, int] = self._patiently(
+            lambda: self._consumer.get_watermark_offsets(partition, timeout=SECONDS, cached=False)
+        )
+        return found
 
     def _start(self, committed: Any) -> Start:
         if committed.offset >= 0:
             return Start(committed.partition, committed.offset, self._ledger(committed))
-        low, _ = self._patiently(lambda: self._consumer.get_watermark_offsets(committed, timeout=SECONDS, cached=False))
+        low = self._range(committed)[0]
         log.info("%s: first start of %s[%d], at offset %d", self._name, self._topic, committed.partition, low)
         return Start(committed.partition, low, SinkLedger())
 
@@ -72,7 +83,7 @@ class Assignment:
             try:
                 return ask()
             except KafkaException as e:
-                if attempt == ATTEMPTS - 1 or cannot_go_on(e.args[0]):
+                if attempt == ATTEMPTS - 1 or kafka.fatal(e.args[0]):
                     raise
                 log.warning("%s: no committed offsets yet: %s", self._name, e.args[0].str())
                 time.sleep(0.5)

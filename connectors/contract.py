@@ -171,7 +171,9 @@ def sink(
         for method in ("map", "send", "check"):
             if not callable(getattr(cls, method, None)):
                 raise TypeError(f"sink {name}: {cls.__name__} has no {method}")
-        setattr(cls, _SPEC, Spec(name, max_records, max_bytes, wanted, settings, environment, (cls.__doc__ or "").strip()))
+        setattr(
+            cls, _SPEC, Spec(name, max_records, max_bytes, wanted, settings, environment, (cls.__doc__ or "").strip())
+        )
         return cls
 
     return mark

@@ -155,7 +155,9 @@ class Courier:
             case Rejected() if len(indices) == 1:
                 run.settle(indices, outcome)
             case Split(status=status) if len(indices) == 1:
-                run.settle(indices, Rejected("too_large", "the sink does not take this record even alone", status=status))
+                run.settle(
+                    indices, Rejected("too_large", "the sink does not take this record even alone", status=status)
+                )
             case Rejected() | Split():
                 run.halve(indices)
             case Retry():

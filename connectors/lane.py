@@ -20,6 +20,7 @@ from connectors.delivery import Settled
 from connectors.outcomes import Delivered, Filtered, Rejected
 from connectors.progress import DEAD_LETTERED, DELIVERED, FILTERED, Progress, Ticket
 from connectors.reading import Headers, Reader, Unreadable, source
+from connectors.status import Counts
 from tailrace.ledger import SinkLedger, Tally
 from tailrace.records import Stage
 
@@ -30,7 +31,7 @@ WINDOW: Final = 10_000
 
 
 class Letter(msgspec.Struct, frozen=True):
-    """A record to be dead-lettered; its ticket is settled once that is durable."""
+    """A record to be dead-lettered."""
 
     stage: Stage
     source: Source
@@ -38,28 +39,8 @@ class Letter(msgspec.Struct, frozen=True):
     attempts: int
     value: bytes | None
     """The record's bytes, where they could not be decoded."""
-    ticket: Ticket
-    tally: Tally
-
-
-class Counts(msgspec.Struct):
-    """What one sink has done since the process started, over all its partitions."""
-
-    read: int = 0
-    delivered: int = 0
-    filtered: int = 0
-    dead_lettered: int = 0
-    rejected_unidentified: int = 0
-    retried: int = 0
-    gaps: int = 0
-    repeated: int = 0
-
-    def add(self, tally: Tally) -> None:
-        self.delivered += tally.delivered
-        self.filtered += tally.filtered
-        self.dead_lettered += tally.dead_lettered
-        self.rejected_unidentified += tally.rejected_unidentified
-        self.retried += tally.retried
+    settle: Callable[[], None]
+    """To be called, in the consumer's thread, once the dead letter is durable."""
 
 
 class Lane:
@@ -74,16 +55,19 @@ class Lane:
         self.committed: tuple[int, SinkLedger] | None = None
         """What the last commit said; None: nothing yet."""
         self.paused = False
-        self.at_end = False
-        """Whether everything up to the end of the partition was read at some time."""
+        self.caught_up = False
+        """Whether everything that was in the partition at some time since it was assigned has been read."""
         self._sink, self._reader, self._counts, self._bury = sink, reader, counts, bury
         self._buffer: Buffer[tuple[Item, Ticket]] = Buffer(limits)
         self._tickets: list[tuple[Item, Ticket]] = []
         self._sending: Future[list[Settled]] | None = None
+        self._burying = 0
         self._limit = max(WINDOW, 2 * limits.max_records)
 
     # -- in
-    def accept(self, offset: int, appended_at: int, key: bytes | None, value: bytes | None, headers: Headers, now: float) -> None:
+    def accept(
+        self, offset: int, appended_at: int, key: bytes | None, value: bytes | None, headers: Headers, now: float
+    ) -> None:
         """Decodes and maps one record. Never raises: what cannot be read or mapped is buried, alone."""
         self._counts.read += 1
         found = self._reader.read(self.topic, self.partition, offset, appended_at, value, headers)
@@ -102,20 +86,35 @@ class Lane:
             case Rejected():
                 self._give_up(Stage.MAP, where, mapped, ticket)
             case _:
-                self._give_up(Stage.MAP, where, Rejected("map_failed", f"map returned {type(mapped).__name__}"), ticket)
+                self._give_up(
+                    Stage.MAP, where, Rejected("map_failed", f"map returned {type(mapped).__name__}"), ticket
+                )
 
     def _map(self, found: Enriched) -> Payload | Skip | Rejected:
         try:
             return self._sink.map(found)
         except Exception as e:
-            log.debug("%s: map raised for %s[%d]@%d", self.name, self.topic, self.partition, found.offset, exc_info=True)
+            log.debug(
+                "%s: map raised for %s[%d]@%d", self.name, self.topic, self.partition, found.offset, exc_info=True
+            )
             return Rejected("map_failed", redact.where(e))
 
     def _give_up(
-        self, stage: Stage, where: Source, rejected: Rejected, ticket: Ticket, *, attempts: int = 0, value: bytes | None = None, retried: int = 0
+        self,
+        stage: Stage,
+        where: Source,
+        rejected: Rejected,
+        ticket: Ticket,
+        *,
+        attempts: int = 0,
+        value: bytes | None = None,
     ) -> None:
-        tally = DEAD_LETTERED if not retried else Tally(dead_lettered=1, retried=retried)
-        self._bury(Letter(stage, where, rejected, attempts, value, ticket, tally))
+        def settle() -> None:
+            self._burying -= 1
+            ticket.tally = DEAD_LETTERED if attempts <= 1 else Tally(dead_lettered=1, retried=attempts - 1)
+
+        self._burying += 1
+        self._bury(Letter(stage, where, rejected, attempts, value, settle))
 
     # -- out
     def next_batch(self, now: float, *, drain: bool = False) -> Batch | None:
@@ -143,14 +142,14 @@ class Lane:
                     ticket.tally = (
                         DELIVERED
                         if fate.attempts == 1 and not fate.unidentified
-                        else Tally(delivered=1, rejected_unidentified=int(fate.unidentified), retried=fate.attempts - 1)
+                        else Tally(
+                            delivered=1, rejected_unidentified=int(fate.unidentified), retried=fate.attempts - 1
+                        )
                     )
                 case Filtered():
                     ticket.tally = FILTERED
                 case Rejected() as rejected:
-                    self._give_up(
-                        Stage.SEND, item.source, rejected, ticket, attempts=fate.attempts, retried=fate.attempts - 1
-                    )
+                    self._give_up(Stage.SEND, item.source, rejected, ticket, attempts=fate.attempts)
         self._tickets = []
 
     def cancel(self) -> None:
@@ -168,7 +167,11 @@ class Lane:
         for gap in gaps:
             self._counts.gaps += gap.missing
             self._counts.repeated += gap.repeated
-            what = f"{gap.missing} records are lost" if gap.missing else f"{gap.repeated} records came before: sent, not counted again"
+            what = (
+                f"{gap.missing} records are lost"
+                if gap.missing
+                else f"{gap.repeated} records came before: sent, not counted again"
+            )
             log.error(
                 "%s: %s[%d]@%d has sequence number %s, expected %d (generation %d): %s", self.name, self.topic,
                 self.partition, gap.offset, gap.got, gap.expected, gap.generation, what,
@@ -182,6 +185,16 @@ class Lane:
     @property
     def sending(self) -> bool:
         return self._sending is not None
+
+    @property
+    def answered(self) -> bool:
+        """Whether `collect` has something to take."""
+        return self._sending is not None and self._sending.done()
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether a batch is under way, or dead letters are."""
+        return self._sending is not None or self._burying > 0
 
     @property
     def waiting(self) -> int:

@@ -18,7 +18,15 @@ NAME: Final = 512
 
 
 def dead_letter(
-    stage: Stage, sink: str, source: Source, rejected: Rejected, failed_at: int, *, attempts: int = 0, value: bytes | None = None, keep: int = 0
+    stage: Stage,
+    sink: str,
+    source: Source,
+    rejected: Rejected,
+    failed_at: int,
+    *,
+    attempts: int = 0,
+    value: bytes | None = None,
+    keep: int = 0,
 ) -> DeadLetter:
     """The record at `source` as a dead letter of `sink`. failed_at: milliseconds UTC.
 

@@ -84,7 +84,9 @@ class Outbox:
         self._producer.flush(max(0.0, seconds))
         self._producer.purge()
 
-    def _failed(self, error: KafkaError, key: bytes | None, letter: DeadLetter, on_acknowledged: OnAcknowledged) -> None:
+    def _failed(
+        self, error: KafkaError, key: bytes | None, letter: DeadLetter, on_acknowledged: OnAcknowledged
+    ) -> None:
         if error.code() in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):
             return
         if error.code() == KafkaError.MSG_SIZE_TOO_LARGE and letter.raw:

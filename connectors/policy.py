@@ -120,7 +120,10 @@ def decide(table: Table, response: Response, now: float, *, detail: str = "", fi
         case Action.DELIVERED:
             return Delivered()
         case Action.RETRY:
-            return Retry(retry_after(response.headers.get("retry-after"), now), f"status {status}: {detail}" if detail else f"status {status}")
+            return Retry(
+                retry_after(response.headers.get("retry-after"), now),
+                f"status {status}: {detail}" if detail else f"status {status}",
+            )
         case Action.SPLIT:
             return Split(status=status)
         case Action.REJECT:

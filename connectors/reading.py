@@ -85,7 +85,13 @@ def _context(headers: Headers) -> TraceContext:
 
 
 def source(
-    event: TraceEvent | None, context: TraceContext | None, topic: str, partition: int, offset: int, appended_at: int, key: bytes | None
+    event: TraceEvent | None,
+    context: TraceContext | None,
+    topic: str,
+    partition: int,
+    offset: int,
+    appended_at: int,
+    key: bytes | None,
 ) -> Source:
     """What a record's dead letter would say about it."""
     return Source(

@@ -49,12 +49,16 @@ def sink_class(name: str, where: str) -> type[Any]:
     """The class of a sink type. Raises `ConfigError` that lists the known ones, or names the missing package."""
     found = installed()
     if name not in found:
-        raise ConfigError(f"{where}: there is no sink {name!r}; known are {', '.join(found) or 'none (is tailrace installed?)'}")
+        raise ConfigError(
+            f"{where}: there is no sink {name!r}; known are {', '.join(found) or 'none (is tailrace installed?)'}"
+        )
     try:
         cls: type[Any] = found[name].load()
         spec_of(cls)
     except ModuleNotFoundError as e:
-        raise ConfigError(f"{where}: sink {name} needs the package {e.name}: pip install 'tailrace[connectors]'") from None
+        raise ConfigError(
+            f"{where}: sink {name} needs the package {e.name}: pip install 'tailrace[connectors]'"
+        ) from None
     except (ImportError, AttributeError, TypeError) as e:
         raise ConfigError(f"{where}: sink {name} at {found[name].value} cannot be loaded: {e}") from None
     return cls
@@ -95,7 +99,9 @@ def instances(settings: Settings, names: Iterable[str], env: Mapping[str, str] |
     """Every instance named, or all of the settings if none is. Raises `ConfigError`."""
     chosen = list(dict.fromkeys(names)) or list(settings.sinks)
     if not chosen:
-        raise ConfigError(f"no sink named; give one of {', '.join(installed())}, or add a table [sinks.<name>] to the settings")
+        raise ConfigError(
+            f"no sink named; give one of {', '.join(installed())}, or add a table [sinks.<name>] to the settings"
+        )
     return [instance(settings, name, env) for name in chosen]
 
 
@@ -113,4 +119,8 @@ def describe(spec: Spec) -> list[dict[str, Any]]:
 
 
 def _type_name(kind: Any) -> str:
-    return kind.__name__ if isinstance(kind, type) and not getattr(kind, "__args__", None) else str(kind).replace("typing.", "")
+    return (
+        kind.__name__
+        if isinstance(kind, type) and not getattr(kind, "__args__", None)
+        else str(kind).replace("typing.", "")
+    )

@@ -48,7 +48,9 @@ class AiohttpTransport:
         except TimeoutError:
             raise NoAnswer("timeout", f"{place(url)} did not answer within {seconds:g} s") from None
         except aiohttp.ClientConnectorCertificateError:
-            raise NoAnswer("certificate", f"{place(url)} has a certificate that is not trusted; see ca_file") from None
+            raise NoAnswer(
+                "certificate", f"{place(url)} has a certificate that is not trusted; see ca_file"
+            ) from None
         except aiohttp.ClientConnectorError as e:
             raise NoAnswer("unreachable", f"{place(url)}: {e.os_error.strerror or type(e).__name__}") from None
         except (aiohttp.InvalidURL, ValueError) as e:

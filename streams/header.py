@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from tailrace.codec import schemas, wire
@@ -49,6 +50,8 @@ _TEXTS: Final = tuple(
     if name not in ("revision", "kind", "root_started_at", "started_at", "ended_at") and not name.startswith("otel_")
 )  # fmt: skip
 
+_texts: Final = itemgetter(*_TEXTS)
+
 
 def _reader(schema: dict[str, Any]) -> Read:
     decode, paths = compile_decoder(schema, Header._fields)
@@ -86,11 +89,16 @@ def read(value: bytes | None) -> Header:
     ``invalid_utf8``, ``wrong_record``) or `UnknownSchema`.
     """
     header = _reader_of(wire.split(value))(value or b"")
+    if not b"".join(filter(None, _texts(header))).isascii():
+        _check_utf8(header)
+    return header
+
+
+def _check_utf8(header: Header) -> None:
     for i in _TEXTS:
         text = header[i]
-        if isinstance(text, bytes) and not text.isascii():
+        if isinstance(text, bytes):
             try:
                 text.decode()
             except UnicodeDecodeError as e:
                 raise DecodeError("invalid_utf8", f"{Header._fields[i]}: {e}") from None
-    return header

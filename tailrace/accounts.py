@@ -6,7 +6,7 @@ import logging
 from typing import Final
 
 import msgspec
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from tailrace import kafka
@@ -76,11 +76,11 @@ class Books(msgspec.Struct, frozen=True):
         return not any(a.pending for a in self.streams) and not any(a.pending for a in self.sinks)
 
 
-def _consumer(settings: Settings) -> Consumer:
+def _consumer(settings: Settings, group: str = "tailrace-reader") -> Consumer:
     return Consumer(
         {
             **kafka.client(
-                settings.kafka, group_id="tailrace-ledger", enable_auto_commit=False, enable_partition_eof=True, auto_offset_reset="earliest",
+                settings.kafka, group_id=group, enable_auto_commit=False, enable_partition_eof=True, auto_offset_reset="earliest",
                 isolation_level="read_committed", fetch_wait_max_ms=10,
             ),
             "logger": logging.getLogger("tailrace.accounts.client"),
@@ -153,22 +153,23 @@ def read_books(admin: AdminClient, settings: Settings) -> Books:
             )
     finally:
         consumer.close()
-    sinks = [
-        a for group in sink_groups(admin, settings) for a in _sink(admin, settings, group, names.enriched, produced)
-    ]
+    sinks = [a for group in sink_groups(admin, settings) for a in _sink(settings, group, names.enriched, produced)]
     return Books(tuple(streams), tuple(sinks))
 
 
-def _sink(
-    admin: AdminClient, settings: Settings, group: str, topic: str, produced: dict[int, tuple[int, int]]
-) -> list[SinkAccount]:
-    asked = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, n) for n in produced])
-    answer = admin.list_consumer_group_offsets([asked], request_timeout=10)[group].result(10)
+def _sink(settings: Settings, group: str, topic: str, produced: dict[int, tuple[int, int]]) -> list[SinkAccount]:
+    # a consumer of the group that never joins it: AdminClient.list_consumer_group_offsets crashes the process when a broker
+    # answers "not coordinator" (librdkafka issue 5040, seen with confluent-kafka 2.16.1)
+    consumer = _consumer(settings, group)
+    try:
+        committed = consumer.committed([TopicPartition(topic, n) for n in produced], timeout=10)
+    finally:
+        consumer.close()
     name = group.removeprefix(settings.connect.group_prefix)
-    if all(tp.offset < 0 for tp in answer.topic_partitions):
+    if all(tp.offset < 0 for tp in committed):
         return []
     out = []
-    for tp in answer.topic_partitions:
+    for tp in committed:
         generation, sequence = produced[tp.partition]
         try:
             ledger = SinkLedger.decode(tp.metadata) if tp.offset >= 0 else SinkLedger()

@@ -80,7 +80,9 @@ class SinkLedger(msgspec.Struct, frozen=True):
         if generation is not None and generation != old.generation:
             if old.generation == NEW:  # what came unnumbered before is taken to be just before the first number
                 shift = (sequence if sequence is not None else old.last + n) - n - old.last
-                old = msgspec.structs.replace(old, generation=generation, base=old.base + shift, last=old.last + shift)
+                old = msgspec.structs.replace(
+                    old, generation=generation, base=old.base + shift, last=old.last + shift
+                )
             else:
                 old = SinkLedger(generation=generation)
         if sequence is None:

@@ -162,13 +162,32 @@ class _Writer:
             raise ValueError(f"unknown Avro type {t!r}")
 
     def integer(self, v: str | None, d: int) -> None:
-        if v is None:
-            self.emit(d, "if b[p] < 128: p += 1")
-            self.emit(d, "else: _, p = varint(b, p)")
-        else:
-            self.emit(d, f"{v} = b[p]")
-            self.emit(d, f"if {v} < 128: p += 1; {v} = ({v} >> 1) ^ -({v} & 1)")
-            self.emit(d, f"else: {v}, p = varint(b, p)")
+        if not self.fast:
+            if v is None:
+                self.emit(d, "if b[p] < 128: p += 1")
+                self.emit(d, "else: _, p = varint(b, p)")
+            else:
+                self.emit(d, f"{v} = b[p]")
+                self.emit(d, f"if {v} < 128: p += 1; {v} = ({v} >> 1) ^ -({v} & 1)")
+                self.emit(d, f"else: {v}, p = varint(b, p)")
+            return
+        # one and two bytes inline; a microsecond time has eight, and is read as one word
+        self.emit(d, "n = b[p]")
+        self.emit(d, "if n < 128: p += 1" + (f"; {v} = (n >> 1) ^ -(n & 1)" if v else ""))
+        self.emit(
+            d,
+            "elif b[p + 1] < 128: "
+            + (f"n = n & 127 | b[p + 1] << 7; p += 2; {v} = (n >> 1) ^ -(n & 1)" if v else "p += 2"),
+        )
+        self.emit(d, "else:")
+        self.emit(d + 1, "n, = word(b, p)")
+        self.emit(d + 1, f"if n & {_M8} == {_HI}:")
+        if v:
+            self.emit(d + 2, f"n = (n & {0x007F007F007F007F}) | (n & {0x7F007F007F007F00}) >> 1")
+            self.emit(d + 2, f"n = (n & {0x00003FFF00003FFF}) | (n & {0x3FFF00003FFF0000}) >> 2")
+            self.emit(d + 2, f"n = (n & {0x0FFFFFFF}) | (n & {0x0FFFFFFF00000000}) >> 4; {v} = (n >> 1) ^ -(n & 1)")
+        self.emit(d + 2, "p += 8")
+        self.emit(d + 1, f"else: {v or '_'}, p = varint(b, p)")
 
     def string(self, v: str | None, d: int, long: bool, text: bool) -> None:
         tail = ".decode()" if text else ""
@@ -341,7 +360,7 @@ def compile_decoder(
     wanted = None if want is None else frozenset(want)
     env = {
         "STEP": STEP, "BOOL": _Booleans({0: False, 1: True}), "varint": varint, "size": size, "block": block,
-        "unpack_f": struct.Struct("<f").unpack_from, "unpack_d": struct.Struct("<d").unpack_from,
+        "word": struct.Struct("<Q").unpack_from, "unpack_f": struct.Struct("<f").unpack_from, "unpack_d": struct.Struct("<d").unpack_from,
     }  # fmt: skip
     functions: list[Decode] = []
     paths: tuple[str, ...] = ()

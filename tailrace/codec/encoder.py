@@ -23,6 +23,8 @@ def zigzag(n: int) -> bytes:
     z = n << 1 if n >= 0 else (-n << 1) - 1
     if z < 16384:
         return _SMALL[z]
+    if z < 2097152:
+        return bytes((z & 127 | 128, z >> 7 & 127 | 128, z >> 14))
     if z >> 64:
         raise OverflowError("over 64 bits")
     out = bytearray()
