@@ -25,6 +25,10 @@ Sleep = Callable[[float], Awaitable[None]]
 Random = Callable[[], float]
 
 
+BACKOFF: Final = Backoff()
+PROBES: Final = Backoff(base=1.0, cap=60.0)
+
+
 class Settled(msgspec.Struct, frozen=True):
     """A record's final outcome."""
 
@@ -69,7 +73,7 @@ class Gate:
 
     def close(self, paused: Paused) -> None:
         if not self._probes or self._activity.paused != paused.reason:
-            fix = f"; mend {paused.fix}" if paused.fix else ""
+            fix = f"; see {paused.fix} in [sinks.{self._name}]" if paused.fix else ""
             log.error("%s is paused: %s%s. Nothing is lost; it probes until it works", self._name, paused.reason, fix)
         self._activity.paused = paused.reason
         self._probes += 1
@@ -93,8 +97,8 @@ class Courier:
         sleep: Sleep,
         random: Random,
         max_attempts: int = 0,
-        backoff: Backoff = Backoff(),
-        probes: Backoff = Backoff(base=1.0, cap=60.0),
+        backoff: Backoff = BACKOFF,
+        probes: Backoff = PROBES,
     ) -> None:
         """max_attempts: tries of a piece that the sink asks to retry; 0: without end. probes: waits while paused."""
         self.activity = Activity()

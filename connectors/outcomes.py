@@ -62,7 +62,7 @@ class Paused(msgspec.Struct, frozen=True):
 
     reason: str
     fix: str = ""
-    """The setting to mend."""
+    """The sink's settings to look at, by name."""
 
 
 Outcome = Delivered | Filtered | Retry | Rejected | Split | Paused

@@ -113,7 +113,7 @@ class Backoff(msgspec.Struct, frozen=True):
 def decide(table: Table, response: Response, now: float, *, detail: str = "", fix: str = "") -> Outcome:
     """The outcome of one request. now: Unix time, for Retry-After dates. detail: what the body says, redacted.
 
-    fix: the setting to mend if the sink has to pause. A whole batch's `Rejected` and `Split` are for the runner to halve.
+    fix: the settings to look at if the sink has to pause. A whole batch's `Rejected` and `Split` are for the runner to halve.
     """
     status = response.status
     match action(table, status):

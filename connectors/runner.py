@@ -193,7 +193,7 @@ class Runner:
         if now >= self._next_commit:
             self._next_commit = now + self._settings.connect.commit_interval_ms / 1000
             self._commit(list(self._lanes.values()))
-            self._lag = self._assignment.lag({p: lane.progress.next_offset for p, lane in self._lanes.items()})
+            self._measure_lag()
         busy = any(lane.unsettled or lane.waiting for lane in self._lanes.values())
         for message in self._consumer.consume(FETCH, 0.005 if busy else 0.05):
             self._take(message)
@@ -242,6 +242,9 @@ class Runner:
             raise KafkaUnavailable(f"{self.name}: {error.str()}")
         else:
             log.warning("%s: %s", self.name, error.str())
+
+    def _measure_lag(self) -> None:
+        self._lag = self._assignment.lag({p: lane.progress.next_offset for p, lane in self._lanes.items()})
 
     def _caught_up(self) -> bool:
         """Whether what was in the topic when its partitions were assigned is settled."""
@@ -315,6 +318,7 @@ class Runner:
                 self.name, self._topic, start.partition, self._instance.sink, self._reader, self._instance.limits, start.ledger,
                 start.offset, self._counts, self._bury,
             )  # fmt: skip
+        self._next_commit = self._clock()  # at once: from a sink's first start on, what is deleted unread is an alarm
         log.info("%s: has partitions %s", self.name, sorted(self._lanes))
 
     def _on_revoke(self, consumer: Any, partitions: list[Any]) -> None:
@@ -348,6 +352,7 @@ class Runner:
         while not all(lane.idle for lane in self._lanes.values()) and self._clock() < deadline:
             self._turn(drain=True)
         self._let_go(list(self._lanes.values()))
+        self._measure_lag()
 
     def _let_go(self, lanes: list[Lane], *, inside_consume: bool = False) -> None:
         for lane in lanes:

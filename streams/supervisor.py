@@ -32,9 +32,8 @@ def delay(failures: int) -> float:
 
 def start(job: Job) -> subprocess.Popen[bytes]:
     """One worker. -P: a `streams/` in the current folder must not shadow ours. A session of its own: Ctrl-C is ours to handle."""
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "streams.worker"], stdin=subprocess.PIPE, start_new_session=True
-    )
+    command = [sys.executable, "-P", "-m", "streams.worker", str(os.getpid())]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
     assert process.stdin is not None
     process.stdin.write(msgspec.json.encode(job) + b"\n")
     process.stdin.close()

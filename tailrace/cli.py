@@ -30,11 +30,11 @@ class Commands(click.Group):
         try:
             command: click.Command = found.load()
         except ModuleNotFoundError as e:
-            extra = (
-                found.value.split(".")[0] if not found.value.startswith("tailrace.") else found.value.split(".")[1]
-            )
-            missing = e.name
-            text = f"`tailrace {cmd_name}` needs {missing}: pip install 'tailrace[{extra}]'"
+            packages = found.value.split(".")
+            extra = packages[1] if packages[0] == "tailrace" else packages[0]
+            text = f"`tailrace {cmd_name}` needs {e.name}: pip install 'tailrace[{extra}]'"
+            if str(e.name).split(".")[0] == packages[0]:
+                text = f"`tailrace {cmd_name}` is not in this installation: {e}"
 
             @click.command(
                 name=cmd_name, help=text, context_settings={"ignore_unknown_options": True}, add_help_option=False

@@ -17,7 +17,20 @@ class JsonText(str):
     __slots__ = ()
 
 
-_encode: Final = msgspec.json.Encoder().encode
+def _other(value: Any) -> Any:
+    """What msgspec does not encode by itself: JSON inside other content, and subclasses of str and numbers."""
+    if isinstance(value, JsonText):
+        _check(value.encode())
+        return msgspec.Raw(value.encode())
+    if isinstance(value, str):
+        return str.__str__(value)
+    for plain in (int, float):
+        if isinstance(value, plain):
+            return plain(value)
+    raise TypeError(f"{type(value).__name__} is nothing that JSON can say")
+
+
+_encode: Final = msgspec.json.Encoder(enc_hook=_other).encode
 _check: Final = msgspec.json.Decoder(msgspec.Raw).decode
 
 
@@ -42,13 +55,13 @@ def _content_fields(schema: dict[str, Any]) -> tuple[str, ...]:
     return tuple(f["name"] for f in schema["fields"] if f.get("content") == "json")
 
 
-def _bodies() -> dict[str, tuple[str, ...]]:
-    """Field of TraceEvent that holds a body -> that body's JSON content fields."""
+def _bodies() -> dict[str, tuple[type[Any], tuple[str, ...]]]:
+    """Field of TraceEvent that holds a nested record -> its class and its JSON content fields."""
     found = {}
     for field in schemas.current("TraceEvent")["fields"]:
         for branch in field["type"] if isinstance(field["type"], list) else ():
             if isinstance(branch, dict) and branch["type"] == "record":
-                found[field["name"]] = _content_fields(branch)
+                found[field["name"]] = (records.BY_NAME[branch["name"]], _content_fields(branch))
     return found
 
 
@@ -63,10 +76,10 @@ def with_json_text(event: records.TraceEvent) -> dict[str, Any]:
         value = getattr(event, name)
         if value is not None:
             changes[name] = json_text(value, name)
-    for body_name, fields in BODY_CONTENT.items():
+    for body_name, (cls, fields) in BODY_CONTENT.items():
         body = getattr(event, body_name)
-        if body is not None and fields:
-            inner = {f: json_text(v, f"{body_name}.{f}") for f in fields if (v := getattr(body, f, None)) is not None}
+        if body is not None and fields and isinstance(body, cls):  # of another class: the encoder's to refuse
+            inner = {f: json_text(v, f"{body_name}.{f}") for f in fields if (v := getattr(body, f)) is not None}
             if inner:
                 changes[body_name] = msgspec.structs.replace(body, **inner)
     return changes

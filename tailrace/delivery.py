@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import msgspec
 
+from tailrace.errors import PublisherClosed
+
 
 class DeliveryReport(msgspec.Struct, frozen=True, kw_only=True):
     """The fate of one event. Without `error` it is durable: the broker has acknowledged it with acks=all."""
@@ -59,9 +61,18 @@ class InFlight:
         self._lock = threading.Lock()
         self._ids: dict[int, str] = {}
         self._next = self._delivered = self._failed = self._dropped = 0
+        self._closed = False
+
+    def close(self) -> None:
+        """From now on nothing is added: what `ids` says then can only become less."""
+        with self._lock:
+            self._closed = True
 
     def add(self, event_id: str) -> int:
+        """Raises `PublisherClosed` after `close`."""
         with self._lock:
+            if self._closed:
+                raise PublisherClosed("this publisher is closed")
             self._next += 1
             self._ids[self._next] = event_id
             return self._next

@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from tailrace import ids
+from tailrace.codec.encoder import wrong
 from tailrace.content import with_json_text
 from tailrace.errors import InvalidEvent
 from tailrace.records import Kind, TraceEvent
@@ -24,6 +25,10 @@ _BODY: Final = {
 }  # fmt: skip
 BODIES: Final = tuple(dict.fromkeys(_BODY.values()))
 """Fields of TraceEvent that hold a kind's body."""
+
+
+_IDS: Final = ("event_id", "trace_id", "source_id", "workflow_run_id", "message_id")
+"""Fields that others are derived from: checked first, so that an error names the field that the caller set."""
 
 
 def mint() -> str:
@@ -54,34 +59,55 @@ def trace_of(event: TraceEvent, source_id: str) -> str | None:
 
 def complete(event: TraceEvent, now: int, new_id: Callable[[], str] = mint) -> TraceEvent:
     """The event as it is published: with source_id, trace_id, event_id, published_at (`now`, microseconds UTC) and its
-    content as JSON text. Raises `InvalidEvent` with the field named. Types are checked by the encoder, not here."""
+    content as JSON text. Completing it again gives the same ids and times (its content is text then: a JSON string).
+
+    Raises `InvalidEvent` with the field named. The types of fields that nothing is derived from are checked by the encoder."""
     if not isinstance(event, TraceEvent):
         raise InvalidEvent("event", f"is {type(event).__name__}, must be a tailrace.TraceEvent")
     kind = event.kind
+    if not isinstance(kind, str) or kind not in Kind._value2member_map_:
+        raise wrong("kind", kind, "one of " + ", ".join(Kind))
     if kind == Kind.UNKNOWN:
         raise InvalidEvent("kind", "is unknown; that is what readers make of kinds newer than themselves")
     allowed = _BODY.get(kind)
     for name in BODIES:
         if name != allowed and getattr(event, name) is not None:
             raise InvalidEvent(name, f"is the body of another kind; {kind} events take {allowed or 'no body'}")
-    source_id = own_id(event) or new_id()
+    for name in _IDS:
+        _check_id(name, getattr(event, name))
+    if type(event.revision) is not int or not 0 <= event.revision < 1 << 31:
+        raise wrong("revision", event.revision, "an integer from 0 to 2147483647")
+    source_id = own_id(event)
+    if kind == Kind.LINK and not source_id:
+        raise InvalidEvent(
+            "source_id", "a link names the inner run that belongs to the root; set source_id to its id"
+        )
     if kind == Kind.LINK and not (event.root_trace_id or event.root_run_id):
         raise InvalidEvent(
             "root_trace_id", "a link names the root that its source_id belongs to; set root_trace_id or root_run_id"
         )
+    source_id = source_id or new_id()
     trace_id = trace_of(event, source_id)
-    try:
-        event_id = event.event_id or ids.event_id(kind, trace_id, source_id, event.revision)
-    except (TypeError, ValueError):
-        raise InvalidEvent("source_id", "is not a string") from None
     return msgspec.structs.replace(
         event,
         source_id=source_id,
         trace_id=trace_id,
-        event_id=event_id,
-        published_at=event.published_at or now,
+        event_id=event.event_id or ids.event_id(kind, trace_id, source_id, event.revision),
+        published_at=now if event.published_at is None else event.published_at,
         **with_json_text(event),
     )
+
+
+def _check_id(field: str, value: object) -> None:
+    if value is None:
+        return
+    if not isinstance(value, str):
+        raise wrong(field, value, "a string or None")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as e:
+            raise wrong(field, value, f"valid Unicode ({e.reason})") from None
 
 
 def kafka_key(event: TraceEvent) -> str | None:

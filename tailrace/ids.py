@@ -39,7 +39,7 @@ def event_id(kind: str, trace_id: str | None, source_id: str, revision: int) -> 
     """Id of an event whose publisher gave none: a UUID of version 8 over what identifies the event, so that publishing
     the same operation twice is a duplicate, and a correction is not."""
     text = "\0".join((kind, trace_id or "", source_id, str(revision)))
-    h = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+    h = blake2b(text.encode(), digest_size=16).hexdigest()
     return f"{h[:8]}-{h[8:12]}-8{h[13:16]}-{'89ab'[int(h[16], 16) & 3]}{h[17:20]}-{h[20:]}"
 
 

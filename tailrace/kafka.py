@@ -5,16 +5,20 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ClusterMetadata
 
-from tailrace.errors import KafkaUnavailable
+from tailrace.errors import ConfigError, KafkaUnavailable
 from tailrace.settings import Kafka
 
 log: Final = logging.getLogger("tailrace.kafka")
 Properties = dict[str, Any]
+T = TypeVar("T")
+
+_SECRET: Final = ("password", "secret", "key", "token", "credential", "config", "pem", "username")
+_WRONG_PROTOCOL: Final = "connecting to a PLAINTEXT broker listener?"
 
 
 def client(settings: Kafka, **properties: Any) -> Properties:
@@ -23,15 +27,28 @@ def client(settings: Kafka, **properties: Any) -> Properties:
         "bootstrap.servers": settings.bootstrap_servers,
         "reconnect.backoff.max.ms": 1000,
         "log.connection.close": False,
+        "log_level": 3,  # errors: what a client tries again by itself is no news
     }
     base.update({k.replace("_", "."): v for k, v in properties.items()})
     base.update(settings.client)
     return base
 
 
+def open_client(make: Callable[[Properties], T], properties: Properties) -> T:
+    """make(properties), e.g. a Producer. Raises `ConfigError` for properties that librdkafka refuses, without their secrets."""
+    try:
+        return make(properties)
+    except KafkaException as e:
+        text = str(e.args[0].str())
+        for name, value in properties.items():
+            if isinstance(value, str) and value and any(s in name for s in _SECRET):
+                text = text.replace(value, "***")
+        raise ConfigError(f"{text} (kafka.client holds properties of librdkafka, see its CONFIGURATION.md)") from None
+
+
 def fatal(error: KafkaError) -> bool:
     """Whether waiting cannot help: wrong credentials, wrong protocol."""
-    return bool(error.fatal()) or error.code() in (
+    return bool(error.fatal()) or _WRONG_PROTOCOL in error.str() or error.code() in (
         KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError._SSL, KafkaError.TOPIC_AUTHORIZATION_FAILED,
         KafkaError.CLUSTER_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError._INVALID_ARG,
     )  # fmt: skip
@@ -48,21 +65,30 @@ def wait_for_broker(
     """An admin client of a cluster that answers. deadline: seconds to wait; None is for ever.
 
     Says once that it waits, and again every 10 s. Raises `KafkaUnavailable` past the deadline or when `stop()` is true, and
-    at once for what waiting cannot mend (credentials, TLS).
+    at once for what waiting cannot mend (credentials, TLS); `ConfigError` for properties that are none.
     """
     began, said = clock(), 0.0
     problems: list[KafkaError] = []
-    admin = AdminClient(
-        {**client(settings), "error_cb": problems.append, "logger": logging.getLogger("tailrace.kafka.client")}
-    )
+    properties = {
+        "log_level": 0,
+        **client(settings),
+        "error_cb": problems.append,
+        "logger": logging.getLogger("tailrace.kafka.client"),
+    }
+    admin = open_client(AdminClient, properties)
     while True:
         try:
             return admin, admin.list_topics(timeout=1.0)
         except KafkaException as e:
-            problem = next((p for p in problems if fatal(p)), e.args[0])
+            admin.poll(0)  # the reasons come by the callback only
+            reasons = [p for p in problems if p.code() != KafkaError._ALL_BROKERS_DOWN] or [e.args[0]]
+            problem = next(filter(fatal, reasons), reasons[-1])
+            problems.clear()
         waited = clock() - began
         if fatal(problem):
-            raise KafkaUnavailable(f"kafka.bootstrap_servers {settings.bootstrap_servers}: {problem.str()}")
+            raise KafkaUnavailable(
+                f"kafka.bootstrap_servers {settings.bootstrap_servers}: {problem.str()}; see security.protocol and sasl.… in kafka.client"
+            )
         if stop() or (deadline is not None and waited >= deadline):
             raise KafkaUnavailable(
                 f"no Kafka broker answers at {settings.bootstrap_servers} (kafka.bootstrap_servers), waited {waited:.0f} s: {problem.str()}"

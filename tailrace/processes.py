@@ -42,10 +42,12 @@ def set_up_logging(level: str = "INFO") -> None:
     handler.addFilter(lambda record: once.filter(record) if record.name.split(".")[0] in _NOISY else True)
 
 
-def die_with_parent() -> None:
-    """Linux: SIGTERM to this process when the thread that started it ends. Elsewhere nothing; call it first thing."""
+def die_with_parent(parent: int) -> None:
+    """Linux: SIGTERM to this process when the thread that started it ends, or at once if it has ended already. Elsewhere nothing.
+
+    Call it first thing. parent: the process id of whoever started this one, as that one knows it: asked here, it may be too late.
+    """
     if sys.platform == "linux":
-        parent = os.getppid()
         ctypes.CDLL(None).prctl(1, signal.SIGTERM, 0, 0, 0)  # PR_SET_PDEATHSIG
         if os.getppid() != parent:
             os.kill(os.getpid(), signal.SIGTERM)

@@ -51,7 +51,8 @@ class Publisher:
 
     bootstrap_servers, or settings: where Kafka is (settings default to tailrace.toml and TAILRACE_… variables). redact:
     called with each event before anything else sees it; what it returns is published, and if it raises, nothing is.
-    on_delivery: called with every report, in the background thread: be quick, don't block. clock: microseconds UTC.
+    on_delivery: called with every report, in the background thread or in one that waits in publish, flush or close: be quick,
+    don't block. clock: microseconds UTC.
     Raises `ConfigError`. Does not need a broker to be there yet.
     """
 
@@ -140,10 +141,12 @@ class Publisher:
         if self._closed:
             return FlushReport()
         self._closed = True
+        self._in_flight.close()
         report = self.flush(self._settings.publisher.delivery_timeout_seconds if timeout is None else timeout)
         if not report:
             log.error("closed with %d events not delivered, first %s", len(report.undelivered), report.undelivered[0])
             self._producer.purge()
+            self.flush(5.0)  # brings the reports of what was purged
         self._stop.set()
         self._poller.join()
         return report
@@ -169,7 +172,8 @@ class Publisher:
         self._in_flight = InFlight()
         self._stop = threading.Event()
         self._down = False
-        self._producer = Producer(
+        self._producer = kafka.open_client(
+            Producer,
             {
                 **kafka.client(
                     self._settings.kafka,
@@ -178,14 +182,14 @@ class Publisher:
                     partitioner=PARTITIONER,
                     linger_ms=s.linger_ms,
                     compression_type=s.compression,
-                    message_timeout_ms=int(s.delivery_timeout_seconds * 1000),
+                    message_timeout_ms=max(1, int(s.delivery_timeout_seconds * 1000)),  # 0 would be for ever
                     message_max_bytes=self._settings.topics.max_event_bytes,
                     queue_buffering_max_messages=s.queue_max_events,
                     queue_buffering_max_kbytes=max(1, s.queue_max_bytes // 1024),
                 ),
                 "error_cb": self._client_error,
                 "logger": logging.getLogger("tailrace.publisher.client"),
-            }
+            },
         )
         self._poller = threading.Thread(
             target=self._poll, args=(self._producer, self._stop), name="tailrace-publisher", daemon=True
@@ -206,35 +210,41 @@ class Publisher:
             event = msgspec.structs.replace(event, host_name=self._host)
         event = complete(event, self._clock())
         value = codec.encode(event)
-        if len(value) > self._limit:
-            event, value = self._oversized(event, value)
         key = kafka_key(event)
-        return event, None if key is None else key.encode(), value
+        raw_key = None if key is None else key.encode()
+        limit = self._limit - len(raw_key or b"")
+        if len(value) > limit:
+            event, value = self._oversized(event, value, limit)
+        return event, raw_key, value
 
-    def _oversized(self, event: TraceEvent, value: bytes) -> tuple[TraceEvent, bytes]:
-        largest = oversize.sizes(event)
+    def _oversized(self, event: TraceEvent, value: bytes, limit: int) -> tuple[TraceEvent, bytes]:
         if self._settings.publisher.oversize == "truncate":
-            event = oversize.truncate(event, len(value) - self._limit)
+            event = oversize.truncate(event, len(value) - limit)
             value = codec.encode(event)
-            if len(value) <= self._limit:
+            if len(value) <= limit:
                 return event, value
-        field, size = (largest[0][1], largest[0][0]) if largest else ("event", len(value))
+        size, field = oversize.sizes(event)[0]
         raise EventTooLarge(
             field,
-            f"has {size} bytes; the event has {len(value)}, the limit is {self._limit} (topics.max_event_bytes less {ROOM}). "
+            f"has {size} bytes; the event has {len(value)} and its key, the limit is {self._limit} (topics.max_event_bytes less {ROOM}). "
             "Raise it on the topic and in the settings, or set publisher.oversize = truncate",
         )
 
     def _offer(self, event_id: str, key: bytes | None, value: bytes, on_delivery: OnDelivery | None) -> bool:
-        """Hands a record to librdkafka; False if its queue is full."""
+        """Hands a record to librdkafka; False if its queue is full. What it refuses at once is reported like what it refuses
+        later: a topic that it knows not to be there."""
         in_flight = self._in_flight
         ticket = in_flight.add(event_id)
         general = self._on_delivery
 
-        def delivered(error: KafkaError | None, message: Message) -> None:
+        def delivered(error: KafkaError | None, message: Message | None) -> None:
             in_flight.settle(ticket, error is None)
             if error is not None:
-                self._failed(event_id, error)
+                self._failed(
+                    event_id, error, logging.ERROR if on_delivery is None and general is None else logging.DEBUG
+                )
+            else:
+                self._down = False
             if on_delivery is None and general is None:
                 return
             report = (
@@ -244,8 +254,8 @@ class Publisher:
                     offset=message.offset(),
                     appended_at=message.timestamp()[1],
                 )
-                if error is None
-                else DeliveryReport(event_id=event_id, error=error.str())
+                if message is not None and error is None
+                else DeliveryReport(event_id=event_id, error=str(error and error.str()))
             )
             for callback in (on_delivery, general):
                 if callback is not None:
@@ -259,9 +269,8 @@ class Publisher:
         except BufferError:
             in_flight.forget(ticket)
             return False
-        except KafkaException:
-            in_flight.forget(ticket)
-            raise
+        except KafkaException as e:
+            delivered(e.args[0], None)
         return True
 
     def _wait_when_full(self) -> bool:
@@ -281,7 +290,7 @@ class Publisher:
             f"(publisher.queue_max_events {s.queue_max_events}, publisher.queue_max_bytes {s.queue_max_bytes})"
         )
 
-    def _failed(self, event_id: str, error: KafkaError) -> None:
+    def _failed(self, event_id: str, error: KafkaError, level: int) -> None:
         if error.code() in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):
             return  # close() has said so
         hint = (
@@ -289,7 +298,7 @@ class Publisher:
             if error.code() in (KafkaError._UNKNOWN_TOPIC, KafkaError.UNKNOWN_TOPIC_OR_PART)
             else ""
         )
-        log.error("event %s was not delivered to %s: %s%s", event_id, self._topic, error.str(), hint)
+        log.log(level, "event %s was not delivered to %s: %s%s", event_id, self._topic, error.str(), hint)
 
     def _client_error(self, error: KafkaError) -> None:
         down = error.code() == KafkaError._ALL_BROKERS_DOWN

@@ -2,7 +2,7 @@
 
 One struct a section. A variable is ``TAILRACE_<SECTION>_<FIELD>`` (``TAILRACE_KAFKA_BOOTSTRAP_SERVERS``), a sink's
 ``TAILRACE_SINKS_<INSTANCE>_<FIELD>``; a variable that ends in ``_FILE`` names a file that holds the value. Tables are
-written ``key=value,key=value`` in variables.
+written ``key=value,key=value`` in variables, or one pair a line.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class Topics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Partitions of each topic, when `tailrace topics create` makes them."""
     replication_factor: Positive = 1
     """Copies of each partition; 3 in production."""
-    max_event_bytes: Positive = 1_000_000
-    """Largest record of trace.events. The internal topics allow more."""
+    max_event_bytes: Annotated[int, msgspec.Meta(ge=131_072, le=1_000_000_000)] = 1_000_000
+    """Largest record of trace.events; 64 KiB of it are kept free. The internal topics allow more."""
 
 
 class Publisher(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -112,22 +112,24 @@ def convert(values: Mapping[str, Any], cls: type[T], where: str) -> T:
         return msgspec.convert(dict(values), cls, strict=False)
     except msgspec.ValidationError as e:
         text = str(e)
-        path = text.rsplit(" - at `$", 1)
-        at = where + path[1].rstrip("`") if len(path) == 2 else where
+        problem, _, path = text.partition(" - at `$")
+        path = path.rstrip("`")
         hint = ""
-        if "unknown field" in text:
-            known = ", ".join(f.name for f in msgspec.structs.fields(cls))
-            hint = f"; known are: {known}"
-        raise ConfigError(f"{at or 'settings'}: {path[0]}{hint}") from None
+        if "unknown field" in problem:
+            section = next((f.type for f in msgspec.structs.fields(cls) if f".{f.name}" == path), cls)
+            hint = f"; known are: {', '.join(f.name for f in msgspec.structs.fields(section))}"
+        raise ConfigError(f"{(where + path).lstrip('.') or 'settings'}: {problem}{hint}") from None
 
 
 def pairs(text: str) -> dict[str, str]:
-    """``a=b,c=d`` -> {"a": "b", "c": "d"}. Raises ValueError."""
-    out = {}
-    for part in filter(None, (p.strip() for p in text.split(","))):
+    """``a=b,c=d``, or a pair a line -> {"a": "b", "c": "d"}. Raises ValueError, which does not say what stands there: it may be
+    a secret."""
+    out: dict[str, str] = {}
+    parts = text.splitlines() if "\n" in text else text.split(",")
+    for number, part in enumerate(filter(None, (p.strip() for p in parts)), 1):
         key, sep, value = part.partition("=")
         if not sep or not key.strip():
-            raise ValueError(f"{part!r} is not key=value")
+            raise ValueError(f"entry {number} is not key=value (values with a comma: one pair a line, or in {FILE})")
         out[key.strip()] = value.strip()
     return out
 
@@ -156,6 +158,8 @@ def from_environment(env: Mapping[str, str]) -> dict[str, dict[str, Any]]:
                 value = Path(raw).read_text().strip()
             except OSError as e:
                 raise ConfigError(f"{name}: {e.strerror or e}") from None
+            except UnicodeDecodeError:
+                raise ConfigError(f"{name}: the file is not UTF-8 text") from None
             field = field.removesuffix("_file")
         if section == "sinks":
             instance, _, field = field.partition("_")
@@ -183,6 +187,26 @@ def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
+def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"sasl": {"password": "x"}} -> {"sasl.password": "x"}: dots in the keys of TOML and of --set make tables."""
+    out: dict[str, Any] = {}
+    for key, value in table.items():
+        out |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return out
+
+
+def _with_flat_tables(layer: Mapping[str, Any]) -> dict[str, Any]:
+    """A layer with the tables of its sections (kafka.client) as one level of keys."""
+    sections = {f.name: f.type for f in msgspec.structs.fields(Settings) if f.name != "sinks"}
+    out = dict(layer)
+    for name, section in sections.items():
+        if isinstance(fields := layer.get(name), Mapping):
+            out[name] = {
+                k: _flat(v) if _is_table(section, k) and isinstance(v, Mapping) else v for k, v in fields.items()
+            }
+    return out
+
+
 def load(
     flags: Mapping[str, Mapping[str, Any]] | None = None,
     *,
@@ -202,4 +226,5 @@ def load(
             document = tomllib.loads(file.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
             raise ConfigError(f"{file}: {e}") from None
-    return convert(merge(document, from_environment(env), flags or {}), Settings, "")
+    layers = (document, from_environment(env), flags or {})
+    return convert(merge(*map(_with_flat_tables, layers)), Settings, "")

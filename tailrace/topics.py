@@ -109,14 +109,21 @@ def describe(admin: AdminClient, names: list[str], timeout: float = 30.0) -> dic
 
 
 def create(admin: AdminClient, settings: Topics, timeout: float = 30.0) -> list[str]:
-    """Makes the topics that are missing and returns their names. What is there already is left as it is (see `mismatches`).
+    """Makes the topics that are missing and returns their names. What is there already is left as it is (see `mismatches`);
+    where the events topic is, its partition count is that of the new ones.
 
     Raises KafkaException with the broker's reason, e.g. too few brokers for topics.replication_factor.
     """
     specs = {t.name: t for t in wanted(settings)}
     there = describe(admin, list(specs), timeout)
+    events = there.get(Names.of(settings).events)
     new = [
-        NewTopic(t.name, num_partitions=t.partitions, replication_factor=settings.replication_factor, config=t.config)
+        NewTopic(
+            t.name,
+            num_partitions=events.partitions if events and t.same_partitions else t.partitions,
+            replication_factor=settings.replication_factor,
+            config=t.config,
+        )
         for t in specs.values()
         if t.name not in there
     ]
@@ -144,7 +151,10 @@ def mismatches(settings: Topics, found: dict[str, Found]) -> Iterator[str]:
             yield f"{spec.name} is missing: run `tailrace topics create`"
             continue
         if events and spec.same_partitions and have.partitions != events.partitions:
-            yield f"{spec.name} has {have.partitions} partitions, {names.events} has {events.partitions}: they must have the same number"
+            yield (
+                f"{spec.name} has {have.partitions} partitions, {names.events} has {events.partitions}, they must have the same "
+                f"number: before anything is in it, delete {spec.name} and run `tailrace topics create`"
+            )
         for key, value in spec.config.items():
             is_ = have.config.get(key)
             if is_ is None or is_ == value:

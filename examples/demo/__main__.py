@@ -86,7 +86,7 @@ def show(console: Console, spans: list[ReceivedSpan]) -> None:
     best = max(traces.values(), key=interest)
     console.print(f"\nOne trace of {len(traces)}, as the receiver got it (trace id {best[0].trace_id}):\n")
     for line in draw(best):
-        console.print("  " + line, markup=False, highlight=False, no_wrap=True, overflow="ellipsis")
+        console.print("  " + line, markup=False, soft_wrap=True)
 
 
 def run(stack: Stack, console: Console) -> int:

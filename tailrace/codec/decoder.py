@@ -141,7 +141,7 @@ class _Writer:
             self.emit(d, f"p += {t['size']}")
         elif kind == "enum":
             if v:
-                symbols = self.const(_enum_table(t["symbols"]))
+                symbols = self.const(_enum_table(t, self.build))
                 self.emit(
                     d,
                     f"{v} = {symbols}[b[p]]"
@@ -201,6 +201,8 @@ class _Writer:
         if self.fast:
             self.emit(d, "elif b[p] < 128 and not n & 1: q = p + 1 + (n >> 1 & 63 | b[p] << 6); p += 1")
         self.emit(d, "else: n, p = size(b, p - 1); q = p + n")
+        if v and text and not self.fast:  # or half a character at the end would be taken for bad UTF-8
+            self.emit(d, "if q > len(b): raise IndexError")
         self.emit(d, f"{v} = b[p:q]{tail}; p = q" if v else "p = q")
 
     def union(self, branches: list[Any], v: str | None, d: int, content: bool) -> None:
@@ -275,22 +277,23 @@ class _Writer:
                 self.value(kind, v, d, bool(field.get("content")))
                 self.paths.append(path)
                 self.results.append(v)
-            elif any(w.startswith(path + ".") for w in self.want):
-                self.inside(kind, path, d)
+            elif any(w.startswith(path + ".") for w in self.want) and (inner := self.nested(kind)):
+                self.inside(inner, isinstance(kind, list), path, d)
             else:
                 self.value(kind, None, d, bool(field.get("content")))
             if name == last and not prefix:
                 return True
         return False
 
-    def inside(self, kind: Any, path: str, d: int) -> None:
-        """A nested record (or null) of which single fields are wanted."""
-        nullable = isinstance(kind, list) and len(kind) == 2 and kind[0] == "null"
-        inner = kind[1] if nullable else kind
-        if isinstance(inner, str):
+    def nested(self, kind: Any) -> dict[str, Any] | None:
+        """The record that `kind`, or its nullable union, is; None if it is something else."""
+        inner = kind[1] if isinstance(kind, list) and len(kind) == 2 and kind[0] == "null" else kind
+        if isinstance(inner, str) and inner not in _PRIMITIVE:
             inner = self.names.find(inner)
-        if inner.get("type") != "record":
-            raise ValueError(f"{path} is not a record")
+        return inner if isinstance(inner, dict) and inner["type"] == "record" else None
+
+    def inside(self, inner: dict[str, Any], nullable: bool, path: str, d: int) -> None:
+        """A nested record (or null) of which single fields are wanted."""
         if not nullable:
             self.fields(inner, path + ".", d, None)
             return
@@ -305,19 +308,20 @@ class _Writer:
             self.lines.insert(at, "    " * d + " = ".join(self.results[first:]) + " = None")
 
 
-def _enum_table(symbols: list[str]) -> Any:
-    """First byte -> symbol. What is no symbol's byte raises IndexError, as everything malformed does."""
-    return _Symbols({i * 2: s for i, s in enumerate(symbols)})
+def _enum_table(t: dict[str, Any], build: Mapping[str, Any]) -> Any:
+    """First byte -> what the symbol becomes. What is no symbol's byte raises ValueError, as everything malformed does."""
+    make = build.get(t["name"].rsplit(".", 1)[-1], str)
+    return _Symbols({i * 2: make(s) for i, s in enumerate(t["symbols"])})
 
 
-class _Symbols(dict[int, str]):
-    def __missing__(self, key: int) -> str:
-        raise IndexError(key)
+class _Symbols(dict[int, Any]):
+    def __missing__(self, key: int) -> Any:
+        raise ValueError(f"{key} is no symbol's byte")
 
 
 class _Booleans(dict[int, bool]):
     def __missing__(self, key: int) -> bool:
-        raise IndexError(key)
+        raise ValueError(f"{key} is neither true nor false")
 
 
 def source(
@@ -338,25 +342,15 @@ def source(
     return "\n".join(w.lines) + "\n", w.consts, tuple(w.paths)
 
 
-def compile_decoder(
+def compile_both(
     schema: Mapping[str, Any],
     want: Iterable[str] | None = None,
     *,
     text: bool = False,
     prefix_only: bool = False,
     build: Mapping[str, Any] | None = None,
-) -> tuple[Decode, tuple[str, ...]]:
-    """A decoder of `schema` and the paths of the values it returns, in schema order.
-
-    want: dotted paths (``"tool_name"``, ``"node_execution.node_id"``); None for all top-level fields. A path that the
-    schema lacks is simply not among the results. Single fields of a null record are None; nested records wanted whole
-    are what ``build[name](**fields)`` makes, else dicts. text: strings are decoded (and so checked to be UTF-8), else
-    they stay bytes. prefix_only: stops after the schema's ``header_last`` field; what follows is not looked at.
-    Enums are their symbols, in either mode.
-
-    The decoder raises `DecodeError` (reason ``truncated`` or ``malformed``) for bytes that do not fit, and is total: no
-    other exception. Unless prefix_only, the record must end exactly where the data ends.
-    """
+) -> tuple[Decode, Decode, tuple[str, ...]]:
+    """The speculative and the general function behind `compile_decoder`, which raise whatever they run into."""
     wanted = None if want is None else frozenset(want)
     env = {
         "STEP": STEP, "BOOL": _Booleans({0: False, 1: True}), "varint": varint, "size": size, "block": block,
@@ -369,7 +363,29 @@ def compile_decoder(
         scope: dict[str, Any] = {**env, **consts}
         exec(compile(code, f"<decoder of {schema['name']}>", "exec"), scope)
         functions.append(scope["decode"])
-    quick, general = functions
+    return functions[0], functions[1], paths
+
+
+def compile_decoder(
+    schema: Mapping[str, Any],
+    want: Iterable[str] | None = None,
+    *,
+    text: bool = False,
+    prefix_only: bool = False,
+    build: Mapping[str, Any] | None = None,
+) -> tuple[Decode, tuple[str, ...]]:
+    """A decoder of `schema` and the paths of the values it returns, in schema order.
+
+    want: dotted paths (``"tool_name"``, ``"node_execution.node_id"``); None for all top-level fields. A path that the
+    schema lacks is simply not among the results. Single fields of a null record are None; nested records wanted whole
+    are what ``build[name](**fields)`` makes, else dicts; enums what ``build[name](symbol)`` makes, else their symbols, in
+    either mode. text: strings are decoded (and so checked to be UTF-8), else they stay bytes. prefix_only: stops after
+    the schema's ``header_last`` field; what follows is not looked at.
+
+    The decoder raises `DecodeError` (reason ``truncated``, ``malformed`` or ``invalid_utf8``) for bytes that do not fit, and is total: no
+    other exception. Unless prefix_only, the record must end exactly where the data ends.
+    """
+    quick, general, paths = compile_both(schema, want, text=text, prefix_only=prefix_only, build=build)
 
     def decode(b: bytes, p: int = 0) -> tuple[Any, ...]:
         try:

@@ -42,7 +42,10 @@ _PYTHON: Final = {
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:  # e.g. an integer of 5,000 digits, a list that is too deep, somebody's __repr__
+        return "(not shown)"
     return f"{text[:57]}..." if len(text) > 60 else text
 
 
@@ -51,7 +54,8 @@ def wrong(path: str, value: Any, expected: str) -> InvalidEvent:
 
 
 class _Writer:
-    def __init__(self) -> None:
+    def __init__(self, classes: Mapping[str, type[Any]]) -> None:
+        self.classes = classes
         self.lines: list[str] = []
         self.named: dict[str, dict[str, Any]] = {}
         self.consts: dict[str, Any] = {
@@ -108,7 +112,9 @@ class _Writer:
             self.emit(d, f"{head} {v} is True: w({one}b'\\1')")
             self.emit(d, f"elif {v} is False: w({one}b'\\0')")
         elif kind in ("float", "double"):
-            self.emit(d, f"{head} type({v}) is float or type({v}) is int: w({one}pack_{kind[0]}({v}))")
+            self.emit(d, f"{head} type({v}) is float or type({v}) is int:")
+            self.emit(d + 1, f"try: w({one}pack_{kind[0]}({v}))")
+            self.emit(d + 1, f"except OverflowError: raise wrong({path!r}, {v}, 'a smaller number') from None")
         elif kind == "fixed":
             expected = f"{t['size']} bytes"
             self.emit(d, f"{head} isinstance({v}, bytes) and len({v}) == {t['size']}: w({one}{v})")
@@ -143,7 +149,9 @@ class _Writer:
         elif kind == "record":
             expected = f"a {t['name']}"
             f = self.fresh("f")
-            self.emit(d, f"{head} type({v}).__name__ == {t['name']!r}:")
+            cls = self.fresh("C")
+            self.consts[cls] = self.classes[t["name"]]
+            self.emit(d, f"{head} isinstance({v}, {cls}):")
             if null:
                 self.emit(d + 1, "w(b'\\2')")
             for field in t["fields"]:
@@ -156,13 +164,14 @@ class _Writer:
         self.emit(d, f"else: raise wrong({path!r}, {v}, {expected + (' or None' if null else '')!r})")
 
 
-def compile_encoder(schema: Mapping[str, Any]) -> Encode:
-    """An encoder of objects with `schema`'s fields as attributes (the generated records).
+def compile_encoder(schema: Mapping[str, Any], classes: Mapping[str, type[Any]]) -> Encode:
+    """An encoder of objects with `schema`'s fields as attributes (the generated records); `classes` are those of its nested
+    records, by name.
 
     It raises `InvalidEvent` for the first field, in schema order, whose value does not fit, with its dotted path, and
     nothing else. Strings must be encodable to UTF-8; bools are not integers; numbers beyond their width are refused.
     """
-    w = _Writer()
+    w = _Writer(classes)
     w.emit(0, "def encode(r):")
     w.emit(1, "out = []; w = out.append")
     for field in schema["fields"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Iterator
 from typing import Any, Final
 
 from fastavro.schema import fingerprint as _fingerprint
@@ -35,6 +36,24 @@ def fingerprint(schema: Schema | str) -> bytes:
 def by_fingerprint() -> dict[bytes, tuple[str, Schema]]:
     """fingerprint -> (record name, schema), for all versions of all records."""
     return {fingerprint(s): (name, s) for name in _contract.HISTORY for s in history(name)}
+
+
+def enums() -> Iterator[Schema]:
+    """The enums in the current schemas of all records."""
+
+    def inside(t: Any) -> Iterator[Schema]:
+        if isinstance(t, list):
+            for branch in t:
+                yield from inside(branch)
+        elif isinstance(t, dict):
+            if t["type"] == "enum":
+                yield t
+            for part in (t["type"], t.get("items"), t.get("values"), *(f["type"] for f in t.get("fields", ()))):
+                if isinstance(part, (dict, list)):
+                    yield from inside(part)
+
+    for name in NAMES:
+        yield from inside(current(name))
 
 
 NAMES: Final = tuple(_contract.HISTORY)

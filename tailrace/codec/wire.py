@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import enum
 import functools
+from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from tailrace import records
@@ -27,7 +29,7 @@ def frame_of(name: str) -> bytes:
 
 @functools.cache
 def encoder_of(name: str) -> Encode:
-    return compile_encoder(schemas.current(name))
+    return compile_encoder(schemas.current(name), records.BY_NAME)
 
 
 @functools.cache
@@ -36,9 +38,21 @@ def decoder_of(name: str, version: int) -> tuple[Decode, tuple[str, ...], type[A
     return _into_class(name, schemas.history(name)[version - 1])
 
 
+def _member(cls: type[enum.StrEnum], default: str) -> Callable[[str], enum.StrEnum]:
+    """A symbol as a member; of one that this version does not know, the default."""
+    return lambda symbol: cls(symbol) if symbol in cls._value2member_map_ else cls(default)
+
+
+@functools.cache
+def _build() -> dict[str, Callable[..., Any]]:
+    """What nested records and enums are decoded into, by name."""
+    enums = {e["name"]: _member(getattr(records, e["name"]), e["default"]) for e in schemas.enums()}
+    return {**records.BY_NAME, **enums}
+
+
 def _into_class(name: str, schema: schemas.Schema) -> tuple[Decode, tuple[str, ...], type[Any]]:
     cls: type[Any] = getattr(records, name)
-    decode, paths = compile_decoder(schema, cls.__struct_fields__, text=True, build=records.BY_NAME)
+    decode, paths = compile_decoder(schema, cls.__struct_fields__, text=True, build=_build())
     return decode, paths, cls
 
 

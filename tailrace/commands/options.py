@@ -47,7 +47,7 @@ def settings_from(config: str | None, bootstrap_servers: str | None, assignments
         keys = path.strip().split(".")
         if not sep or len(keys) < 2:
             raise ConfigError(
-                f"--set {text}: must be section.field=value, e.g. kafka.bootstrap_servers=localhost:9092"
+                f"--set {path.strip()}: must be section.field=value, e.g. kafka.bootstrap_servers=localhost:9092"
             )
         nested: dict[str, Any] = {keys[-1]: value}
         for key in reversed(keys[:-1]):

@@ -1,0 +1,110 @@
+"""`tailrace connect` and `tailrace sinks`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import click
+import msgspec
+
+from connectors.contract import spec_of
+from connectors.fleet import Fleet
+from connectors.registry import describe, installed, instances, sink_class
+from connectors.runner import Runner
+from connectors.status import Status
+from tailrace.commands.options import common, settings_from
+from tailrace.errors import ConfigError
+from tailrace.processes import set_up_logging
+
+log: Final = logging.getLogger("tailrace.connect")
+
+
+def _log(statuses: Sequence[Status], final: bool) -> None:
+    for status in statuses:
+        log.info("%s%s", "in the end " if final else "", status.line())
+
+
+def _json(statuses: Sequence[Status], final: bool) -> None:
+    for status in statuses:
+        document = {**msgspec.to_builtins(status), "final": final}
+        click.echo(json.dumps(document))
+
+
+@click.command()
+@click.argument("sinks", nargs=-1, metavar="[SINK]…")
+@common
+@click.option(
+    "--until-caught-up", is_flag=True, help="End with exit code 0 once what is in the topic now is settled."
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print counts as JSON lines on standard output, a last one at the end."
+)
+def connect(
+    sinks: tuple[str, ...],
+    config: str | None,
+    bootstrap_servers: str | None,
+    assignments: tuple[str, ...],
+    until_caught_up: bool,
+    as_json: bool,
+) -> None:
+    """Forward enriched events to sinks, until stopped. SINK: an instance, [sinks.SINK] in the settings; without one: all.
+
+    Each sink reads with a consumer group of its own and commits only what the sink accepted, or what is in the dead
+    letters. SIGTERM and Ctrl-C finish what is under way; a second one ends at once, and what was not committed is sent
+    again. Exit code: 0 stopped or caught up, 1 a sink failed, 2 wrong settings.
+
+    \b
+    Examples:
+      tailrace connect console
+      tailrace connect otlp --set sinks.otlp.endpoint=http://localhost:4318
+      tailrace connect otlp file --set sinks.file.path=./events.jsonl
+      tailrace connect eu us --config tailrace.toml      [sinks.eu] type = "otlp" …
+      tailrace connect file --until-caught-up --json     for scripts
+    """
+    set_up_logging()
+    try:
+        settings = settings_from(config, bootstrap_servers, assignments)
+        chosen = instances(settings, sinks)
+    except ConfigError as e:
+        click.echo(f"tailrace connect: {e}", err=True)
+        sys.exit(2)
+    runners = [Runner(settings, instance, until_caught_up=until_caught_up) for instance in chosen]
+    sys.exit(Fleet(runners, _json if as_json else _log).run())
+
+
+@click.group()
+def sinks() -> None:
+    """See which sinks there are."""
+
+
+@sinks.command("ls")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
+def list_sinks(as_json: bool) -> None:
+    """List the installed sinks and their settings ([sinks.<name>], TAILRACE_SINKS_<NAME>_<SETTING>, --set).
+
+    \b
+    Example:
+      tailrace sinks ls --json | jq '.[].name'
+    """
+    found: list[dict[str, Any]] = []
+    for name in installed():
+        try:
+            spec = spec_of(sink_class(name, f"sinks.{name}"))
+        except ConfigError as e:
+            found.append({"name": name, "error": str(e)})
+            continue
+        limits = {"max_records": spec.max_records, "max_bytes": spec.max_bytes}
+        found.append({"name": name, "doc": spec.doc.partition("\n")[0], **limits, "settings": describe(spec)})
+    show: Callable[[str], None] = click.echo
+    if as_json:
+        show(json.dumps(found))
+        return
+    for row in found:
+        show(f"{row['name']:<10} {row.get('doc') or row['error']}")
+        for setting in row.get("settings", ()):
+            default = json.dumps(setting["default"]) if "default" in setting else "required"
+            show(f"             {setting['name']:<18} {setting['type']:<36} {default}")

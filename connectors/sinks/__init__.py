@@ -1,0 +1,1 @@
+"""The sinks that ship with tailrace, one module a vendor."""

@@ -1,0 +1,74 @@
+"""Events as JSON lines in a file: on the disk before they count as delivered."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+from pathlib import Path
+
+import msgspec
+
+from connectors import Batch, Delivered, Enriched, Health, Http, Outcomes, Payload, Rejected, Skip, sink
+from connectors.sinks.lines import as_json
+from tailrace.errors import ConfigError
+
+
+@sink("file", max_records=2000, max_bytes=8_000_000)
+class File:
+    """JSON lines appended to a file, synced to the disk batch by batch."""
+
+    class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+        path: str
+        """The file; its folder must be there. Several processes may append to the same one, on one machine."""
+        fsync: bool = True
+        """False: left to the operating system, so that a power failure can lose what was delivered."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._path = Path(settings.path)
+        self._fsync = settings.fsync
+        self._lock = asyncio.Lock()
+        if self._path.is_dir() or not self._path.parent.is_dir():
+            raise ConfigError(
+                f"path: {self._path} cannot be a file: {'it is a folder' if self._path.is_dir() else 'its folder is missing'}"
+            )
+
+    def map(self, event: Enriched) -> Payload | Skip | Rejected:
+        line = as_json(event) + b"\n"
+        return Payload(line, len(line))
+
+    async def send(self, batch: Batch, http: Http) -> Outcomes:
+        """All lines of a batch or none: what a full disk cuts off is taken back. Raises OSError, which is retried.
+
+        A batch that is cancelled while it is being written may be in the file all the same, and come again.
+        """
+        async with self._lock:
+            await asyncio.to_thread(self._append, b"".join(batch.bodies))
+        return Delivered()
+
+    async def check(self, http: Http) -> Health:
+        try:
+            os.close(self._open())
+        except OSError as e:
+            return Health(False, f"{self._path}: {e.strerror}; see path")
+        return Health(True)
+
+    def _open(self) -> int:
+        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+
+    def _append(self, data: bytes) -> None:
+        fd = self._open()
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)  # so that taking back cannot hit another process's lines
+            size = os.fstat(fd).st_size
+            try:
+                view = memoryview(data)
+                while view:
+                    view = view[os.write(fd, view) :]
+                if self._fsync:
+                    os.fsync(fd)
+            except OSError:
+                os.ftruncate(fd, size)
+                raise
+        finally:
+            os.close(fd)

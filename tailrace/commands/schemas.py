@@ -1,0 +1,99 @@
+"""`tailrace schemas`: the record types, their versions, and what a value's first bytes say."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from tailrace.codec import schemas as known
+from tailrace.codec.wire import BODY, MARKER
+
+_HEX: Final = re.compile(r"(?:[0-9a-fA-F]{2})+")
+
+
+@click.group()
+def schemas() -> None:
+    """Show the schemas of everything on the topics.
+
+    \b
+    Examples:
+      tailrace schemas ls
+      tailrace schemas show TraceEvent > TraceEvent.avsc
+      tailrace schemas identify c301f01f4a9b5e2d77aa
+    """
+
+
+def _row(name: str, version: int) -> dict[str, Any]:
+    schema = known.history(name)[version - 1]
+    return {
+        "record": name,
+        "version": version,
+        "current": version == len(known.history(name)),
+        "fingerprint": known.fingerprint(schema).hex(),
+        "fields": len(schema["fields"]),
+    }
+
+
+@schemas.command()
+@click.option("--json", "as_json", is_flag=True, help="Print a list of objects.")
+def ls(as_json: bool) -> None:
+    """List every version of every record: its fingerprint as it stands on the wire, and its number of fields."""
+    rows = [_row(name, i + 1) for name in known.NAMES for i in range(len(known.history(name)))]
+    if as_json:
+        click.echo(json.dumps(rows))
+        return
+    for row in rows:
+        old = "" if row["current"] else "  (old)"
+        click.echo(f"{row['record']:<20} {row['version']:>3}  {row['fingerprint']}  {row['fields']:>3} fields{old}")
+
+
+@schemas.command()
+@click.argument("name", type=click.Choice(known.NAMES, case_sensitive=False))
+@click.option("--version", type=click.IntRange(min=1), help="Default: the one that is written now.")
+def show(name: str, version: int | None) -> None:
+    """Print a record's Avro schema, as JSON."""
+    history = known.history(name)
+    if version is not None and version > len(history):
+        raise click.BadParameter(f"{name} has versions 1 to {len(history)}", param_hint="--version")
+    click.echo(json.dumps(history[(version or len(history)) - 1], indent=2, ensure_ascii=False))
+
+
+@schemas.command()
+@click.argument("value", metavar="HEX|FILE")
+@click.option("--json", "as_json", is_flag=True, help="Print one object.")
+def identify(value: str, as_json: bool) -> None:
+    """Say which record a value is: HEX are its first 10 bytes or more, or the 8 of a fingerprint; FILE holds a value.
+
+    Exit status 1: no schema here has written it; the message says what it may be.
+    """
+    data = bytes.fromhex(value) if _HEX.fullmatch(value) else _read(value)
+    fp = data[len(MARKER) : BODY] if data[:2] == MARKER and len(data) >= BODY else data
+    if len(fp) == 8:
+        for order, text in ((fp, ""), (fp[::-1], " (its bytes are reversed here)")):
+            if order in known.by_fingerprint():
+                name, schema = known.by_fingerprint()[order]
+                row = _row(name, known.history(name).index(schema) + 1)
+                click.echo(json.dumps(row) if as_json else f"{name}, version {row['version']}{text}")
+                return
+    raise click.ClickException(_unknown(data, fp))
+
+
+def _read(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as e:
+        raise click.BadParameter(f"{path!r} is neither hex nor a file: {e.strerror}", param_hint="HEX|FILE") from None
+
+
+def _unknown(data: bytes, fp: bytes) -> str:
+    if len(fp) == 8:
+        return f"no schema here has the fingerprint {fp.hex()}: a newer tailrace wrote it, or something else did"
+    if data[:2] == MARKER:
+        return f"{len(data)} bytes are less than the {BODY} of marker and fingerprint"
+    if data[:1] == b"\0" and len(data) >= 5:
+        return f"starts like a value of a schema registry, schema id {int.from_bytes(data[1:5], 'big')}"
+    return f"starts with {data[:2].hex() or 'nothing'}, not {MARKER.hex()} (Avro single-object encoding)"

@@ -1,0 +1,198 @@
+"""`tailrace connect` as a process: signals, several members, several sinks, a cluster that is not there yet."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tailrace.broker import Broker
+from tests.connectors.conftest import Bench
+from tests.connectors.enriching import make_event
+from tests.connectors.scripted import Answer, ScriptedReceiver
+from tests.harness.pipeline import Pipeline
+from tests.harness.processes import Child, total_lag, wait_until
+
+pytestmark = pytest.mark.kafka
+
+
+@contextmanager
+def writing(bench: Bench, limit: int = 100_000) -> Iterator[threading.Event]:
+    """Writes to trace.enriched, steadily, until it is left; the event is set once it has stopped."""
+    stop, stopped = threading.Event(), threading.Event()
+
+    def write() -> None:
+        for start in range(0, limit, 200):
+            if stop.is_set():
+                break
+            bench.enricher.write([make_event(i) for i in range(start, start + 200)])
+            stop.wait(0.02)
+        stopped.set()
+
+    thread = threading.Thread(target=write, daemon=True)
+    thread.start()
+    try:
+        yield stop
+    finally:
+        stop.set()
+        thread.join(60)
+        assert stopped.is_set()
+
+
+def lines(path: Path) -> list[tuple[int, int, str]]:
+    """Partition, offset and event id of each line."""
+    if not path.exists():
+        return []
+    documents = [json.loads(line) for line in path.read_bytes().splitlines()]
+    return [(d["partition"], d["offset"], d["event"]["event_id"]) for d in documents]
+
+
+def size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def file_sink(bench: Bench, path: Path, name: str, *arguments: str) -> Child:
+    return bench.tailrace(
+        "connect", "file", "--set", f"sinks.file.path={path}", "--set", "sinks.file.max_records=50", *arguments, name=name
+    )
+
+
+def assert_exact(bench: Bench, path: Path) -> None:
+    found = lines(path)
+    assert Counter(event for _, _, event in found) == Counter(str(e.event_id) for e in bench.enricher.written)
+    for partition in range(3):
+        offsets = [offset for p, offset, _ in found if p == partition]
+        assert offsets == sorted(offsets)
+
+
+def test_sigterm_under_load_loses_and_duplicates_nothing(bench: Bench, tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    with writing(bench) as stop:
+        for n in range(4):
+            before = size(path)
+            with file_sink(bench, path, f"run{n}") as child:
+                wait_until(lambda before=before: size(path) > before + 200_000, 60, "it writes", alive=(child,))
+                assert child.sigterm(30) == 0, child.tail()
+        stop.set()
+    with file_sink(bench, path, "last", "--until-caught-up") as child:
+        assert child.wait(60) == 0, child.tail()
+    assert_exact(bench, path)
+    bench.assert_settled("file", delivered=len(bench.enricher.written), retried=0)
+
+
+def test_a_member_joins_and_leaves_and_nothing_is_lost(bench: Bench, tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    group = bench.settings.connect.group_prefix + "file"
+    with writing(bench) as stop, file_sink(bench, path, "first") as first:
+        wait_until(lambda: size(path) > 100_000, 60, "the first writes", alive=(first,))
+        for n in range(2):
+            with file_sink(bench, path, f"second{n}") as second:
+                wait_until(lambda second=second: "has partitions [" in second.output(), 60, "it has joined", alive=(second,))
+                before = size(path)
+                wait_until(lambda before=before: size(path) > before + 300_000, 60, "both write", alive=(first, second))
+                assert "gave up partitions" in first.output()
+                assert second.sigterm(30) == 0
+            before = size(path)
+            wait_until(lambda before=before: size(path) > before + 100_000, 60, "the first goes on", alive=(first,))
+        stop.set()
+        wait_until(lambda: total_lag(bench.bootstrap, group, bench.names.enriched) == 0, 60, "no lag", alive=(first,))
+        assert first.sigterm(30) == 0
+    assert_exact(bench, path)
+    bench.assert_settled("file", delivered=len(bench.enricher.written))
+
+
+def test_a_second_signal_ends_at_once(bench: Bench) -> None:
+    bench.enricher.write([make_event(i) for i in range(30)])
+    with ScriptedReceiver(lambda n, found: Answer(what="hang")) as receiver:
+        endpoint = f"sinks.otlp.endpoint={receiver.endpoint}"
+        with bench.tailrace("connect", "otlp", "--set", endpoint, name="hanging") as child:
+            wait_until(lambda: receiver.requests, 40, "it hangs", alive=(child,))
+            child.signal(signal.SIGTERM)
+            wait_until(lambda: "draining" in child.output(), 10, "it drains", alive=(child,))
+            child.signal(signal.SIGTERM)
+            assert child.wait(5) == 128 + signal.SIGTERM
+    assert all(offset == 0 for offset, _ in bench.committed("otlp").values())
+
+
+def test_a_stop_is_not_held_up_for_longer_than_drain_seconds(bench: Bench) -> None:
+    bench.enricher.write([make_event(i) for i in range(30)])
+    with ScriptedReceiver(lambda n, found: Answer(503)) as receiver:
+        settings = ("--set", f"sinks.otlp.endpoint={receiver.endpoint}", "--set", "connect.drain_seconds=1")
+        with bench.tailrace("connect", "otlp", *settings, name="down") as child:
+            wait_until(lambda: receiver.requests, 40, "it tries", alive=(child,))
+            assert child.sigterm(8) == 0
+            assert "30 records that were read are not settled" in child.output()
+
+
+def test_a_slow_sink_slows_no_other_and_a_failed_one_stops_no_other(bench: Bench, tmp_path: Path) -> None:
+    bench.enricher.write([make_event(i) for i in range(3000)])
+    path = tmp_path / "events.jsonl"
+    (tmp_path / "bad.pem").write_text("no certificate")
+    (tmp_path / "tailrace.toml").write_text(
+        f"""
+        [connect]
+        drain_seconds = 0.5
+        [sinks.slow]
+        type = "otlp"
+        endpoint = "http://127.0.0.1:9"
+        [sinks.broken]
+        type = "otlp"
+        endpoint = "https://127.0.0.1:9"
+        ca_file = "{tmp_path}/bad.pem"
+        [sinks.file]
+        path = "{path}"
+        """
+    )
+    config = str(tmp_path / "tailrace.toml")
+    with bench.tailrace("connect", "--json", "--config", config, name="three") as child:
+        wait_until(lambda: len(lines(path)) == 3000, 60, "the file is complete", alive=(child,))
+        wait_until(lambda: "slow: " in child.output() and "again in" in child.output(), 20, "slow retries", alive=(child,))
+        assert child.sigterm(30) == 1  # one of them failed
+        final = [json.loads(x) for x in child.output().splitlines() if x.startswith("{") and '"final": true' in x]
+    states = {x["sink"]: (x["state"], x["counts"]["delivered"]) for x in final}
+    assert states == {"slow": ("stopped", 0), "broken": ("failed", 0), "file": ("stopped", 3000)}
+    assert "ca_file" in next(x["error"] for x in final if x["sink"] == "broken")
+
+
+def test_it_waits_for_the_broker_and_then_for_the_topics(tmp_path: Path) -> None:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        s.listen()
+    with socket.create_server(("127.0.0.1", 0)) as s:
+        port = s.getsockname()[1]
+    broker = Broker(port=port)
+    pipeline = Pipeline(f"127.0.0.1:{port}", tmp_path, create=False)
+    with pipeline.tailrace("connect", "console", name="early") as child:
+        wait_until(lambda: "no Kafka broker answers" in child.output(), 20, "it waits for the broker", alive=(child,))
+        with broker:
+            wait_until(lambda: "tailrace topics create" in child.output(), 30, "it waits for the topics", alive=(child,))
+            assert "t" in pipeline.names.enriched
+            created = pipeline.tailrace("topics", "create", name="create")
+            with created:
+                assert created.wait(30) == 0
+            wait_until(lambda: "has partitions [0, 1, 2, 3]" in child.output(), 30, "it goes on", alive=(child,))
+            assert child.sigterm(30) == 0
+
+
+def test_the_console_ends_when_nobody_reads(bench: Bench) -> None:
+    bench.enricher.write([make_event(i) for i in range(5000)])
+    command = [sys.executable, "-m", "tailrace", "connect", "console"]
+    import os
+
+    environment = {**os.environ, **bench.env}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert "node_execution" in process.stdout.readline()
+        process.stdout.close()
+        said = process.stderr.read()
+        assert process.wait(30) == 1
+    assert "nobody reads standard output" in said and "Traceback" not in said

@@ -1,0 +1,274 @@
+"""The runner against a real broker and a receiver whose every answer is scripted: what arrives, what is committed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from connectors.assignment import OffsetLost
+from connectors.runner import FETCH
+from tailrace.records import Kind, TraceEvent
+from tailrace.topics import HEADER
+from tests.connectors.conftest import Bench, Running
+from tests.connectors.enriching import Raw, make_event
+from tests.connectors.scripted import OK, Answer, ScriptedReceiver
+from tests.harness.processes import wait_until
+
+pytestmark = pytest.mark.kafka
+
+
+def events(n: int, start: int = 0) -> list[TraceEvent]:
+    return [make_event(i) for i in range(start, start + n)]
+
+
+def ids(found: list[TraceEvent]) -> set[str]:
+    return {str(e.event_id) for e in found}
+
+
+def delivered(n: int) -> Callable[[Any], bool]:
+    return lambda status: bool(status.counts.delivered >= n)
+
+
+def in_order(order: list[str]) -> bool:
+    """Whether each partition's events arrived in its order; event i of one write is in partition i modulo 3."""
+    numbers = [int(i.removeprefix("event-")) for i in order]
+    lanes = [[n for n in numbers if n % 3 == p] for p in range(3)]
+    return all(lane == sorted(lane) for lane in lanes)
+
+
+def test_everything_arrives_once_in_order_and_the_commit_is_the_end(bench: Bench) -> None:
+    written = bench.enricher.write(events(3000))
+    with ScriptedReceiver() as receiver:
+        settings = bench.with_sink("otlp", endpoint=receiver.endpoint)
+        with Running(settings, "otlp", until_caught_up=True) as sink:
+            sink.join()
+        assert sink.error is None
+        assert receiver.stored == dict.fromkeys(ids(written), 1)
+        assert in_order(receiver.order)
+        assert max(map(len, receiver.requests)) <= 500
+        bench.assert_settled("otlp", delivered=3000, filtered=0, dead_lettered=0, retried=0)
+        assert sink.runner.status().lag == 0
+
+        more = bench.enricher.write(events(300, 3000))
+        with Running(settings, "otlp") as sink:
+            sink.until(delivered(300), "the second run goes on from the first")
+        assert receiver.stored == dict.fromkeys(ids(written + more), 1)
+        bench.assert_settled("otlp", delivered=3300)
+
+
+def test_refused_hung_and_reset_requests_are_sent_again_in_order(bench: Bench) -> None:
+    faults = {
+        2: Answer(503, {"Retry-After": "1"}), 4: Answer(what="reset"), 5: Answer(what="hang"), 7: Answer(429), 9: Answer(500),
+    }  # fmt: skip
+    written = bench.enricher.write(events(1200))
+    with ScriptedReceiver(lambda n, _: faults.get(n, OK)) as receiver:
+        settings = bench.with_sink("otlp", endpoint=receiver.endpoint, max_records=50, timeout=1.0)
+        with Running(settings, "otlp") as sink:
+            sink.until(delivered(1200), "all delivered")
+        assert receiver.stored == dict.fromkeys(ids(written), 1)
+        assert in_order(receiver.order)
+        bench.assert_settled("otlp", delivered=1200, dead_lettered=0, retried=50 * len(faults))
+
+
+def test_413_is_halved_and_a_record_too_large_alone_is_dead_lettered(bench: Bench) -> None:
+    big = "event-7"
+
+    def plan(n: int, found: list[str]) -> Answer:
+        return Answer(413) if len(found) > 30 or big in found else OK
+
+    written = bench.enricher.write(events(300))
+    with ScriptedReceiver(plan) as receiver:
+        settings = bench.with_sink("otlp", endpoint=receiver.endpoint)
+        with Running(settings, "otlp") as sink:
+            sink.until(lambda s: s.counts.delivered == 299 and s.counts.dead_lettered == 1, "one dead letter")
+        assert receiver.stored == dict.fromkeys(ids(written) - {big}, 1)
+        assert in_order(receiver.order)
+    bench.assert_settled("otlp", delivered=299, dead_lettered=1)
+    [(key, letter)] = bench.dead_letters()
+    assert (letter.event_id, letter.stage, letter.reason, letter.sink) == (big, "send", "too_large", "otlp")
+    assert (key, letter.response_status, letter.raw) == (b"run-0", 413, None)
+
+
+def test_400_is_bisected_down_to_the_poison_records(bench: Bench) -> None:
+    poison = {"event-3", "event-4", "event-250"}
+    secret = "s3cr3t-key"
+
+    def plan(n: int, found: list[str]) -> Answer:
+        bad = poison.intersection(found)
+        return Answer(400, message=f"bad span, your key {secret}") if bad else OK
+
+    written = bench.enricher.write(events(600))
+    with ScriptedReceiver(plan) as receiver:
+        settings = bench.with_sink("otlp", endpoint=receiver.endpoint, api_key=secret)
+        with Running(settings, "otlp") as sink:
+            sink.until(lambda s: s.counts.delivered == 597 and s.counts.dead_lettered == 3, "three dead letters")
+        assert receiver.stored == dict.fromkeys(ids(written) - poison, 1)
+        assert receiver.headers[0]["authorization"] == f"Bearer {secret}"
+        # halves of at most 200 records of a partition: far from one request a record
+        assert len(receiver.requests) < 80
+    bench.assert_settled("otlp", delivered=597, dead_lettered=3)
+    letters = bench.dead_letters()
+    assert {letter.event_id for _, letter in letters} == poison
+    for _, letter in letters:
+        assert (letter.reason, letter.response_status, letter.response) == ("rejected", 400, "bad span, your key ***")
+        assert letter.request == f"POST {receiver.endpoint}/v1/traces, 1 spans, " + letter.request.split(", ")[2]
+        assert secret not in repr(letter) and "content" not in repr(letter)
+        assert letter.dead_letter_id == f"send:otlp:{letter.topic}:{letter.partition}:{letter.offset}"
+        assert letter.attempts > 1
+
+
+def test_partial_success_counts_as_delivered_and_is_not_sent_again(bench: Bench) -> None:
+    bench.enricher.write(events(90))
+    with ScriptedReceiver(lambda n, _: Answer(rejected=4, message="too old") if n == 1 else OK) as receiver:
+        settings = bench.with_sink("otlp", endpoint=receiver.endpoint)
+        with Running(settings, "otlp", until_caught_up=True) as sink:
+            sink.join()
+        assert set(receiver.stored.values()) == {1}
+    bench.assert_settled("otlp", delivered=90, rejected_unidentified=4, dead_lettered=0, retried=0)
+
+
+def test_401_pauses_without_dead_letters_until_it_is_mended(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    written = bench.enricher.write(events(300))
+    with ScriptedReceiver(lambda n, _: Answer(401)) as receiver:
+        settings = bench.with_sink("otlp", endpoint=receiver.endpoint, max_records=20)
+        with Running(settings, "otlp") as sink:
+            sink.until(lambda s: "unauthorized" in s.paused and s.requests >= 6, "paused and probing")
+            assert sink.runner.status().counts.delivered == 0
+            assert all(offset == 0 for offset, _ in bench.committed("otlp").values())
+            receiver.plan = lambda n, _: OK
+            sink.until(delivered(300), "all delivered once it works")
+            assert sink.runner.status().paused == ""
+        assert receiver.stored == dict.fromkeys(ids(written), 1)
+    bench.assert_settled("otlp", delivered=300, dead_lettered=0)
+    assert bench.dead_letters() == []
+    said = [r.getMessage() for r in caplog.records if "is paused" in r.getMessage()]
+    assert len(said) == 1 and "see endpoint, api_key, headers in [sinks.otlp]" in said[0]
+
+
+def test_what_cannot_be_read_or_mapped_is_dead_lettered_alone(bench: Bench) -> None:
+    first = bench.enricher.write(events(30))
+    e = bench.enricher
+    good = e.raw(make_event(100), e.sequences[1])
+    far = make_event(101, started_at=-5, ended_at=-5)
+    e.write_raw(
+        1,
+        [
+            Raw(b"k1", b"garbage", good.headers),  # takes the next number
+            Raw(b"k2", good.value, [(HEADER, b"garbage")]),  # has no number: taken to be the next
+            Raw(None, None, []),
+            e.raw(far, e.sequences[1] + 3),
+            e.raw(make_event(102, kind=Kind.MESSAGE, node_execution=None), e.sequences[1] + 4),
+            e.raw(make_event(103), e.sequences[1] + 5),
+        ],
+    )
+    e.sequences[1] += 6
+    with ScriptedReceiver() as receiver:
+        settings = bench.with_sink("otlp", endpoint=receiver.endpoint)
+        with Running(settings, "otlp", until_caught_up=True) as sink:
+            sink.join()
+        assert receiver.stored == dict.fromkeys(ids(first) | {"event-103"}, 1)
+    bench.assert_settled("otlp", delivered=31, filtered=1, dead_lettered=4)
+    letters = sorted(bench.dead_letters(), key=lambda pair: pair[1].offset)
+    assert [(x.stage, x.reason, x.event_id, x.sequence, x.raw, key) for key, x in letters] == [
+        ("decode", "bad_magic", None, 10, b"garbage", b"k1"),
+        ("decode", "bad_magic", "event-100", None, None, b"run-10"),  # only its context cannot be read: no content here
+        ("decode", "empty", None, None, None, None),
+        ("map", "time_out_of_range", "event-101", 13, None, b"run-10"),
+    ]
+
+
+def test_a_gap_in_the_numbers_is_a_loss_that_stays_visible(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    bench.enricher.write(events(10), partition=0)
+    bench.enricher.sequences[0] += 3
+    bench.enricher.write(events(10, 10), partition=0)
+    with ScriptedReceiver() as receiver:
+        with Running(bench.with_sink("otlp", endpoint=receiver.endpoint), "otlp", until_caught_up=True) as sink:
+            sink.join()
+        assert sink.runner.status().counts.gaps == 3
+    ledger = bench.committed("otlp")[0][1]
+    assert (ledger.last, ledger.delivered, ledger.gaps, ledger.balanced()) == (22, 20, 3, False)
+    assert any("has sequence number 13, expected 10" in r.getMessage() for r in caplog.records)
+
+
+def test_an_offset_out_of_range_stops_the_sink(bench: Bench) -> None:
+    bench.enricher.write(events(30))
+    with ScriptedReceiver() as receiver:
+        settings = bench.with_sink("otlp", endpoint=receiver.endpoint)
+        with Running(settings, "otlp", until_caught_up=True) as sink:
+            sink.join()
+        bench.enricher.write(events(60, 30))
+        admin = AdminClient({"bootstrap.servers": bench.bootstrap})
+        deleted = admin.delete_records([TopicPartition(bench.names.enriched, 1, bench.ends()[1])])
+        for future in deleted.values():
+            future.result(10)
+        with Running(settings, "otlp") as sink:
+            sink.join()
+        assert isinstance(sink.error, OffsetLost)
+        assert f"{bench.names.enriched}[1]" in str(sink.error) and "--reset-offsets" in str(sink.error)
+        assert sink.runner.status().state == "failed"
+
+
+def test_a_slow_partition_holds_back_neither_the_others_nor_more_than_its_bound(bench: Bench) -> None:
+    """In flight: one batch under way, one complete, and what one fetch brings on top."""
+    slow = {f"event-{i}" for i in range(0, 6000, 3)}
+    bench.enricher.write(events(6000))
+    with ScriptedReceiver(lambda n, found: Answer(what="hang") if slow & set(found) else OK) as receiver:
+        settings = bench.with_sink("otlp", {"drain_seconds": 0.5}, endpoint=receiver.endpoint, max_records=100)
+        with Running(settings, "otlp") as sink:
+            sink.until(delivered(4000), "the other partitions are done")
+            status = sink.runner.status()
+        assert status.in_flight <= 2 * 100 + FETCH
+        assert not slow & set(receiver.stored)
+    assert {p for p, (offset, _) in bench.committed("otlp").items() if offset == 0} == {0}
+
+
+def test_a_hanging_sink_keeps_its_partitions_past_the_poll_interval(bench: Bench) -> None:
+    bench.enricher.write(events(300))
+    with ScriptedReceiver(lambda n, _: Answer(503)) as receiver:
+        settings = bench.with_sink("otlp", endpoint=receiver.endpoint, max_records=20)
+        client = {"max.poll.interval.ms": "7000", "session.timeout.ms": "6000", "heartbeat.interval.ms": "500"}
+        settings = bench.with_client(settings, client)
+        with Running(settings, "otlp") as sink:
+            began = sink.runner._clock()
+            sink.until(lambda s: sink.runner._clock() - began > 9, "longer than max.poll.interval.ms")
+            assert sink.runner.status().partitions == 3
+            receiver.plan = lambda n, _: OK
+            sink.until(delivered(300), "all delivered")
+        assert set(receiver.stored.values()) == {1}
+    bench.assert_settled("otlp", delivered=300)
+
+
+def test_a_restart_after_a_kill_goes_on_from_the_committed_ledger(bench: Bench) -> None:
+    """What was sent and not committed comes again, and is counted once."""
+    written = bench.enricher.write(events(600))
+    with ScriptedReceiver() as receiver:
+        endpoint = f"sinks.otlp.endpoint={receiver.endpoint}"
+        never = "connect.commit_interval_ms=3600000"
+        with bench.tailrace("connect", "otlp", "--set", endpoint, "--set", never, name="killed") as child:
+            wait_until(lambda: len(receiver.stored) == 600, 40, "all delivered, nothing committed", alive=(child,))
+            child.sigkill()
+        assert [(offset, ledger.last) for offset, ledger in bench.committed("otlp").values()] == [(0, -1)] * 3
+        with Running(bench.with_sink("otlp", endpoint=receiver.endpoint), "otlp", until_caught_up=True) as sink:
+            sink.join()
+        assert receiver.stored == dict.fromkeys(ids(written), 2)
+    bench.assert_settled("otlp", delivered=600)
+
+
+def test_nothing_is_committed_past_a_dead_letter_that_cannot_be_written(bench: Bench) -> None:
+    bench.enricher.write(events(60))
+    admin = AdminClient({"bootstrap.servers": bench.bootstrap})
+    with ScriptedReceiver(lambda n, found: Answer(400) if "event-10" in found else OK) as receiver:
+        settings = bench.with_sink("otlp", {"drain_seconds": 1.0}, endpoint=receiver.endpoint)
+        sink = Running(settings, "otlp")
+        sink.runner._needed = (bench.names.enriched,)
+        for future in admin.delete_topics([bench.names.dead_letters], operation_timeout=10).values():
+            future.result(10)
+        with sink:
+            sink.until(delivered(40), "the other partitions are done")
+        ledgers = bench.committed("otlp")
+        assert ledgers[1][1].last < 3 and ledgers[1][1].dead_lettered == 0
+        assert ledgers[0][1].delivered == ledgers[2][1].delivered == 20

@@ -1,0 +1,227 @@
+"""The processor as a process, on the real broker."""
+
+from __future__ import annotations
+
+import functools
+import os
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, ResourceType
+
+from tailrace import Publisher, codec
+from tailrace.broker import Broker
+from tailrace.records import DeadLetter, Kind
+from tests.harness import enriched
+from tests.harness.pipeline import Pipeline
+from tests.harness.processes import wait_until
+from tests.streams.events import event
+
+pytestmark = pytest.mark.kafka
+
+
+@pytest.fixture
+def pipeline(broker: Broker, tmp_path: Path) -> Pipeline:
+    return Pipeline(broker.bootstrap_servers, tmp_path)
+
+
+def publish(pipeline: Pipeline, runs: range, nodes: int = 5) -> int:
+    """Publishes runs of `nodes` nodes and waits for the acknowledgements; returns the number of events."""
+    with Publisher(settings=pipeline.settings) as publisher:
+        for run in runs:
+            for n in range(1, nodes + 1):
+                publisher.publish(event(n=n, run=run))
+            publisher.publish(event(Kind.WORKFLOW_RUN, run=run))
+    assert publisher.counts.delivered == len(runs) * (nodes + 1)
+    return publisher.counts.delivered
+
+
+def check(pipeline: Pipeline) -> enriched.Topic:
+    """Every record of the source is enriched exactly once, in order, with dense numbers."""
+    source = enriched.read_source(pipeline.bootstrap, pipeline.names.events)
+    topic = enriched.read_enriched(pipeline.bootstrap, pipeline.names.enriched)
+    assert enriched.sequence_gaps(topic.committed) == []
+    assert sorted((r.partition, r.context.source_offset) for r in topic.committed if r.context) == sorted(
+        (s.partition, s.offset) for s in source
+    )
+    return topic
+
+
+def letters(pipeline: Pipeline) -> list[DeadLetter]:
+    messages, _ = enriched.read(pipeline.bootstrap, pipeline.names.dead_letters, committed=True)
+    return [codec.decode(m.value(), DeadLetter) for m in messages]
+
+
+def test_a_restart_resumes_where_it_was_and_sigterm_loses_and_duplicates_nothing(pipeline: Pipeline) -> None:
+    total = 0
+    for part in range(3):
+        total += publish(pipeline, range(part * 100, part * 100 + 100))
+        with pipeline.process() as worker:
+            pipeline.wait_for_enriched(total - 200, alive=(worker,))  # stopped while it may be at work
+            assert worker.sigterm(30) == 0, worker.tail()
+    with pipeline.process() as worker:
+        books = pipeline.wait_for_enriched(total, alive=(worker,))
+        assert worker.sigterm(30) == 0, worker.tail()
+    assert books.balanced
+    assert len(check(pipeline).committed) == total
+
+
+def test_a_killed_worker_is_started_again_by_its_supervisor(pipeline: Pipeline) -> None:
+    total = publish(pipeline, range(50))
+    with pipeline.process() as supervisor:
+        pipeline.wait_for_enriched(total, alive=(supervisor,))
+        (worker,) = Path(f"/proc/{supervisor.pid}/task/{supervisor.pid}/children").read_text().split()
+        os.kill(int(worker), 9)
+        total += publish(pipeline, range(50, 100))
+        pipeline.wait_for_enriched(total, alive=(supervisor,))
+        assert "killed by SIGKILL" in supervisor.output()
+    assert len(check(pipeline).committed) == total
+
+
+def test_the_supervisors_workers_end_with_it(pipeline: Pipeline) -> None:
+    with pipeline.process() as supervisor:
+        started = f"/proc/{supervisor.pid}/task/{supervisor.pid}/children"
+        children = wait_until(lambda: Path(started).read_text().split(), 30, "a worker runs", alive=(supervisor,))
+        supervisor.sigkill(family=False)
+        for child in children:
+            wait_until(functools.partial(_ended, child), 30, f"worker {child} has ended")
+
+
+def _ended(pid: str) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def test_bad_input_goes_to_the_dead_letters_and_the_flow_goes_on(pipeline: Pipeline) -> None:
+    events = pipeline.names.events
+    resource = ConfigResource(
+        ResourceType.TOPIC,
+        events,
+        incremental_configs=[
+            ConfigEntry("max.message.bytes", "12000000", incremental_operation=AlterConfigOpType.SET)
+        ],
+    )
+    for future in pipeline.admin.incremental_alter_configs([resource]).values():
+        future.result(30)
+    good = publish(pipeline, range(10))
+    valid = codec.encode(event(user_id="AAAA"))
+    bad = {
+        "bad_magic": b"{}",
+        "truncated": valid[:-5],
+        "unknown_schema": b"\xc3\x01" + b"\xaa" * 8 + valid[10:],
+        "invalid_utf8": valid.replace(b"AAAA", b"\xff\xfeAA"),
+        "too_large": codec.encode(event(n=99, inputs="x" * 10_000_000)),
+    }
+    producer = Producer({"bootstrap.servers": pipeline.bootstrap, "message.max.bytes": 12_000_000})
+    for value in bad.values():
+        producer.produce(events, value, b"k", 1)
+    producer.produce(events, b"\xc3\x01" + b"\x07" * 10_000_000, b"k", 1)
+    producer.produce(events, None, b"k", 1)
+    assert producer.flush(30) == 0
+    good += publish(pipeline, range(10, 20))
+    with pipeline.process() as worker:
+        books = pipeline.wait_for_enriched(good, alive=(worker,))
+        assert worker.sigterm(30) == 0
+    found = {letter.reason: letter for letter in letters(pipeline)}
+    assert set(found) == {*bad, "empty"}
+    assert sum(a.dead_lettered for a in books.streams) == len(bad) + 2
+    assert books.balanced
+    for reason, value in bad.items():
+        if reason != "unknown_schema":
+            assert found[reason].raw == value[:1_000_000], reason
+    assert found["too_large"].raw_size == len(bad["too_large"])
+    topic = enriched.read_enriched(pipeline.bootstrap, pipeline.names.enriched)
+    assert (len(topic.committed), enriched.sequence_gaps(topic.committed)) == (good, [])
+
+
+def test_broker_down_at_the_start_it_says_so_and_then_works_by_itself(tmp_path: Path) -> None:
+    kafka = Broker(tmp_path / "kafka")
+    kafka.start()
+    kafka.kill()
+    pipeline = Pipeline(kafka.bootstrap_servers, tmp_path, create=False)
+    with pipeline.process("--create-topics") as worker, Publisher(settings=pipeline.settings) as publisher:
+        publisher.publish(event(n=1))
+        wait_until(
+            lambda: f"no Kafka broker answers at {kafka.bootstrap_servers}" in worker.output(),
+            30,
+            "it says what it waits for",
+            alive=(worker,),
+        )
+        kafka.restart()
+        wait_until(
+            lambda: pipeline.names.events in pipeline.admin.list_topics(timeout=10).topics,
+            30,
+            "it made the topics",
+            alive=(worker,),
+        )
+        pipeline.wait_for_enriched(1, alive=(worker,))
+        assert worker.sigterm(30) == 0
+    assert publisher.counts.delivered == 1
+    kafka.stop()
+
+
+def test_missing_topics_are_named_with_the_command_that_makes_them(broker: Broker, tmp_path: Path) -> None:
+    from tailrace import topics
+
+    pipeline = Pipeline(broker.bootstrap_servers, tmp_path, create=False)
+    with pipeline.process() as worker:
+        wait_until(
+            lambda: "run `tailrace topics create`" in worker.output(), 30, "it names the command", alive=(worker,)
+        )
+        topics.create(pipeline.admin, pipeline.settings.topics)
+        total = publish(pipeline, range(5))
+        pipeline.wait_for_enriched(total, alive=(worker,))
+
+
+def test_wrong_topics_end_it_with_the_reason(broker: Broker, tmp_path: Path) -> None:
+    pipeline = Pipeline(broker.bootstrap_servers, tmp_path, create=False)
+    for future in pipeline.admin.create_topics([NewTopic(pipeline.names.enriched, 3, 1)]).values():
+        future.result(30)
+    with pipeline.process("--create-topics") as worker:
+        assert worker.wait(60) == 2
+        assert f"{pipeline.names.enriched} has 3 partitions, {pipeline.names.events} has 4" in worker.output()
+
+
+def remade(pipeline: Pipeline) -> None:
+    """trace.events deleted and made again: the stored position is of another log."""
+    from tailrace import topics
+
+    for future in pipeline.admin.delete_topics([pipeline.names.events]).values():
+        future.result(30)
+    wait_until(
+        lambda: pipeline.names.events not in pipeline.admin.list_topics(timeout=10).topics, 30, "the topic is gone"
+    )
+
+    def made() -> bool:
+        topics.create(pipeline.admin, pipeline.settings.topics)
+        return pipeline.names.events in pipeline.admin.list_topics(timeout=10).topics
+
+    wait_until(made, 30, "the topic is there again")
+
+
+def test_a_position_of_another_log_refuses_to_start_and_accept_loss_goes_on(pipeline: Pipeline) -> None:
+    first = publish(pipeline, range(20))
+    with pipeline.process() as worker:
+        pipeline.wait_for_enriched(first, alive=(worker,))
+        assert worker.sigterm(30) == 0
+    remade(pipeline)
+    with pipeline.process() as worker:
+        assert worker.wait(60) == 6, worker.tail()
+        assert "--accept-loss" in worker.output()
+    second = publish(pipeline, range(100, 105))
+    with pipeline.process("--accept-loss") as worker:
+        pipeline.wait_for_enriched(first + second, alive=(worker,))
+        assert worker.sigterm(30) == 0
+
+
+def test_it_works_inside_a_folder_with_modules_of_the_same_names(pipeline: Pipeline, tmp_path: Path) -> None:
+    app = tmp_path / "app"
+    for name in ("schemas.py", "streams/__init__.py", "connectors/__init__.py", "tailrace_app.py"):
+        (app / name).parent.mkdir(parents=True, exist_ok=True)
+        (app / name).write_text("raise ImportError('the application has its own')\n")
+    total = publish(pipeline, range(3))
+    with pipeline.process(cwd=app) as worker:
+        pipeline.wait_for_enriched(total, alive=(worker,))
