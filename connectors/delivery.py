@@ -61,22 +61,24 @@ class Gate:
         self._probes = 0
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """The right to send once. At once while the gate is open."""
+    async def turn(self) -> AsyncIterator[bool]:
+        """The right to send once, at once while the gate is open; whether it is a probe."""
         while self._probes:
             async with self._lock:
                 if self._probes:
                     await self._sleep(self._backoff.delay(self._probes, None, self._random))
-                    yield
+                    yield True
                     return
-        yield
+        yield False
 
-    def close(self, paused: Paused) -> None:
+    def close(self, paused: Paused, *, probe: bool) -> None:
+        """The sink has refused. Only the first refusal and those of probes lengthen the wait, not what else was under way."""
         if not self._probes or self._activity.paused != paused.reason:
             fix = f"; see {paused.fix} in [sinks.{self._name}]" if paused.fix else ""
             log.error("%s is paused: %s%s. Nothing is lost; it probes until it works", self._name, paused.reason, fix)
         self._activity.paused = paused.reason
-        self._probes += 1
+        if probe or not self._probes:
+            self._probes += 1
 
     def open(self) -> None:
         if self._probes:
@@ -124,7 +126,7 @@ class Courier:
         return run.settled()
 
     async def _send(self, batch: Batch) -> Outcomes:
-        async with self._gate.turn():
+        async with self._gate.turn() as probe:
             self.activity.requests += 1
             outcomes: Outcomes
             try:
@@ -142,7 +144,7 @@ class Courier:
             if isinstance(outcomes, Sequence):
                 paused = next((o for o in outcomes if isinstance(o, Paused)), None)
             if paused is not None:
-                self._gate.close(paused)
+                self._gate.close(paused, probe=probe)
             elif not isinstance(outcomes, Retry):
                 self._gate.open()
             return outcomes

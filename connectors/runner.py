@@ -158,6 +158,7 @@ class Runner:
             auto_offset_reset="error",
             partition_assignment_strategy="cooperative-sticky",
             session_timeout_ms=connect.session_timeout_ms,
+            heartbeat_interval_ms=max(100, connect.session_timeout_ms // 5),  # the client's 3 s would lose a shorter session
             fetch_queue_backoff_ms=5,
             queued_max_messages_kbytes=PREFETCH_KB,
         )

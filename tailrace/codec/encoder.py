@@ -64,6 +64,7 @@ class _Writer:
             "SMALL": _SMALL,
             "pack_d": struct.Struct("<d").pack,
             "pack_f": struct.Struct("<f").pack,
+            "TOO_LARGE": (OverflowError, struct.error),
         }
         self._n = 0
 
@@ -114,7 +115,7 @@ class _Writer:
         elif kind in ("float", "double"):
             self.emit(d, f"{head} type({v}) is float or type({v}) is int:")
             self.emit(d + 1, f"try: w({one}pack_{kind[0]}({v}))")
-            self.emit(d + 1, f"except OverflowError: raise wrong({path!r}, {v}, 'a smaller number') from None")
+            self.emit(d + 1, f"except TOO_LARGE: raise wrong({path!r}, {v}, 'a smaller number') from None")
         elif kind == "fixed":
             expected = f"{t['size']} bytes"
             self.emit(d, f"{head} isinstance({v}, bytes) and len({v}) == {t['size']}: w({one}{v})")

@@ -23,6 +23,8 @@ class Answer(msgspec.Struct, frozen=True):
     rejected: int = 0
     """Of partial_success."""
     message: str = ""
+    delay: float = 0.0
+    """Seconds."""
     what: Literal["answer", "hang", "reset"] = "answer"
 
 
@@ -81,6 +83,8 @@ class ScriptedReceiver:
         self.requests.append(events)
         self.headers.append({k.lower(): v for k, v in request.headers.items()})
         answer = self.plan(len(self.requests), events)
+        if answer.delay:
+            await asyncio.sleep(answer.delay)
         if answer.what == "hang":
             await self._over.wait()
         if answer.what == "reset":

@@ -1,0 +1,108 @@
+"""From a status to an outcome, and how long to wait."""
+
+from __future__ import annotations
+
+from email.utils import formatdate
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connectors.http import Response, place
+from connectors.outcomes import Delivered, Outcome, Paused, Rejected, Retry, Split
+from connectors.policy import MAX_AFTER, OTLP, Action, Backoff, action, decide, retry_after
+
+NOW = 1_700_000_000.0
+unit = st.floats(0, 1, exclude_max=True)
+
+
+@pytest.mark.parametrize(
+    ("statuses", "kind"),
+    [
+        ((200, 201, 202, 204, 207), Delivered),
+        ((408, 425, 429, 500, 502, 503, 504, 507, 599), Retry),
+        ((413,), Split),
+        ((400, 409, 422), Rejected),
+        ((401, 402, 403, 404, 405, 407, 415, 418, 301, 307, 501, 505), Paused),
+        ((0, 100, 199, 600, 999), Retry),
+    ],
+)
+def test_the_otlp_table(statuses: tuple[int, ...], kind: type[Outcome]) -> None:
+    for status in statuses:
+        assert isinstance(decide(OTLP, Response(status), NOW), kind), status
+
+
+@given(st.integers(-1000, 10_000))
+def test_every_status_has_an_action(status: int) -> None:
+    assert action(OTLP, status) in Action
+
+
+def test_a_row_of_a_vendor_comes_before_the_class() -> None:
+    assert action({**OTLP, 402: Action.RETRY}, 402) == Action.RETRY
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("3", 3.0),
+        (" 0 ", 0.0),
+        ("1.5", 1.5),
+        ("86400", MAX_AFTER),
+        ("1e400", MAX_AFTER),
+        (formatdate(NOW + 7, usegmt=True), 7.0),
+        (formatdate(NOW - 7, usegmt=True), 0.0),
+        (formatdate(NOW + 10**8, usegmt=True), MAX_AFTER),
+        ("-3", None),
+        ("nan", None),
+        ("soon", None),
+        ("", None),
+        (None, None),
+        ("Fri, 31 Dec 9999 23:59:59 -0000", MAX_AFTER),
+        ("Fri, 99 Foo 2026", None),
+    ],
+)
+def test_retry_after(header: str | None, seconds: float | None) -> None:
+    assert retry_after(header, NOW) == seconds
+
+
+@given(st.text() | st.from_regex(r"[A-Z][a-z]{2}, \d{1,9} [A-Z][a-z]{2} \d{1,9} [\d:]{1,9} (GMT|[+-]\d+)", fullmatch=True))
+def test_retry_after_is_total_and_bounded(header: str) -> None:
+    seconds = retry_after(header, NOW)
+    assert seconds is None or 0 <= seconds <= MAX_AFTER
+
+
+@given(st.integers(-5, 10**9), unit, st.floats(0.01, 10), st.floats(0.01, 100))
+def test_backoff_is_full_jitter_under_a_ceiling(attempt: int, random: float, base: float, cap: float) -> None:
+    backoff = Backoff(base, cap)
+    assert 0 <= backoff.delay(attempt, None, lambda: random) <= backoff.ceiling(attempt) <= cap
+    assert backoff.ceiling(attempt) <= backoff.ceiling(attempt + 1)
+
+
+@given(st.integers(1, 100), st.floats(0, MAX_AFTER), unit)
+def test_what_the_sink_asked_for_is_the_least(attempt: int, after: float, random: float) -> None:
+    backoff = Backoff()
+    delay = backoff.delay(attempt, after, lambda: random)
+    assert after <= delay <= after + max(after, backoff.base)
+
+
+def test_ceilings_double() -> None:
+    assert [Backoff(0.5, 3.0).ceiling(n) for n in (1, 2, 3, 4, 5)] == [0.5, 1.0, 2.0, 3.0, 3.0]
+
+
+def test_reasons_and_details_reach_the_outcome() -> None:
+    paused = decide(OTLP, Response(401), NOW, detail="no key", fix="api_key")
+    assert paused == Paused("unauthorized (status 401): no key", "api_key")
+    assert decide(OTLP, Response(503, {"retry-after": "2"}), NOW) == Retry(2.0, "status 503")
+    assert decide(OTLP, Response(400), NOW, detail="bad id") == Rejected("rejected", "status 400", status=400, response="bad id")
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://user:secret@host:4318/adapt_secret/v1?key=secret", "https://host:4318"),
+        ("http://[::1]:99999/", "an invalid URL"),
+        ("secret", "://?"),
+    ],
+)
+def test_a_place_has_no_secret(url: str, shown: str) -> None:
+    assert place(url) == shown

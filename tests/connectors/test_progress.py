@@ -1,0 +1,67 @@
+"""The settled prefix of one partition."""
+
+from __future__ import annotations
+
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connectors.progress import DEAD_LETTERED, DELIVERED, FILTERED, Progress
+from tailrace.ledger import SinkLedger, Tally
+
+verdicts = st.sampled_from((DELIVERED, FILTERED, DEAD_LETTERED))
+
+
+@given(st.lists(st.tuples(verdicts, st.integers(1, 3)), max_size=40), st.randoms(use_true_random=False))
+def test_only_a_contiguous_prefix_counts_whatever_is_settled_first(records: list[tuple[Tally, int]], rng: random.Random) -> None:
+    """Offsets have gaps (transaction markers), numbers don't; settling happens in any order."""
+    progress = Progress(SinkLedger(), 100)
+    tickets, offset = [], 100
+    for i, (_, step) in enumerate(records):
+        tickets.append(progress.read(offset, i, 0))
+        offset += step
+    order = list(range(len(records)))
+    rng.shuffle(order)
+    done: set[int] = set()
+    total = Tally()
+    for i in order:
+        tickets[i].tally = records[i][0]
+        done.add(i)
+        settled, gaps = progress.advance()
+        total = Tally.sum((total, settled))
+        prefix = next((n for n in range(len(records)) if n not in done), len(records))
+        assert not gaps
+        assert progress.ledger.last == prefix - 1 and progress.ledger.balanced()
+        assert progress.next_offset == (tickets[prefix - 1].offset + 1 if prefix else 100)
+        assert len(progress) == len(records) - prefix
+    assert total == Tally.sum(t for t, _ in records)
+
+
+def test_the_position_counts_only_when_nothing_is_open() -> None:
+    progress = Progress(SinkLedger(), 5)
+    ticket = progress.read(5, 0, 0)
+    progress.pass_to(9)
+    assert progress.next_offset == 5
+    ticket.tally = FILTERED
+    progress.advance()
+    progress.pass_to(9)
+    assert progress.next_offset == 9
+    progress.pass_to(-1001)
+    assert progress.next_offset == 9
+
+
+def test_gaps_repetitions_and_generations_are_reported_where_they_show() -> None:
+    progress = Progress(SinkLedger(0, -1, 9, delivered=10), 50)
+    numbers: list[tuple[int | None, int | None]] = [
+        (10, 0), (11, 0), (14, 0), (14, 0), (13, 0), (15, 0), (None, None), (17, 0), (0, 1), (2, 1),
+    ]  # fmt: skip
+    for offset, (sequence, generation) in enumerate(numbers, 50):
+        progress.read(offset, sequence, generation).tally = DELIVERED
+    settled, gaps = progress.advance()
+    assert settled == Tally(delivered=10)
+    assert [(g.offset, g.expected, g.got, g.missing, g.repeated) for g in gaps] == [
+        (52, 12, 14, 2, 0), (53, 15, 14, 0, 1), (54, 15, 13, 0, 1), (59, 1, 2, 1, 0),
+    ]  # fmt: skip
+    assert progress.ledger == SinkLedger(1, -1, 2, delivered=2, gaps=1)
+    assert progress.next_offset == 60

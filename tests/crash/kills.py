@@ -1,0 +1,126 @@
+"""Killing where it hurts: a worker inside an open transaction, a connector between "accepted" and "committed"."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import signal
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+import msgspec
+from confluent_kafka import Consumer, TopicPartition
+
+from tests.harness.pipeline import Pipeline
+from tests.harness.processes import Child, wait_until
+
+_pause = threading.Event()
+
+
+def worker_of(supervisor: Child) -> int:
+    """Process id of the supervisor's only worker, once there is one."""
+    children = Path(f"/proc/{supervisor.pid}/task/{supervisor.pid}/children")
+    return int(
+        wait_until(lambda: children.read_text().split(), 30, "the supervisor has a worker", alive=(supervisor,))[0]
+    )
+
+
+class OpenTransactions:
+    """Sees transactions on a topic while they are open: records beyond the last stable offset."""
+
+    def __init__(self, pipeline: Pipeline, topic: str) -> None:
+        self._partitions = [TopicPartition(topic, n) for n in range(pipeline.settings.topics.partitions)]
+        self._readers = [
+            Consumer(
+                {
+                    "bootstrap.servers": pipeline.bootstrap,
+                    "group.id": "watch",
+                    "isolation.level": level,
+                    "enable.auto.commit": False,
+                }
+            )
+            for level in ("read_uncommitted", "read_committed")
+        ]
+
+    def records(self) -> int:
+        """Records of open transactions now; 0 between them."""
+        total = 0
+        for tp in self._partitions:
+            stable = self._readers[1].get_watermark_offsets(tp, timeout=10)[1]
+            total += max(0, self._readers[0].get_watermark_offsets(tp, timeout=10)[1] - stable)
+        return total
+
+    def close(self) -> None:
+        for reader in self._readers:
+            reader.close()
+
+
+def kill_in_transaction(pipeline: Pipeline, supervisor: Child, deadline: float = 60.0) -> tuple[int, int]:
+    """SIGKILL to the worker while a transaction of it is open and events wait. Returns (records in it, events waiting).
+
+    The worker is frozen first (SIGSTOP), so that the transaction is seen to stay open and not to be committed under the kill.
+    """
+    watch, until = OpenTransactions(pipeline, pipeline.names.enriched), time.monotonic() + deadline
+    try:
+        while time.monotonic() < until:
+            pid = worker_of(supervisor)
+            if not watch.records():
+                continue
+            try:
+                os.kill(pid, signal.SIGSTOP)
+            except ProcessLookupError:
+                continue
+            _pause.wait(0.1)  # what it had sent already arrives, a commit under way ends
+            held, lag = watch.records(), sum(a.pending for a in pipeline.books().streams)
+            if held and lag:
+                os.kill(pid, signal.SIGKILL)
+                return held, lag
+            os.kill(pid, signal.SIGCONT)
+    finally:
+        watch.close()
+    raise AssertionError(f"no open transaction was met within {deadline:g} s\n{supervisor.tail()}")
+
+
+def grown(endpoint: str, before: int) -> bool:
+    return stored(endpoint) > before
+
+
+class ConnectorKill(msgspec.Struct, frozen=True):
+    lag: int
+    """Enriched records that the group had not committed."""
+    exposed: int
+    """Of those, spans that the receiver held already: they will come again."""
+
+
+def stored(endpoint: str) -> int:
+    """Distinct spans that the receiver holds."""
+    with urllib.request.urlopen(f"{endpoint}/stats", timeout=10) as answer:
+        return int(json.load(answer)["distinct_spans"])
+
+
+def kill_between_accepted_and_committed(
+    pipeline: Pipeline, connector: Child, endpoint: str, deadline: float = 60.0
+) -> ConnectorKill:
+    """SIGKILL to the connector when the receiver has spans whose offsets are not committed. Frozen first, as above."""
+    until = time.monotonic() + deadline
+    while time.monotonic() < until:
+        wait_until(
+            functools.partial(grown, endpoint, stored(endpoint)),
+            deadline,
+            "the receiver gets spans",
+            alive=(connector,),
+            every=0.005,
+        )
+        connector.signal(signal.SIGSTOP)
+        _pause.wait(0.1)
+        books = pipeline.books()
+        committed, lag = sum(a.delivered for a in books.sinks), sum(a.pending for a in books.sinks)
+        exposed = stored(endpoint) - committed
+        if exposed > 0 and lag:
+            connector.sigkill()
+            return ConnectorKill(lag, exposed)
+        connector.signal(signal.SIGCONT)
+    raise AssertionError(f"the connector committed all that was accepted for {deadline:g} s\n{connector.tail()}")
