@@ -73,7 +73,7 @@ class Runner:
         self._settings, self._instance, self._until_caught_up = settings, instance, until_caught_up
         self._clock, self._now, self._sleep, self._random = clock, now, sleep, random
         names = Names.of(settings.topics)
-        self._topic, self._needed = names.enriched, (names.enriched, names.dead_letters)
+        self._topic, self._dead_letters = names.enriched, names.dead_letters
         self._reader = Reader(instance.fields)
         self._state: State = "waiting"
         self._error = ""
@@ -111,7 +111,7 @@ class Runner:
         for bugs anything; then nothing is committed that was not by then.
         """
         try:
-            if wait_for_topics(self.name, self._settings.kafka, self._needed, self._stop):
+            if wait_for_topics(self.name, self._settings.kafka, (self._topic, self._dead_letters), self._stop):
                 self._work()
             self._state = "stopped"
         except BaseException as e:
@@ -158,7 +158,9 @@ class Runner:
             auto_offset_reset="error",
             partition_assignment_strategy="cooperative-sticky",
             session_timeout_ms=connect.session_timeout_ms,
-            heartbeat_interval_ms=max(100, connect.session_timeout_ms // 5),  # the client's 3 s would lose a shorter session
+            heartbeat_interval_ms=max(
+                100, connect.session_timeout_ms // 5
+            ),  # the client's 3 s would lose a shorter session
             fetch_queue_backoff_ms=5,
             queued_max_messages_kbytes=PREFETCH_KB,
         )

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
+from confluent_kafka.admin import AdminClient
 
+from tailrace import topics
 from tailrace.broker import Broker
+from tailrace.settings import Settings, convert
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -26,3 +31,31 @@ def seed(request: pytest.FixtureRequest) -> int:
 def broker() -> Iterator[Broker]:
     with Broker() as running:
         yield running
+
+
+@pytest.fixture
+def topics_settings(broker: Broker) -> Callable[..., Settings]:
+    """Makes settings whose topics are nobody else's, and the topics: `topics_settings(partitions=2, publisher={…})`.
+
+    client: properties of the Kafka client. publisher: that section. create: False leaves the topics out. What else is named
+    goes into the section `topics`.
+    """
+
+    def make(
+        *,
+        client: dict[str, str] | None = None,
+        publisher: dict[str, Any] | None = None,
+        create: bool = True,
+        **section: Any,
+    ) -> Settings:
+        values = {
+            "kafka": {"bootstrap_servers": broker.bootstrap_servers, "client": client or {}},
+            "topics": {"prefix": f"t{uuid.uuid4().hex[:12]}.", **section},
+            "publisher": publisher or {},
+        }
+        settings = convert(values, Settings, "")
+        if create:
+            topics.create(AdminClient({"bootstrap.servers": broker.bootstrap_servers}), settings.topics)
+        return settings
+
+    return make

@@ -28,7 +28,8 @@ def ledgers(draw: st.DrawFn) -> SinkLedger:
 def test_it_reads_back_and_is_short(ledger: SinkLedger) -> None:
     text = ledger.encode()
     assert SinkLedger.decode(text) == ledger
-    assert len(text) < 200 and text.isascii()
+    assert len(text) < 200
+    assert text.isascii()
 
 
 def test_the_layout_is_fixed() -> None:
@@ -75,7 +76,11 @@ def test_consecutive_records_balance_whatever_became_of_them(first: int, runs: l
         ledger = ledger.settle(tally, number, 0)
     total = Tally.sum(runs)
     assert (ledger.base, ledger.last, ledger.balanced()) == (first - 1, number, True)
-    assert (ledger.delivered, ledger.filtered, ledger.dead_lettered) == (total.delivered, total.filtered, total.dead_lettered)
+    assert (ledger.delivered, ledger.filtered, ledger.dead_lettered) == (
+        total.delivered,
+        total.filtered,
+        total.dead_lettered,
+    )
     assert (ledger.gaps, ledger.repeated) == (0, 0)
 
 
@@ -99,7 +104,8 @@ def test_records_without_a_number_are_taken_to_be_the_next(first: int, before: i
     for _ in range(after):
         ledger = ledger.settle(Tally(dead_lettered=1))
     assert (ledger.base, ledger.last, ledger.gaps) == (first - 1 - before, first + after, 0)
-    assert ledger.balanced() and ledger.generation == 3
+    assert ledger.balanced()
+    assert ledger.generation == 3
 
 
 def test_a_number_that_came_before_is_not_counted_again() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
@@ -87,7 +87,9 @@ class Bench(Pipeline):
     def committed(self, sink: str) -> dict[int, tuple[int, SinkLedger]]:
         """Partition -> committed offset and ledger; without those that were never committed."""
         found = {}
-        consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": self.settings.connect.group_prefix + sink})
+        consumer = Consumer(
+            {"bootstrap.servers": self.bootstrap, "group.id": self.settings.connect.group_prefix + sink}
+        )
         try:
             partitions = [TopicPartition(self.names.enriched, p) for p in range(self.settings.topics.partitions)]
             for tp in consumer.committed(partitions, timeout=10):
@@ -117,5 +119,5 @@ class Bench(Pipeline):
 
 
 @pytest.fixture
-def bench(broker: Broker, tmp_path: Path) -> Iterator[Bench]:
-    yield Bench(broker.bootstrap_servers, tmp_path)
+def bench(broker: Broker, tmp_path: Path) -> Bench:
+    return Bench(broker.bootstrap_servers, tmp_path)

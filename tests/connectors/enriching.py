@@ -52,7 +52,9 @@ class Enricher:
     """Writes to trace.enriched with dense sequence numbers, a few records a transaction, some of them aborted: so that there
     are gaps in the offsets."""
 
-    def __init__(self, bootstrap: str, topic: str, partitions: int, *, seed: int = 1, per_transaction: int = 40) -> None:
+    def __init__(
+        self, bootstrap: str, topic: str, partitions: int, *, seed: int = 1, per_transaction: int = 40
+    ) -> None:
         self.sequences: dict[int, int] = defaultdict(int)
         self.written: list[TraceEvent] = []
         self._topic, self._partitions, self._per_transaction = topic, partitions, per_transaction

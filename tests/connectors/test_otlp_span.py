@@ -198,7 +198,9 @@ SPAN_EVENT = TraceEvent(
 def test_span_with_its_own_name() -> None:
     span = span_of(SPAN_EVENT, context("t1", "s1", None, ParentKind.NONE, session_id="sess", app_id="app-1"))
     assert (span.name, span.kind, span.trace_state) == ("chat gpt-4", Span.SPAN_KIND_CLIENT, "a=b")
-    assert span.end_time_unix_nano == span.start_time_unix_nano == START * 1000  # an end before the start is the start
+    assert (
+        span.end_time_unix_nano == span.start_time_unix_nano == START * 1000
+    )  # an end before the start is the start
     assert (span.status.code, span.status.message) == (0, "")
     assert attributes(span) == {
         **strings(
@@ -256,15 +258,33 @@ def test_under_a_message_the_run_is_the_root() -> None:
 def test_content_only_where_it_is_asked_for_and_else_by_reference() -> None:
     """Seed 003, section 9."""
     ctx = context(RUN, NODE, RUN, ParentKind.RUN)
-    content = {"dify.node.inputs", "dify.node.outputs", "dify.node.process_data", "dify.workflow.query", "input.value", "output.value"}
+    content = {
+        "dify.node.inputs",
+        "dify.node.outputs",
+        "dify.node.process_data",
+        "dify.workflow.query",
+        "input.value",
+        "output.value",
+    }
     assert not content & attributes(span_of(NODE_EVENT, ctx)).keys()
     full = attributes(span_of(NODE_EVENT, ctx, Content(on_spans=True)))
-    assert (full["dify.node.inputs"][1], full["dify.node.outputs"][1], full["dify.node.process_data"][1]) == ('"in"', '"out"', '{"prompt": "p"}')
+    assert (full["dify.node.inputs"][1], full["dify.node.outputs"][1], full["dify.node.process_data"][1]) == (
+        '"in"',
+        '"out"',
+        '{"prompt": "p"}',
+    )
     gated = attributes(span_of(NODE_EVENT, ctx, Content(include=False, on_spans=True)))
-    assert {gated[n][1] for n in ("dify.node.inputs", "dify.node.outputs", "dify.node.process_data")} == {f"ref:node_execution_id={NODE}"}
-    run = attributes(span_of(WORKFLOW, context(RUN, RUN, None, ParentKind.NONE), Content(include=False, on_spans=True)))
+    assert {gated[n][1] for n in ("dify.node.inputs", "dify.node.outputs", "dify.node.process_data")} == {
+        f"ref:node_execution_id={NODE}"
+    }
+    run = attributes(
+        span_of(WORKFLOW, context(RUN, RUN, None, ParentKind.NONE), Content(include=False, on_spans=True))
+    )
     assert {run[f"dify.workflow.{n}"][1] for n in ("inputs", "outputs", "query")} == {f"ref:workflow_run_id={RUN}"}
-    assert not content & attributes(span_of(SPAN_EVENT, context("t1", "s1", None, ParentKind.NONE), Content(include=False))).keys()
+    assert (
+        not content
+        & attributes(span_of(SPAN_EVENT, context("t1", "s1", None, ParentKind.NONE), Content(include=False))).keys()
+    )
 
 
 def test_what_is_no_span() -> None:
@@ -281,7 +301,8 @@ def test_what_is_no_span() -> None:
 def test_times_that_otlp_cannot_say_are_rejected_not_mended(changes: dict[str, int]) -> None:
     event = msgspec.structs.replace(NODE_EVENT, **changes)
     found = to_span(Enriched(event, context(RUN, NODE, RUN, ParentKind.RUN), "t", 0, 0, 0), SEED)
-    assert isinstance(found, Rejected) and found.reason == "time_out_of_range"
+    assert isinstance(found, Rejected)
+    assert found.reason == "time_out_of_range"
     assert found.detail.startswith(next(iter(changes)))
 
 
@@ -290,7 +311,9 @@ timed = st.builds(
     lambda event, kind, start, took: msgspec.structs.replace(event, kind=kind, started_at=start, ended_at=start + took),
     events, st.sampled_from(SPANS), st.integers(0, 2**53), st.integers(-(2**40), 2**40),
 )  # fmt: skip
-slow = settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large], deadline=None)
+slow = settings(
+    max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large], deadline=None
+)
 
 
 @slow
@@ -310,13 +333,16 @@ def test_any_span_reads_back_with_valid_ids(event: TraceEvent, ctx: TraceContext
     assert isinstance(found, Span)
     span = Span.FromString(found.SerializeToString())
     assert span == found
-    assert len(span.trace_id) == 16 and any(span.trace_id)
-    assert len(span.span_id) == 8 and any(span.span_id)
+    assert len(span.trace_id) == 16
+    assert any(span.trace_id)
+    assert len(span.span_id) == 8
+    assert any(span.span_id)
     assert span.parent_span_id == b"" or (len(span.parent_span_id) == 8 and any(span.parent_span_id))
     assert span.end_time_unix_nano >= span.start_time_unix_nano
     assert span.name
     keys = [pair.key for pair in span.attributes]
-    assert len(keys) == len(set(keys)) and "" not in keys
+    assert len(keys) == len(set(keys))
+    assert "" not in keys
     assert all(pair.value.WhichOneof("value") for pair in span.attributes)
 
 

@@ -65,7 +65,10 @@ def test_retry_after(header: str | None, seconds: float | None) -> None:
     assert retry_after(header, NOW) == seconds
 
 
-@given(st.text() | st.from_regex(r"[A-Z][a-z]{2}, \d{1,9} [A-Z][a-z]{2} \d{1,9} [\d:]{1,9} (GMT|[+-]\d+)", fullmatch=True))
+@given(
+    st.text()
+    | st.from_regex(r"[A-Z][a-z]{2}, \d{1,9} [A-Z][a-z]{2} \d{1,9} [\d:]{1,9} (GMT|[+-]\d+)", fullmatch=True)
+)
 def test_retry_after_is_total_and_bounded(header: str) -> None:
     seconds = retry_after(header, NOW)
     assert seconds is None or 0 <= seconds <= MAX_AFTER
@@ -93,7 +96,9 @@ def test_reasons_and_details_reach_the_outcome() -> None:
     paused = decide(OTLP, Response(401), NOW, detail="no key", fix="api_key")
     assert paused == Paused("unauthorized (status 401): no key", "api_key")
     assert decide(OTLP, Response(503, {"retry-after": "2"}), NOW) == Retry(2.0, "status 503")
-    assert decide(OTLP, Response(400), NOW, detail="bad id") == Rejected("rejected", "status 400", status=400, response="bad id")
+    assert decide(OTLP, Response(400), NOW, detail="bad id") == Rejected(
+        "rejected", "status 400", status=400, response="bad id"
+    )
 
 
 @pytest.mark.parametrize(

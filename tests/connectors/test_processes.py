@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,32 +21,40 @@ from tests.connectors.conftest import Bench
 from tests.connectors.enriching import make_event
 from tests.connectors.scripted import Answer, ScriptedReceiver
 from tests.harness.pipeline import Pipeline
-from tests.harness.processes import Child, total_lag, wait_until
+from tests.harness.processes import Child, wait_until
 
 pytestmark = pytest.mark.kafka
 
 
 @contextmanager
-def writing(bench: Bench, limit: int = 100_000) -> Iterator[threading.Event]:
-    """Writes to trace.enriched, steadily, until it is left; the event is set once it has stopped."""
-    stop, stopped = threading.Event(), threading.Event()
+def writing(bench: Bench, limit: int = 200_000) -> Iterator[Callable[[], None]]:
+    """Writes to trace.enriched, steadily, until what it gives is called, which waits for the last record."""
+    stop = threading.Event()
+    problems: list[BaseException] = []
 
     def write() -> None:
-        for start in range(0, limit, 200):
-            if stop.is_set():
-                break
-            bench.enricher.write([make_event(i) for i in range(start, start + 200)])
-            stop.wait(0.02)
-        stopped.set()
+        try:
+            for start in range(0, limit, 200):
+                if stop.is_set():
+                    break
+                bench.enricher.write([make_event(i) for i in range(start, start + 200)])
+                stop.wait(0.02)
+        except BaseException as e:
+            problems.append(e)
 
     thread = threading.Thread(target=write, daemon=True)
     thread.start()
-    try:
-        yield stop
-    finally:
+
+    def finish() -> None:
         stop.set()
         thread.join(60)
-        assert stopped.is_set()
+        assert not thread.is_alive()
+        assert problems == []
+
+    try:
+        yield finish
+    finally:
+        finish()
 
 
 def lines(path: Path) -> list[tuple[int, int, str]]:
@@ -61,9 +69,25 @@ def size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
+def wait_until_grown(path: Path, by: int, *alive: Child) -> None:
+    before = size(path)
+    wait_until(lambda: size(path) > before + by, 60, f"{path} grows", alive=alive)
+
+
+def wait_until_joined(child: Child) -> None:
+    wait_until(lambda: "has partitions [" in child.output(), 60, "it has joined", alive=(child,))
+
+
 def file_sink(bench: Bench, path: Path, name: str, *arguments: str) -> Child:
     return bench.tailrace(
-        "connect", "file", "--set", f"sinks.file.path={path}", "--set", "sinks.file.max_records=50", *arguments, name=name
+        "connect",
+        "file",
+        "--set",
+        f"sinks.file.path={path}",
+        "--set",
+        "sinks.file.max_records=50",
+        *arguments,
+        name=name,
     )
 
 
@@ -75,39 +99,84 @@ def assert_exact(bench: Bench, path: Path) -> None:
         assert offsets == sorted(offsets)
 
 
-def test_sigterm_under_load_loses_and_duplicates_nothing(bench: Bench, tmp_path: Path) -> None:
-    path = tmp_path / "events.jsonl"
-    with writing(bench) as stop:
-        for n in range(4):
-            before = size(path)
-            with file_sink(bench, path, f"run{n}") as child:
-                wait_until(lambda before=before: size(path) > before + 200_000, 60, "it writes", alive=(child,))
-                assert child.sigterm(30) == 0, child.tail()
-        stop.set()
+def wait_until_grown(path: Path, by: int, *alive: Child) -> None:
+    before = size(path)
+    wait_until(lambda: size(path) > before + by, 60, f"{path} grows", alive=alive)
+
+
+def wait_until_joined(child: Child) -> None:
+    wait_until(lambda: "has partitions [" in child.output(), 60, "it has joined", alive=(child,))
+
+
+def finish_reading(bench: Bench, path: Path) -> None:
     with file_sink(bench, path, "last", "--until-caught-up") as child:
         assert child.wait(60) == 0, child.tail()
+
+
+def test_sigterm_under_load_loses_and_duplicates_nothing(bench: Bench, tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    with writing(bench) as finish:
+        for n in range(4):
+            with file_sink(bench, path, f"run{n}") as child:
+                wait_until_grown(path, 200_000, child)
+                assert child.sigterm(30) == 0, child.tail()
+        finish()
+    finish_reading(bench, path)
     assert_exact(bench, path)
     bench.assert_settled("file", delivered=len(bench.enricher.written), retried=0)
 
 
+def test_kill_under_load_loses_nothing_and_counts_everything_once(bench: Bench, tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    with writing(bench) as finish:
+        for n in range(4):
+            with file_sink(bench, path, f"run{n}") as child:
+                wait_until_grown(path, 200_000, child)
+                child.sigkill()
+        finish()
+    finish_reading(bench, path)
+    found = Counter(event for _, _, event in lines(path))
+    assert found.keys() == {str(e.event_id) for e in bench.enricher.written}
+    bench.assert_settled("file", delivered=len(bench.enricher.written))
+
+
 def test_a_member_joins_and_leaves_and_nothing_is_lost(bench: Bench, tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
-    group = bench.settings.connect.group_prefix + "file"
-    with writing(bench) as stop, file_sink(bench, path, "first") as first:
-        wait_until(lambda: size(path) > 100_000, 60, "the first writes", alive=(first,))
+    with writing(bench) as finish, file_sink(bench, path, "first") as first:
+        wait_until_grown(path, 100_000, first)
         for n in range(2):
             with file_sink(bench, path, f"second{n}") as second:
-                wait_until(lambda second=second: "has partitions [" in second.output(), 60, "it has joined", alive=(second,))
-                before = size(path)
-                wait_until(lambda before=before: size(path) > before + 300_000, 60, "both write", alive=(first, second))
+                wait_until_joined(second)
+                wait_until_grown(path, 300_000, first, second)
                 assert "gave up partitions" in first.output()
                 assert second.sigterm(30) == 0
-            before = size(path)
-            wait_until(lambda before=before: size(path) > before + 100_000, 60, "the first goes on", alive=(first,))
-        stop.set()
-        wait_until(lambda: total_lag(bench.bootstrap, group, bench.names.enriched) == 0, 60, "no lag", alive=(first,))
+            wait_until_grown(path, 100_000, first)
+        finish()
         assert first.sigterm(30) == 0
+    finish_reading(bench, path)
     assert_exact(bench, path)
+    bench.assert_settled("file", delivered=len(bench.enricher.written))
+
+
+def test_a_member_that_is_paused_past_its_session_commits_nothing_any_more(bench: Bench, tmp_path: Path) -> None:
+    """What it had under way is sent by the new owner too; nothing is lost, and every number is counted once."""
+    path = tmp_path / "events.jsonl"
+    with writing(bench) as finish, file_sink(bench, path, "paused") as paused:
+        wait_until_grown(path, 100_000, paused)
+        with file_sink(bench, path, "other") as other:
+            wait_until_joined(other)
+            paused.signal(signal.SIGSTOP)
+            wait_until(lambda: "[0, 1, 2]" in other.output(), 60, "the other has taken over", alive=(other,))
+            wait_until_grown(path, 100_000, other)
+            paused.signal(signal.SIGCONT)
+            wait_until(lambda: "lost partitions" in paused.output(), 60, "it knows", alive=(paused, other))
+            wait_until_grown(path, 200_000, paused, other)
+            assert other.sigterm(30) == 0
+        finish()
+        assert paused.sigterm(30) == 0
+    finish_reading(bench, path)
+    found = Counter(event for _, _, event in lines(path))
+    assert found.keys() == {str(e.event_id) for e in bench.enricher.written}
     bench.assert_settled("file", delivered=len(bench.enricher.written))
 
 
@@ -119,7 +188,7 @@ def test_what_is_under_way_at_a_rebalance_is_finished_and_committed(bench: Bench
         with bench.tailrace("connect", "otlp", *settings, name="first") as first:
             wait_until(lambda: len(receiver.stored) >= 300, 40, "the first sends", alive=(first,))
             with bench.tailrace("connect", "otlp", *settings, name="second") as second:
-                wait_until(lambda: "has partitions [" in second.output(), 40, "it has joined", alive=(second,))
+                wait_until_joined(second)
                 assert len(receiver.stored) < 3000
                 wait_until(lambda: len(receiver.stored) == 3000, 60, "all is there", alive=(first, second))
                 assert second.sigterm(30) == 0
@@ -174,7 +243,9 @@ def test_a_slow_sink_slows_no_other_and_a_failed_one_stops_no_other(bench: Bench
     config = str(tmp_path / "tailrace.toml")
     with bench.tailrace("connect", "--json", "--config", config, name="three") as child:
         wait_until(lambda: len(lines(path)) == 3000, 60, "the file is complete", alive=(child,))
-        wait_until(lambda: "slow: " in child.output() and "again in" in child.output(), 20, "slow retries", alive=(child,))
+        wait_until(
+            lambda: "slow: " in child.output() and "again in" in child.output(), 20, "slow retries", alive=(child,)
+        )
         assert child.sigterm(30) == 1  # one of them failed
         final = [json.loads(x) for x in child.output().splitlines() if x.startswith("{") and '"final": true' in x]
     states = {x["sink"]: (x["state"], x["counts"]["delivered"]) for x in final}
@@ -190,7 +261,9 @@ def test_it_waits_for_the_broker_and_then_for_the_topics(tmp_path: Path) -> None
     with pipeline.tailrace("connect", "console", name="early") as child:
         wait_until(lambda: "no Kafka broker answers" in child.output(), 20, "it waits for the broker", alive=(child,))
         with broker:
-            wait_until(lambda: "tailrace topics create" in child.output(), 30, "it waits for the topics", alive=(child,))
+            wait_until(
+                lambda: "tailrace topics create" in child.output(), 30, "it waits for the topics", alive=(child,)
+            )
             with pipeline.tailrace("topics", "create", name="create") as created:
                 assert created.wait(30) == 0
             wait_until(lambda: "has partitions [0, 1, 2, 3]" in child.output(), 30, "it goes on", alive=(child,))
@@ -201,10 +274,14 @@ def test_the_console_ends_when_nobody_reads(bench: Bench) -> None:
     bench.enricher.write([make_event(i) for i in range(5000)])
     command = [sys.executable, "-m", "tailrace", "connect", "console"]
     environment = {**os.environ, **bench.env}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None and process.stderr is not None
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
         assert "node_execution" in process.stdout.readline()
         process.stdout.close()
         said = process.stderr.read()
         assert process.wait(30) == 1
-    assert "nobody reads standard output" in said and "Traceback" not in said
+    assert "nobody reads standard output" in said
+    assert "Traceback" not in said

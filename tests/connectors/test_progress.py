@@ -14,7 +14,9 @@ verdicts = st.sampled_from((DELIVERED, FILTERED, DEAD_LETTERED))
 
 
 @given(st.lists(st.tuples(verdicts, st.integers(1, 3)), max_size=40), st.randoms(use_true_random=False))
-def test_only_a_contiguous_prefix_counts_whatever_is_settled_first(records: list[tuple[Tally, int]], rng: random.Random) -> None:
+def test_only_a_contiguous_prefix_counts_whatever_is_settled_first(
+    records: list[tuple[Tally, int]], rng: random.Random
+) -> None:
     """Offsets have gaps (transaction markers), numbers don't; settling happens in any order."""
     progress = Progress(SinkLedger(), 100)
     tickets, offset = [], 100
@@ -32,7 +34,8 @@ def test_only_a_contiguous_prefix_counts_whatever_is_settled_first(records: list
         total = Tally.sum((total, settled))
         prefix = next((n for n in range(len(records)) if n not in done), len(records))
         assert not gaps
-        assert progress.ledger.last == prefix - 1 and progress.ledger.balanced()
+        assert progress.ledger.last == prefix - 1
+        assert progress.ledger.balanced()
         assert progress.next_offset == (tickets[prefix - 1].offset + 1 if prefix else 100)
         assert len(progress) == len(records) - prefix
     assert total == Tally.sum(t for t, _ in records)

@@ -215,13 +215,3 @@ def test_a_position_of_another_log_refuses_to_start_and_accept_loss_goes_on(pipe
     with pipeline.process("--accept-loss") as worker:
         pipeline.wait_for_enriched(first + second, alive=(worker,))
         assert worker.sigterm(30) == 0
-
-
-def test_it_works_inside_a_folder_with_modules_of_the_same_names(pipeline: Pipeline, tmp_path: Path) -> None:
-    app = tmp_path / "app"
-    for name in ("schemas.py", "streams/__init__.py", "connectors/__init__.py", "tailrace_app.py"):
-        (app / name).parent.mkdir(parents=True, exist_ok=True)
-        (app / name).write_text("raise ImportError('the application has its own')\n")
-    total = publish(pipeline, range(3))
-    with pipeline.process(cwd=app) as worker:
-        pipeline.wait_for_enriched(total, alive=(worker,))

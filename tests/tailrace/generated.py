@@ -69,8 +69,6 @@ def values(t: Any, named: Mapping[str, Any]) -> st.SearchStrategy[Any]:
     if isinstance(t, str) and t in named:
         t = named[t]
     kind = t if isinstance(t, str) else t["type"]
-    if isinstance(kind, dict):
-        return values(kind, named)
     if kind == "record":
         return record_data(t, named)
     if kind == "array":

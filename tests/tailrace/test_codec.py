@@ -334,7 +334,7 @@ def test_every_avro_type_is_read_and_stepped_over(data: st.DataObject) -> None:
         {"type": "fixed", "name": "F", "size": 5}, {"type": "enum", "name": "E", "symbols": [f"s{i}" for i in range(70)]},
         {"type": "array", "items": {"type": "array", "items": "float"}}, {"type": "map", "values": ["null", "F2"]},
         {"type": "record", "name": "N", "fields": [{"name": "x", "type": "E2"}, {"name": "y", "type": ["null", "string"]}]},
-        {"type": {"type": "string"}},
+        {"type": "string"},
     ]  # fmt: skip
     first = [
         {"name": "e2", "type": {"type": "enum", "name": "E2", "symbols": ["p", "q"]}},

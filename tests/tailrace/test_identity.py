@@ -1,0 +1,181 @@
+"""Which trace an event belongs to, its ids and its Kafka key."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tailrace import codec, identity, records
+from tailrace.errors import InvalidEvent
+from tailrace.records import Kind, TraceEvent
+from tests.tailrace import generated
+
+R, M, S, C, T = "run", "message", "own", "conversation", "given"
+TRACED = [k for k in Kind if k not in identity.NO_TRACE and k not in (Kind.UNKNOWN, Kind.LINK)]
+
+
+def event(kind: Kind = Kind.TOOL, **fields: Any) -> TraceEvent:
+    return TraceEvent(**{"kind": kind, "started_at": 10, "ended_at": 20, **fields})
+
+
+def completed(kind: Kind = Kind.TOOL, **fields: Any) -> TraceEvent:
+    return identity.complete(event(kind, **fields), 30, lambda: "minted")
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "trace", "source"),
+    [
+        # a draft is its own trace, whatever else it names
+        (Kind.DRAFT_NODE_EXECUTION, {"source_id": S, "workflow_run_id": R, "message_id": M}, S, S),
+        # of a chatflow: the message, for its run, its nodes and its side operations
+        (Kind.WORKFLOW_RUN, {"workflow_run_id": R, "message_id": M, "conversation_id": C}, M, R),
+        (Kind.NODE_EXECUTION, {"source_id": S, "workflow_run_id": R, "message_id": M}, M, S),
+        (Kind.MESSAGE, {"message_id": M, "conversation_id": C}, M, M),
+        (Kind.MODERATION, {"message_id": M}, M, "minted"),
+        (Kind.SUGGESTED_QUESTION, {"message_id": M, "source_id": S}, M, S),
+        (Kind.DATASET_RETRIEVAL, {"message_id": M}, M, "minted"),
+        (Kind.TOOL, {"message_id": M, "workflow_run_id": R}, M, "minted"),
+        (Kind.FEEDBACK, {"message_id": M}, M, "minted"),
+        # of a workflow alone: the run
+        (Kind.WORKFLOW_RUN, {"workflow_run_id": R}, R, R),
+        (Kind.WORKFLOW_RUN, {"source_id": S, "workflow_run_id": R}, R, S),
+        (Kind.NODE_EXECUTION, {"source_id": S, "workflow_run_id": R}, R, S),
+        (Kind.TOOL, {"workflow_run_id": R}, R, "minted"),
+        # nothing to belong to: its own; a conversation is the session, never the trace
+        (Kind.GENERATE_NAME, {"source_id": S, "conversation_id": C}, S, S),
+        (Kind.GENERATE_NAME, {"conversation_id": C}, "minted", "minted"),
+        (Kind.PROMPT_GENERATION, {}, "minted", "minted"),
+        (Kind.SPAN, {"source_id": S}, S, S),
+        # the publisher says so
+        (Kind.SPAN, {"source_id": S, "trace_id": T, "message_id": M, "workflow_run_id": R}, T, S),
+        (Kind.DRAFT_NODE_EXECUTION, {"source_id": S, "trace_id": T}, T, S),
+        # no trace at all
+        (Kind.APP_CREATED, {"app_id": "a", "message_id": M, "trace_id": T}, None, "minted"),
+        (Kind.APP_UPDATED, {"source_id": S}, None, S),
+        (Kind.APP_DELETED, {}, None, "minted"),
+        (Kind.REHYDRATION_FAILED, {"workflow_run_id": R}, None, "minted"),
+        # empty is as good as missing
+        (Kind.SPAN, {"source_id": "", "trace_id": "", "message_id": "", "workflow_run_id": R}, R, "minted"),
+    ],
+)  # fmt: skip
+def test_the_trace_and_the_own_id_of_an_event(
+    kind: Kind, fields: dict[str, Any], trace: str | None, source: str
+) -> None:
+    done = completed(kind, **fields)
+    assert (done.trace_id, done.source_id) == (trace, source)
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "key"),
+    [
+        (Kind.SPAN, {"trace_id": T}, T),
+        (Kind.WORKFLOW_RUN, {"workflow_run_id": R, "message_id": M}, M),
+        # nested: the root's trace, else the root's run, else the parent run
+        (Kind.WORKFLOW_RUN, {"workflow_run_id": R, "parent_run_id": "outer"}, "outer"),
+        (Kind.NODE_EXECUTION, {"source_id": S, "workflow_run_id": R, "parent_run_id": "outer"}, "outer"),
+        (Kind.WORKFLOW_RUN, {"workflow_run_id": R, "parent_run_id": "outer", "root_run_id": "rr"}, "rr"),
+        (
+            Kind.WORKFLOW_RUN,
+            {"workflow_run_id": R, "parent_run_id": "outer", "root_run_id": "rr", "root_trace_id": "rt"},
+            "rt",
+        ),
+        (Kind.SPAN, {"trace_id": T, "parent_trace_id": "pt", "parent_id": "p"}, T),
+        # where the inner run's events are
+        (Kind.LINK, {"source_id": R, "root_trace_id": "rt"}, R),
+        (Kind.LINK, {"source_id": R, "root_run_id": "rr", "parent_run_id": "outer"}, R),
+        # no trace: the application
+        (Kind.APP_CREATED, {"app_id": "a"}, "a"),
+        (Kind.APP_DELETED, {"app_id": "a", "root_trace_id": "rt"}, "a"),
+        (Kind.REHYDRATION_FAILED, {"source_id": S}, S),
+    ],
+)
+def test_the_kafka_key_of_an_event(kind: Kind, fields: dict[str, Any], key: str) -> None:
+    assert identity.kafka_key(completed(kind, **fields)) == key
+
+
+@pytest.mark.parametrize("kind", TRACED)
+def test_every_kind_has_an_identity_without_any_field_set(kind: Kind) -> None:
+    done = completed(kind)
+    assert done.source_id == done.trace_id == identity.kafka_key(done) == "minted"
+    assert done.event_id
+    assert done.published_at == 30
+
+
+@given(generated.events(source_id=None, event_id=None, trace_id=None, published_at=None), st.sampled_from(TRACED))
+@settings(max_examples=60, deadline=None)
+def test_completing_again_gives_the_same_ids(raw: TraceEvent, kind: Kind) -> None:
+    bodies = dict.fromkeys(identity.BODIES)
+    raw = msgspec.structs.replace(raw, kind=kind, revision=abs(raw.revision) % 2**31, **bodies)
+    once = identity.complete(raw, 30)
+    again = identity.complete(once, 31)
+    for field in ("event_id", "trace_id", "source_id", "published_at"):
+        assert getattr(again, field) == getattr(once, field)
+    assert identity.kafka_key(again) == identity.kafka_key(once)
+    codec.encode(once)
+
+
+def test_an_event_id_depends_on_kind_trace_source_and_revision_and_on_nothing_else() -> None:
+    base = completed(source_id=S, trace_id=T)
+    assert completed(source_id=S, trace_id=T, name="x", started_at=11, error="e").event_id == base.event_id
+    others = [
+        completed(Kind.SPAN, source_id=S, trace_id=T), completed(source_id="other", trace_id=T),
+        completed(source_id=S, trace_id="other"), completed(source_id=S, trace_id=T, revision=1),
+    ]  # fmt: skip
+    assert len({e.event_id for e in [base, *others]}) == 5
+
+
+def test_ids_that_the_publisher_gives_stay() -> None:
+    done = completed(event_id="e", source_id=S, trace_id=T, published_at=0)
+    assert (done.event_id, done.source_id, done.trace_id, done.published_at) == ("e", S, T, 0)
+
+
+def test_operations_without_an_id_get_different_ones() -> None:
+    a, b = identity.complete(event(message_id=M), 30), identity.complete(event(message_id=M), 30)
+    assert a.source_id != b.source_id
+    assert a.event_id != b.event_id
+
+
+@pytest.mark.parametrize("kind", [k for k in Kind if k != Kind.UNKNOWN])
+@pytest.mark.parametrize("body", identity.BODIES)
+def test_only_the_kinds_own_body_is_taken(kind: Kind, body: str) -> None:
+    cls = next(c for c in records.BY_NAME.values() if "".join(w.title() for w in body.split("_")) == c.__name__)
+    raw = event(kind, source_id=S, root_trace_id="rt", **{body: cls()})
+    if identity._BODY.get(kind) == body:
+        codec.encode(identity.complete(raw, 30))
+        return
+    with pytest.raises(InvalidEvent) as caught:
+        identity.complete(raw, 30)
+    assert caught.value.field == body
+    assert str(kind) in str(caught.value)
+
+
+def test_unknown_is_for_readers_only() -> None:
+    with pytest.raises(InvalidEvent) as caught:
+        completed(Kind.UNKNOWN)
+    assert caught.value.field == "kind"
+
+
+def test_a_kind_may_be_plain_text() -> None:
+    plain: Any = "tool"
+    done = identity.complete(event(plain, source_id=S), 30)
+    assert codec.decode(codec.encode(done), TraceEvent).kind is Kind.TOOL
+
+
+def test_a_link_names_its_run_and_its_root() -> None:
+    with pytest.raises(InvalidEvent) as caught:
+        completed(Kind.LINK, source_id=R)
+    assert caught.value.field == "root_trace_id"
+    with pytest.raises(InvalidEvent) as caught:
+        completed(Kind.LINK, root_trace_id="rt")
+    assert caught.value.field == "source_id"
+    assert completed(Kind.LINK, source_id=R, root_run_id="rr").source_id == R
+
+
+def test_a_revision_is_never_negative() -> None:
+    with pytest.raises(InvalidEvent) as caught:
+        completed(revision=-1)
+    assert caught.value.field == "revision"

@@ -1,0 +1,87 @@
+"""Ids: vectors, and what holds for every id."""
+
+from __future__ import annotations
+
+import uuid
+from hashlib import sha256
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tailrace import ids
+
+NIL = "00000000-0000-0000-0000-000000000000"
+uuids = st.uuids().filter(lambda u: u.int)
+
+
+@pytest.mark.parametrize(
+    ("source_id", "span_id"),
+    [
+        ("00000001-0000-4000-8000-000000000001", "d57d19d1bc9e3d9c"),
+        ("00000002-0000-4000-8000-000000000002", "56c4db0df6b84c83"),
+    ],
+)
+def test_span_ids_are_those_of_the_data_dictionary(source_id: str, span_id: str) -> None:
+    assert ids.otel_span_id(source_id).hex() == span_id
+    assert ids.otel_span_id(source_id.encode()).hex() == span_id
+
+
+def test_a_trace_id_is_the_number_of_its_uuid() -> None:
+    text = "00000001-0000-4000-8000-000000000001"
+    assert ids.otel_trace_id(text).hex() == "00000001000040008000000000000001"
+    assert int.from_bytes(ids.otel_trace_id(text), "big") == uuid.UUID(text).int
+
+
+@pytest.mark.parametrize(
+    "text", ["", "run-1", "会話", NIL + " ", "{" + NIL[:-1] + "1}", "urn:uuid:" + NIL, NIL.replace("-", "", 1), "g" * 32, "1" * 31]
+)  # fmt: skip
+def test_a_correlation_id_that_is_no_uuid_is_hashed(text: str) -> None:
+    assert ids.otel_trace_id(text) == sha256(text.encode()).digest()[:16]
+
+
+@pytest.mark.parametrize("text", [NIL, NIL.replace("-", "")])
+def test_the_nil_uuid_is_hashed_since_an_id_is_never_all_zero(text: str) -> None:
+    assert ids.otel_trace_id(text) == sha256(text.encode()).digest()[:16]
+
+
+@given(uuids)
+def test_the_spelling_of_a_uuid_does_not_matter_to_its_trace_id(u: uuid.UUID) -> None:
+    spellings = {str(u), u.hex, str(u).upper(), u.hex.upper()}
+    assert {ids.otel_trace_id(s) for s in spellings} == {u.bytes}
+
+
+@given(st.one_of(st.text(), st.uuids().map(str)))
+def test_ids_have_their_length_are_never_zero_and_always_the_same(text: str) -> None:
+    trace, span = ids.otel_trace_id(text), ids.otel_span_id(text)
+    assert (len(trace), len(span)) == (16, 8)
+    assert any(trace)
+    assert any(span)
+    assert (trace, span) == (ids.otel_trace_id(text.encode()), ids.otel_span_id(text.encode()))
+
+
+@given(st.tuples(st.text(), st.none() | st.text(), st.text(), st.integers(0, 2**31 - 1)))
+def test_an_event_id_is_a_uuid_and_stable(parts: tuple[str, str | None, str, int]) -> None:
+    made = ids.event_id(*parts)
+    assert made == ids.event_id(*parts)
+    assert uuid.UUID(made).version == 8
+    assert uuid.UUID(made).variant == uuid.RFC_4122
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["tool", "span"]), st.uuids().map(str), st.uuids().map(str), st.integers(0, 3)),
+        unique=True,
+    )
+)
+def test_different_events_have_different_ids(all_parts: list[tuple[str, str, str, int]]) -> None:
+    assert len({ids.event_id(*p) for p in all_parts}) == len(all_parts)
+
+
+def test_the_event_id_of_an_operation_is_fixed_for_good() -> None:
+    assert ids.event_id("tool", "t", "s", 0) == "70dbac8d-5ab5-8356-8cd6-f624c661beef"
+
+
+@given(st.binary())
+def test_a_dedupe_hash_has_eight_bytes(raw: bytes) -> None:
+    assert len(ids.dedupe_hash(raw)) == 8

@@ -1,0 +1,95 @@
+"""Waiting for a broker: what is said, when it ends, and what waiting cannot mend."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import pytest
+from confluent_kafka import Producer
+
+from tailrace import kafka
+from tailrace.broker import Broker
+from tailrace.errors import ConfigError, KafkaUnavailable
+from tailrace.settings import Kafka
+from tests.tailrace.ports import closed_port
+
+SECRET = "marker-7f3a91"
+
+
+def clock(*steps: float) -> Iterator[float]:
+    """Times that it is, one a call; the last one goes on."""
+    return itertools.chain(steps, itertools.repeat(steps[-1]))
+
+
+def test_it_says_what_it_waits_for_and_again_every_ten_seconds() -> None:
+    with closed_port() as address:
+        said: list[str] = []
+        times = clock(0, 1, 5, 12, 13, 23, 100)
+        with pytest.raises(KafkaUnavailable) as caught:
+            kafka.wait_for_broker(Kafka(address), 100, say=said.append, clock=lambda: next(times))
+    assert [line.rsplit("(", 1)[1] for line in said] == ["1 s)", "12 s)", "23 s)"]
+    assert all(address in line and "Connection refused" in line for line in said)
+    assert address in str(caught.value)
+    assert "kafka.bootstrap_servers" in str(caught.value)
+    assert "waited 100 s" in str(caught.value)
+
+
+def test_it_stops_when_told_to() -> None:
+    with closed_port() as address, pytest.raises(KafkaUnavailable):
+        kafka.wait_for_broker(Kafka(address), say=lambda line: None, stop=lambda: True)
+
+
+@pytest.mark.parametrize(
+    "client",
+    [
+        {"nonsense": SECRET},
+        {"security.protocol": "smoke-signals", "sasl.password": SECRET},
+        {"sasl.password": SECRET, "security.protocol": SECRET},
+        {"ssl.key.pem": SECRET, "security.protocol": "ssl"},
+        {"message.max.bytes": "many"},
+    ],
+)
+def test_properties_that_are_none_are_a_config_error_without_secrets(client: dict[str, str]) -> None:
+    with pytest.raises(ConfigError, match=r"kafka\.client") as caught:
+        kafka.wait_for_broker(Kafka("127.0.0.1:1", client), 0)
+    assert SECRET not in str(caught.value)
+    with pytest.raises(ConfigError, match=r"kafka\.client"):
+        kafka.open_client(Producer, kafka.client(Kafka("127.0.0.1:1", client)))
+
+
+def test_the_users_properties_win() -> None:
+    made = kafka.client(Kafka("h:1", {"linger.ms": "7", "bootstrap.servers": "other:1"}), linger_ms=5, acks="all")
+    assert (made["linger.ms"], made["acks"], made["bootstrap.servers"]) == ("7", "all", "other:1")
+
+
+@pytest.mark.kafka
+def test_a_broker_that_answers_ends_the_wait(broker: Broker) -> None:
+    said: list[str] = []
+    admin, cluster = kafka.wait_for_broker(Kafka(broker.bootstrap_servers), 60, say=said.append)
+    assert len(cluster.brokers) == 1
+    assert said == []
+    assert admin.list_topics().cluster_id == cluster.cluster_id
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize(
+    "client",
+    [
+        {"security.protocol": "SSL"},
+        {"security.protocol": "SASL_SSL", "sasl.mechanism": "PLAIN", "sasl.username": "me", "sasl.password": SECRET},
+        {
+            "security.protocol": "SASL_PLAINTEXT",
+            "sasl.mechanism": "PLAIN",
+            "sasl.username": "me",
+            "sasl.password": SECRET,
+        },
+    ],
+    ids=["tls", "tls-and-sasl", "sasl"],
+)
+def test_a_wrong_protocol_ends_the_wait_at_once(broker: Broker, client: dict[str, str]) -> None:
+    said: list[str] = []
+    with pytest.raises(KafkaUnavailable, match=r"security\.protocol") as caught:
+        kafka.wait_for_broker(Kafka(broker.bootstrap_servers, client), say=said.append)  # without a deadline
+    assert said == []
+    assert SECRET not in str(caught.value)
