@@ -9,7 +9,8 @@ The order that makes it at-least-once, and never less:
 1. a record is read and gets a ticket; 2. it is delivered, filtered, or durably in the dead letters, which settles the
 ticket; 3. the offset after the settled prefix is committed, with the ledger of exactly that prefix as metadata.
 
-What is under way when a partition is lost or the process dies is sent again by the next owner, with the same ids.
+What is under way when a partition is lost or the process dies is sent again by the next owner, with the same ids: at most
+two batches a partition, the one being sent and the one whose commit is being made.
 """
 
 from __future__ import annotations
@@ -81,6 +82,7 @@ class Runner:
         self._activity = Activity()
         self._lanes: dict[int, Lane] = {}
         self._lag = -1
+        self._answered = False
         self._stop = threading.Event()
         self._wake = threading.Event()
 
@@ -193,7 +195,8 @@ class Runner:
         for lane in self._lanes.values():
             self._serve(lane, now, drain=drain)
         self._throttle(drain=drain)
-        if now >= self._next_commit:
+        if self._answered or now >= self._next_commit:
+            self._answered = False
             self._next_commit = now + self._settings.connect.commit_interval_ms / 1000
             self._commit(list(self._lanes.values()))
             self._measure_lag()
@@ -202,6 +205,9 @@ class Runner:
             self._take(message)
 
     def _serve(self, lane: Lane, now: float, *, drain: bool = False) -> None:
+        self._answered = (
+            self._answered or lane.answered
+        )  # commit at once: what is not committed comes again after a kill
         lane.collect()
         batch = lane.next_batch(now, drain=drain)
         if batch is not None:

@@ -25,8 +25,8 @@ from tests.harness.processes import Child, wait_until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.crash, pytest.mark.timeout(400)]
 
-BATCH = 512
-"""Spans of a request of the otlp sink: what one partition may have under way."""
+BATCH = 500
+"""Most spans of a request of the otlp sink. A partition may have two such batches uncommitted: one being sent, one being committed."""
 
 
 @contextmanager
