@@ -25,7 +25,8 @@ class Answer(msgspec.Struct, frozen=True):
     message: str = ""
     delay: float = 0.0
     """Seconds."""
-    what: Literal["answer", "hang", "reset"] = "answer"
+    what: Literal["answer", "hang", "reset", "store"] = "answer"
+    """store: keeps the spans and never answers."""
 
 
 OK = Answer()
@@ -85,7 +86,10 @@ class ScriptedReceiver:
         answer = self.plan(len(self.requests), events)
         if answer.delay:
             await asyncio.sleep(answer.delay)
-        if answer.what == "hang":
+        if answer.what == "store":
+            self.stored.update(events)
+            self.order += events
+        if answer.what in ("hang", "store"):
             await self._over.wait()
         if answer.what == "reset":
             assert request.transport is not None
