@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, Protocol
 
+import msgspec
+
 from streams import context
 from streams.correlate import ROOT_INFERRED, SUPERSEDED, marks_of, parent_of, root_run, trace_key
 from streams.header import Header, read
@@ -102,6 +104,7 @@ class Applier:
             state.events_in += 1
             unit.records += 1
             unit.size += len(value or b"")
+            h = None
             try:
                 h = read(value)
                 fresh = state.dedupe.seen(h.event_id)
@@ -117,11 +120,11 @@ class Applier:
                     state.sequence += 1
                     state.enriched += 1
             except DecodeError as e:
-                self._refuse(state, unit, record, Stage.DECODE, e.reason, e.detail)
+                self._refuse(state, unit, record, None, Stage.DECODE, e.reason, e.detail)
             except Refused as e:
-                self._refuse(state, unit, record, Stage.APPLY, e.reason, e.detail)
+                self._refuse(state, unit, record, h, Stage.APPLY, e.reason, e.detail)
             except Exception as e:
-                self._refuse(state, unit, record, Stage.APPLY, "apply_failed", f"{type(e).__name__}: {e}")
+                self._refuse(state, unit, record, h, Stage.APPLY, "apply_failed", f"{type(e).__name__}: {e}")
             state.next_offset = offset + 1
 
     def _event(
@@ -160,21 +163,31 @@ class Applier:
             if isinstance(field, bytes) and len(field) > LONG_TEXT and name != "error":
                 raise Refused("field_too_long", f"{name} has {len(field)} bytes, may have {LONG_TEXT}")
 
-    def _refuse(self, state: State, unit: Unit, record: Record, stage: Stage, reason: str, detail: str) -> None:
+    def _refuse(
+        self, state: State, unit: Unit, record: Record, h: Header | None, stage: Stage, reason: str, detail: str
+    ) -> None:
+        """Dead-letters a record: with its bytes, and with its identity where the header could be read."""
         letter = raw_letter(
-            stage,
-            reason,
-            detail,
-            self._topic,
-            self._partition,
-            record.offset,
-            record.timestamp,
-            record.key,
-            record.value,
-            self._keep,
-        )
-        unit.letters.append((record.key, wire.encode(letter)))
+            stage, reason, detail, self._topic, self._partition, record.offset, record.timestamp, record.key, record.value, self._keep
+        )  # fmt: skip
+        key = record.key
+        if h is not None:
+            letter = msgspec.structs.replace(
+                letter,
+                event_id=_name(h.event_id),
+                trace_id=_name(h.trace_id),
+                kind=h.kind,
+                tenant_id=_name(h.tenant_id),
+                app_id=_name(h.app_id),
+            )
+            key = h.trace_id or key
+        unit.letters.append((key, wire.encode(letter)))
         state.dead_lettered += 1
+
+
+def _name(text: bytes | None) -> str | None:
+    """An id for a dead letter: at most 512 bytes of it."""
+    return None if text is None else text[:512].decode("utf-8", "ignore")
 
 
 def context_of_no_trace(h: Header) -> bytes:

@@ -162,6 +162,8 @@ def test_what_cannot_be_read_or_applied_is_a_dead_letter_with_its_bytes_and_the_
     assert letter.stage == ("apply" if reason == "field_too_long" else "decode")
     assert [c.sequence for c in contexts(unit)] == [0, 1]
     assert (state.enriched, state.dead_lettered, state.next_offset) == (2, 1, 3)
+    known = (letter.kind, letter.trace_id, letter.tenant_id, letter.app_id)
+    assert known == (("node_execution", uuid(1), "t", "a") if letter.stage == "apply" else (None,) * 4)
 
 
 def test_a_huge_record_is_cut_in_its_dead_letter() -> None:
