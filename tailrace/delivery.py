@@ -95,6 +95,9 @@ class InFlight:
         with self._lock:
             self._dropped += 1
 
+    def __bool__(self) -> bool:
+        return bool(self._ids)
+
     def ids(self) -> tuple[str, ...]:
         with self._lock:
             return tuple(self._ids.values())

@@ -78,13 +78,13 @@ def _from_hex(name: str, value: Any) -> bytes:
 def _named(error: msgspec.ValidationError) -> InvalidEvent:
     """`Object contains unknown field `x` - at `$.tool`` -> field tool.x."""
     problem, _, path = str(error).partition(" - at `$")
-    parts = [p for p in path.rstrip("`").split(".") if p]
+    path = path.rstrip("`").removeprefix(".")
     if problem.startswith("Object ") and problem.endswith("`"):
-        parts.append(problem.rsplit("`", 2)[1])
+        name = problem.rsplit("`", 2)[1]
         known = (
             "is missing"
             if "missing" in problem
             else "is no field of an event (see `tailrace schemas show TraceEvent`)"
         )
-        return InvalidEvent(".".join(parts), known)
-    return InvalidEvent(".".join(parts) or "line", f"is wrong: {problem}")
+        return InvalidEvent(f"{path}.{name}" if path else name, known)
+    return InvalidEvent(path or "line", f"is wrong: {problem}")

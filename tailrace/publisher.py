@@ -28,6 +28,10 @@ from tailrace.topics import ROOM, Names
 
 log: Final = logging.getLogger("tailrace.publisher")
 
+_client_log: Final = logging.getLogger("tailrace.publisher.client")
+# One line a connection that fails, several a second while Kafka is down; the error callback has them too
+_client_log.addFilter(lambda record: not (isinstance(record.args, tuple) and record.args[:1] == ("FAIL",)))
+
 _alive: Final[weakref.WeakSet[Publisher]] = weakref.WeakSet()
 
 
@@ -131,18 +135,20 @@ class Publisher:
     def flush(self, timeout: float) -> FlushReport:
         """Waits up to `timeout` seconds until everything taken so far is settled; says what is not."""
         deadline = time.monotonic() + timeout
-        while self._in_flight.ids() and (left := deadline - time.monotonic()) > 0:
-            self._producer.flush(min(left, 0.5))
+        while self._in_flight and (left := deadline - time.monotonic()) > 0:
+            self._producer.flush(min(left, 0.02))  # it does not see what the background thread settles: look often
         return FlushReport(undelivered=self._in_flight.ids())
 
     def close(self, timeout: float | None = None) -> FlushReport:
-        """Takes no more events, waits as `flush` (default: the delivery time-out), stops the background thread. What is
-        not delivered then never will be: it is logged and returned."""
+        """Takes no more events, waits as `flush` (default: until the delivery time-out has settled everything), stops the
+        background thread. What is not settled then never will be delivered: it is logged and returned."""
         if self._closed:
             return FlushReport()
         self._closed = True
         self._in_flight.close()
-        report = self.flush(self._settings.publisher.delivery_timeout_seconds if timeout is None else timeout)
+        if timeout is None:
+            timeout = self._settings.publisher.delivery_timeout_seconds + 2.0  # librdkafka looks for it once a second
+        report = self.flush(timeout)
         if not report:
             log.error("closed with %d events not delivered, first %s", len(report.undelivered), report.undelivered[0])
             self._producer.purge()
@@ -171,7 +177,8 @@ class Publisher:
         self._pid = os.getpid()
         self._in_flight = InFlight()
         self._stop = threading.Event()
-        self._down = False
+        self._said: set[int] = set()
+        self._reason = ""
         self._producer = kafka.open_client(
             Producer,
             {
@@ -188,7 +195,7 @@ class Publisher:
                     queue_buffering_max_kbytes=max(1, s.queue_max_bytes // 1024),
                 ),
                 "error_cb": self._client_error,
-                "logger": logging.getLogger("tailrace.publisher.client"),
+                "logger": _client_log,
             },
         )
         self._poller = threading.Thread(
@@ -244,7 +251,7 @@ class Publisher:
                     event_id, error, logging.ERROR if on_delivery is None and general is None else logging.DEBUG
                 )
             else:
-                self._down = False
+                self._said.clear()
             if on_delivery is None and general is None:
                 return
             report = (
@@ -301,15 +308,20 @@ class Publisher:
         log.log(level, "event %s was not delivered to %s: %s%s", event_id, self._topic, error.str(), hint)
 
     def _client_error(self, error: KafkaError) -> None:
+        """Each problem is said once, until an event is delivered again."""
         down = error.code() == KafkaError._ALL_BROKERS_DOWN
-        if down and not self._down:
-            log.warning(
-                "no Kafka broker answers at %s: events wait here for up to %g s", self._settings.kafka.bootstrap_servers,
-                self._settings.publisher.delivery_timeout_seconds,
-            )  # fmt: skip
-        elif kafka.fatal(error):
-            log.error("Kafka at %s: %s", self._settings.kafka.bootstrap_servers, error.str())
-        self._down = self._down or down
+        if not down and not kafka.fatal(error):
+            self._reason = error.str()
+        elif error.code() not in self._said:
+            self._said.add(error.code())
+            servers = self._settings.kafka.bootstrap_servers
+            if down:
+                log.warning(
+                    "no Kafka broker answers at %s: events wait here for up to %g s; %s", servers,
+                    self._settings.publisher.delivery_timeout_seconds, self._reason,
+                )  # fmt: skip
+            else:
+                log.error("Kafka at %s: %s", servers, error.str())
 
     def _after_fork(self) -> None:
         """In the child: the parent's producer has no threads here and must never be touched, not even destroyed."""

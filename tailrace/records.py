@@ -281,6 +281,8 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """User id of the creator."""
     workflow_app_log_id: str | None = None
     """Workflow application log id."""
+    message_status: str | None = None
+    """Status of the message that a side operation belongs to; the operation's own is status."""
     message_data: Content = None
     """Message record, JSON text."""
     message_file_data: Content = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -135,6 +136,9 @@ def create(admin: AdminClient, settings: Topics, timeout: float = 30.0) -> list[
         except KafkaException as e:
             if e.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:  # someone else made it meanwhile
                 raise
+    deadline = time.monotonic() + timeout
+    while not set(made) <= set(admin.list_topics(timeout=timeout).topics) and time.monotonic() < deadline:
+        time.sleep(0.02)  # made, but not shown yet: whoever looks next must not find it missing
     return made
 
 

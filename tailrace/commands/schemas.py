@@ -52,7 +52,7 @@ def ls(as_json: bool) -> None:
 
 
 @schemas.command()
-@click.argument("name", type=click.Choice(known.NAMES, case_sensitive=False))
+@click.argument("name", type=click.Choice(known.NAMES))
 @click.option("--version", type=click.IntRange(min=1), help="Default: the one that is written now.")
 def show(name: str, version: int | None) -> None:
     """Print a record's Avro schema, as JSON."""

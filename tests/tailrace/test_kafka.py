@@ -25,10 +25,10 @@ def clock(*steps: float) -> Iterator[float]:
 def test_it_says_what_it_waits_for_and_again_every_ten_seconds() -> None:
     with closed_port() as address:
         said: list[str] = []
-        times = clock(0, 1, 5, 12, 13, 23, 100)
+        times = clock(0, 1, 5, 12, 100)
         with pytest.raises(KafkaUnavailable) as caught:
             kafka.wait_for_broker(Kafka(address), 100, say=said.append, clock=lambda: next(times))
-    assert [line.rsplit("(", 1)[1] for line in said] == ["1 s)", "12 s)", "23 s)"]
+    assert [line.rsplit("(", 1)[1] for line in said] == ["1 s)", "12 s)"]
     assert all(address in line and "Connection refused" in line for line in said)
     assert address in str(caught.value)
     assert "kafka.bootstrap_servers" in str(caught.value)

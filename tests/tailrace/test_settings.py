@@ -108,7 +108,7 @@ def test_sinks_are_anything_by_instance(tmp_path: Path) -> None:
         ('[publisher]\nwhen_full = "explode"', {}, ["publisher.when_full", "explode"]),
         ("kafka = 5", {}, ["kafka:"]),
         ("[kafka.client]\nretries = 5", {}, ["kafka.client"]),
-        ("[topics]\nprefix =", {}, ["base.toml", "line 2"]),
+        ("[topics]\nprefix =", {}, ["base.toml", "Invalid value"]),
         ("", {"TAILRACE_KAFAK_X": "1"}, ["TAILRACE_KAFAK_X", "kafka, topics"]),
         ("", {"TAILRACE_TOPICS_NOTHING": "1"}, ["topics:", "nothing", "prefix"]),
         ("", {"TAILRACE_TOPICS_PARTITIONS": "many"}, ["topics.partitions"]),
@@ -127,13 +127,13 @@ def test_an_error_names_the_setting(tmp_path: Path, text: str, env: dict[str, st
 
 
 def test_a_file_that_is_named_must_be_there(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="missing.toml"):
+    with pytest.raises(ConfigError, match=r"missing\.toml"):
         load(path=tmp_path / "missing.toml", env={})
 
 
 def test_binary_files_are_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfe" + SECRET.encode())
-    with pytest.raises(ConfigError, match="base.toml|binary"):
+    with pytest.raises(ConfigError, match="binary"):
         load(path=tmp_path / "binary", env={})
     with pytest.raises(ConfigError, match="TAILRACE_KAFKA_BOOTSTRAP_SERVERS_FILE") as caught:
         load(env={"TAILRACE_KAFKA_BOOTSTRAP_SERVERS_FILE": str(tmp_path / "binary")})

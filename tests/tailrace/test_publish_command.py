@@ -1,0 +1,263 @@
+"""`tailrace publish` and the lines it reads: what is published, what is refused, and that nothing else is lost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from confluent_kafka.admin import AdminClient, NewTopic
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tailrace import codec, identity
+from tailrace.cli import cli
+from tailrace.commands import publish as command
+from tailrace.errors import InvalidEvent, TopicMismatch
+from tailrace.event_lines import parse
+from tailrace.records import Kind, TraceEvent
+from tailrace.settings import Settings
+from tailrace.topics import Names
+from tests.tailrace import topic
+from tests.tailrace.ports import closed_port
+
+GOOD = {"kind": "tool", "source_id": "s1", "started_at": 1, "ended_at": 2}
+
+
+def line(**fields: Any) -> bytes:
+    return json.dumps({**GOOD, **fields}).encode()
+
+
+# -- one line
+
+
+def test_a_line_has_the_events_field_names() -> None:
+    event = parse(
+        line(
+            name="search", tags=["a"], attributes={"k": "v"}, revision=1, span_kind=None, tool={"call_id": "c", "time_cost": 5},
+            otel_trace_id="000102030405060708090a0b0c0d0e0f", otel_span_id="0001020304050607", otel_parent_span_id=None,
+        )
+    )  # fmt: skip
+    assert event.kind is Kind.TOOL
+    assert (event.name, event.tags, event.attributes, event.revision) == ("search", ["a"], {"k": "v"}, 1)
+    assert (event.otel_trace_id, event.otel_span_id, event.otel_parent_span_id) == (
+        bytes(range(16)),
+        bytes(range(8)),
+        None,
+    )
+    assert event.tool is not None
+    assert (event.tool.call_id, event.tool.time_cost) == ("c", 5)
+
+
+@pytest.mark.parametrize(
+    ("text", "microseconds"),
+    [
+        ("1970-01-01T00:00:00Z", 0),
+        ("2026-11-01T12:00:00.000001Z", 1_793_534_400_000_001),
+        ("2026-11-01T14:00:00.5+02:00", 1_793_534_400_500_000),
+        ("1969-12-31T23:59:59Z", -1_000_000),
+        ("2026-11-01 12:00:00+00:00", 1_793_534_400_000_000),
+    ],
+)
+def test_times_are_rfc_3339_too(text: str, microseconds: int) -> None:
+    assert parse(line(started_at=text)).started_at == microseconds
+    assert parse(line(root_started_at=text)).root_started_at == microseconds
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        '{"q": 1.10, "n": 123456789012345678901234567890}',
+        '"text"',
+        "[1,  2]",
+        "0.30000000000000004",
+        "true",
+        '"\\u00e9"',
+        "1e999",
+    ],
+)
+def test_content_is_any_json_and_kept_as_it_is_written(raw: str) -> None:
+    text = json.dumps({**GOOD, "inputs": "RAW", "tool": {"tool_inputs": "RAW", "description": "d"}}).replace(
+        '"RAW"', f" {raw} "
+    )
+    done = identity.complete(parse(text.encode()), 3)
+    assert done.inputs == raw
+    assert done.tool is not None
+    assert (done.tool.tool_inputs, done.tool.description) == (raw, "d")
+    codec.encode(done)
+
+
+def test_null_content_is_none() -> None:
+    event = parse(line(inputs=None, tool={"tool_inputs": None}, origin=None))
+    assert (event.inputs, event.origin) == (None, None)
+    assert event.tool is not None
+    assert event.tool.tool_inputs is None
+
+
+@pytest.mark.parametrize(
+    ("raw", "field"),
+    [
+        (b"", "line"),
+        (b"not json", "line"),
+        (b"[1]", "line"),
+        (b'"x"', "line"),
+        (b'{"kind": "tool"', "line"),
+        (b"\xff\xfe", "line"),
+        (b'{"kind": "tool", "started_at": 1}', "ended_at"),
+        (b"{}", "kind"),
+        (line(kind="dance"), "kind"),
+        (line(kind=5), "kind"),
+        (line(nonsense=1), "nonsense"),
+        (line(tool={"nonsense": 1}), "tool.nonsense"),
+        (line(tool={"time_cost": "long"}), "tool.time_cost"),
+        (line(tool=[]), "tool"),
+        (line(tool="x"), "tool"),
+        (line(tags="x"), "tags"),
+        (line(tags=["a", 5]), "tags[1]"),
+        (line(attributes={"k": 1}), "attributes[...]"),
+        (line(started_at="yesterday"), "started_at"),
+        (line(ended_at="2026-11-01T12:00:00"), "ended_at"),
+        (line(started_at=1.5), "started_at"),
+        (line(started_at=None), "started_at"),
+        (line(otel_trace_id="00"), "otel_trace_id"),
+        (line(otel_span_id="zz" * 8), "otel_span_id"),
+        (line(otel_span_id=5), "otel_span_id"),
+        (line(name=5), "name"),
+        (line(revision=True), "revision"),
+        (b'{"inputs": "\xff", "kind": "tool", "started_at": 1, "ended_at": 2}', "inputs"),
+    ],
+)  # fmt: skip
+def test_a_line_that_is_no_event_is_refused_with_the_field_named(raw: bytes, field: str) -> None:
+    with pytest.raises(InvalidEvent) as caught:
+        codec.encode(identity.complete(parse(raw), 3))
+    assert caught.value.field == field
+    assert "\n" not in str(caught.value)
+
+
+@given(st.one_of(st.binary(max_size=80), st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda x: st.lists(x, max_size=3) | st.dictionaries(st.sampled_from([*TraceEvent.__struct_fields__, "x"]), x, max_size=6),
+).map(lambda v: json.dumps(v).encode())))  # fmt: skip
+@settings(max_examples=300, deadline=None)
+def test_any_line_is_an_event_or_refused(raw: bytes) -> None:
+    try:
+        codec.encode(identity.complete(parse(raw), 3))
+        said = ""
+    except InvalidEvent as e:
+        said = str(e)
+    assert "\n" not in said
+
+
+# -- the command
+
+
+def publish(*arguments: str, stdin: bytes = b"") -> Result:
+    return CliRunner().invoke(cli, ["publish", *arguments], input=stdin)
+
+
+def options(made: Settings) -> list[str]:
+    return ["-b", made.kafka.bootstrap_servers, "--set", f"topics.prefix={made.topics.prefix}"]
+
+
+@pytest.mark.kafka
+def test_events_of_files_and_stdin_are_published(topics_settings: Callable[..., Settings], tmp_path: Path) -> None:
+    made = topics_settings()
+    file = tmp_path / "a.jsonl"
+    file.write_bytes(line(source_id="a") + b"\n\n  \r\n" + line(source_id="b"))  # the last line without its end
+    ran = publish(*options(made), str(file), "-", stdin=line(source_id="c") + b"\r\n")
+    assert (ran.exit_code, ran.stdout, ran.stderr) == (0, "3 events: 3 delivered\n", "")
+    ran = publish(*options(made), "--json", stdin=line(source_id="d"))
+    assert json.loads(ran.stdout) == {
+        "lines": 1,
+        "delivered": 1,
+        "refused": 0,
+        "not_delivered": 0,
+        "stopped_at": None,
+    }
+    assert sorted(e.source_id or "" for e in topic.published(made)) == ["a", "b", "c", "d"]
+
+
+@pytest.mark.kafka
+def test_a_bad_line_is_named_and_nothing_else_is_lost(
+    topics_settings: Callable[..., Settings], tmp_path: Path
+) -> None:
+    made = topics_settings(max_event_bytes=200_000)
+    file = tmp_path / "a.jsonl"
+    lines = [line(source_id=f"s{n}") for n in range(6)]
+    lines[2:2] = [b"{", line(name=5), line(message={}), line(inputs="x" * 200_000), line(kind="unknown")]
+    file.write_bytes(b"\n".join(lines))
+    ran = publish(*options(made), "--set", "topics.max_event_bytes=200000", str(file))
+    assert ran.exit_code == 1
+    assert ran.stdout == "11 events: 6 delivered, 5 refused\n"
+    said = ran.stderr.splitlines()
+    assert [text[len(str(file)) :].split(": ")[:2] for text in said] == [
+        [":3", "line"], [":4", "name"], [":5", "message"], [":6", "inputs"], [":7", "kind"],
+    ]  # fmt: skip
+    assert sorted(e.source_id or "" for e in topic.published(made)) == [f"s{n}" for n in range(6)]
+
+
+@pytest.mark.kafka
+def test_strict_stops_at_the_first_bad_line(topics_settings: Callable[..., Settings]) -> None:
+    made = topics_settings()
+    ran = publish(*options(made), "--strict", stdin=b"\n".join([line(source_id="a"), b"{", line(source_id="b")]))
+    assert ran.exit_code == 1
+    assert ran.stdout == "2 events: 1 delivered, 1 refused, stopped at stdin:2\n"
+    assert [e.source_id for e in topic.published(made)] == ["a"]
+
+
+def test_without_a_broker_nothing_is_read_and_the_status_is_1() -> None:
+    with closed_port() as address:
+        ran = publish("-b", address, "--timeout", "0.5", stdin=line())
+    assert ran.exit_code == 1
+    assert "nothing is published: no Kafka broker answers" in ran.stderr
+
+
+@pytest.mark.kafka
+def test_a_missing_topic_is_said_before_anything_is_read(topics_settings: Callable[..., Settings]) -> None:
+    made = topics_settings(create=False)
+    ran = publish(*options(made), stdin=line())
+    assert isinstance(ran.exception, TopicMismatch)
+    assert str(ran.exception) == f"{made.topics.prefix}events is missing: run `tailrace topics create`"
+
+
+@pytest.mark.kafka
+def test_what_is_not_delivered_in_time_is_named_and_the_status_is_1(topics_settings: Callable[..., Settings]) -> None:
+    made = topics_settings(create=False)
+    admin = AdminClient({"bootstrap.servers": made.kafka.bootstrap_servers})
+    # Wants an acknowledgement of two replicas and has one: what is written there is never acknowledged
+    starved = NewTopic(Names.of(made.topics).events, num_partitions=1, config={"min.insync.replicas": "2"})
+    for future in admin.create_topics([starved]).values():
+        future.result()
+    while starved.topic not in admin.list_topics().topics:
+        pass  # the broker takes a moment to show what it has done
+    ran = publish(
+        *options(made), "--timeout", "0.5", "--json", stdin=line(source_id="a") + b"\n" + line(source_id="b")
+    )
+    assert ran.exit_code == 1
+    counts = json.loads(ran.stdout)
+    assert (counts["lines"], counts["delivered"], counts["not_delivered"]) == (2, 0, 2)
+    assert ran.stderr.count("not delivered: event ") == 2
+    ran = publish(*options(made), "--timeout", "0.5", stdin=line(source_id="a"))
+    assert ran.exit_code == 1
+    assert ran.stdout == "1 events: 0 delivered, 1 not delivered, 1 of them given up at the time-out\n"
+
+
+def test_progress_is_said_when_it_takes_long(capsys: pytest.CaptureFixture[str]) -> None:
+    times = iter([0.0, 1.0, 5.5, 5.5, 6.0, 11.0, 11.0])
+    run = command._Run(lambda: next(times))
+    for delivered in (10, 2000, 2001, 4000):
+        run.lines = delivered + 5
+        run.progress(delivered)
+    assert capsys.readouterr().err.splitlines() == [
+        "2,005 lines read, 2,000 events delivered",
+        "4,005 lines read, 4,000 events delivered",
+    ]
+
+
+def test_a_file_that_is_not_there_is_a_wrong_option() -> None:
+    ran = publish("/nowhere/at/all.jsonl")
+    assert ran.exit_code == 2
+    assert "No such file" in ran.stderr
