@@ -19,8 +19,8 @@ setup: $(STAMP) ## make the environment in .venv
 demo: $(STAMP) ## run the whole pipeline on recorded workflow runs; KEEP=1 leaves it running
 	$(BIN)/python -m examples.demo $(if $(KEEP),--keep)
 
-test: $(STAMP) ## all tests, on a real broker that they start themselves
-	$(BIN)/python -m pytest
+test: $(STAMP) ## all tests, on real brokers that they start themselves, two files at a time
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-quick: $(STAMP) ## tests that need no broker
 	$(BIN)/python -m pytest -m "not kafka and not crash"

@@ -108,7 +108,7 @@ def fill(settings: Settings, topic: str, count: int) -> int:
 
 def committed(settings: Settings, topic: str, partitions: int) -> Callable[[], int]:
     """Counts the records of a topic by its end offsets (control records of transactions count too)."""
-    consumer = Consumer(kafka.client(settings.kafka, group_id="benchmark", enable_auto_commit=False))
+    consumer = Consumer(kafka.client(settings.kafka, group_id="benchmark", enable_auto_commit=False, log_level=0))
 
     def ends() -> int:
         return sum(consumer.get_watermark_offsets(TopicPartition(topic, n), timeout=10)[1] for n in range(partitions))
@@ -217,7 +217,7 @@ def main() -> None:
         with faust_worker(broker.bootstrap_servers, names.events, names.enriched, folder) as pid:
             seen = committed(settings, names.enriched, settings.topics.partitions)
             rows.append(measure("plain Faust, bare forward", pid, seen, args.peer_events))
-    ours = sorted(rows[:-1], key=lambda r: float(r["us_cpu"]))[args.rounds // 2]
+    ours = sorted(rows[:-1], key=lambda r: float(r["us_cpu"]))[(args.rounds - 1) // 2]
     peer = rows[-1]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     machine = (

@@ -32,7 +32,7 @@ def parent_of(h: Header) -> Parent:
 
 
 def _declared(h: Header) -> Parent:
-    if h.parent_id is not None:
+    if h.parent_id is not None or h.otel_parent_span_id is not None:
         return h.parent_id, "operation"
     kind = h.kind
     if kind == "node_execution":

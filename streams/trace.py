@@ -65,6 +65,7 @@ class Trace:
             or (self.app_id is None and h.app_id is not None)
             or (self.app_name is None and h.app_name is not None)
             or (self.workspace_name is None and h.workspace_name is not None)
+            or (self.otel_trace_id is None and h.otel_trace_id is not None)
         ):
             self._learn(h, run, inferred)
         self.events += 1

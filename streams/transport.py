@@ -1,7 +1,7 @@
 """Faust on batches: one message per partition and fetch, and the position is the application's, not the group's.
 
-Registered through the entry-point group `faust.transports`: ``broker="batch+kafka://host:9092"``. Faust spends about 170 µs
-on each message before an agent sees it, so an agent gets a message whose value is the list of a fetch's records. Faust
+Registered through the entry-point group `faust.transports`: ``broker="batch+kafka://host:9092"``. Faust spends far more on a
+message than we do (benchmarks/stream_stage.py), so an agent gets a message whose value is the list of a fetch's records. Faust
 keeps what it is good at: group membership, assignment, rebalance, life cycle.
 """
 

@@ -20,6 +20,12 @@ from tailrace.topics import Names
 POSITION_KEY: Final = b"p"
 """Key of the position record in trace.state; it is the last record of each of the processor's transactions."""
 _BACK: Final = 16
+_SOON: Final = (
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError._TRANSPORT,
+    KafkaError._TIMED_OUT,
+)
 
 
 class StreamAccount(msgspec.Struct, frozen=True):
@@ -88,9 +94,22 @@ def _consumer(settings: Settings, group: str = "tailrace-reader") -> Consumer:
     )  # fmt: skip
 
 
+def ends(consumer: Consumer, topic: str, partition: int, tries: int = 20) -> tuple[int, int]:
+    """First and end offset; asked again while the partition has no leader yet. Raises KafkaException."""
+    while True:
+        try:
+            first, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
+            return first, end
+        except KafkaException as e:
+            tries -= 1
+            if not tries or not (e.args[0].retriable() or e.args[0].code() in _SOON):
+                raise
+            consumer.poll(0.25)
+
+
 def last_position(consumer: Consumer, topic: str, partition: int) -> PartitionPosition | None:
     """The last committed position record of a partition of trace.state; None if there is none. Raises KafkaException."""
-    first, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
+    first, end = ends(consumer, topic, partition)
     back = _BACK
     while True:
         start = max(first, end - back)
@@ -136,7 +155,7 @@ def read_books(admin: AdminClient, settings: Settings) -> Books:
         streams, produced = [], {}
         for n in range(partitions):
             p = last_position(consumer, names.state, n)
-            first, end = consumer.get_watermark_offsets(TopicPartition(names.events, n), timeout=10)
+            first, end = ends(consumer, names.events, n)
             produced[n] = (p.generation, p.sequence) if p else (0, 0)
             streams.append(
                 StreamAccount(

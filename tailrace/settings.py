@@ -1,7 +1,8 @@
 """Settings of every command: `tailrace.toml`, then `TAILRACE_…` variables, then flags; the later one wins.
 
 One struct a section. A variable is ``TAILRACE_<SECTION>_<FIELD>`` (``TAILRACE_KAFKA_BOOTSTRAP_SERVERS``), a sink's
-``TAILRACE_SINKS_<INSTANCE>_<FIELD>``; a variable that ends in ``_FILE`` names a file that holds the value. Tables are
+``TAILRACE_SINKS_<INSTANCE>_<FIELD>``; a variable that ends in ``_FILE`` names a file that holds the value (but ``CA_FILE``, which is a
+setting of its own). Tables are
 written ``key=value,key=value`` in variables, or one pair a line.
 """
 
@@ -81,7 +82,7 @@ class Streams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Connect(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    group_prefix: str = "tailrace-"
+    group_prefix: str = "tailrace-sink-"
     """The consumer group of a sink is this and the sink's instance name."""
     max_age_ms: Annotated[int, msgspec.Meta(ge=0)] = 200
     """A batch goes out at the latest this long after its first record."""
@@ -153,7 +154,7 @@ def from_environment(env: Mapping[str, str]) -> dict[str, dict[str, Any]]:
                 f"{name}: no such setting; a variable is {PREFIX}<SECTION>_<FIELD>, sections are {', '.join(sections)}"
             )
         field = rest[len(section) + 1 :]
-        if field.endswith("_file"):
+        if field.endswith("_file") and not field.endswith("ca_file"):
             try:
                 value = Path(raw).read_text().strip()
             except OSError as e:

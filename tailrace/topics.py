@@ -1,4 +1,4 @@
-"""The topics: what each is for, how it is set up, and whether a cluster has them so (design: one table)."""
+"""The topics: what each is for, how it is set up, and whether a cluster has them so."""
 
 from __future__ import annotations
 

@@ -18,12 +18,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fastavro.schema import parse_schema, to_parsing_canonical_form
+from fastavro.schema import parse_schema
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
 SCHEMAS = ROOT / "schemas"
 NOTE = "Generated from schemas/*.avsc by tools/contract.py (`make schemas`). Do not edit."
-PYTHON = {"string": "str", "bytes": "bytes", "int": "int", "long": "int", "boolean": "bool", "double": "float", "float": "float", "null": "None"}
+PYTHON = {
+    "string": "str",
+    "bytes": "bytes",
+    "int": "int",
+    "long": "int",
+    "boolean": "bool",
+    "double": "float",
+    "float": "float",
+    "null": "None",
+}
 
 
 def load() -> dict[str, dict[str, Any]]:
@@ -97,7 +107,7 @@ def record(t: dict[str, Any], schemas: dict[str, dict[str, Any]]) -> str:
         else:
             value = default(field)
         lines.append(f"    {name}: {kind}" + ("" if value is None else f" = {value}"))
-        lines.append(doc(f'"""{field["doc"]}"""', "    "))
+        lines.append(doc(f'"""{field.get("doc", "")}"""', "    "))
     return "\n".join(lines)
 
 
@@ -118,12 +128,19 @@ def records_module(schemas: dict[str, dict[str, Any]]) -> str:
 
 
 def contract_module(schemas: dict[str, dict[str, Any]]) -> str:
-    lines = [f'"""Texts of all schema versions, oldest first. {NOTE}"""', "", "HISTORY: dict[str, tuple[str, ...]] = {"]
+    lines = [
+        f'"""Texts of all schema versions, oldest first. {NOTE}"""',
+        "",
+        "HISTORY: dict[str, tuple[str, ...]] = {",
+    ]
     for name in schemas:
         lines.append(f'    "{name}": (')
         for path in versions(name):
             text = json.dumps(strip(json.loads(path.read_text())), separators=(",", ":"), ensure_ascii=False)
-            lines += [f"        {chunk!r}" for chunk in textwrap.wrap(text, 100, drop_whitespace=False, break_on_hyphens=False)]
+            lines += [
+                f"        {chunk!r}"
+                for chunk in textwrap.wrap(text, 100, drop_whitespace=False, break_on_hyphens=False)
+            ]
             lines[-1] += ","
         lines.append("    ),")
     return "\n".join([*lines, "}", ""])
@@ -139,20 +156,40 @@ def strip(t: Any) -> Any:
 def formatted(code: str, path: Path) -> str:
     import subprocess
 
-    ran = subprocess.run([sys.executable, "-m", "ruff", "format", "--stdin-filename", str(path), "-"], input=code, capture_output=True, text=True, check=True)
+    ran = subprocess.run(
+        [sys.executable, "-m", "ruff", "format", "--stdin-filename", str(path), "-"],
+        input=code,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return ran.stdout
 
 
 def problems(schemas: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """What is wrong with the schemas and their history: a change that is not in the history, or that an old reader or an old
+    writer could not live with (every version must read every other)."""
+    from tools.compatible import problems as incompatible
+
     for name, schema in schemas.items():
         parse_schema(json.loads(json.dumps(schema)))
+        for record_ in named(schema):
+            for field in record_.get("fields", ()):
+                if not field.get("doc"):
+                    yield f"schemas/{name}.avsc: {record_['name']}.{field['name']} has no doc"
         past = versions(name)
+        texts = [json.loads(p.read_text()) for p in past]
         if not past:
             yield f"schemas/history/{name}/1.avsc is missing: copy schemas/{name}.avsc there"
-        elif to_parsing_canonical_form(json.loads(past[-1].read_text())) != to_parsing_canonical_form(schema):
+        elif strip(texts[-1]) != strip(schema):
             yield f"schemas/{name}.avsc changed: add it as schemas/history/{name}/{len(past) + 1}.avsc"
         if [p.stem for p in past] != [str(i + 1) for i in range(len(past))]:
             yield f"schemas/history/{name} must be numbered 1, 2, ... without gaps"
+        for old, text in enumerate(texts[:-1], 1):
+            for problem in incompatible(text, texts[-1]):
+                yield f"schemas/{name}.avsc cannot read version {old}: {problem}"
+            for problem in incompatible(texts[-1], text):
+                yield f"version {old} of schemas/{name}.avsc cannot read the new one: {problem}"
 
 
 def main() -> int:
@@ -161,7 +198,10 @@ def main() -> int:
     check = parser.parse_args().check
     schemas = load()
     wrong = list(problems(schemas))
-    targets = {ROOT / "tailrace" / "records.py": records_module(schemas), ROOT / "tailrace" / "_contract.py": contract_module(schemas)}
+    targets = {
+        ROOT / "tailrace" / "records.py": records_module(schemas),
+        ROOT / "tailrace" / "_contract.py": contract_module(schemas),
+    }
     for path, code in targets.items():
         text = formatted(code, path)
         if not check:

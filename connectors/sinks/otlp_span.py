@@ -158,7 +158,7 @@ def _workflow_attributes(event: TraceEvent, context: TraceContext, content: Cont
     yield "dify.workflow.id", body.workflow_id if body else None
     yield "dify.workflow.run_id", run
     yield "dify.workflow.status", event.status
-    yield "dify.workflow.error", event.error
+    yield "dify.workflow.error", event.error or None
     yield "dify.workflow.elapsed_time", _seconds(event, body.elapsed_time if body else None)
     yield "dify.invoke_from", event.invoke_from
     yield "dify.invoked_by", _invoked_by(event, context)
@@ -186,7 +186,7 @@ def _node_attributes(event: TraceEvent, context: TraceContext, content: Content,
     yield "dify.node.type", event.node_type
     yield "dify.node.title", event.name
     yield "dify.node.status", event.status
-    yield "dify.node.error", event.error
+    yield "dify.node.error", event.error or None
     yield "dify.node.elapsed_time", _seconds(event, body.elapsed_time if body else None)
     if body:
         yield "dify.node.index", body.index

@@ -95,6 +95,8 @@ some_events = st.lists(
         parent_run_id=st.none() | ids.map(uuid),
         revision=st.integers(0, 2),
         error=texts,
+        otel_trace_id=st.none() | st.sampled_from([b"T" * 16, b"U" * 16]),
+        otel_parent_span_id=st.none() | st.just(b"P" * 8),
     ),
     max_size=30,
 )

@@ -84,3 +84,32 @@ def test_a_module_that_was_edited_by_hand_is_named(copy: Path, name: str) -> Non
     with (copy / "tailrace" / name).open("a") as file:
         file.write("\nEDITED = True\n")
     assert contract(copy, "--check").stderr.splitlines() == [f"tailrace/{name} is out of date: run `make schemas`"]
+
+
+@pytest.mark.parametrize(
+    ("edit", "problem"),
+    [
+        (
+            lambda s: s["fields"].append({"name": "new", "type": "string"}),
+            "new: has no default, and was not always there",
+        ),
+        (lambda s: s["fields"].pop(0), "trace_id: has no default, and was not always there"),
+        (lambda s: s["fields"][0].update(type="long"), "trace_id: string became long"),
+        (lambda s: s["fields"][0].update(type=["null", "string"]), "trace_id: null became string"),
+    ],
+    ids=["a field without a default", "a required field gone", "another type", "a union that old readers lack"],
+)
+def test_a_version_that_old_readers_or_writers_cannot_live_with_is_refused(
+    copy: Path, edit: Callable[[dict[str, Any]], object], problem: str
+) -> None:
+    for path in (copy / "schemas" / "TraceSummary.avsc", copy / "schemas" / "history" / "TraceSummary" / "2.avsc"):
+        shutil.copy(ROOT / "schemas" / "TraceSummary.avsc", path)
+        change(path, edit)
+    ran = contract(copy, "--check")
+    assert ran.returncode == 1
+    assert problem in ran.stderr
+
+
+def test_a_changed_default_or_content_mark_is_a_change(copy: Path) -> None:
+    change(copy / "schemas" / "TraceEvent.avsc", lambda s: s["fields"][-1].pop("content"))
+    assert "schemas/TraceEvent.avsc changed" in contract(copy, "--check").stderr

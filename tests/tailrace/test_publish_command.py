@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from confluent_kafka.admin import AdminClient, NewTopic
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,7 +19,6 @@ from tailrace.errors import InvalidEvent, TopicMismatch
 from tailrace.event_lines import parse
 from tailrace.records import Kind, TraceEvent
 from tailrace.settings import Settings
-from tailrace.topics import Names
 from tests.tailrace import topic
 from tests.tailrace.ports import closed_port
 
@@ -223,26 +221,37 @@ def test_a_missing_topic_is_said_before_anything_is_read(topics_settings: Callab
     assert str(ran.exception) == f"{made.topics.prefix}events is missing: run `tailrace topics create`"
 
 
-@pytest.mark.kafka
-def test_what_is_not_delivered_in_time_is_named_and_the_status_is_1(topics_settings: Callable[..., Settings]) -> None:
-    made = topics_settings(create=False)
-    admin = AdminClient({"bootstrap.servers": made.kafka.bootstrap_servers})
-    # Wants an acknowledgement of two replicas and has one: what is written there is never acknowledged
-    starved = NewTopic(Names.of(made.topics).events, num_partitions=1, config={"min.insync.replicas": "2"})
-    for future in admin.create_topics([starved]).values():
-        future.result()
-    while starved.topic not in admin.list_topics().topics:
-        pass  # the broker takes a moment to show what it has done
-    ran = publish(
-        *options(made), "--timeout", "0.5", "--json", stdin=line(source_id="a") + b"\n" + line(source_id="b")
-    )
+def test_what_is_not_delivered_in_time_is_named_and_the_status_is_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "_require_topic", lambda *_: None)  # there it was; now the broker is gone
+    with closed_port() as address:
+        ran = publish(
+            "-b", address, "--timeout", "0.2", "--json", stdin=line(source_id="a") + b"\n" + line(source_id="b")
+        )
+        assert ran.exit_code == 1
+        counts = json.loads(ran.stdout)
+        assert (counts["lines"], counts["delivered"], counts["not_delivered"]) == (2, 0, 2)
+        assert ran.stderr.count("not delivered: event ") == 2
+        ran = publish("-b", address, "--timeout", "0.2", stdin=line(source_id="a"))
+        assert ran.exit_code == 1
+        assert ran.stdout == "1 events: 0 delivered, 1 not delivered, 1 of them given up at the time-out\n"
+
+
+def test_a_queue_that_stays_full_ends_the_run_and_says_where(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "_require_topic", lambda *_: None)
+    with closed_port() as address:
+        lines = b"\n".join(line(source_id=str(n)) for n in range(9))
+        ran = publish(
+            "-b", address, "--timeout", "0.2", "--set", "publisher.queue_max_events=5", "--json", stdin=lines
+        )
     assert ran.exit_code == 1
+    assert "stdin:6: stopped here, this line and those after it are not published" in ran.stderr
     counts = json.loads(ran.stdout)
-    assert (counts["lines"], counts["delivered"], counts["not_delivered"]) == (2, 0, 2)
-    assert ran.stderr.count("not delivered: event ") == 2
-    ran = publish(*options(made), "--timeout", "0.5", stdin=line(source_id="a"))
-    assert ran.exit_code == 1
-    assert ran.stdout == "1 events: 0 delivered, 1 not delivered, 1 of them given up at the time-out\n"
+    assert (counts["lines"], counts["delivered"], counts["not_delivered"], counts["stopped_at"]) == (
+        6,
+        0,
+        5,
+        "stdin:6",
+    )
 
 
 def test_progress_is_said_when_it_takes_long(capsys: pytest.CaptureFixture[str]) -> None:
