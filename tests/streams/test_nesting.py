@@ -88,12 +88,12 @@ def workflow(run: int, **fields: Any) -> TraceEvent:
 def chatflow(roots: bool) -> list[TraceEvent]:
     """A message M whose workflow 1 calls workflow 2, which calls workflow 3; in the order in which the engine ends things."""
     m = uuid(99)
-    known = (
+    known: dict[str, Any] = (
         {"root_trace_id": m, "root_run_id": uuid(1), "root_started_at": NOW, "root_app_id": "app-1"} if roots else {}
     )
-    of1 = {"message_id": m, **known}
-    of2 = {"parent_run_id": uuid(1), "parent_node_execution_id": f"{uuid(1)}/2", **known}
-    of3 = {"parent_run_id": uuid(2), "parent_node_execution_id": f"{uuid(2)}/2", **known}
+    of1: dict[str, Any] = {"message_id": m, **known}
+    of2: dict[str, Any] = {"parent_run_id": uuid(1), "parent_node_execution_id": f"{uuid(1)}/2", **known}
+    of3: dict[str, Any] = {"parent_run_id": uuid(2), "parent_node_execution_id": f"{uuid(2)}/2", **known}
     return [
         node(1, 1, **of1), node(2, 1, **of2), node(3, 1, **of3), node(3, 2, **of3), workflow(3, **of3), node(2, 2, **of2),
         workflow(2, **of2), node(1, 2, **of1), workflow(1, **of1),
