@@ -12,7 +12,19 @@ from typing import Final, Protocol
 import msgspec
 
 from streams import context
-from streams.correlate import ROOT_INFERRED, SUPERSEDED, marks_of, parent_of, root_run, trace_key
+from streams import links as link_records
+from streams.correlate import (
+    INFERRED,
+    ROOT_INFERRED,
+    SUPERSEDED,
+    Link,
+    Root,
+    link_of,
+    marks_of,
+    parent_of,
+    root_of,
+    run_to_link,
+)
 from streams.header import Header, read
 from streams.state import State
 from streams.trace import Trace
@@ -21,6 +33,7 @@ from tailrace.codec import wire
 from tailrace.codec.encoder import zigzag
 from tailrace.dead_letters import raw_letter
 from tailrace.errors import DecodeError
+from tailrace.partitioner import partition_of
 from tailrace.records import Stage
 
 LONG_TEXT: Final = 8192
@@ -49,11 +62,13 @@ class Record(Protocol):
 class Unit:
     """What one transaction writes besides the state."""
 
-    __slots__ = ("born", "letters", "outputs", "records", "size")
+    __slots__ = ("born", "letters", "links", "outputs", "records", "size")
 
     def __init__(self) -> None:
         self.outputs: list[Output] = []
         self.letters: list[Letter] = []
+        self.links: list[tuple[bytes, bytes]] = []
+        """Run and value of the links to be written to trace.events."""
         self.records = 0
         self.size = 0
         self.born = 0.0
@@ -69,6 +84,29 @@ class SpanIds(dict[bytes, bytes]):
         return found
 
 
+class Placement(dict[bytes | None, int]):
+    """Key -> the partition that murmur2 gives it; -1 for none. Emptied when full."""
+
+    def __init__(self, partitions: int) -> None:
+        super().__init__()
+        self.partitions = partitions
+
+    def __missing__(self, key: bytes | None) -> int:
+        if len(self) >= _MEMO:
+            self.clear()
+        found = self[key] = -1 if key is None else partition_of(key, self.partitions)
+        return found
+
+
+def misrouted(key: bytes | None, belongs: int, partitions: int) -> str:
+    what = (
+        "the record has no key"
+        if key is None
+        else f"murmur2 of its key puts it into partition {belongs} of {partitions}"
+    )
+    return f"{what}: publish with partitioner=murmur2_random (librdkafka's own default is CRC32), keyed as tailrace.Publisher does"
+
+
 class Refused(Exception):
     """An event that can be read but not applied."""
 
@@ -81,11 +119,12 @@ class Applier:
     """Applies records to one partition's state.
 
     topic, partition: where the records come from. max_value: bytes that an enriched record's value may have. keep: bytes of
-    a dead letter's raw record that are kept.
+    a dead letter's raw record that are kept. partitions: how many there are; 0: don't check that a record is where it belongs.
     """
 
-    def __init__(self, topic: str, partition: int, max_value: int, keep: int) -> None:
+    def __init__(self, topic: str, partition: int, max_value: int, keep: int, partitions: int = 0) -> None:
         self._topic, self._partition, self._max_value, self._keep = topic, partition, max_value, keep
+        self._placed = Placement(partitions)
         self._span_ids = SpanIds()
 
     def apply(self, state: State, records: Iterable[Record], unit: Unit) -> None:
@@ -93,6 +132,7 @@ class Applier:
         stamp, appended = -1, b""
         prefix = zigzag(state.generation)
         output = unit.outputs.append
+        placed, partition = self._placed, self._partition
         for record in records:
             offset, value = record.offset, record.value
             if offset < state.next_offset:
@@ -107,14 +147,18 @@ class Applier:
             h = None
             try:
                 h = read(value)
+                if placed.partitions and placed[record.key] != partition:
+                    raise Refused("misrouted", misrouted(record.key, placed[record.key], placed.partitions))
                 fresh = state.dedupe.seen(h.event_id)
                 if fresh is None:
                     state.duplicates += 1
                 elif h.kind == "link":
-                    state.dedupe.add(fresh, state.clock)
+                    link = link_of(h)
+                    if link is not None:
+                        state.known_links.add(h.source_id, link, state.clock, offset)
                     state.links += 1
                 else:
-                    made = self._event(state, h, offset, stamp, appended, prefix, len(value or b""))
+                    made = self._event(state, unit, h, offset, stamp, appended, prefix, len(value or b""))
                     output((value or b"", record.key, made))
                     state.dedupe.add(fresh, state.clock)
                     state.sequence += 1
@@ -128,7 +172,7 @@ class Applier:
             state.next_offset = offset + 1
 
     def _event(
-        self, state: State, h: Header, offset: int, stamp: int, appended: bytes, prefix: bytes, size: int
+        self, state: State, unit: Unit, h: Header, offset: int, stamp: int, appended: bytes, prefix: bytes, size: int
     ) -> bytes:
         """The context of one event; the state learns of it last, when nothing can fail any more."""
         if size > LONG_TEXT:
@@ -138,20 +182,26 @@ class Applier:
         span_id = h.otel_span_id or ids.otel_span_id(source_id)
         parent_span = h.otel_parent_span_id or (None if parent_id is None else self._span_ids[parent_id])
         found = marks_of(h, stamp)
-        run, inferred = root_run(h)
-        if inferred:
+        root = root_of(h, state.known_links, state.is_root)
+        if root.source == INFERRED:
             found = (*found, ROOT_INFERRED)
         position = prefix + zigzag(state.sequence)
-        key = trace_key(h)
+        key = root.trace
         if key is None:
             shared = context_of_no_trace(h)
         else:
             trace = state.traces.get(key)
             if trace is None:
-                trace = Trace(key, h.root_started_at if h.root_started_at is not None else h.started_at)
+                trace = Trace(key, root.started_at if root.started_at is not None else h.started_at)
             elif trace.revisions and trace.superseded(h):
                 found = (*found, SUPERSEDED)
-            trace.add(h, run, inferred, stamp, offset)
+            trace.add(h, root, stamp, offset)
+            run = run_to_link(h, root)
+            if run is not None and run not in trace.runs:
+                trace.runs.append(run)
+                if run not in state.known_links:
+                    link = Link(key, root.run, trace.started_at, trace.app_id)
+                    unit.links.append((run, link_records.record(run, link, stamp * 1000)))
             state.touch(key, trace)
             shared = trace.shared(source_id)
         return context.encode(position, offset, appended, span_id, parent_span, parent_id, parent_kind, found, shared)
@@ -193,5 +243,5 @@ def _name(text: bytes | None) -> str | None:
 def context_of_no_trace(h: Header) -> bytes:
     """The shared fields of an event that belongs to no trace: its ids are derived from itself."""
     alone = Trace(None, h.started_at)
-    alone.add(h, None, False, 0, 0)
+    alone.add(h, Root(None, None, None, None, "own"), 0, 0)
     return alone.shared(h.source_id)

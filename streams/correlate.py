@@ -6,9 +6,11 @@ node or run that called it, else the workflow run for nodes, the message for sid
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple
 
 from streams.header import Header
+from tailrace.records import RootSource
 
 HOUR: Final = 3_600_000_000
 """How far (microseconds) a start may lie after the record's append time before it is marked."""
@@ -18,6 +20,10 @@ NEGATIVE_DURATION: Final = b"negative_duration"
 SELF_PARENT: Final = b"self_parent"
 SUPERSEDED: Final = b"superseded"
 ROOT_INFERRED: Final = b"root_inferred"
+
+OWN, HEADER, LINK, INFERRED = (
+    str(s) for s in (RootSource.OWN, RootSource.HEADER, RootSource.LINK, RootSource.INFERRED)
+)
 
 Parent = tuple[bytes | None, str]
 """source_id of the parent, and what it is: none, operation, run, node or message (`ParentKind`)."""
@@ -64,17 +70,64 @@ def marks_of(h: Header, appended_at: int) -> tuple[bytes, ...]:
     return tuple(found)
 
 
-def trace_key(h: Header) -> bytes | None:
-    """The trace under which an event's state is kept: the root's where the event names it, else its own; None if it belongs
-    to no trace."""
-    return h.root_trace_id or h.trace_id
+class Root(NamedTuple):
+    """The outermost operation that an event belongs to, as far as it is known."""
+
+    trace: bytes | None
+    """Its trace id; None for events without a trace."""
+    run: bytes | None
+    """Its workflow run, if it has one that is known."""
+    started_at: int | None
+    """Its start, microseconds UTC, where someone said so."""
+    app: bytes | None
+    source: str
+    """own, header, link or inferred (`RootSource`)."""
 
 
-def root_run(h: Header) -> tuple[bytes | None, bool]:
-    """Workflow run at the root as the event alone tells it, and whether that is only inferred: the header's root, else the
-    calling run (right at depth 1), else its own run."""
-    if h.root_run_id is not None:
-        return h.root_run_id, False
-    if h.parent_run_id is not None:
-        return h.parent_run_id, True
-    return h.workflow_run_id, False
+class Link(NamedTuple):
+    """That a run belongs under a root: a record in the log, by a publisher or by a partition's owner."""
+
+    trace: bytes
+    run: bytes | None
+    started_at: int | None
+    app: bytes | None
+
+
+def link_of(h: Header) -> Link | None:
+    """What a link record says; None if it would make a run its own root, or names none."""
+    trace = h.root_trace_id or h.root_run_id
+    return (
+        None
+        if trace is None or trace == h.source_id
+        else Link(trace, h.root_run_id, h.root_started_at, h.root_app_id)
+    )
+
+
+def root_of(h: Header, links: Mapping[bytes, Link], is_root: Callable[[bytes], bool]) -> Root:
+    """The root of an event (seed 003, scenario B, at any depth).
+
+    The header wins; then a link of the calling run, or of the event's own run; then the calling run itself, which is right at
+    depth 1 and marked as inferred unless `is_root` knows that run to have no caller; else the event's own trace. Links name
+    a root outright: nothing is followed, so a cycle of links ends at its first step.
+    """
+    if h.root_trace_id is not None or h.root_run_id is not None:
+        return Root(h.root_trace_id or h.root_run_id, h.root_run_id, h.root_started_at, h.root_app_id, HEADER)
+    parent, own = h.parent_run_id, h.workflow_run_id
+    link = (links.get(parent) if parent is not None else None) or (links.get(own) if own is not None else None)
+    if link is not None:
+        return Root(link.trace, link.run, link.started_at, link.app, LINK)
+    if parent is not None and parent != own:
+        return Root(parent, parent, None, None, OWN if is_root(parent) else INFERRED)
+    return Root(h.trace_id, own, None, None, OWN)
+
+
+def run_to_link(h: Header, root: Root) -> bytes | None:
+    """The run of an event whose inner runs arrive elsewhere and must learn its root: any run that is not the root's own key,
+    under a root that is certain. None: nothing to say."""
+    run = h.workflow_run_id
+    return None if run is None or root.trace is None or run == root.trace or root.source == INFERRED else run
+
+
+def shows_root(h: Header) -> bool:
+    """Whether an event shows that its run has neither a caller nor a message above it: that run is a root."""
+    return h.parent_run_id is None and h.workflow_run_id is not None and h.trace_id == h.workflow_run_id

@@ -25,6 +25,7 @@ class Header(NamedTuple):
     parent_node_execution_id: bytes | None
     root_trace_id: bytes | None
     root_run_id: bytes | None
+    root_app_id: bytes | None
     root_started_at: int | None
     tenant_id: bytes | None
     app_id: bytes | None

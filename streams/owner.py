@@ -69,7 +69,9 @@ class Owner:
     async def acquire(self, wanted: set[int]) -> None:
         """Opens the partitions that are new: fence, then restore. Awaited before Faust seeks and resumes."""
         loop, generation = asyncio.get_running_loop(), self._generation
-        new = [Partition(n, self._settings, self._fatal) for n in sorted(wanted) if n not in self.partitions]
+        new = [
+            Partition(n, self._count, self._settings, self._fatal) for n in sorted(wanted) if n not in self.partitions
+        ]
         if not new:
             return
         began = time.perf_counter()

@@ -35,10 +35,16 @@ class Partition:
     """Owner's side of one partition. `apply` runs in the loop's thread; `open` and `commit` in an executor thread, one at a
     time, while the next unit is applied."""
 
-    def __init__(self, number: int, settings: Settings, on_fatal: Callable[[int, KafkaError], None]) -> None:
+    def __init__(
+        self, number: int, partitions: int, settings: Settings, on_fatal: Callable[[int, KafkaError], None]
+    ) -> None:
         s, names = settings.streams, Names.of(settings.topics)
         self.number = number
-        self.state = State(Limits(s.trace_idle_minutes * 60_000, s.max_open_traces, s.dedupe_minutes * 60_000))
+        self.state = State(
+            Limits(
+                s.trace_idle_minutes * 60_000, s.max_open_traces, s.dedupe_minutes * 60_000, s.link_minutes * 60_000
+            )
+        )
         self.unit = Unit()
         self.committing: Any = None
         """The future of the commit under way, or None."""
@@ -48,7 +54,7 @@ class Partition:
         self.given_up = False
         self._names, self._settings, self._on_fatal = names, settings, on_fatal
         self._limit = 2 * settings.topics.max_event_bytes
-        self.applier = Applier(names.events, number, self._limit, settings.topics.max_event_bytes)
+        self.applier = Applier(names.events, number, self._limit, settings.topics.max_event_bytes, partitions)
 
     def open(self) -> None:
         """Fences the former owner. Blocks (up to 30 s). Raises KafkaException."""
@@ -100,6 +106,8 @@ class Partition:
                     break
                 except BufferError:
                     p.poll(0.1)
+        for run, link in unit.links:
+            self._produce(names.events, link, run, -1)
         for key, value in unit.letters:
             self._produce(names.dead_letters, value, key, -1)
         for key, state in changes:

@@ -9,6 +9,8 @@ from typing import Final
 import msgspec
 
 from streams.dedupe import Dedupe
+from streams.links import PREFIX as _LINK
+from streams.links import Links
 from streams.trace import Trace
 from tailrace.codec import wire
 from tailrace.records import PartitionPosition
@@ -32,6 +34,8 @@ class Limits(msgspec.Struct, frozen=True):
     max_traces: int
     """Beyond this many open traces the oldest are evicted."""
     dedupe_ms: int
+    link_ms: int
+    """How long a link is remembered."""
 
 
 class State:
@@ -41,6 +45,7 @@ class State:
         self.limits = limits
         self.traces: OrderedDict[bytes, Trace] = OrderedDict()
         self.dedupe = Dedupe(limits.dedupe_ms)
+        self.known_links = Links(limits.link_ms, limits.max_traces)
         self.topic_id, self.partitions = FRESH.topic_id, FRESH.partitions
         self.generation, self.next_offset, self.sequence, self.clock = (
             FRESH.generation,
@@ -68,9 +73,15 @@ class State:
         if appended_at <= self.clock:
             return
         self.clock = appended_at
+        self.known_links.advance(appended_at)
         horizon = appended_at - self.limits.idle_ms
         while self.traces and next(iter(self.traces.values())).appended_at < horizon:
             self._evict()
+
+    def is_root(self, run: bytes) -> bool:
+        """Whether a run is known to have no caller."""
+        trace = self.traces.get(run)
+        return trace is not None and trace.certain
 
     def _evict(self) -> None:
         key, _ = self.traces.popitem(last=False)
@@ -93,6 +104,7 @@ class State:
         ]
         self._changed = set()
         out.extend(self.dedupe.changes())
+        out.extend(self.known_links.changes())
         out.append((POSITION, wire.encode_versioned(self.position())))
         return out
 
@@ -102,7 +114,7 @@ class State:
         for key, value in records:
             last.pop(key, None)
             last[key] = value
-        traces = []
+        traces, links = [], []
         for key, value in last.items():
             if value is None:
                 continue
@@ -112,6 +124,9 @@ class State:
                 traces.append((key[len(_TRACE) :], Trace.unpack(value)))
             elif key.startswith(_DEDUPE):
                 self.dedupe.restore(key, value)
+            elif key.startswith(_LINK):
+                links.append((key, value))
+        self.known_links.restore(links)
         traces.sort(key=lambda item: item[1].touched)
         self.traces = OrderedDict(traces)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from streams.correlate import OWN, Root, shows_root
 from streams.header import Header
 from tailrace import ids
 from tailrace.codec import wire
@@ -28,12 +29,22 @@ def text(value: bytes | None) -> bytes:
     return b"\0" if value is None else b"\2" + zigzag(len(value)) + value
 
 
+def strings(values: list[bytes]) -> bytes:
+    """An Avro array of strings."""
+    return b"".join((zigzag(len(values)), *(zigzag(len(v)) + v for v in values), b"\0")) if values else b"\0"
+
+
+def _of_the_root(h: Header, value: bytes | None) -> bytes | None:
+    """`value`, unless the event is of a nested run: then its application is not the trace's."""
+    return value if h.parent_run_id is None else None
+
+
 class Trace:
     """What the processor knows of one open trace. Sticky fields keep the first non-null value in the log."""
 
     __slots__ = (
-        "_shared", "app_id", "app_name", "appended_at", "conversation_id", "errors", "events", "first_started_at", "last_ended_at",
-        "otel_trace_id", "revisions", "root", "root_run_id", "root_trace_id", "session_id", "started_at", "touched", "user_id", "workspace_name",
+        "_shared", "app_id", "app_name", "appended_at", "certain", "conversation_id", "errors", "events", "first_started_at", "last_ended_at",
+        "otel_trace_id", "revisions", "root", "root_run_id", "root_trace_id", "runs", "session_id", "started_at", "touched", "user_id", "workspace_name",
     )  # fmt: skip
 
     def __init__(self, root_trace_id: bytes | None, started_at: int) -> None:
@@ -52,22 +63,26 @@ class Trace:
         self.app_name: bytes | None = None
         self.workspace_name: bytes | None = None
         self.events = self.errors = 0
+        self.certain = False
+        self.runs: list[bytes] = []
         self.revisions: dict[bytes, int] = {}
         self._shared: bytes | None = None
 
-    def add(self, h: Header, run: bytes | None, inferred: bool, appended_at: int, offset: int) -> None:
+    def add(self, h: Header, root: Root, appended_at: int, offset: int) -> None:
         """Counts one event and learns from it. Cannot fail once `h` is a whole header."""
         if self._shared is None or (
-            (self.root_run_id is None and run is not None)
+            (self.root_run_id is None and root.run is not None)
             or (self.user_id is None and h.user_id is not None)
             or (self.session_id is None and h.session_id is not None)
             or (self.conversation_id is None and h.conversation_id is not None)
-            or (self.app_id is None and h.app_id is not None)
-            or (self.app_name is None and h.app_name is not None)
+            or (self.app_id is None and (root.app or _of_the_root(h, h.app_id)) is not None)
+            or (self.app_name is None and _of_the_root(h, h.app_name) is not None)
             or (self.workspace_name is None and h.workspace_name is not None)
             or (self.otel_trace_id is None and h.otel_trace_id is not None)
         ):
-            self._learn(h, run, inferred)
+            self._learn(h, root)
+        if not self.certain and root.source == OWN and shows_root(h):
+            self.certain = True
         self.events += 1
         if h.error is not None:
             self.errors += 1
@@ -80,18 +95,17 @@ class Trace:
         if h.revision > 0 and h.revision > self.revisions.get(h.source_id, 0):
             self.revisions[h.source_id] = h.revision
 
-    def _learn(self, h: Header, run: bytes | None, inferred: bool) -> None:
-        if self.root_run_id is None and run is not None:
-            self.root_run_id = run
-            self.root = (
-                RootSource.INFERRED if inferred else RootSource.HEADER if h.root_run_id else RootSource.OWN
-            ).value
+    def _learn(self, h: Header, root: Root) -> None:
+        if self.root_run_id is None and root.run is not None:
+            self.root_run_id, self.root = root.run, root.source
         self.otel_trace_id = self.otel_trace_id or h.otel_trace_id
         self.user_id = self.user_id if self.user_id is not None else h.user_id
         self.session_id = self.session_id if self.session_id is not None else h.session_id
         self.conversation_id = self.conversation_id if self.conversation_id is not None else h.conversation_id
-        self.app_id = self.app_id if self.app_id is not None else h.app_id
-        self.app_name = self.app_name if self.app_name is not None else h.app_name
+        if self.app_id is None:
+            self.app_id = root.app if root.app is not None else _of_the_root(h, h.app_id)
+        if self.app_name is None:
+            self.app_name = _of_the_root(h, h.app_name)
         self.workspace_name = self.workspace_name if self.workspace_name is not None else h.workspace_name
         self._shared = None
 
@@ -115,7 +129,7 @@ class Trace:
                 zigzag(self.first_started_at), zigzag(self.last_ended_at), zigzag(self.appended_at), zigzag(self.touched), text(self.user_id),
                 text(self.session_id), text(self.conversation_id), text(self.app_id), text(self.app_name), text(self.workspace_name),
                 b"\0" if self.otel_trace_id is None else b"\2" + self.otel_trace_id, zigzag(self.events), zigzag(self.errors),
-                zigzag(len(self.revisions)) + revisions if self.revisions else b"", b"\0",
+                b"\1" if self.certain else b"\0", strings(self.runs), zigzag(len(self.revisions)) + revisions if self.revisions else b"", b"\0",
             )
         )  # fmt: skip
 
@@ -136,6 +150,7 @@ class Trace:
         )
         trace.touched = state.touched
         trace.events, trace.errors = state.events, state.errors
+        trace.certain, trace.runs = state.certain, [r.encode() for r in state.runs]
         trace.revisions = {k.encode(): v for k, v in state.revisions.items()}
         return trace
 

@@ -46,6 +46,12 @@ HISTORY: dict[str, tuple[str, ...]] = {
         '{"name":"duplicates","type":"long"},{"name":"dead_lettered","type":"long"},{"name":"evicted","type":'
         '"long"},{"name":"units","type":"long"}]}',
     ),
+    "RunLink": (
+        '{"type":"record","name":"RunLink","namespace":"tailrace","fields":[{"name":"root_trace_id","type":"s'
+        'tring"},{"name":"root_run_id","type":["null","string"],"default":null},{"name":"root_app_id","type":'
+        '["null","string"],"default":null},{"name":"root_started_at","type":["null",{"type":"long"}],"default'
+        '":null},{"name":"appended_at","type":{"type":"long"}},{"name":"offset","type":"long"}]}',
+    ),
     "TraceContext": (
         '{"type":"record","name":"TraceContext","namespace":"tailrace","fields":[{"name":"generation","type":'
         '"int"},{"name":"sequence","type":"long"},{"name":"source_offset","type":"long"},{"name":"appended_at'
@@ -188,8 +194,9 @@ HISTORY: dict[str, tuple[str, ...]] = {
         'l","string"],"default":null},{"name":"app_id","type":["null","string"],"default":null},{"name":"app_'
         'name","type":["null","string"],"default":null},{"name":"workspace_name","type":["null","string"],"de'
         'fault":null},{"name":"otel_trace_id","type":["null",{"type":"fixed","name":"OtelTraceId","size":16}]'
-        ',"default":null},{"name":"events","type":"long"},{"name":"errors","type":"long"},{"name":"revisions"'
-        ',"type":{"type":"map","values":"int"},"default":{}}]}',
+        ',"default":null},{"name":"events","type":"long"},{"name":"errors","type":"long"},{"name":"certain","'
+        'type":"boolean","default":false},{"name":"runs","type":{"type":"array","items":"string"},"default":['
+        ']},{"name":"revisions","type":{"type":"map","values":"int"},"default":{}}]}',
     ),
     "TraceSummary": (
         '{"type":"record","name":"TraceSummary","namespace":"tailrace","fields":[{"name":"trace_id","type":"s'

@@ -172,6 +172,23 @@ class PartitionPosition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """Transactions committed."""
 
 
+class RunLink(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """That a run belongs under a root; value of trace.state, key l/<run>."""
+
+    root_trace_id: str
+    """Trace id of the root."""
+    root_run_id: str | None = None
+    """Workflow run of the root, if it has one."""
+    root_app_id: str | None = None
+    """Application of the root, where it is known."""
+    root_started_at: int | None = None
+    """Start of the root, where it is known."""
+    appended_at: int
+    """Append time of the link."""
+    offset: int
+    """Source offset of the link: the order of eviction."""
+
+
 class ParentKind(enum.StrEnum):
     NONE = "none"
     OPERATION = "operation"
@@ -685,6 +702,10 @@ class TraceState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Events applied."""
     errors: int
     """Events with an error."""
+    certain: bool = False
+    """Whether an event showed that the run of this trace has no caller."""
+    runs: Sequence[str] = ()
+    """Runs inside this trace of which a link is in the log."""
     revisions: Mapping[str, int] = msgspec.field(default_factory=dict)
     """source_id -> highest revision, of corrected operations only."""
 
@@ -759,6 +780,7 @@ BY_NAME: dict[str, type[msgspec.Struct]] = {
     "MetricRow": MetricRow,
     "MetricTotal": MetricTotal,
     "PartitionPosition": PartitionPosition,
+    "RunLink": RunLink,
     "TraceContext": TraceContext,
     "Origin": Origin,
     "WorkflowRun": WorkflowRun,

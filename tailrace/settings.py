@@ -79,6 +79,8 @@ class Streams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Open traces a partition; beyond it the oldest are evicted."""
     dedupe_minutes: Positive = 60
     """How long an event id is remembered (by append time)."""
+    link_minutes: Positive = 60
+    """How long it is remembered under which root a run belongs (by append time); inner runs start within this time."""
 
 
 class Connect(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -12,11 +12,13 @@ from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 
 from tailrace import Publisher, codec
 from tailrace.broker import Broker
-from tailrace.records import DeadLetter, Kind
+from tailrace.partitioner import partition_of
+from tailrace.records import DeadLetter, Kind, TraceContext, TraceEvent
 from tests.harness import enriched
 from tests.harness.pipeline import Pipeline
 from tests.harness.processes import wait_until
 from tests.streams.events import event
+from tests.streams.test_nesting import chatflow, check_whole
 
 pytestmark = pytest.mark.kafka
 
@@ -117,7 +119,7 @@ def test_bad_input_goes_to_the_dead_letters_and_the_flow_goes_on(pipeline: Pipel
     }
     producer = Producer({"bootstrap.servers": pipeline.bootstrap, "message.max.bytes": 12_000_000})
     for value in bad.values():
-        producer.produce(events, value, b"k", 1)
+        producer.produce(events, value, b"k", partition_of(b"k", 4))
     producer.produce(events, b"\xc3\x01" + b"\x07" * 10_000_000, b"k", 1)
     producer.produce(events, None, b"k", 1)
     assert producer.flush(30) == 0
@@ -215,3 +217,33 @@ def test_a_position_of_another_log_refuses_to_start_and_accept_loss_goes_on(pipe
     with pipeline.process("--accept-loss") as worker:
         pipeline.wait_for_enriched(first + second, alive=(worker,))
         assert worker.sigterm(30) == 0
+
+
+def test_a_chatflow_over_three_partitions_without_roots_in_the_headers_is_one_trace(
+    broker: Broker, tmp_path: Path
+) -> None:
+    """A chatflow calls a workflow, which calls a workflow; published as the engine ends things, roots found by links in the log."""
+    pipeline = Pipeline(broker.bootstrap_servers, tmp_path, partitions=3)
+    done = 0
+    with pipeline.process() as worker, Publisher(settings=pipeline.settings) as publisher:
+        for e in chatflow(roots=False):
+            publisher.publish(e)
+            done += 1
+            pipeline.wait_for_enriched(
+                done, alive=(worker,)
+            )  # an engine takes longer between two ends than a link needs
+            wait_until(lambda: pipeline.books().settled, 30, "links are read too", alive=(worker,))
+        assert worker.sigterm(30) == 0
+    topic = enriched.read_enriched(pipeline.bootstrap, pipeline.names.enriched)
+    messages, _ = enriched.read(pipeline.bootstrap, pipeline.names.enriched, committed=True)
+    contexts = [r.context for r in topic.committed if r.context]
+    assert len(contexts) == len(messages) == done
+    found = {
+        str(codec.decode(m.value(), TraceEvent).source_id): c
+        for m in messages
+        for c in [codec.decode(m.headers()[0][1], TraceContext)]
+    }
+    check_whole(found)
+    assert len({r.partition for r in topic.committed}) > 1
+    books = pipeline.books()
+    assert (sum(a.links for a in books.streams), books.balanced) == (3, True)
