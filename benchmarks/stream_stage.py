@@ -108,7 +108,8 @@ def fill(settings: Settings, topic: str, count: int) -> int:
 
 def committed(settings: Settings, topic: str, partitions: int) -> Callable[[], int]:
     """Counts the records of a topic by its end offsets (control records of transactions count too)."""
-    consumer = Consumer(kafka.client(settings.kafka, group_id="benchmark", enable_auto_commit=False, log_level=0))
+    properties = kafka.client(settings.kafka, group_id="benchmark", enable_auto_commit=False)
+    consumer = Consumer({**properties, "log_level": 0})
 
     def ends() -> int:
         return sum(consumer.get_watermark_offsets(TopicPartition(topic, n), timeout=10)[1] for n in range(partitions))
