@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final
 
@@ -11,7 +11,7 @@ import msgspec
 
 from connectors.batching import Limits
 from connectors.contract import Sink, Spec, spec_of
-from tailrace.errors import ConfigError
+from tailrace.errors import ConfigError, MissingPackage
 from tailrace.settings import Positive, Settings, convert, merge, pairs
 
 GROUP: Final = "tailrace.sinks"
@@ -46,7 +46,7 @@ def installed() -> dict[str, EntryPoint]:
 
 
 def sink_class(name: str, where: str) -> type[Any]:
-    """The class of a sink type. Raises `ConfigError` that lists the known ones, or names the missing package."""
+    """The class of a sink type. Raises `ConfigError` that lists the known ones, or `MissingPackage`."""
     found = installed()
     if name not in found:
         raise ConfigError(
@@ -56,7 +56,7 @@ def sink_class(name: str, where: str) -> type[Any]:
         cls: type[Any] = found[name].load()
         spec_of(cls)
     except ModuleNotFoundError as e:
-        raise ConfigError(
+        raise MissingPackage(
             f"{where}: sink {name} needs the package {e.name}: pip install 'tailrace[connectors]'"
         ) from None
     except (ImportError, AttributeError, TypeError) as e:
@@ -103,6 +103,20 @@ def instances(settings: Settings, names: Iterable[str], env: Mapping[str, str] |
             f"no sink named; give one of {', '.join(installed())}, or add a table [sinks.<name>] to the settings"
         )
     return [instance(settings, name, env) for name in chosen]
+
+
+def problems(settings: Settings) -> Iterator[str]:
+    """For `tailrace check`: what is wrong with the configured instances. Raises `MissingPackage` after the others were checked."""
+    missing: MissingPackage | None = None
+    for name in settings.sinks:
+        try:
+            instance(settings, name)
+        except MissingPackage as e:
+            missing = e
+        except ConfigError as e:
+            yield str(e)
+    if missing is not None:
+        raise missing
 
 
 def describe(spec: Spec) -> list[dict[str, Any]]:

@@ -197,11 +197,9 @@ class Applier:
                 found = (*found, SUPERSEDED)
             trace.add(h, root, stamp, offset)
             run = run_to_link(h, root)
-            if run is not None and run not in trace.runs:
-                trace.runs.append(run)
-                if run not in state.known_links:
-                    link = Link(key, root.run, trace.started_at, trace.app_id)
-                    unit.links.append((run, link_records.record(run, link, stamp * 1000)))
+            if run is not None and not trace.knows(run) and run not in state.known_links:
+                link = Link(key, root.run, trace.started_at, trace.app_id)
+                unit.links.append((run, link_records.record(run, link, stamp * 1000)))
             state.touch(key, trace)
             shared = trace.shared(source_id)
         return context.encode(position, offset, appended, span_id, parent_span, parent_id, parent_kind, found, shared)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
 import sys
 import time
 from typing import Final
@@ -51,7 +50,7 @@ def wait_until_ready(settings: Settings, create_topics: bool) -> int:
 @click.option("--create-topics", is_flag=True, help="Make missing topics first, as `tailrace topics create` does.")
 @click.option(
     "--instance-id",
-    help="Name of this host's workers in the consumer group, unique and the same after a restart. Default: the host name.",
+    help="Name of this host's workers in the consumer group, unique and the same after a restart. Default: the host name and a free number.",
 )
 @click.option(
     "--accept-loss", is_flag=True, help="Go on where events are missing between the stored position and the log."
@@ -75,7 +74,8 @@ def process(
     under way. Any number of hosts may run it: partitions are shared out among all workers.
 
     \b
-    Exit codes: 0 stopped, 2 wrong setting or topic, 6 events are missing (see --accept-loss).
+    Exit codes: 0 stopped, 2 wrong setting or topic, 6 events are missing (see --accept-loss), 7 a record of
+    trace.state cannot be read.
 
     \b
     Examples:
@@ -93,13 +93,15 @@ def process(
         raise SystemExit(_say(str(e))) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+    from streams.slot import Slot
     from streams.supervisor import supervise
     from streams.worker import Job
 
     n = workers or settings.streams.workers
     if n > count:
         log.warning("%d workers for %d partitions: %d will be idle", n, count, n - count)
-    name = instance_id or socket.gethostname()
+    slot = None if instance_id else Slot(settings.streams.app_id)
+    name = instance_id or (slot.instance_id if slot else "")
     sys.exit(supervise([Job(settings, f"{name}-{i}", accept_loss, log_level) for i in range(n)]))
 
 

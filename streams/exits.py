@@ -12,6 +12,8 @@ CONFIG: Final = 2
 """A setting is wrong: starting again would not help."""
 LOST_DATA: Final = 6
 """The stored position is not in the log: a person decides (--accept-loss)."""
+BAD_STATE: Final = 7
+"""A record of trace.state cannot be read: of a newer tailrace, or not written by one."""
 
-FINAL: Final = frozenset({CONFIG, LOST_DATA})
+FINAL: Final = frozenset({BAD_STATE, CONFIG, LOST_DATA})
 """Codes after which a worker is not started again."""

@@ -64,14 +64,19 @@ class Links(Mapping[bytes, Link]):
             yield PREFIX + run, None if found is None else pack(*found)
         self._changed = {}
 
-    def restore(self, records: list[tuple[bytes, bytes]]) -> None:
-        """Takes over a former owner's records: (key, value). Raises `DecodeError`."""
-        found = []
-        for key, value in records:
-            r = wire.decode_versioned(value, RunLink)
-            link = Link(r.root_trace_id.encode(), _bytes(r.root_run_id), r.root_started_at, _bytes(r.root_app_id))
-            found.append((key[len(PREFIX) :], (link, r.appended_at, r.offset)))
+    def restore(self, found: list[tuple[bytes, tuple[Link, int, int]]]) -> None:
+        """Takes over a former owner's links: run, and what `unpack` gives."""
         self._links = OrderedDict(sorted(found, key=lambda item: item[1][2]))
+
+
+def unpack(value: bytes) -> tuple[Link, int, int]:
+    """What `pack` wrote, in any version: the link, its append time and its offset. Raises `DecodeError`."""
+    r = wire.decode_versioned(value, RunLink)
+    return (
+        Link(r.root_trace_id.encode(), _bytes(r.root_run_id), r.root_started_at, _bytes(r.root_app_id)),
+        r.appended_at,
+        r.offset,
+    )
 
 
 def pack(link: Link, appended_at: int, offset: int) -> bytes:

@@ -9,18 +9,18 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, NoReturn
 
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, KafkaException
 
 from streams.apply import Unit
-from streams.exits import FAILED, LOST_DATA
-from streams.partition import Partition
-from streams.restore import read_state
+from streams.exits import BAD_STATE, CONFIG, FAILED, LOST_DATA
+from streams.partition import Partition, UnreadableState
+from streams.restore import first_records, read_state
 from tailrace.settings import Settings
 from tailrace.topics import Names
 
 log: Final = logging.getLogger("streams.owner")
 
-DRAIN_SECONDS: Final = 20.0
+DRAIN_SECONDS: Final = 10.0
 
 
 class Owner:
@@ -43,7 +43,7 @@ class Owner:
         self.applied = 0
         """Records of finished transactions, since the start."""
         self.on_applied: Callable[[int, int], None] = lambda partition, offset: None
-        self._settings, self._topic_id, self._count, self._accept_loss, self.end = (
+        self._settings, self.topic_id, self._count, self._accept_loss, self.end = (
             settings,
             topic_id,
             partition_count,
@@ -83,10 +83,26 @@ class Owner:
                 self._openers, read_state, self._settings.kafka, state_topic, [p.number for p in new]
             )
             for p in new:
-                p.state.restore(records[p.number])
-                self._check_identity(p)
+                p.restore(records[p.number])
+            unplaced = [p.number for p in new if not p.state.topic_id]
+            worked = await loop.run_in_executor(self._openers, self._worked_before, unplaced)
+            for p in new:
+                self._check_identity(p, p.number in worked)
+        except UnreadableState as e:
+            self.end(BAD_STATE, str(e))
+        except KafkaException as e:
+            refused = e.args[0].code() == KafkaError.INVALID_TRANSACTION_TIMEOUT
+            hint = (
+                ": streams.transaction_timeout_ms is more than the broker's transaction.max.timeout.ms"
+                if refused
+                else ""
+            )
+            self.end(
+                CONFIG if refused else FAILED,
+                f"taking over partitions {[p.number for p in new]} failed: {e.args[0].str()}{hint}",
+            )
         except Exception as e:
-            self.end(FAILED, f"taking over partitions {[p.number for p in new]} failed: {e}")
+            self.end(FAILED, f"taking over partitions {[p.number for p in new]} failed: {type(e).__name__}: {e}")
         if generation != self._generation:
             return  # rebalanced meanwhile: called again
         for p in new:
@@ -97,15 +113,27 @@ class Owner:
             [p.state.next_offset for p in new],
         )  # fmt: skip
 
-    def _check_identity(self, p: Partition) -> None:
-        """The stored position must belong to this very topic."""
+    def _worked_before(self, partitions: list[int]) -> set[int]:
+        """Partitions of trace.enriched that hold a committed record. Blocks. Raises KafkaException."""
+        return (
+            first_records(self._settings.kafka, Names.of(self._settings.topics).enriched, partitions)
+            if partitions
+            else set()
+        )
+
+    def _check_identity(self, p: Partition, worked_before: bool) -> None:
+        """The stored position must belong to this very topic, and there must be one where work was done before."""
         s = p.state
+        if not s.topic_id and worked_before:
+            names = Names.of(self._settings.topics)
+            self._gone(f"partition {p.number}: {names.state} holds no position, but {names.enriched} has records: "
+                       "the state is lost, and everything would be enriched a second time")  # fmt: skip
         if not s.topic_id:
-            s.topic_id, s.partitions = self._topic_id, self._count
-        elif s.topic_id != self._topic_id:
-            self._gone(f"partition {p.number}: the stored position is of another {self.topic} (topic id {s.topic_id}, now {self._topic_id}): "
+            s.topic_id, s.partitions = self.topic_id, self._count
+        elif s.topic_id != self.topic_id:
+            self._gone(f"partition {p.number}: the stored position is of another {self.topic} (topic id {s.topic_id}, now {self.topic_id}): "
                        "it was deleted and made again")  # fmt: skip
-            s.topic_id, s.partitions, s.next_offset = self._topic_id, self._count, -1
+            s.topic_id, s.partitions, s.next_offset = self.topic_id, self._count, -1
         elif s.partitions != self._count:
             self.end(LOST_DATA, f"{self.topic} had {s.partitions} partitions when its state was written, now {self._count}: "
                       "traces would move between partitions. Drain, then start a new generation")  # fmt: skip
@@ -182,7 +210,7 @@ class Owner:
 
     # -- giving up
     async def drain(self) -> None:
-        """Commits what is open. Ends the process if that takes longer than 20 s: its state would be of no use."""
+        """Commits what is open. Ends the process if that takes longer than 10 s: its state would be of no use."""
         deadline = time.monotonic() + DRAIN_SECONDS
         for p in list(self.partitions.values()):
             while p.unit.records or p.committing is not None:

@@ -15,7 +15,7 @@ from typing import Any, Final
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from streams.apply import Applier, Unit
-from streams.state import Limits, State
+from streams.state import Limits, State, UnreadableRecord
 from tailrace import kafka
 from tailrace.partitioner import PARTITIONER
 from tailrace.settings import Settings
@@ -29,6 +29,10 @@ COMMIT_TRIES: Final = 12
 """A commit that the client calls retriable is tried this often: a broker may be away for a minute."""
 
 Changes = list[tuple[bytes, bytes | None]]
+
+
+class UnreadableState(Exception):
+    """trace.state holds a record that cannot be read; the message names it and what to do."""
 
 
 class Partition:
@@ -80,6 +84,16 @@ class Partition:
         )
         self._producer.poll(0.1)  # an init that meets a connection being set up waits 500 ms
         self._producer.init_transactions(INIT_SECONDS)
+
+    def restore(self, records: list[tuple[bytes, bytes | None]]) -> None:
+        """Takes over what a former owner wrote. Raises `UnreadableState` that names the record."""
+        try:
+            self.state.restore(records)
+        except UnreadableRecord as e:
+            raise UnreadableState(
+                f"{self._names.state} partition {self.number}: the record with key {e.key!r} cannot be read: {e}. If a newer tailrace wrote "
+                "it, run that one; if nothing of ours did, write a tombstone (a null value) under that key"
+            ) from None
 
     def _error(self, error: KafkaError) -> None:
         if error.fatal():

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from typing import Final
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from tailrace import kafka
 from tailrace.settings import Kafka
@@ -14,41 +15,47 @@ Records = list[tuple[bytes, bytes | None]]
 log: Final = logging.getLogger("streams.restore")
 
 
+def _reader(settings: Kafka) -> Consumer:
+    return Consumer(
+        {
+            **kafka.client(
+                settings, group_id="tailrace-restore", enable_auto_commit=False, enable_partition_eof=True, auto_offset_reset="earliest",
+                isolation_level="read_committed", queued_min_messages=100_000, fetch_wait_max_ms=10, fetch_queue_backoff_ms=5,
+            ),
+            "logger": logging.getLogger("streams.restore.client"),
+        }
+    )  # fmt: skip
+
+
 def read_state(settings: Kafka, topic: str, partitions: list[int]) -> dict[int, Records]:
     """All committed records of the partitions' state, in log order, up to the last stable offset. Blocks.
 
     After init_transactions nobody else can commit and every marker is written, so that offset is the end. Raises
     KafkaException.
     """
-    consumer = Consumer(
-        {
-            **kafka.client(
-                settings,
-                group_id="tailrace-restore",
-                enable_auto_commit=False,
-                enable_partition_eof=True,
-                auto_offset_reset="earliest",
-                isolation_level="read_committed",
-                queued_min_messages=100_000,
-                fetch_wait_max_ms=10,
-                fetch_queue_backoff_ms=5,
-            ),
-            "logger": logging.getLogger("streams.restore.client"),
-        }
-    )
     found: dict[int, Records] = {n: [] for n in partitions}
-    waiting = set(partitions)
-    consumer.assign([TopicPartition(topic, n, 0) for n in partitions])
+    for message in _to_the_end(settings, topic, partitions):
+        found[message.partition()].append((message.key() or b"", message.value()))
+    return found
+
+
+def first_records(settings: Kafka, topic: str, partitions: list[int]) -> set[int]:
+    """Partitions that hold a committed record. Blocks; reads one fetch of each at most. Raises KafkaException."""
+    return {n for n in partitions if next(_to_the_end(settings, topic, [n]), None) is not None}
+
+
+def _to_the_end(settings: Kafka, topic: str, partitions: list[int]) -> Iterator[Message]:
+    consumer, waiting = _reader(settings), set(partitions)
+    consumer.assign([TopicPartition(topic, n, OFFSET_BEGINNING) for n in partitions])
     try:
         while waiting:
             for message in consumer.consume(10_000, 0.05):
                 error = message.error()
                 if error is None:
-                    found[message.partition()].append((message.key() or b"", message.value()))
+                    yield message
                 elif error.code() == KafkaError._PARTITION_EOF:
                     waiting.discard(message.partition())
                 elif not error.retriable():
                     raise KafkaException(error)
     finally:
         consumer.close()
-    return found

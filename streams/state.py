@@ -8,11 +8,14 @@ from typing import Final
 
 import msgspec
 
+from streams import links
+from streams.correlate import Link
 from streams.dedupe import Dedupe
 from streams.links import PREFIX as _LINK
 from streams.links import Links
 from streams.trace import Trace
 from tailrace.codec import wire
+from tailrace.errors import DecodeError
 from tailrace.records import PartitionPosition
 
 POSITION: Final = b"p"
@@ -24,6 +27,14 @@ FRESH: Final = PartitionPosition(
     topic_id="", partitions=0, generation=0, next_offset=-1, sequence=0, appended_at=0, events_in=0, enriched=0, links=0, duplicates=0,
     dead_lettered=0, evicted=0, units=0,
 )  # fmt: skip
+
+
+class UnreadableRecord(Exception):
+    """A record of trace.state that cannot be read, and its key."""
+
+    def __init__(self, key: bytes, problem: Exception) -> None:
+        super().__init__(str(problem))
+        self.key = key
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -109,24 +120,29 @@ class State:
         return out
 
     def restore(self, records: Iterable[tuple[bytes, bytes | None]]) -> None:
-        """Takes over what a former owner wrote: the last record of each key, in log order. Raises `DecodeError`."""
+        """Takes over what a former owner wrote: the last record of each key, in log order. Raises `UnreadableRecord`; keys
+        of no kind of ours are passed over."""
         last: dict[bytes, bytes | None] = {}
         for key, value in records:
             last.pop(key, None)
             last[key] = value
-        traces, links = [], []
+        traces: list[tuple[bytes, Trace]] = []
+        found: list[tuple[bytes, tuple[Link, int, int]]] = []
         for key, value in last.items():
             if value is None:
                 continue
-            if key == POSITION:
-                self._restore_position(wire.decode_versioned(value, PartitionPosition))
-            elif key.startswith(_TRACE):
-                traces.append((key[len(_TRACE) :], Trace.unpack(value)))
-            elif key.startswith(_DEDUPE):
-                self.dedupe.restore(key, value)
-            elif key.startswith(_LINK):
-                links.append((key, value))
-        self.known_links.restore(links)
+            try:
+                if key == POSITION:
+                    self._restore_position(wire.decode_versioned(value, PartitionPosition))
+                elif key.startswith(_TRACE):
+                    traces.append((key[len(_TRACE) :], Trace.unpack(value)))
+                elif key.startswith(_DEDUPE):
+                    self.dedupe.restore(key, value)
+                elif key.startswith(_LINK):
+                    found.append((key[len(_LINK) :], links.unpack(value)))
+            except (DecodeError, ValueError, IndexError) as e:
+                raise UnreadableRecord(key, e) from None
+        self.known_links.restore(found)
         traces.sort(key=lambda item: item[1].touched)
         self.traces = OrderedDict(traces)
 

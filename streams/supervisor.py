@@ -48,7 +48,7 @@ class Supervisor:
         jobs: list[Job],
         spawn: Callable[[Job], subprocess.Popen[bytes]] = start,
         clock: Callable[[], float] = time.monotonic,
-        stop_seconds: float = 30.0,
+        stop_seconds: float = 20.0,
     ) -> None:
         self._jobs, self._spawn, self._clock, self._stop_seconds = jobs, spawn, clock, stop_seconds
         self._stop = threading.Event()

@@ -9,6 +9,7 @@ from streams.header import Header
 from tailrace import ids
 from tailrace.codec import wire
 from tailrace.codec.encoder import zigzag
+from tailrace.ids import dedupe_hash
 from tailrace.records import RootSource, TraceState
 
 _TEXTS: Final = (
@@ -22,6 +23,8 @@ _TEXTS: Final = (
     "workspace_name",
 )
 _VERSION: Final = bytes([1])
+MOST: Final = 1000
+"""Corrected operations, and nested runs, that a trace remembers: its state record stays small."""
 
 
 def text(value: bytes | None) -> bytes:
@@ -64,7 +67,7 @@ class Trace:
         self.workspace_name: bytes | None = None
         self.events = self.errors = 0
         self.certain = False
-        self.runs: list[bytes] = []
+        self.runs: dict[bytes, None] = {}
         self.revisions: dict[bytes, int] = {}
         self._shared: bytes | None = None
 
@@ -92,8 +95,8 @@ class Trace:
             self.last_ended_at = h.ended_at
         self.appended_at = appended_at
         self.touched = offset
-        if h.revision > 0 and h.revision > self.revisions.get(h.source_id, 0):
-            self.revisions[h.source_id] = h.revision
+        if h.revision > 0:
+            self._revise(dedupe_hash(h.source_id), h.revision)
 
     def _learn(self, h: Header, root: Root) -> None:
         if self.root_run_id is None and root.run is not None:
@@ -109,9 +112,25 @@ class Trace:
         self.workspace_name = self.workspace_name if self.workspace_name is not None else h.workspace_name
         self._shared = None
 
+    def _revise(self, operation: bytes, revision: int) -> None:
+        if revision > self.revisions.get(operation, 0):
+            self.revisions[operation] = revision
+            if len(self.revisions) > MOST:
+                del self.revisions[next(iter(self.revisions))]
+
     def superseded(self, h: Header) -> bool:
-        """Whether a higher revision of the same operation went before."""
-        return bool(self.revisions) and h.revision < self.revisions.get(h.source_id, 0)
+        """Whether a higher revision of the same operation went before; of more than `MOST` corrected operations the latest are
+        remembered."""
+        return bool(self.revisions) and h.revision < self.revisions.get(dedupe_hash(h.source_id), 0)
+
+    def knows(self, run: bytes) -> bool:
+        """Whether a link of `run` is in the log; asked once a run, True from then on."""
+        if run in self.runs:
+            return True
+        self.runs[run] = None
+        if len(self.runs) > MOST:
+            del self.runs[next(iter(self.runs))]
+        return False
 
     def shared(self, correlation_id: bytes) -> bytes:
         """The end of every `TraceContext` of this trace, from run_trace_id on. correlation_id: what stands for the trace
@@ -122,14 +141,14 @@ class Trace:
 
     def pack(self) -> bytes:
         """The value of trace.state: a version byte and the Avro body of `TraceState`."""
-        revisions = b"".join((zigzag(len(k)) + k + zigzag(v)) for k, v in self.revisions.items())
+        revisions = b"".join(k + v.to_bytes(4, "big") for k, v in self.revisions.items())
         return b"".join(
             (
                 _VERSION, text(self.root_trace_id), text(self.root_run_id), _ROOT[self.root], zigzag(self.started_at),
                 zigzag(self.first_started_at), zigzag(self.last_ended_at), zigzag(self.appended_at), zigzag(self.touched), text(self.user_id),
                 text(self.session_id), text(self.conversation_id), text(self.app_id), text(self.app_name), text(self.workspace_name),
                 b"\0" if self.otel_trace_id is None else b"\2" + self.otel_trace_id, zigzag(self.events), zigzag(self.errors),
-                b"\1" if self.certain else b"\0", strings(self.runs), zigzag(len(self.revisions)) + revisions if self.revisions else b"", b"\0",
+                b"\1" if self.certain else b"\0", strings(list(self.runs)), zigzag(len(revisions)), revisions,
             )
         )  # fmt: skip
 
@@ -150,8 +169,11 @@ class Trace:
         )
         trace.touched = state.touched
         trace.events, trace.errors = state.events, state.errors
-        trace.certain, trace.runs = state.certain, [r.encode() for r in state.runs]
-        trace.revisions = {k.encode(): v for k, v in state.revisions.items()}
+        trace.certain, trace.runs = state.certain, dict.fromkeys(r.encode() for r in state.runs)
+        packed = state.revisions
+        trace.revisions = {
+            packed[p : p + 8]: int.from_bytes(packed[p + 8 : p + 12], "big") for p in range(0, len(packed), 12)
+        }
         return trace
 
 

@@ -11,6 +11,7 @@ import logging
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Protocol
 
+from aiokafka.consumer.fetcher import OffsetResetStrategy
 from faust.topics import Topic
 from faust.transport.drivers import aiokafka as driver
 from faust.types.tuples import TP, ConsumerMessage
@@ -71,7 +72,15 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
                 offset = begin[tp]
             consumer.seek(tp, offset)
             placed[TP(*tp)] = offset
+        self.reset_policy(OffsetResetStrategy.NONE)
         return placed
+
+    def reset_policy(self, strategy: int) -> None:
+        """What aiokafka does when a position is not in the log. Once placed, nothing: the error ends the process, and the next
+        one says what is missing. A silent jump would lose events unseen. Before a placing (a partition just assigned has no
+        position for a moment) it may take any."""
+        if self._consumer is not None and self._consumer._fetcher is not None:
+            self._consumer._fetcher._default_reset_strategy = strategy
 
 
 class Consumer(driver.Consumer):
@@ -125,6 +134,7 @@ class Consumer(driver.Consumer):
         return offsets
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        self._thread.reset_policy(OffsetResetStrategy.EARLIEST)
         self.app.flow_control.suspend()  # this is awaited before the group is joined again
         self.app.flow_control.clear()
         await self.app.owner.drain()

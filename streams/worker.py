@@ -9,14 +9,15 @@ import logging
 import os
 import sys
 import tempfile
+import threading
 from typing import Any, Final, NoReturn
 
 import faust
 import msgspec
-from confluent_kafka import KafkaException, TopicCollection
+from confluent_kafka import KafkaException
 
 from streams.app import make_app
-from streams.exits import CONFIG, FAILED
+from streams.exits import CONFIG, FAILED, LOST_DATA
 from streams.owner import Owner
 from tailrace import kafka, topics
 from tailrace.errors import ConfigError, KafkaUnavailable, TopicMismatch
@@ -48,9 +49,30 @@ def prepare(job: Job) -> Owner:
     """Checks topics and makes the owner. Raises `KafkaUnavailable`, `TopicMismatch`, KafkaException."""
     admin, _ = kafka.wait_for_broker(job.settings.kafka, deadline=None, say=log.warning)
     count = topics.verify(admin, job.settings.topics)
-    name = topics.Names.of(job.settings.topics).events
-    described = admin.describe_topics(TopicCollection([name]), request_timeout=30)[name].result(30)
-    return Owner(job.settings, str(described.topic_id), count, job.accept_loss, end)
+    return Owner(
+        job.settings, topics.topic_id(admin, topics.Names.of(job.settings.topics).events), count, job.accept_loss, end
+    )
+
+
+def still_there(settings: Settings, owner: Owner) -> None:
+    """Ends the process if trace.events is another topic than the one it started with. Blocks."""
+    try:
+        admin, _ = kafka.wait_for_broker(settings.kafka, deadline=5, say=log.debug)
+        now = topics.topic_id(admin, owner.topic)
+    except (KafkaUnavailable, KafkaException):
+        return  # the clients say so themselves
+    if now != owner.topic_id:
+        end(
+            LOST_DATA,
+            f"{owner.topic} was deleted and made again (topic id {owner.topic_id}, now {now or 'none'}) while this worker ran",
+        )
+
+
+async def watch(settings: Settings, owner: Owner) -> None:
+    """Looks every 10 s whether the topic is still the same."""
+    while True:
+        await asyncio.sleep(REPORT_SECONDS)
+        await asyncio.get_running_loop().run_in_executor(None, still_there, settings, owner)
 
 
 async def report(owner: Owner, say: Any = log.info) -> None:
@@ -69,8 +91,20 @@ async def report(owner: Owner, say: Any = log.info) -> None:
         before = now
 
 
+STOP_SECONDS: Final = 15.0
+"""A stop that takes longer (no broker answers) ends the process as it is: what is not committed is applied again."""
+
+
 class Worker(faust.Worker):
-    """faust.Worker without its last two seconds: the process ends anyway, so no task needs to be gathered."""
+    """faust.Worker that ends in time, and without gathering tasks that end with the process anyway."""
+
+    def _schedule_shutdown(self, number: Any) -> None:
+        deadline = threading.Timer(
+            STOP_SECONDS, end, (FAILED, f"not stopped within {STOP_SECONDS:.0f} s: ending as it is")
+        )
+        deadline.daemon = True
+        deadline.start()
+        super()._schedule_shutdown(number)
 
     def _shutdown_loop(self) -> None:
         self.log.debug("stopped")
@@ -83,6 +117,7 @@ def run(job: Job) -> int:
         with tempfile.TemporaryDirectory(prefix="tailrace-") as datadir:
             app = make_app(job.settings, owner, job.instance_id, datadir)
             app.task(lambda: report(owner))
+            app.task(lambda: watch(job.settings, owner))
             worker = Worker(
                 app,
                 quiet=True,

@@ -15,7 +15,7 @@ from tailrace.errors import DecodeError, TopicMismatch
 from tailrace.ledger import SinkLedger
 from tailrace.records import PartitionPosition
 from tailrace.settings import Settings
-from tailrace.topics import Names
+from tailrace.topics import Names, topic_id
 
 POSITION_KEY: Final = b"p"
 """Key of the position record in trace.state; it is the last record of each of the processor's transactions."""
@@ -41,10 +41,16 @@ class StreamAccount(msgspec.Struct, frozen=True):
     pending: int
     """Records between its position and the end of trace.events, read committed."""
 
+    problem: str | None = None
+    """Why the counts cannot be trusted."""
+
     @property
     def balanced(self) -> bool:
-        """events in = enriched + links + duplicates + dead-lettered."""
-        return self.events_in == self.enriched + self.links + self.duplicates + self.dead_lettered
+        """events in = enriched + links + duplicates + dead-lettered, and the position is one of this very topic."""
+        return (
+            self.problem is None
+            and self.events_in == self.enriched + self.links + self.duplicates + self.dead_lettered
+        )
 
 
 class SinkAccount(msgspec.Struct, frozen=True):
@@ -162,6 +168,17 @@ def sink_groups(admin: AdminClient, settings: Settings) -> list[str]:
     )
 
 
+def misplaced(p: PartitionPosition, topic: str, name: str, first: int, end: int) -> str | None:
+    """What is wrong with a position; None: nothing. topic: id of trace.events; first, end: its offsets."""
+    if p.topic_id and p.topic_id != topic:
+        return f"its position is of another {name} (topic id {p.topic_id}, now {topic}), which was deleted and made again"
+    if p.next_offset > end:
+        return f"its position {p.next_offset} is beyond the end of {name}, {end}"
+    if 0 <= p.next_offset < first:
+        return f"records of {name} from {p.next_offset} to {first} were deleted before they were processed"
+    return None
+
+
 def read_books(admin: AdminClient, settings: Settings) -> Books:
     """Reads everything, in the order streams, sinks. Raises KafkaException, `TopicMismatch`, `DecodeError`."""
     names = Names.of(settings.topics)
@@ -171,23 +188,26 @@ def read_books(admin: AdminClient, settings: Settings) -> Books:
     partitions = len(metadata[names.events].partitions)
     consumer = _consumer(settings)
     try:
-        streams, produced = [], {}
+        streams, produced = [], dict.fromkeys(range(partitions), (0, 0))
+        topic = topic_id(admin, names.events)
         for n in range(partitions):
-            p = last_position(consumer, names.state, n)
             first, end = ends(consumer, names.events, n)
-            produced[n] = (p.generation, p.sequence) if p else (0, 0)
-            streams.append(
-                StreamAccount(
-                    n,
-                    p.events_in,
-                    p.enriched,
-                    p.links,
-                    p.duplicates,
-                    p.dead_lettered,
-                    unread(consumer, names.events, n, p.next_offset if p.next_offset >= 0 else first, end),
+            try:
+                p = last_position(consumer, names.state, n)
+            except DecodeError as e:
+                streams.append(
+                    StreamAccount(n, 0, 0, 0, 0, 0, 0, f"its position in {names.state} cannot be read: {e}")
                 )
-                if p
-                else StreamAccount(n, 0, 0, 0, 0, 0, unread(consumer, names.events, n, first, end))
+                continue
+            if p is None:
+                streams.append(StreamAccount(n, 0, 0, 0, 0, 0, unread(consumer, names.events, n, first, end)))
+                continue
+            produced[n] = (p.generation, p.sequence)
+            start = p.next_offset if p.next_offset >= 0 else first
+            pending = unread(consumer, names.events, n, start, end)
+            problem = misplaced(p, topic, names.events, first, end)
+            streams.append(
+                StreamAccount(n, p.events_in, p.enriched, p.links, p.duplicates, p.dead_lettered, pending, problem)
             )
     finally:
         consumer.close()

@@ -11,6 +11,10 @@ class ConfigError(TailraceError):
     """A setting is missing or wrong; the message names the setting and the fix."""
 
 
+class MissingPackage(ConfigError):
+    """What the settings name needs a package that is not installed; the message names the extra that brings it."""
+
+
 class InvalidEvent(TailraceError, ValueError):
     """The caller's event does not fit the contract. `field` is the dotted path of the field at fault."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ClusterMetadata
@@ -17,17 +17,49 @@ log: Final = logging.getLogger("tailrace.kafka")
 Properties = dict[str, Any]
 T = TypeVar("T")
 
-_SECRET: Final = ("password", "secret", "key", "token", "credential", "config", "pem", "username")
+_SECRET: Final = ("password", "secret", "key", "token", "jaas", "oauthbearer.config")
+_SHORT: Final = 4
+"""Secrets below this length are left alone: to replace them would garble the text around."""
+_AGAIN: Final = 60.0
+"""Seconds until the same error of the same cluster is said again."""
 _WRONG_PROTOCOL: Final = "connecting to a PLAINTEXT broker listener?"
 
 
+class _Errors:
+    """Says that no broker answers and why, and what waiting cannot mend: each once in a while, however many clients meet it.
+    What a client tries again by itself is no news."""
+
+    _said: ClassVar[dict[tuple[str, int], float]] = {}
+
+    def __init__(self, servers: str) -> None:
+        self._servers, self._reason = servers, ""
+
+    def __call__(self, error: KafkaError) -> None:
+        down, now = error.code() == KafkaError._ALL_BROKERS_DOWN, time.monotonic()
+        if not down and not fatal(error):
+            self._reason = error.str()
+            return
+        which = (self._servers, error.code())
+        if now - self._said.get(which, -_AGAIN) < _AGAIN:
+            return
+        self._said[which] = now
+        if down:
+            log.warning("no Kafka broker answers at %s: %s", self._servers, self._reason or error.str())
+        else:
+            log.error("Kafka at %s: %s", self._servers, error.str())
+
+
 def client(settings: Kafka, **properties: Any) -> Properties:
-    """librdkafka properties: ours, then `properties` (dots written as underscores), then the user's pass-through, which wins."""
+    """librdkafka properties: ours, then `properties` (dots written as underscores), then the user's pass-through, which wins.
+
+    librdkafka's own log is off; errors come to `error_cb`, which logs them unless the caller has one of its own.
+    """
     base: Properties = {
         "bootstrap.servers": settings.bootstrap_servers,
         "reconnect.backoff.max.ms": 1000,
         "log.connection.close": False,
-        "log_level": 3,  # errors: what a client tries again by itself is no news
+        "log_level": 0,
+        "error_cb": _Errors(settings.bootstrap_servers),
     }
     base.update({k.replace("_", "."): v for k, v in properties.items()})
     base.update(settings.client)
@@ -41,7 +73,7 @@ def open_client(make: Callable[[Properties], T], properties: Properties) -> T:
     except KafkaException as e:
         text = str(e.args[0].str())
         for name, value in properties.items():
-            if isinstance(value, str) and value and any(s in name for s in _SECRET):
+            if isinstance(value, str) and len(value) >= _SHORT and any(s in name for s in _SECRET):
                 text = text.replace(value, "***")
         raise ConfigError(f"{text} (kafka.client holds properties of librdkafka, see its CONFIGURATION.md)") from None
 
@@ -70,7 +102,6 @@ def wait_for_broker(
     began, said = clock(), 0.0
     problems: list[KafkaError] = []
     properties = {
-        "log_level": 0,
         **client(settings),
         "error_cb": problems.append,
         "logger": logging.getLogger("tailrace.kafka.client"),

@@ -1,7 +1,7 @@
 """What a sink has done with a partition, counted: the text that goes into the metadata of each committed offset.
 
 It holds exactly the prefix up to that offset and is written with it atomically, so `tailrace ledger` can check at any
-moment that nothing is missing: last - base = delivered + filtered + dead-lettered. Pure.
+moment that nothing is missing: last - base = delivered + filtered + dead-lettered - unnumbered. Pure.
 """
 
 from __future__ import annotations
@@ -67,27 +67,28 @@ class SinkLedger(msgspec.Struct, frozen=True):
     """Numbers that never came. Each is a loss before this sink, and balanced() is False from then on."""
     repeated: int = 0
     """Records whose number had been counted already: sent, and not counted again."""
+    unnumbered: int = 0
+    """Part of delivered, filtered and dead_lettered: records without a readable number, which take none."""
 
     def settle(self, tally: Tally, sequence: int | None = None, generation: int | None = None) -> SinkLedger:
         """The ledger after `tally.total` further records, the last of which has number `sequence`.
 
         The records' own numbers must be consecutive (the caller settles run by run): a distance to `last` that is larger
-        than their count is a gap before them. None stands for records without a readable number; they are taken to be
-        the next ones. Another generation starts another ledger, whose first number should be 0.
+        than their count is a gap before them. None stands for records without a readable number: they are counted, and
+        `last` stays. Another generation starts another ledger, whose first number should be 0.
         """
         n = tally.total
         old = self
-        if generation is not None and generation != old.generation:
-            if old.generation == NEW:  # what came unnumbered before is taken to be just before the first number
-                shift = (sequence if sequence is not None else old.last + n) - n - old.last
-                old = msgspec.structs.replace(
-                    old, generation=generation, base=old.base + shift, last=old.last + shift
-                )
-            else:
-                old = SinkLedger(generation=generation)
         if sequence is None:
-            sequence = old.last + n
-        missing = sequence - old.last - n
+            missing, sequence, unnumbered = 0, old.last, old.unnumbered + n
+        else:
+            if generation is not None and generation != old.generation:
+                if old.generation == NEW:  # counting begins at the first number
+                    start = sequence - n
+                    old = msgspec.structs.replace(old, generation=generation, base=start, last=start)
+                else:
+                    old = SinkLedger(generation=generation)
+            missing, unnumbered = sequence - old.last - n, old.unnumbered
         if missing < 0:
             return msgspec.structs.replace(old, repeated=old.repeated + n)
         return SinkLedger(
@@ -101,14 +102,15 @@ class SinkLedger(msgspec.Struct, frozen=True):
             old.retried + tally.retried,
             old.gaps + missing,
             old.repeated,
+            unnumbered,
         )
 
     def balanced(self) -> bool:
         """Whether every number from base to last is accounted for."""
-        return self.last - self.base == self.delivered + self.filtered + self.dead_lettered
+        return self.last - self.base == self.delivered + self.filtered + self.dead_lettered - self.unnumbered
 
     def encode(self) -> str:
-        """The metadata text, under 200 characters: ``tr1;g=0;b=-1;l=41;d=40;f=2;x=0;u=0;r=3;m=0;p=0``."""
+        """The metadata text, at most 201 characters: ``tr1;g=0;b=-1;l=41;d=40;f=2;x=1;u=0;r=3;m=0;p=0;n=1``."""
         values = msgspec.structs.astuple(self)
         return f"tr{VERSION};" + ";".join(f"{k}={v}" for k, v in zip(_KEYS, values, strict=True))
 
@@ -127,11 +129,16 @@ class SinkLedger(msgspec.Struct, frozen=True):
             raise DecodeError("malformed", "not the layout of a sink's ledger")
         ledger = cls(*(int(v) for v in found.groups()))
         counts = msgspec.structs.astuple(ledger)[3:]
-        if min(counts) < 0 or ledger.last < ledger.base or ledger.rejected_unidentified > ledger.delivered:
+        if (
+            min(counts) < 0
+            or ledger.last < ledger.base
+            or ledger.rejected_unidentified > ledger.delivered
+            or ledger.unnumbered > ledger.delivered + ledger.filtered + ledger.dead_lettered
+        ):
             raise DecodeError("malformed", "the counts cannot be true")
         return ledger
 
 
-_KEYS: Final = ("g", "b", "l", "d", "f", "x", "u", "r", "m", "p")
+_KEYS: Final = ("g", "b", "l", "d", "f", "x", "u", "r", "m", "p", "n")
 _HEAD: Final = re.compile(r"tr([0-9]+);", re.ASCII)
 _LAYOUT: Final = re.compile("tr[0-9]+;" + ";".join(rf"{k}=(-?[0-9]{{1,15}})" for k in _KEYS), re.ASCII)

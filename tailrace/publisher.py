@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import ctypes
 import logging
 import os
@@ -28,9 +29,8 @@ from tailrace.topics import ROOM, Names
 
 log: Final = logging.getLogger("tailrace.publisher")
 
-_client_log: Final = logging.getLogger("tailrace.publisher.client")
-# One line a connection that fails, several a second while Kafka is down; the error callback has them too
-_client_log.addFilter(lambda record: not (isinstance(record.args, tuple) and record.args[:1] == ("FAIL",)))
+_AT_EXIT: Final = 1.0
+"""Seconds that the end of the interpreter waits for publishers that were not closed."""
 
 _alive: Final[weakref.WeakSet[Publisher]] = weakref.WeakSet()
 
@@ -195,7 +195,7 @@ class Publisher:
                     queue_buffering_max_kbytes=max(1, s.queue_max_bytes // 1024),
                 ),
                 "error_cb": self._client_error,
-                "logger": _client_log,
+                "logger": logging.getLogger("tailrace.publisher.client"),
             },
         )
         self._poller = threading.Thread(
@@ -335,6 +335,17 @@ def _children_start_afresh() -> None:
         publisher._after_fork()
 
 
+def _say_what_is_lost() -> None:
+    """At exit: what publishers that nobody closed still hold. Events in flight keep their publisher alive."""
+    deadline = time.monotonic() + _AT_EXIT
+    for publisher in list(_alive):
+        if not publisher._closed and not (left := publisher.flush(max(0.0, deadline - time.monotonic()))):
+            log.error(
+                "%d events not delivered: close() the publisher or use it as a context manager", len(left.undelivered)
+            )
+
+
 os.register_at_fork(after_in_child=_children_start_afresh)
+atexit.register(_say_what_is_lost)
 
 __all__ = ["Publisher"]

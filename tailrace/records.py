@@ -706,8 +706,9 @@ class TraceState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Whether an event showed that the run of this trace has no caller."""
     runs: Sequence[str] = ()
     """Runs inside this trace of which a link is in the log."""
-    revisions: Mapping[str, int] = msgspec.field(default_factory=dict)
-    """source_id -> highest revision, of corrected operations only."""
+    revisions: bytes = b""
+    """Highest revisions of corrected operations: 8 bytes of the source_id's BLAKE2b and 4 of the revision,
+    each; the latest thousand."""
 
 
 class SlowOperation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

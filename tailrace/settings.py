@@ -24,12 +24,40 @@ PREFIX: Final = "TAILRACE_"
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
 
+_SERVERS: Final = ("bootstrap.servers", "metadata.broker.list")
+_RELIED_ON: Final = frozenset({
+    "group.id", "group.instance.id", "enable.auto.commit", "enable.auto.offset.store", "auto.offset.reset", "isolation.level", "acks",
+    "request.required.acks", "enable.idempotence", "transactional.id", "partitioner", "partition.assignment.strategy",
+})  # fmt: skip
+"""Properties of librdkafka that decide whether anything is lost, or arrives twice or out of order."""
+
+
+def _port(server: str) -> str | None:
+    """The port of ``host``, ``host:port``, ``[v6]:port``, ``v6`` or any of them after ``protocol://``; None: it has none."""
+    host, colon, port = server.rpartition("://")[2].rpartition(":")
+    return port if colon and (":" not in host or host.endswith("]")) else None
+
 
 class Kafka(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bootstrap_servers: str = "127.0.0.1:9092"
     """host:port, comma separated."""
     client: dict[str, str] = {}
-    """Any librdkafka property, e.g. security.protocol, sasl.mechanism, sasl.username, sasl.password, ssl.ca.location."""
+    """librdkafka properties, e.g. security.protocol, sasl.mechanism, sasl.username, sasl.password, ssl.ca.location; not those
+    that tailrace relies on."""
+
+    def __post_init__(self) -> None:
+        servers = [s.strip() for s in self.bootstrap_servers.split(",") if s.strip()]
+        if not servers:
+            raise ConfigError("kafka.bootstrap_servers: is empty; must be host:port, comma separated")
+        for server in servers:
+            port = _port(server)
+            if port is not None and not (port.isascii() and port.isdigit() and 1 <= int(port[:6]) <= 65535):
+                raise ConfigError(f"kafka.bootstrap_servers: {server}: the port must be a number from 1 to 65535")
+        for key in self.client:
+            if key in _SERVERS:
+                raise ConfigError(f"kafka.client: {key} cannot be set here; use kafka.bootstrap_servers")
+            if key in _RELIED_ON:
+                raise ConfigError(f"kafka.client: {key} cannot be set; tailrace relies on its own value")
 
 
 class Topics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

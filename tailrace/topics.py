@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 from tailrace.errors import TopicMismatch
@@ -107,6 +107,18 @@ def describe(admin: AdminClient, names: list[str], timeout: float = 30.0) -> dic
         )
         for n in there
     }
+
+
+def topic_id(admin: AdminClient, name: str, timeout: float = 30.0) -> str:
+    """The id that a topic got when it was made; empty if there is none. Raises KafkaException."""
+    try:
+        return str(
+            admin.describe_topics(TopicCollection([name]), request_timeout=timeout)[name].result(timeout).topic_id
+        )
+    except KafkaException as e:
+        if e.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            return ""
+        raise
 
 
 def create(admin: AdminClient, settings: Topics, timeout: float = 30.0) -> list[str]:

@@ -164,9 +164,11 @@ class Otlp:
 
 
 def _traces_url(endpoint: str) -> str:
+    if not endpoint.lower().startswith(("http://", "https://")):
+        raise ConfigError("endpoint: must start with http:// or https://; e.g. http://localhost:4318")
     try:
         parts = urlsplit(endpoint)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+        usable = bool(parts.hostname) and (parts.port or 1) > 0
     except ValueError:
         usable = False
     if not usable or parts.fragment:

@@ -22,6 +22,7 @@ from examples.recorded_runs.tree import expected
 from tailrace import Counts, Publisher
 from tailrace.accounts import Books, read_books
 from tailrace.commands.ledger import lines, total
+from tailrace.errors import TailraceError
 
 PATIENCE = 120.0
 """Seconds without progress after which the demo gives up."""
@@ -167,7 +168,7 @@ def main() -> int:
                 console.print("stopping")
     except Stopped:
         pass
-    except RuntimeError as e:
+    except (RuntimeError, TailraceError) as e:
         console.print(str(e), style="red", markup=False)
         code = 1
     return code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -11,7 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
 
 from tailrace import kafka, topics
 from tailrace.broker import Broker
@@ -29,16 +30,30 @@ class Stack:
         self.endpoint = ""
         self._children: list[tuple[str, subprocess.Popen[bytes]]] = []
         self._broker: Broker | None = None
+        self._lock: IO[bytes] | None = None
 
     def __enter__(self) -> Self:
-        shutil.rmtree(self.folder, ignore_errors=True)
-        (self.folder / "logs").mkdir(parents=True)
+        self._take_folder()
         try:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            (self.folder / "logs").mkdir(parents=True)
             self._start()
         except BaseException:
             self.stop()
             raise
         return self
+
+    def _take_folder(self) -> None:
+        """Beside the folder, which is emptied: a lock that ends with this process. Raises RuntimeError if another has it."""
+        path = self.folder.resolve()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.with_name(path.name + ".lock").open("ab")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            raise RuntimeError("another demo runs in this folder (--folder chooses another)") from None
+        self._lock = lock
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -123,3 +138,6 @@ class Stack:
         if self._broker is not None:
             self._broker.stop()
             self._broker = None
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None

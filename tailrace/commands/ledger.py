@@ -31,6 +31,7 @@ def lines(books: Books, partitions: bool) -> list[str]:
             f"duplicates {total(rows, 'duplicates')} + dead-lettered {total(rows, 'dead_lettered')}; pending {total(rows, 'pending')}"
             f"  {'balanced' if good else 'NOT BALANCED'}"
         )
+        out.extend(f"  partition {r.partition}: {r.problem}" for r in rows if r.problem)
 
     def sink(name: str, rows: Sequence[SinkAccount]) -> None:
         good = all(r.balanced for r in rows)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import IO, Final
+from typing import IO, Any, Final, Self
 
 import click
 import msgspec
@@ -18,10 +19,13 @@ from tailrace.errors import InvalidEvent, KafkaUnavailable, QueueFull, TopicMism
 from tailrace.event_lines import parse
 from tailrace.processes import set_up_logging
 from tailrace.publisher import Publisher
+from tailrace.records import TraceEvent
 from tailrace.settings import Settings
 
 _EVERY: Final = 5.0
 """Seconds between two lines of progress."""
+_TURN: Final = 0.5
+"""Seconds that a full queue or the last deliveries are waited for between two looks at signals."""
 _SHOWN: Final = 20
 """Failed deliveries that are named; the rest is counted."""
 
@@ -51,10 +55,54 @@ class _Run:
             click.echo(f"{self.lines:,} lines read, {delivered:,} events delivered", err=True)
 
 
-def _lines(files: tuple[IO[bytes], ...]) -> Iterator[tuple[str, bytes]]:
+class _Stopped(Exception):
+    """A signal came while a line was waited for."""
+
+
+class _Signals:
+    """SIGINT and SIGTERM: the first ends the reading of lines, a second one the wait for their deliveries."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self.again = False
+        self._reading = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        self._before = {n: signal.signal(n, self._came) for n in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _came(self, number: int, frame: object) -> None:
+        if self.number is not None:
+            self.again = True
+            return
+        self.number = number
+        if self._reading:
+            raise _Stopped
+
+    def lines(self, file: IO[bytes]) -> Iterator[bytes]:
+        """The file's lines. Raises `_Stopped`, never while a line is being published."""
+        while True:
+            self._reading = True
+            try:
+                if self.number is not None:
+                    raise _Stopped
+                line = file.readline()
+            finally:
+                self._reading = False
+            if not line:
+                return
+            yield line
+
+
+def _lines(files: tuple[IO[bytes], ...], signals: _Signals) -> Iterator[tuple[str, bytes]]:
     for file in files:
         name = "stdin" if file is sys.stdin.buffer else file.name
-        for number, line in enumerate(file, 1):
+        for number, line in enumerate(signals.lines(file), 1):
             if line.strip():
                 yield f"{name}:{number}", line
 
@@ -93,7 +141,8 @@ def publish(
     Times are microseconds UTC or RFC 3339 text with a zone, OpenTelemetry ids are hex, inputs and outputs any JSON.
 
     Exit status: 0 all is delivered; 1 a line was refused (named FILE:LINE: field) or an event was not delivered within
-    --timeout; 2 settings or options are wrong, or the topic is not there.
+    --timeout; 2 settings or options are wrong, or the topic is not there; 130 or 143 after Ctrl-C or SIGTERM: no more is
+    read, what was read is delivered within --timeout and counted. A second one ends that wait.
 
     \b
     Examples:
@@ -107,7 +156,7 @@ def publish(
     """
     settings = settings_from(config, bootstrap_servers, assignments)
     settings = msgspec.structs.replace(
-        settings, publisher=msgspec.structs.replace(settings.publisher, when_full="block", block_seconds=timeout)
+        settings, publisher=msgspec.structs.replace(settings.publisher, when_full="block", block_seconds=min(timeout, _TURN))
     )
     set_up_logging("WARNING")
     try:
@@ -117,35 +166,58 @@ def publish(
         sys.exit(1)
     run = _Run()
     publisher = Publisher(settings=settings, on_delivery=run.reported)
-    for where, line in _lines(files or (sys.stdin.buffer,)):
-        run.lines += 1
+    with _Signals() as signals:
         try:
-            publisher.publish(parse(line))
-        except InvalidEvent as e:
-            run.refused(where, e)
-            if strict:
-                run.stopped_at = where
-                break
-        except QueueFull as e:
-            click.echo(f"{where}: stopped here, this line and those after it are not published: {e}", err=True)
-            run.stopped_at = where
-            break
-        run.progress(publisher.counts.delivered)
-    deadline = time.monotonic() + timeout
-    while not publisher.flush(min(1.0, max(0.0, deadline - time.monotonic()))) and time.monotonic() < deadline:
-        run.progress(publisher.counts.delivered)
-    undelivered = publisher.close(timeout=0).undelivered
-    delivered = publisher.counts.delivered
-    _conclude(run, delivered, len(undelivered), as_json)
+            for where, line in _lines(files or (sys.stdin.buffer,), signals):
+                run.lines += 1
+                try:
+                    _publish(publisher, parse(line), timeout, signals)
+                except InvalidEvent as e:
+                    run.refused(where, e)
+                    if strict:
+                        run.stopped_at = where
+                        break
+                except QueueFull as e:
+                    click.echo(f"{where}: stopped here, this line and those after it are not published: {e}", err=True)
+                    run.stopped_at = where
+                    break
+                run.progress(publisher.counts.delivered)
+        except _Stopped:
+            click.echo(f"no more is read, waiting up to {timeout:g} s for the last deliveries", err=True)
+        deadline = time.monotonic() + timeout
+        while (
+            not publisher.flush(min(_TURN, max(0.0, deadline - time.monotonic())))
+            and time.monotonic() < deadline
+            and not signals.again
+        ):
+            run.progress(publisher.counts.delivered)
+        undelivered = publisher.close(timeout=0).undelivered
+        delivered = publisher.counts.delivered
+        _conclude(run, delivered, len(undelivered), signals.number, as_json)
+    if signals.number is not None:
+        sys.exit(128 + signals.number)
     sys.exit(0 if delivered == run.lines else 1)
 
 
-def _conclude(run: _Run, delivered: int, open_: int, as_json: bool) -> None:
+def _publish(publisher: Publisher, event: TraceEvent, timeout: float, signals: _Signals) -> None:
+    """Publishes one event; waits for room up to `timeout` seconds, or until a signal comes. Raises `QueueFull`."""
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            publisher.publish(event)
+            return
+        except QueueFull:
+            if signals.number is not None or time.monotonic() >= deadline:
+                raise
+
+
+def _conclude(run: _Run, delivered: int, open_: int, number: int | None, as_json: bool) -> None:
     failed = run.failed
+    interrupted = None if number is None else signal.Signals(number).name
     if as_json:
         counts = {
             "lines": run.lines, "delivered": delivered, "refused": run.invalid, "not_delivered": failed,
-            "stopped_at": run.stopped_at,
+            "stopped_at": run.stopped_at, "interrupted": interrupted,
         }  # fmt: skip
         click.echo(json.dumps(counts))
         return
@@ -156,4 +228,6 @@ def _conclude(run: _Run, delivered: int, open_: int, as_json: bool) -> None:
         parts.append(f"{failed:,} not delivered" + (f", {open_:,} of them given up at the time-out" if open_ else ""))
     if run.stopped_at:
         parts.append(f"stopped at {run.stopped_at}")
+    if interrupted:
+        parts.append(f"{interrupted} after {run.lines:,} lines were read")
     click.echo(f"{run.lines:,} events: " + ", ".join(parts))

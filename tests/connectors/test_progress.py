@@ -57,7 +57,7 @@ def test_the_position_counts_only_when_nothing_is_open() -> None:
 def test_gaps_repetitions_and_generations_are_reported_where_they_show() -> None:
     progress = Progress(SinkLedger(0, -1, 9, delivered=10), 50)
     numbers: list[tuple[int | None, int | None]] = [
-        (10, 0), (11, 0), (14, 0), (14, 0), (13, 0), (15, 0), (None, None), (17, 0), (0, 1), (2, 1),
+        (10, 0), (11, 0), (14, 0), (14, 0), (13, 0), (15, 0), (None, None), (16, 0), (0, 1), (2, 1),
     ]  # fmt: skip
     for offset, (sequence, generation) in enumerate(numbers, 50):
         progress.read(offset, sequence, generation).tally = DELIVERED
@@ -68,3 +68,12 @@ def test_gaps_repetitions_and_generations_are_reported_where_they_show() -> None
     ]  # fmt: skip
     assert progress.ledger == SinkLedger(1, -1, 2, delivered=2, gaps=1)
     assert progress.next_offset == 60
+
+
+def test_a_gap_after_records_without_a_number_is_reported() -> None:
+    progress = Progress(SinkLedger(0, -1, 9, delivered=10), 50)
+    for offset, sequence in enumerate((None, None, 12), 50):
+        progress.read(offset, sequence, None if sequence is None else 0).tally = DEAD_LETTERED
+    _, gaps = progress.advance()
+    assert [(g.offset, g.expected, g.got, g.missing, g.repeated) for g in gaps] == [(52, 10, 12, 2, 0)]
+    assert progress.ledger == SinkLedger(0, -1, 12, delivered=10, dead_lettered=3, gaps=2, unnumbered=2)

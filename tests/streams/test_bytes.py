@@ -58,7 +58,10 @@ def test_a_context_is_byte_for_byte_what_the_codec_writes(c: TraceContext) -> No
         root_trace_id=maybe, root_run_id=maybe, root=st.sampled_from(RootSource), started_at=positive, first_started_at=positive, last_ended_at=positive,
         appended_at=positive, touched=positive, user_id=maybe, session_id=maybe, conversation_id=maybe, app_id=maybe, app_name=maybe,
         workspace_name=maybe, otel_trace_id=st.none() | st.binary(min_size=16, max_size=16), events=positive, errors=positive,
-        revisions=st.dictionaries(text, st.integers(1, 1000), max_size=3),
+        certain=st.booleans(), runs=st.lists(text, max_size=3, unique=True),
+        revisions=st.dictionaries(st.binary(min_size=8, max_size=8), st.integers(1, 2**31 - 1), max_size=3).map(
+            lambda d: b"".join(k + v.to_bytes(4, "big") for k, v in d.items())
+        ),
     )
 )  # fmt: skip
 @settings(max_examples=300, deadline=None)

@@ -295,7 +295,7 @@ def test_links_are_kept_for_their_time_and_restored_in_order() -> None:
     assert list(kept) == [b"4"]
     log = dict(kept.changes())
     other = links.Links(1000, 3)
-    other.restore([(k, v) for k, v in log.items() if v is not None])
+    other.restore([(k[2:], links.unpack(v)) for k, v in log.items() if v is not None])
     assert dict(other) == dict(kept)
     assert [k for k, v in log.items() if v is None] == [b"l/0", b"l/1", b"l/2", b"l/3"]
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, ResourceType
 
 from tailrace import Publisher, codec
@@ -247,3 +248,80 @@ def test_a_chatflow_over_three_partitions_without_roots_in_the_headers_is_one_tr
     assert len({r.partition for r in topic.committed}) > 1
     books = pipeline.books()
     assert (sum(a.links for a in books.streams), books.balanced) == (3, True)
+
+
+def test_records_deleted_under_a_running_worker_end_it_and_are_not_jumped_over(pipeline: Pipeline) -> None:
+    first = publish(pipeline, range(20))
+    with pipeline.process() as supervisor:
+        pipeline.wait_for_enriched(first, alive=(supervisor,))
+        (worker,) = Path(f"/proc/{supervisor.pid}/task/{supervisor.pid}/children").read_text().split()
+        os.kill(int(worker), signal.SIGSTOP)
+        publish(pipeline, range(20, 200))
+        ends = {tp.partition: tp.offset for tp in log_ends(pipeline)}
+        gone = [TopicPartition(pipeline.names.events, n, end - 1) for n, end in ends.items()]
+        for future in pipeline.admin.delete_records(gone).values():
+            future.result(30)
+        os.kill(int(worker), signal.SIGCONT)
+        assert supervisor.wait(60) == 6, supervisor.tail()
+        assert "retention removed the records" in supervisor.output()
+    assert not pipeline.books().balanced
+
+
+def log_ends(pipeline: Pipeline) -> list[TopicPartition]:
+    consumer = Consumer({"bootstrap.servers": pipeline.bootstrap, "group.id": "ends"})
+    partitions = [TopicPartition(pipeline.names.events, n) for n in range(pipeline.settings.topics.partitions)]
+    found = [
+        TopicPartition(tp.topic, tp.partition, consumer.get_watermark_offsets(tp, timeout=10)[1]) for tp in partitions
+    ]
+    consumer.close()
+    return found
+
+
+def test_a_lost_state_refuses_to_start_instead_of_enriching_everything_again(pipeline: Pipeline) -> None:
+    from tailrace import topics
+
+    total = publish(pipeline, range(20))
+    with pipeline.process() as worker:
+        pipeline.wait_for_enriched(total, alive=(worker,))
+        assert worker.sigterm(30) == 0
+    for future in pipeline.admin.delete_topics([pipeline.names.state]).values():
+        future.result(30)
+    wait_until(
+        lambda: pipeline.names.state not in pipeline.admin.list_topics(timeout=10).topics, 30, "the topic is gone"
+    )
+    wait_until(lambda: topics.create(pipeline.admin, pipeline.settings.topics), 30, "the topic is made")
+    with pipeline.process() as worker:
+        assert worker.wait(60) == 6, worker.tail()
+        assert "everything would be enriched a second time" in worker.output()
+    assert len(enriched.read_enriched(pipeline.bootstrap, pipeline.names.enriched).committed) == total
+
+
+@pytest.mark.parametrize("key", [b"p", b"t/x", b"d/x", b"l/x"])
+def test_a_state_record_that_cannot_be_read_ends_it_with_its_key(pipeline: Pipeline, key: bytes) -> None:
+    producer = Producer({"bootstrap.servers": pipeline.bootstrap})
+    producer.produce(pipeline.names.state, b"garbage", key, 2)
+    assert producer.flush(30) == 0
+    with pipeline.process() as worker:
+        assert worker.wait(60) == 7, worker.tail()
+        assert f"{pipeline.names.state} partition 2: the record with key {key!r} cannot be read" in worker.output()
+
+
+def test_two_processes_on_one_host_share_the_partitions(pipeline: Pipeline) -> None:
+    first = pipeline.tailrace("process", name="first")
+    second = pipeline.tailrace("process", name="second")
+    with first, second:
+        total = publish(pipeline, range(50))
+        pipeline.wait_for_enriched(total, alive=(first, second))
+        assert "ended" not in first.output() + second.output()
+        assert first.sigterm(30) == second.sigterm(30) == 0
+    assert len(check(pipeline).committed) == total
+
+
+def test_one_trace_with_many_corrections_stops_nothing(pipeline: Pipeline) -> None:
+    with Publisher(settings=pipeline.settings) as publisher:
+        for n in range(300):
+            publisher.publish(event(n=1, source_id=f"{n:04}" + "x" * 8000, revision=1))
+        publisher.publish(event(n=2))
+    with pipeline.process() as worker:
+        pipeline.wait_for_enriched(301, alive=(worker,))
+        assert "ended" not in worker.output()
