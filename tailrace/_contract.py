@@ -196,7 +196,7 @@ HISTORY: dict[str, tuple[str, ...]] = {
         'fault":null},{"name":"otel_trace_id","type":["null",{"type":"fixed","name":"OtelTraceId","size":16}]'
         ',"default":null},{"name":"events","type":"long"},{"name":"errors","type":"long"},{"name":"certain","'
         'type":"boolean","default":false},{"name":"runs","type":{"type":"array","items":"string"},"default":['
-        ']},{"name":"revisions","type":"bytes","default":""}]}',
+        ']},{"name":"revisions","type":"bytes"}]}',
     ),
     "TraceSummary": (
         '{"type":"record","name":"TraceSummary","namespace":"tailrace","fields":[{"name":"trace_id","type":"s'

@@ -706,7 +706,7 @@ class TraceState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Whether an event showed that the run of this trace has no caller."""
     runs: Sequence[str] = ()
     """Runs inside this trace of which a link is in the log."""
-    revisions: bytes = b""
+    revisions: bytes
     """Highest revisions of corrected operations: 8 bytes of the source_id's BLAKE2b and 4 of the revision,
     each; the latest thousand."""
 

@@ -65,7 +65,7 @@ def default(field: dict[str, Any]) -> str | None:
         return None
     if isinstance(t, dict) and t["type"] in ("array", "map"):
         return "()" if t["type"] == "array" else "msgspec.field(default_factory=dict)"
-    return repr(field["default"].encode("latin-1") if t == "bytes" else field["default"])
+    return repr(field["default"])
 
 
 def named(t: Any) -> Iterator[dict[str, Any]]:
