@@ -67,8 +67,10 @@ class SinkAccount(msgspec.Struct, frozen=True):
     """Sequence numbers that never came: losses."""
     pending: int
     """Enriched records that are committed and not passed yet."""
+    unnumbered: int
+    """Of the three counts before: records that are no enriched records of ours, and so have no number to pass."""
     balanced: bool
-    """passed = delivered + filtered + dead-lettered, no gap, and the ledger is readable."""
+    """passed = delivered + filtered + dead-lettered - unnumbered, no gap, and the ledger is readable."""
     problem: str | None = None
     """Why the commit's ledger cannot be read."""
 
@@ -232,13 +234,14 @@ def _sink(settings: Settings, group: str, topic: str, produced: dict[int, tuple[
         try:
             ledger = SinkLedger.decode(tp.metadata) if tp.offset >= 0 else SinkLedger()
         except DecodeError as e:
-            out.append(SinkAccount(name, tp.partition, 0, 0, 0, 0, 0, 0, False, f"the commit's metadata: {e}"))
+            out.append(SinkAccount(name, tp.partition, 0, 0, 0, 0, 0, 0, 0, False, f"the commit's metadata: {e}"))
             continue
         last = ledger.last if ledger.generation in (generation, -1) else -1
         out.append(
             SinkAccount(
                 name, tp.partition, ledger.last - ledger.base, ledger.delivered, ledger.filtered, ledger.dead_lettered, ledger.gaps,
                 max(0, sequence - 1 - last),
+                ledger.unnumbered,
                 ledger.balanced() and not ledger.gaps,
             )
         )  # fmt: skip

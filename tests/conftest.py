@@ -7,12 +7,16 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import hypothesis
 import pytest
 from confluent_kafka.admin import AdminClient
 
 from tailrace import topics
 from tailrace.broker import Broker
 from tailrace.settings import Settings, convert
+
+hypothesis.settings.register_profile("tests", deadline=None)  # a busy machine is no bug
+hypothesis.settings.load_profile("tests")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -16,7 +16,6 @@ from tailrace.commands.options import common, settings_from
 from tailrace.errors import ConfigError, KafkaUnavailable, MissingPackage
 from tailrace.settings import Settings
 
-
 GROUP: Final = "tailrace.checks"
 
 
@@ -39,7 +38,9 @@ def _ask_others(settings: Settings) -> tuple[list[str], list[str]]:
 @click.command()
 @common
 @click.option("--wait", "seconds", type=float, default=5.0, show_default=True, help="Seconds to wait for a broker.")
-@click.option("--json", "as_json", is_flag=True, help='Print {"passed": […], "problems": […], "warnings": […], "skipped": […]}.')
+@click.option(
+    "--json", "as_json", is_flag=True, help='Print {"passed": […], "problems": […], "warnings": […], "skipped": […]}.'
+)
 def check(
     config: str | None, bootstrap_servers: str | None, assignments: tuple[str, ...], seconds: float, as_json: bool
 ) -> None:
@@ -67,7 +68,7 @@ def check(
         admin, cluster = kafka.wait_for_broker(settings.kafka, deadline=seconds, say=lambda text: None)
         passed.append(f"Kafka answers at {settings.kafka.bootstrap_servers}, {len(cluster.brokers)} brokers")
         found = topics.describe(admin, [t.name for t in topics.wanted(settings.topics)])
-        mismatches = topics.mismatches(settings.topics, found)
+        mismatches = list(topics.mismatches(settings.topics, found))
         problems.extend(mismatches)
         warnings.extend(topics.not_durable(settings.topics, found))
         if not mismatches:

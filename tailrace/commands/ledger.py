@@ -37,7 +37,9 @@ def lines(books: Books, partitions: bool) -> list[str]:
         good = all(r.balanced for r in rows)
         out.append(
             f"{name:<22} passed {total(rows, 'passed')} = delivered {total(rows, 'delivered')} + filtered {total(rows, 'filtered')} + "
-            f"dead-lettered {total(rows, 'dead_lettered')}; pending {total(rows, 'pending')}"
+            f"dead-lettered {total(rows, 'dead_lettered')}"
+            + (f" - foreign records {total(rows, 'unnumbered')}" if total(rows, "unnumbered") else "")
+            + f"; pending {total(rows, 'pending')}"
             + (f"; GAPS {total(rows, 'gaps')}" if total(rows, "gaps") else "")
             + f"  {'balanced' if good else 'NOT BALANCED'}"
         )

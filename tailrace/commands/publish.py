@@ -156,7 +156,8 @@ def publish(
     """
     settings = settings_from(config, bootstrap_servers, assignments)
     settings = msgspec.structs.replace(
-        settings, publisher=msgspec.structs.replace(settings.publisher, when_full="block", block_seconds=min(timeout, _TURN))
+        settings,
+        publisher=msgspec.structs.replace(settings.publisher, when_full="block", block_seconds=min(timeout, _TURN)),
     )
     set_up_logging("WARNING")
     try:
@@ -178,7 +179,9 @@ def publish(
                         run.stopped_at = where
                         break
                 except QueueFull as e:
-                    click.echo(f"{where}: stopped here, this line and those after it are not published: {e}", err=True)
+                    click.echo(
+                        f"{where}: stopped here, this line and those after it are not published: {e}", err=True
+                    )
                     run.stopped_at = where
                     break
                 run.progress(publisher.counts.delivered)

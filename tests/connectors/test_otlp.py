@@ -185,7 +185,7 @@ def test_endpoints(endpoint: str, url: str) -> None:
     ("settings", "says"),
     [
         ({}, "sinks.otlp: Object missing required field `endpoint`"),
-        ({"endpoint": "localhost:4318"}, "sinks.otlp.endpoint: "),
+        ({"endpoint": "localhost:4318"}, "sinks.otlp.endpoint: must start with http:// or https://"),
         ({"endpoint": "http://h:99999"}, "sinks.otlp.endpoint: "),
         ({"endpoint": "http://h", "timeout": 0}, "sinks.otlp.timeout: "),
         ({"endpoint": "http://h", "compression": "zstd"}, "sinks.otlp.compression: "),

@@ -62,7 +62,9 @@ def lines(path: Path) -> list[tuple[int, int, str]]:
     """Partition, offset and event id of each line."""
     if not path.exists():
         return []
-    documents = [json.loads(line) for line in path.read_bytes().splitlines()]
+    documents = [
+        json.loads(line) for line in path.read_bytes().rpartition(b"\n")[0].splitlines()
+    ]  # the last one may be half written
     return [(d["partition"], d["offset"], d["event"]["event_id"]) for d in documents]
 
 

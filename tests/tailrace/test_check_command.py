@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,58 @@ def test_a_broker_that_does_not_answer_is_a_problem_with_its_fix() -> None:
     assert out == "ok: settings are valid\n"
     assert f"must be mended: no Kafka broker answers at {address}" in err
     assert "set kafka.bootstrap_servers (-b)" in err
+
+
+@pytest.mark.parametrize(
+    ("table", "problem"),
+    [
+        ("[sinks.nonsense]", "sinks.nonsense: there is no sink 'nonsense'"),
+        ('[sinks.otlp]\nendpoint = "http://h:1"\nendpiont = "x"', "sinks.otlp"),
+        ('[sinks.otlp]\nendpoint = "localhost:4318"', "must start with http:// or https://"),
+        ('[sinks.mine]\ntype = "otlp"\nmax_records = 0', "sinks.mine.max_records"),
+    ],
+)
+def test_wrong_sinks_are_problems(tmp_path: Path, table: str, problem: str) -> None:
+    config = tmp_path / "t.toml"
+    config.write_text("[sinks.console]\n" + table)
+    with closed_port() as address:
+        code, out, _ = check("--config", str(config), "-b", address, "--wait", "0", "--json")
+    answer = json.loads(out)
+    assert (code, answer["passed"], answer["skipped"]) == (1, ["settings are valid"], [])
+    first, _broker = answer["problems"]
+    assert first.startswith("settings: sinks.")
+    assert problem in first
+
+
+def test_right_sinks_are_counted(tmp_path: Path) -> None:
+    config = tmp_path / "t.toml"
+    config.write_text('[sinks.console]\n[sinks.a]\ntype = "otlp"\nendpoint = "http://h:1"')
+    with closed_port() as address:
+        _, out, _ = check("--config", str(config), "-b", address, "--wait", "0")
+    assert out == "ok: settings are valid\nok: 2 sinks are configured\n"
+
+
+@pytest.mark.parametrize("module", ["connectors.registry", "connectors.sinks.otlp"])
+def test_without_the_extra_sinks_are_not_checked_and_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str
+) -> None:
+    config = tmp_path / "t.toml"
+    config.write_text('[sinks.otlp]\nendpoint = "http://h:1"')
+    load = EntryPoint.load
+
+    def without(self: EntryPoint) -> object:
+        if self.module == module:
+            raise ModuleNotFoundError("No module named 'orjson'", name="orjson")
+        return load(self)
+
+    monkeypatch.setattr(EntryPoint, "load", without)
+    with closed_port() as address:
+        _, out, err = check("--config", str(config), "-b", address, "--wait", "0")
+        assert out == "ok: settings are valid\n"
+        assert err.count("must be mended: ") == 1  # the broker
+        assert "not checked: sinks" in err
+        assert "needs the package orjson: pip install 'tailrace[connectors]'" in err
+        assert "not checked" not in check("-b", address, "--wait", "0")[2]
 
 
 @pytest.mark.kafka

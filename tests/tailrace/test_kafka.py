@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -59,8 +62,50 @@ def test_properties_that_are_none_are_a_config_error_without_secrets(client: dic
 
 
 def test_the_users_properties_win() -> None:
-    made = kafka.client(Kafka("h:1", {"linger.ms": "7", "bootstrap.servers": "other:1"}), linger_ms=5, acks="all")
-    assert (made["linger.ms"], made["acks"], made["bootstrap.servers"]) == ("7", "all", "other:1")
+    made = kafka.client(Kafka("h:1", {"linger.ms": "7", "client.id": "mine"}), linger_ms=5, acks="all")
+    assert (made["linger.ms"], made["acks"], made["client.id"]) == ("7", "all", "mine")
+
+
+def test_only_secrets_are_masked_and_only_where_that_garbles_nothing() -> None:
+    client = {
+        "sasl.username": "u",
+        "sasl.password": "abc",
+        "ssl.key.password": SECRET,
+        "security.protocol": f"u-{SECRET}",
+    }
+    with pytest.raises(ConfigError) as caught:
+        kafka.open_client(Producer, kafka.client(Kafka("127.0.0.1:1", client)))
+    text = str(caught.value)
+    assert SECRET not in text
+    assert '"u-***"' in text
+    assert text.count("***") == 1
+
+
+def test_clients_of_a_broker_that_is_away_say_so_once_and_nothing_else(
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with closed_port() as address:
+        clients = [Producer(kafka.client(Kafka(address))) for _ in range(2)]
+        until = time.monotonic() + 1.5
+        while time.monotonic() < until:
+            for one in clients:
+                one.poll(0.05)
+    (said,) = [r.getMessage() for r in caplog.records]
+    assert said.startswith(f"no Kafka broker answers at {address}: ")
+    assert "Connection refused" in said
+    assert "FAIL" not in capfd.readouterr().err
+
+
+def test_waiting_for_a_broker_prints_nothing_of_the_client() -> None:
+    with closed_port() as address:
+        ran = subprocess.run(
+            [sys.executable, "-m", "tailrace", "check", "-b", address, "--wait", "1.5"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    (line,) = ran.stderr.splitlines()
+    assert line.startswith("must be mended: no Kafka broker answers")
 
 
 @pytest.mark.kafka

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -174,6 +180,7 @@ def test_events_of_files_and_stdin_are_published(topics_settings: Callable[..., 
         "refused": 0,
         "not_delivered": 0,
         "stopped_at": None,
+        "interrupted": None,
     }
     assert sorted(e.source_id or "" for e in topic.published(made)) == ["a", "b", "c", "d"]
 
@@ -204,6 +211,55 @@ def test_strict_stops_at_the_first_bad_line(topics_settings: Callable[..., Setti
     assert ran.exit_code == 1
     assert ran.stdout == "2 events: 1 delivered, 1 refused, stopped at stdin:2\n"
     assert [e.source_id for e in topic.published(made)] == ["a"]
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_reading_and_what_was_read_is_delivered(
+    topics_settings: Callable[..., Settings], number: signal.Signals
+) -> None:
+    made = topics_settings()
+    for extra in ([], ["--json"]):
+        child = subprocess.Popen(
+            [sys.executable, "-m", "tailrace", "publish", *options(made), "--set", "publisher.linger_ms=60000", *extra],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        assert child.stdin is not None
+        assert child.stderr is not None
+        child.stdin.write(line(source_id="a") + b"\n" + line(source_id="b") + b"\n{\n")
+        child.stdin.flush()
+        assert child.stderr.readline().startswith(b"stdin:3: ")  # all three are read, and it waits for more
+        child.send_signal(number)
+        out, err = child.communicate(timeout=60)
+        assert child.returncode == 128 + number, err
+        assert b"Traceback" not in err
+        if extra:
+            assert json.loads(out) == {
+                "lines": 3, "delivered": 2, "refused": 1, "not_delivered": 0, "stopped_at": None, "interrupted": number.name,
+            }  # fmt: skip
+        else:
+            assert out.decode() == f"3 events: 2 delivered, 1 refused, {number.name} after 3 lines were read\n"
+    assert sorted(e.source_id or "" for e in topic.published(made)) == ["a", "a", "b", "b"]
+
+
+def test_a_signal_ends_the_wait_for_room_and_a_second_one_the_wait_for_deliveries(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(command, "_require_topic", lambda *_: None)
+    timers = [threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGTERM)) for seconds in (1.5, 3.5)]
+    for timer in timers:
+        timer.start()
+    began = time.monotonic()
+    with closed_port() as address:
+        ran = publish(
+            "-b", address, "--timeout", "60", "--set", "publisher.queue_max_events=2", "--json",
+            stdin=b"\n".join(line(source_id=str(n)) for n in range(9)),
+        )  # fmt: skip
+    assert ran.exit_code == 143
+    assert time.monotonic() - began < 30
+    counts = json.loads(ran.stdout)
+    assert (counts["lines"], counts["not_delivered"], counts["stopped_at"]) == (3, 2, "stdin:3")
+    assert counts["interrupted"] == "SIGTERM"
 
 
 def test_without_a_broker_nothing_is_read_and_the_status_is_1() -> None:

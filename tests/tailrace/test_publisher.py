@@ -624,6 +624,26 @@ def test_a_process_that_forgets_to_close_ends_all_the_same(dead: str) -> None:
     ran = run_script(UNCLOSED, nowhere(dead))
     assert ran.returncode == 0, ran.stderr
     assert "Fatal" not in ran.stderr
+    assert "1 events not delivered: close() the publisher or use it as a context manager" in ran.stderr
+
+
+def test_what_is_dropped_unclosed_is_counted_at_exit_and_an_outage_is_said_once(dead: str) -> None:
+    script = UNCLOSED + "del publisher\nimport time\ntime.sleep(2)\n"
+    ran = run_script(script, nowhere(dead))
+    outage, lost = ran.stderr.splitlines()
+    assert outage.startswith(f"no Kafka broker answers at {dead}")
+    assert "Connection refused" in outage
+    assert lost.startswith("1 events not delivered: close() the publisher")
+
+
+@pytest.mark.kafka
+def test_a_process_that_forgets_to_close_may_still_deliver_and_then_says_nothing(
+    topics_settings: MakeSettings,
+) -> None:
+    settings = topics_settings()
+    ran = run_script("import time\n" + UNCLOSED + "time.sleep(2)\n", settings)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert len(topic.published(settings)) == 1
 
 
 def test_a_process_that_is_killed_says_nothing_but_an_interrupted_one_closes(dead: str) -> None:

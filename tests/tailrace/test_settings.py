@@ -189,3 +189,38 @@ def test_pairs_come_in_one_line_or_one_a_line() -> None:
     assert pairs("a=b, c = d=e ,") == {"a": "b", "c": "d=e"}
     assert pairs("a=b,c\n\nd=e\n") == {"a": "b,c", "d": "e"}
     assert pairs("") == {}
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "group.id", "group.instance.id", "enable.auto.commit", "enable.auto.offset.store", "auto.offset.reset", "isolation.level", "acks",
+        "request.required.acks", "enable.idempotence", "transactional.id", "partitioner", "partition.assignment.strategy",
+    ],
+)  # fmt: skip
+def test_properties_that_tailrace_relies_on_cannot_be_set(key: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^kafka\.client: {key} cannot be set"):
+        load({"kafka": {"client": {key: "x"}}}, env={})
+
+
+def test_servers_are_no_property_of_the_client_and_the_message_says_where_they_belong() -> None:
+    with pytest.raises(ConfigError, match=r"bootstrap\.servers cannot be set here; use kafka\.bootstrap_servers"):
+        load(env={"TAILRACE_KAFKA_CLIENT": "bootstrap.servers=other:1"})
+
+
+def test_timings_of_the_client_may_be_set() -> None:
+    client = {"max.poll.interval.ms": "9", "session.timeout.ms": "9", "heartbeat.interval.ms": "9"}
+    assert load({"kafka": {"client": client}}, env={}).kafka.client == client
+
+
+@pytest.mark.parametrize(
+    "servers", ["", " , ", "h:0", "h:65536", "h:x", "h:", "a:1,b:70000", "[::1]:0", "SSL://h:99999", "h:1٥"]
+)
+def test_servers_that_cannot_be_are_named(servers: str) -> None:
+    with pytest.raises(ConfigError, match=r"^kafka\.bootstrap_servers: "):
+        load({"kafka": {"bootstrap_servers": servers}}, env={})
+
+
+@pytest.mark.parametrize("servers", ["h", "h:1", "a:65535, b:9092,", "[::1]:9092", "::1", "SASL_SSL://h:9092"])
+def test_servers_that_can_be(servers: str) -> None:
+    assert load({"kafka": {"bootstrap_servers": servers}}, env={}).kafka.bootstrap_servers == servers
