@@ -28,6 +28,25 @@ def worker_of(supervisor: Child) -> int:
     )
 
 
+def state_of(pid: int) -> str:
+    """The kernel's letter for a process: T stopped, Z ended and not yet waited for, empty: gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return ""
+
+
+def signalled(pid: int, number: int) -> bool:
+    """Sends a signal; False if the process has ended meanwhile."""
+    if state_of(pid) in ("", "Z"):
+        return False
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 class OpenTransactions:
     """Sees transactions on a topic while they are open: records beyond the last stable offset."""
 
@@ -63,22 +82,21 @@ def kill_in_transaction(pipeline: Pipeline, supervisor: Child, deadline: float =
 
     The worker is frozen first (SIGSTOP), so that the transaction is seen to stay open and not to be committed under the kill.
     """
-    watch, until = OpenTransactions(pipeline, pipeline.names.enriched), time.monotonic() + deadline
+    watch, until, closed = OpenTransactions(pipeline, pipeline.names.enriched), time.monotonic() + deadline, 0
     try:
         while time.monotonic() < until:
             pid = worker_of(supervisor)
             if not watch.records():
+                closed = pid  # what is open from now on is this worker's, not what a killed one left behind
                 continue
-            try:
-                os.kill(pid, signal.SIGSTOP)
-            except ProcessLookupError:
+            if closed != pid or not signalled(pid, signal.SIGSTOP):
                 continue
             _pause.wait(0.1)  # what it had sent already arrives, a commit under way ends
             held, lag = watch.records(), sum(a.pending for a in pipeline.books().streams)
-            if held and lag:
+            if held and lag and state_of(pid) == "T":
                 os.kill(pid, signal.SIGKILL)
                 return held, lag
-            os.kill(pid, signal.SIGCONT)
+            signalled(pid, signal.SIGCONT)
     finally:
         watch.close()
     raise AssertionError(f"no open transaction was met within {deadline:g} s\n{supervisor.tail()}")
