@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from typing import Final
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -12,7 +11,6 @@ from tailrace import kafka
 from tailrace.settings import Kafka
 
 Records = list[tuple[bytes, bytes | None]]
-log: Final = logging.getLogger("streams.restore")
 
 
 def _reader(settings: Kafka) -> Consumer:

@@ -37,6 +37,3 @@ class Slot:
     @property
     def instance_id(self) -> str:
         return f"{socket.gethostname()}-{self.number}"
-
-    def release(self) -> None:
-        os.close(self._file)

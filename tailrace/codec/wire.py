@@ -62,11 +62,6 @@ def encode(record: Any) -> bytes:
     return frame_of(name) + b"".join(encoder_of(name)(record))
 
 
-def encode_body(record: Any) -> bytes:
-    """The Avro body alone, without a frame."""
-    return b"".join(encoder_of(type(record).__name__)(record))
-
-
 def split(value: bytes | None) -> bytes:
     """The fingerprint of a framed value. Raises `DecodeError` (``empty``, ``truncated``, ``bad_magic``)."""
     if not value:
