@@ -21,6 +21,16 @@ HISTORY: dict[str, tuple[str, ...]] = {
     "DedupeBucket": (
         '{"type":"record","name":"DedupeBucket","namespace":"tailrace","fields":[{"name":"hashes","type":"bytes"}]}',
     ),
+    "MetricGroup": (
+        '{"type":"record","name":"MetricGroup","namespace":"tailrace","fields":[{"name":"kind","type":"string'
+        '"},{"name":"labels","type":{"type":"array","items":"string"}},{"name":"datasets","type":{"type":"arr'
+        'ay","items":"string"}},{"name":"started_at","type":{"type":"long"}},{"name":"appended_at","type":{"t'
+        'ype":"long"}},{"name":"touched","type":"long"},{"name":"values","type":"bytes"}]}',
+    ),
+    "MetricMinute": (
+        '{"type":"record","name":"MetricMinute","namespace":"tailrace","fields":[{"name":"touched","type":"lo'
+        'ng"},{"name":"values","type":"bytes"}]}',
+    ),
     "MetricRow": (
         '{"type":"record","name":"MetricRow","namespace":"tailrace","fields":[{"name":"partition","type":"int'
         '"},{"name":"minute","type":{"type":"long"}},{"name":"metric","type":"string"},{"name":"labels","type'
@@ -44,7 +54,10 @@ HISTORY: dict[str, tuple[str, ...]] = {
         'set","type":"long"},{"name":"sequence","type":"long"},{"name":"appended_at","type":{"type":"long"}},'
         '{"name":"events_in","type":"long"},{"name":"enriched","type":"long"},{"name":"links","type":"long"},'
         '{"name":"duplicates","type":"long"},{"name":"dead_lettered","type":"long"},{"name":"evicted","type":'
-        '"long"},{"name":"units","type":"long"}]}',
+        '"long"},{"name":"units","type":"long"},{"name":"flushed","type":"long"},{"name":"corrections","type"'
+        ':"long"},{"name":"skewed","type":"long"},{"name":"late","type":"long"},{"name":"overflowed","type":"'
+        'long"},{"name":"oldest_minute","type":"long"},{"name":"groups","type":"long"},{"name":"summaries","t'
+        'ype":"long"}]}',
     ),
     "RunLink": (
         '{"type":"record","name":"RunLink","namespace":"tailrace","fields":[{"name":"root_trace_id","type":"s'
@@ -59,14 +72,18 @@ HISTORY: dict[str, tuple[str, ...]] = {
         'name":"parent_span_id","type":["null","OtelSpanId"],"default":null},{"name":"parent_source_id","type'
         '":["null","string"],"default":null},{"name":"parent_kind","type":{"type":"enum","name":"ParentKind",'
         '"symbols":["none","operation","run","node","message"],"default":"none"}},{"name":"marks","type":{"ty'
-        'pe":"array","items":"string"}},{"name":"run_trace_id","type":{"type":"fixed","name":"OtelTraceId","s'
-        'ize":16}},{"name":"message_trace_id","type":"OtelTraceId"},{"name":"root_trace_id","type":["null","s'
-        'tring"],"default":null},{"name":"root_run_id","type":["null","string"],"default":null},{"name":"trac'
-        'e_started_at","type":{"type":"long"}},{"name":"user_id","type":["null","string"],"default":null},{"n'
-        'ame":"session_id","type":["null","string"],"default":null},{"name":"conversation_id","type":["null",'
-        '"string"],"default":null},{"name":"app_id","type":["null","string"],"default":null},{"name":"app_nam'
-        'e","type":["null","string"],"default":null},{"name":"workspace_name","type":["null","string"],"defau'
-        'lt":null}]}',
+        'pe":"array","items":"string"}},{"name":"linked_span_id","type":["null","OtelSpanId"],"default":null}'
+        ',{"name":"provider_name","type":["null","string"],"default":null},{"name":"request_model","type":["n'
+        'ull","string"],"default":null},{"name":"tool_name","type":["null","string"],"default":null},{"name":'
+        '"dataset_names","type":{"type":"array","items":"string"}},{"name":"estimated_cost","type":["null","s'
+        'tring"],"default":null},{"name":"price_table","type":["null","string"],"default":null},{"name":"run_'
+        'trace_id","type":{"type":"fixed","name":"OtelTraceId","size":16}},{"name":"message_trace_id","type":'
+        '"OtelTraceId"},{"name":"root_trace_id","type":["null","string"],"default":null},{"name":"root_run_id'
+        '","type":["null","string"],"default":null},{"name":"trace_started_at","type":{"type":"long"}},{"name'
+        '":"user_id","type":["null","string"],"default":null},{"name":"session_id","type":["null","string"],"'
+        'default":null},{"name":"conversation_id","type":["null","string"],"default":null},{"name":"app_id","'
+        'type":["null","string"],"default":null},{"name":"app_name","type":["null","string"],"default":null},'
+        '{"name":"workspace_name","type":["null","string"],"default":null}]}',
     ),
     "TraceEvent": (
         '{"type":"record","name":"TraceEvent","namespace":"tailrace","header_last":"time_to_first_token","fie'
@@ -183,37 +200,45 @@ HISTORY: dict[str, tuple[str, ...]] = {
         'ng"],"default":null}]}],"default":null},{"name":"inputs","type":["null","string"],"default":null,"co'
         'ntent":"json"},{"name":"outputs","type":["null","string"],"default":null,"content":"json"}]}',
     ),
+    "TraceOperations": (
+        '{"type":"record","name":"TraceOperations","namespace":"tailrace","fields":[{"name":"fixed","type":"b'
+        'ytes"},{"name":"texts","type":"bytes"}]}',
+    ),
     "TraceState": (
-        '{"type":"record","name":"TraceState","namespace":"tailrace","fields":[{"name":"root_trace_id","type"'
-        ':["null","string"],"default":null},{"name":"root_run_id","type":["null","string"],"default":null},{"'
-        'name":"root","type":{"type":"enum","name":"RootSource","symbols":["own","header","link","inferred"],'
-        '"default":"own"}},{"name":"started_at","type":{"type":"long"}},{"name":"first_started_at","type":{"t'
-        'ype":"long"}},{"name":"last_ended_at","type":{"type":"long"}},{"name":"appended_at","type":{"type":"'
-        'long"}},{"name":"touched","type":"long"},{"name":"user_id","type":["null","string"],"default":null},'
+        '{"type":"record","name":"TraceState","namespace":"tailrace","fields":[{"name":"appended_at","type":{'
+        '"type":"long"}},{"name":"touched","type":"long"},{"name":"root_trace_id","type":["null","string"],"d'
+        'efault":null},{"name":"root_run_id","type":["null","string"],"default":null},{"name":"root","type":{'
+        '"type":"enum","name":"RootSource","symbols":["own","header","link","inferred"],"default":"own"}},{"n'
+        'ame":"started_at","type":{"type":"long"}},{"name":"first_started_at","type":{"type":"long"}},{"name"'
+        ':"last_ended_at","type":{"type":"long"}},{"name":"user_id","type":["null","string"],"default":null},'
         '{"name":"session_id","type":["null","string"],"default":null},{"name":"conversation_id","type":["nul'
         'l","string"],"default":null},{"name":"app_id","type":["null","string"],"default":null},{"name":"app_'
         'name","type":["null","string"],"default":null},{"name":"workspace_name","type":["null","string"],"de'
         'fault":null},{"name":"otel_trace_id","type":["null",{"type":"fixed","name":"OtelTraceId","size":16}]'
         ',"default":null},{"name":"events","type":"long"},{"name":"errors","type":"long"},{"name":"certain","'
         'type":"boolean","default":false},{"name":"runs","type":{"type":"array","items":"string"},"default":['
-        ']},{"name":"revisions","type":"bytes"}]}',
+        ']},{"name":"revisions","type":"bytes"},{"name":"part","type":"long"},{"name":"ended","type":"boolean'
+        '"},{"name":"chunks","type":"int"},{"name":"currencies","type":{"type":"array","items":"string"}},{"n'
+        'ame":"datasets","type":{"type":"map","values":"string"}},{"name":"fixed","type":"bytes"},{"name":"te'
+        'xts","type":"bytes"},{"name":"beyond","type":"bytes"}]}',
     ),
     "TraceSummary": (
         '{"type":"record","name":"TraceSummary","namespace":"tailrace","fields":[{"name":"trace_id","type":"s'
-        'tring"},{"name":"part","type":"int"},{"name":"revision","type":"int"},{"name":"complete","type":"boo'
-        'lean"},{"name":"run_trace_id","type":{"type":"fixed","name":"OtelTraceId","size":16}},{"name":"tenan'
-        't_id","type":["null","string"],"default":null},{"name":"app_id","type":["null","string"],"default":n'
-        'ull},{"name":"user_id","type":["null","string"],"default":null},{"name":"session_id","type":["null",'
-        '"string"],"default":null},{"name":"conversation_id","type":["null","string"],"default":null},{"name"'
-        ':"name","type":["null","string"],"default":null},{"name":"status","type":["null","string"],"default"'
-        ':null},{"name":"started_at","type":{"type":"long"}},{"name":"ended_at","type":{"type":"long"}},{"nam'
-        'e":"counts","type":{"type":"map","values":"long"}},{"name":"errors","type":"long"},{"name":"first_er'
-        'ror","type":["null","string"],"default":null},{"name":"first_error_source_id","type":["null","string'
-        '"],"default":null},{"name":"input_tokens","type":"long"},{"name":"output_tokens","type":"long"},{"na'
-        'me":"total_tokens","type":"long"},{"name":"cost","type":{"type":"map","values":"string"},"default":{'
-        '}},{"name":"cost_estimated","type":"boolean","default":false},{"name":"slowest","type":{"type":"arra'
-        'y","items":{"type":"record","name":"SlowOperation","fields":[{"name":"source_id","type":"string"},{"'
-        'name":"name","type":["null","string"],"default":null},{"name":"duration","type":"long"}]}},"default"'
-        ":[]}]}",
+        'tring"},{"name":"partition","type":"int"},{"name":"part","type":"long"},{"name":"revision","type":"l'
+        'ong"},{"name":"complete","type":"boolean"},{"name":"truncated","type":"boolean"},{"name":"run_trace_'
+        'id","type":{"type":"fixed","name":"OtelTraceId","size":16}},{"name":"tenant_id","type":["null","stri'
+        'ng"],"default":null},{"name":"app_id","type":["null","string"],"default":null},{"name":"user_id","ty'
+        'pe":["null","string"],"default":null},{"name":"session_id","type":["null","string"],"default":null},'
+        '{"name":"conversation_id","type":["null","string"],"default":null},{"name":"name","type":["null","st'
+        'ring"],"default":null},{"name":"status","type":["null","string"],"default":null},{"name":"started_at'
+        '","type":{"type":"long"}},{"name":"ended_at","type":{"type":"long"}},{"name":"duration","type":"long'
+        '"},{"name":"counts","type":{"type":"map","values":"long"}},{"name":"errors","type":"long"},{"name":"'
+        'first_error","type":["null","string"],"default":null},{"name":"first_error_source_id","type":["null"'
+        ',"string"],"default":null},{"name":"input_tokens","type":"long"},{"name":"output_tokens","type":"lon'
+        'g"},{"name":"total_tokens","type":"long"},{"name":"cost","type":{"type":"map","values":"string"},"de'
+        'fault":{}},{"name":"cost_estimated","type":"boolean","default":false},{"name":"slowest","type":{"typ'
+        'e":"array","items":{"type":"record","name":"SlowOperation","fields":[{"name":"source_id","type":"str'
+        'ing"},{"name":"name","type":["null","string"],"default":null},{"name":"duration","type":"long"}]}},"'
+        'default":[]},{"name":"slowest_path","type":{"type":"array","items":"SlowOperation"},"default":[]}]}',
     ),
 }

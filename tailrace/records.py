@@ -84,6 +84,35 @@ class DedupeBucket(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """8 bytes an event id: the first half of its BLAKE2b-128."""
 
 
+class MetricGroup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Events that all count into the same series, since the group began; value of trace.state, key
+    g/<number>."""
+
+    kind: str
+    """Kind of the events."""
+    labels: Sequence[str]
+    """Label values in the order of streams/grouping.py; empty where the events have none."""
+    datasets: Sequence[str]
+    """Datasets searched."""
+    started_at: int
+    """Append time of the first event."""
+    appended_at: int
+    """Append time of the last event."""
+    touched: int
+    """Source offset of the last event."""
+    values: bytes
+    """What was counted; layout in streams/distribution.py."""
+
+
+class MetricMinute(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a metric group counted in one event-time minute; value of trace.state, key m/<group>/<minute>."""
+
+    touched: int
+    """Source offset of the last event."""
+    values: bytes
+    """What was counted; layout in streams/distribution.py."""
+
+
 class MetricRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Absolute value of one series in one event-time minute of one partition; value of trace.metrics."""
 
@@ -170,6 +199,23 @@ class PartitionPosition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """Traces evicted from the state."""
     units: int
     """Transactions committed."""
+    flushed: int
+    """Offset up to which metric rows, series and summaries are written; what was touched later is written again
+    after a restart."""
+    corrections: int
+    """Events with a revision above 0: no counter counts them."""
+    skewed: int
+    """Events that start more than an hour after their append time: in the totals, in no minute row."""
+    late: int
+    """Events whose minute is beyond the horizon: in the totals, in no minute row."""
+    overflowed: int
+    """Events counted under __overflow__, for too many label values."""
+    oldest_minute: int
+    """Minute (since 1970) below which rows are closed, by the horizon or by the cap."""
+    groups: int
+    """Next number of a metric group."""
+    summaries: int
+    """Summaries written."""
 
 
 class RunLink(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -220,6 +266,23 @@ class TraceContext(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """What the structural parent is."""
     marks: Sequence[str]
     """clock_skew, negative_duration, self_parent, superseded, root_inferred."""
+    linked_span_id: bytes | None = None
+    """Where the root was inferred (root_inferred): span id of the calling run. Sinks write a span link to it,
+    in run_trace_id."""
+    provider_name: str | None = None
+    """model_provider as OpenTelemetry names it (gen_ai.provider.name), e.g. openai for
+    langgenius/openai/openai."""
+    request_model: str | None = None
+    """model_name as OpenTelemetry names it (gen_ai.request.model): without a provider's path."""
+    tool_name: str | None = None
+    """Tool that ran: tool_name, else the display name of what is a tool by its kind, node type or span kind."""
+    dataset_names: Sequence[str]
+    """Names of the datasets in dataset_ids, as far as the event or the trace before it said them."""
+    estimated_cost: str | None = None
+    """Cost in US dollars, decimal text, from a price table: only where the event has tokens and a model but no
+    price."""
+    price_table: str | None = None
+    """Table of estimated_cost and its version, e.g. genai-prices 0.2.3."""
     run_trace_id: bytes
     """OpenTelemetry trace id by seed 003, section 5: of the root run, else the run, else trace_id."""
     message_trace_id: bytes
@@ -658,6 +721,15 @@ class TraceEvent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Outputs, JSON text."""
 
 
+class TraceOperations(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A full chunk of an open trace's operations, written once; value of trace.state, key o/<trace>/<chunk>."""
+
+    fixed: bytes
+    """Operations, fixed length each; layout in streams/operations.py."""
+    texts: bytes
+    """Their texts, in the same order."""
+
+
 class RootSource(enum.StrEnum):
     OWN = "own"
     HEADER = "header"
@@ -668,6 +740,10 @@ class RootSource(enum.StrEnum):
 class TraceState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An open trace as its partition's owner knows it; value of trace.state, key t/<trace>."""
 
+    appended_at: int
+    """Append time of the latest event."""
+    touched: int
+    """Source offset of the latest event: the order of eviction."""
     root_trace_id: str | None = None
     """As in the context."""
     root_run_id: str | None = None
@@ -680,10 +756,6 @@ class TraceState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Earliest start seen."""
     last_ended_at: int
     """Latest end seen."""
-    appended_at: int
-    """Append time of the latest event."""
-    touched: int
-    """Source offset of the latest event: the order of eviction."""
     user_id: str | None = None
     """Sticky."""
     session_id: str | None = None
@@ -709,6 +781,22 @@ class TraceState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     revisions: bytes
     """Highest revisions of corrected operations: 8 bytes of the source_id's BLAKE2b and 4 of the revision,
     each; the latest thousand."""
+    part: int
+    """Source offset of the first event: names this part of the trace's summary."""
+    ended: bool
+    """Whether the root has ended."""
+    chunks: int
+    """Full chunks of operations written so far (TraceOperations, key o/<trace>/<chunk>)."""
+    currencies: Sequence[str]
+    """Currencies of the operations' prices, in the order of their index."""
+    datasets: Mapping[str, str]
+    """Dataset id -> name, as events of the trace said them; the first 100."""
+    fixed: bytes
+    """Operations after the last full chunk; layout in streams/operations.py."""
+    texts: bytes
+    """Their texts."""
+    beyond: bytes
+    """Sums of the operations beyond those that are kept one by one; JSON, empty if none."""
 
 
 class SlowOperation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -723,16 +811,23 @@ class SlowOperation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class TraceSummary(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One trace summed up, or one part of it after eviction; value of trace.summaries, key trace and part."""
+    """One trace summed up, or one part of it where an eviction came between; value of trace.summaries, key
+    <trace>/<partition>/<part>."""
 
     trace_id: str
     """Business trace id of the root."""
+    partition: int
+    """Partition of trace.events that the events were read from."""
     part: int
-    """0, or higher for what came after an eviction."""
+    """Source offset of the first event of this part. A part begins where nothing of the trace was in memory: at
+    its first event, or after an eviction. Parts of one trace add up."""
     revision: int
-    """Grows with every rewrite."""
+    """Events summed up in this part; grows with every rewrite."""
     complete: bool
-    """Whether the root has ended."""
+    """Whether the root has ended and is in this part."""
+    truncated: bool
+    """Whether the part has more operations than are kept one by one: sums hold, slowest operations, path and
+    first error are of those that are kept, and corrections of the others count as operations of their own."""
     run_trace_id: bytes
     """OpenTelemetry trace id by seed 003, section 5."""
     tenant_id: str | None = None
@@ -746,38 +841,45 @@ class TraceSummary(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     conversation_id: str | None = None
     """Conversation."""
     name: str | None = None
-    """Name of the root."""
+    """Name of the root, else of the application."""
     status: str | None = None
     """Status of the root."""
     started_at: int
-    """Earliest start."""
+    """Earliest start, microseconds UTC."""
     ended_at: int
-    """Latest end."""
+    """Latest end, microseconds UTC; not before started_at."""
+    duration: int
+    """Microseconds that the root took; without a root, from the earliest start to the latest end."""
     counts: Mapping[str, int]
-    """Events by kind."""
+    """Operations by kind; a correction replaces what it corrects."""
     errors: int
     """Failed operations."""
     first_error: str | None = None
-    """Error of the operation that failed first."""
+    """Error text of the operation that failed first, by end and source_id; at most 300 bytes."""
     first_error_source_id: str | None = None
     """That operation."""
     input_tokens: int
-    """Prompt tokens."""
+    """Prompt tokens: the root's own where it has a token count, else the sum over leaves."""
     output_tokens: int
-    """Completion tokens."""
+    """Completion tokens, by the same rule."""
     total_tokens: int
-    """All tokens."""
+    """All tokens, by the same rule."""
     cost: Mapping[str, str] = msgspec.field(default_factory=dict)
-    """Currency -> decimal text."""
+    """Currency -> decimal text: the root's own price where it has one, else the sum over leaves."""
     cost_estimated: bool = False
-    """Whether a price table filled in a price."""
+    """Whether a price in cost came from a price table."""
     slowest: Sequence[SlowOperation] = ()
-    """Slowest operations, longest first."""
+    """The five slowest leaves, longest first; equal ones by source_id."""
+    slowest_path: Sequence[SlowOperation] = ()
+    """From the root down, at each step the child that took longest; equal ones by source_id. Empty without a
+    root."""
 
 
 BY_NAME: dict[str, type[msgspec.Struct]] = {
     "DeadLetter": DeadLetter,
     "DedupeBucket": DedupeBucket,
+    "MetricGroup": MetricGroup,
+    "MetricMinute": MetricMinute,
     "MetricRow": MetricRow,
     "MetricTotal": MetricTotal,
     "PartitionPosition": PartitionPosition,
@@ -796,6 +898,7 @@ BY_NAME: dict[str, type[msgspec.Struct]] = {
     "Feedback": Feedback,
     "RehydrationFailed": RehydrationFailed,
     "TraceEvent": TraceEvent,
+    "TraceOperations": TraceOperations,
     "TraceState": TraceState,
     "SlowOperation": SlowOperation,
     "TraceSummary": TraceSummary,
