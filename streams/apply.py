@@ -14,6 +14,7 @@ import msgspec
 from streams import context
 from streams import links as link_records
 from streams.correlate import (
+    CLOCK_SKEW,
     INFERRED,
     ROOT_INFERRED,
     SUPERSEDED,
@@ -25,8 +26,10 @@ from streams.correlate import (
     root_of,
     run_to_link,
 )
+from streams.enrich import ESTIMATED_PRICE, Enricher, dataset_names
 from streams.header import Header, read
-from streams.state import State
+from streams.prices import Prices
+from streams.state import Closed, State, UnreadableRecord
 from streams.trace import Trace
 from tailrace import ids
 from tailrace.codec import wire
@@ -62,7 +65,7 @@ class Record(Protocol):
 class Unit:
     """What one transaction writes besides the state."""
 
-    __slots__ = ("born", "letters", "links", "outputs", "records", "size")
+    __slots__ = ("born", "closed", "letters", "links", "outputs", "records", "size")
 
     def __init__(self) -> None:
         self.outputs: list[Output] = []
@@ -72,6 +75,7 @@ class Unit:
         self.records = 0
         self.size = 0
         self.born = 0.0
+        self.closed: Closed | None = None
 
 
 class SpanIds(dict[bytes, bytes]):
@@ -122,10 +126,13 @@ class Applier:
     a dead letter's raw record that are kept. partitions: how many there are; 0: don't check that a record is where it belongs.
     """
 
-    def __init__(self, topic: str, partition: int, max_value: int, keep: int, partitions: int = 0) -> None:
+    def __init__(
+        self, topic: str, partition: int, max_value: int, keep: int, partitions: int = 0, prices: Prices | None = None
+    ) -> None:
         self._topic, self._partition, self._max_value, self._keep = topic, partition, max_value, keep
         self._placed = Placement(partitions)
         self._span_ids = SpanIds()
+        self._enricher = Enricher(prices or Prices())
 
     def apply(self, state: State, records: Iterable[Record], unit: Unit) -> None:
         """Applies records in offset order. Those below the state's position were applied already and are passed over."""
@@ -167,6 +174,8 @@ class Applier:
                 self._refuse(state, unit, record, None, Stage.DECODE, e.reason, e.detail)
             except Refused as e:
                 self._refuse(state, unit, record, h, Stage.APPLY, e.reason, e.detail)
+            except UnreadableRecord:
+                raise  # no fault of this event
             except Exception as e:
                 self._refuse(state, unit, record, h, Stage.APPLY, "apply_failed", f"{type(e).__name__}: {e}")
             state.next_offset = offset + 1
@@ -182,19 +191,30 @@ class Applier:
         span_id = h.otel_span_id or ids.otel_span_id(source_id)
         parent_span = h.otel_parent_span_id or (None if parent_id is None else self._span_ids[parent_id])
         found = marks_of(h, stamp)
+        skewed = CLOCK_SKEW in found
         root = root_of(h, state.known_links, state.is_root)
+        linked = None
         if root.source == INFERRED:
             found = (*found, ROOT_INFERRED)
+            linked = self._span_ids[root.run or b""]
+        price, known = self._enricher.price(h)
+        counted = state.measures.find(h, known, state.clock) if h.revision == 0 else None
         position = prefix + zigzag(state.sequence)
         key = root.trace
+        trace = None
         if key is None:
+            enriched = self._enricher.fields(h, linked, price, known, None)
             shared = context_of_no_trace(h)
         else:
-            trace = state.traces.get(key)
+            trace = state.trace(key)
             if trace is None:
-                trace = Trace(key, root.started_at if root.started_at is not None else h.started_at)
+                trace = Trace(key, root.started_at if root.started_at is not None else h.started_at, offset)
             elif trace.revisions and trace.superseded(h):
                 found = (*found, SUPERSEDED)
+            enriched = self._enricher.fields(h, linked, price, known, trace)
+            if h.dataset_ids and (names := dataset_names(h)):
+                trace.name_datasets(h.dataset_ids, names)
+            trace.operations.add(h, span_id, parent_span, price, known == ESTIMATED_PRICE, source_id == key)
             trace.add(h, root, stamp, offset)
             run = run_to_link(h, root)
             if run is not None and not trace.knows(run) and run not in state.known_links:
@@ -202,14 +222,21 @@ class Applier:
                 unit.links.append((run, link_records.record(run, link, stamp * 1000)))
             state.touch(key, trace)
             shared = trace.shared(source_id)
-        return context.encode(position, offset, appended, span_id, parent_span, parent_id, parent_kind, found, shared)
+        if counted is not None:
+            state.measures.add(h, counted, price, skewed, state.clock, offset)
+        elif h.revision > 0:
+            state.measures.corrections += 1
+        return context.encode(
+            position, offset, appended, span_id, parent_span, parent_id, parent_kind, found, enriched, shared
+        )
 
     def _check_sizes(self, h: Header, size: int) -> None:
         if size > self._max_value:
             raise Refused("too_large", f"{size} bytes, an enriched record may have {self._max_value}")
         for name, field in zip(Header._fields, h, strict=True):
-            if isinstance(field, bytes) and len(field) > LONG_TEXT and name != "error":
-                raise Refused("field_too_long", f"{name} has {len(field)} bytes, may have {LONG_TEXT}")
+            texts = field if isinstance(field, list) else [field] if isinstance(field, bytes) else []
+            if name != "error" and (longest := sum(map(len, texts))) > LONG_TEXT:
+                raise Refused("field_too_long", f"{name} has {longest} bytes, may have {LONG_TEXT}")
 
     def _refuse(
         self, state: State, unit: Unit, record: Record, h: Header | None, stage: Stage, reason: str, detail: str

@@ -29,10 +29,11 @@ def encode(
     parent_source_id: bytes | None,
     parent_kind: str,
     found: tuple[bytes, ...],
+    enriched: bytes,
     shared: bytes,
 ) -> bytes:
     """One `TraceContext`, framed. position: generation and sequence, appended_at: both encoded already, since they repeat or
-    are counted by the caller. shared: see `Trace.shared`."""
+    are counted by the caller. enriched: see `Enricher.fields`; shared: see `Trace.shared`."""
     parent = b"\0" if parent_span_id is None else b"\2" + parent_span_id
     source = b"\0" if parent_source_id is None else b"\2" + zigzag(len(parent_source_id)) + parent_source_id
     tail = _NO_MARKS if not found else marks(found)
@@ -47,6 +48,7 @@ def encode(
             source,
             _PARENT[parent_kind],
             tail,
+            enriched,
             shared,
         )
     )

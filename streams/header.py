@@ -39,25 +39,58 @@ class Header(NamedTuple):
     otel_parent_span_id: bytes | None
     app_name: bytes | None
     workspace_name: bytes | None
+    name: bytes | None
     started_at: int
     ended_at: int
+    status: bytes | None
     error: bytes | None
+    model_provider: bytes | None
+    model_name: bytes | None
+    input_tokens: int | None
+    output_tokens: int | None
+    total_tokens: int | None
+    total_price: bytes | None
+    currency: bytes | None
+    node_type: bytes | None
+    span_kind: str | None
+    tool_name: bytes | None
+    plugin_name: bytes | None
+    dataset_ids: list[bytes]
+    operation_type: bytes | None
+    invoke_from: bytes | None
+    rating: bytes | None
+    mode: bytes | None
+    time_to_first_token: int | None
+    node_dataset_names: list[bytes] | None
+    """Of a node's body."""
+    retrieved_dataset_names: list[bytes] | None
+    """Of a dataset retrieval's body."""
 
 
 Read = Callable[[bytes], Header]
-_DEFAULTS: Final = {"revision": 0}
+_PATHS: Final = {
+    "node_dataset_names": "node_execution.dataset_names",
+    "retrieved_dataset_names": "dataset_retrieval.dataset_names",
+}
+_FIELDS: Final = tuple(_PATHS.get(name, name) for name in Header._fields)
+"""Path in the schema of each field."""
+_DEFAULTS: Final = {"revision": 0, "dataset_ids": ()}
+_NO_TEXT: Final = {
+    "revision", "kind", "root_started_at", "started_at", "ended_at", "input_tokens", "output_tokens", "total_tokens", "span_kind", "dataset_ids",
+    "time_to_first_token", *_PATHS,
+}  # fmt: skip
 _TEXTS: Final = tuple(
-    i for i, name in enumerate(Header._fields)
-    if name not in ("revision", "kind", "root_started_at", "started_at", "ended_at") and not name.startswith("otel_")
-)  # fmt: skip
+    i for i, name in enumerate(Header._fields) if name not in _NO_TEXT and not name.startswith("otel_")
+)
+_LISTS: Final = ("dataset_ids", *_PATHS)
 
 _texts: Final = itemgetter(*_TEXTS)
 
 
 def _reader(schema: dict[str, Any]) -> Read:
-    decode, paths = compile_decoder(schema, Header._fields)
+    decode, paths = compile_decoder(schema, _FIELDS)
     make = Header._make
-    if paths == Header._fields:
+    if paths == _FIELDS:
 
         def whole(value: bytes) -> Header:
             return make(decode(value, wire.BODY))
@@ -66,7 +99,7 @@ def _reader(schema: dict[str, Any]) -> Read:
 
     def partial(value: bytes) -> Header:
         found = dict(zip(paths, decode(value, wire.BODY), strict=True))
-        return make(found.get(name, _DEFAULTS.get(name)) for name in Header._fields)
+        return make(found.get(path, _DEFAULTS.get(path)) for path in _FIELDS)
 
     return partial
 
@@ -90,16 +123,16 @@ def read(value: bytes | None) -> Header:
     ``invalid_utf8``, ``wrong_record``) or `UnknownSchema`.
     """
     header = _reader_of(wire.split(value))(value or b"")
-    if not b"".join(filter(None, _texts(header))).isascii():
+    if not b"".join(filter(None, _texts(header))).isascii() or header.dataset_ids:
         _check_utf8(header)
     return header
 
 
 def _check_utf8(header: Header) -> None:
-    for i in _TEXTS:
-        text = header[i]
-        if isinstance(text, bytes):
-            try:
-                text.decode()
-            except UnicodeDecodeError as e:
-                raise DecodeError("invalid_utf8", f"{Header._fields[i]}: {e}") from None
+    texts: list[tuple[str, Any]] = [(Header._fields[i], header[i]) for i in _TEXTS]
+    texts += [(name, text) for name in _LISTS for text in getattr(header, name) or ()]
+    for name, text in texts:
+        try:
+            (text or b"").decode()
+        except UnicodeDecodeError as e:
+            raise DecodeError("invalid_utf8", f"{name}: {e}") from None

@@ -15,6 +15,7 @@ from streams.apply import Unit
 from streams.exits import BAD_STATE, CONFIG, FAILED, LOST_DATA
 from streams.partition import Partition, UnreadableState
 from streams.restore import first_records, read_state
+from streams.state import UnreadableRecord
 from tailrace.settings import Settings
 from tailrace.topics import Names
 
@@ -52,9 +53,9 @@ class Owner:
         )
         self._generation: int | None = None
         self._interval = settings.streams.commit_interval_ms / 1000
+        self._flush_interval = settings.streams.metrics_interval_ms / 1000
         self._commits = ThreadPoolExecutor(settings.streams.commit_threads, "commit")
         self._openers = ThreadPoolExecutor(8, "open")
-        self._stopping = False
 
     # -- taking over
     def assigned(self, partitions: set[int], generation: int) -> None:
@@ -107,6 +108,7 @@ class Owner:
             return  # rebalanced meanwhile: called again
         for p in new:
             self.partitions[p.number] = p
+            self._due(p)  # what a former owner counted and did not write
         log.info(
             "took over partitions %s: fenced in %.2f s, restored %d records in %.2f s, next offsets %s",
             [p.number for p in new], fenced - began, sum(map(len, records.values())), time.perf_counter() - fenced,
@@ -174,28 +176,35 @@ class Owner:
             await asyncio.wait([p.committing])
         if not p.unit.records:
             p.unit.born = time.perf_counter()
-        p.applier.apply(p.state, records, p.unit)
+        try:
+            p.applier.apply(p.state, records, p.unit)
+        except UnreadableRecord as e:
+            self.end(BAD_STATE, str(p.unreadable(e)))
         self._due(p)
 
     def _due(self, p: Partition) -> None:
-        """Starts the commit of the open unit if it is old or large enough and none of this partition is under way."""
-        if not p.unit.records or p.committing is not None or p.given_up:
+        """Starts the commit of the open unit if it is old or large enough, or if rows, series and summaries are due; unless a
+        commit of this partition is under way."""
+        if p.committing is not None or p.given_up:
             return
-        limits = self._settings.streams
-        left = self._interval - (time.perf_counter() - p.unit.born)
-        if (
-            left <= 0.0005
-            or p.unit.records >= limits.unit_records
-            or p.unit.size >= limits.unit_bytes
-            or self._stopping
-        ):
-            self._start(p)
+        limits, now = self._settings.streams, time.perf_counter()
+        flush_in = p.flushed_at + self._flush_interval - now if p.state.unflushed else None
+        left = self._interval - (now - p.unit.born) if p.unit.records else flush_in
+        if left is None:
+            return
+        if left <= 0.0005 or p.unit.records >= limits.unit_records or p.unit.size >= limits.unit_bytes:
+            self._start(p, flush_in is not None and flush_in <= 0.0005)
         else:
             asyncio.get_running_loop().call_later(left, self._due, p)
 
-    def _start(self, p: Partition) -> None:
-        unit, changes, reached = p.close_unit()
-        p.committing = asyncio.get_running_loop().run_in_executor(self._commits, p.commit, unit, changes)
+    def _start(self, p: Partition, flush: bool) -> None:
+        try:
+            unit, reached = p.close_unit(flush)
+        except UnreadableState as e:
+            self.end(BAD_STATE, str(e))
+        if flush:
+            p.flushed_at = time.perf_counter()
+        p.committing = asyncio.get_running_loop().run_in_executor(self._commits, p.commit, unit)
         p.committing.add_done_callback(lambda future: self._committed(p, unit, reached, future))
 
     def _committed(self, p: Partition, unit: Unit, reached: int, future: asyncio.Future[Any]) -> None:
@@ -213,11 +222,11 @@ class Owner:
         """Commits what is open. Ends the process if that takes longer than 10 s: its state would be of no use."""
         deadline = time.monotonic() + DRAIN_SECONDS
         for p in list(self.partitions.values()):
-            while p.unit.records or p.committing is not None:
+            while p.unit.records or p.state.unflushed or p.committing is not None:
                 if time.monotonic() > deadline:
                     self.end(FAILED, f"partition {p.number} could not be drained within {DRAIN_SECONDS:.0f} s")
                 if p.committing is None:
-                    self._start(p)
+                    self._start(p, flush=True)
                 await asyncio.wait([p.committing], timeout=1.0)
 
     def _fatal(self, partition: int, error: KafkaError) -> None:

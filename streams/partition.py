@@ -15,7 +15,8 @@ from typing import Any, Final
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from streams.apply import Applier, Unit
-from streams.state import Limits, State, UnreadableRecord
+from streams.measures import MetricLimits
+from streams.state import Limits, Records, State, UnreadableRecord
 from tailrace import kafka
 from tailrace.partitioner import PARTITIONER
 from tailrace.settings import Settings
@@ -27,8 +28,6 @@ INIT_SECONDS: Final = 30.0
 COMMIT_SECONDS: Final = 5.0
 COMMIT_TRIES: Final = 12
 """A commit that the client calls retriable is tried this often: a broker may be away for a minute."""
-
-Changes = list[tuple[bytes, bytes | None]]
 
 
 class UnreadableState(Exception):
@@ -46,9 +45,11 @@ class Partition:
         self.number = number
         self.state = State(
             Limits(
-                s.trace_idle_minutes * 60_000, s.max_open_traces, s.dedupe_minutes * 60_000, s.link_minutes * 60_000
-            )
-        )
+                s.trace_idle_minutes * 60_000, s.max_open_traces, s.dedupe_minutes * 60_000, s.link_minutes * 60_000,
+                MetricLimits(s.metrics_horizon_hours * 3_600_000, s.max_metric_groups, s.max_metric_rows),
+            ),
+            number,
+        )  # fmt: skip
         self.unit = Unit()
         self.committing: Any = None
         """The future of the commit under way, or None."""
@@ -56,6 +57,8 @@ class Partition:
         self.expects = -1
         """Offset that the next batch must continue from."""
         self.given_up = False
+        self.flushed_at = 0.0
+        """When metric rows, series and summaries were last written, by the caller's clock (seconds)."""
         self._names, self._settings, self._on_fatal = names, settings, on_fatal
         self._limit = 2 * settings.topics.max_event_bytes
         self.applier = Applier(names.events, number, self._limit, settings.topics.max_event_bytes, partitions)
@@ -85,26 +88,35 @@ class Partition:
         self._producer.poll(0.1)  # an init that meets a connection being set up waits 500 ms
         self._producer.init_transactions(INIT_SECONDS)
 
-    def restore(self, records: list[tuple[bytes, bytes | None]]) -> None:
+    def restore(self, records: Records) -> None:
         """Takes over what a former owner wrote. Raises `UnreadableState` that names the record."""
         try:
             self.state.restore(records)
         except UnreadableRecord as e:
-            raise UnreadableState(
-                f"{self._names.state} partition {self.number}: the record with key {e.key!r} cannot be read: {e}. If a newer tailrace wrote "
-                "it, run that one; if nothing of ours did, write a tombstone (a null value) under that key"
-            ) from None
+            raise self.unreadable(e) from None
+
+    def unreadable(self, e: UnreadableRecord) -> UnreadableState:
+        """What to say of a state record that cannot be read."""
+        return UnreadableState(
+            f"{self._names.state} partition {self.number}: the record with key {e.key!r} cannot be read: {e}. If a newer tailrace wrote "
+            "it, run that one; if nothing of ours did, write a tombstone (a null value) under that key"
+        )
 
     def _error(self, error: KafkaError) -> None:
         if error.fatal():
             self._on_fatal(self.number, error)
 
-    def close_unit(self) -> tuple[Unit, Changes, int]:
-        """Takes the open unit with the state records that go with it, and the offset they reach; opens the next one."""
+    def close_unit(self, flush: bool) -> tuple[Unit, int]:
+        """Takes the open unit with what is written besides its outputs, and the offset it reaches; opens the next one. flush:
+        write metric rows, series and summaries too. Raises `UnreadableState`."""
         unit, self.unit = self.unit, Unit()
-        return unit, self.state.changes(), self.state.next_offset
+        try:
+            unit.closed = self.state.close(flush)
+        except UnreadableRecord as e:
+            raise self.unreadable(e) from None
+        return unit, self.state.next_offset
 
-    def commit(self, unit: Unit, changes: Changes) -> tuple[float, float]:
+    def commit(self, unit: Unit) -> tuple[float, float]:
         """Writes one transaction: outputs, dead letters, changed states, position. Blocks until it is committed.
 
         Returns seconds spent producing and committing. Raises for anything but a retriable commit; the caller ends the process.
@@ -124,8 +136,13 @@ class Partition:
             self._produce(names.events, link, run, -1)
         for key, value in unit.letters:
             self._produce(names.dead_letters, value, key, -1)
-        for key, state in changes:
-            self._produce(names.state, state, key, n)
+        closed = unit.closed
+        assert closed is not None
+        for topic, records in (
+            (names.metrics, closed.rows), (names.totals, closed.totals), (names.summaries, closed.summaries), (names.state, closed.state),
+        ):  # fmt: skip
+            for name, content in records:
+                self._produce(topic, content, name, n)
         while len(p):
             p.poll(0.005)  # the client's own flush in commit_transaction burns CPU
         sent = time.perf_counter()

@@ -13,20 +13,27 @@ from streams.correlate import Link
 from streams.dedupe import Dedupe
 from streams.links import PREFIX as _LINK
 from streams.links import Links
-from streams.trace import Trace
+from streams.measures import GROUP as _GROUP
+from streams.measures import MINUTES as _MINUTES
+from streams.measures import Measures, MetricLimits
+from streams.trace import Stored, Trace
 from tailrace.codec import wire
 from tailrace.errors import DecodeError
-from tailrace.records import PartitionPosition
+from tailrace.records import PartitionPosition, TraceOperations
 
 POSITION: Final = b"p"
 """Key of the partition record."""
 _TRACE: Final = b"t/"
 _DEDUPE: Final = b"d/"
+_OPERATIONS: Final = b"o/"
 
 FRESH: Final = PartitionPosition(
     topic_id="", partitions=0, generation=0, next_offset=-1, sequence=0, appended_at=0, events_in=0, enriched=0, links=0, duplicates=0,
-    dead_lettered=0, evicted=0, units=0,
+    dead_lettered=0, evicted=0, units=0, flushed=0, corrections=0, skewed=0, late=0, overflowed=0, oldest_minute=0, groups=0, summaries=0,
 )  # fmt: skip
+
+Records = list[tuple[bytes, bytes | None]]
+"""Keys and values; None is a tombstone."""
 
 
 class UnreadableRecord(Exception):
@@ -47,14 +54,25 @@ class Limits(msgspec.Struct, frozen=True):
     dedupe_ms: int
     link_ms: int
     """How long a link is remembered."""
+    metrics: MetricLimits = MetricLimits(horizon_ms=192 * 3_600_000, max_groups=10_000, max_rows=500_000)
+
+
+class Closed(msgspec.Struct):
+    """What closing a unit writes besides its outputs."""
+
+    state: Records
+    summaries: Records
+    rows: Records = []
+    totals: Records = []
 
 
 class State:
     """Traces in the order of their last event, seen event ids, and the position. Changes are collected until `changes`."""
 
-    def __init__(self, limits: Limits) -> None:
-        self.limits = limits
-        self.traces: OrderedDict[bytes, Trace] = OrderedDict()
+    def __init__(self, limits: Limits, partition: int = 0) -> None:
+        self.limits, self.partition = limits, partition
+        self.traces: OrderedDict[bytes, Trace | Stored] = OrderedDict()
+        self.measures = Measures(partition, limits.metrics)
         self.dedupe = Dedupe(limits.dedupe_ms)
         self.known_links = Links(limits.link_ms, limits.max_traces)
         self.topic_id, self.partitions = FRESH.topic_id, FRESH.partitions
@@ -66,11 +84,31 @@ class State:
         )
         self.events_in = self.enriched = self.links = self.duplicates = self.dead_lettered = self.evicted = (
             self.units
-        ) = 0
+        ) = self.flushed = self.summaries = 0
         self._changed: set[bytes] = set()
+        self._unsummed: dict[bytes, None] = {}
+        """Traces whose root has ended and whose summary is not as they are."""
+        self._parted: Records = []
+        """Summaries of traces that were evicted."""
+        self._dropped: list[bytes] = []
+        """Chunks of operations of traces that were evicted."""
+
+    @property
+    def unflushed(self) -> bool:
+        """Whether there is anything that `close` would write with flush and not without."""
+        return bool(self._unsummed) or self.measures.unwritten
+
+    def trace(self, key: bytes) -> Trace | None:
+        """An open trace. Raises `UnreadableRecord`."""
+        found = self.traces.get(key)
+        if type(found) is Stored:
+            found = self.traces[key] = _opened(key, found)
+        return found  # type: ignore[return-value]
 
     def touch(self, key: bytes, trace: Trace) -> None:
         """`trace` has changed: it becomes the youngest, and is written with the next changes."""
+        if trace.operations.ended:
+            self._unsummed[key] = None
         if key in self.traces:
             self.traces.move_to_end(key)
         else:
@@ -85,69 +123,153 @@ class State:
             return
         self.clock = appended_at
         self.known_links.advance(appended_at)
+        self.measures.advance(appended_at)
         horizon = appended_at - self.limits.idle_ms
         while self.traces and next(iter(self.traces.values())).appended_at < horizon:
             self._evict()
 
     def is_root(self, run: bytes) -> bool:
         """Whether a run is known to have no caller."""
-        trace = self.traces.get(run)
+        trace = self.trace(run)
         return trace is not None and trace.certain
 
     def _evict(self) -> None:
-        key, _ = self.traces.popitem(last=False)
+        key = next(iter(self.traces))
+        trace = self.traces[key]
+        if key in self._unsummed or not trace.ended:
+            self._unsummed.pop(key, None)
+            self._parted.append(self._summary(key))
+        chunks = len(trace.chunks or ()) if isinstance(trace, Stored) else trace.operations.chunks
+        self._dropped += [chunk_key(key, n) for n in range(chunks)]
+        del self.traces[key]
         self._changed.add(key)
         self.evicted += 1
 
+    def _summary(self, key: bytes) -> tuple[bytes, bytes]:
+        """Key and value of trace.summaries."""
+        trace = self.trace(key)
+        assert trace is not None
+        self.summaries += 1
+        return b"%b/%d/%d" % (key, self.partition, trace.part), wire.encode(trace.summary(self.partition))
+
     def position(self) -> PartitionPosition:
+        m = self.measures
         return PartitionPosition(
             topic_id=self.topic_id, partitions=self.partitions, generation=self.generation, next_offset=self.next_offset,
             sequence=self.sequence, appended_at=self.clock, events_in=self.events_in, enriched=self.enriched, links=self.links,
-            duplicates=self.duplicates, dead_lettered=self.dead_lettered, evicted=self.evicted, units=self.units,
+            duplicates=self.duplicates, dead_lettered=self.dead_lettered, evicted=self.evicted, units=self.units, flushed=self.flushed,
+            corrections=m.corrections, skewed=m.skewed, late=m.late, overflowed=m.overflowed, oldest_minute=m.oldest_minute,
+            groups=m.next_group, summaries=self.summaries,
         )  # fmt: skip
 
-    def changes(self) -> list[tuple[bytes, bytes | None]]:
-        """Records of trace.state for what changed since the last call, the position last; None is a tombstone."""
+    def close(self, flush: bool) -> Closed:
+        """What a unit writes: records of trace.state for all that changed since the last call, the position last; summaries of
+        traces that were evicted; with flush also metric rows, series, and summaries of traces whose root has ended."""
         self.units += 1
-        traces = self.traces
-        out: list[tuple[bytes, bytes | None]] = [
-            (_TRACE + k, t.pack() if (t := traces.get(k)) else None) for k in self._changed
-        ]
+        closed = Closed(self._changes(), self._parted)
+        self._parted = []
+        if flush:
+            closed.rows, closed.totals = self.measures.flush()
+            closed.summaries += [self._summary(key) for key in self._unsummed]
+            self._unsummed = {}
+            self.flushed = self.next_offset
+        closed.state.append((POSITION, wire.encode_versioned(self.position())))
+        return closed
+
+    def _changes(self) -> Records:
+        out: Records = [(key, None) for key in self._dropped]
+        self._dropped = []
+        for key in self._changed:
+            trace = self.traces.get(key)
+            if isinstance(trace, Trace):
+                for n, fixed, texts in trace.operations.full_chunks():
+                    out.append(
+                        (
+                            chunk_key(key, n),
+                            wire.encode_versioned(TraceOperations(fixed=fixed, texts=texts)),
+                        )
+                    )
+                out.append((_TRACE + key, trace.pack()))
+            else:
+                out.append((_TRACE + key, None))
         self._changed = set()
         out.extend(self.dedupe.changes())
         out.extend(self.known_links.changes())
-        out.append((POSITION, wire.encode_versioned(self.position())))
+        out.extend(self.measures.changes())
         return out
 
     def restore(self, records: Iterable[tuple[bytes, bytes | None]]) -> None:
         """Takes over what a former owner wrote: the last record of each key, in log order. Raises `UnreadableRecord`; keys
-        of no kind of ours are passed over."""
+        of no kind of ours are passed over. Traces are unpacked when they are needed, so `trace` may raise it later."""
         last: dict[bytes, bytes | None] = {}
         for key, value in records:
             last.pop(key, None)
             last[key] = value
-        traces: list[tuple[bytes, Trace]] = []
+        traces: dict[bytes, Stored] = {}
         found: list[tuple[bytes, tuple[Link, int, int]]] = []
+        minutes: list[tuple[bytes, bytes]] = []
+        chunks: list[tuple[bytes, bytes]] = []
         for key, value in last.items():
             if value is None:
                 continue
             try:
-                if key == POSITION:
-                    self._restore_position(wire.decode_versioned(value, PartitionPosition))
-                elif key.startswith(_TRACE):
-                    traces.append((key[len(_TRACE) :], Trace.unpack(value)))
+                if key.startswith(_TRACE):
+                    traces[key[len(_TRACE) :]] = Stored(value)
+                elif key.startswith(_OPERATIONS):
+                    chunks.append((key, value))
+                elif key.startswith(_MINUTES):
+                    minutes.append((key, value))
                 elif key.startswith(_DEDUPE):
                     self.dedupe.restore(key, value)
                 elif key.startswith(_LINK):
                     found.append((key[len(_LINK) :], links.unpack(value)))
+                elif key.startswith(_GROUP):
+                    self.measures.restore_group(int(key[len(_GROUP) :]), value)
+                elif key == POSITION:
+                    self._restore_position(wire.decode_versioned(value, PartitionPosition))
             except (DecodeError, ValueError, IndexError) as e:
                 raise UnreadableRecord(key, e) from None
         self.known_links.restore(found)
-        traces.sort(key=lambda item: item[1].touched)
-        self.traces = OrderedDict(traces)
+        self._restore_parts(traces, chunks, minutes)
+        self.measures.restored(self.clock, self.flushed)
+        self.traces = OrderedDict(sorted(traces.items(), key=lambda item: item[1].touched))
+        self._unsummed = {k: None for k, s in self.traces.items() if s.ended and s.touched >= self.flushed}
+
+    def _restore_parts(
+        self, traces: dict[bytes, Stored], chunks: list[tuple[bytes, bytes]], minutes: list[tuple[bytes, bytes]]
+    ) -> None:
+        """What belongs to a trace or a metric group that is there by now."""
+        for key, value in chunks:
+            name, _, number = key[len(_OPERATIONS) :].rpartition(b"/")
+            stored = traces.get(name)
+            if stored is not None:
+                stored.chunks = [*(stored.chunks or ()), (int(number), value)]
+        for key, value in minutes:
+            group, _, minute = key[len(_MINUTES) :].partition(b"/")
+            try:
+                self.measures.restore_minute(int(group), int(minute), value)
+            except (DecodeError, ValueError, KeyError) as e:
+                raise UnreadableRecord(key, e) from None
 
     def _restore_position(self, p: PartitionPosition) -> None:
         self.topic_id, self.partitions, self.generation = p.topic_id, p.partitions, p.generation
         self.next_offset, self.sequence, self.clock = p.next_offset, p.sequence, p.appended_at
         self.events_in, self.enriched, self.links, self.duplicates = p.events_in, p.enriched, p.links, p.duplicates
         self.dead_lettered, self.evicted, self.units = p.dead_lettered, p.evicted, p.units
+        self.flushed, self.summaries = p.flushed, p.summaries
+        m = self.measures
+        m.corrections, m.skewed, m.late, m.overflowed = p.corrections, p.skewed, p.late, p.overflowed
+        m.oldest_minute, m.next_group = p.oldest_minute, p.groups
+
+
+def chunk_key(trace: bytes, number: int) -> bytes:
+    """Key in trace.state of a full chunk of operations."""
+    return b"%b%b/%d" % (_OPERATIONS, trace, number)
+
+
+def _opened(key: bytes, stored: Stored) -> Trace:
+    try:
+        chunks = [wire.decode_versioned(value, TraceOperations) for _, value in sorted(stored.chunks or ())]
+        return Trace.unpack(stored.value, [(c.fixed, c.texts) for c in chunks])
+    except (DecodeError, ValueError, IndexError) as e:
+        raise UnreadableRecord(_TRACE + key, e) from None

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
+
 from streams.correlate import OWN, Root, shows_root
 from streams.header import Header
+from streams.operations import Beyond, Operations
+from streams.summary import sum_up
 from tailrace import ids
 from tailrace.codec import wire
+from tailrace.codec.decoder import varint
 from tailrace.codec.encoder import zigzag
+from tailrace.errors import DecodeError
 from tailrace.ids import dedupe_hash
-from tailrace.records import RootSource, TraceState
+from tailrace.records import RootSource, TraceState, TraceSummary
 
 _TEXTS: Final = (
     "root_trace_id",
     "root_run_id",
+    "tenant_id",
     "user_id",
     "session_id",
     "conversation_id",
@@ -25,6 +32,8 @@ _TEXTS: Final = (
 _VERSION: Final = bytes([1])
 MOST: Final = 1000
 """Corrected operations, and nested runs, that a trace remembers: its state record stays small."""
+MOST_DATASETS: Final = 100
+"""Datasets whose names a trace remembers."""
 
 
 def text(value: bytes | None) -> bytes:
@@ -32,9 +41,14 @@ def text(value: bytes | None) -> bytes:
     return b"\0" if value is None else b"\2" + zigzag(len(value)) + value
 
 
+def plain(value: bytes | bytearray) -> bytes:
+    """An Avro string or bytes."""
+    return zigzag(len(value)) + value
+
+
 def strings(values: list[bytes]) -> bytes:
     """An Avro array of strings."""
-    return b"".join((zigzag(len(values)), *(zigzag(len(v)) + v for v in values), b"\0")) if values else b"\0"
+    return b"".join((zigzag(len(values)), *map(plain, values), b"\0")) if values else b"\0"
 
 
 def _of_the_root(h: Header, value: bytes | None) -> bytes | None:
@@ -46,29 +60,34 @@ class Trace:
     """What the processor knows of one open trace. Sticky fields keep the first non-null value in the log."""
 
     __slots__ = (
-        "_shared", "app_id", "app_name", "appended_at", "certain", "conversation_id", "errors", "events", "first_started_at", "last_ended_at",
-        "otel_trace_id", "revisions", "root", "root_run_id", "root_trace_id", "runs", "session_id", "started_at", "touched", "user_id", "workspace_name",
+        "_shared", "app_id", "app_name", "appended_at", "certain", "conversation_id", "datasets", "events", "operations", "otel_trace_id", "part",
+        "revisions", "root", "root_run_id", "root_trace_id", "runs", "session_id", "started_at", "tenant_id", "touched", "user_id",
+        "workspace_name",
     )  # fmt: skip
 
-    def __init__(self, root_trace_id: bytes | None, started_at: int) -> None:
+    def __init__(self, root_trace_id: bytes | None, started_at: int, part: int = 0) -> None:
+        """part: source offset of the first event."""
         self.root_trace_id = root_trace_id
-        self.started_at = self.first_started_at = started_at
-        self.last_ended_at = started_at
+        self.started_at = started_at
+        self.part = part
         self.appended_at = 0
         self.touched = -1
         self.root: str = RootSource.OWN.value
         self.root_run_id: bytes | None = None
         self.otel_trace_id: bytes | None = None
+        self.tenant_id: bytes | None = None
         self.user_id: bytes | None = None
         self.session_id: bytes | None = None
         self.conversation_id: bytes | None = None
         self.app_id: bytes | None = None
         self.app_name: bytes | None = None
         self.workspace_name: bytes | None = None
-        self.events = self.errors = 0
+        self.events = 0
         self.certain = False
-        self.runs: dict[bytes, None] = {}
-        self.revisions: dict[bytes, int] = {}
+        self.runs: dict[bytes, None] | None = None
+        self.revisions: dict[bytes, int] | None = None
+        self.datasets: dict[bytes, bytes] | None = None
+        self.operations = Operations()
         self._shared: bytes | None = None
 
     def add(self, h: Header, root: Root, appended_at: int, offset: int) -> None:
@@ -84,15 +103,11 @@ class Trace:
             or (self.otel_trace_id is None and h.otel_trace_id is not None)
         ):
             self._learn(h, root)
+        if self.tenant_id is None:
+            self.tenant_id = h.tenant_id
         if not self.certain and root.source == OWN and shows_root(h):
             self.certain = True
         self.events += 1
-        if h.error is not None:
-            self.errors += 1
-        if h.started_at < self.first_started_at:
-            self.first_started_at = h.started_at
-        if h.ended_at > self.last_ended_at:
-            self.last_ended_at = h.ended_at
         self.appended_at = appended_at
         self.touched = offset
         if h.revision > 0:
@@ -113,6 +128,8 @@ class Trace:
         self._shared = None
 
     def _revise(self, operation: bytes, revision: int) -> None:
+        if self.revisions is None:
+            self.revisions = {}
         if revision > self.revisions.get(operation, 0):
             self.revisions[operation] = revision
             if len(self.revisions) > MOST:
@@ -121,16 +138,32 @@ class Trace:
     def superseded(self, h: Header) -> bool:
         """Whether a higher revision of the same operation went before; of more than `MOST` corrected operations the latest are
         remembered."""
-        return bool(self.revisions) and h.revision < self.revisions.get(dedupe_hash(h.source_id), 0)
+        return self.revisions is not None and h.revision < self.revisions.get(dedupe_hash(h.source_id), 0)
 
     def knows(self, run: bytes) -> bool:
         """Whether a link of `run` is in the log; asked once a run, True from then on."""
+        if self.runs is None:
+            self.runs = {run: None}
+            return False
         if run in self.runs:
             return True
         self.runs[run] = None
         if len(self.runs) > MOST:
             del self.runs[next(iter(self.runs))]
         return False
+
+    def name_datasets(self, ids: list[bytes], names: list[bytes]) -> None:
+        """Learns names of datasets, for events that have only their ids."""
+        if self.datasets is None:
+            self.datasets = {}
+        for dataset, name in zip(ids, names, strict=False):
+            if len(self.datasets) < MOST_DATASETS:
+                self.datasets.setdefault(dataset, name)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the root has ended."""
+        return self.operations.ended
 
     def shared(self, correlation_id: bytes) -> bytes:
         """The end of every `TraceContext` of this trace, from run_trace_id on. correlation_id: what stands for the trace
@@ -139,42 +172,83 @@ class Trace:
             self._shared = shared_fields(self, correlation_id)
         return self._shared
 
+    def summary(self, partition: int) -> TraceSummary:
+        """The trace as it stands (docs/summaries.md)."""
+        sums = sum_up(self.operations)
+        name = sums.name if sums.name is not None else self.app_name
+        return TraceSummary(
+            trace_id=_str(self.root_trace_id) or "", partition=partition, part=self.part, revision=self.events, complete=sums.complete,
+            truncated=sums.truncated, run_trace_id=self.shared(b"")[:16], tenant_id=_str(self.tenant_id), app_id=_str(self.app_id),
+            user_id=_str(self.user_id), session_id=_str(self.session_id), conversation_id=_str(self.conversation_id), name=_str(name),
+            status=_str(sums.status), started_at=sums.started_at, ended_at=sums.ended_at, duration=sums.duration, counts=sums.counts,
+            errors=sums.errors, first_error=_str(sums.first_error), first_error_source_id=_str(sums.first_error_source_id),
+            input_tokens=sums.input_tokens, output_tokens=sums.output_tokens, total_tokens=sums.total_tokens, cost=sums.cost,
+            cost_estimated=sums.cost_estimated, slowest=sums.slowest, slowest_path=sums.slowest_path,
+        )  # fmt: skip
+
     def pack(self) -> bytes:
-        """The value of trace.state: a version byte and the Avro body of `TraceState`."""
-        revisions = b"".join(k + v.to_bytes(4, "big") for k, v in self.revisions.items())
+        """The value of trace.state: a version byte and the Avro body of `TraceState`. Full chunks of operations go apart."""
+        ops = self.operations
+        revisions = b"".join(o + r.to_bytes(4, "big") for o, r in self.revisions.items()) if self.revisions else b""
+        fixed, texts = ops.tail()
+        datasets = self.datasets
         return b"".join(
             (
-                _VERSION, text(self.root_trace_id), text(self.root_run_id), _ROOT[self.root], zigzag(self.started_at),
-                zigzag(self.first_started_at), zigzag(self.last_ended_at), zigzag(self.appended_at), zigzag(self.touched), text(self.user_id),
-                text(self.session_id), text(self.conversation_id), text(self.app_id), text(self.app_name), text(self.workspace_name),
-                b"\0" if self.otel_trace_id is None else b"\2" + self.otel_trace_id, zigzag(self.events), zigzag(self.errors),
-                b"\1" if self.certain else b"\0", strings(list(self.runs)), zigzag(len(revisions)), revisions,
+                _VERSION, zigzag(self.appended_at), zigzag(self.touched), b"\1" if ops.ended else b"\0", self.shared(b"")[32:], _ROOT[self.root],
+                text(self.tenant_id), b"\0" if self.otel_trace_id is None else b"\2" + self.otel_trace_id, zigzag(self.events),
+                b"\1" if self.certain else b"\0", strings(list(self.runs)) if self.runs else b"\0", plain(revisions), zigzag(self.part),
+                zigzag(ops.chunks), strings(ops.currencies) if ops.currencies else b"\0",
+                b"".join((zigzag(len(datasets)), *(plain(k) + plain(v) for k, v in datasets.items()), b"\0")) if datasets else b"\0",
+                plain(fixed), plain(texts), b"\0" if ops.beyond is None else plain(msgspec.json.encode(ops.beyond)),
             )
         )  # fmt: skip
 
     @classmethod
-    def unpack(cls, value: bytes) -> Trace:
-        """What `pack` wrote, in any version. Raises `DecodeError`."""
+    def unpack(cls, value: bytes, chunks: list[tuple[bytes, bytes]] | None = None) -> Trace:
+        """What `pack` wrote, in any version. chunks: the full chunks of its operations, in order. Raises `DecodeError`."""
         state = wire.decode_versioned(value, TraceState)
-        trace = cls(None, state.started_at)
+        trace = cls(None, state.started_at, state.part)
         for name in _TEXTS:
             raw = getattr(state, name)
             setattr(trace, name, None if raw is None else raw.encode())
         trace.root = str(state.root)
         trace.otel_trace_id = state.otel_trace_id
-        trace.first_started_at, trace.last_ended_at, trace.appended_at = (
-            state.first_started_at,
-            state.last_ended_at,
-            state.appended_at,
-        )
-        trace.touched = state.touched
-        trace.events, trace.errors = state.events, state.errors
-        trace.certain, trace.runs = state.certain, dict.fromkeys(r.encode() for r in state.runs)
+        trace.appended_at, trace.touched = state.appended_at, state.touched
+        trace.events, trace.certain = state.events, state.certain
+        trace.runs = dict.fromkeys(r.encode() for r in state.runs) or None
         packed = state.revisions
         trace.revisions = {
             packed[p : p + 8]: int.from_bytes(packed[p + 8 : p + 12], "big") for p in range(0, len(packed), 12)
-        }
+        } or None
+        trace.datasets = {k.encode(): v.encode() for k, v in state.datasets.items()} or None
+        having = chunks or []
+        if len(having) != state.chunks:
+            raise DecodeError("malformed", f"{len(having)} of {state.chunks} chunks of operations are there")
+        try:
+            beyond = msgspec.json.decode(state.beyond, type=Beyond) if state.beyond else None
+        except msgspec.DecodeError as e:
+            raise DecodeError("malformed", f"beyond: {e}") from None
+        trace.operations.restore(
+            having, state.fixed, state.texts, [c.encode() for c in state.currencies] or None, beyond, state.ended
+        )
         return trace
+
+
+class Stored:
+    """A trace as a former owner wrote it, not unpacked before it is needed: taking over a million of them is quick."""
+
+    __slots__ = ("appended_at", "chunks", "ended", "touched", "value")
+
+    def __init__(self, value: bytes) -> None:
+        """Raises `DecodeError` for a version that this tailrace does not know, IndexError or ValueError for garbage."""
+        if value[:1] != _VERSION:
+            raise DecodeError("unknown_version", f"version {value[:1].hex() or 'none'} of a trace's state")
+        self.value = value
+        self.appended_at, p = varint(value, 1)
+        self.touched, p = varint(value, p)
+        self.ended = value[p] == 1
+        self.chunks: list[tuple[int, bytes]] | None = None
+        """Number and value of the full chunks of its operations."""
 
 
 _ROOT: Final = {str(s): zigzag(i) for i, s in enumerate(RootSource)}
@@ -191,3 +265,7 @@ def shared_fields(t: Trace, correlation_id: bytes) -> bytes:
             text(t.conversation_id), text(t.app_id), text(t.app_name), text(t.workspace_name),
         )
     )  # fmt: skip
+
+
+def _str(value: bytes | None) -> str | None:
+    return None if value is None else value.decode()

@@ -75,15 +75,15 @@ HISTORY: dict[str, tuple[str, ...]] = {
         'pe":"array","items":"string"}},{"name":"linked_span_id","type":["null","OtelSpanId"],"default":null}'
         ',{"name":"provider_name","type":["null","string"],"default":null},{"name":"request_model","type":["n'
         'ull","string"],"default":null},{"name":"tool_name","type":["null","string"],"default":null},{"name":'
-        '"dataset_names","type":{"type":"array","items":"string"}},{"name":"estimated_cost","type":["null","s'
-        'tring"],"default":null},{"name":"price_table","type":["null","string"],"default":null},{"name":"run_'
-        'trace_id","type":{"type":"fixed","name":"OtelTraceId","size":16}},{"name":"message_trace_id","type":'
-        '"OtelTraceId"},{"name":"root_trace_id","type":["null","string"],"default":null},{"name":"root_run_id'
-        '","type":["null","string"],"default":null},{"name":"trace_started_at","type":{"type":"long"}},{"name'
-        '":"user_id","type":["null","string"],"default":null},{"name":"session_id","type":["null","string"],"'
-        'default":null},{"name":"conversation_id","type":["null","string"],"default":null},{"name":"app_id","'
-        'type":["null","string"],"default":null},{"name":"app_name","type":["null","string"],"default":null},'
-        '{"name":"workspace_name","type":["null","string"],"default":null}]}',
+        '"dataset_names","type":{"type":"array","items":"string"},"default":[]},{"name":"estimated_cost","typ'
+        'e":["null","string"],"default":null},{"name":"price_table","type":["null","string"],"default":null},'
+        '{"name":"run_trace_id","type":{"type":"fixed","name":"OtelTraceId","size":16}},{"name":"message_trac'
+        'e_id","type":"OtelTraceId"},{"name":"root_trace_id","type":["null","string"],"default":null},{"name"'
+        ':"root_run_id","type":["null","string"],"default":null},{"name":"trace_started_at","type":{"type":"l'
+        'ong"}},{"name":"user_id","type":["null","string"],"default":null},{"name":"session_id","type":["null'
+        '","string"],"default":null},{"name":"conversation_id","type":["null","string"],"default":null},{"nam'
+        'e":"app_id","type":["null","string"],"default":null},{"name":"app_name","type":["null","string"],"de'
+        'fault":null},{"name":"workspace_name","type":["null","string"],"default":null}]}',
     ),
     "TraceEvent": (
         '{"type":"record","name":"TraceEvent","namespace":"tailrace","header_last":"time_to_first_token","fie'
@@ -206,21 +206,20 @@ HISTORY: dict[str, tuple[str, ...]] = {
     ),
     "TraceState": (
         '{"type":"record","name":"TraceState","namespace":"tailrace","fields":[{"name":"appended_at","type":{'
-        '"type":"long"}},{"name":"touched","type":"long"},{"name":"root_trace_id","type":["null","string"],"d'
-        'efault":null},{"name":"root_run_id","type":["null","string"],"default":null},{"name":"root","type":{'
-        '"type":"enum","name":"RootSource","symbols":["own","header","link","inferred"],"default":"own"}},{"n'
-        'ame":"started_at","type":{"type":"long"}},{"name":"first_started_at","type":{"type":"long"}},{"name"'
-        ':"last_ended_at","type":{"type":"long"}},{"name":"user_id","type":["null","string"],"default":null},'
-        '{"name":"session_id","type":["null","string"],"default":null},{"name":"conversation_id","type":["nul'
-        'l","string"],"default":null},{"name":"app_id","type":["null","string"],"default":null},{"name":"app_'
-        'name","type":["null","string"],"default":null},{"name":"workspace_name","type":["null","string"],"de'
-        'fault":null},{"name":"otel_trace_id","type":["null",{"type":"fixed","name":"OtelTraceId","size":16}]'
-        ',"default":null},{"name":"events","type":"long"},{"name":"errors","type":"long"},{"name":"certain","'
-        'type":"boolean","default":false},{"name":"runs","type":{"type":"array","items":"string"},"default":['
-        ']},{"name":"revisions","type":"bytes"},{"name":"part","type":"long"},{"name":"ended","type":"boolean'
-        '"},{"name":"chunks","type":"int"},{"name":"currencies","type":{"type":"array","items":"string"}},{"n'
-        'ame":"datasets","type":{"type":"map","values":"string"}},{"name":"fixed","type":"bytes"},{"name":"te'
-        'xts","type":"bytes"},{"name":"beyond","type":"bytes"}]}',
+        '"type":"long"}},{"name":"touched","type":"long"},{"name":"ended","type":"boolean"},{"name":"root_tra'
+        'ce_id","type":["null","string"],"default":null},{"name":"root_run_id","type":["null","string"],"defa'
+        'ult":null},{"name":"started_at","type":{"type":"long"}},{"name":"user_id","type":["null","string"],"'
+        'default":null},{"name":"session_id","type":["null","string"],"default":null},{"name":"conversation_i'
+        'd","type":["null","string"],"default":null},{"name":"app_id","type":["null","string"],"default":null'
+        '},{"name":"app_name","type":["null","string"],"default":null},{"name":"workspace_name","type":["null'
+        '","string"],"default":null},{"name":"root","type":{"type":"enum","name":"RootSource","symbols":["own'
+        '","header","link","inferred"],"default":"own"}},{"name":"tenant_id","type":["null","string"],"defaul'
+        't":null},{"name":"otel_trace_id","type":["null",{"type":"fixed","name":"OtelTraceId","size":16}],"de'
+        'fault":null},{"name":"events","type":"long"},{"name":"certain","type":"boolean","default":false},{"n'
+        'ame":"runs","type":{"type":"array","items":"string"},"default":[]},{"name":"revisions","type":"bytes'
+        '"},{"name":"part","type":"long"},{"name":"chunks","type":"int"},{"name":"currencies","type":{"type":'
+        '"array","items":"string"}},{"name":"datasets","type":{"type":"map","values":"string"}},{"name":"fixe'
+        'd","type":"bytes"},{"name":"texts","type":"bytes"},{"name":"beyond","type":"bytes"}]}',
     ),
     "TraceSummary": (
         '{"type":"record","name":"TraceSummary","namespace":"tailrace","fields":[{"name":"trace_id","type":"s'

@@ -276,7 +276,7 @@ class TraceContext(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """model_name as OpenTelemetry names it (gen_ai.request.model): without a provider's path."""
     tool_name: str | None = None
     """Tool that ran: tool_name, else the display name of what is a tool by its kind, node type or span kind."""
-    dataset_names: Sequence[str]
+    dataset_names: Sequence[str] = ()
     """Names of the datasets in dataset_ids, as far as the event or the trace before it said them."""
     estimated_cost: str | None = None
     """Cost in US dollars, decimal text, from a price table: only where the event has tokens and a model but no
@@ -744,18 +744,15 @@ class TraceState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Append time of the latest event."""
     touched: int
     """Source offset of the latest event: the order of eviction."""
+    ended: bool
+    """Whether the root has ended."""
     root_trace_id: str | None = None
     """As in the context."""
     root_run_id: str | None = None
     """As in the context."""
-    root: RootSource
-    """How the root is known."""
     started_at: int
-    """Start of the trace as first known."""
-    first_started_at: int
-    """Earliest start seen."""
-    last_ended_at: int
-    """Latest end seen."""
+    """Start of the trace as first known. From root_trace_id to workspace_name the fields are in the order of
+    TraceContext."""
     user_id: str | None = None
     """Sticky."""
     session_id: str | None = None
@@ -768,12 +765,14 @@ class TraceState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Sticky."""
     workspace_name: str | None = None
     """Sticky."""
+    root: RootSource
+    """How the root is known."""
+    tenant_id: str | None = None
+    """Sticky."""
     otel_trace_id: bytes | None = None
     """Native OpenTelemetry trace id, if one came."""
     events: int
     """Events applied."""
-    errors: int
-    """Events with an error."""
     certain: bool = False
     """Whether an event showed that the run of this trace has no caller."""
     runs: Sequence[str] = ()
@@ -783,8 +782,6 @@ class TraceState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     each; the latest thousand."""
     part: int
     """Source offset of the first event: names this part of the trace's summary."""
-    ended: bool
-    """Whether the root has ended."""
     chunks: int
     """Full chunks of operations written so far (TraceOperations, key o/<trace>/<chunk>)."""
     currencies: Sequence[str]

@@ -109,6 +109,14 @@ class Streams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How long an event id is remembered (by append time)."""
     link_minutes: Positive = 60
     """How long it is remembered under which root a run belongs (by append time); inner runs start within this time."""
+    metrics_interval_ms: Annotated[int, msgspec.Meta(ge=0)] = 1000
+    """How often metric rows, series and summaries are written that have changed."""
+    metrics_horizon_hours: Positive = 192
+    """How long a minute's row stays open for late events (by append time): the retention of trace.events and a day."""
+    max_metric_groups: Positive = 10_000
+    """Combinations of label values, a kind of event and partition, that are counted apart; further ones as `__overflow__`."""
+    max_metric_rows: Positive = 500_000
+    """Minutes of such combinations that a partition keeps open; beyond it the oldest close."""
 
 
 class Connect(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from streams.correlate import marks_of
 from streams.header import Header
-from streams.state import State
+from streams.measures import MetricLimits
+from streams.state import Closed, Limits, State
 from tailrace import codec
 from tailrace.ids import otel_span_id, otel_trace_id
 from tailrace.records import Kind, Message, ParentKind, Span, TraceContext, TraceEvent
@@ -215,46 +216,66 @@ def test_idle_traces_and_traces_over_the_cap_are_evicted_in_log_order() -> None:
 
 def _snapshot(state: State) -> tuple[object, ...]:
     return (
-        [(k, t.pack()) for k, t in state.traces.items()],
+        [(k, t.pack()) for k in list(state.traces) if (t := state.trace(k))],
         sorted(state.dedupe._seen),
-        [getattr(state.position(), f) for f in state.position().__struct_fields__ if f != "units"],
+        [
+            getattr(state.position(), f)
+            for f in state.position().__struct_fields__
+            if f not in ("units", "flushed", "summaries")
+        ],
     )
 
 
 mixed = st.tuples(
     some_events, st.lists(garbage, max_size=6), st.randoms(use_true_random=False), st.integers(0, 400_000)
 )
+Kept = dict[tuple[str, bytes], bytes | None]
 
 
-@given(mixed, st.lists(st.integers(0, 40), max_size=5))
+def keep(kept: Kept, closed: Closed) -> None:
+    """What readers of the compacted topics have in the end."""
+    for topic, written in (("metrics", closed.rows), ("totals", closed.totals), ("summaries", closed.summaries)):
+        kept.update({(topic, k): v for k, v in written})
+
+
+@given(mixed, st.lists(st.tuples(st.integers(0, 40), st.booleans()), max_size=5))
 @settings(max_examples=200, deadline=None)
 def test_crashing_and_restoring_between_units_changes_nothing(
-    given_: tuple[list[TraceEvent], list[bytes | None], Random, int], cuts: list[int]
+    given_: tuple[list[TraceEvent], list[bytes | None], Random, int], cuts: list[tuple[int, bool]]
 ) -> None:
-    """Whatever the units: outputs, letters, state and counts equal those of one pass without a crash."""
+    """Whatever the units, and whichever of them flush: outputs, letters, state, counts, metric rows, series and summaries equal
+    those of one pass without a crash."""
     events, bad, random, step = given_
     source = records(events, step_ms=step)
     for value in bad:
         source.insert(random.randrange(len(source) + 1), Source(0, 0, b"k", value))
     source = [s._replace(offset=i, timestamp=NOW // 1000 + i * step) for i, s in enumerate(source)]
-    limits = LIMITS.__class__(idle_ms=900_000, max_traces=3, dedupe_ms=1_200_000, link_ms=3_600_000)
+    few = MetricLimits(horizon_ms=3_600_000, max_groups=2, max_rows=4)
+    limits = Limits(idle_ms=900_000, max_traces=3, dedupe_ms=1_200_000, link_ms=3_600_000, metrics=few)
 
     straight = fresh(limits)
     whole = apply(straight, source)
+    at_once: Kept = {}
+    keep(at_once, straight.close(flush=True))
 
+    bits: Kept = {}
     log: list[tuple[bytes, bytes | None]] = []
     outputs, found = [], []
     state = fresh(limits)
-    for start, end in zip([0, *sorted(cuts)], [*sorted(cuts), len(source)], strict=True):
+    ends = [*sorted(cuts), (len(source), True)]
+    for start, (end, flush) in zip([0, *(c for c, _ in ends[:-1])], ends, strict=True):
         unit = apply(state, source[min(start, end) : end])
         outputs += unit.outputs
         found += unit.letters
-        log += state.changes()
+        closed = state.close(flush)
+        keep(bits, closed)
+        log += closed.state
         state = State(limits)
         state.restore(log)
     assert outputs == whole.outputs
     assert found == whole.letters
     assert _snapshot(state) == _snapshot(straight)
+    assert {k: v for k, v in bits.items() if v} == {k: v for k, v in at_once.items() if v}
     assert (
         straight.events_in
         == straight.enriched + straight.links + straight.duplicates + straight.dead_lettered

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams import context
+from streams import context, distribution
 from streams.dedupe import BUCKET_MS, PIECE, Dedupe
-from streams.trace import Trace
+from streams.distribution import DURATION, FIRST_TOKEN, INPUT, OUTPUT, SECONDS, SIZE
+from streams.grouping import LABELS, Group
+from streams.instruments import Histogram, definitions
+from streams.measures import Counted
+from streams.operations import FIXED, Beyond
+from streams.series import MINUTE, Series, measured
+from streams.trace import Trace, strings
+from streams.trace import text as nullable
 from tailrace import codec
 from tailrace.codec.encoder import zigzag
 from tailrace.ids import dedupe_hash
-from tailrace.records import ParentKind, RootSource, TraceContext, TraceState
+from tailrace.records import MetricGroup, MetricRow, MetricTotal, ParentKind, RootSource, TraceContext, TraceState
 
 text = st.text(st.characters(codec="utf-8"), max_size=100)
 maybe = st.none() | text
@@ -22,12 +32,25 @@ def encoded(value: str | None) -> bytes | None:
     return None if value is None else value.encode()
 
 
+def enriched(c: TraceContext) -> bytes:
+    """The context's fields from linked_span_id to price_table."""
+    return b"".join(
+        (
+            b"\0" if c.linked_span_id is None else b"\2" + c.linked_span_id,
+            *(nullable(encoded(v)) for v in (c.provider_name, c.request_model, c.tool_name)),
+            strings([d.encode() for d in c.dataset_names]),
+            *(nullable(encoded(v)) for v in (c.estimated_cost, c.price_table)),
+        )
+    )
+
+
 @given(
     st.builds(
         TraceContext,
         generation=st.integers(0, 1000), sequence=positive, source_offset=positive, appended_at=positive, span_id=st.binary(min_size=8, max_size=8),
         parent_span_id=st.none() | st.binary(min_size=8, max_size=8), parent_source_id=maybe, parent_kind=st.sampled_from(ParentKind),
-        marks=st.lists(text, max_size=3), run_trace_id=st.just(b"T" * 16), message_trace_id=st.just(b"T" * 16), root_trace_id=maybe, root_run_id=maybe,
+        marks=st.lists(text, max_size=3), linked_span_id=st.none() | st.binary(min_size=8, max_size=8), provider_name=maybe, request_model=maybe,
+        tool_name=maybe, dataset_names=st.lists(text, max_size=3), estimated_cost=maybe, price_table=maybe, run_trace_id=st.just(b"T" * 16), message_trace_id=st.just(b"T" * 16), root_trace_id=maybe, root_run_id=maybe,
         trace_started_at=positive, user_id=maybe, session_id=maybe, conversation_id=maybe, app_id=maybe, app_name=maybe, workspace_name=maybe,
     )
 )  # fmt: skip
@@ -47,7 +70,7 @@ def test_a_context_is_byte_for_byte_what_the_codec_writes(c: TraceContext) -> No
     )
     written = context.encode(
         zigzag(c.generation) + zigzag(c.sequence), c.source_offset, zigzag(c.appended_at), c.span_id, c.parent_span_id,
-        encoded(c.parent_source_id), str(c.parent_kind), tuple(m.encode() for m in c.marks), trace.shared(b"x"),
+        encoded(c.parent_source_id), str(c.parent_kind), tuple(m.encode() for m in c.marks), enriched(c), trace.shared(b"x"),
     )  # fmt: skip
     assert written == codec.encode(c)
 
@@ -55,13 +78,15 @@ def test_a_context_is_byte_for_byte_what_the_codec_writes(c: TraceContext) -> No
 @given(
     st.builds(
         TraceState,
-        root_trace_id=maybe, root_run_id=maybe, root=st.sampled_from(RootSource), started_at=positive, first_started_at=positive, last_ended_at=positive,
+        root_trace_id=maybe, root_run_id=maybe, root=st.sampled_from(RootSource), started_at=positive, ended=st.booleans(), tenant_id=maybe, part=positive,
         appended_at=positive, touched=positive, user_id=maybe, session_id=maybe, conversation_id=maybe, app_id=maybe, app_name=maybe,
-        workspace_name=maybe, otel_trace_id=st.none() | st.binary(min_size=16, max_size=16), events=positive, errors=positive,
+        workspace_name=maybe, otel_trace_id=st.none() | st.binary(min_size=16, max_size=16), events=positive,
         certain=st.booleans(), runs=st.lists(text, max_size=3, unique=True),
         revisions=st.dictionaries(st.binary(min_size=8, max_size=8), st.integers(1, 2**31 - 1), max_size=3).map(
             lambda d: b"".join(k + v.to_bytes(4, "big") for k, v in d.items())
         ),
+        chunks=st.just(0), currencies=st.lists(text, max_size=3), datasets=st.dictionaries(text, text, max_size=3), fixed=st.just(bytes(FIXED.size)),
+        texts=st.binary(max_size=50), beyond=st.sampled_from([b"", msgspec.json.encode(Beyond(counts={"span": 3}, cost={"USD": 7}))]),
     )
 )  # fmt: skip
 @settings(max_examples=300, deadline=None)
@@ -101,3 +126,61 @@ def test_dedupe_restores_from_its_records_to_the_same_memory(steps: list[tuple[i
 
 def test_dedupe_hash_is_eight_bytes() -> None:
     assert len(dedupe_hash(b"x")) == 8
+
+
+counted = st.lists(st.integers(0, 2**40), min_size=SIZE, max_size=SIZE)
+groups = st.builds(
+    Group,
+    st.sampled_from(["workflow_run", "node_execution", "message", "tool", "feedback", "dataset_retrieval", "span", "prompt_generation"]),
+    st.tuples(*[st.text(st.characters(codec="utf-8"), max_size=20)] * len(LABELS)),
+    st.lists(text, max_size=3, unique=True).map(tuple),
+)  # fmt: skip
+
+
+@given(groups, counted, positive, positive)
+@settings(max_examples=100, deadline=None)
+def test_a_metric_group_packs_as_the_codec_writes_it(group: Group, values: list[int], at: int, offset: int) -> None:
+    found = Counted(7, group, at, values)
+    found.appended_at, found.touched = at + 5, offset
+    expected = MetricGroup(
+        kind=group.kind, labels=list(group.labels), datasets=list(group.datasets), started_at=at, appended_at=at + 5, touched=offset,
+        values=distribution.pack(values),
+    )  # fmt: skip
+    assert found.pack() == codec.encode_versioned(expected)
+    assert distribution.unpack(distribution.pack(values)) == values
+
+
+@given(groups, counted, counted, st.integers(0, 2**32), positive)
+@settings(max_examples=100, deadline=None)
+def test_rows_and_series_are_byte_for_byte_what_the_codec_writes(
+    group: Group, a: list[int], b: list[int], minute: int, offset: int
+) -> None:
+    for definition in definitions(group):
+        series = Series(3, definition)
+        count, total, least, most, buckets = measured(definition, [a, b])
+        row, whole = series.row(zigzag(3), minute, [a, b], offset), series.total(zigzag(3), 5, 6, [a, b], offset)
+        if not count:
+            assert row is whole is None
+            continue
+        histogram = isinstance(definition.part, Histogram)
+        common: dict[str, Any] = {"partition": 3, "metric": definition.metric, "labels": dict(definition.labels), "unit": definition.unit, "count": count, "sum": total,
+                  "bounds": list(definition.part.bounds) if isinstance(definition.part, Histogram) else [], "buckets": buckets,
+                  "source_offset": offset}  # fmt: skip
+        assert row is not None
+        assert whole is not None
+        assert row[1] == codec.encode(
+            MetricRow(
+                minute=minute * MINUTE,
+                minimum=least if histogram else None,
+                maximum=most if histogram else None,
+                **common,
+            )
+        )
+        assert whole[1] == codec.encode(MetricTotal(started_at=5, updated_at=6, **common))
+
+
+def test_the_places_of_a_distribution_do_not_overlap() -> None:
+    assert FIRST_TOKEN + 4 + len(SECONDS) + 1 == SIZE
+    assert DURATION < INPUT < OUTPUT < FIRST_TOKEN < SIZE <= 255
+    values = [2**80] * SIZE
+    assert distribution.unpack(distribution.pack([min(v, 5) for v in values])) == [5] * SIZE

@@ -1,0 +1,91 @@
+"""What an event says less plainly than it could: names by OpenTelemetry's conventions, tool and datasets, a missing price.
+
+Everything goes into the context; the event's own bytes stay as they are.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from streams.grouping import call_of
+from streams.header import Header
+from streams.money import decimal_text, units_of
+from streams.prices import Prices
+from streams.providers import normalised
+from streams.trace import Trace, strings, text
+
+NO_PRICE, OWN_PRICE, ESTIMATED_PRICE = range(3)
+_NOTHING: Final = b"\0\0\0\0\0\0\0"
+_MEMO: Final = 4096
+_TOOL: Final = b"tool"
+
+
+class Enricher:
+    """Enriches events; keeps what repeats. prices: the table for events with tokens and a model but no price."""
+
+    def __init__(self, prices: Prices) -> None:
+        self._prices = prices
+        self._table = text(prices.table.encode())
+        self._names: dict[tuple[bytes | None, bytes | None], bytes] = {}
+
+    def price(self, h: Header) -> tuple[int, int]:
+        """What an operation cost in 1e-12 of its currency, and how that is known: `OWN_PRICE` or `ESTIMATED_PRICE` (in US
+        dollars); -1 and `NO_PRICE` if it is not. Only what is itself a call of a model gets an estimate."""
+        if h.total_price:
+            own = units_of(h.total_price)
+            return (own, OWN_PRICE) if own is not None and own >= 0 else (-1, NO_PRICE)
+        if h.model_name is not None and (h.input_tokens or h.output_tokens) and call_of(h):
+            found = self._prices.estimate(
+                h.model_provider, h.model_name, h.input_tokens, h.output_tokens, h.started_at
+            )
+            if found is not None:
+                return found, ESTIMATED_PRICE
+        return -1, NO_PRICE
+
+    def fields(self, h: Header, linked: bytes | None, price: int, known: int, trace: Trace | None) -> bytes:
+        """`TraceContext` from linked_span_id to price_table. linked: span id of the calling run where the root was inferred."""
+        model = h.model_name
+        tool = tool_of(h)
+        if model is None and h.model_provider is None and tool is None and linked is None and not h.dataset_ids:
+            return _NOTHING  # then there is no estimate either
+        key = (h.model_provider, model)
+        names = self._names.get(key)
+        if names is None:
+            if len(self._names) >= _MEMO:
+                self._names.clear()
+            found = normalised(*key)
+            names = self._names[key] = text(found[0]) + text(found[1])
+        return b"".join(
+            (
+                b"\0" if linked is None else b"\2" + linked,
+                names,
+                b"\0" if tool is None else text(tool),
+                strings(datasets_of(h, trace)) if h.dataset_ids else b"\0",
+                text(decimal_text(price).encode()) + self._table if known == ESTIMATED_PRICE else b"\0\0",
+            )
+        )
+
+
+def tool_of(h: Header) -> bytes | None:
+    """The tool that ran: as the event says, else the display name of what is a tool."""
+    if h.tool_name is not None:
+        return h.tool_name
+    if h.node_type == _TOOL or h.kind == "tool" or h.span_kind == "tool":
+        return h.name
+    return None
+
+
+def dataset_names(h: Header) -> list[bytes]:
+    """Names of an event's datasets as its body has them, in the order of dataset_ids; empty if it has none."""
+    return h.retrieved_dataset_names or h.node_dataset_names or []
+
+
+def datasets_of(h: Header, trace: Trace | None) -> list[bytes]:
+    """Names of an event's datasets: its own, else what earlier events of the trace called them. None of them unless all are known."""
+    names = dataset_names(h)
+    if names:
+        return names
+    known = trace.datasets if trace is not None else None
+    if not known or any(d not in known for d in h.dataset_ids):
+        return []
+    return [known[d] for d in h.dataset_ids]

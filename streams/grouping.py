@@ -1,0 +1,124 @@
+"""Which group of events an event is counted in: its kind and the label fields that metrics of that kind ask for.
+
+All series of a group move together, so an event is added to one place and not to a dozen. The rules of docs/metrics.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from operator import itemgetter
+from typing import Any, Final, NamedTuple
+
+from streams.header import Header
+from streams.operations import cut, failed
+
+OVERFLOW: Final = "__overflow__"
+LONGEST: Final = 256
+"""Bytes of a label value."""
+MOST_DATASETS: Final = 100
+
+LABELS: Final = (
+    "tenant_id", "app_id", "status", "invoke_from", "node_type", "model_provider", "model_name", "plugin_name", "tool_name", "operation_type",
+    "rating", "mode", "currency", "estimated", "call", "failed",
+)  # fmt: skip
+"""Order of a group's labels. currency, estimated: of its prices. call: the operation name, if it is itself a call of a model.
+failed: of calls, whether they failed."""
+
+_MODEL: Final = frozenset({"model_provider", "model_name"})
+_SCOPE: Final = frozenset({"tenant_id", "app_id"})
+_NODE: Final = _SCOPE | _MODEL | {"status", "node_type", "plugin_name"}
+USED: Final[dict[str, frozenset[str]]] = {
+    "workflow_run": _SCOPE | {"status", "invoke_from"},
+    "node_execution": _NODE,
+    "draft_node_execution": _NODE,
+    "message": _SCOPE | _MODEL | {"status", "invoke_from"},
+    "tool": _SCOPE | {"tool_name"},
+    "moderation": _SCOPE,
+    "suggested_question": _SCOPE,
+    "dataset_retrieval": _SCOPE,
+    "generate_name": _SCOPE,
+    "prompt_generation": _SCOPE | _MODEL | {"status", "operation_type"},
+    "span": _SCOPE | _MODEL,
+    "feedback": _SCOPE | {"rating"},
+    "app_created": _SCOPE | {"mode"},
+    "app_updated": _SCOPE,
+    "app_deleted": _SCOPE,
+}
+"""Label fields by kind; kinds that are not here are counted nowhere."""
+PRICED: Final = frozenset(
+    {"workflow_run", "node_execution", "draft_node_execution", "message", "prompt_generation", "span"}
+)
+_PLUGINS: Final = frozenset({b"tool", b"knowledge-retrieval"})
+
+_raw: Final[Callable[[Any], tuple[Any, ...]]] = itemgetter(
+    *(
+        Header._fields.index(name)
+        for name in ("kind", *LABELS[:12], "span_kind", "currency")
+    )
+)  # fmt: skip
+
+
+class Group(NamedTuple):
+    """Kind, label values in the order of `LABELS`, and datasets: what makes a group."""
+
+    kind: str
+    labels: tuple[str, ...]
+    datasets: tuple[str, ...] = ()
+
+    def label(self, name: str) -> str:
+        return self.labels[LABELS.index(name)]
+
+
+def call_of(h: Header) -> str:
+    """gen_ai.operation.name of what is itself a call of a model; empty for what is not."""
+    kind = h.kind
+    if kind == "span":
+        return {"llm": "chat", "embedding": "embeddings"}.get(h.span_kind or "", "")
+    if h.model_name is None:
+        return ""
+    if kind in ("node_execution", "draft_node_execution", "prompt_generation"):
+        return "chat"
+    return "chat" if kind == "message" and h.workflow_run_id is None else ""
+
+
+def raw_key(h: Header, price: int) -> tuple[Any, ...]:
+    """What a group depends on, cheap to make and to look up; price: 0 none, 1 the event's own, 2 estimated."""
+    key = (_raw(h), h.error is None, h.workflow_run_id is None, price)
+    return (*key, tuple(h.dataset_ids)) if h.dataset_ids and h.kind == "dataset_retrieval" else key
+
+
+def group_of(h: Header, price: int) -> Group | None:
+    """The group of an event; None for kinds that no metric counts. Calls that agree in `raw_key` agree in it."""
+    used = USED.get(h.kind)
+    if used is None:
+        return None
+    values = dict.fromkeys(LABELS, "")
+    for name in used:
+        values[name] = text(getattr(h, name))
+    if "plugin_name" in used and h.node_type not in _PLUGINS:
+        values["plugin_name"] = ""
+    if price and h.kind in PRICED:
+        values["currency"] = "USD" if price == 2 else text(h.currency) or "USD"
+        values["estimated"] = "true" if price == 2 else "false"
+    call = call_of(h)
+    if call:
+        values["call"], values["failed"] = call, "true" if failed(h) else ""
+    datasets: tuple[str, ...] = ()
+    if h.kind == "dataset_retrieval":
+        datasets = tuple(sorted({text(d) for d in h.dataset_ids[:MOST_DATASETS]}))
+    return Group(h.kind, tuple(values.values()), datasets)
+
+
+def overflow_of(group: Group) -> Group:
+    """The group that stands for all groups of a kind beyond the bound."""
+    used = USED[group.kind]
+    keep = {"call": group.label("call"), "failed": group.label("failed"), "estimated": group.label("estimated")}
+    values = {name: OVERFLOW if name in used else keep.get(name, "") for name in LABELS}
+    if group.label("currency"):
+        values["currency"] = OVERFLOW
+    return Group(group.kind, tuple(values.values()), (OVERFLOW,) if group.datasets else ())
+
+
+def text(value: bytes | None) -> str:
+    """A label value: at most 256 bytes of a field, empty if there is none."""
+    return cut(value, LONGEST).decode("utf-8", "ignore")

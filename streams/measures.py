@@ -1,0 +1,375 @@
+"""What a partition has counted: groups of events, since they began and by minute; the rows and series that come of it.
+
+Deterministic in the log. The rules of what counts when are in docs/metrics.md; this is where they are kept.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from typing import Any, Final
+
+import msgspec
+
+from streams import distribution
+from streams.distribution import Values
+from streams.grouping import Group, group_of, overflow_of, raw_key
+from streams.header import Header
+from streams.instruments import definitions
+from streams.operations import count, failed
+from streams.series import MINUTE, Series
+from tailrace.codec import wire
+from tailrace.codec.encoder import zigzag
+from tailrace.records import MetricGroup, MetricMinute
+
+GROUP: Final = b"g/"
+MINUTES: Final = b"m/"
+"""Starts of keys in trace.state."""
+_MEMO: Final = 65_536
+_HOUR_MS: Final = 3_600_000
+_DURATION_MOST: Final = 1 << 50
+_ALWAYS_TOTAL: Final = frozenset({"workflow_run", "message", "prompt_generation"})
+
+Written = list[tuple[bytes, bytes | None]]
+
+
+class MetricLimits(msgspec.Struct, frozen=True):
+    """How much a partition counts apart."""
+
+    horizon_ms: int
+    """How far back, by the partition's clock, a minute's row is open."""
+    max_groups: int
+    """Groups a kind."""
+    max_rows: int
+    """Minutes of groups; beyond it the oldest close."""
+
+
+class Counted:
+    """One group and what it has counted."""
+
+    __slots__ = (
+        "_head",
+        "appended_at",
+        "group",
+        "minutes",
+        "number",
+        "open",
+        "series",
+        "started_at",
+        "touched",
+        "values",
+    )
+
+    def __init__(self, number: int, group: Group, started_at: int, values: Values) -> None:
+        self.number, self.group = number, group
+        self.started_at = self.appended_at = started_at
+        self.touched = -1
+        self.values: Values | bytes = values
+        self.minutes: dict[int, Minute] = {}
+        self.open: list[int] = []
+        """Minutes whose values are not packed."""
+        self.series: list[Series] = []
+        self._head = b"".join(
+            (b"\1", _text(group.kind), _texts(group.labels), _texts(group.datasets), zigzag(started_at))
+        )
+
+    def pack(self) -> bytes:
+        """The value of trace.state: a version byte and the Avro body of `MetricGroup`."""
+        packed = distribution.pack(values_of(self))
+        return b"".join((self._head, zigzag(self.appended_at), zigzag(self.touched), zigzag(len(packed)), packed))
+
+
+class Minute:
+    """What a group counted in one minute: open, or packed."""
+
+    __slots__ = ("touched", "values")
+
+    def __init__(self, touched: int, values: Values | bytes) -> None:
+        self.touched, self.values = touched, values
+
+
+def values_of(holder: Counted | Minute) -> Values:
+    values = holder.values
+    return distribution.unpack(values) if isinstance(values, bytes) else values
+
+
+def _text(value: str) -> bytes:
+    raw = value.encode()
+    return zigzag(len(raw)) + raw
+
+
+def _texts(values: tuple[str, ...]) -> bytes:
+    """An Avro array of strings."""
+    return b"".join((zigzag(len(values)), *map(_text, values), b"\0")) if values else b"\0"
+
+
+class Measures:
+    """Counts the events of one partition."""
+
+    def __init__(self, partition: int, limits: MetricLimits) -> None:
+        self.limits = limits
+        self._partition, self._number = partition, zigzag(partition)
+        self.next_group = 0
+        self.oldest_minute = 0
+        self.corrections = self.skewed = self.late = self.overflowed = 0
+        self._groups: dict[int, Counted] = {}
+        self._by_group: dict[Group, Counted] = {}
+        self._of_kind: dict[str, int] = {}
+        self._memo: dict[tuple[Any, ...], tuple[Counted, bool] | None] = {}
+        self._series: dict[tuple[str, tuple[tuple[str, str], ...]], Series] = {}
+        self._minutes: dict[int, list[Counted]] = {}
+        """Minute -> the groups that have one."""
+        self._order: list[int] = []
+        """The minutes as a heap."""
+        self.rows = 0
+        self._changed: dict[Counted, set[int]] = {}
+        """What trace.state lacks: groups, and their minutes."""
+        self._unwritten: dict[Counted, set[int]] = {}
+        """What trace.metrics and trace.totals lack."""
+        self._gone: list[bytes] = []
+        self._ended: list[bytes] = []
+        self._aged_minute = 0
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+    def __bool__(self) -> bool:
+        return True
+
+    @property
+    def unwritten(self) -> bool:
+        return bool(self._unwritten or self._ended)
+
+    # -- counting
+    def find(self, h: Header, price: int, clock: int) -> tuple[Counted, bool] | None:
+        """The group that an event counts in, and whether it stands for others; None if nothing counts it. price: see `raw_key`.
+        clock: milliseconds."""
+        key = raw_key(h, price)
+        try:
+            return self._memo[key]
+        except KeyError:
+            pass
+        if len(self._memo) >= _MEMO:
+            self._memo.clear()
+        group = group_of(h, price)
+        found: tuple[Counted, bool] | None = None
+        if group is not None:
+            counted = self._by_group.get(group)
+            over = counted is None and self._of_kind.get(group.kind, 0) >= self.limits.max_groups
+            if over:
+                group = overflow_of(group)
+                counted = self._by_group.get(group)
+            if counted is None:
+                counted = self._begin(group, clock)
+            found = counted, over
+        self._memo[key] = found
+        return found
+
+    def _begin(self, group: Group, clock: int) -> Counted:
+        counted = Counted(self.next_group, group, clock, distribution.empty())
+        self.next_group += 1
+        self._place(counted)
+        return counted
+
+    def _place(self, counted: Counted) -> None:
+        group = counted.group
+        self._groups[counted.number] = self._by_group[group] = counted
+        if group != overflow_of(group):
+            self._of_kind[group.kind] = self._of_kind.get(group.kind, 0) + 1
+        for definition in definitions(group):
+            name = (definition.metric, definition.labels)
+            series = self._series.get(name)
+            if series is None:
+                series = self._series[name] = Series(self._partition, definition)
+            series.groups.append(counted.number)
+            counted.series.append(series)
+
+    def add(self, h: Header, found: tuple[Counted, bool], price: int, skewed: bool, clock: int, offset: int) -> None:
+        """Counts an event of revision 0. price: 1e-12 of its currency, -1 for none. clock: milliseconds. Cannot fail."""
+        counted, overflow = found
+        if overflow:
+            self.overflowed += 1
+        length = h.ended_at - h.started_at
+        length = 0 if length < 0 else length if length < _DURATION_MOST else _DURATION_MOST
+        tokens = h.total_tokens
+        total: int | None = count(tokens) if tokens else 0
+        if not total and h.kind not in _ALWAYS_TOTAL:
+            total = None
+        given, received, first = h.input_tokens, h.output_tokens, h.time_to_first_token
+        bad = h.error is not None or failed(h)
+        given, received = count(given) if given else 0, count(received) if received else 0
+        first = first if first is not None and 0 <= first < _DURATION_MOST else -1
+        counted.appended_at, counted.touched = clock, offset
+        values = counted.values
+        if isinstance(values, bytes):
+            values = counted.values = distribution.unpack(values)
+        distribution.observe(values, bad, length, total, given, received, first, price)
+        changed = self._changed.get(counted)
+        if changed is None:
+            changed = self._changed[counted] = set()
+            if counted not in self._unwritten:
+                self._unwritten[counted] = set()
+        if skewed:
+            self.skewed += 1
+            return
+        number = h.started_at // MINUTE
+        if number < self.oldest_minute:
+            self.late += 1
+            return
+        minute = counted.minutes.get(number)
+        if minute is None:
+            minute = counted.minutes[number] = Minute(offset, distribution.empty())
+            counted.open.append(number)
+            self._keep(counted, number)
+        minute.touched = offset
+        values = minute.values
+        if isinstance(values, bytes):
+            values = minute.values = distribution.unpack(values)
+            counted.open.append(number)
+        distribution.observe(values, bad, length, total, given, received, first, price)
+        if number not in changed:
+            changed.add(number)
+            self._unwritten[counted].add(number)
+
+    def _keep(self, counted: Counted, number: int) -> None:
+        having = self._minutes.get(number)
+        if having is None:
+            self._minutes[number] = [counted]
+            heapq.heappush(self._order, number)
+        else:
+            having.append(counted)
+        self.rows += 1
+
+    # -- forgetting
+    def advance(self, clock: int) -> None:
+        """Moves on to the partition's clock (milliseconds): closes rows beyond the horizon and the cap, once a minute ends
+        groups that are idle."""
+        oldest = (clock - self.limits.horizon_ms) // 60_000
+        if oldest > self.oldest_minute:
+            self._close_below(oldest)
+        while self.rows > self.limits.max_rows and self._order:
+            self._close_below(self._order[0] + 1)
+        if clock // 60_000 != self._aged_minute:
+            self._aged_minute = clock // 60_000
+            self._end_idle(clock - self.limits.horizon_ms - _HOUR_MS)
+
+    def _close_below(self, minute: int) -> None:
+        """Forgets the rows of minutes before this one; on the topic they stay as they were last written."""
+        self.oldest_minute = minute
+        while self._order and self._order[0] < minute:
+            number = heapq.heappop(self._order)
+            for counted in self._minutes.pop(number):
+                del counted.minutes[number]
+                self.rows -= 1
+                self._gone.append(b"%b%d/%d" % (MINUTES, counted.number, number))
+                for kept in (self._changed, self._unwritten):
+                    if counted in kept:
+                        kept[counted].discard(number)
+
+    def _end_idle(self, before: int) -> None:
+        """Ends all groups of an application of which none had an event since `before` (milliseconds)."""
+        idle: dict[tuple[str, str], bool] = {}
+        for c in self._groups.values():
+            scope = c.group.labels[:2]
+            idle[scope] = idle.get(scope, True) and c.appended_at < before  # type: ignore[index, arg-type]
+        for c in [c for c in self._groups.values() if idle[c.group.labels[:2]]]:  # type: ignore[index]
+            self._end(c)
+
+    def _end(self, counted: Counted) -> None:
+        for number in list(counted.minutes):
+            self._minutes[number].remove(counted)
+            self.rows -= 1
+            self._gone.append(b"%b%d/%d" % (MINUTES, counted.number, number))
+        self._gone.append(b"%b%d" % (GROUP, counted.number))
+        del self._groups[counted.number], self._by_group[counted.group]
+        if counted.group != overflow_of(counted.group):
+            self._of_kind[counted.group.kind] -= 1
+        self._changed.pop(counted, None)
+        self._unwritten.pop(counted, None)
+        for series in counted.series:
+            series.groups.remove(counted.number)
+            if not series.groups:
+                del self._series[series.definition.metric, series.definition.labels]
+                self._ended.append(series.key)
+        self._memo.clear()
+
+    # -- writing
+    def changes(self) -> Iterator[tuple[bytes, bytes | None]]:
+        """Records of trace.state for what changed since the last call."""
+        for gone in self._gone:
+            yield gone, None
+        self._gone = []
+        for counted, minutes in self._changed.items():
+            number = counted.number
+            yield b"%b%d" % (GROUP, number), counted.pack()
+            for minute in minutes:
+                kept = counted.minutes[minute]
+                packed = distribution.pack(values_of(kept))
+                yield (
+                    b"%b%d/%d" % (MINUTES, number, minute),
+                    b"\1" + zigzag(kept.touched) + zigzag(len(packed)) + packed,
+                )
+        self._changed = {}
+
+    def flush(self) -> tuple[Written, Written]:
+        """Records of trace.metrics and of trace.totals for what changed since the last call. Minutes are packed away after."""
+        rows: Written = []
+        totals: Written = [(key, None) for key in self._ended]
+        groups, partition = self._groups, self._number
+        by_minute: dict[tuple[Series, int], None] = {}
+        changed: dict[Series, None] = {}
+        for counted, minutes in self._unwritten.items():
+            for series in counted.series:
+                changed[series] = None
+                for minute in minutes:
+                    by_minute[series, minute] = None
+        for series, minute in by_minute:
+            having = [m for n in series.groups if (m := groups[n].minutes.get(minute)) is not None]
+            row = series.row(partition, minute, [values_of(m) for m in having], max(m.touched for m in having))
+            if row is not None:
+                rows.append(row)
+        for series in changed:
+            members = [groups[n] for n in series.groups]
+            total = series.total(
+                partition, min(c.started_at for c in members) * 1000, max(c.appended_at for c in members) * 1000,
+                [values_of(c) for c in members], max(c.touched for c in members),
+            )  # fmt: skip
+            if total is not None:
+                totals.append(total)
+        self._pack_away()
+        self._unwritten, self._ended = {}, []
+        return rows, totals
+
+    def _pack_away(self) -> None:
+        """Packs the minutes of what was written but for the latest of each group: few of them change again."""
+        for counted in self._unwritten:
+            if len(counted.open) > 1:
+                latest = max(counted.open)
+                for number in counted.open:
+                    kept = counted.minutes.get(number)
+                    if kept is not None and number != latest:
+                        kept.values = distribution.pack(values_of(kept))
+                counted.open = [latest]
+
+    # -- restoring
+    def restore_group(self, number: int, value: bytes) -> None:
+        """One group of a former owner, in any order. Raises `DecodeError`."""
+        m = wire.decode_versioned(value, MetricGroup)
+        counted = Counted(number, Group(m.kind, tuple(m.labels), tuple(m.datasets)), m.started_at, [])
+        counted.values, counted.appended_at, counted.touched = distribution.unpack(m.values), m.appended_at, m.touched
+        self._place(counted)
+
+    def restore_minute(self, group: int, minute: int, value: bytes) -> None:
+        """One minute; its group must be there. Raises `DecodeError`, KeyError."""
+        m = wire.decode_versioned(value, MetricMinute)
+        counted = self._groups[group]
+        counted.minutes[minute] = Minute(m.touched, m.values)
+        self._keep(counted, minute)
+
+    def restored(self, clock: int, flushed: int) -> None:
+        """All of a former owner's groups and minutes are there: what was touched from offset `flushed` on is written again.
+        clock: the partition's, milliseconds."""
+        self._aged_minute = clock // 60_000
+        for counted in self._groups.values():
+            if counted.touched >= flushed:
+                self._unwritten[counted] = {n for n, m in counted.minutes.items() if m.touched >= flushed}

@@ -1,0 +1,116 @@
+"""A series as records of trace.metrics and trace.totals. What its records share is encoded once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import Final
+
+from streams.distribution import MOST, Values
+from streams.instruments import Counter, Definition, Histogram
+from tailrace.codec.encoder import zigzag
+from tailrace.codec.wire import frame_of
+
+_ROW: Final = frame_of("MetricRow")
+_TOTAL: Final = frame_of("MetricTotal")
+MINUTE: Final = 60_000_000
+"""Microseconds."""
+
+Measured = tuple[int, int, int, int, list[int]]
+"""Count, sum, smallest, largest, buckets (empty for a counter)."""
+
+
+def series_hash(metric: str, labels: Iterable[tuple[str, str]]) -> str:
+    """The `<series>` of a key: 16 hex digits of the labels, whatever their order."""
+    text = "\0".join(f"{k}\1{v}" for k, v in sorted(labels))
+    return hashlib.blake2b(f"{metric}\0{text}".encode(), digest_size=8).hexdigest()
+
+
+def measured(definition: Definition, parts: list[Values]) -> Measured:
+    """A series' part of the values of its groups, summed."""
+    part = definition.part
+    if isinstance(part, Counter):
+        count = sum(v[part.seen] for v in parts)
+        return count, count if part.sum is None else sum(v[part.sum] for v in parts), 0, 0, []
+    return _histogram(part, parts)
+
+
+def _histogram(part: Histogram, parts: list[Values]) -> Measured:
+    at, end = part.at, part.at + 4 + part.kept
+    seen = [v for v in parts if v[at]]
+    if not seen:
+        return 0, 0, 0, 0, [0] * (len(part.bounds) + 1)
+    buckets = (
+        seen[0][at + 4 : end]
+        if len(seen) == 1
+        else [sum(c) for c in zip(*(v[at + 4 : end] for v in seen), strict=True)]
+    )
+    bounds = len(part.bounds)
+    if part.kept > bounds + 1:
+        buckets = [*buckets[:bounds], sum(buckets[bounds:])]
+    return (
+        sum(v[at] for v in seen),
+        sum(v[at + 1] for v in seen),
+        min(v[at + 2] for v in seen),
+        max(v[at + 3] for v in seen),
+        buckets,
+    )
+
+
+def _text(value: str) -> bytes:
+    raw = value.encode()
+    return zigzag(len(raw)) + raw
+
+
+def _longs(values: Iterable[int]) -> bytes:
+    """An Avro array of longs."""
+    items = [zigzag(v) for v in values]
+    return b"".join((zigzag(len(items)), *items, b"\0")) if items else b"\0"
+
+
+class Series:
+    """One series of one partition."""
+
+    __slots__ = ("_bounds", "_labels", "_unit", "definition", "groups", "key")
+
+    def __init__(self, partition: int, definition: Definition) -> None:
+        self.definition = definition
+        self.groups: list[int] = []
+        """Numbers of the groups that count into it."""
+        self.key = f"{partition}/{definition.metric}/{series_hash(definition.metric, definition.labels)}".encode()
+        labels = definition.labels
+        self._labels = (
+            _text(definition.metric) + zigzag(len(labels)) + b"".join(_text(k) + _text(v) for k, v in labels) + b"\0"
+        )
+        self._unit = _text(definition.unit)
+        part = definition.part
+        self._bounds = _longs(part.bounds) if isinstance(part, Histogram) else b"\0"
+
+    def row(self, partition: bytes, minute: int, parts: list[Values], offset: int) -> tuple[bytes, bytes] | None:
+        """Key and value of trace.metrics; None if nothing of this series was observed. partition: encoded."""
+        count, total, least, most, buckets = measured(self.definition, parts)
+        if not count:
+            return None
+        extremes = b"\2" + zigzag(least) + b"\2" + zigzag(most) if buckets else b"\0\0"
+        value = b"".join(
+            (
+                _ROW, partition, zigzag(minute * MINUTE), self._labels, self._unit, zigzag(count), zigzag(min(total, MOST)), extremes, self._bounds,
+                _longs(buckets), zigzag(offset),
+            )
+        )  # fmt: skip
+        return b"%b/%d" % (self.key, minute), value
+
+    def total(
+        self, partition: bytes, started_at: int, updated_at: int, parts: list[Values], offset: int
+    ) -> tuple[bytes, bytes] | None:
+        """Key and value of trace.totals; times in microseconds UTC. None if nothing of this series was observed."""
+        count, total, _, _, buckets = measured(self.definition, parts)
+        if not count:
+            return None
+        value = b"".join(
+            (
+                _TOTAL, partition, self._labels, self._unit, zigzag(started_at), zigzag(updated_at), zigzag(count), zigzag(min(total, MOST)),
+                self._bounds, _longs(buckets), zigzag(offset),
+            )
+        )  # fmt: skip
+        return self.key, value
