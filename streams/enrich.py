@@ -31,10 +31,9 @@ class Enricher:
     def price(self, h: Header) -> tuple[int, int]:
         """What an operation cost in 1e-12 of its currency, and how that is known: `OWN_PRICE` or `ESTIMATED_PRICE` (in US
         dollars); -1 and `NO_PRICE` if it is not. Only what is itself a call of a model gets an estimate."""
-        if h.total_price:
-            own = units_of(h.total_price)
-            return (own, OWN_PRICE) if own is not None and own >= 0 else (-1, NO_PRICE)
-        if h.model_name is not None and (h.input_tokens or h.output_tokens) and call_of(h):
+        if h.total_price and (own := units_of(h.total_price)) is not None:
+            return (own, OWN_PRICE) if own >= 0 else (-1, NO_PRICE)
+        if h.model_name and (h.input_tokens or h.output_tokens) and call_of(h):
             found = self._prices.estimate(
                 h.model_provider, h.model_name, h.input_tokens, h.output_tokens, h.started_at
             )

@@ -43,8 +43,10 @@ USED: Final[dict[str, frozenset[str]]] = {
     "app_created": _SCOPE | {"mode"},
     "app_updated": _SCOPE,
     "app_deleted": _SCOPE,
+    "rehydration_failed": _SCOPE,
+    "unknown": _SCOPE,
 }
-"""Label fields by kind; kinds that are not here are counted nowhere."""
+"""Label fields by kind. The last two count in no series."""
 PRICED: Final = frozenset(
     {"workflow_run", "node_execution", "draft_node_execution", "message", "prompt_generation", "span"}
 )
@@ -74,16 +76,16 @@ def call_of(h: Header) -> str:
     kind = h.kind
     if kind == "span":
         return {"llm": "chat", "embedding": "embeddings"}.get(h.span_kind or "", "")
-    if h.model_name is None:
+    if not h.model_name:
         return ""
     if kind in ("node_execution", "draft_node_execution", "prompt_generation"):
         return "chat"
-    return "chat" if kind == "message" and h.workflow_run_id is None else ""
+    return "chat" if kind == "message" and not h.workflow_run_id else ""
 
 
 def raw_key(h: Header, price: int) -> tuple[Any, ...]:
     """What a group depends on, cheap to make and to look up; price: 0 none, 1 the event's own, 2 estimated."""
-    key = (_raw(h), h.error is None, h.workflow_run_id is None, price)
+    key = (_raw(h), not h.error, not h.workflow_run_id, price)
     return (*key, tuple(h.dataset_ids)) if h.dataset_ids and h.kind == "dataset_retrieval" else key
 
 

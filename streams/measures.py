@@ -16,7 +16,7 @@ from streams.distribution import Values
 from streams.grouping import Group, group_of, overflow_of, raw_key
 from streams.header import Header
 from streams.instruments import definitions
-from streams.operations import count, failed
+from streams.operations import MOST_TOKENS, count, failed
 from streams.series import MINUTE, Series
 from tailrace.codec import wire
 from tailrace.codec.encoder import zigzag
@@ -191,12 +191,11 @@ class Measures:
             self.overflowed += 1
         length = h.ended_at - h.started_at
         length = 0 if length < 0 else length if length < _DURATION_MOST else _DURATION_MOST
-        tokens = h.total_tokens
-        total: int | None = count(tokens) if tokens else 0
-        if not total and h.kind not in _ALWAYS_TOTAL:
+        total = h.total_tokens
+        if total is not None and not 0 < total < MOST_TOKENS and (total != 0 or h.kind not in _ALWAYS_TOTAL):
             total = None
         given, received, first = h.input_tokens, h.output_tokens, h.time_to_first_token
-        bad = h.error is not None or failed(h)
+        bad = failed(h)
         given, received = count(given) if given else 0, count(received) if received else 0
         first = first if first is not None and 0 <= first < _DURATION_MOST else -1
         counted.appended_at, counted.touched = clock, offset

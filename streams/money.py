@@ -61,7 +61,7 @@ def _any(text: bytes) -> int | None:
     shift = int(exponent or 0) - len(rest or b"") + DECIMALS
     if number == 0 or shift < -LONGEST:
         return 0
-    if shift > 19:
+    if shift > 18:
         return None
     units = number * _POWERS[shift] if shift >= 0 else half_even(number, _POWERS[-shift])
     if units >= LIMIT:

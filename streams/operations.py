@@ -24,6 +24,8 @@ FAILED, ESTIMATED, ROOT, TOP = 1, 2, 4, 8
 """Flags. ROOT: its source_id is the trace's id. TOP: a span without a parent, the root where there is no ROOT."""
 LONGEST_ERROR: Final = 300
 LONGEST_NAME: Final = 200
+MOST_TOKENS: Final = 1 << 50
+"""A token count from here on is absurd, and counts as none."""
 _MOST_CURRENCIES: Final = 16
 _MAX: Final = (1 << 63) - 1
 
@@ -59,7 +61,7 @@ def texts_at(texts: bytes | bytearray, at: int) -> Texts:
 
 def failed(h: Header) -> bool:
     """Whether an operation failed: it says so, or it carries an error text."""
-    return h.error is not None or h.status == b"failed"
+    return bool(h.error) or h.status == b"failed"
 
 
 def is_container(h: Header) -> bool:
@@ -69,7 +71,7 @@ def is_container(h: Header) -> bool:
 
 def count(n: int | None) -> int:
     """A token count as it is summed: 0 for none and for what is negative or absurd."""
-    return n if n is not None and 0 < n < 1 << 50 else 0
+    return n if n is not None and 0 < n < MOST_TOKENS else 0
 
 
 def cut(text: bytes | None, most: int) -> bytes:
@@ -136,7 +138,7 @@ class Operations:
         else:
             flags = 0
         error = b""
-        if h.error is not None or h.status == b"failed":
+        if h.error or h.status == b"failed":
             flags |= FAILED
             error = cut(h.error, LONGEST_ERROR)
         if estimated:
@@ -151,6 +153,8 @@ class Operations:
             currency_index = self._currency(b"USD" if estimated else h.currency or b"USD")
             if currency_index < 0:
                 price = currency_index = 0
+        else:
+            price = 0
         given, received, total = h.input_tokens or 0, h.output_tokens or 0, h.total_tokens or 0
         if given or received or total:
             given, received, total = count(given), count(received), count(total)

@@ -64,7 +64,7 @@ def uncovered(rows: list[Row], bearing: list[Row]) -> list[Row]:
     covered: set[bytes] = set()
     for r in bearing:
         above = r[_PARENT]
-        while above != NO_SPAN and above not in covered:
+        while above != NO_SPAN and above != r[_SPAN] and above not in covered:
             covered.add(above)
             above = parents.get(above, NO_SPAN)
     return [r for r in bearing if r[_SPAN] not in covered]

@@ -1,0 +1,217 @@
+"""`tailrace metrics`: what is in trace.metrics, in windows of event time."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final
+
+import click
+from confluent_kafka import KafkaException
+
+from tailrace import kafka
+from tailrace.commands import metric_answers as answers
+from tailrace.commands import metric_text as text
+from tailrace.commands import metric_views as views
+from tailrace.commands.metric_plot import draw
+from tailrace.commands.options import common, settings_from
+from tailrace.errors import KafkaUnavailable, MissingPackage
+from tailrace.metric_rows import Reading, read
+from tailrace.records import MetricRow
+from tailrace.topics import Names
+from tailrace.windows import Change, fold, minute_of
+
+_EVERY: Final = 5.0
+"""Seconds between two lines of progress."""
+_WINDOWS: Final = 50_000
+"""More are not drawn: 30 days have 43,200 minutes."""
+_WIDTH, _NARROW, _HEIGHT = 100, 40, 20
+"""Columns of a plot that does not go to a terminal, the fewest of one that does, lines of both."""
+
+
+def _warn(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _parsed(parse: Callable[[str], Any]) -> Callable[[click.Context, click.Parameter, Any], Any]:
+    """A click callback: `parse`, whose ValueError is a usage error."""
+
+    def callback(_: click.Context, __: click.Parameter, value: Any) -> Any:
+        try:
+            return None if value is None else parse(value)
+        except ValueError as e:
+            raise click.BadParameter(str(e)) from None
+
+    return callback
+
+
+def _moment(value: str) -> float:
+    return text.moment(value, time.time())
+
+
+def _labels(value: Iterable[str]) -> dict[str, frozenset[str]]:
+    found: dict[str, frozenset[str]] = {}
+    for one in value:
+        name, sep, wanted = one.partition("=")
+        if not sep or not name:
+            raise ValueError(f"{one!r} must be label=value")
+        found[name] = found.get(name, frozenset()) | {wanted}
+    return found
+
+
+def _names(value: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name.strip() for one in value for name in one.split(",") if name.strip()))
+
+
+def _progress(clock: Callable[[], float] = time.monotonic) -> Callable[[Reading], None]:
+    said = clock()
+
+    def say(reading: Reading) -> None:
+        nonlocal said
+        if clock() - said >= _EVERY:
+            said = clock()
+            _warn(f"{reading.records:,} records read, {reading.offsets:,} offsets in the topic")
+
+    return say
+
+
+def _only(changes: Iterable[Change], metric: str | None, names: set[str]) -> Iterator[Change]:
+    """Rows of other metrics count as gone, so that they need no memory; `names` collects the metrics that came by."""
+    for key, row in changes:
+        if row is not None:
+            names.add(row.metric)
+        yield key, row if row is None or metric in (None, row.metric) else None
+
+
+@click.command()
+@click.argument("metric", required=False)
+@common
+@click.option("--window", "size", default="5m", show_default=True, callback=_parsed(text.minutes), metavar="DURATION",
+              help="Length of a window: 1m, 15m, 1h, 1d, …")  # fmt: skip
+@click.option("--every", "step", callback=_parsed(text.minutes), metavar="DURATION",
+              help="From one window's start to the next's; shorter than --window they overlap. Default: as --window.")  # fmt: skip
+@click.option("--from", "start", callback=_parsed(_moment), metavar="TIME",
+              help="Windows that end after this. Default: 36 windows.")  # fmt: skip
+@click.option("--to", "end", callback=_parsed(_moment), metavar="TIME",
+              help="Up to the window that this is in. Default: the newest row.")  # fmt: skip
+@click.option("--by", multiple=True, callback=_parsed(_names), metavar="LABEL,…",
+              help="Labels to keep apart; it is summed over the others.")  # fmt: skip
+@click.option("--label", "filters", multiple=True, callback=_parsed(_labels), metavar="LABEL=VALUE",
+              help="Only rows with this; may be repeated, the same label twice means either value.")  # fmt: skip
+@click.option("--quantile", "quantiles", multiple=True, type=click.FloatRange(0, 1),
+              help="Of histograms; may be repeated. Default: 0.5, 0.95, 0.99.")  # fmt: skip
+@click.option("--top", "most", type=click.IntRange(min=1), default=8, show_default=True,
+              help="Groups in table and plot, by sum; the others are merged.")  # fmt: skip
+@click.option(
+    "--json", "as_json", is_flag=True, help='Print one JSON object, with every group: {"metric": …, "rows": […], …}.'
+)
+@click.option("--plot/--no-plot", default=None, help="Draw it too. Default: if standard output is a terminal.")
+def metrics(
+    metric: str | None, config: str | None, bootstrap_servers: str | None, assignments: tuple[str, ...], size: int, step: int | None,
+    start: float | None, end: float | None, by: tuple[str, ...], filters: dict[str, frozenset[str]], quantiles: tuple[float, ...],
+    most: int, as_json: bool, plot: bool | None,
+) -> None:  # fmt: skip
+    """Show a METRIC in windows of event time; without one, list the metrics there are.
+
+    Windows are counted from 1970 UTC and shown whole. TIME: ISO 8601, UTC where no zone is given, or -1h, -30m, -2d before
+    now. In JSON, the unit "s" has integers in microseconds, and money is decimal text.
+
+    Exit status: 0 also if there is nothing to show; 2 settings or options are wrong, or there is no such metric, label or
+    topic. Rows that cannot be read are named on stderr and left out.
+
+    \b
+    Examples:
+      tailrace metrics
+      tailrace metrics dify.tokens.total --window 1h --by model_name --label operation_type=node_execution
+      tailrace metrics dify.node.duration --by node_type --from -6h --quantile 0.95
+      tailrace metrics dify.requests.total --window 1h --every 5m --from 2026-11-01T08:00 --to 2026-11-01T12:00
+      tailrace metrics dify.errors.total --window 1d --json | jq '.rows[].sum'
+    """  # fmt: skip
+    asked = answers.Asked(size, step or size, start, end, by, filters, quantiles or answers.QUANTILES)
+    if asked.step > size:
+        raise click.BadParameter("longer than --window it leaves minutes out", param_hint="--every")
+    if start is not None and end is not None and start >= end:
+        raise click.BadParameter("must be before --to", param_hint="--from")
+    settings = settings_from(config, bootstrap_servers, assignments)
+    kafka.wait_for_broker(settings.kafka, deadline=10, say=_warn)
+    reading, names = Reading(), set[str]()
+    try:
+        rows = fold(_only(read(settings, reading, _progress()), metric, names))
+    except KafkaException as e:
+        raise KafkaUnavailable(e.args[0].str()) from None
+    for line in reading.problems:
+        _warn(f"not readable: {line}")
+    if reading.unreadable > len(reading.problems):
+        _warn(f"not readable: {reading.unreadable - len(reading.problems)} more")
+    if metric and names and metric not in names:
+        raise click.BadParameter(f"there is no metric {metric!r}: {text.near(metric, names)}", param_hint="METRIC")
+    try:
+        selected = answers.select(rows, asked)
+    except answers.Unknown as e:
+        raise click.BadParameter(str(e), param_hint="--label, --by") from None
+    if not rows:
+        _warn(
+            f"{Names.of(settings.topics).metrics} has no rows: `tailrace process` writes them, from the events that are published"
+            if not reading.records
+            else f"{Names.of(settings.topics).metrics} has records, but no row of {metric or 'any metric'} is left"
+        )
+    elif not selected:
+        _warn("no row has these labels; " + "; ".join(_values(rows, name) for name in filters))
+    if metric is None:
+        found = answers.listed(selected, asked)
+        if as_json:
+            _print_json({"metrics": [views.listed_document(one) for one in found]}, reading)
+        elif found:
+            _print(views.list_lines(found))
+        elif selected:
+            _warn("no metric has rows in this range")
+        return
+    one = answers.answer(metric, rows, selected, asked, time.time() / 60)
+    one = one if as_json else answers.shown(one, most)
+    for note in one.notes:
+        _warn(f"note: {note}")
+    if as_json:
+        _print_json(views.document(one), reading)
+    elif one.found:
+        _show(one, sys.stdout.isatty() if plot is None else plot)
+    elif selected:
+        first, last = min(map(minute_of, selected)), max(map(minute_of, selected))
+        _warn(f"{metric} has no rows in this range; it has some from {text.at(first)} to {text.at(last)} UTC")
+
+
+def _values(rows: Iterable[MetricRow], name: str) -> str:
+    found = sorted({row.labels[name] for row in rows if name in row.labels})
+    return f"{name} is {', '.join(map(text.label, found[:10]))}" + (
+        f" or one of {len(found) - 10} more" if len(found) > 10 else ""
+    )
+
+
+def _print(lines: Iterable[str]) -> None:
+    for line in lines:
+        click.echo(line)
+
+
+def _print_json(found: dict[str, Any], reading: Reading) -> None:
+    click.echo(json.dumps({**found, "records": reading.records, "unreadable": reading.unreadable}))
+
+
+def _show(one: answers.Answer, plot: bool) -> None:
+    _print([views.title(one), *views.window_lines(one)])
+    if not plot:
+        return
+    if not 1 < len(views.spanned(one)) <= _WINDOWS:
+        _warn("not drawn: one window makes no line" if len(views.spanned(one)) < 2 else "not drawn: too many windows")
+        return
+    name, starts, lines = views.plotted(one)
+    terminal = sys.stdout.isatty()
+    width = max(_NARROW, shutil.get_terminal_size((_WIDTH, 24)).columns) if terminal else _WIDTH
+    try:
+        drawn = draw(name, starts, lines, one.unit, width, _HEIGHT, terminal and "NO_COLOR" not in os.environ)
+    except MissingPackage as e:
+        _warn(str(e))
+        return
+    _print(["", *drawn])

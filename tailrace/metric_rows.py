@@ -1,0 +1,116 @@
+"""Reading trace.metrics, from its beginning to where it ended when the reading began."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import msgspec
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from tailrace import codec, kafka
+from tailrace.accounts import ends
+from tailrace.errors import DecodeError, KafkaUnavailable, TopicMismatch
+from tailrace.records import MetricRow
+from tailrace.settings import Settings
+from tailrace.topics import Names
+from tailrace.windows import Change, problem
+
+STALLED: Final = 30.0
+"""Seconds without a record after which the reading is given up."""
+_SHOWN: Final = 5
+"""Unreadable records that are named; the rest is counted."""
+
+
+class Reading(msgspec.Struct):
+    """How far a reading has come."""
+
+    offsets: int = 0
+    """Offsets in the topic; compaction and transactions leave fewer records."""
+    records: int = 0
+    unreadable: int = 0
+    problems: list[str] = []
+    """Where the first unreadable records are, and what is wrong with them."""
+
+
+def read(
+    settings: Settings,
+    reading: Reading,
+    progress: Callable[[Reading], None] = lambda reading: None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[Change]:
+    """Every committed record of trace.metrics, in log order a partition. Blocks; `reading` has the counts, and `progress` is
+    called after each lot of records.
+
+    A value that cannot be read counts as unreadable, and its key's row as gone: it is what compaction would leave of the key.
+    Raises `TopicMismatch` without the topic, `KafkaUnavailable` when nothing comes for 30 s, KafkaException.
+    """
+    topic = Names.of(settings.topics).metrics
+    consumer = _consumer(settings)
+    try:
+        partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+        if not partitions:
+            raise TopicMismatch(f"{topic} is missing: run `tailrace topics create`")
+        spans = {n: ends(consumer, topic, n) for n in partitions}
+        reading.offsets = sum(end - first for first, end in spans.values())
+        waiting = {n: end for n, (first, end) in spans.items() if end > first}
+        consumer.assign([TopicPartition(topic, n, OFFSET_BEGINNING) for n in waiting])
+        came = clock()
+        while waiting:
+            messages = consumer.consume(10_000, 0.05)
+            if messages:
+                came = clock()
+            elif clock() - came >= STALLED:
+                raise KafkaUnavailable(
+                    f"{topic}: nothing came for {STALLED:.0f} s, after {reading.records} records (kafka.bootstrap_servers)"
+                )
+            for message in messages:
+                yield from _change(message, waiting, reading)
+            progress(reading)
+    finally:
+        consumer.close()
+
+
+def _consumer(settings: Settings) -> Consumer:
+    return Consumer(
+        {
+            **kafka.client(
+                settings.kafka, group_id="tailrace-metrics", enable_auto_commit=False, enable_partition_eof=True,
+                auto_offset_reset="earliest", isolation_level="read_committed", fetch_wait_max_ms=10,
+            ),
+            "logger": logging.getLogger("tailrace.metric_rows.client"),
+        }
+    )  # fmt: skip
+
+
+def _change(message: Message, waiting: dict[int, int], reading: Reading) -> Iterator[Change]:
+    """The change that a message is, if it is one; takes a partition that is read to its end out of `waiting`."""
+    error, partition = message.error(), message.partition()
+    if error is not None:
+        if error.code() == KafkaError._PARTITION_EOF:
+            waiting.pop(partition, None)
+        elif not error.retriable():
+            raise KafkaException(error)
+        return
+    offset, end = message.offset(), waiting.get(partition, 0)
+    if offset + 1 >= end:
+        waiting.pop(partition, None)
+    if offset >= end:  # written since the reading began
+        return
+    reading.records += 1
+    key, value = message.key() or b"", message.value()
+    if value is None:
+        yield key, None
+        return
+    try:
+        row = codec.decode(value, MetricRow)
+        wrong = problem(row)
+    except DecodeError as e:
+        row, wrong = None, str(e)
+    if wrong is not None:
+        reading.unreadable += 1
+        if len(reading.problems) < _SHOWN:
+            reading.problems.append(f"{message.topic()} partition {partition} offset {offset}: {wrong}")
+    yield key, None if wrong is not None else row

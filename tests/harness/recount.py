@@ -1,0 +1,43 @@
+"""What the processor must have counted and summed up, worked out again from the log alone, in another way.
+
+From docs/metrics.md, docs/summaries.md and the schemas only: nothing of the processor's code is used. Slow and plain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from tailrace.records import TraceSummary
+from tests.harness.recount_events import Estimate, Logged, Normalise
+from tests.harness.recount_metrics import Counted, Counts, Row, Series, metrics
+from tests.harness.recount_summaries import Part, RootOf, RunTraceId, summaries
+
+__all__ = ["Counted", "Counts", "Logged", "Part", "Recount", "Row", "Series", "metrics", "recount", "summaries"]
+
+
+class Recount(NamedTuple):
+    """What must be in trace.metrics, trace.totals and trace.summaries, and in the partitions' positions."""
+
+    rows: dict[Row, Counted]
+    totals: dict[Series, Counted]
+    counts: dict[int, Counts]
+    summaries: dict[Part, TraceSummary]
+
+
+def recount(
+    log: Iterable[Logged],
+    *,
+    root_of: RootOf,
+    estimate: Estimate,
+    normalise: Normalise,
+    horizon_hours: int = 192,
+    run_trace_id: RunTraceId | None = None,
+) -> Recount:
+    """Recounts a log: of each partition all records in their order, duplicates and links too."""
+    records = list(log)
+    m = metrics(records, estimate=estimate, normalise=normalise, horizon_hours=horizon_hours)
+    return Recount(
+        m.rows, m.totals, m.counts,
+        summaries(records, root_of=root_of, estimate=estimate, run_trace_id=run_trace_id),
+    )  # fmt: skip

@@ -1,0 +1,129 @@
+"""What the pass counts and sums up equals a recount of the log that shares no code with it, in any order of arrival."""
+
+from __future__ import annotations
+
+from random import Random
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streams.apply import Applier, Unit
+from streams.measures import MetricLimits
+from streams.prices import Prices
+from streams.providers import normalised
+from streams.state import Limits, State
+from tailrace import codec
+from tailrace.identity import kafka_key
+from tailrace.records import MetricRow, MetricTotal, TraceEvent, TraceSummary
+from tests.harness import kept
+from tests.harness.mixed import as_log, mixed, root_of
+from tests.harness.recount import Recount, recount
+from tests.harness.recount_events import Logged
+from tests.streams.events import NOW, Source
+
+HOURS = 48
+LIMITS = Limits(
+    idle_ms=900_000_000, max_traces=100_000, dedupe_ms=3_600_000, link_ms=3_600_000,
+    metrics=MetricLimits(horizon_ms=HOURS * 3_600_000, max_groups=10_000, max_rows=1_000_000),
+)  # fmt: skip
+PRICES = Prices()
+
+
+def estimate(event: TraceEvent) -> int | None:
+    encoded = [v.encode() if v is not None else None for v in (event.model_provider, event.model_name)]
+    return PRICES.estimate(*encoded, event.input_tokens, event.output_tokens, event.started_at)
+
+
+def normalise(provider: str | None, model: str | None) -> tuple[str | None, str | None]:
+    found = normalised(*(v.encode() if v is not None else None for v in (provider, model)))
+    return found[0] and found[0].decode(), found[1] and found[1].decode()
+
+
+def recounted(log: list[Logged]) -> Recount:
+    return recount(log, root_of=root_of, estimate=estimate, normalise=normalise, horizon_hours=HOURS)
+
+
+def processed(log: list[Logged], partitions: int, random: Random) -> kept.Kept:
+    """The log through the pass, with units and flushes of random lengths; what readers of the topics have in the end."""
+    topics: dict[str, list[kept.Record]] = {"rows": [], "totals": [], "summaries": [], "state": []}
+    for n in sorted({x.partition for x in log}):
+        state, applier = State(LIMITS, n), Applier("events", n, 1 << 22, 1 << 20, partitions)
+        state.next_offset = 0
+        records = [
+            Source(x.offset, x.appended_at_ms, (kafka_key(x.event) or "").encode(), codec.encode(x.event))
+            for x in log
+            if x.partition == n
+        ]
+        while True:
+            size = random.randrange(1, 200)
+            unit, part, records = Unit(), records[:size], records[size:]
+            applier.apply(state, part, unit)
+            assert not unit.letters
+            closed = state.close(flush=not records or random.random() < 0.3)
+            for topic, found in topics.items():
+                found += [kept.Record(n, k, v) for k, v in getattr(closed, topic)]
+            if not records:
+                break
+    return kept.kept_of(topics["rows"], topics["totals"], topics["summaries"], topics["state"])
+
+
+def reordered(log: list[Logged], random: Random) -> list[Logged]:
+    """The same events in another order of arrival: each has the offset and append time of its new place."""
+    events = [x.event for x in log]
+    random.shuffle(events)
+    return as_log(events, 1 + max(x.partition for x in log), NOW)
+
+
+@given(st.integers(0, 2**32), st.integers(1, 300), st.integers(1, 4), st.randoms(use_true_random=False))
+@settings(max_examples=60, deadline=None)
+def test_rows_series_and_summaries_are_those_of_a_recount(
+    seed: int, events: int, partitions: int, random: Random
+) -> None:
+    log = as_log(mixed(seed, events, NOW), partitions, NOW)
+    assert kept.compare(recounted(log), processed(log, partitions, random)) == []
+
+
+@given(st.integers(0, 2**32), st.integers(1, 150), st.randoms(use_true_random=False))
+@settings(max_examples=40, deadline=None)
+def test_any_order_of_arrival_gives_the_same_metrics_and_summaries(seed: int, events: int, random: Random) -> None:
+    log = as_log(mixed(seed, events, NOW), 2, NOW)
+    other = reordered(log, random)
+    found = processed(other, 2, random)
+    assert kept.compare(recounted(other), found) == []
+    first = recounted(log)
+    assert found.rows == first.rows
+    assert found.totals == first.totals
+    apart = (
+        "part",
+        "user_id",
+        "session_id",
+        "conversation_id",
+        "app_id",
+        "tenant_id",
+    )  # of the first event that names one
+
+    def plain(summaries: dict[tuple[str, int, int], TraceSummary]) -> dict[tuple[str, int], object]:
+        return {
+            (trace, n): {k: v for k, v in msgspec.to_builtins(s).items() if k not in apart}
+            for (trace, n, _), s in summaries.items()
+        }
+
+    found_there, expected = plain(found.summaries), plain(first.summaries)
+    for key, summary in found_there.items():
+        for name in ("cost", "run_trace_id"):
+            summary.pop(name)  # type: ignore[attr-defined]
+            expected[key].pop(name)  # type: ignore[attr-defined]
+        assert summary == expected[key]
+
+
+def test_what_a_reader_decodes_is_what_was_compared() -> None:
+    """The comparison above is of something: a load has rows, series and summaries of every metric."""
+    log = as_log(mixed(7, 3000, NOW), 3, NOW)
+    found = processed(log, 3, Random(1))
+    assert kept.compare(recounted(log), found) == []
+    names = {metric for _, metric, _ in found.totals}
+    assert len(names) == 19, sorted(names)
+    assert len(found.rows) > 1000
+    assert any(s.cost_estimated for s in found.summaries.values())
+    assert MetricRow.__name__ != MetricTotal.__name__
