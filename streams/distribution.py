@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_left
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 from tailrace.errors import DecodeError
 
@@ -40,70 +40,61 @@ def empty() -> Values:
     return [0] * SIZE
 
 
-def observe(
-    values: Values,
-    failed: bool,
-    duration: int,
-    total: int | None,
-    given: int,
-    received: int,
-    first_token: int,
-    price: int,
-) -> None:
-    """Adds one event. duration, first_token: microseconds, first_token -1 for none; total: tokens, None for not counted;
-    given, received: input and output tokens, 0 for none; price: 1e-12 of the currency, -1 for none."""
-    values[0] += 1
-    if failed:
-        values[1] += 1
-    n = values[6]
-    values[6] = n + 1
-    values[7] += duration
-    if not n or duration < values[8]:
-        values[8] = duration
-    if duration > values[9]:
-        values[9] = duration
-    values[10 + bisect_left(SECONDS, duration)] += 1
-    if total is not None:
-        values[2] += 1
-        values[3] += total
-    if given:
-        _add(values, INPUT, TOKENS, given)
-    if received:
-        _add(values, OUTPUT, TOKENS, received)
-    if first_token >= 0:
-        _add(values, FIRST_TOKEN, SECONDS, first_token)
-    if price >= 0:
-        values[4] += 1
-        values[5] += price
+class Observed(NamedTuple):
+    """One event as it is counted."""
+
+    failed: bool
+    duration: int
+    """Microseconds."""
+    total: int | None
+    """Tokens; None: not counted."""
+    given: int
+    """Input tokens; 0: not counted."""
+    received: int
+    """Output tokens; 0: not counted."""
+    first_token: int
+    """Microseconds; -1: not counted."""
+    price: int
+    """1e-12 of the currency; -1: not counted."""
 
 
-def _add(values: Values, at: int, bounds: tuple[int, ...], value: int) -> None:
-    n = values[at]
-    values[at] = n + 1
-    values[at + 1] += value
-    if not n or value < values[at + 2]:
-        values[at + 2] = value
-    if value > values[at + 3]:
-        values[at + 3] = value
-    values[at + 4 + bisect_left(bounds, value)] += 1
+def add(targets: Sequence[Values], events: Sequence[tuple[bool, int, int | None, int, int, int, int]]) -> None:
+    """Adds events (`Observed`, or tuples of its fields) to each of `targets`."""
+    failed, durations, totals, given, received, first_tokens, prices = zip(*events, strict=True)
+    n, bad = len(events), sum(failed)
+    counted = [x for x in totals if x is not None]
+    tokens = sum(counted)
+    paid = [x for x in prices if x >= 0]
+    price = sum(paid)
+    for values in targets:
+        values[EVENTS] += n
+        values[ERRORS] += bad
+        values[TOTAL_COUNT] += len(counted)
+        values[TOTAL_SUM] += tokens
+        values[COST_COUNT] += len(paid)
+        values[COST_SUM] += price
+    _distribute(targets, DURATION, SECONDS, durations)
+    if any(given):
+        _distribute(targets, INPUT, TOKENS, [x for x in given if x])
+    if any(received):
+        _distribute(targets, OUTPUT, TOKENS, [x for x in received if x])
+    if max(first_tokens) >= 0:
+        _distribute(targets, FIRST_TOKEN, SECONDS, [x for x in first_tokens if x >= 0])
 
 
-def merge(parts: Iterable[Values]) -> Values:
-    """The sum of several; the same in any order."""
-    found: Values | None = None
-    for part in parts:
-        if found is None:
-            found = list(part)
-            continue
-        smallest = [
-            (at, min(found[at + 2], part[at + 2]) if found[at] and part[at] else found[at + 2] + part[at + 2],
-             max(found[at + 3], part[at + 3]))
-            for at in (DURATION, INPUT, OUTPUT, FIRST_TOKEN)
-        ]  # fmt: skip
-        found = [a + b for a, b in zip(found, part, strict=True)]
-        for at, low, high in smallest:
-            found[at + 2], found[at + 3] = low, high
-    return found if found is not None else empty()
+def _distribute(targets: Sequence[Values], at: int, bounds: tuple[int, ...], seen: Sequence[int]) -> None:
+    total, least, most = sum(seen), min(seen), max(seen)
+    first = at + _HEAD
+    places = [first + bisect_left(bounds, x) for x in seen]
+    for values in targets:
+        if not values[at] or least < values[at + 2]:
+            values[at + 2] = least
+        values[at] += len(seen)
+        values[at + 1] += total
+        if most > values[at + 3]:
+            values[at + 3] = most
+        for place in places:
+            values[place] += 1
 
 
 def pack(values: Values) -> bytes:

@@ -31,6 +31,8 @@ _DURATION_MOST: Final = 1 << 50
 _ALWAYS_TOTAL: Final = frozenset({"workflow_run", "message", "prompt_generation"})
 
 Written = list[tuple[bytes, bytes | None]]
+Event = tuple[bool, int, int | None, int, int, int, int]
+"""The fields of `distribution.Observed`."""
 
 
 class MetricLimits(msgspec.Struct, frozen=True):
@@ -54,6 +56,7 @@ class Counted:
         "minutes",
         "number",
         "open",
+        "pending",
         "series",
         "started_at",
         "touched",
@@ -66,6 +69,8 @@ class Counted:
         self.touched = -1
         self.values: Values | bytes = values
         self.minutes: dict[int, Minute] = {}
+        self.pending: list[Event] | None = None
+        """Events of the open unit that are in no minute."""
         self.open: list[int] = []
         """Minutes whose values are not packed."""
         self.series: list[Series] = []
@@ -82,10 +87,12 @@ class Counted:
 class Minute:
     """What a group counted in one minute: open, or packed."""
 
-    __slots__ = ("touched", "values")
+    __slots__ = ("pending", "touched", "values")
 
     def __init__(self, touched: int, values: Values | bytes) -> None:
         self.touched, self.values = touched, values
+        self.pending: list[Event] | None = None
+        """Events of the open unit, not yet in `values`."""
 
 
 def values_of(holder: Counted | Minute) -> Values:
@@ -198,22 +205,20 @@ class Measures:
         bad = failed(h)
         given, received = count(given) if given else 0, count(received) if received else 0
         first = first if first is not None and 0 <= first < _DURATION_MOST else -1
+        event = (bad, length, total, given, received, first, price)
         counted.appended_at, counted.touched = clock, offset
-        values = counted.values
-        if isinstance(values, bytes):
-            values = counted.values = distribution.unpack(values)
-        distribution.observe(values, bad, length, total, given, received, first, price)
         changed = self._changed.get(counted)
         if changed is None:
             changed = self._changed[counted] = set()
             if counted not in self._unwritten:
                 self._unwritten[counted] = set()
-        if skewed:
-            self.skewed += 1
-            return
         number = h.started_at // MINUTE
-        if number < self.oldest_minute:
-            self.late += 1
+        if skewed or number < self.oldest_minute:
+            self.skewed += skewed
+            self.late += not skewed
+            if counted.pending is None:
+                counted.pending = []
+            counted.pending.append(event)
             return
         minute = counted.minutes.get(number)
         if minute is None:
@@ -221,14 +226,32 @@ class Measures:
             counted.open.append(number)
             self._keep(counted, number)
         minute.touched = offset
-        values = minute.values
-        if isinstance(values, bytes):
-            values = minute.values = distribution.unpack(values)
-            counted.open.append(number)
-        distribution.observe(values, bad, length, total, given, received, first, price)
-        if number not in changed:
+        if minute.pending is None:
+            minute.pending = [event]
             changed.add(number)
             self._unwritten[counted].add(number)
+        else:
+            minute.pending.append(event)
+
+    def _settle(self) -> None:
+        """Adds the open unit's events to the values of their groups and minutes."""
+        for counted, minutes in self._changed.items():
+            values = counted.values
+            if isinstance(values, bytes):
+                values = counted.values = distribution.unpack(values)
+            if counted.pending is not None:
+                distribution.add((values,), counted.pending)
+                counted.pending = None
+            for number in minutes:
+                minute = counted.minutes[number]
+                if minute.pending is None:
+                    continue
+                row = minute.values
+                if isinstance(row, bytes):
+                    row = minute.values = distribution.unpack(row)
+                    counted.open.append(number)
+                distribution.add((values, row), minute.pending)
+                minute.pending = None
 
     def _keep(self, counted: Counted, number: int) -> None:
         having = self._minutes.get(number)
@@ -254,6 +277,7 @@ class Measures:
 
     def _close_below(self, minute: int) -> None:
         """Forgets the rows of minutes before this one; on the topic they stay as they were last written."""
+        self._settle()
         self.oldest_minute = minute
         while self._order and self._order[0] < minute:
             number = heapq.heappop(self._order)
@@ -267,6 +291,7 @@ class Measures:
 
     def _end_idle(self, before: int) -> None:
         """Ends all groups of an application of which none had an event since `before` (milliseconds)."""
+        self._settle()
         idle: dict[tuple[str, str], bool] = {}
         for c in self._groups.values():
             scope = c.group.labels[:2]
@@ -295,6 +320,7 @@ class Measures:
     # -- writing
     def changes(self) -> Iterator[tuple[bytes, bytes | None]]:
         """Records of trace.state for what changed since the last call."""
+        self._settle()
         for gone in self._gone:
             yield gone, None
         self._gone = []

@@ -150,7 +150,7 @@ class State:
         trace = self.trace(key)
         assert trace is not None
         self.summaries += 1
-        return b"%b/%d/%d" % (key, self.partition, trace.part), wire.encode(trace.summary(self.partition))
+        return b"%b/%d/%d" % (key, self.partition, trace.part), trace.summary(self.partition)
 
     def position(self) -> PartitionPosition:
         m = self.measures

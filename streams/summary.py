@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
-from streams.money import decimal_text
 from streams.operations import ESTIMATED, FAILED, FIXED, KINDS, NO_SPAN, ROOT, TOP, Operations, texts_at
-from tailrace.records import SlowOperation
 
 SLOWEST: Final = 5
 _SPAN, _PARENT, _START, _END, _INPUT, _OUTPUT, _TOTAL, _PRICE, _AT, _REVISION, _KIND, _FLAGS, _CURRENCY = range(13)
 
 Row = tuple[Any, ...]
 """One operation as `FIXED` unpacks it."""
+SourceOf = Callable[[Row], bytes]
+
+
+class Slow(NamedTuple):
+    """An operation and how long it took, microseconds."""
+
+    source_id: bytes
+    name: bytes
+    duration: int
+
+
+_span: Final = itemgetter(_SPAN)
 
 
 class Sums(NamedTuple):
@@ -35,20 +45,22 @@ class Sums(NamedTuple):
     input_tokens: int
     output_tokens: int
     total_tokens: int
-    cost: dict[str, str]
+    cost: dict[str, int]
+    """Currency -> 1e-12 of it."""
     cost_estimated: bool
-    slowest: list[SlowOperation]
-    slowest_path: list[SlowOperation]
+    slowest: list[Slow]
+    slowest_path: list[Slow]
 
 
 def duration(row: Row) -> int:
     """Microseconds; never below zero."""
-    return int(max(0, row[_END] - row[_START]))
+    took: int = row[_END] - row[_START]
+    return took if took > 0 else 0
 
 
 def latest(rows: list[Row]) -> list[Row]:
     """Of each operation its highest revision; of equal ones the first."""
-    if len({r[_SPAN] for r in rows}) == len(rows):
+    if len(set(map(_span, rows))) == len(rows):
         return rows
     found: dict[bytes, Row] = {}
     for r in rows:
@@ -79,29 +91,27 @@ def sum_up(ops: Operations) -> Sums:
     def source_of(r: Row) -> bytes:
         return texts_at(texts, r[_AT]).source_id
 
-    def slow(r: Row) -> SlowOperation:
+    def slow(r: Row) -> Slow:
         found = texts_at(texts, r[_AT])
-        return SlowOperation(
-            source_id=found.source_id.decode(), name=found.name.decode() if found.name else None, duration=duration(r)
-        )
+        return Slow(found.source_id, found.name, duration(r))
 
     flags = columns[_FLAGS]
     root = _root(rows, flags, source_of) if ops.ended else None
     first, last = min(columns[_START]), max(columns[_END])
     counts = {KINDS[k]: n for k, n in Counter(columns[_KIND]).items()}
-    bad = [r for r in rows if r[_FLAGS] & FAILED]
+    bad = [r for r, f in zip(rows, flags, strict=True) if f & FAILED]
     first_bad = min(bad, key=lambda r: (r[_END], source_of(r))) if bad else None
 
     if root is not None and root[_TOTAL]:
         counted = [root]
     else:
-        bearing = [r for r in rows if r[_TOTAL]]
+        bearing = [r for r, n in zip(rows, columns[_TOTAL], strict=True) if n]
         counted = uncovered(rows, bearing) if bearing else []
     tokens = [sum(r[i] for r in counted) for i in (_INPUT, _OUTPUT, _TOTAL)]
     if root is not None and root[_PRICE]:
         priced = [root]
     else:
-        bearing = [r for r in rows if r[_PRICE]]
+        bearing = [r for r, n in zip(rows, columns[_PRICE], strict=True) if n]
         priced = uncovered(rows, bearing) if bearing else []
     cost: dict[str, int] = {}
     for r in priced:
@@ -142,14 +152,14 @@ def sum_up(ops: Operations) -> Sums:
         input_tokens=tokens[0],
         output_tokens=tokens[1],
         total_tokens=tokens[2],
-        cost={code: decimal_text(amount) for code, amount in cost.items()},
+        cost=cost,
         cost_estimated=estimated,
         slowest=[slow(r) for r in _slowest(rows, columns[_PARENT], root, source_of)],
         slowest_path=[slow(r) for r in _path(rows, root, source_of)],
     )
 
 
-def _root(rows: list[Row], flags: tuple[int, ...], source_of: Any) -> Row | None:
+def _root(rows: list[Row], flags: tuple[int, ...], source_of: SourceOf) -> Row | None:
     for r, f in zip(rows, flags, strict=True):
         if f & ROOT:
             return r
@@ -157,29 +167,31 @@ def _root(rows: list[Row], flags: tuple[int, ...], source_of: Any) -> Row | None
     return min(tops, key=lambda r: (r[_START], source_of(r))) if tops else None
 
 
-def _slowest(rows: list[Row], parents: tuple[bytes, ...], root: Row | None, source_of: Any) -> list[Row]:
+def _slowest(rows: list[Row], parents: tuple[bytes, ...], root: Row | None, source_of: SourceOf) -> list[Row]:
     """The slowest operations that contain no other."""
     above = set(parents)
-    leaves = [(r[_END] - r[_START], r) for r in rows if r[_SPAN] not in above and r is not root]
-    if len(leaves) > SLOWEST:
-        least = heapq.nlargest(SLOWEST, (max(0, d) for d, _ in leaves))[-1]
-        leaves = [(d, r) for d, r in leaves if max(0, d) >= least]
-    return [r for _, _, r in sorted((-max(0, d), source_of(r), r) for d, r in leaves)[:SLOWEST]]
+    leaves = sorted((-duration(r), i) for i, r in enumerate(rows) if r[_SPAN] not in above and r is not root)
+    first = leaves[: SLOWEST + 1]
+    if len({d for d, _ in first}) < len(first):  # equal ones: by source_id
+        least = first[-1][0]
+        leaves = sorted((d, source_of(rows[i]), i) for d, i in leaves if d <= least)  # type: ignore[misc]
+    return [rows[leaf[-1]] for leaf in leaves[:SLOWEST]]
 
 
-def _path(rows: list[Row], root: Row | None, source_of: Any) -> list[Row]:
+def _path(rows: list[Row], root: Row | None, source_of: SourceOf) -> list[Row]:
     """From the root down to the slowest child at each step; parents that contain each other end it."""
     if root is None:
         return []
     best: dict[bytes, Row] = {}
     for r in rows:
-        before = best.get(r[_PARENT])
+        above = r[_PARENT]
+        before = best.get(above)
         if before is None:
-            best[r[_PARENT]] = r
+            best[above] = r
             continue
         ours, theirs = duration(r), duration(before)
         if ours > theirs or (ours == theirs and source_of(r) < source_of(before)):
-            best[r[_PARENT]] = r
+            best[above] = r
     path, seen = [root], {root[_SPAN]}
     below = best.get(root[_SPAN])
     while below is not None and below[_SPAN] not in seen:

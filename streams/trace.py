@@ -8,15 +8,16 @@ import msgspec
 
 from streams.correlate import OWN, Root, shows_root
 from streams.header import Header
-from streams.operations import Beyond, Operations
-from streams.summary import sum_up
+from streams.money import decimal_text
+from streams.operations import KINDS, Beyond, Operations
+from streams.summary import Slow, sum_up
 from tailrace import ids
 from tailrace.codec import wire
 from tailrace.codec.decoder import varint
 from tailrace.codec.encoder import zigzag
 from tailrace.errors import DecodeError
 from tailrace.ids import dedupe_hash
-from tailrace.records import RootSource, TraceState, TraceSummary
+from tailrace.records import RootSource, TraceState
 
 _TEXTS: Final = (
     "root_trace_id",
@@ -30,6 +31,8 @@ _TEXTS: Final = (
     "workspace_name",
 )
 _VERSION: Final = bytes([1])
+LARGEST: Final = (1 << 63) - 1
+"""What an Avro long holds."""
 MOST: Final = 1000
 """Corrected operations, and nested runs, that a trace remembers: its state record stays small."""
 MOST_DATASETS: Final = 100
@@ -172,18 +175,19 @@ class Trace:
             self._shared = shared_fields(self, correlation_id)
         return self._shared
 
-    def summary(self, partition: int) -> TraceSummary:
-        """The trace as it stands (docs/summaries.md)."""
-        sums = sum_up(self.operations)
-        name = sums.name if sums.name is not None else self.app_name
-        return TraceSummary(
-            trace_id=_str(self.root_trace_id) or "", partition=partition, part=self.part, revision=self.events, complete=sums.complete,
-            truncated=sums.truncated, run_trace_id=self.shared(b"")[:16], tenant_id=_str(self.tenant_id), app_id=_str(self.app_id),
-            user_id=_str(self.user_id), session_id=_str(self.session_id), conversation_id=_str(self.conversation_id), name=_str(name),
-            status=_str(sums.status), started_at=sums.started_at, ended_at=sums.ended_at, duration=sums.duration, counts=sums.counts,
-            errors=sums.errors, first_error=_str(sums.first_error), first_error_source_id=_str(sums.first_error_source_id),
-            input_tokens=sums.input_tokens, output_tokens=sums.output_tokens, total_tokens=sums.total_tokens, cost=sums.cost,
-            cost_estimated=sums.cost_estimated, slowest=sums.slowest, slowest_path=sums.slowest_path,
+    def summary(self, partition: int) -> bytes:
+        """The trace as it stands (docs/summaries.md): a framed `TraceSummary`."""
+        s = sum_up(self.operations)
+        return b"".join(
+            (
+                _SUMMARY, plain(self.root_trace_id or b""), zigzag(partition), zigzag(self.part), zigzag(self.events), _BOOL[s.complete],
+                _BOOL[s.truncated], self.shared(b"")[:16], text(self.tenant_id), text(self.app_id), text(self.user_id), text(self.session_id),
+                text(self.conversation_id), text(s.name if s.name is not None else self.app_name), text(s.status), zigzag(s.started_at),
+                zigzag(s.ended_at), zigzag(s.duration), zigzag(len(s.counts)), *(_KIND[k] + zigzag(n) for k, n in s.counts.items()), b"\0",
+                zigzag(s.errors), text(s.first_error), text(s.first_error_source_id), zigzag(min(s.input_tokens, LARGEST)),
+                zigzag(min(s.output_tokens, LARGEST)), zigzag(min(s.total_tokens, LARGEST)), _costs(s.cost), _BOOL[s.cost_estimated],
+                _slow(s.slowest), _slow(s.slowest_path),
+            )
         )  # fmt: skip
 
     def pack(self) -> bytes:
@@ -251,14 +255,19 @@ class Stored:
         """Number and value of the full chunks of its operations."""
 
 
+_SUMMARY: Final = wire.frame_of("TraceSummary")
+_BOOL: Final = (b"\0", b"\1")
+_KIND: Final = {k: plain(k.encode()) for k in KINDS}
 _ROOT: Final = {str(s): zigzag(i) for i, s in enumerate(RootSource)}
 
 
 def shared_fields(t: Trace, correlation_id: bytes) -> bytes:
     """`TraceContext` from run_trace_id to its end. Seed 003, section 5: the correlation id is the root run, else the run, else
     the trace id; sinks that root a trace at its message use the root's trace id. A native OpenTelemetry id wins over both."""
-    by_run = t.otel_trace_id or ids.otel_trace_id(t.root_run_id or t.root_trace_id or correlation_id)
-    by_message = t.otel_trace_id or ids.otel_trace_id(t.root_trace_id or correlation_id)
+    message = t.root_trace_id or correlation_id
+    run = t.root_run_id or message
+    by_run = t.otel_trace_id or ids.otel_trace_id(run)
+    by_message = t.otel_trace_id or (by_run if run == message else ids.otel_trace_id(message))
     return b"".join(
         (
             by_run, by_message, text(t.root_trace_id), text(t.root_run_id), zigzag(t.started_at), text(t.user_id), text(t.session_id),
@@ -267,5 +276,17 @@ def shared_fields(t: Trace, correlation_id: bytes) -> bytes:
     )  # fmt: skip
 
 
-def _str(value: bytes | None) -> str | None:
-    return None if value is None else value.decode()
+def _costs(cost: dict[str, int]) -> bytes:
+    """An Avro map of decimal texts."""
+    if not cost:
+        return b"\0"
+    pairs = [plain(code.encode()) + plain(decimal_text(amount).encode()) for code, amount in cost.items()]
+    return b"".join((zigzag(len(pairs)), *pairs, b"\0"))
+
+
+def _slow(operations: list[Slow]) -> bytes:
+    """An Avro array of `SlowOperation`."""
+    if not operations:
+        return b"\0"
+    items = [plain(o.source_id) + text(o.name or None) + zigzag(o.duration) for o in operations]
+    return b"".join((zigzag(len(items)), *items, b"\0"))

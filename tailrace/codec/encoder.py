@@ -25,6 +25,11 @@ def zigzag(n: int) -> bytes:
         return _SMALL[z]
     if z < 2097152:
         return bytes((z & 127 | 128, z >> 7 & 127 | 128, z >> 14))
+    if z >> 56 == 0 and z >> 49:  # eight bytes: a time in microseconds
+        z = z & 0x0FFFFFFF | (z & 0x00FFFFFFF0000000) << 4
+        z = z & 0x00003FFF00003FFF | (z & 0x0FFFC0000FFFC000) << 2
+        z = z & 0x007F007F007F007F | (z & 0x3F803F803F803F80) << 1 | 0x0080808080808080
+        return z.to_bytes(8, "little")
     if z >> 64:
         raise OverflowError("over 64 bits")
     out = bytearray()

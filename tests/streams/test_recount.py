@@ -30,14 +30,23 @@ LIMITS = Limits(
 PRICES = Prices()
 
 
+def encoded(text: str | None) -> bytes | None:
+    return None if text is None else text.encode()
+
+
 def estimate(event: TraceEvent) -> int | None:
-    encoded = [v.encode() if v is not None else None for v in (event.model_provider, event.model_name)]
-    return PRICES.estimate(*encoded, event.input_tokens, event.output_tokens, event.started_at)
+    return PRICES.estimate(
+        encoded(event.model_provider),
+        encoded(event.model_name),
+        event.input_tokens,
+        event.output_tokens,
+        event.started_at,
+    )
 
 
 def normalise(provider: str | None, model: str | None) -> tuple[str | None, str | None]:
-    found = normalised(*(v.encode() if v is not None else None for v in (provider, model)))
-    return found[0] and found[0].decode(), found[1] and found[1].decode()
+    names = [None if n is None else n.decode() for n in normalised(encoded(provider), encoded(model))]
+    return names[0], names[1]
 
 
 def recounted(log: list[Logged]) -> Recount:
