@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from streams.header import Header
+from tailrace.codec.encoder import zigzag
 from tailrace.records import Kind
 
 CHUNK: Final = 16
@@ -37,26 +38,46 @@ FIXED: Final = struct.Struct("<8s8sqqqqqqIiBBB")
 """Span, parent span, start, end, input, output and total tokens (0: none), price (1e-12 of the currency, 0: none), where its
 texts begin, revision, kind, flags, currency."""
 _TEXTS: Final = struct.Struct("<HHHH")
-"""Lengths of source_id, name, status, error."""
+"""Lengths of what follows: source_id and name as the beginning of an Avro SlowOperation, source_id within it, status, error."""
 _pack: Final[Callable[..., bytes]] = FIXED.pack
 _pack_lengths: Final[Callable[..., bytes]] = _TEXTS.pack
 
 
 class Texts(NamedTuple):
+    """Texts of an operation; empty where there is none."""
+
     source_id: bytes
     name: bytes
     status: bytes
     error: bytes
 
 
-def texts_at(texts: bytes | bytearray, at: int) -> Texts:
+def texts_at(texts: bytes, at: int) -> Texts:
     """The texts of one operation, as `Operations.add` wrote them."""
-    source, name, status, error = _TEXTS.unpack_from(texts, at)
-    p = at + _TEXTS.size
+    entry, source, status, error = _TEXTS.unpack_from(texts, at)
+    begin, end = at + _TEXTS.size, at + _TEXTS.size + entry
+    p = begin + _length(source)
     q = p + source
-    r = q + name
-    s = r + status
-    return Texts(bytes(texts[p:q]), bytes(texts[q:r]), bytes(texts[r:s]), bytes(texts[s : s + error]))
+    name = texts[q + 1 + _length(end - q - 2) : end] if texts[q] else b""
+    return Texts(texts[p:q], name, texts[end : end + status], texts[end + status : end + status + error])
+
+
+def source_at(texts: bytes, at: int) -> bytes:
+    """The source_id of one operation."""
+    _, source, _, _ = _TEXTS.unpack_from(texts, at)
+    p = at + _TEXTS.size + _length(source)
+    return texts[p : p + source]
+
+
+def entry_at(texts: bytes, at: int) -> bytes:
+    """source_id and name of one operation as the beginning of an Avro `SlowOperation`."""
+    begin = at + _TEXTS.size
+    return texts[begin : begin + _TEXTS.unpack_from(texts, at)[0]]
+
+
+def _length(n: int) -> int:
+    """Bytes that an Avro length takes."""
+    return 1 if n < 64 else 2 if n < 8192 else 3
 
 
 def failed(h: Header) -> bool:
@@ -167,9 +188,8 @@ class Operations:
             span_id, parent_span or NO_SPAN, h.started_at, h.ended_at, given, received, total, price, len(self.texts), h.revision,
             _KIND[h.kind], flags, currency_index,
         )  # fmt: skip
-        self.texts += (
-            _pack_lengths(len(source_id), len(name), len(status), len(error)) + source_id + name + status + error
-        )
+        entry = zigzag(len(source_id)) + source_id + (b"\2" + zigzag(len(name)) + name if name else b"\0")
+        self.texts += _pack_lengths(len(entry), len(source_id), len(status), len(error)) + entry + status + error
 
     def _currency(self, code: bytes) -> int:
         """Index of a currency; -1 if a trace has too many of them."""

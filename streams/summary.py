@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
-from streams.operations import ESTIMATED, FAILED, FIXED, KINDS, NO_SPAN, ROOT, TOP, Operations, texts_at
+from streams.operations import (
+    ESTIMATED,
+    FAILED,
+    FIXED,
+    KINDS,
+    NO_SPAN,
+    ROOT,
+    TOP,
+    Operations,
+    entry_at,
+    source_at,
+    texts_at,
+)
+from tailrace.codec.encoder import zigzag
 
 SLOWEST: Final = 5
-_SPAN, _PARENT, _START, _END, _INPUT, _OUTPUT, _TOTAL, _PRICE, _AT, _REVISION, _KIND, _FLAGS, _CURRENCY = range(13)
-
+_SPAN, _REVISION = 0, 9
 Row = tuple[Any, ...]
 """One operation as `FIXED` unpacks it."""
-SourceOf = Callable[[Row], bytes]
-
-
-class Slow(NamedTuple):
-    """An operation and how long it took, microseconds."""
-
-    source_id: bytes
-    name: bytes
-    duration: int
+Texts = tuple[bytes, ...]
+SourceOf = Callable[[int], bytes]
 
 
 _span: Final = itemgetter(_SPAN)
@@ -48,14 +52,9 @@ class Sums(NamedTuple):
     cost: dict[str, int]
     """Currency -> 1e-12 of it."""
     cost_estimated: bool
-    slowest: list[Slow]
-    slowest_path: list[Slow]
-
-
-def duration(row: Row) -> int:
-    """Microseconds; never below zero."""
-    took: int = row[_END] - row[_START]
-    return took if took > 0 else 0
+    slowest: list[bytes]
+    """As Avro `SlowOperation`."""
+    slowest_path: list[bytes]
 
 
 def latest(rows: list[Row]) -> list[Row]:
@@ -70,73 +69,72 @@ def latest(rows: list[Row]) -> list[Row]:
     return list(found.values())
 
 
-def uncovered(rows: list[Row], bearing: list[Row]) -> list[Row]:
+def uncovered(spans: Texts, parents: Texts, bearing: list[int]) -> list[int]:
     """Those of `bearing` (with tokens, or with a price) below which no other of them is: what counts for sums."""
-    parents = {r[_SPAN]: r[_PARENT] for r in rows}
+    above = dict(zip(spans, parents, strict=True))
     covered: set[bytes] = set()
-    for r in bearing:
-        above = r[_PARENT]
-        while above != NO_SPAN and above != r[_SPAN] and above not in covered:
-            covered.add(above)
-            above = parents.get(above, NO_SPAN)
-    return [r for r in bearing if r[_SPAN] not in covered]
+    for i in bearing:
+        span, parent = spans[i], parents[i]
+        while parent not in (NO_SPAN, span) and parent not in covered:
+            covered.add(parent)
+            parent = above.get(parent, NO_SPAN)
+    return [i for i in bearing if spans[i] not in covered]
 
 
 def sum_up(ops: Operations) -> Sums:
     """Sums up an open trace. At least one operation must be there."""
-    texts = ops.texts
     rows = latest(list(FIXED.iter_unpack(ops.fixed)))
-    columns: Sequence[tuple[Any, ...]] = list(zip(*rows, strict=True))
+    spans, parents, starts, ends, given, received, totals, prices, places, _, kinds, flags, currencies = zip(
+        *rows, strict=True
+    )
+    texts = bytes(ops.texts)
+    durations = [e - s if e > s else 0 for s, e in zip(starts, ends, strict=True)]
 
-    def source_of(r: Row) -> bytes:
-        return texts_at(texts, r[_AT]).source_id
+    def source_of(i: int) -> bytes:
+        return source_at(texts, places[i])
 
-    def slow(r: Row) -> Slow:
-        found = texts_at(texts, r[_AT])
-        return Slow(found.source_id, found.name, duration(r))
+    def slow(i: int) -> bytes:
+        return entry_at(texts, places[i]) + zigzag(durations[i])
 
-    flags = columns[_FLAGS]
-    root = _root(rows, flags, source_of) if ops.ended else None
-    first, last = min(columns[_START]), max(columns[_END])
-    counts = {KINDS[k]: n for k, n in Counter(columns[_KIND]).items()}
-    bad = [r for r, f in zip(rows, flags, strict=True) if f & FAILED]
-    first_bad = min(bad, key=lambda r: (r[_END], source_of(r))) if bad else None
+    root = _root(flags, starts, source_of) if ops.ended else None
+    bad = [i for i, f in enumerate(flags) if f & FAILED]
+    first_bad = min(bad, key=lambda i: (ends[i], source_of(i))) if bad else None
+    counts: dict[str, int] = {}
+    for kind in kinds:
+        name = KINDS[kind]
+        counts[name] = counts.get(name, 0) + 1
 
-    if root is not None and root[_TOTAL]:
-        counted = [root]
-    else:
-        bearing = [r for r, n in zip(rows, columns[_TOTAL], strict=True) if n]
-        counted = uncovered(rows, bearing) if bearing else []
-    tokens = [sum(r[i] for r in counted) for i in (_INPUT, _OUTPUT, _TOTAL)]
-    if root is not None and root[_PRICE]:
-        priced = [root]
-    else:
-        bearing = [r for r, n in zip(rows, columns[_PRICE], strict=True) if n]
-        priced = uncovered(rows, bearing) if bearing else []
+    with_tokens = [i for i, n in enumerate(totals) if n]
+    with_price = [i for i, n in enumerate(prices) if n]
+    counted = priced = [] if root is None else [root]
+    if root is None or not totals[root]:
+        counted = uncovered(spans, parents, with_tokens) if with_tokens else []
+    if root is None or not prices[root]:
+        same = with_price == with_tokens and counted != [root]
+        priced = counted if same else uncovered(spans, parents, with_price) if with_price else []
+    tokens = [sum([column[i] for i in counted]) for column in (given, received, totals)]
     cost: dict[str, int] = {}
-    for r in priced:
-        code = (ops.currencies or [b"USD"])[r[_CURRENCY]].decode()
-        cost[code] = cost.get(code, 0) + r[_PRICE]
-    estimated = any(r[_FLAGS] & ESTIMATED for r in priced)
+    for i in priced:
+        code = (ops.currencies or [b"USD"])[currencies[i]].decode()
+        cost[code] = cost.get(code, 0) + prices[i]
+    estimated = any(flags[i] & ESTIMATED for i in priced)
 
-    errors, beyond = len(bad), ops.beyond
+    first, last, errors, beyond = min(starts), max(ends), len(bad), ops.beyond
     if beyond is not None:
         errors += beyond.errors
         first, last = min(first, beyond.started_at), max(last, beyond.ended_at)
-        for kind, n in beyond.counts.items():
-            counts[kind] = counts.get(kind, 0) + n
-        if root is None or not root[_TOTAL]:
-            tokens = [
-                a + b
-                for a, b in zip(tokens, (beyond.input_tokens, beyond.output_tokens, beyond.total_tokens), strict=True)
-            ]
-        if root is None or not root[_PRICE]:
+        for name, n in beyond.counts.items():
+            counts[name] = counts.get(name, 0) + n
+        if root is None or not totals[root]:
+            more = (beyond.input_tokens, beyond.output_tokens, beyond.total_tokens)
+            tokens = [a + b for a, b in zip(tokens, more, strict=True)]
+        if root is None or not prices[root]:
             for code, amount in beyond.cost.items():
                 cost[code] = cost.get(code, 0) + amount
             estimated = estimated or beyond.estimated
     last = max(first, last)
-    own = texts_at(texts, root[_AT]) if root is not None else None
-    bad_texts = texts_at(texts, first_bad[_AT]) if first_bad is not None else None
+    own = texts_at(texts, places[root]) if root is not None else None
+    failure = texts_at(texts, places[first_bad]) if first_bad is not None else None
     return Sums(
         complete=root is not None,
         truncated=beyond is not None,
@@ -144,58 +142,59 @@ def sum_up(ops: Operations) -> Sums:
         status=own.status or None if own else None,
         started_at=first,
         ended_at=last,
-        duration=duration(root) if root is not None else last - first,
+        duration=durations[root] if root is not None else last - first,
         counts=counts,
         errors=errors,
-        first_error=bad_texts.error or None if bad_texts else None,
-        first_error_source_id=bad_texts.source_id if bad_texts else None,
+        first_error=failure.error or None if failure else None,
+        first_error_source_id=failure.source_id if failure else None,
         input_tokens=tokens[0],
         output_tokens=tokens[1],
         total_tokens=tokens[2],
         cost=cost,
         cost_estimated=estimated,
-        slowest=[slow(r) for r in _slowest(rows, columns[_PARENT], root, source_of)],
-        slowest_path=[slow(r) for r in _path(rows, root, source_of)],
+        slowest=[slow(i) for i in _slowest(spans, parents, durations, root, source_of)],
+        slowest_path=[slow(i) for i in _path(spans, parents, durations, root, source_of)],
     )
 
 
-def _root(rows: list[Row], flags: tuple[int, ...], source_of: SourceOf) -> Row | None:
-    for r, f in zip(rows, flags, strict=True):
+def _root(flags: tuple[int, ...], starts: tuple[int, ...], source_of: SourceOf) -> int | None:
+    tops = []
+    for i, f in enumerate(flags):
         if f & ROOT:
-            return r
-    tops = [r for r in rows if r[_FLAGS] & TOP]
-    return min(tops, key=lambda r: (r[_START], source_of(r))) if tops else None
+            return i
+        if f & TOP:
+            tops.append(i)
+    return min(tops, key=lambda i: (starts[i], source_of(i))) if tops else None
 
 
-def _slowest(rows: list[Row], parents: tuple[bytes, ...], root: Row | None, source_of: SourceOf) -> list[Row]:
+def _slowest(spans: Texts, parents: Texts, durations: list[int], root: int | None, source_of: SourceOf) -> list[int]:
     """The slowest operations that contain no other."""
     above = set(parents)
-    leaves = sorted((-duration(r), i) for i, r in enumerate(rows) if r[_SPAN] not in above and r is not root)
+    leaves = [(-d, i) for i, d in enumerate(durations) if spans[i] not in above and i != root]
+    leaves.sort()
     first = leaves[: SLOWEST + 1]
-    if len({d for d, _ in first}) < len(first):  # equal ones: by source_id
-        least = first[-1][0]
-        leaves = sorted((d, source_of(rows[i]), i) for d, i in leaves if d <= least)  # type: ignore[misc]
-    return [rows[leaf[-1]] for leaf in leaves[:SLOWEST]]
+    if len({d for d, _ in first}) == len(first):
+        return [i for _, i in leaves[:SLOWEST]]
+    least = first[-1][0]  # equal ones: by source_id
+    return [i for _, _, i in sorted((d, source_of(i), i) for d, i in leaves if d <= least)[:SLOWEST]]
 
 
-def _path(rows: list[Row], root: Row | None, source_of: SourceOf) -> list[Row]:
+def _path(spans: Texts, parents: Texts, durations: list[int], root: int | None, source_of: SourceOf) -> list[int]:
     """From the root down to the slowest child at each step; parents that contain each other end it."""
     if root is None:
         return []
-    best: dict[bytes, Row] = {}
-    for r in rows:
-        above = r[_PARENT]
+    best: dict[bytes, int] = {}
+    for i, above in enumerate(parents):
         before = best.get(above)
-        if before is None:
-            best[above] = r
-            continue
-        ours, theirs = duration(r), duration(before)
-        if ours > theirs or (ours == theirs and source_of(r) < source_of(before)):
-            best[above] = r
-    path, seen = [root], {root[_SPAN]}
-    below = best.get(root[_SPAN])
-    while below is not None and below[_SPAN] not in seen:
+        if before is not None:
+            ours, theirs = durations[i], durations[before]
+            if ours < theirs or (ours == theirs and source_of(i) > source_of(before)):
+                continue
+        best[above] = i
+    path, seen = [root], {spans[root]}
+    below = best.get(spans[root])
+    while below is not None and spans[below] not in seen:
         path.append(below)
-        seen.add(below[_SPAN])
-        below = best.get(below[_SPAN])
+        seen.add(spans[below])
+        below = best.get(spans[below])
     return path

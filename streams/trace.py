@@ -10,7 +10,7 @@ from streams.correlate import OWN, Root, shows_root
 from streams.header import Header
 from streams.money import decimal_text
 from streams.operations import KINDS, Beyond, Operations
-from streams.summary import Slow, sum_up
+from streams.summary import sum_up
 from tailrace import ids
 from tailrace.codec import wire
 from tailrace.codec.decoder import varint
@@ -186,7 +186,7 @@ class Trace:
                 zigzag(s.ended_at), zigzag(s.duration), zigzag(len(s.counts)), *(_KIND[k] + zigzag(n) for k, n in s.counts.items()), b"\0",
                 zigzag(s.errors), text(s.first_error), text(s.first_error_source_id), zigzag(min(s.input_tokens, LARGEST)),
                 zigzag(min(s.output_tokens, LARGEST)), zigzag(min(s.total_tokens, LARGEST)), _costs(s.cost), _BOOL[s.cost_estimated],
-                _slow(s.slowest), _slow(s.slowest_path),
+                _array(s.slowest), _array(s.slowest_path),
             )
         )  # fmt: skip
 
@@ -284,9 +284,6 @@ def _costs(cost: dict[str, int]) -> bytes:
     return b"".join((zigzag(len(pairs)), *pairs, b"\0"))
 
 
-def _slow(operations: list[Slow]) -> bytes:
-    """An Avro array of `SlowOperation`."""
-    if not operations:
-        return b"\0"
-    items = [plain(o.source_id) + text(o.name or None) + zigzag(o.duration) for o in operations]
-    return b"".join((zigzag(len(items)), *items, b"\0"))
+def _array(items: list[bytes]) -> bytes:
+    """An Avro array of encoded items."""
+    return b"".join((zigzag(len(items)), *items, b"\0")) if items else b"\0"
