@@ -31,11 +31,11 @@ from streams.header import Header, read
 from streams.prices import Prices
 from streams.state import Closed, State, UnreadableRecord
 from streams.trace import Trace
-from tailrace import ids
 from tailrace.codec import wire
 from tailrace.codec.encoder import zigzag
 from tailrace.dead_letters import raw_letter
 from tailrace.errors import DecodeError
+from tailrace.ids import otel_span_id
 from tailrace.partitioner import partition_of
 from tailrace.records import Stage
 
@@ -84,7 +84,7 @@ class SpanIds(dict[bytes, bytes]):
     def __missing__(self, source_id: bytes) -> bytes:
         if len(self) >= _MEMO:
             self.clear()
-        found = self[source_id] = ids.otel_span_id(source_id)
+        found = self[source_id] = otel_span_id(source_id)
         return found
 
 
@@ -186,9 +186,11 @@ class Applier:
         """The context of one event; the state learns of it last, when nothing can fail any more."""
         if size > LONG_TEXT:
             self._check_sizes(h, size)
+        if h.revision and not 0 < h.revision < 1 << 31:
+            raise Refused("bad_revision", f"revision is {h.revision}, may be 0 to {(1 << 31) - 1}")
         source_id = h.source_id
         parent_id, parent_kind = parent_of(h)
-        span_id = h.otel_span_id or ids.otel_span_id(source_id)
+        span_id = h.otel_span_id or otel_span_id(source_id)
         parent_span = h.otel_parent_span_id or (None if parent_id is None else self._span_ids[parent_id])
         found = marks_of(h, stamp)
         skewed = CLOCK_SKEW in found

@@ -15,7 +15,8 @@ from streams.providers import normalised
 from streams.trace import Trace, strings, text
 
 NO_PRICE, OWN_PRICE, ESTIMATED_PRICE = range(3)
-_NOTHING: Final = b"\0\0\0\0\0\0\0"
+_NOTHING_ELSE: Final = b"\0\0\0\0"
+"""Neither tool, nor datasets, nor an estimate, nor its table."""
 _MEMO: Final = 4096
 _TOOL: Final = b"tool"
 
@@ -26,7 +27,8 @@ class Enricher:
     def __init__(self, prices: Prices) -> None:
         self._prices = prices
         self._table = text(prices.table.encode())
-        self._names: dict[tuple[bytes | None, bytes | None], bytes] = {}
+        self._names: dict[tuple[bytes | None, bytes | None], tuple[bytes, bytes]] = {}
+        """Provider and model -> their names encoded, and these as all that there is to say."""
 
     def price(self, h: Header) -> tuple[int, int]:
         """What an operation cost in 1e-12 of its currency, and how that is known: `OWN_PRICE` or `ESTIMATED_PRICE` (in US
@@ -43,21 +45,21 @@ class Enricher:
 
     def fields(self, h: Header, linked: bytes | None, price: int, known: int, trace: Trace | None) -> bytes:
         """`TraceContext` from linked_span_id to price_table. linked: span id of the calling run where the root was inferred."""
-        model = h.model_name
-        tool = tool_of(h)
-        if model is None and h.model_provider is None and tool is None and linked is None and not h.dataset_ids:
-            return _NOTHING  # then there is no estimate either
-        key = (h.model_provider, model)
-        names = self._names.get(key)
-        if names is None:
+        key = (h.model_provider, h.model_name)
+        found = self._names.get(key)
+        if found is None:
             if len(self._names) >= _MEMO:
                 self._names.clear()
-            found = normalised(*key)
-            names = self._names[key] = text(found[0]) + text(found[1])
+            provider, model = normalised(*key)
+            names = text(provider) + text(model)
+            found = self._names[key] = names, b"\0" + names + _NOTHING_ELSE
+        tool = h.tool_name if h.kind == "node_execution" and h.node_type != _TOOL else tool_of(h)
+        if tool is None and linked is None and known != ESTIMATED_PRICE and not h.dataset_ids:
+            return found[1]
         return b"".join(
             (
                 b"\0" if linked is None else b"\2" + linked,
-                names,
+                found[0],
                 b"\0" if tool is None else text(tool),
                 strings(datasets_of(h, trace)) if h.dataset_ids else b"\0",
                 text(decimal_text(price).encode()) + self._table if known == ESTIMATED_PRICE else b"\0\0",

@@ -23,6 +23,8 @@ from tailrace.codec.encoder import zigzag
 
 SLOWEST: Final = 5
 _SPAN, _REVISION = 0, 9
+LARGEST: Final = (1 << 63) - 1
+"""What an Avro long holds."""
 Row = tuple[Any, ...]
 """One operation as `FIXED` unpacks it."""
 Texts = tuple[bytes, ...]
@@ -89,6 +91,8 @@ def sum_up(ops: Operations) -> Sums:
     )
     texts = bytes(ops.texts)
     durations = [e - s if e > s else 0 for s, e in zip(starts, ends, strict=True)]
+    if max(durations) > LARGEST:
+        durations = [min(d, LARGEST) for d in durations]
 
     def source_of(i: int) -> bytes:
         return source_at(texts, places[i])
@@ -142,7 +146,7 @@ def sum_up(ops: Operations) -> Sums:
         status=own.status or None if own else None,
         started_at=first,
         ended_at=last,
-        duration=durations[root] if root is not None else last - first,
+        duration=durations[root] if root is not None else min(last - first, LARGEST),
         counts=counts,
         errors=errors,
         first_error=failure.error or None if failure else None,

@@ -10,7 +10,7 @@ from streams.correlate import OWN, Root, shows_root
 from streams.header import Header
 from streams.money import decimal_text
 from streams.operations import KINDS, Beyond, Operations
-from streams.summary import sum_up
+from streams.summary import LARGEST, sum_up
 from tailrace import ids
 from tailrace.codec import wire
 from tailrace.codec.decoder import varint
@@ -31,8 +31,6 @@ _TEXTS: Final = (
     "workspace_name",
 )
 _VERSION: Final = bytes([1])
-LARGEST: Final = (1 << 63) - 1
-"""What an Avro long holds."""
 MOST: Final = 1000
 """Corrected operations, and nested runs, that a trace remembers: its state record stays small."""
 MOST_DATASETS: Final = 100

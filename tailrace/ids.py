@@ -32,7 +32,8 @@ def otel_trace_id(correlation_id: str | bytes) -> bytes:
 def otel_span_id(source_id: str | bytes) -> bytes:
     """8 bytes of an operation's id: the first 8 of SHA-256 over its UTF-8 text."""
     digest = sha256(source_id.encode() if isinstance(source_id, str) else source_id).digest()
-    return digest[:8] if digest[:8] != _ZERO8 else digest[8:16]
+    span = digest[:8]
+    return span if span != _ZERO8 else digest[8:16]
 
 
 def event_id(kind: str, trace_id: str | None, source_id: str, revision: int) -> str:

@@ -6,6 +6,7 @@ from collections import Counter
 from random import Random
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,7 +17,7 @@ from streams.measures import MetricLimits
 from streams.state import Closed, Limits, State
 from tailrace import codec
 from tailrace.ids import otel_span_id, otel_trace_id
-from tailrace.records import Kind, Message, ParentKind, Span, TraceContext, TraceEvent
+from tailrace.records import Kind, Message, MetricRow, ParentKind, Span, TraceContext, TraceEvent, TraceSummary
 from tests.streams.events import (
     LIMITS,
     NOW,
@@ -304,3 +305,42 @@ def test_the_pass_is_total(values: list[bytes | None]) -> None:
     state = fresh()
     unit = apply(state, [Source(i, NOW // 1000, None, v) for i, v in enumerate(values)])
     assert len(unit.letters) == len(values)
+
+
+extreme = st.sampled_from([0, 1, -1, 2**31 - 1, 2**50, 2**62, 2**63 - 1, -(2**63)]) | st.integers(-(2**63), 2**63 - 1)
+
+
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {
+                "n": st.integers(1, 4), "started_at": extreme, "ended_at": extreme, "input_tokens": extreme, "output_tokens": extreme,
+                "total_tokens": extreme, "time_to_first_token": extreme, "total_price": st.sampled_from(["1e9", "9" * 60, "-1", "nan", "", "0.1"]),
+                "name": st.text(max_size=90) | st.just("n" * 300), "error": st.none() | st.text(max_size=400), "status": st.text(max_size=5),
+            }
+        ),
+        min_size=1,
+        max_size=6,
+    ),
+    st.booleans(),
+)  # fmt: skip
+@settings(max_examples=200, deadline=None)
+def test_no_number_or_text_is_too_much_to_be_counted_and_summed_up(
+    given_: list[dict[str, Any]], with_run: bool
+) -> None:
+    kinds = [Kind.NODE_EXECUTION] * len(given_) + [Kind.WORKFLOW_RUN] * with_run
+    events = [event(kind, **fields) for kind, fields in zip(kinds, [*given_, given_[0]], strict=False)]
+    state = fresh()
+    unit = apply(state, records([msgspec.structs.replace(e, event_id=str(i)) for i, e in enumerate(events)]))
+    assert not unit.letters
+    closed = state.close(flush=True)
+    again = State(LIMITS)
+    again.restore(closed.state)
+    assert _snapshot(again) == _snapshot(state)
+    for _, value in closed.summaries:
+        summary = codec.decode(value or b"", TraceSummary)
+        assert codec.encode(summary) == value
+        assert sum(summary.counts.values()) <= len(events)
+    for _, value in closed.rows:
+        row = codec.decode(value or b"", MetricRow)
+        assert not row.bounds or sum(row.buckets) == row.count
