@@ -89,6 +89,9 @@ def to_span(record: Enriched, content: Content) -> Span | Skip | Rejected:
         span.parent_span_id = parent
     if event.span is not None and event.span.trace_state:
         span.trace_state = event.span.trace_state
+    if context.linked_span_id is not None and any(context.linked_span_id):
+        link = span.links.add(trace_id=context.run_trace_id, span_id=context.linked_span_id)
+        link.attributes.append(KeyValue(key="tailrace.link", value=any_value("calling_run")))
     _put(span, attributes)
     return span
 
@@ -209,8 +212,8 @@ def _span_attributes(event: TraceEvent, context: TraceContext, content: Content)
     if event.span_kind:
         yield "gen_ai.operation.name", OPERATIONS.get(event.span_kind)
         yield "openinference.span.kind", OPENINFERENCE.get(event.span_kind)
-    yield from _model(event)
-    yield "gen_ai.tool.name", event.tool_name
+    yield from _model(event, context)
+    yield "gen_ai.tool.name", context.tool_name or event.tool_name
     yield "gen_ai.conversation.id", event.conversation_id or context.conversation_id
     yield "session.id", event.session_id or context.session_id
     yield "user.id", event.user_id or context.user_id
@@ -235,14 +238,15 @@ def _common(event: TraceEvent, context: TraceContext) -> Attributes:
 
 def _added(event: TraceEvent, context: TraceContext) -> Attributes:
     """Beyond seed 003's spans: what its companion logs say of the model, the application's name, and our own."""
-    yield from _model(event)
+    yield from _model(event, context)
     yield "dify.app.name", event.app_name or context.app_name
     yield from _own(event, context)
 
 
-def _model(event: TraceEvent) -> Attributes:
-    yield "gen_ai.provider.name", event.model_provider
-    yield "gen_ai.request.model", event.model_name
+def _model(event: TraceEvent, context: TraceContext) -> Attributes:
+    """Provider and model as OpenTelemetry names them, where the processor said so."""
+    yield "gen_ai.provider.name", context.provider_name or event.model_provider
+    yield "gen_ai.request.model", context.request_model or event.model_name
     yield "gen_ai.usage.input_tokens", event.input_tokens
     yield "gen_ai.usage.output_tokens", event.output_tokens
     yield "gen_ai.usage.total_tokens", event.total_tokens
@@ -251,6 +255,8 @@ def _model(event: TraceEvent) -> Attributes:
 def _own(event: TraceEvent, context: TraceContext) -> Attributes:
     yield "tailrace.event_id", event.event_id
     yield "tailrace.marks", tuple(context.marks) or None
+    yield "tailrace.estimated_cost", context.estimated_cost
+    yield "tailrace.price_table", context.price_table
 
 
 def _seconds(event: TraceEvent, elapsed: int | None) -> float:

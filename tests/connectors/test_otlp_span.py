@@ -353,3 +353,27 @@ def test_the_mapping_reads_no_field_that_it_does_not_name() -> None:
     source = inspect.getsource(otlp_span) + inspect.getsource(otlp)
     read = {name for name in TraceEvent.__struct_fields__ if re.search(rf"event\.{name}\b", source)}
     assert read == FIELDS
+
+
+def test_a_span_whose_root_was_inferred_links_to_the_calling_run() -> None:
+    given = msgspec.structs.replace(
+        context("t1", "s1", None, ParentKind.NONE), linked_span_id=b"\1" * 8, marks=["root_inferred"]
+    )
+    (link,) = span_of(SPAN_EVENT, given).links
+    assert (link.trace_id, link.span_id) == (given.run_trace_id, b"\1" * 8)
+    assert link.attributes[0].key == "tailrace.link"
+    assert not span_of(SPAN_EVENT, context("t1", "s1", None, ParentKind.NONE)).links
+
+
+def test_names_that_the_processor_normalised_win_over_the_event_s() -> None:
+    given = msgspec.structs.replace(
+        context("t1", "s1", None, ParentKind.NONE), provider_name="openai", request_model="gpt-4", tool_name="search",
+        estimated_cost="0.5", price_table="t 1",
+    )  # fmt: skip
+    event = msgspec.structs.replace(SPAN_EVENT, model_provider="langgenius/openai/openai", model_name="openai/gpt-4")
+    found = attributes(span_of(event, given))
+    assert found["gen_ai.provider.name"] == ("string", "openai")
+    assert found["gen_ai.request.model"] == ("string", "gpt-4")
+    assert found["gen_ai.tool.name"] == ("string", "search")
+    assert found["tailrace.estimated_cost"] == ("string", "0.5")
+    assert found["tailrace.price_table"] == ("string", "t 1")
