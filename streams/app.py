@@ -64,7 +64,18 @@ def make_app(settings: Settings, owner: Owner, instance_id: str, datadir: str) -
 
     @app.on_rebalance_complete.connect
     async def acquire(sender: Any, **kwargs: Any) -> None:
-        await owner.acquire({tp.partition for tp in app.consumer.assignment() if tp.topic == owner.topic})
+        wanted = {tp.partition for tp in app.consumer.assignment() if tp.topic == owner.topic}
+        owner.observed.takes_over(wanted)
+        await owner.acquire(wanted)
+        owner.observed.takes_over(())
+
+    @app.on_partitions_revoked.connect
+    async def revoked(sender: Any, *args: Any, **kwargs: Any) -> None:
+        owner.observed.revoked()
+
+    @app.on_partitions_assigned.connect
+    async def given(sender: Any, assigned: set[TP], **kwargs: Any) -> None:
+        owner.observed.given(tp.partition for tp in assigned if tp.topic == owner.topic)
 
     @app.agent(topic, name="correlate")
     async def correlate(stream: Any) -> None:

@@ -87,7 +87,7 @@ def process(
     try:
         settings = settings_from(config, bootstrap_servers, assignments)
         if not _extra_is_there():
-            raise ConfigError("the processor needs Faust: pip install 'tailrace[streams]'")
+            raise ConfigError("the processor needs Faust and OpenTelemetry: pip install 'tailrace[streams]'")
         count = wait_until_ready(settings, create_topics)
     except (ConfigError, TopicMismatch, KafkaUnavailable) as e:
         raise SystemExit(_say(str(e))) from None
@@ -102,13 +102,13 @@ def process(
         log.warning("%d workers for %d partitions: %d will be idle", n, count, n - count)
     slot = None if instance_id else Slot(settings.streams.app_id)
     name = instance_id or (slot.instance_id if slot else "")
-    sys.exit(supervise([Job(settings, f"{name}-{i}", accept_loss, log_level) for i in range(n)]))
+    sys.exit(supervise([Job(settings, f"{name}-{i}", accept_loss, log_level, i) for i in range(n)]))
 
 
 def _extra_is_there() -> bool:
     from importlib.util import find_spec
 
-    return find_spec("faust") is not None
+    return all(find_spec(name) is not None for name in ("faust", "prometheus_client"))
 
 
 def _say(text: str) -> int:

@@ -13,6 +13,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from streams.apply import Unit
 from streams.exits import BAD_STATE, CONFIG, FAILED, LOST_DATA
+from streams.observed import Observed
 from streams.partition import Partition, UnreadableState
 from streams.restore import first_records, read_state
 from streams.state import UnreadableRecord
@@ -44,6 +45,7 @@ class Owner:
         self.applied = 0
         """Records of finished transactions, since the start."""
         self.on_applied: Callable[[int, int], None] = lambda partition, offset: None
+        self.observed = Observed()
         self._settings, self.topic_id, self._count, self._accept_loss, self.end = (
             settings,
             topic_id,
@@ -114,6 +116,7 @@ class Owner:
             [p.number for p in new], fenced - began, sum(map(len, records.values())), time.perf_counter() - fenced,
             [p.state.next_offset for p in new],
         )  # fmt: skip
+        self.observed.took_over(new, began, fenced, sum(map(len, records.values())))
 
     def _worked_before(self, partitions: list[int]) -> set[int]:
         """Partitions of trace.enriched that hold a committed record. Blocks. Raises KafkaException."""
@@ -205,6 +208,7 @@ class Owner:
         if flush:
             p.flushed_at = time.perf_counter()
         p.committing = asyncio.get_running_loop().run_in_executor(self._commits, p.commit, unit)
+        p.committing.add_done_callback(self.observed.closing(p, unit))
         p.committing.add_done_callback(lambda future: self._committed(p, unit, reached, future))
 
     def _committed(self, p: Partition, unit: Unit, reached: int, future: asyncio.Future[Any]) -> None:

@@ -98,6 +98,14 @@ class State:
         """Whether there is anything that `close` would write with flush and not without."""
         return bool(self._unsummed) or self.measures.unwritten
 
+    @property
+    def metric_groups(self) -> int:
+        return len(self.measures)
+
+    @property
+    def metric_rows(self) -> int:
+        return self.measures.rows
+
     def trace(self, key: bytes) -> Trace | None:
         """An open trace. Raises `UnreadableRecord`."""
         found = self.traces.get(key)

@@ -17,8 +17,13 @@ import msgspec
 from confluent_kafka import KafkaException
 
 from streams.app import make_app
+from streams.ends import LogEnds
 from streams.exits import CONFIG, FAILED, LOST_DATA
+from streams.health import pages, serve
+from streams.observed import Observed
 from streams.owner import Owner
+from streams.telemetry import Telemetry
+from streams.watchdog import Watchdog
 from tailrace import kafka, topics
 from tailrace.errors import ConfigError, KafkaUnavailable, TopicMismatch
 from tailrace.processes import die_with_parent, set_up_logging
@@ -36,6 +41,8 @@ class Job(msgspec.Struct, frozen=True):
     instance_id: str
     accept_loss: bool = False
     log_level: str = "INFO"
+    number: int = 0
+    """Of the worker, among those of its supervisor: 0, 1, …"""
 
 
 def end(code: int, reason: str) -> NoReturn:
@@ -98,23 +105,38 @@ STOP_SECONDS: Final = 15.0
 class Worker(faust.Worker):
     """faust.Worker that ends in time, and without gathering tasks that end with the process anyway."""
 
+    observed: Observed
+
     def _schedule_shutdown(self, number: Any) -> None:
         deadline = threading.Timer(
             STOP_SECONDS, end, (FAILED, f"not stopped within {STOP_SECONDS:.0f} s: ending as it is")
         )
         deadline.daemon = True
         deadline.start()
+        self.observed.stopping = True
         super()._schedule_shutdown(number)
 
     def _shutdown_loop(self) -> None:
         self.log.debug("stopped")
 
 
+def observe(job: Job, observed: Observed) -> Telemetry:
+    """Measures and answers from now on, while Kafka is waited for too. Raises `ConfigError`."""
+    s = job.settings.streams
+    telemetry = Telemetry(observed, job.instance_id, os.environ)
+    if s.http_port:
+        serve(s.http_host, s.http_port, job.number, pages(observed, telemetry.metrics))
+    return telemetry
+
+
 def run(job: Job) -> int:
     """Works until SIGTERM or SIGINT; returns the exit code."""
+    observed = Observed()
     try:
+        telemetry = observe(job, observed)
         owner = prepare(job)
-        with tempfile.TemporaryDirectory(prefix="tailrace-") as datadir:
+        observed.of(owner)
+        with contextlib.closing(telemetry), tempfile.TemporaryDirectory(prefix="tailrace-") as datadir:
             app = make_app(job.settings, owner, job.instance_id, datadir)
             app.task(lambda: report(owner))
             app.task(lambda: watch(job.settings, owner))
@@ -128,6 +150,10 @@ def run(job: Job) -> int:
                 blocking_timeout=0,
             )
             worker.spinner = None  # it writes to the terminal even when quiet
+            worker.observed = observed
+            worker.loop.call_soon(observed.tick, worker.loop)
+            ends = LogEnds(job.settings.kafka, owner.topic)
+            Watchdog(observed, ends, job.settings.streams.watchdog_seconds, end, worker.loop).start()
             with contextlib.suppress(SystemExit):
                 worker.execute_from_commandline()
             return FAILED if worker.crash_reason or app.crash_reason else 0

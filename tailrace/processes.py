@@ -11,7 +11,7 @@ import time
 from typing import Final
 
 FORMAT: Final = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
-_NOISY: Final = ("aiokafka", "faust", "mode", "asyncio", "_preload")
+_NOISY: Final = ("aiokafka", "faust", "mode", "asyncio", "_preload", "opentelemetry")
 
 
 class _OncePerPeriod(logging.Filter):

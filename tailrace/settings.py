@@ -117,6 +117,17 @@ class Streams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Combinations of label values, a kind of event and partition, that are counted apart; further ones as `__overflow__`."""
     max_metric_rows: Positive = 500_000
     """Minutes of such combinations that a partition keeps open; beyond it the oldest close."""
+    http_host: str = "127.0.0.1"
+    """Where /healthz, /readyz and /metrics are served; 0.0.0.0 for probes from outside. Nobody is asked who they are."""
+    http_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 9464
+    """Port of a host's first worker, the next one has the next; a taken port is replaced by a free one, see the log. 0: none."""
+    watchdog_seconds: Seconds = 60.0
+    """A worker whose event loop stands still for so long, or that makes no progress on a partition with records to read, ends
+    itself and is started again; a take-over may last ten times as long. 0: it never does; else at least 5."""
+
+    def __post_init__(self) -> None:
+        if 0 < self.watchdog_seconds < 5:
+            raise ConfigError("streams.watchdog_seconds: must be 0 (off) or at least 5")
 
 
 class Connect(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,0 +1,59 @@
+"""`python -m tests.streams.hanging apply|commit FOLDER`: `tailrace process` with one worker, which hangs once.
+
+As a worker process it lets that function block for ever at the first call that finds FOLDER/hang, which it takes away.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from streams import supervisor, worker
+from streams.apply import Applier
+from streams.partition import Partition
+from streams.worker import Job
+from tailrace.processes import set_up_logging
+from tailrace.settings import load
+
+
+def spawn(job: Job) -> subprocess.Popen[bytes]:
+    """As the supervisor's `start`, with this module as the worker."""
+    command = [sys.executable, "-m", "tests.streams.hanging", str(os.getpid()), *sys.argv[1:]]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+    assert process.stdin is not None
+    process.stdin.write(msgspec.json.encode(job) + b"\n")
+    process.stdin.close()
+    return process
+
+
+def hang_in(cls: Any, name: str, folder: Path) -> None:
+    whole = getattr(cls, name)
+
+    def stuck(*args: Any) -> Any:
+        try:
+            (folder / "hang").unlink()
+        except FileNotFoundError:
+            return whole(*args)
+        return threading.Event().wait()
+
+    setattr(cls, name, stuck)
+
+
+def main() -> None:
+    if sys.argv[1].isdigit():
+        where, folder = sys.argv[2], Path(sys.argv[3])
+        hang_in({"apply": Applier, "commit": Partition}[where], where, folder)
+        worker.main()
+    set_up_logging()
+    running = supervisor.Supervisor([Job(load(), "hanging-0")], spawn)
+    sys.exit(running.run())
+
+
+if __name__ == "__main__":
+    main()
