@@ -51,8 +51,10 @@ schemas-check: $(STAMP) ## fail if generated code or the schema history is out o
 compose-check: $(STAMP) ## docker-compose.yml against the compose specification's schema
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 
-bench: $(STAMP) ## benchmarks beside peers, in one run
-	$(BIN)/python benchmarks/stream_stage.py
+bench: $(STAMP) ## benchmarks: beside peers, the codec, what links cost; PEERS=faust,quix chooses peers
+	$(BIN)/python benchmarks/stream_stage.py $(if $(PEERS),--peers $(PEERS))
+	$(BIN)/python benchmarks/codec.py
+	$(BIN)/python benchmarks/links.py
 
 ci: ## what CI runs
 	bash .ci/run

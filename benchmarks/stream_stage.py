@@ -1,11 +1,12 @@
-"""The stream stage: tailrace's worker beside plain Faust that only forwards, on one real broker, in one run.
+"""The stream stage: tailrace's worker beside stream processors that only forward, on one real broker, in one run.
 
-    python benchmarks/stream_stage.py [--events 200000] [--peer-events 20000] [--json]
+    python benchmarks/stream_stage.py [--events 200000] [--peers faust,quix,bytewax] [--peer-events 40000] [--json]
 
-Both read the same topic of about 1 KB events in 4 partitions. tailrace correlates, enriches, keeps state, and commits
-transactions; the peer is an agent whose body is one `send` of the unchanged bytes, as Faust's guide writes it, at least once.
+All read the same load from 4 partitions: about 1 KB events. tailrace correlates, enriches, keeps state, and commits
+transactions; each peer is a bare forward of the bytes, one process, as its own guide writes it (benchmarks/peers.py).
 CPU is the worker process's own (all threads), between the first and the last output seen; loads are in the topic before
-a worker starts, so neither the loader nor the start counts. Compare within a run: the machine's other load moves both.
+a worker starts, so neither the loader nor the start counts. Rounds take turns and the median of each counts. Compare within
+a run: the machine's other load moves all. A peer that cannot be installed or started is reported and left out.
 """
 
 from __future__ import annotations
@@ -22,88 +23,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Final
 
-import msgspec
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from tailrace import Kind, NodeExecution, TraceEvent, WorkflowRun, codec, kafka, topics
+from benchmarks.peers import PEERS, NotRun, last_line, python_of, started
+from benchmarks.stream_load import fill
+from tailrace import kafka, topics
 from tailrace.broker import Broker
-from tailrace.identity import complete, kafka_key
-from tailrace.partitioner import PARTITIONER
 from tailrace.settings import Settings, load
 
-NODES = 9
-WORDS = (
-    "transport", "correlate", "partition", "retention", "enrich", "replay", "deliver", "ledger", "connector", "latency", "token", "prompt",
-    "completion", "retrieval", "embedding", "guardrail", "iteration", "workflow", "message", "conversation", "tenant", "workspace",
-)  # fmt: skip
-
-PEER = """
-import sys, faust
-source, target, broker, group = sys.argv.pop(), sys.argv.pop(), sys.argv.pop(), sys.argv.pop()
-app = faust.App(group, broker="kafka://" + broker, store="memory://", web_enabled=False, topic_disable_leader=True,
-                consumer_auto_offset_reset="earliest", stream_buffer_maxsize=16384, producer_linger=0.02, datadir=group)
-incoming = app.topic(source, value_type=bytes, value_serializer="raw", key_serializer="raw")
-outgoing = app.topic(target, value_type=bytes, value_serializer="raw", key_serializer="raw")
-@app.agent(incoming)
-async def forward(stream):
-    async for event in stream.events():
-        await outgoing.send(key=event.key, value=event.value)
-app.main()
-"""
-
-
-def text(seed: int, words: int) -> str:
-    out = []
-    for _ in range(words):
-        seed = (seed * 6364136223846793005 + 1442695040888963407) & 0xFFFFFFFFFFFFFFFF
-        out.append(WORDS[(seed >> 33) % len(WORDS)])
-    return " ".join(out)
-
-
-def events(count: int, now: int) -> Iterator[TraceEvent]:
-    """Runs of nine nodes and the run itself, distinct texts."""
-    for i in range(count):
-        run, node = divmod(i, NODES + 1)
-        run_id = f"{run:08x}-0000-4000-8000-{run:012x}"
-        at = now + i * 100
-        about: dict[str, Any] = {"started_at": at, "ended_at": at + 1000 + i % 997, "workflow_run_id": run_id, "root_run_id": run_id, "root_trace_id": run_id,
-                 "root_started_at": now + run * 1000, "tenant_id": f"tenant-{run % 20}", "app_id": f"app-{run % 50}", "app_name": f"App {run % 50}",
-                 "user_id": f"user-{run % 1000}", "status": "succeeded", "inputs": {"query": text(i, 28)}, "outputs": {"text": text(i + 1, 28)}}  # fmt: skip
-        if node == NODES:
-            yield msgspec.convert(
-                {
-                    "kind": "workflow_run",
-                    **about,
-                    "workflow_run": WorkflowRun(workflow_id=f"w-{run % 50}", steps=NODES),
-                },
-                TraceEvent,
-            )
-        else:
-            yield TraceEvent(
-                kind=Kind.NODE_EXECUTION, source_id=f"{run:08x}-{node:04x}-4000-8000-{run:012x}", name=f"Node {node}", node_type="llm",
-                model_provider="openai", model_name="gpt-4o", input_tokens=100 + i % 900, output_tokens=20 + i % 90, total_tokens=120 + i % 990,
-                total_price="0.00123", currency="USD", node_execution=NodeExecution(node_id=f"n{node}", index=node + 1), **about,
-            )  # fmt: skip
-
-
-def fill(settings: Settings, topic: str, count: int) -> int:
-    """Publishes `count` events; returns their mean size in bytes."""
-    producer = Producer(kafka.client(settings.kafka, partitioner=PARTITIONER, linger_ms=20, compression_type="lz4"))
-    now, total = time.time_ns() // 1000, 0
-    for event in events(count, now):
-        done = complete(event, now)
-        value = codec.encode(done)
-        total += len(value)
-        while True:
-            try:
-                producer.produce(topic, value, (kafka_key(done) or "").encode())
-                break
-            except BufferError:
-                producer.poll(0.1)
-    producer.flush()
-    return total // count
+MOST_SECONDS: Final = 600
+Row = dict[str, float | str]
 
 
 def committed(settings: Settings, topic: str, partitions: int) -> Callable[[], int]:
@@ -112,35 +43,41 @@ def committed(settings: Settings, topic: str, partitions: int) -> Callable[[], i
     consumer = Consumer({**properties, "log_level": 0})
 
     def ends() -> int:
-        return sum(consumer.get_watermark_offsets(TopicPartition(topic, n), timeout=10)[1] for n in range(partitions))
+        try:
+            return sum(
+                consumer.get_watermark_offsets(TopicPartition(topic, n), timeout=10)[1] for n in range(partitions)
+            )
+        except KafkaException as e:
+            if e.args[0].code() in (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.UNKNOWN_TOPIC_OR_PART):
+                return 0  # the topic is new
+            raise
 
     return ends
 
 
 def cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """CPU that a process has used, all threads. Linux: the clock of another process."""
+    return time.clock_gettime((~pid << 3) | 2)
 
 
-def measure(name: str, pid: Callable[[], int | None], count: Callable[[], int], total: int) -> dict[str, float | str]:
-    """CPU and rate between the first and (nearly) the last of `total` records at the output."""
+def measure(name: str, pid: Callable[[], int | None], count: Callable[[], int], total: int) -> Row:
+    """CPU and rate between the first and (nearly) the last of `total` records at the output. Raises `NotRun`."""
     pause, began = threading.Event(), time.monotonic()
     first: tuple[float, float, int] | None = None
-    while time.monotonic() - began < 600:
+    while time.monotonic() - began < MOST_SECONDS:
         seen, process = count(), pid()
         if process and seen:
             now = (time.perf_counter(), cpu_seconds(process), min(seen, total))
             first = first or now
             if seen >= total:
                 n = now[2] - first[2]
-                return {
-                    "stage": name,
-                    "events": n,
-                    "us_cpu": (now[1] - first[1]) / n * 1e6,
-                    "per_second": n / (now[0] - first[0]),
-                }
+                if n < total // 2:
+                    raise NotRun(
+                        f"the first output seen was {first[2]} of {total} records: too few events to measure"
+                    )
+                return {"stage": name, "events": n, "us_cpu": (now[1] - first[1]) / n * 1e6, "per_second": n / (now[0] - first[0])}  # fmt: skip
         pause.wait(0.02)
-    raise SystemExit(f"{name}: {count()} of {total} after 10 minutes")
+    raise NotRun(f"{count()} of {total} records after {MOST_SECONDS} s")
 
 
 @contextlib.contextmanager
@@ -162,81 +99,110 @@ def tailrace_worker(bootstrap: str, log: Path) -> Iterator[Callable[[], int | No
             supervisor.wait(60)
 
 
-@contextlib.contextmanager
-def faust_worker(bootstrap: str, source: str, target: str, folder: Path) -> Iterator[Callable[[], int | None]]:
-    script = folder / "peer.py"
-    script.write_text(PEER)
-    with (folder / "peer.log").open("wb") as out:
-        peer = subprocess.Popen(
-            [sys.executable, str(script), "worker", "-l", "warn", "peer", bootstrap, target, source],
-            stdout=out,
-            stderr=out,
-            cwd=folder,
-        )
+def filled(broker: Broker, prefix: str, count: int) -> tuple[Settings, int]:
+    """New topics with `count` events in them, and the events' mean size."""
+    settings = load({"kafka": {"bootstrap_servers": broker.bootstrap_servers}, "topics": {"prefix": prefix}}, env={})
+    admin, _ = kafka.wait_for_broker(settings.kafka, 30)
+    topics.create(admin, settings.topics)
+    return settings, fill(settings, topics.Names.of(settings.topics).events, count)
+
+
+def tailrace_round(broker: Broker, n: int, count: int, folder: Path) -> tuple[Row, int]:
+    settings, size = filled(broker, f"round{n}.", count)
+    enriched = committed(settings, topics.Names.of(settings.topics).enriched, settings.topics.partitions)
+    os.environ["TAILRACE_TOPICS_PREFIX"] = settings.topics.prefix
+    os.environ["TAILRACE_STREAMS_APP_ID"] = f"benchmark-{n}"
+    with tailrace_worker(broker.bootstrap_servers, folder / "worker.log") as pid:
         try:
-            yield lambda: peer.pid
-        finally:
-            peer.send_signal(signal.SIGTERM)
-            peer.wait(60)
+            return measure("tailrace", pid, enriched, count), size
+        except NotRun as e:
+            raise SystemExit(f"tailrace: {e}") from None
+
+
+def peer_round(broker: Broker, name: str, n: int, count: int, python: str, folder: Path) -> Row:
+    """Raises `NotRun`."""
+    peer, group = PEERS[name], f"{name}-{n}"
+    settings, _ = filled(broker, f"{group}.", count)
+    names = topics.Names.of(settings.topics)
+    seen = committed(settings, names.enriched, settings.topics.partitions)
+    with started(peer, python, group, broker.bootstrap_servers, names.events, names.enriched, folder) as process:
+
+        def pid() -> int:
+            if process.poll() is not None:
+                log = (folder / f"{group}.log").read_text(errors="replace")
+                raise NotRun(f"it ended with {process.returncode}: {last_line(log)}")
+            return process.pid
+
+        return measure(f"{peer.title}, bare forward", pid, seen, count)
+
+
+def median(rows: list[Row]) -> Row:
+    return sorted(rows, key=lambda r: float(r["us_cpu"]))[(len(rows) - 1) // 2]
+
+
+def peers_asked(text: str) -> list[str]:
+    names = [name for name in text.split(",") if name]
+    if unknown := [name for name in names if name not in PEERS]:
+        raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: not one of {', '.join(PEERS)}")
+    return names
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="µs of CPU an event, tailrace's stream stage beside plain Faust.")
+    parser = argparse.ArgumentParser(description="µs of CPU an event, tailrace's stream stage beside its peers.")
     parser.add_argument("--events", type=int, default=200_000)
     parser.add_argument(
-        "--peer-events", type=int, default=20_000, help="plain Faust is slow: a smaller part of the same load"
+        "--peer-events", type=int, default=40_000, help="a smaller part of the same load: peers are slower"
     )
-    parser.add_argument("--rounds", type=int, default=3, help="of tailrace; the median counts")
+    parser.add_argument("--rounds", type=int, default=3, help="of each; the median counts")
+    parser.add_argument("--peers", type=peers_asked, default=list(PEERS), help=f"default: {','.join(PEERS)}")
+    parser.add_argument("--no-peers", action="store_const", const=[], dest="peers")
+    parser.add_argument(
+        "--peer-python", default=sys.executable, help="makes the peers' environments (default: this one)"
+    )
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    rows: list[dict[str, float | str]] = []
-    size = 0
-    with tempfile.TemporaryDirectory() as name, Broker() as broker:
-        folder = Path(name)
+
+    pythons: dict[str, str] = {}
+    missing: dict[str, str] = {}
+    for name in args.peers:
+        try:
+            pythons[name] = python_of(name, PEERS[name], args.peer_python)
+        except NotRun as e:
+            missing[name] = str(e)
+    rows: list[Row] = []
+    found: dict[str, list[Row]] = {name: [] for name in pythons}
+    with tempfile.TemporaryDirectory() as temporary, Broker() as broker:
+        folder = Path(temporary)
         for n in range(args.rounds):
-            settings = load(
-                {"kafka": {"bootstrap_servers": broker.bootstrap_servers}, "topics": {"prefix": f"round{n}."}}, env={}
-            )
-            admin, _ = kafka.wait_for_broker(settings.kafka, 30)
-            topics.create(admin, settings.topics)
-            names = topics.Names.of(settings.topics)
-            size = fill(settings, names.events, args.events)
-            os.environ["TAILRACE_TOPICS_PREFIX"] = settings.topics.prefix
-            os.environ["TAILRACE_STREAMS_APP_ID"] = f"benchmark-{n}"
-            with tailrace_worker(broker.bootstrap_servers, folder / "worker.log") as pid:
-                rows.append(
-                    measure(
-                        "tailrace", pid, committed(settings, names.enriched, settings.topics.partitions), args.events
-                    )
-                )
-        settings = load(
-            {"kafka": {"bootstrap_servers": broker.bootstrap_servers}, "topics": {"prefix": "peer."}}, env={}
-        )
-        topics.create(admin, settings.topics)
-        names = topics.Names.of(settings.topics)
-        fill(settings, names.events, args.peer_events)
-        with faust_worker(broker.bootstrap_servers, names.events, names.enriched, folder) as pid:
-            seen = committed(settings, names.enriched, settings.topics.partitions)
-            rows.append(measure("plain Faust, bare forward", pid, seen, args.peer_events))
-    ours = sorted(rows[:-1], key=lambda r: float(r["us_cpu"]))[(args.rounds - 1) // 2]
-    peer = rows[-1]
+            row, size = tailrace_round(broker, n, args.events, folder)
+            rows.append(row)
+            for name, python in pythons.items():
+                if name in missing:
+                    continue
+                try:
+                    found[name].append(peer_round(broker, name, n, args.peer_events, python, folder))
+                except NotRun as e:
+                    missing[name] = str(e)
+    ours = median(rows)
+    peers = {name: median(of) for name, of in found.items() if of}
+    ratios = {name: float(row["us_cpu"]) / float(ours["us_cpu"]) for name, row in peers.items()}
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     machine = (
         f"{os.cpu_count()} cores, {memory:.0f} GiB, Python {sys.version.split()[0]}, load {os.getloadavg()[0]:.1f}"
     )
-    ratio = float(peer["us_cpu"]) / float(ours["us_cpu"])
+    rows += [row for of in found.values() for row in of]
     if args.json:
-        print(
-            json.dumps(
-                {"machine": machine, "event_bytes": size, "rows": rows, "median": ours, "peer_over_tailrace": ratio}
-            )
-        )
+        print(json.dumps({"machine": machine, "event_bytes": size, "rows": rows, "median": ours, "peers_over_tailrace": ratios, "not_run": missing}))  # fmt: skip
         return
     print(f"{machine}; events of {size} B, 4 partitions, Apache Kafka 4.1 on the same machine")
     print(f"{'':<28}{'events':>10}{'µs CPU an event':>18}{'events/s':>12}")
     for row in rows:
         print(f"{row['stage']:<28}{row['events']:>10}{row['us_cpu']:>18.1f}{row['per_second']:>12.0f}")
-    print(f"median of tailrace {ours['us_cpu']:.1f} µs; plain Faust takes {ratio:.0f} times as much")
+    print(f"median of tailrace: {ours['us_cpu']:.1f} µs")
+    for name, ratio in ratios.items():
+        print(f"median of {PEERS[name].title}: {peers[name]['us_cpu']:.1f} µs, {ratio:.1f} times tailrace's")
+    for name, reason in missing.items():
+        print(f"{PEERS[name].title}: not run: {reason}")
 
 
 if __name__ == "__main__":

@@ -153,6 +153,12 @@ class Applier:
             unit.size += len(value or b"")
             h = None
             try:
+                if value is not None and value.startswith(link_records.HEAD):
+                    known = link_records.made_here(value)
+                    if known is not None and (not placed.partitions or placed[record.key] == partition):
+                        _learn(state, *known, offset)
+                        state.next_offset = offset + 1
+                        continue
                 h = read(value)
                 if placed.partitions and placed[record.key] != partition:
                     raise Refused("misrouted", misrouted(record.key, placed[record.key], placed.partitions))
@@ -160,10 +166,7 @@ class Applier:
                 if fresh is None:
                     state.duplicates += 1
                 elif h.kind == "link":
-                    link = link_of(h)
-                    if link is not None:
-                        state.known_links.add(h.source_id, link, state.clock, offset)
-                    state.links += 1
+                    _learn(state, h.source_id, link_of(h), offset)
                 else:
                     made = self._event(state, unit, h, offset, stamp, appended, prefix, len(value or b""))
                     output((value or b"", record.key, made))
@@ -218,10 +221,12 @@ class Applier:
                 trace.name_datasets(h.dataset_ids, names)
             trace.operations.add(h, span_id, parent_span, price, known == ESTIMATED_PRICE, source_id == key)
             trace.add(h, root, stamp, offset)
-            run = run_to_link(h, root)
-            if run is not None and not trace.knows(run) and run not in state.known_links:
-                link = Link(key, root.run, trace.started_at, trace.app_id)
-                unit.links.append((run, link_records.record(run, link, stamp * 1000)))
+            run = h.workflow_run_id
+            if run is not None and run != key and (trace.runs is None or run not in trace.runs):  # once a run
+                run = run_to_link(h, root)
+                if run is not None and not trace.knows(run) and run not in state.known_links:
+                    link = Link(key, root.run, trace.started_at, trace.app_id)
+                    unit.links.append((run, link_records.record(run, link, stamp * 1000)))
             state.touch(key, trace)
             shared = trace.shared(source_id)
         if counted is not None:
@@ -260,6 +265,13 @@ class Applier:
             key = h.trace_id or key
         unit.letters.append((key, wire.encode(letter)))
         state.dead_lettered += 1
+
+
+def _learn(state: State, run: bytes, link: Link | None, offset: int) -> None:
+    """Takes a link in, unless it names the run itself or nothing."""
+    if link is not None and link.trace != run:
+        state.known_links.add(run, link, state.clock, offset)
+    state.links += 1
 
 
 def _name(text: bytes | None) -> str | None:

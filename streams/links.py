@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import re
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from streams.correlate import Link
-from tailrace import ids
 from tailrace.codec import schemas, wire
+from tailrace.codec.decoder import varint
 from tailrace.codec.encoder import zigzag
 from tailrace.records import Kind, RunLink
 
@@ -27,6 +29,9 @@ class Links(Mapping[bytes, Link]):
 
     def __getitem__(self, run: bytes) -> Link:
         return self._links[run][0]
+
+    def __contains__(self, run: object) -> bool:  # Mapping's own raises and catches a KeyError
+        return run in self._links
 
     def get(self, run: bytes, default: Any = None) -> Any:
         found = self._links.get(run)
@@ -81,17 +86,12 @@ def unpack(value: bytes) -> tuple[Link, int, int]:
 
 def pack(link: Link, appended_at: int, offset: int) -> bytes:
     """The value of trace.state: a version byte and the Avro body of `RunLink`."""
-    return b"".join(
-        (
-            b"\1",
-            zigzag(len(link.trace)),
-            link.trace,
-            _text(link.run),
-            _text(link.app),
-            _long(link.started_at),
-            zigzag(appended_at),
-            zigzag(offset),
-        )
+    return b"\1%b%b%b%b%b" % (
+        _string(link.trace),
+        _text(link.run),
+        _text(link.app),
+        _long(link.started_at),
+        _stamp(appended_at) + zigzag(offset),
     )
 
 
@@ -99,8 +99,16 @@ def _bytes(text: str | None) -> bytes | None:
     return None if text is None else text.encode()
 
 
+_stamp: Final = functools.lru_cache(maxsize=64)(zigzag)
+"""For times that many records share: one batch has few append times."""
+
+
+def _string(value: bytes) -> bytes:
+    return zigzag(len(value)) + value
+
+
 def _text(value: bytes | None) -> bytes:
-    return b"\0" if value is None else b"\2" + zigzag(len(value)) + value
+    return b"\0" if value is None else b"\2%b%b" % (zigzag(len(value)), value)
 
 
 def _long(value: int | None) -> bytes:
@@ -108,54 +116,81 @@ def _long(value: int | None) -> bytes:
 
 
 # -- as an event
-def _segments() -> tuple[tuple[bytes, ...], tuple[str, ...]]:
-    """A link event cut at what differs from one to the next: constant bytes around the slots, and the slots' names. Every
-    other field is null, empty or 0, one zero byte, but for the kind."""
-    slots = {
-        "event_id",
-        "trace_id",
-        "source_id",
-        "root_trace_id",
-        "root_run_id",
-        "root_app_id",
-        "root_started_at",
-        "started_at",
-        "ended_at",
-        "published_at",
-    }
+_ID: Final = b"link/"
+"""Start of the event_id of a link that the processor writes; the run follows."""
+_SLOTS: Final = {
+    "event_id": b"%b",
+    "trace_id": b"\2%b",
+    "source_id": b"%b",
+    "root_trace_id": b"\2%b",
+    "root_run_id": b"%b",
+    "root_app_id": b"%b",
+    "root_started_at": b"%b",
+    "started_at": b"%b",
+    "ended_at": b"%b",
+    "published_at": b"%b",
+}
+"""What differs from one link event to the next, in the schema's order."""
+
+
+def _template() -> tuple[bytes, ...]:
+    """A link event, constant bytes before each slot and after the last. Fields without a slot are null, empty or 0, one zero
+    byte, but for the kind."""
+    kind = zigzag(list(Kind).index(Kind.LINK))
     names = [f["name"] for f in schemas.current("TraceEvent")["fields"]]
-    constant, run = [], b""
+    if [n for n in names if n in _SLOTS] != list(_SLOTS):
+        raise AssertionError("the fields of a link event are not in the schema's order")
+    constant, run = [], wire.frame_of("TraceEvent")
     for name in names:
-        if name in slots:
-            constant.append(run)
+        if name in _SLOTS:
+            constant.append(run + _SLOTS[name].removesuffix(b"%b"))
             run = b""
         else:
-            run += zigzag(list(Kind).index(Kind.LINK)) if name == "kind" else b"\0"
-    return (*constant, run), tuple(n for n in names if n in slots)
+            run += kind if name == "kind" else b"\0"
+    return (*constant, run)
 
 
-_CONSTANT, _SLOTS = _segments()
-_HEAD: Final = wire.frame_of("TraceEvent") + _CONSTANT[0]
+_CONSTANT: Final = _template()
+_EVENT: Final = b"%b".join(part.replace(b"%", b"%%") for part in _CONSTANT)
+HEAD: Final = _CONSTANT[0]
+"""Every link that `record` writes begins so."""
 
 
 def record(run: bytes, link: Link, at: int) -> bytes:
     """The value of a link event, as the codec would write it. at: its times, microseconds UTC."""
-    text = run.decode()
-    event_id = ids.event_id(Kind.LINK.value, text, text, 0).encode()
-    stamp = zigzag(at)
-    values = {
-        "event_id": zigzag(len(event_id)) + event_id,
-        "trace_id": _text(run),
-        "source_id": zigzag(len(run)) + run,
-        "root_trace_id": _text(link.trace),
-        "root_run_id": _text(link.run),
-        "root_app_id": _text(link.app),
-        "root_started_at": _long(link.started_at),
-        "started_at": stamp,
-        "ended_at": stamp,
-        "published_at": stamp,
-    }
-    out = [_HEAD]
-    for name, after in zip(_SLOTS, _CONSTANT[1:], strict=True):
-        out += (values[name], after)
-    return b"".join(out)
+    own, stamp = _string(run), _stamp(at)
+    event_id = _string(_ID + run)
+    root, app, began = _text(link.run), _text(link.app), _long(link.started_at)
+    return _EVENT % (event_id, own, own, _string(link.trace), root, app, began, stamp, stamp, stamp)
+
+
+def _pattern() -> re.Pattern[bytes]:
+    """What `record` writes for ids of printable ASCII, up to 63 bytes; the lengths before texts are checked by the caller."""
+    text, time = rb"(.)([ -~]{1,63})", rb"([\x80-\xff]{0,9}[\x00-\x7f])"
+    nullable = rb"(?:\x00|\x02(.)([ -~]{0,63}))"
+    slots = (
+        rb"(.)(link/([ -~]{1,58}))", rb"(.)\3", rb"(.)\3", text, nullable, nullable, rb"(?:\x00|\x02" + time + rb")", time, rb"\13", rb"\13",
+    )  # fmt: skip
+    parts = [re.escape(c) + s for c, s in zip(_CONSTANT, slots, strict=False)]
+    return re.compile(b"".join(parts) + re.escape(_CONSTANT[-1]), re.DOTALL)
+
+
+_MATCH: Final = _pattern().fullmatch
+
+
+def made_here(value: bytes) -> tuple[bytes, Link] | None:
+    """Run and link of a record that `record` wrote; None for all others, which the header's reader takes. Where
+    chatflows are such records are many, and this is a fraction of a reader's work."""
+    if not value.startswith(HEAD):
+        return None
+    found = _MATCH(value)
+    if found is None:
+        return None
+    id_size, _, run, n1, n2, trace_size, trace, root_size, root, app_size, app, began, _ = found.groups()
+    size = 2 * len(run)
+    if (
+        id_size[0] != size + 2 * len(_ID) or n1[0] != size or n2[0] != size or trace_size[0] != 2 * len(trace)
+        or (root is not None and root_size[0] != 2 * len(root)) or (app is not None and app_size[0] != 2 * len(app))
+    ):  # fmt: skip
+        return None
+    return run, Link(trace, root, None if began is None else varint(began, 0)[0], app)

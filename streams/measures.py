@@ -134,6 +134,8 @@ class Measures:
         self._unwritten: dict[Counted, set[int]] = {}
         """What trace.metrics and trace.totals lack."""
         self._gone: list[bytes] = []
+        self._closing: Written = []
+        """Rows that closed before they were written."""
         self._ended: list[bytes] = []
         self._aged_minute = 0
 
@@ -276,12 +278,15 @@ class Measures:
             self._end_idle(clock - self.limits.horizon_ms - _HOUR_MS)
 
     def _close_below(self, minute: int) -> None:
-        """Forgets the rows of minutes before this one; on the topic they stay as they were last written."""
+        """Forgets the rows of minutes before this one; on the topic they stay as they are now."""
         self._settle()
         self.oldest_minute = minute
         while self._order and self._order[0] < minute:
             number = heapq.heappop(self._order)
-            for counted in self._minutes.pop(number):
+            members = self._minutes.pop(number)
+            due = {s: None for c in members if number in self._unwritten.get(c, ()) for s in c.series}
+            self._closing += filter(None, (self._row(series, number) for series in due))
+            for counted in members:
                 del counted.minutes[number]
                 self.rows -= 1
                 self._gone.append(b"%b%d/%d" % (MINUTES, counted.number, number))
@@ -336,6 +341,11 @@ class Measures:
                 )
         self._changed = {}
 
+    def closing(self) -> Written:
+        """Records of trace.metrics for rows that closed since the last call: they must be written with the changes."""
+        rows, self._closing = self._closing, []
+        return rows
+
     def flush(self) -> tuple[Written, Written]:
         """Records of trace.metrics and of trace.totals for what changed since the last call. Minutes are packed away after."""
         rows: Written = []
@@ -348,11 +358,7 @@ class Measures:
                 changed[series] = None
                 for minute in minutes:
                     by_minute[series, minute] = None
-        for series, minute in by_minute:
-            having = [m for n in series.groups if (m := groups[n].minutes.get(minute)) is not None]
-            row = series.row(partition, minute, [values_of(m) for m in having], max(m.touched for m in having))
-            if row is not None:
-                rows.append(row)
+        rows += filter(None, (self._row(series, minute) for series, minute in by_minute))
         for series in changed:
             members = [groups[n] for n in series.groups]
             total = series.total(
@@ -364,6 +370,11 @@ class Measures:
         self._pack_away()
         self._unwritten, self._ended = {}, []
         return rows, totals
+
+    def _row(self, series: Series, minute: int) -> tuple[bytes, bytes] | None:
+        groups = self._groups
+        having = [m for n in series.groups if (m := groups[n].minutes.get(minute)) is not None]
+        return series.row(self._number, minute, [values_of(m) for m in having], max(m.touched for m in having))
 
     def _pack_away(self) -> None:
         """Packs the minutes of what was written but for the latest of each group: few of them change again."""

@@ -172,12 +172,13 @@ class State:
 
     def close(self, flush: bool) -> Closed:
         """What a unit writes: records of trace.state for all that changed since the last call, the position last; summaries of
-        traces that were evicted; with flush also metric rows, series, and summaries of traces whose root has ended."""
+        traces that were evicted and metric rows that closed; with flush also metric rows, series, and summaries of traces whose root has ended."""
         self.units += 1
-        closed = Closed(self._changes(), self._parted)
+        closed = Closed(self._changes(), self._parted, self.measures.closing())
         self._parted = []
         if flush:
-            closed.rows, closed.totals = self.measures.flush()
+            rows, closed.totals = self.measures.flush()
+            closed.rows += rows
             closed.summaries += [self._summary(key) for key in self._unsummed]
             self._unsummed = {}
             self.flushed = self.next_offset

@@ -8,10 +8,12 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams import context, distribution
+from streams import context, distribution, links
+from streams.correlate import Link
 from streams.dedupe import BUCKET_MS, PIECE, Dedupe
 from streams.distribution import DURATION, FIRST_TOKEN, INPUT, OUTPUT, SECONDS, SIZE
 from streams.grouping import LABELS, Group
+from streams.header import read
 from streams.instruments import Histogram, definitions
 from streams.measures import Counted
 from streams.operations import FIXED, Beyond
@@ -21,7 +23,17 @@ from streams.trace import text as nullable
 from tailrace import codec
 from tailrace.codec.encoder import zigzag
 from tailrace.ids import dedupe_hash
-from tailrace.records import MetricGroup, MetricRow, MetricTotal, ParentKind, RootSource, TraceContext, TraceState
+from tailrace.records import (
+    Kind,
+    MetricGroup,
+    MetricRow,
+    MetricTotal,
+    ParentKind,
+    RootSource,
+    TraceContext,
+    TraceEvent,
+    TraceState,
+)
 
 text = st.text(st.characters(codec="utf-8"), max_size=100)
 maybe = st.none() | text
@@ -184,3 +196,41 @@ def test_the_places_of_a_distribution_do_not_overlap() -> None:
     assert DURATION < INPUT < OUTPUT < FIRST_TOKEN < SIZE <= 255
     values = [2**80] * SIZE
     assert distribution.unpack(distribution.pack([min(v, 5) for v in values])) == [5] * SIZE
+
+
+run_ids = st.text(st.characters(codec="ascii"), max_size=70) | st.uuids().map(str) | text
+
+
+@given(run_ids, run_ids, st.none() | run_ids, st.none() | run_ids, st.none() | positive, positive)
+@settings(max_examples=300, deadline=None)
+def test_a_link_of_ours_is_read_as_the_header_s_reader_reads_it(
+    run: str, root: str, root_run: str | None, app: str | None, began: int | None, at: int
+) -> None:
+    link = Link(root.encode(), encoded(root_run), began, encoded(app))
+    value = links.record(run.encode(), link, at)
+    event = codec.decode(value, TraceEvent)
+    assert codec.encode(event) == value
+    assert (event.kind, event.source_id, event.root_trace_id, event.root_run_id) == (Kind.LINK, run, root, root_run)
+    assert links.made_here(value) in ((run.encode(), link), None)
+    if (
+        run
+        and root
+        and max(map(len, (run, root, root_run or "", app or ""))) < 58
+        and (run + root + (root_run or "") + (app or "")).isprintable()
+        and (run + root + (root_run or "") + (app or "")).isascii()
+    ):
+        assert links.made_here(value) == (run.encode(), link)
+
+
+@given(run_ids, st.integers(0, 400), st.integers(0, 255))
+@settings(max_examples=300, deadline=None)
+def test_a_link_that_is_not_quite_ours_is_read_as_the_header_s_reader_reads_it_or_not_at_all(
+    run: str, at: int, byte: int
+) -> None:
+    value = bytearray(links.record(run.encode(), Link(b"root", b"run", 5, b"app"), 1_795_272_711_570_162))
+    value[at % len(value)] = byte
+    known = links.made_here(bytes(value))
+    if known is not None:
+        h = read(bytes(value))
+        assert known == (h.source_id, Link(h.root_trace_id or b"", h.root_run_id, h.root_started_at, h.root_app_id))
+        assert h.kind == "link"
