@@ -33,6 +33,7 @@ from streams.state import Closed, State, UnreadableRecord
 from streams.trace import Trace
 from tailrace.codec import wire
 from tailrace.codec.encoder import zigzag
+from tailrace.codec.wire import BODY
 from tailrace.dead_letters import raw_letter
 from tailrace.errors import DecodeError
 from tailrace.ids import otel_span_id
@@ -153,7 +154,7 @@ class Applier:
             unit.size += len(value or b"")
             h = None
             try:
-                if value is not None and value.startswith(link_records.HEAD):
+                if value is not None and value.startswith(link_records.ID, BODY + 1):
                     known = link_records.made_here(value)
                     if known is not None and (not placed.partitions or placed[record.key] == partition):
                         _learn(state, *known, offset)

@@ -116,7 +116,7 @@ def _long(value: int | None) -> bytes:
 
 
 # -- as an event
-_ID: Final = b"link/"
+ID: Final = b"link/"
 """Start of the event_id of a link that the processor writes; the run follows."""
 _SLOTS: Final = {
     "event_id": b"%b",
@@ -152,14 +152,12 @@ def _template() -> tuple[bytes, ...]:
 
 _CONSTANT: Final = _template()
 _EVENT: Final = b"%b".join(part.replace(b"%", b"%%") for part in _CONSTANT)
-HEAD: Final = _CONSTANT[0]
-"""Every link that `record` writes begins so."""
 
 
 def record(run: bytes, link: Link, at: int) -> bytes:
     """The value of a link event, as the codec would write it. at: its times, microseconds UTC."""
     own, stamp = _string(run), _stamp(at)
-    event_id = _string(_ID + run)
+    event_id = _string(ID + run)
     root, app, began = _text(link.run), _text(link.app), _long(link.started_at)
     return _EVENT % (event_id, own, own, _string(link.trace), root, app, began, stamp, stamp, stamp)
 
@@ -181,15 +179,13 @@ _MATCH: Final = _pattern().fullmatch
 def made_here(value: bytes) -> tuple[bytes, Link] | None:
     """Run and link of a record that `record` wrote; None for all others, which the header's reader takes. Where
     chatflows are such records are many, and this is a fraction of a reader's work."""
-    if not value.startswith(HEAD):
-        return None
-    found = _MATCH(value)
+    found = _MATCH(value) if value.startswith(ID, wire.BODY + 1) else None
     if found is None:
         return None
     id_size, _, run, n1, n2, trace_size, trace, root_size, root, app_size, app, began, _ = found.groups()
     size = 2 * len(run)
     if (
-        id_size[0] != size + 2 * len(_ID) or n1[0] != size or n2[0] != size or trace_size[0] != 2 * len(trace)
+        id_size[0] != size + 2 * len(ID) or n1[0] != size or n2[0] != size or trace_size[0] != 2 * len(trace)
         or (root is not None and root_size[0] != 2 * len(root)) or (app is not None and app_size[0] != 2 * len(app))
     ):  # fmt: skip
         return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 import msgspec
 
@@ -134,6 +134,7 @@ class Operations:
     """The operations of one open trace."""
 
     __slots__ = ("beyond", "chunks", "currencies", "ended", "fixed", "texts")
+    most: ClassVar[int] = MOST * FIXED.size
 
     def __init__(self) -> None:
         self.fixed, self.texts = bytearray(), bytearray()
@@ -164,7 +165,7 @@ class Operations:
             error = cut(h.error, LONGEST_ERROR)
         if estimated:
             flags |= ESTIMATED
-        if not is_root and len(self.fixed) >= MOST * FIXED.size:
+        if len(self.fixed) >= self.most and not is_root:
             self.beyond = self.beyond or Beyond()
             currency = b"USD" if estimated else h.currency or b"USD"
             self.beyond.add(h, price, currency.decode(), estimated)
