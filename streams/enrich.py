@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from streams.grouping import call_of
 from streams.header import Header
+from streams.metrics.grouping import call_of
 from streams.money import decimal_text, units_of
 from streams.prices import Prices
 from streams.providers import normalised

@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from streams.apply import Unit
 from streams.exits import BAD_STATE, CONFIG, FAILED, LOST_DATA
-from streams.observed import Observed
+from streams.observe.observed import Observed
 from streams.partition import Partition, UnreadableState
 from streams.restore import first_records, read_state
 from streams.state import UnreadableRecord

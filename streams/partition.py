@@ -15,7 +15,7 @@ from typing import Any, Final
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from streams.apply import Applier, Unit
-from streams.measures import MetricLimits
+from streams.metrics.measures import MetricLimits
 from streams.state import Limits, Records, State, UnreadableRecord
 from tailrace import kafka
 from tailrace.partitioner import PARTITIONER

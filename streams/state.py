@@ -13,9 +13,9 @@ from streams.correlate import Link
 from streams.dedupe import Dedupe
 from streams.links import PREFIX as _LINK
 from streams.links import Links
-from streams.measures import GROUP as _GROUP
-from streams.measures import MINUTES as _MINUTES
-from streams.measures import Measures, MetricLimits
+from streams.metrics.measures import GROUP as _GROUP
+from streams.metrics.measures import MINUTES as _MINUTES
+from streams.metrics.measures import Measures, MetricLimits
 from streams.trace import Stored, Trace
 from tailrace.codec import wire
 from tailrace.errors import DecodeError

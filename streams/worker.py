@@ -17,13 +17,13 @@ import msgspec
 from confluent_kafka import KafkaException
 
 from streams.app import make_app
-from streams.ends import LogEnds
 from streams.exits import CONFIG, FAILED, LOST_DATA
-from streams.health import pages, serve
-from streams.observed import Observed
+from streams.observe.ends import LogEnds
+from streams.observe.health import pages, serve
+from streams.observe.observed import Observed
+from streams.observe.telemetry import Telemetry
+from streams.observe.watchdog import Watchdog
 from streams.owner import Owner
-from streams.telemetry import Telemetry
-from streams.watchdog import Watchdog
 from tailrace import kafka, topics
 from tailrace.errors import ConfigError, KafkaUnavailable, TopicMismatch
 from tailrace.processes import die_with_parent, set_up_logging

@@ -91,7 +91,7 @@ class MetricGroup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     kind: str
     """Kind of the events."""
     labels: Sequence[str]
-    """Label values in the order of streams/grouping.py; empty where the events have none."""
+    """Label values in the order of streams/metrics/grouping.py; empty where the events have none."""
     datasets: Sequence[str]
     """Datasets searched."""
     started_at: int
@@ -101,7 +101,7 @@ class MetricGroup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     touched: int
     """Source offset of the last event."""
     values: bytes
-    """What was counted; layout in streams/distribution.py."""
+    """What was counted; layout in streams/metrics/distribution.py."""
 
 
 class MetricMinute(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -110,7 +110,7 @@ class MetricMinute(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     touched: int
     """Source offset of the last event."""
     values: bytes
-    """What was counted; layout in streams/distribution.py."""
+    """What was counted; layout in streams/metrics/distribution.py."""
 
 
 class MetricRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from streams.observed import COUNTS, SIZES
+from streams.observe.instruments import GAUGES, HISTOGRAMS, OF_WORKER, PREFIX, unit
+from streams.observe.observed import COUNTS, SIZES
 from streams.state import FRESH, Limits, State
-from streams.worker_metrics import GAUGES, HISTOGRAMS, OF_WORKER, PREFIX, unit
 from tests.docs.markdown import ROOT, rows
 
 TEXT = (ROOT / "docs" / "telemetry.md").read_text(encoding="utf-8")

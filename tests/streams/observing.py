@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from streams.observed import Observed
+from streams.observe.observed import Observed
 from streams.state import FRESH, Limits, State
 
 

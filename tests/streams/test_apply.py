@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from streams.correlate import marks_of
 from streams.header import Header
-from streams.measures import MetricLimits
+from streams.metrics.measures import MetricLimits
 from streams.state import Closed, Limits, State
 from tailrace import codec
 from tailrace.ids import otel_span_id, otel_trace_id

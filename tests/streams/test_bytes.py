@@ -8,16 +8,17 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams import context, distribution, links
+from streams import context, links
 from streams.correlate import Link
 from streams.dedupe import BUCKET_MS, PIECE, Dedupe
-from streams.distribution import DURATION, FIRST_TOKEN, INPUT, OUTPUT, SECONDS, SIZE
-from streams.grouping import LABELS, Group
 from streams.header import read
-from streams.instruments import Histogram, definitions
-from streams.measures import Counted
+from streams.metrics import distribution
+from streams.metrics.distribution import DURATION, FIRST_TOKEN, INPUT, OUTPUT, SECONDS, SIZE
+from streams.metrics.grouping import LABELS, Group
+from streams.metrics.instruments import Histogram, definitions
+from streams.metrics.measures import Counted
+from streams.metrics.series import MINUTE, Series, measured
 from streams.operations import FIXED, Beyond
-from streams.series import MINUTE, Series, measured
 from streams.trace import Trace, strings
 from streams.trace import text as nullable
 from tailrace import codec

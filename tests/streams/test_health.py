@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from streams.health import Server, pages, serve, unhealthy, unready
-from streams.observed import Observed
+from streams.observe.health import Server, pages, serve, unhealthy, unready
+from streams.observe.observed import Observed
 from tailrace.errors import ConfigError
 from tests.streams.observing import Loop, partition, worker
 

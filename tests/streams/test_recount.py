@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.apply import Applier, Unit
-from streams.measures import MetricLimits
+from streams.metrics.measures import MetricLimits
 from streams.prices import Prices
 from streams.providers import normalised
 from streams.state import Limits, State

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.ends import Tails
-from streams.stuck import TAKE_OVER, Stuck
+from streams.observe.ends import Tails
+from streams.observe.stuck import TAKE_OVER, Stuck
 
 LIMIT = 60.0
 

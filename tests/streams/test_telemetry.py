@@ -19,9 +19,9 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from prometheus_client.parser import text_string_to_metric_families
 
-from streams import telemetry
-from streams.observed import COUNTS, Ends, Observed
-from streams.telemetry import Telemetry, exported, resource
+from streams.observe import telemetry
+from streams.observe.observed import COUNTS, Ends, Observed
+from streams.observe.telemetry import Telemetry, exported, resource
 from tailrace.broker import Broker
 from tests.harness.pipeline import Pipeline
 from tests.harness.processes import Child, wait_until

@@ -12,11 +12,11 @@ from typing import NoReturn
 
 import pytest
 
-from streams.ends import LogEnds
 from streams.exits import FAILED
-from streams.observed import Ends, Observed
-from streams.stuck import Verdict
-from streams.watchdog import Watchdog
+from streams.observe.ends import LogEnds
+from streams.observe.observed import Ends, Observed
+from streams.observe.stuck import Verdict
+from streams.observe.watchdog import Watchdog
 from tailrace.broker import Broker
 from tailrace.errors import ConfigError
 from tailrace.settings import Kafka, Streams, convert

@@ -13,11 +13,11 @@ from typing import Final
 
 import msgspec
 
-from streams.observed import Observed
-from streams.stuck import TAKE_OVER
+from streams.observe.observed import Observed
+from streams.observe.stuck import TAKE_OVER
 from tailrace.errors import ConfigError
 
-log: Final = logging.getLogger("streams.health")
+log: Final = logging.getLogger("streams.observe.health")
 
 LOOP_SECONDS: Final = 10.0
 """The event loop of a healthy worker runs at least this often; while it takes over partitions, ten times as long."""

@@ -10,7 +10,7 @@ from typing import Final
 from confluent_kafka import OFFSET_BEGINNING, Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from streams.observed import Ends
+from streams.observe.observed import Ends
 from tailrace import kafka
 from tailrace.settings import Kafka
 
@@ -23,7 +23,7 @@ class LogEnds:
     def __init__(self, settings: Kafka, topic: str) -> None:
         self._settings, self._topic = settings, topic
         self._admin = AdminClient(
-            {**kafka.client(settings), "logger": logging.getLogger("streams.ends.client")},
+            {**kafka.client(settings), "logger": logging.getLogger("streams.observe.ends.client")},
         )
 
     def of(self, partitions: Iterable[int]) -> dict[int, Ends]:
@@ -59,7 +59,7 @@ class LogEnds:
                     auto_offset_reset="earliest", isolation_level="read_committed", queued_min_messages=1, fetch_message_max_bytes=65_536,
                     fetch_wait_max_ms=100,
                 ),
-                "logger": logging.getLogger("streams.ends.client"),
+                "logger": logging.getLogger("streams.observe.ends.client"),
             }
         )  # fmt: skip
         until = time.monotonic() + ASK_SECONDS

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
-from streams.observed import COUNTS, SIZES, Commit, Observed, TakeOver
+from streams.observe.observed import COUNTS, SIZES, Commit, Observed, TakeOver
 
 PREFIX: Final = "tailrace.streams."
 SECONDS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
@@ -26,6 +26,13 @@ _MEANINGS: Final = {
     "dead_lettered": "Records that could not be read or applied",
     "evicted": "Traces that left the state",
     "units": "Units of work, a transaction each",
+    "corrections": "Events with a revision above 0: no metric counts them",
+    "skewed": "Events that start more than an hour after their append time: in no minute row",
+    "late": "Events whose minute had closed: in no minute row",
+    "overflowed": "Events counted under __overflow__, for too many label values",
+    "summaries": "Trace summaries written",
+    "metric_groups": "Combinations of label values that are counted apart",
+    "metric_rows": "Minutes of them that are open",
     "open_traces": "Traces in the state",
     "remembered_events": "Event ids by which duplicates are found",
     "remembered_links": "Runs of which the root is known by a link",
@@ -74,7 +81,7 @@ HISTOGRAMS: Final = {
 
 
 def _ready(seen: Observed) -> bool:
-    from streams.health import unready
+    from streams.observe.health import unready
 
     return not unready(seen)
 

@@ -15,12 +15,12 @@ from typing import Any, Final, NoReturn
 
 from confluent_kafka import KafkaException
 
-from streams.ends import LogEnds, Tails
 from streams.exits import FAILED
-from streams.observed import Observed
-from streams.stuck import Stuck, Verdict
+from streams.observe.ends import LogEnds, Tails
+from streams.observe.observed import Observed
+from streams.observe.stuck import Stuck, Verdict
 
-log: Final = logging.getLogger("streams.watchdog")
+log: Final = logging.getLogger("streams.observe.watchdog")
 
 LAST_RESORT_SECONDS: Final = 10
 """After a verdict the process has this long to write its stacks; then the kernel ends it (SIGALRM)."""

@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Iterable
 from typing import Final
 
-from streams.distribution import MOST, Values
-from streams.instruments import Counter, Definition, Histogram
+from streams.metrics.distribution import MOST, Values
+from streams.metrics.instruments import Counter, Definition, Histogram
 from tailrace.codec.encoder import zigzag
 from tailrace.codec.wire import frame_of
 

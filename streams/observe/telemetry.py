@@ -17,10 +17,10 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.trace import Tracer
 from opentelemetry.util.types import Attributes
 
-from streams.observed import Commit, Observed, TakeOver
-from streams.worker_metrics import instruments
+from streams.observe.instruments import instruments
+from streams.observe.observed import Commit, Observed, TakeOver
 
-log: Final = logging.getLogger("streams.telemetry")
+log: Final = logging.getLogger("streams.observe.telemetry")
 
 SERVICE: Final = "tailrace-streams"
 STOP_SECONDS: Final = 5.0

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-log: Final = logging.getLogger("streams.observed")
+log: Final = logging.getLogger("streams.observe.observed")
 
 COUNTS: Final = (
     "events_in", "enriched", "links", "duplicates", "dead_lettered", "evicted", "units", "corrections", "skewed", "late",

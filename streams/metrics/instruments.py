@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
-from streams import distribution as d
-from streams.grouping import OVERFLOW, Group
+from streams.metrics import distribution as d
+from streams.metrics.grouping import OVERFLOW, Group
 from streams.providers import normalised
 
 CALL_SECONDS: Final = d.SECONDS[:14]

@@ -11,13 +11,13 @@ from typing import Any, Final
 
 import msgspec
 
-from streams import distribution
-from streams.distribution import Values
-from streams.grouping import Group, group_of, overflow_of, raw_key
 from streams.header import Header
-from streams.instruments import definitions
+from streams.metrics import distribution
+from streams.metrics.distribution import Values
+from streams.metrics.grouping import Group, group_of, overflow_of, raw_key
+from streams.metrics.instruments import definitions
+from streams.metrics.series import MINUTE, Series
 from streams.operations import MOST_TOKENS, count, failed
-from streams.series import MINUTE, Series
 from tailrace.codec import wire
 from tailrace.codec.encoder import zigzag
 from tailrace.records import MetricGroup, MetricMinute
