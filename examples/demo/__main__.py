@@ -13,6 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from connectors.testing.received import ReceivedSpan, read_spans
+from examples.demo import counted
 from examples.demo.stack import Stack
 from examples.demo.trees import compare, draw
 from examples.recorded_runs.publish_runs import events
@@ -104,6 +105,8 @@ def run(stack: Stack, console: Console) -> int:
     spans = read_spans(stack.spans)
     comparison = compare(expected(RECORDING, renaming(SALT)), spans)
     show(console, spans)
+    rows = counted.wait_for(stack.settings, counts.delivered)
+    operations, workflow_tokens = counted.requests(rows), counted.tokens(rows)
     received = len({(s.trace_id, s.span_id) for s in spans})
     enriched, delivered = total(books.streams, "enriched"), total(books.sinks, "delivered")
     letters = total(books.streams, "dead_lettered") + total(books.sinks, "dead_lettered")
@@ -113,6 +116,8 @@ def run(stack: Stack, console: Console) -> int:
         and delivered == received == enriched
         and not letters
         and not comparison.different
+        and operations == counts.delivered
+        and workflow_tokens == comparison.tokens
     )
     console.print(
         f"\npublished {counts.delivered}, enriched {enriched}, delivered {delivered}, dead-lettered {letters}; the receiver holds {received} spans"
@@ -123,6 +128,11 @@ def run(stack: Stack, console: Console) -> int:
         console.print(f"  different: {text}", markup=False, style="red")
     right = "as recorded" if not comparison.different else f"{len(comparison.different)} differences"
     console.print(f"trees of {comparison.runs} runs: {right}")
+    console.print(
+        f"counted {operations} operations and {workflow_tokens} tokens of workflow runs (recorded: {comparison.tokens}):"
+    )
+    for line in counted.lines(rows):
+        console.print("  " + line, markup=False, highlight=False, soft_wrap=True)
     console.print("the counts balance" if balanced else "[red]the counts do not balance")
     console.print(
         f"{counts.delivered} events end to end in {seconds:.1f} s ({counts.delivered / seconds:.0f}/s, most of it waiting for the last batch)"
@@ -157,7 +167,7 @@ def main() -> int:
                 code = run(stack, console)
                 if args.keep:
                     console.print(
-                        f"\nstill running; try `.venv/bin/tailrace ledger -b {stack.bootstrap_servers}`. Ctrl-C stops everything"
+                        f"\nstill running; try `.venv/bin/tailrace ledger -b {stack.bootstrap_servers}`, or `metrics` in its place. Ctrl-C stops everything"
                     )
                     while True:
                         stack.check()

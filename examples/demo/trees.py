@@ -19,6 +19,8 @@ class Comparison(msgspec.Struct, frozen=True):
     spans: int
     different: tuple[str, ...]
     """One sentence a difference; empty if every run arrived as recorded."""
+    tokens: int
+    """Of all runs, as recorded."""
 
 
 def compare(expected: Runs, spans: list[ReceivedSpan]) -> Comparison:
@@ -41,7 +43,10 @@ def compare(expected: Runs, spans: list[ReceivedSpan]) -> Comparison:
                 f"run {run_id}: {op.name} ({source_id}): {text}" for text in _differences(source_id, op, found[0])
             )
     different.extend(f"span {s} of trace {t} was not in the recording" for t, s in got if (t, s) not in wanted)
-    return Comparison(len(expected), len(spans), tuple(different))
+    tokens = sum(
+        op.total_tokens for operations in expected.values() for op in operations.values() if op.parent is None
+    )
+    return Comparison(len(expected), len(spans), tuple(different), tokens)
 
 
 def _differences(source_id: str, op: Expected, span: ReceivedSpan) -> Iterator[str]:
