@@ -85,8 +85,8 @@ class Owner:
             records = await loop.run_in_executor(
                 self._openers, read_state, self._settings.kafka, state_topic, [p.number for p in new]
             )
-            for p in new:
-                p.restore(records[p.number])
+            for p in new:  # apart from the loop, which has a heart to beat
+                await loop.run_in_executor(self._openers, p.restore, records[p.number])
             unplaced = [p.number for p in new if not p.state.topic_id]
             worked = await loop.run_in_executor(self._openers, self._worked_before, unplaced)
             for p in new:
