@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from typing import Final
 
@@ -13,6 +14,7 @@ BUCKET_MS: Final = 300_000
 """Length of a bucket: 5 minutes."""
 PIECE: Final = 512
 """Hashes a state record: a quiet partition rewrites at most 4 KiB a unit, a busy one writes whole pieces."""
+_hashes_of_a_piece: Final = struct.Struct("8s" * PIECE).unpack
 
 
 class Dedupe:
@@ -53,7 +55,7 @@ class Dedupe:
         self._newest = bucket
         for old in [b for b in self._buckets if b <= bucket - self._keep - 1]:
             for i, piece in enumerate(self._buckets.pop(old)):
-                self._seen.difference_update(bytes(piece[p : p + 8]) for p in range(0, len(piece), 8))
+                self._seen.difference_update(_hashes(piece))
                 self._changed.discard((old, i))
                 self._gone.append(key(old, i))
 
@@ -68,12 +70,19 @@ class Dedupe:
     def restore(self, name: bytes, value: bytes) -> None:
         """One state record of a former owner, in any order. Raises `DecodeError`."""
         bucket, i = (int(part) for part in name.split(b"/")[1:])
-        piece = bytearray(wire.decode_versioned(value, DedupeBucket).hashes)
+        piece = wire.decode_versioned(value, DedupeBucket).hashes
         pieces = self._buckets.setdefault(bucket, [])
         pieces.extend(bytearray() for _ in range(i + 1 - len(pieces)))
-        pieces[i] = piece
-        self._seen.update(bytes(piece[p : p + 8]) for p in range(0, len(piece), 8))
+        pieces[i] = bytearray(piece)
+        self._seen.update(_hashes(piece))
         self._newest = max(self._newest, bucket)
+
+
+def _hashes(piece: bytes | bytearray) -> tuple[bytes, ...]:
+    """The hashes of a piece; what is left of a torn one at its end counts as one."""
+    if len(piece) == PIECE * 8:
+        return _hashes_of_a_piece(piece)
+    return tuple(bytes(piece[p : p + 8]) for p in range(0, len(piece), 8))
 
 
 def key(bucket: int, piece: int) -> bytes:

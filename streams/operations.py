@@ -29,6 +29,9 @@ MOST_TOKENS: Final = 1 << 50
 """A token count from here on is absurd, and counts as none."""
 _MOST_CURRENCIES: Final = 16
 _MAX: Final = (1 << 63) - 1
+_MOST_SHARED: Final = 256
+_SHARED: Final[dict[tuple[bytes, ...], list[bytes]]] = {}
+"""Lists of currencies that traces share."""
 
 KINDS: Final = tuple(k.value for k in Kind)
 _KIND: Final = {k: i for i, k in enumerate(KINDS)}
@@ -201,8 +204,14 @@ class Operations:
             return self.currencies.index(code)
         if len(self.currencies) >= _MOST_CURRENCIES:
             return -1
-        self.currencies.append(code)
+        self.currencies = [*self.currencies, code]  # the list may be shared
         return len(self.currencies) - 1
+
+    def rest(self) -> None:
+        """Gives back what room was kept for growing, and shares what many traces have in common."""
+        self.fixed, self.texts = bytearray(self.fixed), bytearray(self.texts)
+        if self.currencies is not None and len(_SHARED) < _MOST_SHARED:
+            self.currencies = _SHARED.setdefault(tuple(self.currencies), self.currencies)
 
     # -- as records of trace.state
     def full_chunks(self) -> list[tuple[int, bytes, bytes]]:

@@ -82,11 +82,11 @@ class Owner:
             await asyncio.gather(*(loop.run_in_executor(self._openers, p.open) for p in new))
             fenced = time.perf_counter()
             state_topic = Names.of(self._settings.topics).state
-            records = await loop.run_in_executor(
+            found = await loop.run_in_executor(
                 self._openers, read_state, self._settings.kafka, state_topic, [p.number for p in new]
             )
-            for p in new:  # apart from the loop, which has a heart to beat
-                await loop.run_in_executor(self._openers, p.restore, records[p.number])
+            for p in new:  # not in the loop's thread: heartbeats go on
+                await loop.run_in_executor(self._openers, p.restore, found.pop(p.number))
             unplaced = [p.number for p in new if not p.state.topic_id]
             worked = await loop.run_in_executor(self._openers, self._worked_before, unplaced)
             for p in new:
@@ -113,10 +113,10 @@ class Owner:
             self._due(p)  # what a former owner counted and did not write
         log.info(
             "took over partitions %s: fenced in %.2f s, restored %d records in %.2f s, next offsets %s",
-            [p.number for p in new], fenced - began, sum(map(len, records.values())), time.perf_counter() - fenced,
+            [p.number for p in new], fenced - began, sum(p.state.restored_records for p in new), time.perf_counter() - fenced,
             [p.state.next_offset for p in new],
         )  # fmt: skip
-        self.observed.took_over(new, began, fenced, sum(map(len, records.values())))
+        self.observed.took_over(new, began, fenced, sum(p.state.restored_records for p in new))
 
     def _worked_before(self, partitions: list[int]) -> set[int]:
         """Partitions of trace.enriched that hold a committed record. Blocks. Raises KafkaException."""

@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
+from typing import Final
 
+import msgspec
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from tailrace import kafka
 from tailrace.settings import Kafka
 
-Records = list[tuple[bytes, bytes | None]]
+_BATCH: Final = 10_000
+
+
+class Found(msgspec.Struct):
+    """What the log of one partition's state holds."""
+
+    records: dict[bytes, bytes] = {}
+    """The last value of each key that has one."""
+    read: int = 0
+    """Records of the log, those that later ones replace included."""
+    size: int = 0
+    """Bytes of their keys and values."""
+    seconds: float = 0.0
+    """How long reading took, together with the partitions read at once."""
 
 
 def _reader(settings: Kafka) -> Consumer:
@@ -25,15 +41,26 @@ def _reader(settings: Kafka) -> Consumer:
     )  # fmt: skip
 
 
-def read_state(settings: Kafka, topic: str, partitions: list[int]) -> dict[int, Records]:
-    """All committed records of the partitions' state, in log order, up to the last stable offset. Blocks.
+def read_state(settings: Kafka, topic: str, partitions: list[int]) -> dict[int, Found]:
+    """What the partitions' state is, of all committed records up to the last stable offset. Blocks.
 
-    After init_transactions nobody else can commit and every marker is written, so that offset is the end. Raises
-    KafkaException.
+    After init_transactions nobody else can commit and every marker is written, so that offset is the end. Of a log that is
+    not compacted yet only what counts is kept in memory. Raises KafkaException.
     """
-    found: dict[int, Records] = {n: [] for n in partitions}
+    began = time.perf_counter()
+    found = {n: Found() for n in partitions}
     for message in _to_the_end(settings, topic, partitions):
-        found[message.partition()].append((message.key() or b"", message.value()))
+        of = found[message.partition()]
+        key, value = message.key() or b"", message.value()
+        of.read += 1
+        if value is None:
+            of.size += len(key)
+            of.records.pop(key, None)
+        else:
+            of.size += len(key) + len(value)
+            of.records[key] = value
+    for of in found.values():
+        of.seconds = time.perf_counter() - began
     return found
 
 
@@ -47,7 +74,7 @@ def _to_the_end(settings: Kafka, topic: str, partitions: list[int]) -> Iterator[
     consumer.assign([TopicPartition(topic, n, OFFSET_BEGINNING) for n in partitions])
     try:
         while waiting:
-            for message in consumer.consume(10_000, 0.05):
+            for message in consumer.consume(_BATCH, 0.05):
                 error = message.error()
                 if error is None:
                     yield message

@@ -85,6 +85,10 @@ class State:
         self.events_in = self.enriched = self.links = self.duplicates = self.dead_lettered = self.evicted = (
             self.units
         ) = self.flushed = self.summaries = 0
+        self.restored_records = self.restored_bytes = 0
+        """What was taken over: keys that have a value, and the bytes of both."""
+        self.written = 0
+        """Bytes for trace.state since this owner took over."""
         self._changed: set[bytes] = set()
         self._unsummed: dict[bytes, None] = {}
         """Traces whose root has ended and whose summary is not as they are."""
@@ -179,10 +183,14 @@ class State:
         if flush:
             rows, closed.totals = self.measures.flush()
             closed.rows += rows
-            closed.summaries += [self._summary(key) for key in self._unsummed]
+            for key in self._unsummed:
+                closed.summaries.append(self._summary(key))
+                if (trace := self.trace(key)) is not None:
+                    trace.rest()
             self._unsummed = {}
             self.flushed = self.next_offset
         closed.state.append((POSITION, wire.encode_versioned(self.position())))
+        self.written += sum(len(key) + len(value or b"") for key, value in closed.state)
         return closed
 
     def _changes(self) -> Records:
@@ -207,13 +215,10 @@ class State:
         out.extend(self.measures.changes())
         return out
 
-    def restore(self, records: Iterable[tuple[bytes, bytes | None]]) -> None:
-        """Takes over what a former owner wrote: the last record of each key, in log order. Raises `UnreadableRecord`; keys
+    def restore(self, records: Iterable[tuple[bytes, bytes | None]] | dict[bytes, bytes]) -> None:
+        """Takes over what a former owner wrote: the last record of each key, or all in log order. Raises `UnreadableRecord`; keys
         of no kind of ours are passed over. Traces are unpacked when they are needed, so `trace` may raise it later."""
-        last: dict[bytes, bytes | None] = {}
-        for key, value in records:
-            last.pop(key, None)
-            last[key] = value
+        last = records if isinstance(records, dict) else dict(records)
         traces: dict[bytes, Stored] = {}
         found: list[tuple[bytes, tuple[Link, int, int]]] = []
         minutes: list[tuple[bytes, bytes]] = []
@@ -221,6 +226,8 @@ class State:
         for key, value in last.items():
             if value is None:
                 continue
+            self.restored_records += 1
+            self.restored_bytes += len(key) + len(value)
             try:
                 if key.startswith(_TRACE):
                     traces[key[len(_TRACE) :]] = Stored(value)
@@ -257,7 +264,7 @@ class State:
             group, _, minute = key[len(_MINUTES) :].partition(b"/")
             try:
                 self.measures.restore_minute(int(group), int(minute), value)
-            except (DecodeError, ValueError, KeyError) as e:
+            except (DecodeError, ValueError, IndexError, KeyError) as e:
                 raise UnreadableRecord(key, e) from None
 
     def _restore_position(self, p: PartitionPosition) -> None:

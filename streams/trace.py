@@ -33,6 +33,7 @@ _TEXTS: Final = (
 _VERSION: Final = bytes([1])
 MOST: Final = 1000
 """Corrected operations, and nested runs, that a trace remembers: its state record stays small."""
+_MEMO: Final = 16_384
 MOST_DATASETS: Final = 100
 """Datasets whose names a trace remembers."""
 
@@ -50,6 +51,19 @@ def plain(value: bytes | bytearray) -> bytes:
 def strings(values: list[bytes]) -> bytes:
     """An Avro array of strings."""
     return b"".join((zigzag(len(values)), *map(plain, values), b"\0")) if values else b"\0"
+
+
+class _Same(dict[bytes, bytes]):
+    """One object for equal texts: applications and tenants repeat from trace to trace. Emptied when full."""
+
+    def __missing__(self, value: bytes) -> bytes:
+        if len(self) >= _MEMO:
+            self.clear()
+        self[value] = value
+        return value
+
+
+_same: Final = _Same()
 
 
 def _of_the_root(h: Header, value: bytes | None) -> bytes | None:
@@ -105,7 +119,7 @@ class Trace:
         ):
             self._learn(h, root)
         if self.tenant_id is None:
-            self.tenant_id = h.tenant_id
+            self.tenant_id = None if h.tenant_id is None else _same[h.tenant_id]
         if not self.certain and root.source == OWN and shows_root(h):
             self.certain = True
         self.events += 1
@@ -116,15 +130,20 @@ class Trace:
 
     def _learn(self, h: Header, root: Root) -> None:
         if self.root_run_id is None and root.run is not None:
-            self.root_run_id, self.root = root.run, root.source
+            self.root_run_id, self.root = (
+                self.root_trace_id if root.run == self.root_trace_id else root.run,
+                root.source,
+            )
         self.otel_trace_id = self.otel_trace_id or h.otel_trace_id
         self.user_id = self.user_id if self.user_id is not None else h.user_id
         self.session_id = self.session_id if self.session_id is not None else h.session_id
         self.conversation_id = self.conversation_id if self.conversation_id is not None else h.conversation_id
         if self.app_id is None:
-            self.app_id = root.app if root.app is not None else _of_the_root(h, h.app_id)
+            app = root.app if root.app is not None else _of_the_root(h, h.app_id)
+            self.app_id = None if app is None else _same[app]
         if self.app_name is None:
-            self.app_name = _of_the_root(h, h.app_name)
+            app_name = _of_the_root(h, h.app_name)
+            self.app_name = None if app_name is None else _same[app_name]
         self.workspace_name = self.workspace_name if self.workspace_name is not None else h.workspace_name
         self._shared = None
 
@@ -165,6 +184,11 @@ class Trace:
     def ended(self) -> bool:
         """Whether the root has ended."""
         return self.operations.ended
+
+    def rest(self) -> None:
+        """Makes itself small: no more events are expected. If they come, all goes on as before."""
+        self._shared = None
+        self.operations.rest()
 
     def shared(self, correlation_id: bytes) -> bytes:
         """The end of every `TraceContext` of this trace, from run_trace_id on. correlation_id: what stands for the trace

@@ -70,8 +70,9 @@ def wanted(settings: Topics) -> tuple[Topic, ...]:
             {
                 **compact,
                 "segment.ms": "600000",
+                "segment.bytes": str(128 * 1024 * 1024),
                 "min.cleanable.dirty.ratio": "0.2",
-                "delete.retention.ms": "86400000",
+                "delete.retention.ms": "3600000",
             },
         ),
         topic(names.metrics, both),

@@ -19,7 +19,9 @@ from streams.metrics.instruments import definitions
 from streams.metrics.series import MINUTE, Series
 from streams.operations import MOST_TOKENS, count, failed
 from tailrace.codec import wire
+from tailrace.codec.decoder import varint
 from tailrace.codec.encoder import zigzag
+from tailrace.errors import DecodeError
 from tailrace.records import MetricGroup, MetricMinute
 
 GROUP: Final = b"g/"
@@ -397,9 +399,17 @@ class Measures:
 
     def restore_minute(self, group: int, minute: int, value: bytes) -> None:
         """One minute; its group must be there. Raises `DecodeError`, KeyError."""
-        m = wire.decode_versioned(value, MetricMinute)
         counted = self._groups[group]
-        counted.minutes[minute] = Minute(m.touched, m.values)
+        if value[:1] == b"\1":  # by hand: there are many of them
+            touched, p = varint(value, 1)
+            length, p = varint(value, p)
+            values = value[p:]
+            if len(values) != length:
+                raise DecodeError("truncated", f"{len(values)} of {length} bytes of counted values")
+        else:
+            m = wire.decode_versioned(value, MetricMinute)
+            touched, values = m.touched, m.values
+        counted.minutes[minute] = Minute(touched, values)
         self._keep(counted, minute)
 
     def restored(self, clock: int, flushed: int) -> None:

@@ -15,7 +15,7 @@ RECORDS: Final = (1.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 3e4, 1e5, 1e6)
 
 _UNITS: Final = {
     "evicted": "{trace}", "units": "{unit}", "open_traces": "{trace}", "remembered_events": "{event}", "remembered_links": "{link}",
-    "state_bytes": "By", "metric_groups": "{group}", "metric_rows": "{row}",
+    "restored_bytes": "By", "written_bytes": "By", "metric_groups": "{group}", "metric_rows": "{row}",
 }  # fmt: skip
 """Of counts and sizes; else records."""
 _MEANINGS: Final = {
@@ -31,6 +31,9 @@ _MEANINGS: Final = {
     "late": "Events whose minute had closed: in no minute row",
     "overflowed": "Events counted under __overflow__, for too many label values",
     "summaries": "Trace summaries written",
+    "restored_records": "Live records of trace.state at the take-over",
+    "restored_bytes": "Their keys and values",
+    "written_bytes": "Keys and values written to trace.state since the take-over",
     "metric_groups": "Combinations of label values that are counted apart",
     "metric_rows": "Minutes of them that are open",
     "open_traces": "Traces in the state",

@@ -24,8 +24,9 @@ SIZES: Final = {
     "open_traces": "traces",
     "remembered_events": "dedupe",
     "remembered_links": "known_links",
-    "state_records": "state_records",
-    "state_bytes": "state_bytes",
+    "restored_records": "restored_records",
+    "restored_bytes": "restored_bytes",
+    "written_bytes": "written",
     "metric_groups": "metric_groups",
     "metric_rows": "metric_rows",
 }
