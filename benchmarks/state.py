@@ -185,7 +185,7 @@ def traced(traces: int) -> dict[str, float]:
     before = tracemalloc.get_traced_memory()[0]
     dedupe = Dedupe(LIMITS.dedupe_ms)
     for n in range(ids):
-        dedupe.add(random.randbytes(8), NOW // 1000 + n * 7)
+        dedupe.add(random.getrandbits(64), NOW // 1000 + n * 7)
     found["dedupe"] = (tracemalloc.get_traced_memory()[0] - before) / ids
     links = Links(LIMITS.link_ms, LIMITS.max_traces)
     before = tracemalloc.get_traced_memory()[0]

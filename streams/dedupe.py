@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import struct
+import sys
+from array import array
 from collections.abc import Iterator
 from typing import Final
 
 from tailrace.codec import wire
+from tailrace.errors import DecodeError
 from tailrace.ids import dedupe_hash
 from tailrace.records import DedupeBucket
 
@@ -14,7 +16,7 @@ BUCKET_MS: Final = 300_000
 """Length of a bucket: 5 minutes."""
 PIECE: Final = 512
 """Hashes a state record: a quiet partition rewrites at most 4 KiB a unit, a busy one writes whole pieces."""
-_hashes_of_a_piece: Final = struct.Struct("8s" * PIECE).unpack
+_from_bytes: Final = int.from_bytes
 
 
 class Dedupe:
@@ -25,8 +27,8 @@ class Dedupe:
 
     def __init__(self, horizon_ms: int) -> None:
         self._keep = -(-horizon_ms // BUCKET_MS)
-        self._seen: set[bytes] = set()
-        self._buckets: dict[int, list[bytearray]] = {}
+        self._seen: set[int] = set()
+        self._buckets: dict[int, list[array[int]]] = {}
         self._changed: set[tuple[int, int]] = set()
         self._gone: list[bytes] = []
         self._newest = -1
@@ -34,20 +36,22 @@ class Dedupe:
     def __len__(self) -> int:
         return len(self._seen)
 
-    def seen(self, event_id: bytes) -> bytes | None:
+    def seen(self, event_id: bytes) -> int | None:
         """None if the id was seen within the horizon, else its hash, to be handed to `add`."""
-        h = dedupe_hash(event_id)
+        h = _from_bytes(dedupe_hash(event_id), "little")
         return None if h in self._seen else h
 
-    def add(self, h: bytes, clock_ms: int) -> None:
+    def add(self, h: int, clock_ms: int) -> None:
         """Remembers a hash. clock_ms: the partition's clock, which never goes back."""
         bucket = clock_ms // BUCKET_MS
         if bucket > self._newest:
             self._advance(bucket)
-        pieces = self._buckets.setdefault(bucket, [])
-        if not pieces or len(pieces[-1]) >= PIECE * 8:
-            pieces.append(bytearray())
-        pieces[-1] += h
+        pieces = self._buckets.get(bucket)
+        if pieces is None:
+            pieces = self._buckets[bucket] = []
+        if not pieces or len(pieces[-1]) >= PIECE:
+            pieces.append(array("Q"))
+        pieces[-1].append(h)
         self._seen.add(h)
         self._changed.add((bucket, len(pieces) - 1))
 
@@ -55,14 +59,14 @@ class Dedupe:
         self._newest = bucket
         for old in [b for b in self._buckets if b <= bucket - self._keep - 1]:
             for i, piece in enumerate(self._buckets.pop(old)):
-                self._seen.difference_update(_hashes(piece))
+                self._seen.difference_update(piece)
                 self._changed.discard((old, i))
                 self._gone.append(key(old, i))
 
     def changes(self) -> Iterator[tuple[bytes, bytes | None]]:
         """State records since the last call: changed pieces, and tombstones of those that went."""
         for bucket, i in sorted(self._changed):
-            yield key(bucket, i), wire.encode_versioned(DedupeBucket(hashes=bytes(self._buckets[bucket][i])))
+            yield key(bucket, i), wire.encode_versioned(DedupeBucket(hashes=_packed(self._buckets[bucket][i])))
         for gone in self._gone:
             yield gone, None
         self._changed, self._gone = set(), []
@@ -70,19 +74,32 @@ class Dedupe:
     def restore(self, name: bytes, value: bytes) -> None:
         """One state record of a former owner, in any order. Raises `DecodeError`."""
         bucket, i = (int(part) for part in name.split(b"/")[1:])
-        piece = wire.decode_versioned(value, DedupeBucket).hashes
+        piece = _unpacked(wire.decode_versioned(value, DedupeBucket).hashes)
         pieces = self._buckets.setdefault(bucket, [])
-        pieces.extend(bytearray() for _ in range(i + 1 - len(pieces)))
-        pieces[i] = bytearray(piece)
-        self._seen.update(_hashes(piece))
+        pieces.extend(array("Q") for _ in range(i + 1 - len(pieces)))
+        pieces[i] = piece
+        self._seen.update(piece)
         self._newest = max(self._newest, bucket)
 
 
-def _hashes(piece: bytes | bytearray) -> tuple[bytes, ...]:
-    """The hashes of a piece; what is left of a torn one at its end counts as one."""
-    if len(piece) == PIECE * 8:
-        return _hashes_of_a_piece(piece)
-    return tuple(bytes(piece[p : p + 8]) for p in range(0, len(piece), 8))
+def _packed(piece: array[int]) -> bytes:
+    """8 bytes a hash, little-endian."""
+    if sys.byteorder == "big":
+        piece = array("Q", piece)
+        piece.byteswap()
+    return piece.tobytes()
+
+
+def _unpacked(hashes: bytes) -> array[int]:
+    """Raises `DecodeError` for what is no whole number of hashes."""
+    piece = array("Q")
+    try:
+        piece.frombytes(hashes)
+    except ValueError as e:
+        raise DecodeError("malformed", f"{len(hashes)} bytes of hashes: {e}") from None
+    if sys.byteorder == "big":
+        piece.byteswap()
+    return piece
 
 
 def key(bucket: int, piece: int) -> bytes:
