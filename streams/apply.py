@@ -15,8 +15,11 @@ from streams import context
 from streams import links as link_records
 from streams.correlate import (
     CLOCK_SKEW,
+    CUT,
     INFERRED,
+    NONE,
     ROOT_INFERRED,
+    SELF_PARENT,
     SUPERSEDED,
     Link,
     Root,
@@ -193,10 +196,15 @@ class Applier:
         if h.revision and not 0 < h.revision < 1 << 31:
             raise Refused("bad_revision", f"revision is {h.revision}, may be 0 to {(1 << 31) - 1}")
         source_id = h.source_id
-        parent_id, parent_kind = parent_of(h)
+        parent = parent_of(h)
+        parent_id, parent_kind = parent
         span_id = h.otel_span_id or otel_span_id(source_id)
         parent_span = h.otel_parent_span_id or (None if parent_id is None else self._span_ids[parent_id])
         found = marks_of(h, stamp)
+        if parent is CUT or parent_span == span_id:
+            parent_id, parent_kind = NONE
+            parent_span = None if parent_span == span_id else parent_span
+            found = (*found, SELF_PARENT)
         skewed = CLOCK_SKEW in found
         root = root_of(h, state.known_links, state.is_root)
         linked = None

@@ -25,16 +25,20 @@ OWN, HEADER, LINK, INFERRED = (
     str(s) for s in (RootSource.OWN, RootSource.HEADER, RootSource.LINK, RootSource.INFERRED)
 )
 
+_DRAFT: Final = "draft_node_execution"
+
 Parent = tuple[bytes | None, str]
 """source_id of the parent, and what it is: none, operation, run, node or message (`ParentKind`)."""
 
 NONE: Final[Parent] = (None, "none")
+CUT: Final[Parent] = (None, "cut")
+"""Of an event that names itself as its parent: it has none. No `ParentKind`."""
 
 
 def parent_of(h: Header) -> Parent:
-    """The structural parent of an event. A parent that is the event itself is cut: the result is `NONE`."""
+    """The structural parent of an event. A parent that is the event itself is cut: the result is `CUT`."""
     parent = _declared(h)
-    return NONE if parent[0] == h.source_id else parent
+    return CUT if parent[0] == h.source_id else parent
 
 
 def _declared(h: Header) -> Parent:
@@ -49,7 +53,7 @@ def _declared(h: Header) -> Parent:
             return h.parent_node_execution_id, "node"
         if h.parent_run_id is not None:
             return h.parent_run_id, "run"
-    elif kind in ("message", "draft_node_execution"):
+    elif kind in ("message", _DRAFT):
         return NONE
     elif h.message_id is None and h.workflow_run_id is not None:
         return h.workflow_run_id, "run"
@@ -57,16 +61,14 @@ def _declared(h: Header) -> Parent:
 
 
 def marks_of(h: Header, appended_at: int) -> tuple[bytes, ...]:
-    """What is odd about an event by itself. appended_at: milliseconds UTC. Nothing is repaired here: sinks read the marks."""
-    if h.ended_at >= h.started_at and h.started_at - appended_at * 1000 <= HOUR and h.parent_id != h.source_id:
+    """What is odd about an event's times. appended_at: milliseconds UTC. Nothing is repaired here: sinks read the marks."""
+    if h.ended_at >= h.started_at and h.started_at - appended_at * 1000 <= HOUR:
         return ()
     found = []
     if h.started_at - appended_at * 1000 > HOUR:
         found.append(CLOCK_SKEW)
     if h.ended_at < h.started_at:
         found.append(NEGATIVE_DURATION)
-    if h.parent_id == h.source_id:
-        found.append(SELF_PARENT)
     return tuple(found)
 
 
@@ -107,11 +109,13 @@ def root_of(h: Header, links: Mapping[bytes, Link], is_root: Callable[[bytes], b
     """The root of an event (seed 003, scenario B, at any depth).
 
     The header wins; then a link of the calling run, or of the event's own run; then the calling run itself, which is right at
-    depth 1 and marked as inferred unless `is_root` knows that run to have no caller; else the event's own trace. Links name
-    a root outright: nothing is followed, so a cycle of links ends at its first step.
+    depth 1 and marked as inferred unless `is_root` knows that run to have no caller; else the event's own trace, which is all
+    that a draft has. Links name a root outright: nothing is followed, so a cycle of links ends at its first step.
     """
     if h.root_trace_id is not None or h.root_run_id is not None:
         return Root(h.root_trace_id or h.root_run_id, h.root_run_id, h.root_started_at, h.root_app_id, HEADER)
+    if h.kind == _DRAFT:
+        return Root(h.trace_id, None, None, None, OWN)
     parent, own = h.parent_run_id, h.workflow_run_id
     link = (links.get(parent) if parent is not None else None) or (links.get(own) if own is not None else None)
     if link is not None:
@@ -123,11 +127,16 @@ def root_of(h: Header, links: Mapping[bytes, Link], is_root: Callable[[bytes], b
 
 def run_to_link(h: Header, root: Root) -> bytes | None:
     """The run of an event whose inner runs arrive elsewhere and must learn its root: any run that is not the root's own key,
-    under a root that is certain. None: nothing to say."""
+    under a root that is certain. None: nothing to say; a draft says nothing of a run."""
     run = h.workflow_run_id
-    return None if run is None or root.trace is None or run == root.trace or root.source == INFERRED else run
+    if run is None or root.trace is None or run == root.trace or root.source == INFERRED or h.kind == _DRAFT:
+        return None
+    return run
 
 
-def shows_root(h: Header) -> bool:
-    """Whether an event shows that its run has neither a caller nor a message above it: that run is a root."""
-    return h.parent_run_id is None and h.workflow_run_id is not None and h.trace_id == h.workflow_run_id
+def shows_root(h: Header, root: Root) -> bool:
+    """Whether an event shows that its trace is that of a run with neither a caller nor a message above it: it is of that run
+    and names no caller, or a header or link names the run as the root."""
+    if root.source == OWN:
+        return h.parent_run_id is None and h.workflow_run_id is not None and h.trace_id == h.workflow_run_id
+    return root.source != INFERRED and root.trace is not None and root.trace in (root.run, h.workflow_run_id)

@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from streams.correlate import OWN, Root, shows_root
+from streams.correlate import Root, shows_root
 from streams.header import Header
 from streams.money import decimal_text
 from streams.operations import KINDS, Beyond, Operations
@@ -120,7 +120,7 @@ class Trace:
             self._learn(h, root)
         if self.tenant_id is None:
             self.tenant_id = None if h.tenant_id is None else _same[h.tenant_id]
-        if not self.certain and root.source == OWN and shows_root(h):
+        if not self.certain and shows_root(h, root):
             self.certain = True
         self.events += 1
         self.appended_at = appended_at

@@ -145,4 +145,5 @@ def parent_of(event: TraceEvent) -> str | bytes | None:
 
 def parent_span_of(event: TraceEvent) -> bytes | None:
     parent = parent_of(event)
-    return otel_span_id(parent) if isinstance(parent, str) else parent
+    found = otel_span_id(parent) if isinstance(parent, str) else parent
+    return None if found == span_of(event) else found
