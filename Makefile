@@ -25,8 +25,8 @@ test: $(STAMP) ## all tests, on real brokers that they start themselves, two fil
 test-quick: $(STAMP) ## tests that need no broker
 	$(BIN)/python -m pytest -m "not kafka and not crash"
 
-test-crash: $(STAMP) ## the crash tests alone; SEED=n repeats a run
-	$(BIN)/python -m pytest -m crash -s $(if $(SEED),--seed $(SEED))
+test-crash: $(STAMP) ## the crash tests alone, at full size; SEED=n repeats a run
+	$(BIN)/python -m pytest -m crash -s --full $(if $(SEED),--seed $(SEED))
 
 lint: $(STAMP) ## ruff: lint and format, without changing anything
 	$(BIN)/ruff check .

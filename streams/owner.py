@@ -54,6 +54,8 @@ class Owner:
             end,
         )
         self._generation: int | None = None
+        self._opening: asyncio.Future[Any] | None = None
+        """Producers that are being made: each fences the former owner when it is."""
         self._interval = settings.streams.commit_interval_ms / 1000
         self._flush_interval = settings.streams.metrics_interval_ms / 1000
         self._commits = ThreadPoolExecutor(settings.streams.commit_threads, "commit")
@@ -79,7 +81,8 @@ class Owner:
             return
         began = time.perf_counter()
         try:
-            await asyncio.gather(*(loop.run_in_executor(self._openers, p.open) for p in new))
+            self._opening = asyncio.gather(*(loop.run_in_executor(self._openers, p.open) for p in new))
+            await self._opening
             fenced = time.perf_counter()
             state_topic = Names.of(self._settings.topics).state
             found = await loop.run_in_executor(
@@ -223,8 +226,13 @@ class Owner:
 
     # -- giving up
     async def drain(self) -> None:
-        """Commits what is open. Ends the process if that takes longer than 10 s: its state would be of no use."""
+        """Commits what is open. Ends the process if that takes longer than 10 s: its state would be of no use. Producers that
+        are being made are waited for: one that is ready after a rebalance would fence the new owner."""
         deadline = time.monotonic() + DRAIN_SECONDS
+        if self._opening is not None and not self._opening.done():
+            await asyncio.wait([self._opening], timeout=DRAIN_SECONDS)
+            if not self._opening.done():
+                self.end(FAILED, f"taking over partitions was not done within {DRAIN_SECONDS:.0f} s of a rebalance")
         for p in list(self.partitions.values()):
             while p.unit.records or p.state.unflushed or p.committing is not None:
                 if time.monotonic() > deadline:

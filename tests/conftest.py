@@ -21,6 +21,7 @@ hypothesis.settings.load_profile("tests")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seed", type=int, help="seed of the crash tests; default: another one each run, printed")
+    parser.addoption("--full", action="store_true", help="crash tests at full size, as `make test-crash` runs them")
 
 
 @pytest.fixture
@@ -29,6 +30,12 @@ def seed(request: pytest.FixtureRequest) -> int:
     chosen = random.randrange(1_000_000) if given is None else int(given)
     print(f"seed {chosen} (repeat with --seed {chosen})")
     return chosen
+
+
+@pytest.fixture
+def full(request: pytest.FixtureRequest) -> bool:
+    """Whether the crash tests run at full size."""
+    return bool(request.config.getoption("--full"))
 
 
 @pytest.fixture(scope="session")

@@ -64,13 +64,19 @@ class OpenTransactions:
             for level in ("read_uncommitted", "read_committed")
         ]
 
-    def records(self) -> int:
-        """Records of open transactions now; 0 between them."""
-        total = 0
+    def open(self) -> dict[int, tuple[int, int]]:
+        """By partition with an open transaction now: its last stable offset, and the records beyond it."""
+        found = {}
         for tp in self._partitions:
             stable = self._readers[1].get_watermark_offsets(tp, timeout=10)[1]
-            total += max(0, self._readers[0].get_watermark_offsets(tp, timeout=10)[1] - stable)
-        return total
+            records = self._readers[0].get_watermark_offsets(tp, timeout=10)[1] - stable
+            if records > 0:
+                found[tp.partition] = stable, records
+        return found
+
+    def records(self) -> int:
+        """Records of open transactions now; 0 between them."""
+        return sum(records for _, records in self.open().values())
 
     def close(self) -> None:
         for reader in self._readers:

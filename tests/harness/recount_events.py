@@ -111,8 +111,6 @@ def amount_of(text: str | None) -> int | None:
 
 def price_of(event: TraceEvent, estimate: Estimate) -> Price | None:
     """The event's own price, else that of the price table; None if there is none or it is negative."""
-    if event.kind not in PRICED:
-        return None
     amount, estimated, currency = amount_of(event.total_price), False, event.currency or "USD"
     if amount is None and calls_a_model(event):
         amount, estimated, currency = estimate(event), True, "USD"

@@ -240,7 +240,7 @@ def _gen_ai(event: TraceEvent, normalise: Normalise) -> Iterator[Observation]:
 
 
 def _cost(event: TraceEvent, estimate: Estimate) -> Iterator[Observation]:
-    price = price_of(event, estimate)
+    price = price_of(event, estimate) if event.kind in PRICED else None
     if price is not None:
         assert event.kind in PRICED
         labels = _labels(

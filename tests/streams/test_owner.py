@@ -1,0 +1,50 @@
+"""Taking over and giving up, without a broker."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import ClassVar, NoReturn
+
+import pytest
+
+from streams import owner as module
+from streams.owner import Owner
+from streams.partition import Partition
+from tailrace.settings import Settings
+
+
+class Opening(Partition):
+    """A partition whose producer is ready when the test says so."""
+
+    ready = threading.Event()
+    opened: ClassVar[list[int]] = []
+
+    def open(self) -> None:
+        assert self.ready.wait(10)
+        self.opened.append(self.number)
+
+
+def ended(code: int, reason: str) -> NoReturn:
+    raise AssertionError(f"ended with {code}: {reason}")
+
+
+def test_a_rebalance_waits_for_producers_that_are_being_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A producer that is ready only after its partition has gone to another worker would fence that one."""
+    monkeypatch.setattr(module, "Partition", Opening)
+    monkeypatch.setattr(module, "read_state", lambda settings, topic, partitions: {n: [] for n in partitions})
+    monkeypatch.setattr(Owner, "_worked_before", lambda self, partitions: set())
+
+    async def rebalanced() -> list[int]:
+        owner = Owner(Settings(), "topic", 4, False, ended)
+        owner.assigned({0, 1}, 1)
+        acquiring = asyncio.create_task(owner.acquire({0, 1}))
+        await asyncio.sleep(0)  # the executor has both of them
+        asyncio.get_running_loop().call_later(0.2, Opening.ready.set)
+        await owner.drain()  # awaited before the group is joined again
+        opened = list(Opening.opened)
+        owner.assigned({1}, 2)
+        await acquiring
+        return opened
+
+    assert sorted(asyncio.run(rebalanced())) == [0, 1]
