@@ -49,7 +49,7 @@ def events(count: int, now: int) -> Iterator[TraceEvent]:
             )
         else:
             yield TraceEvent(
-                kind=Kind.NODE_EXECUTION, source_id=f"{run:08x}-{node:04x}-4000-8000-{run:012x}", name=f"Node {node}", node_type="llm",
+                kind=Kind.NODE_EXECUTION, source_id=f"{run:08x}-{node + 1:04x}-4000-8000-{run:012x}", name=f"Node {node}", node_type="llm",
                 model_provider="openai", model_name="gpt-4o", input_tokens=100 + i % 900, output_tokens=20 + i % 90, total_tokens=120 + i % 990,
                 total_price="0.00123", currency="USD", node_execution=NodeExecution(node_id=f"n{node}", index=node + 1), **about,
             )  # fmt: skip

@@ -13,7 +13,7 @@ from typing import ClassVar, Final, NamedTuple
 import msgspec
 
 from streams.header import Header
-from tailrace.codec.encoder import zigzag
+from tailrace.codec.encoder import LENGTHS, zigzag
 from tailrace.records import Kind
 
 CHUNK: Final = 16
@@ -192,8 +192,10 @@ class Operations:
             span_id, parent_span or NO_SPAN, h.started_at, h.ended_at, given, received, total, price, len(self.texts), h.revision,
             _KIND[h.kind], flags, currency_index,
         )  # fmt: skip
-        entry = zigzag(len(source_id)) + source_id + (b"\2" + zigzag(len(name)) + name if name else b"\0")
-        self.texts += _pack_lengths(len(entry), len(source_id), len(status), len(error)) + entry + status + error
+        size = len(source_id)
+        entry = (LENGTHS[size] if size < 8192 else zigzag(size)) + source_id
+        entry += b"\2" + LENGTHS[len(name)] + name if name else b"\0"
+        self.texts += _pack_lengths(len(entry), size, len(status), len(error)) + entry + status + error
 
     def _currency(self, code: bytes) -> int:
         """Index of a currency; -1 if a trace has too many of them."""

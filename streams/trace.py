@@ -14,7 +14,7 @@ from streams.summary import LARGEST, sum_up
 from tailrace import ids
 from tailrace.codec import wire
 from tailrace.codec.decoder import varint
-from tailrace.codec.encoder import zigzag
+from tailrace.codec.encoder import LENGTHS, zigzag
 from tailrace.errors import DecodeError
 from tailrace.ids import dedupe_hash
 from tailrace.records import RootSource, TraceState
@@ -40,12 +40,16 @@ MOST_DATASETS: Final = 100
 
 def text(value: bytes | None) -> bytes:
     """A nullable Avro string."""
-    return b"\0" if value is None else b"\2" + zigzag(len(value)) + value
+    if value is None:
+        return b"\0"
+    n = len(value)
+    return b"\2" + (LENGTHS[n] if n < 8192 else zigzag(n)) + value
 
 
 def plain(value: bytes | bytearray) -> bytes:
     """An Avro string or bytes."""
-    return zigzag(len(value)) + value
+    n = len(value)
+    return (LENGTHS[n] if n < 8192 else zigzag(n)) + value
 
 
 def strings(values: list[bytes]) -> bytes:

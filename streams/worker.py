@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -31,6 +32,8 @@ from tailrace.settings import Settings
 
 log: Final = logging.getLogger("streams.worker")
 
+GC_THRESHOLDS: Final = (50_000, 20, 50)
+"""The record path makes no cycles, and a state of a million objects is slow to walk: the collector looks seldom."""
 REPORT_SECONDS: Final = 10.0
 
 
@@ -167,6 +170,7 @@ def run(job: Job) -> int:
 
 def main() -> NoReturn:
     die_with_parent(int(sys.argv[1]))
+    gc.set_threshold(*GC_THRESHOLDS)
     job = msgspec.convert(json.loads(sys.stdin.readline()), Job)
     set_up_logging(job.log_level)
     code = run(job)

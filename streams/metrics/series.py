@@ -8,7 +8,7 @@ from typing import Final
 
 from streams.metrics.distribution import MOST, Values
 from streams.metrics.instruments import Counter, Definition, Histogram
-from tailrace.codec.encoder import zigzag
+from tailrace.codec.encoder import LENGTHS, zigzag
 from tailrace.codec.wire import frame_of
 
 _ROW: Final = frame_of("MetricRow")
@@ -63,9 +63,9 @@ def _text(value: str) -> bytes:
 
 
 def _longs(values: Iterable[int]) -> bytes:
-    """An Avro array of longs."""
-    items = [zigzag(v) for v in values]
-    return b"".join((zigzag(len(items)), *items, b"\0")) if items else b"\0"
+    """An Avro array of longs, none of them negative."""
+    items = [LENGTHS[v] if v < 8192 else zigzag(v) for v in values]
+    return b"".join((LENGTHS[len(items)], *items, b"\0")) if items else b"\0"
 
 
 class Series:

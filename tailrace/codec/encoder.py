@@ -18,6 +18,10 @@ Encode = Callable[[Any], list[bytes]]
 _SMALL: Final = tuple(bytes([n]) if n < 128 else bytes([n & 127 | 128, n >> 7]) for n in range(1 << 14))
 
 
+LENGTHS: Final = _SMALL[::2]
+"""`zigzag` of 0 to 8,191, for lengths on the record path."""
+
+
 def zigzag(n: int) -> bytes:
     """Avro int or long. Raises OverflowError outside 64 bits."""
     z = n << 1 if n >= 0 else (-n << 1) - 1
