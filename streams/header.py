@@ -8,7 +8,7 @@ from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from tailrace.codec import schemas, wire
-from tailrace.codec.decoder import compile_decoder
+from tailrace.codec.decoder import Decode, compile_decoder
 from tailrace.errors import DecodeError, UnknownSchema
 
 
@@ -87,15 +87,16 @@ _LISTS: Final = ("dataset_ids", *_PATHS)
 _texts: Final = itemgetter(*_TEXTS)
 
 
+_whole: Final[dict[bytes, Decode]] = {}
+"""First bytes of a record -> decoder of a schema that has every field of `Header`."""
+_new: Final[Callable[[type[Header], tuple[Any, ...]], Header]] = tuple.__new__
+
+
 def _reader(schema: dict[str, Any]) -> Read:
     decode, paths = compile_decoder(schema, _FIELDS)
     make = Header._make
     if paths == _FIELDS:
-
-        def whole(value: bytes) -> Header:
-            return make(decode(value, wire.BODY))
-
-        return whole
+        _whole[wire.MARKER + schemas.fingerprint(schema)] = decode
 
     def partial(value: bytes) -> Header:
         found = dict(zip(paths, decode(value, wire.BODY), strict=True))
@@ -122,7 +123,11 @@ def read(value: bytes | None) -> Header:
     `Header` are checked to be UTF-8. Raises `DecodeError` (``empty``, ``bad_magic``, ``truncated``, ``malformed``,
     ``invalid_utf8``, ``wrong_record``) or `UnknownSchema`.
     """
-    header = _reader_of(wire.split(value))(value or b"")
+    decode = _whole.get(value[: wire.BODY]) if value else None
+    if decode is not None:
+        header = _new(Header, decode(value, wire.BODY))  # type: ignore[arg-type]
+    else:
+        header = _reader_of(wire.split(value))(value or b"")
     if not b"".join(filter(None, _texts(header))).isascii() or header.dataset_ids:
         _check_utf8(header)
     return header

@@ -109,7 +109,7 @@ class Streams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How long an event id is remembered (by append time)."""
     link_minutes: Positive = 60
     """How long it is remembered under which root a run belongs (by append time); inner runs start within this time."""
-    metrics_interval_ms: Annotated[int, msgspec.Meta(ge=0)] = 1000
+    metrics_interval_ms: Annotated[int, msgspec.Meta(ge=0)] = 5000
     """How often metric rows, series and summaries are written that have changed."""
     metrics_horizon_hours: Positive = 192
     """How long a minute's row stays open for late events (by append time): the retention of trace.events and a day."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterable
 from typing import Final
@@ -18,12 +19,6 @@ MINUTE: Final = 60_000_000
 
 Measured = tuple[int, int, int, int, list[int]]
 """Count, sum, smallest, largest, buckets (empty for a counter)."""
-
-
-def series_hash(metric: str, labels: Iterable[tuple[str, str]]) -> str:
-    """The `<series>` of a key: 16 hex digits of the labels, whatever their order."""
-    text = "\0".join(f"{k}\1{v}" for k, v in sorted(labels))
-    return hashlib.blake2b(f"{metric}\0{text}".encode(), digest_size=8).hexdigest()
 
 
 def measured(definition: Definition, parts: list[Values]) -> Measured:
@@ -57,7 +52,9 @@ def _histogram(part: Histogram, parts: list[Values]) -> Measured:
     )
 
 
+@functools.lru_cache(maxsize=16_384)
 def _text(value: str) -> bytes:
+    """An Avro string. Names and values of labels come again and again."""
     raw = value.encode()
     return zigzag(len(raw)) + raw
 
@@ -66,6 +63,9 @@ def _longs(values: Iterable[int]) -> bytes:
     """An Avro array of longs, none of them negative."""
     items = [LENGTHS[v] if v < 8192 else zigzag(v) for v in values]
     return b"".join((LENGTHS[len(items)], *items, b"\0")) if items else b"\0"
+
+
+_bounds: Final = functools.cache(_longs)
 
 
 class Series:
@@ -77,14 +77,16 @@ class Series:
         self.definition = definition
         self.groups: list[int] = []
         """Numbers of the groups that count into it."""
-        self.key = f"{partition}/{definition.metric}/{series_hash(definition.metric, definition.labels)}".encode()
         labels = definition.labels
-        self._labels = (
-            _text(definition.metric) + zigzag(len(labels)) + b"".join(_text(k) + _text(v) for k, v in labels) + b"\0"
+        texts = [_text(text) for pair in labels for text in pair]
+        self._labels = b"".join((_text(definition.metric), LENGTHS[len(labels)], *texts, b"\0"))
+        self.key = (
+            f"{partition}/{definition.metric}/{hashlib.blake2b(self._labels, digest_size=8).hexdigest()}".encode()
         )
+        """Key of trace.totals; the hash is of the metric's name and its labels in their order, as Avro."""
         self._unit = _text(definition.unit)
         part = definition.part
-        self._bounds = _longs(part.bounds) if isinstance(part, Histogram) else b"\0"
+        self._bounds = _bounds(part.bounds) if isinstance(part, Histogram) else b"\0"
 
     def row(self, partition: bytes, minute: int, parts: list[Values], offset: int) -> tuple[bytes, bytes] | None:
         """Key and value of trace.metrics; None if nothing of this series was observed. partition: encoded."""
