@@ -151,7 +151,7 @@ def test_sigterm_of_everything_under_load_loses_and_duplicates_nothing(
         pipeline.process() as process,
         connector(pipeline, endpoint) as connect,
     ):
-        loader = Loader(pipeline, Load(seed=seed, events=3000, seconds=15))
+        loader = Loader(pipeline, Load(seed=seed, events=6000, seconds=45))
         for child in (process, connect, process, connect):
             wait_until(
                 functools.partial(grown, endpoint, stored(endpoint)), 60, "spans arrive", alive=(process, connect)
@@ -171,6 +171,6 @@ def test_sigterm_of_everything_under_load_loses_and_duplicates_nothing(
     )
     outside = judge(obligations, read_spans(tmp_path / "spans.jsonl"), scenario="receiver")
     print(f"\n{inside.line()}\n{outside.line()}")
-    inside.require(acked=3000)
-    outside.require(acked=3000, max_duplicates=0)
+    inside.require(acked=6000)
+    outside.require(acked=6000, max_duplicates=0)
     assert pipeline.books().balanced

@@ -125,6 +125,8 @@ def as_record(schema: Schema, value: Mapping[str, Any]) -> Any:
                 return [convert(t["items"], y) for y in x]
             if t["type"] == "enum":
                 return getattr(records, t["name"])(x)
+        if isinstance(t, str) and isinstance(x, Mapping):  # a record that was defined further up
+            return records.BY_NAME[t](**x)
         return x
 
     cls = records.BY_NAME[schema["name"]]
