@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from tailrace.codec import wire
+from tailrace.codec.decoder import varint
 from tailrace.errors import DecodeError
 from tailrace.ids import dedupe_hash
 from tailrace.records import DedupeBucket
@@ -74,12 +75,22 @@ class Dedupe:
     def restore(self, name: bytes, value: bytes) -> None:
         """One state record of a former owner, in any order. Raises `DecodeError`."""
         bucket, i = (int(part) for part in name.split(b"/")[1:])
-        piece = _unpacked(wire.decode_versioned(value, DedupeBucket).hashes)
+        piece = _unpacked(_hashes(value))
         pieces = self._buckets.setdefault(bucket, [])
         pieces.extend(array("Q") for _ in range(i + 1 - len(pieces)))
         pieces[i] = piece
         self._seen.update(piece)
         self._newest = max(self._newest, bucket)
+
+
+def _hashes(value: bytes) -> bytes:
+    """The hashes of a state record, in any version. Raises `DecodeError`."""
+    if value[:1] != b"\1":
+        return wire.decode_versioned(value, DedupeBucket).hashes
+    length, p = varint(value, 1)  # by hand: there are many of them
+    if len(value) - p != length:
+        raise DecodeError("truncated", f"{len(value) - p} of {length} bytes of hashes")
+    return value[p:]
 
 
 def _packed(piece: array[int]) -> bytes:

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from streams.correlate import Link
 from tailrace.codec import schemas, wire
-from tailrace.codec.decoder import varint
-from tailrace.codec.encoder import zigzag
+from tailrace.codec.decoder import compile_decoder, varint
+from tailrace.codec.encoder import LENGTHS, zigzag
 from tailrace.records import Kind, RunLink
 
 PREFIX: Final = b"l/"
@@ -74,8 +74,14 @@ class Links(Mapping[bytes, Link]):
         self._links = OrderedDict(sorted(found, key=lambda item: item[1][2]))
 
 
+_unpack: Final = compile_decoder(schemas.history("RunLink")[0])[0]
+
+
 def unpack(value: bytes) -> tuple[Link, int, int]:
     """What `pack` wrote, in any version: the link, its append time and its offset. Raises `DecodeError`."""
+    if value[:1] == b"\1":  # texts as they are: there are many of them
+        trace, run, app, started_at, appended_at, offset = _unpack(value, 1)
+        return Link(trace, run, started_at, app), appended_at, offset
     r = wire.decode_versioned(value, RunLink)
     return (
         Link(r.root_trace_id.encode(), _bytes(r.root_run_id), r.root_started_at, _bytes(r.root_app_id)),
@@ -104,11 +110,12 @@ _stamp: Final = functools.lru_cache(maxsize=64)(zigzag)
 
 
 def _string(value: bytes) -> bytes:
-    return zigzag(len(value)) + value
+    n = len(value)
+    return (LENGTHS[n] if n < 8192 else zigzag(n)) + value
 
 
 def _text(value: bytes | None) -> bytes:
-    return b"\0" if value is None else b"\2%b%b" % (zigzag(len(value)), value)
+    return b"\0" if value is None else b"\2" + _string(value)
 
 
 def _long(value: int | None) -> bytes:

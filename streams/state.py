@@ -228,19 +228,20 @@ class State:
                 continue
             self.restored_records += 1
             self.restored_bytes += len(key) + len(value)
+            kind = key[:2]
             try:
-                if key.startswith(_TRACE):
-                    traces[key[len(_TRACE) :]] = Stored(value)
-                elif key.startswith(_OPERATIONS):
-                    chunks.append((key, value))
-                elif key.startswith(_MINUTES):
+                if kind == _TRACE:
+                    traces[key[2:]] = Stored(value)
+                elif kind == _MINUTES:
                     minutes.append((key, value))
-                elif key.startswith(_DEDUPE):
+                elif kind == _OPERATIONS:
+                    chunks.append((key, value))
+                elif kind == _DEDUPE:
                     self.dedupe.restore(key, value)
-                elif key.startswith(_LINK):
-                    found.append((key[len(_LINK) :], links.unpack(value)))
-                elif key.startswith(_GROUP):
-                    self.measures.restore_group(int(key[len(_GROUP) :]), value)
+                elif kind == _LINK:
+                    found.append((key[2:], links.unpack(value)))
+                elif kind == _GROUP:
+                    self.measures.restore_group(int(key[2:]), value)
                 elif key == POSITION:
                     self._restore_position(wire.decode_versioned(value, PartitionPosition))
             except (DecodeError, ValueError, IndexError) as e:
