@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from typing import Final
 
+from streams.avro import nullable, strings
 from streams.header import Header
 from streams.metrics.grouping import call_of
 from streams.money import decimal_text, units_of
 from streams.prices import Prices
 from streams.providers import normalised
-from streams.trace import Trace, strings, text
+from streams.trace import Trace
 
 NO_PRICE, OWN_PRICE, ESTIMATED_PRICE = range(3)
 _NOTHING_ELSE: Final = b"\0\0\0\0"
@@ -26,7 +27,7 @@ class Enricher:
 
     def __init__(self, prices: Prices) -> None:
         self._prices = prices
-        self._table = text(prices.table.encode())
+        self._table = nullable(prices.table.encode())
         self._names: dict[tuple[bytes | None, bytes | None], tuple[bytes, bytes]] = {}
         """Provider and model -> their names encoded, and these as all that there is to say."""
 
@@ -51,7 +52,7 @@ class Enricher:
             if len(self._names) >= _MEMO:
                 self._names.clear()
             provider, model = normalised(*key)
-            names = text(provider) + text(model)
+            names = nullable(provider) + nullable(model)
             found = self._names[key] = names, b"\0" + names + _NOTHING_ELSE
         tool = h.tool_name if h.kind == "node_execution" and h.node_type != _TOOL else tool_of(h)
         if tool is None and linked is None and known != ESTIMATED_PRICE and not h.dataset_ids:
@@ -60,9 +61,9 @@ class Enricher:
             (
                 b"\0" if linked is None else b"\2" + linked,
                 found[0],
-                b"\0" if tool is None else text(tool),
+                b"\0" if tool is None else nullable(tool),
                 strings(datasets_of(h, trace)) if h.dataset_ids else b"\0",
-                text(decimal_text(price).encode()) + self._table if known == ESTIMATED_PRICE else b"\0\0",
+                nullable(decimal_text(price).encode()) + self._table if known == ESTIMATED_PRICE else b"\0\0",
             )
         )
 

@@ -8,10 +8,11 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from streams.avro import nullable, string
 from streams.correlate import Link
 from tailrace.codec import schemas, wire
 from tailrace.codec.decoder import compile_decoder, varint
-from tailrace.codec.encoder import LENGTHS, zigzag
+from tailrace.codec.encoder import zigzag
 from tailrace.records import Kind, RunLink
 
 PREFIX: Final = b"l/"
@@ -93,9 +94,9 @@ def unpack(value: bytes) -> tuple[Link, int, int]:
 def pack(link: Link, appended_at: int, offset: int) -> bytes:
     """The value of trace.state: a version byte and the Avro body of `RunLink`."""
     return b"\1%b%b%b%b%b" % (
-        _string(link.trace),
-        _text(link.run),
-        _text(link.app),
+        string(link.trace),
+        nullable(link.run),
+        nullable(link.app),
         _long(link.started_at),
         _stamp(appended_at) + zigzag(offset),
     )
@@ -107,15 +108,6 @@ def _bytes(text: str | None) -> bytes | None:
 
 _stamp: Final = functools.lru_cache(maxsize=64)(zigzag)
 """For times that many records share: one batch has few append times."""
-
-
-def _string(value: bytes) -> bytes:
-    n = len(value)
-    return (LENGTHS[n] if n < 8192 else zigzag(n)) + value
-
-
-def _text(value: bytes | None) -> bytes:
-    return b"\0" if value is None else b"\2" + _string(value)
 
 
 def _long(value: int | None) -> bytes:
@@ -163,18 +155,18 @@ _EVENT: Final = b"%b".join(part.replace(b"%", b"%%") for part in _CONSTANT)
 
 def record(run: bytes, link: Link, at: int) -> bytes:
     """The value of a link event, as the codec would write it. at: its times, microseconds UTC."""
-    own, stamp = _string(run), _stamp(at)
-    event_id = _string(ID + run)
-    root, app, began = _text(link.run), _text(link.app), _long(link.started_at)
-    return _EVENT % (event_id, own, own, _string(link.trace), root, app, began, stamp, stamp, stamp)
+    own, stamp = string(run), _stamp(at)
+    event_id = string(ID + run)
+    root, app, began = nullable(link.run), nullable(link.app), _long(link.started_at)
+    return _EVENT % (event_id, own, own, string(link.trace), root, app, began, stamp, stamp, stamp)
 
 
 def _pattern() -> re.Pattern[bytes]:
     """What `record` writes for ids of printable ASCII, up to 63 bytes; the lengths before texts are checked by the caller."""
     text, time = rb"(.)([ -~]{1,63})", rb"([\x80-\xff]{0,9}[\x00-\x7f])"
-    nullable = rb"(?:\x00|\x02(.)([ -~]{0,63}))"
+    maybe = rb"(?:\x00|\x02(.)([ -~]{0,63}))"
     slots = (
-        rb"(.)(link/([ -~]{1,58}))", rb"(.)\3", rb"(.)\3", text, nullable, nullable, rb"(?:\x00|\x02" + time + rb")", time, rb"\13", rb"\13",
+        rb"(.)(link/([ -~]{1,58}))", rb"(.)\3", rb"(.)\3", text, maybe, maybe, rb"(?:\x00|\x02" + time + rb")", time, rb"\13", rb"\13",
     )  # fmt: skip
     parts = [re.escape(c) + s for c, s in zip(_CONSTANT, slots, strict=False)]
     return re.compile(b"".join(parts) + re.escape(_CONSTANT[-1]), re.DOTALL)

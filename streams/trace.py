@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from streams.avro import array, nullable, string, strings
 from streams.correlate import Root, shows_root
 from streams.header import Header
 from streams.money import decimal_text
@@ -14,7 +15,7 @@ from streams.summary import LARGEST, sum_up
 from tailrace import ids
 from tailrace.codec import wire
 from tailrace.codec.decoder import varint
-from tailrace.codec.encoder import LENGTHS, zigzag
+from tailrace.codec.encoder import zigzag
 from tailrace.errors import DecodeError
 from tailrace.ids import dedupe_hash
 from tailrace.records import RootSource, TraceState
@@ -36,25 +37,6 @@ MOST: Final = 1000
 _MEMO: Final = 16_384
 MOST_DATASETS: Final = 100
 """Datasets whose names a trace remembers."""
-
-
-def text(value: bytes | None) -> bytes:
-    """A nullable Avro string."""
-    if value is None:
-        return b"\0"
-    n = len(value)
-    return b"\2" + (LENGTHS[n] if n < 8192 else zigzag(n)) + value
-
-
-def plain(value: bytes | bytearray) -> bytes:
-    """An Avro string or bytes."""
-    n = len(value)
-    return (LENGTHS[n] if n < 8192 else zigzag(n)) + value
-
-
-def strings(values: list[bytes]) -> bytes:
-    """An Avro array of strings."""
-    return b"".join((zigzag(len(values)), *map(plain, values), b"\0")) if values else b"\0"
 
 
 class _Same(dict[bytes, bytes]):
@@ -206,13 +188,13 @@ class Trace:
         s = sum_up(self.operations)
         return b"".join(
             (
-                _SUMMARY, plain(self.root_trace_id or b""), zigzag(partition), zigzag(self.part), zigzag(self.events), _BOOL[s.complete],
-                _BOOL[s.truncated], self.shared(b"")[:16], text(self.tenant_id), text(self.app_id), text(self.user_id), text(self.session_id),
-                text(self.conversation_id), text(s.name if s.name is not None else self.app_name), text(s.status), zigzag(s.started_at),
+                _SUMMARY, string(self.root_trace_id or b""), zigzag(partition), zigzag(self.part), zigzag(self.events), _BOOL[s.complete],
+                _BOOL[s.truncated], self.shared(b"")[:16], nullable(self.tenant_id), nullable(self.app_id), nullable(self.user_id), nullable(self.session_id),
+                nullable(self.conversation_id), nullable(s.name if s.name is not None else self.app_name), nullable(s.status), zigzag(s.started_at),
                 zigzag(s.ended_at), zigzag(s.duration), zigzag(len(s.counts)), *(_KIND[k] + zigzag(n) for k, n in s.counts.items()), b"\0",
-                zigzag(s.errors), text(s.first_error), text(s.first_error_source_id), zigzag(min(s.input_tokens, LARGEST)),
+                zigzag(s.errors), nullable(s.first_error), nullable(s.first_error_source_id), zigzag(min(s.input_tokens, LARGEST)),
                 zigzag(min(s.output_tokens, LARGEST)), zigzag(min(s.total_tokens, LARGEST)), _costs(s.cost), _BOOL[s.cost_estimated],
-                _array(s.slowest), _array(s.slowest_path),
+                array(s.slowest), array(s.slowest_path),
             )
         )  # fmt: skip
 
@@ -225,11 +207,11 @@ class Trace:
         return b"".join(
             (
                 _VERSION, zigzag(self.appended_at), zigzag(self.touched), b"\1" if ops.ended else b"\0", self.shared(b"")[32:], _ROOT[self.root],
-                text(self.tenant_id), b"\0" if self.otel_trace_id is None else b"\2" + self.otel_trace_id, zigzag(self.events),
-                b"\1" if self.certain else b"\0", strings(list(self.runs)) if self.runs else b"\0", plain(revisions), zigzag(self.part),
+                nullable(self.tenant_id), b"\0" if self.otel_trace_id is None else b"\2" + self.otel_trace_id, zigzag(self.events),
+                b"\1" if self.certain else b"\0", strings(list(self.runs)) if self.runs else b"\0", string(revisions), zigzag(self.part),
                 zigzag(ops.chunks), strings(ops.currencies) if ops.currencies else b"\0",
-                b"".join((zigzag(len(datasets)), *(plain(k) + plain(v) for k, v in datasets.items()), b"\0")) if datasets else b"\0",
-                plain(fixed), plain(texts), b"\0" if ops.beyond is None else plain(msgspec.json.encode(ops.beyond)),
+                array([string(k) + string(v) for k, v in datasets.items()]) if datasets else b"\0",
+                string(fixed), string(texts), b"\0" if ops.beyond is None else string(msgspec.json.encode(ops.beyond)),
             )
         )  # fmt: skip
 
@@ -283,7 +265,7 @@ class Stored:
 
 _SUMMARY: Final = wire.frame_of("TraceSummary")
 _BOOL: Final = (b"\0", b"\1")
-_KIND: Final = {k: plain(k.encode()) for k in KINDS}
+_KIND: Final = {k: string(k.encode()) for k in KINDS}
 _ROOT: Final = {str(s): zigzag(i) for i, s in enumerate(RootSource)}
 
 
@@ -296,20 +278,12 @@ def shared_fields(t: Trace, correlation_id: bytes) -> bytes:
     by_message = t.otel_trace_id or (by_run if run == message else ids.otel_trace_id(message))
     return b"".join(
         (
-            by_run, by_message, text(t.root_trace_id), text(t.root_run_id), zigzag(t.started_at), text(t.user_id), text(t.session_id),
-            text(t.conversation_id), text(t.app_id), text(t.app_name), text(t.workspace_name),
+            by_run, by_message, nullable(t.root_trace_id), nullable(t.root_run_id), zigzag(t.started_at), nullable(t.user_id), nullable(t.session_id),
+            nullable(t.conversation_id), nullable(t.app_id), nullable(t.app_name), nullable(t.workspace_name),
         )
     )  # fmt: skip
 
 
 def _costs(cost: dict[str, int]) -> bytes:
-    """An Avro map of decimal texts."""
-    if not cost:
-        return b"\0"
-    pairs = [plain(code.encode()) + plain(decimal_text(amount).encode()) for code, amount in cost.items()]
-    return b"".join((zigzag(len(pairs)), *pairs, b"\0"))
-
-
-def _array(items: list[bytes]) -> bytes:
-    """An Avro array of encoded items."""
-    return b"".join((zigzag(len(items)), *items, b"\0")) if items else b"\0"
+    """A map of decimal texts."""
+    return array([string(code.encode()) + string(decimal_text(amount).encode()) for code, amount in cost.items()])

@@ -13,7 +13,7 @@ import msgspec
 
 from streams.header import Header
 from streams.metrics import distribution
-from streams.metrics.distribution import Values
+from streams.metrics.counted import Counted, Minute, packed_minute, values_of
 from streams.metrics.grouping import Group, group_of, overflow_of, raw_key
 from streams.metrics.instruments import definitions
 from streams.metrics.series import MINUTE, Series
@@ -33,8 +33,6 @@ _DURATION_MOST: Final = 1 << 50
 _ALWAYS_TOTAL: Final = frozenset({"workflow_run", "message", "prompt_generation"})
 
 Written = list[tuple[bytes, bytes | None]]
-Event = tuple[bool, int, int | None, int, int, int, int]
-"""The fields of `distribution.Observed`."""
 
 
 class MetricLimits(msgspec.Struct, frozen=True):
@@ -46,70 +44,6 @@ class MetricLimits(msgspec.Struct, frozen=True):
     """Groups a kind."""
     max_rows: int
     """Minutes of groups; beyond it the oldest close."""
-
-
-class Counted:
-    """One group and what it has counted."""
-
-    __slots__ = (
-        "_head",
-        "appended_at",
-        "group",
-        "minutes",
-        "number",
-        "open",
-        "pending",
-        "series",
-        "started_at",
-        "touched",
-        "values",
-    )
-
-    def __init__(self, number: int, group: Group, started_at: int, values: Values) -> None:
-        self.number, self.group = number, group
-        self.started_at = self.appended_at = started_at
-        self.touched = -1
-        self.values: Values | bytes = values
-        self.minutes: dict[int, Minute] = {}
-        self.pending: list[Event] | None = None
-        """Events of the open unit that are in no minute."""
-        self.open: list[int] = []
-        """Minutes whose values are not packed."""
-        self.series: list[Series] = []
-        self._head = b"".join(
-            (b"\1", _text(group.kind), _texts(group.labels), _texts(group.datasets), zigzag(started_at))
-        )
-
-    def pack(self) -> bytes:
-        """The value of trace.state: a version byte and the Avro body of `MetricGroup`."""
-        packed = distribution.pack(values_of(self))
-        return b"".join((self._head, zigzag(self.appended_at), zigzag(self.touched), zigzag(len(packed)), packed))
-
-
-class Minute:
-    """What a group counted in one minute: open, or packed."""
-
-    __slots__ = ("pending", "touched", "values")
-
-    def __init__(self, touched: int, values: Values | bytes) -> None:
-        self.touched, self.values = touched, values
-        self.pending: list[Event] | None = None
-        """Events of the open unit, not yet in `values`."""
-
-
-def values_of(holder: Counted | Minute) -> Values:
-    values = holder.values
-    return distribution.unpack(values) if isinstance(values, bytes) else values
-
-
-def _text(value: str) -> bytes:
-    raw = value.encode()
-    return zigzag(len(raw)) + raw
-
-
-def _texts(values: tuple[str, ...]) -> bytes:
-    """An Avro array of strings."""
-    return b"".join((zigzag(len(values)), *map(_text, values), b"\0")) if values else b"\0"
 
 
 class Measures:
@@ -335,12 +269,7 @@ class Measures:
             number = counted.number
             yield b"%b%d" % (GROUP, number), counted.pack()
             for minute in minutes:
-                kept = counted.minutes[minute]
-                packed = distribution.pack(values_of(kept))
-                yield (
-                    b"%b%d/%d" % (MINUTES, number, minute),
-                    b"\1" + zigzag(kept.touched) + zigzag(len(packed)) + packed,
-                )
+                yield b"%b%d/%d" % (MINUTES, number, minute), packed_minute(counted.minutes[minute])
         self._changed = {}
 
     def closing(self) -> Written:

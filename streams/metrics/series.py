@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterable
 from typing import Final
 
+from streams.avro import longs, string
 from streams.metrics.distribution import MOST, Values
 from streams.metrics.instruments import Counter, Definition, Histogram
-from tailrace.codec.encoder import LENGTHS, zigzag
+from tailrace.codec.encoder import zigzag
 from tailrace.codec.wire import frame_of
 
 _ROW: Final = frame_of("MetricRow")
@@ -55,17 +55,10 @@ def _histogram(part: Histogram, parts: list[Values]) -> Measured:
 @functools.lru_cache(maxsize=16_384)
 def _text(value: str) -> bytes:
     """An Avro string. Names and values of labels come again and again."""
-    raw = value.encode()
-    return zigzag(len(raw)) + raw
+    return string(value.encode())
 
 
-def _longs(values: Iterable[int]) -> bytes:
-    """An Avro array of longs, none of them negative."""
-    items = [LENGTHS[v] if v < 8192 else zigzag(v) for v in values]
-    return b"".join((LENGTHS[len(items)], *items, b"\0")) if items else b"\0"
-
-
-_bounds: Final = functools.cache(_longs)
+_bounds: Final = functools.cache(longs)
 
 
 class Series:
@@ -79,7 +72,7 @@ class Series:
         """Numbers of the groups that count into it."""
         labels = definition.labels
         texts = [_text(text) for pair in labels for text in pair]
-        self._labels = b"".join((_text(definition.metric), LENGTHS[len(labels)], *texts, b"\0"))
+        self._labels = b"".join((_text(definition.metric), zigzag(len(labels)), *texts, b"\0"))
         self.key = (
             f"{partition}/{definition.metric}/{hashlib.blake2b(self._labels, digest_size=8).hexdigest()}".encode()
         )
@@ -97,7 +90,7 @@ class Series:
         value = b"".join(
             (
                 _ROW, partition, zigzag(minute * MINUTE), self._labels, self._unit, zigzag(count), zigzag(min(total, MOST)), extremes, self._bounds,
-                _longs(buckets), zigzag(offset),
+                longs(buckets), zigzag(offset),
             )
         )  # fmt: skip
         return b"%b/%d" % (self.key, minute), value
@@ -112,7 +105,7 @@ class Series:
         value = b"".join(
             (
                 _TOTAL, partition, self._labels, self._unit, zigzag(started_at), zigzag(updated_at), zigzag(count), zigzag(min(total, MOST)),
-                self._bounds, _longs(buckets), zigzag(offset),
+                self._bounds, longs(buckets), zigzag(offset),
             )
         )  # fmt: skip
         return self.key, value

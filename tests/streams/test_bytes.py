@@ -9,18 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams import context, links
+from streams.avro import nullable, strings
 from streams.correlate import Link
 from streams.dedupe import BUCKET_MS, PIECE, Dedupe
 from streams.header import read
 from streams.metrics import distribution
+from streams.metrics.counted import Counted
 from streams.metrics.distribution import DURATION, FIRST_TOKEN, INPUT, OUTPUT, SECONDS, SIZE
 from streams.metrics.grouping import LABELS, Group
 from streams.metrics.instruments import Histogram, definitions
-from streams.metrics.measures import Counted
 from streams.metrics.series import MINUTE, Series, measured
 from streams.operations import FIXED, Beyond
-from streams.trace import Trace, strings
-from streams.trace import text as nullable
+from streams.trace import Trace
 from tailrace import codec
 from tailrace.codec.encoder import zigzag
 from tailrace.ids import dedupe_hash

@@ -1,0 +1,79 @@
+"""A group of events and what it has counted, since it began and by minute, in memory and packed for trace.state."""
+
+from __future__ import annotations
+
+from streams.avro import string, strings
+from streams.metrics import distribution
+from streams.metrics.distribution import Values
+from streams.metrics.grouping import Group
+from streams.metrics.series import Series
+from tailrace.codec.encoder import zigzag
+
+Event = tuple[bool, int, int | None, int, int, int, int]
+"""The fields of `distribution.Observed`."""
+
+
+class Counted:
+    """One group and what it has counted."""
+
+    __slots__ = (
+        "_head",
+        "appended_at",
+        "group",
+        "minutes",
+        "number",
+        "open",
+        "pending",
+        "series",
+        "started_at",
+        "touched",
+        "values",
+    )
+
+    def __init__(self, number: int, group: Group, started_at: int, values: Values) -> None:
+        self.number, self.group = number, group
+        self.started_at = self.appended_at = started_at
+        self.touched = -1
+        self.values: Values | bytes = values
+        self.minutes: dict[int, Minute] = {}
+        self.pending: list[Event] | None = None
+        """Events of the open unit that are in no minute."""
+        self.open: list[int] = []
+        """Minutes whose values are not packed."""
+        self.series: list[Series] = []
+        self._head = b"".join(
+            (
+                b"\1",
+                string(group.kind.encode()),
+                strings(v.encode() for v in group.labels),
+                strings(v.encode() for v in group.datasets),
+                zigzag(started_at),
+            )
+        )
+
+    def pack(self) -> bytes:
+        """The value of trace.state: a version byte and the Avro body of `MetricGroup`."""
+        packed = distribution.pack(values_of(self))
+        return b"".join((self._head, zigzag(self.appended_at), zigzag(self.touched), string(packed)))
+
+
+class Minute:
+    """What a group counted in one minute: open, or packed."""
+
+    __slots__ = ("pending", "touched", "values")
+
+    def __init__(self, touched: int, values: Values | bytes) -> None:
+        self.touched, self.values = touched, values
+        self.pending: list[Event] | None = None
+        """Events of the open unit, not yet in `values`."""
+
+
+def values_of(holder: Counted | Minute) -> Values:
+    """The values of a group or minute, unpacked if need be."""
+    values = holder.values
+    return distribution.unpack(values) if isinstance(values, bytes) else values
+
+
+def packed_minute(minute: Minute) -> bytes:
+    """The value of trace.state: a version byte and the Avro body of `MetricMinute`."""
+    return b"\1" + zigzag(minute.touched) + string(distribution.pack(values_of(minute)))
