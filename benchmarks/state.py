@@ -161,7 +161,7 @@ def traced(traces: int) -> dict[str, float]:
     tracemalloc.start()
     state, applier = fresh()
     apply(state, applier, source)
-    groups, rows = len(state.measures), state.measures.rows
+    groups, rows = state.measures.groups, state.measures.rows
     assert len(state.traces) == traces
 
     def let_go(name: str, release: Callable[[], object]) -> None:
@@ -349,7 +349,7 @@ def taking_over(bootstrap: str, prefix: str) -> dict[str, float]:
     states = []
     for n in sorted(found):
         state = State(LIMITS, n)
-        state.restore(found.pop(n).records)
+        state.restore(found.pop(n))
         states.append(state)
     ended = time.perf_counter()
     used = time.process_time() - cpu

@@ -54,7 +54,7 @@ class Enricher:
             provider, model = normalised(*key)
             names = nullable(provider) + nullable(model)
             found = self._names[key] = names, b"\0" + names + _NOTHING_ELSE
-        tool = h.tool_name if h.kind == "node_execution" and h.node_type != _TOOL else tool_of(h)
+        tool = tool_of(h)
         if tool is None and linked is None and known != ESTIMATED_PRICE and not h.dataset_ids:
             return found[1]
         return b"".join(

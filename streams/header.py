@@ -123,11 +123,9 @@ def read(value: bytes | None) -> Header:
     `Header` are checked to be UTF-8. Raises `DecodeError` (``empty``, ``bad_magic``, ``truncated``, ``malformed``,
     ``invalid_utf8``, ``wrong_record``) or `UnknownSchema`.
     """
-    decode = _whole.get(value[: wire.BODY]) if value else None
-    if decode is not None:
-        header = _new(Header, decode(value, wire.BODY))  # type: ignore[arg-type]
-    else:
-        header = _reader_of(wire.split(value))(value or b"")
+    value = value or b""
+    decode = _whole.get(value[: wire.BODY])
+    header = _new(Header, decode(value, wire.BODY)) if decode is not None else _reader_of(wire.split(value))(value)
     if not b"".join(filter(None, _texts(header))).isascii() or header.dataset_ids:
         _check_utf8(header)
     return header

@@ -16,7 +16,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from streams.apply import Applier, Unit
 from streams.metrics.measures import MetricLimits
-from streams.restore import Found
+from streams.restore import Records
 from streams.state import Limits, State, UnreadableRecord
 from tailrace import kafka
 from tailrace.partitioner import PARTITIONER
@@ -58,11 +58,6 @@ class Partition:
         self.expects = -1
         """Offset that the next batch must continue from."""
         self.given_up = False
-        self.read_records = self.read_bytes = 0
-        """What was read of trace.state when taking over: records that later ones replace included, unlike
-        `state.restored_records` and `state.restored_bytes`."""
-        self.restore_seconds = 0.0
-        """How long reading (together with the partitions taken over at once) and restoring took."""
         self.flushed_at = 0.0
         """When metric rows, series and summaries were last written, by the caller's clock (seconds)."""
         self._names, self._settings, self._on_fatal = names, settings, on_fatal
@@ -94,15 +89,12 @@ class Partition:
         self._producer.poll(0.1)  # an init that meets a connection being set up waits 500 ms
         self._producer.init_transactions(INIT_SECONDS)
 
-    def restore(self, found: Found) -> None:
+    def restore(self, records: Records) -> None:
         """Takes over what a former owner wrote. Raises `UnreadableState` that names the record."""
-        began = time.perf_counter()
         try:
-            self.state.restore(found.records)
+            self.state.restore(records)
         except UnreadableRecord as e:
             raise self.unreadable(e) from None
-        self.read_records, self.read_bytes = found.read, found.size
-        self.restore_seconds = found.seconds + time.perf_counter() - began
 
     def unreadable(self, e: UnreadableRecord) -> UnreadableState:
         """What to say of a state record that cannot be read."""

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterator
 from typing import Final
 
-import msgspec
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from tailrace import kafka
@@ -16,17 +14,8 @@ from tailrace.settings import Kafka
 _BATCH: Final = 10_000
 
 
-class Found(msgspec.Struct):
-    """What the log of one partition's state holds."""
-
-    records: dict[bytes, bytes] = {}
-    """The last value of each key that has one."""
-    read: int = 0
-    """Records of the log, those that later ones replace included."""
-    size: int = 0
-    """Bytes of their keys and values."""
-    seconds: float = 0.0
-    """How long reading took, together with the partitions read at once."""
+Records = dict[bytes, bytes]
+"""The last value of each key that has one."""
 
 
 def _reader(settings: Kafka) -> Consumer:
@@ -41,26 +30,19 @@ def _reader(settings: Kafka) -> Consumer:
     )  # fmt: skip
 
 
-def read_state(settings: Kafka, topic: str, partitions: list[int]) -> dict[int, Found]:
+def read_state(settings: Kafka, topic: str, partitions: list[int]) -> dict[int, Records]:
     """What the partitions' state is, of all committed records up to the last stable offset. Blocks.
 
     After init_transactions nobody else can commit and every marker is written, so that offset is the end. Of a log that is
     not compacted yet only what counts is kept in memory. Raises KafkaException.
     """
-    began = time.perf_counter()
-    found = {n: Found() for n in partitions}
+    found: dict[int, Records] = {n: {} for n in partitions}
     for message in _to_the_end(settings, topic, partitions):
-        of = found[message.partition()]
-        key, value = message.key() or b"", message.value()
-        of.read += 1
+        records, key, value = found[message.partition()], message.key() or b"", message.value()
         if value is None:
-            of.size += len(key)
-            of.records.pop(key, None)
+            records.pop(key, None)
         else:
-            of.size += len(key) + len(value)
-            of.records[key] = value
-    for of in found.values():
-        of.seconds = time.perf_counter() - began
+            records[key] = value
     return found
 
 

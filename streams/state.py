@@ -104,7 +104,7 @@ class State:
 
     @property
     def metric_groups(self) -> int:
-        return len(self.measures)
+        return self.measures.groups
 
     @property
     def metric_rows(self) -> int:
@@ -113,9 +113,10 @@ class State:
     def trace(self, key: bytes) -> Trace | None:
         """An open trace. Raises `UnreadableRecord`."""
         found = self.traces.get(key)
-        if type(found) is Stored:
-            found = self.traces[key] = _opened(key, found)
-        return found  # type: ignore[return-value]
+        if not isinstance(found, Stored):
+            return found
+        trace = self.traces[key] = _opened(key, found)
+        return trace
 
     def touch(self, key: bytes, trace: Trace) -> None:
         """`trace` has changed: it becomes the youngest, and is written with the next changes."""

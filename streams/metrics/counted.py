@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from streams.avro import string, strings
 from streams.metrics import distribution
-from streams.metrics.distribution import Values
+from streams.metrics.distribution import Observed, Values
 from streams.metrics.grouping import Group
 from streams.metrics.series import Series
 from tailrace.codec.encoder import zigzag
-
-Event = tuple[bool, int, int | None, int, int, int, int]
-"""The fields of `distribution.Observed`."""
 
 
 class Counted:
@@ -36,7 +33,7 @@ class Counted:
         self.touched = -1
         self.values: Values | bytes = values
         self.minutes: dict[int, Minute] = {}
-        self.pending: list[Event] | None = None
+        self.pending: list[Observed] | None = None
         """Events of the open unit that are in no minute."""
         self.open: list[int] = []
         """Minutes whose values are not packed."""
@@ -64,7 +61,7 @@ class Minute:
 
     def __init__(self, touched: int, values: Values | bytes) -> None:
         self.touched, self.values = touched, values
-        self.pending: list[Event] | None = None
+        self.pending: list[Observed] | None = None
         """Events of the open unit, not yet in `values`."""
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from bisect import bisect_left
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from tailrace.errors import DecodeError
 
@@ -40,26 +40,13 @@ def empty() -> Values:
     return [0] * SIZE
 
 
-class Observed(NamedTuple):
-    """One event as it is counted."""
-
-    failed: bool
-    duration: int
-    """Microseconds."""
-    total: int | None
-    """Tokens; None: not counted."""
-    given: int
-    """Input tokens; 0: not counted."""
-    received: int
-    """Output tokens; 0: not counted."""
-    first_token: int
-    """Microseconds; -1: not counted."""
-    price: int
-    """1e-12 of the currency; -1: not counted."""
+Observed = tuple[bool, int, int | None, int, int, int, int]
+"""One event as it is counted: whether it failed; its duration, microseconds; its tokens, None if they are not counted; input
+and output tokens, 0 if not counted; time to the first token, microseconds, and price, 1e-12 of the currency, -1 if not counted."""
 
 
-def add(targets: Sequence[Values], events: Sequence[tuple[bool, int, int | None, int, int, int, int]]) -> None:
-    """Adds events (`Observed`, or tuples of its fields) to each of `targets`."""
+def add(targets: Sequence[Values], events: Sequence[Observed]) -> None:
+    """Adds events to each of `targets`."""
     failed, durations, totals, given, received, first_tokens, prices = zip(*events, strict=True)
     n, bad = len(events), sum(failed)
     counted = [x for x in totals if x is not None]

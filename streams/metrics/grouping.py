@@ -67,6 +67,11 @@ class Group(NamedTuple):
     labels: tuple[str, ...]
     datasets: tuple[str, ...] = ()
 
+    @property
+    def scope(self) -> tuple[str, str]:
+        """Tenant and application: groups of one scope age out together."""
+        return self.labels[0], self.labels[1]
+
     def label(self, name: str) -> str:
         return self.labels[LABELS.index(name)]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from streams.metrics import distribution as d
@@ -158,9 +158,8 @@ def _gen_ai(group: Group, scope: Pairs) -> Iterator[Definition]:
         ("gen_ai.provider.name", names[0]),
         ("gen_ai.request.model", names[1]),
     )
-    usage: Callable[[str], Pairs] = lambda token: (*labels, ("gen_ai.token.type", token))  # noqa: E731
-    yield Definition("gen_ai.client.token.usage", "{token}", usage("input"), INPUT_USAGE)
-    yield Definition("gen_ai.client.token.usage", "{token}", usage("output"), OUTPUT_USAGE)
+    for token, part in (("input", INPUT_USAGE), ("output", OUTPUT_USAGE)):
+        yield Definition("gen_ai.client.token.usage", "{token}", (*labels, ("gen_ai.token.type", token)), part)
     failed = (("error.type", "_OTHER"),) if group.label("failed") else ()
     yield Definition("gen_ai.client.operation.duration", "s", labels + failed, CALL_DURATION)
 

@@ -75,11 +75,10 @@ class Measures:
         self._ended: list[bytes] = []
         self._aged_minute = 0
 
-    def __len__(self) -> int:
+    @property
+    def groups(self) -> int:
+        """Groups that are counted apart."""
         return len(self._groups)
-
-    def __bool__(self) -> bool:
-        return True
 
     @property
     def unwritten(self) -> bool:
@@ -235,9 +234,9 @@ class Measures:
         self._settle()
         idle: dict[tuple[str, str], bool] = {}
         for c in self._groups.values():
-            scope = c.group.labels[:2]
-            idle[scope] = idle.get(scope, True) and c.appended_at < before  # type: ignore[index, arg-type]
-        for c in [c for c in self._groups.values() if idle[c.group.labels[:2]]]:  # type: ignore[index]
+            scope = c.group.scope
+            idle[scope] = idle.get(scope, True) and c.appended_at < before
+        for c in [c for c in self._groups.values() if idle[c.group.scope]]:
             self._end(c)
 
     def _end(self, counted: Counted) -> None:

@@ -11,7 +11,6 @@ import pytest
 from streams import owner as module
 from streams.owner import Owner
 from streams.partition import Partition
-from streams.restore import Found
 from tailrace.settings import Settings
 
 
@@ -33,7 +32,7 @@ def ended(code: int, reason: str) -> NoReturn:
 def test_a_rebalance_waits_for_producers_that_are_being_made(monkeypatch: pytest.MonkeyPatch) -> None:
     """A producer that is ready only after its partition has gone to another worker would fence that one."""
     monkeypatch.setattr(module, "Partition", Opening)
-    monkeypatch.setattr(module, "read_state", lambda settings, topic, partitions: {n: Found() for n in partitions})
+    monkeypatch.setattr(module, "read_state", lambda settings, topic, partitions: {n: {} for n in partitions})
     monkeypatch.setattr(Owner, "_worked_before", lambda self, partitions: set())
 
     async def rebalanced() -> list[int]:
