@@ -10,12 +10,16 @@ import threading
 import time
 import urllib.request
 from pathlib import Path
+from typing import Final
 
 import msgspec
 from confluent_kafka import Consumer, TopicPartition
 
 from tests.harness.pipeline import Pipeline
 from tests.harness.processes import Child, wait_until
+
+TRICKLE: Final = 30
+"""Events a second that are published beyond what is allowed: nothing is ever done to an idle pipeline."""
 
 _pause = threading.Event()
 

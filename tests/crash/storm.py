@@ -16,14 +16,12 @@ import msgspec
 from tailrace import Publisher
 from tailrace.delivery import DeliveryReport
 from tailrace.records import TraceEvent
-from tests.crash.kills import OpenTransactions, signalled, state_of, worker_of
+from tests.crash.kills import TRICKLE, OpenTransactions, signalled, state_of, worker_of
 from tests.harness.pipeline import Pipeline
 from tests.harness.processes import Child, wait_until
 
 TAKEN: Final = "took over partitions"
 """What a worker says of each acquisition."""
-TRICKLE: Final = 30
-"""Events a second that are published beyond what is allowed: nothing is ever done to an idle pipeline."""
 PATIENCE: Final = 20.0
 """Seconds that a worker that comes for a moment waits for partitions."""
 STARTED: Final = "worker 0 started"

@@ -6,7 +6,6 @@ import functools
 import random
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +15,14 @@ import pytest
 from connectors.testing.received import read_spans
 from tailrace import Publisher
 from tailrace.broker import Broker
-from tests.crash.kills import ConnectorKill, grown, kill_between_accepted_and_committed, kill_in_transaction, stored
+from tests.crash.kills import (
+    TRICKLE,
+    ConnectorKill,
+    grown,
+    kill_between_accepted_and_committed,
+    kill_in_transaction,
+    stored,
+)
 from tests.harness import enriched
 from tests.harness.ledger import Ledger, Obligations, judge
 from tests.harness.load import Load, Published, probe, publish
@@ -44,20 +50,29 @@ def connector(pipeline: Pipeline, endpoint: str) -> Child:
 
 
 class Loader:
-    """Publishes a load in a thread of its own, with its ledger."""
+    """Publishes a load in a thread of its own, with its ledger: what `allow` lets through at the load's pace, the rest at a
+    trickle. However slow a kill is to come, the pipeline is not idle before the last share is allowed."""
 
-    def __init__(self, pipeline: Pipeline, load: Load) -> None:
+    def __init__(self, pipeline: Pipeline, load: Load, *, allowed: float = 1.0) -> None:
         self.path = pipeline.folder / "ledger.jsonl"
         self._pipeline, self._load = pipeline, load
+        self._allowed = allowed * load.events
         self._result: Published | None = None
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
+    def allow(self, share: float) -> None:
+        """Lets a share of the load through, after what was allowed before."""
+        self._allowed += share * self._load.events
+
+    def _hold(self, i: int) -> float:
+        return 0.0 if i < self._allowed else 1 / TRICKLE
+
     def _run(self) -> None:
         try:
             with Publisher(settings=self._pipeline.settings) as publisher, Ledger(self.path) as ledger:
-                self._result = publish(self._load, publisher, ledger)
+                self._result = publish(self._load, publisher, ledger, hold=self._hold)
                 probe(publisher, ledger, self._load.seed)  # must pass when the faults are over
         except BaseException as e:
             self._error = e
@@ -95,18 +110,19 @@ def test_three_worker_kills_and_two_connector_kills(broker: Broker, tmp_path: Pa
         pipeline.process() as process,
         connector(pipeline, endpoint) as connect,
     ):
-        began = time.monotonic()
-        loader = Loader(pipeline, Load(seed=seed, events=events, seconds=seconds))
         kinds = ["worker", "worker", "worker", "connector", "connector"]
         rng.shuffle(kinds)
-        for i, kind in enumerate(kinds):
-            at = 3 + 5.5 * i + rng.uniform(0, 2)
-            threading.Event().wait(max(0.0, began + at - time.monotonic()))
+        share = 1 / (len(kinds) + 1)
+        loader = Loader(pipeline, Load(seed=seed, events=events, seconds=seconds), allowed=0)
+        for kind in kinds:
+            loader.allow(share)
+            threading.Event().wait(rng.uniform(0.5, 1) * share * seconds)
             if kind == "worker":
                 worker_kills.append(kill_in_transaction(pipeline, process))
             else:
                 connector_kills.append(kill_between_accepted_and_committed(pipeline, connect, endpoint))
                 connect.start()
+        loader.allow(share)
         load = loader.wait()
         obligations = Obligations.read(loader.path)
         settle(pipeline, len(obligations.acked), (process, connect))

@@ -11,7 +11,7 @@ import random
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from hashlib import blake2b
 from pathlib import Path
 from typing import Final
@@ -177,9 +177,11 @@ def publish(
     *,
     stop: threading.Event | None = None,
     settle_seconds: float = 120.0,
+    hold: Callable[[int], float] | None = None,
 ) -> Published:
     """Publishes the load at its pace and waits until every event has its report; what has none after `settle_seconds` is
-    noted as unacked. A full queue is waited out. stop: ends it early.
+    noted as unacked. A full queue is waited out. stop: ends it early. hold: seconds that an event (by its index) waits
+    besides; they shift the pace of all that come after it.
 
     Raises AssertionError if the publisher gives an event another id than the contract says.
     """
@@ -187,8 +189,10 @@ def publish(
     began, latest, done = time.monotonic(), 0.0, 0
     acked, unacked = ledger.acked, ledger.unacked
     ledger.started(load.name, load.seed, load.events)
+    held = 0.0
     for i, event in enumerate(events(load)):
-        ahead = began + i * load.seconds / load.events - time.monotonic()
+        held += hold(i) if hold else 0.0
+        ahead = began + held + i * load.seconds / load.events - time.monotonic()
         if stop.is_set() or (ahead > 0.002 and stop.wait(ahead)):
             break
         if load.seconds:
