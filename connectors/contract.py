@@ -19,7 +19,7 @@ dead letters, commits, rebalances) is the runner's.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, Protocol, TypeVar
+from typing import Annotated, Any, Final, Protocol, TypeVar
 
 import msgspec
 
@@ -49,6 +49,20 @@ class Payload(msgspec.Struct, frozen=True):
     """Whatever `send` needs: bytes, as a rule."""
     size: int
     """Bytes it will take in a request, before compression; counts towards the batch's max_bytes."""
+    events: int = 1
+    """What it counts for in the vendor's limit of events a minute, e.g. 2 for a trace and its span."""
+
+
+Secret = Annotated[str, msgspec.Meta(extra={"secret": True})]
+"""Type of a setting that must not be seen: it is masked wherever the runner, `sinks` or `check` print anything, and may be
+given as a file, `<name>_file`."""
+
+
+class Rates(msgspec.Struct, frozen=True):
+    """What a vendor takes a minute; 0: as much as there is."""
+
+    events_per_minute: int = 0
+    requests_per_minute: int = 0
 
 
 class Skip(msgspec.Struct, frozen=True):

@@ -36,8 +36,11 @@ class NoAnswer(TailraceError):
 class Http(Protocol):
     """Safe to call from several tasks of one event loop."""
 
-    async def post(self, url: str, body: bytes, headers: Mapping[str, str], *, seconds: float = 30.0) -> Response:
-        """Sends `body` and waits up to `seconds` for the whole answer. Redirects are not followed: a 3xx is an answer.
+    async def request(
+        self, method: str, url: str, body: bytes, headers: Mapping[str, str], *, seconds: float = 30.0
+    ) -> Response:
+        """Sends `body` by `method` (GET, POST, PUT, …; empty: none) and waits up to `seconds` for the whole answer. Redirects
+        are not followed: a 3xx is an answer.
 
         Raises `NoAnswer`, whose text has neither credentials nor the URL's path and query.
         """

@@ -35,12 +35,19 @@ class AiohttpTransport:
             raise_for_status=False,
         )
 
-    async def post(self, url: str, body: bytes, headers: Mapping[str, str], *, seconds: float = 30.0) -> Response:
+    async def request(
+        self, method: str, url: str, body: bytes, headers: Mapping[str, str], *, seconds: float = 30.0
+    ) -> Response:
         try:
             async with (
                 asyncio.timeout(seconds),
-                self._session.post(
-                    url, data=body, headers=headers, allow_redirects=False, timeout=aiohttp.ClientTimeout(total=None)
+                self._session.request(
+                    method,
+                    url,
+                    data=body or None,
+                    headers=headers,
+                    allow_redirects=False,
+                    timeout=aiohttp.ClientTimeout(total=None),
                 ) as answer,
             ):
                 found = {k.lower(): v for k, v in answer.headers.items()}

@@ -112,7 +112,9 @@ class Otlp:
 
     async def send(self, batch: Batch, http: Http) -> Outcomes:
         body = self.request(batch.bodies)
-        answer = await http.post(self._url, gzip(body) if self._zip else body, self._headers, seconds=self._timeout)
+        answer = await http.request(
+            "POST", self._url, gzip(body) if self._zip else body, self._headers, seconds=self._timeout
+        )
         detail = (
             "" if answer.status // 100 == 2 else redact.masked(redact.clean(error_message(answer)), self._secrets)
         )
@@ -130,8 +132,12 @@ class Otlp:
         """Sends a request without spans, which receivers answer like any other."""
         empty = self.request([])
         try:
-            answer = await http.post(
-                self._url, gzip(empty) if self._zip else empty, self._headers, seconds=min(self._timeout, 10.0)
+            answer = await http.request(
+                "POST",
+                self._url,
+                gzip(empty) if self._zip else empty,
+                self._headers,
+                seconds=min(self._timeout, 10.0),
             )
         except NoAnswer as e:
             return Health(False, str(e))

@@ -113,7 +113,7 @@ def test_a_sink_of_one_screen() -> None:
             return Payload(data, len(data))
 
         async def send(self, batch: Batch, http: Http) -> Outcomes:
-            await http.post(self.endpoint, b"\n".join(batch.bodies), {})
+            await http.request("POST", self.endpoint, b"\n".join(batch.bodies), {})
             return Delivered()
 
         async def check(self, http: Http) -> Health:

@@ -20,7 +20,7 @@ Behave = Callable[[list[int]], Outcomes]
 
 
 class NoHttp:
-    async def post(self, url: str, body: bytes, headers: Any, *, seconds: float = 30.0) -> Response:
+    async def request(self, method: str, url: str, body: bytes, headers: Any, *, seconds: float = 30.0) -> Response:
         raise AssertionError("not to be called")
 
 

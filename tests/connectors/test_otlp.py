@@ -35,7 +35,9 @@ class Http:
         self.answer = answer
         self.sent: list[tuple[str, bytes, Mapping[str, str], float]] = []
 
-    async def post(self, url: str, body: bytes, headers: Mapping[str, str], *, seconds: float = 30.0) -> Response:
+    async def request(
+        self, method: str, url: str, body: bytes, headers: Mapping[str, str], *, seconds: float = 30.0
+    ) -> Response:
         self.sent.append((url, body, headers, seconds))
         if isinstance(self.answer, NoAnswer):
             raise self.answer

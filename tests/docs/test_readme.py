@@ -160,7 +160,9 @@ class _Http:
         self._statuses = list(statuses)
         self.bodies: list[bytes] = []
 
-    async def post(self, url: str, body: bytes, headers: Mapping[str, str], *, seconds: float = 30.0) -> Response:
+    async def request(
+        self, method: str, url: str, body: bytes, headers: Mapping[str, str], *, seconds: float = 30.0
+    ) -> Response:
         assert url == "https://acme.example/v1"
         self.bodies.append(body)
         return Response(self._statuses.pop(0))

@@ -1,0 +1,43 @@
+"""The processor without Kafka: events in, enriched records out, as one owner of one partition would write them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from streams.apply import Applier, Unit
+from streams.state import Limits, State
+from tailrace import codec
+from tailrace.records import DeadLetter, TraceEvent
+
+_HOUR: Final = 3_600_000
+_LIMITS: Final = Limits(idle_ms=sys.maxsize, max_traces=sys.maxsize, dedupe_ms=_HOUR, link_ms=sys.maxsize)
+
+
+class _Record(msgspec.Struct):
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+
+
+def enrich(events: Iterable[TraceEvent]) -> list[tuple[bytes, bytes] | DeadLetter | None]:
+    """For each completed event, in order: value and context of its enriched record, the dead letter that it becomes, or None
+    for a duplicate or a link. Append time is the event's publication. No link is read back from the log: a publisher's links
+    come before what they resolve."""
+    applier, state = Applier("trace.events", 0, 1 << 30, 1 << 20), State(_LIMITS)
+    found: list[tuple[bytes, bytes] | DeadLetter | None] = []
+    for offset, event in enumerate(events):
+        unit = Unit()
+        applier.apply(state, [_Record(offset, (event.published_at or 0) // 1000, None, codec.encode(event))], unit)
+        if unit.letters:
+            found.append(codec.decode(unit.letters[0][1], DeadLetter))
+        elif unit.outputs:
+            value, _, context = unit.outputs[0]
+            found.append((value, context))
+        else:
+            found.append(None)
+    return found

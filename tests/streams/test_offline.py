@@ -1,0 +1,34 @@
+"""The processor without Kafka."""
+
+from __future__ import annotations
+
+from streams.offline import enrich
+from tailrace import codec
+from tailrace.identity import complete
+from tailrace.records import DeadLetter, Kind, TraceContext, TraceEvent
+
+
+def event(**changes: object) -> TraceEvent:
+    fields = {
+        "kind": Kind.WORKFLOW_RUN,
+        "tenant_id": "t",
+        "workflow_run_id": "r",
+        "started_at": 1,
+        "ended_at": 2,
+        **changes,
+    }
+    return complete(TraceEvent(**fields), 10_000)  # type: ignore[arg-type]
+
+
+def test_each_event_has_its_answer_in_order() -> None:
+    run = event()
+    node = event(kind=Kind.NODE_EXECUTION, source_id="n", started_at=3, ended_at=4)
+    broken = event(kind=Kind.NODE_EXECUTION, source_id="n" * 9000, started_at=3, ended_at=4)
+    first, duplicate, refused, second = enrich([run, run, broken, node])
+    assert isinstance(first, tuple)
+    assert isinstance(second, tuple)
+    assert duplicate is None
+    assert isinstance(refused, DeadLetter)
+    assert refused.reason == "field_too_long"
+    context = codec.decode(second[1], TraceContext)
+    assert (second[0], context.parent_source_id, context.sequence) == (codec.encode(node), "r", 1)
