@@ -2,9 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+COMPILED := .venv/.compiled
+PURE := .venv/.pure
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-quick test-crash lint format type imports schemas schemas-check compose-check bench ci clean
+.PHONY: help setup compile pure demo test test-quick test-crash lint format type imports schemas schemas-check compose-check bench ci clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -14,18 +16,30 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $(STAMP)
 
-setup: $(STAMP) ## make the environment in .venv
+$(COMPILED): $(STAMP) tools/compiling.py $(wildcard tailrace/*.py tailrace/codec/*.py streams/*.py streams/metrics/*.py)
+	$(if $(wildcard $(PURE)),,$(BIN)/python tools/compiling.py)
+	@touch $@
 
-demo: $(STAMP) ## run the whole pipeline on recorded workflow runs; KEEP=1 leaves it running
+setup: $(COMPILED) ## make the environment in .venv, and compile the record path (a minute; without a C compiler it runs as it is)
+
+compile: ## compile the record path, and again when its sources change
+	@rm -f $(PURE) $(COMPILED)
+	@$(MAKE) --no-print-directory $(COMPILED)
+
+pure: $(STAMP) ## plain Python from now on: for work on the record path
+	@touch $(PURE)
+	$(BIN)/python tools/compiling.py --remove
+
+demo: $(COMPILED) ## run the whole pipeline on recorded workflow runs; KEEP=1 leaves it running
 	$(BIN)/python -m examples.demo $(if $(KEEP),--keep)
 
-test: $(STAMP) ## all tests, on real brokers that they start themselves, two files at a time
+test: $(COMPILED) ## all tests, on real brokers that they start themselves, two files at a time
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-test-quick: $(STAMP) ## tests that need no broker
+test-quick: $(COMPILED) ## tests that need no broker
 	$(BIN)/python -m pytest -m "not kafka and not crash"
 
-test-crash: $(STAMP) ## the crash tests alone, at full size; SEED=n repeats a run
+test-crash: $(COMPILED) ## the crash tests alone, at full size; SEED=n repeats a run
 	$(BIN)/python -m pytest -m crash -s --full $(if $(SEED),--seed $(SEED))
 
 lint: $(STAMP) ## ruff: lint and format, without changing anything
@@ -51,7 +65,7 @@ schemas-check: $(STAMP) ## fail if generated code or the schema history is out o
 compose-check: $(STAMP) ## docker-compose.yml against the compose specification's schema
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 
-bench: $(STAMP) ## benchmarks: beside peers, the codec, what links cost; PEERS=faust,quix chooses peers
+bench: $(COMPILED) ## benchmarks: beside peers, the codec, what links cost; PEERS=faust,quix chooses peers
 	$(BIN)/python benchmarks/stream_stage.py $(if $(PEERS),--peers $(PEERS))
 	$(BIN)/python benchmarks/codec.py
 	$(BIN)/python benchmarks/links.py

@@ -32,16 +32,16 @@ from streams.apply import Applier, Unit
 from streams.correlate import Link
 from streams.dedupe import PIECE, Dedupe
 from streams.dedupe import key as piece_key
+from streams.limits import Limits, MetricLimits
 from streams.links import PREFIX as LINK
 from streams.links import Links, pack
-from streams.metrics.measures import GROUP, MINUTES, MetricLimits
+from streams.metrics.measures import GROUP, MINUTES
 from streams.restore import read_state
-from streams.state import POSITION, Limits, State
+from streams.state import POSITION, State
 from tailrace import Kind, NodeExecution, TraceEvent, WorkflowRun, codec, kafka, topics
 from tailrace.broker import Broker
 from tailrace.codec import wire
-from tailrace.codec.decoder import varint
-from tailrace.codec.encoder import zigzag
+from tailrace.codec.varint import varint, zigzag
 from tailrace.identity import complete
 from tailrace.records import DedupeBucket
 from tailrace.settings import Settings, load

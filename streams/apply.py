@@ -35,7 +35,7 @@ from streams.prices import Prices
 from streams.state import Closed, State, UnreadableRecord
 from streams.trace import Trace
 from tailrace.codec import wire
-from tailrace.codec.encoder import zigzag
+from tailrace.codec.varint import zigzag
 from tailrace.codec.wire import BODY
 from tailrace.dead_letters import raw_letter
 from tailrace.errors import DecodeError
@@ -128,12 +128,21 @@ class Applier:
 
     topic, partition: where the records come from. max_value: bytes that an enriched record's value may have. keep: bytes of
     a dead letter's raw record that are kept. partitions: how many there are; 0: don't check that a record is where it belongs.
+    link_runs: whether it writes links of runs to their roots.
     """
 
     def __init__(
-        self, topic: str, partition: int, max_value: int, keep: int, partitions: int = 0, prices: Prices | None = None
+        self,
+        topic: str,
+        partition: int,
+        max_value: int,
+        keep: int,
+        partitions: int = 0,
+        prices: Prices | None = None,
+        link_runs: bool = True,
     ) -> None:
         self._topic, self._partition, self._max_value, self._keep = topic, partition, max_value, keep
+        self._link_runs = link_runs
         self._placed = Placement(partitions)
         self._span_ids = SpanIds()
         self._enricher = Enricher(prices or Prices())
@@ -201,7 +210,7 @@ class Applier:
         span_id = h.otel_span_id or otel_span_id(source_id)
         parent_span = h.otel_parent_span_id or (None if parent_id is None else self._span_ids[parent_id])
         found = marks_of(h, stamp)
-        if parent is CUT or parent_span == span_id:
+        if parent == CUT or parent_span == span_id:
             parent_id, parent_kind = NONE
             parent_span = None if parent_span == span_id else parent_span
             found = (*found, SELF_PARENT)
@@ -231,7 +240,9 @@ class Applier:
             trace.operations.add(h, span_id, parent_span, price, known == ESTIMATED_PRICE, source_id == key)
             trace.add(h, root, stamp, offset)
             run = h.workflow_run_id
-            if run is not None and run != key and (trace.runs is None or run not in trace.runs):  # once a run
+            if (
+                run is not None and self._link_runs and run != key and (trace.runs is None or run not in trace.runs)
+            ):  # once a run
                 run = run_to_link(h, root)
                 if run is not None and not trace.knows(run) and run not in state.known_links:
                     link = Link(key, root.run, trace.started_at, trace.app_id)

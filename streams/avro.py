@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tailrace.codec.encoder import LENGTHS, zigzag
+from tailrace.codec.varint import LENGTHS, zigzag
 
 
 def string(value: bytes | bytearray) -> bytes:

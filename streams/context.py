@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tailrace.codec.encoder import zigzag
+from tailrace.codec.varint import zigzag
 from tailrace.codec.wire import frame_of
 from tailrace.records import ParentKind
 

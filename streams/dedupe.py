@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from tailrace.codec import wire
-from tailrace.codec.decoder import varint
+from tailrace.codec.varint import varint
 from tailrace.errors import DecodeError
 from tailrace.ids import dedupe_hash
 from tailrace.records import DedupeBucket

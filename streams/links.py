@@ -11,8 +11,8 @@ from typing import Any, Final
 from streams.avro import nullable, string
 from streams.correlate import Link
 from tailrace.codec import schemas, wire
-from tailrace.codec.decoder import compile_decoder, varint
-from tailrace.codec.encoder import zigzag
+from tailrace.codec.decoder import compile_decoder
+from tailrace.codec.varint import varint, zigzag
 from tailrace.records import Kind, RunLink
 
 PREFIX: Final = b"l/"

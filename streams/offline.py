@@ -9,7 +9,8 @@ from typing import Final
 import msgspec
 
 from streams.apply import Applier, Unit
-from streams.state import Limits, State
+from streams.limits import Limits
+from streams.state import State
 from tailrace import codec
 from tailrace.records import DeadLetter, TraceEvent
 

@@ -10,10 +10,9 @@ import struct
 from collections.abc import Callable
 from typing import ClassVar, Final, NamedTuple
 
-import msgspec
-
+from streams.beyond import Beyond
 from streams.header import Header
-from tailrace.codec.encoder import LENGTHS, zigzag
+from tailrace.codec.varint import LENGTHS, zigzag
 from tailrace.records import Kind
 
 CHUNK: Final = 16
@@ -105,32 +104,20 @@ def cut(text: bytes | None, most: int) -> bytes:
     return text if len(text) <= most else text[:most].decode("utf-8", "ignore").encode()
 
 
-class Beyond(msgspec.Struct):
-    """Sums of the operations beyond `MOST`."""
-
-    counts: dict[str, int] = {}
-    errors: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    total_tokens: int = 0
-    cost: dict[str, int] = {}
-    estimated: bool = False
-    started_at: int = _MAX
-    ended_at: int = 0
-
-    def add(self, h: Header, price: int, currency: str, estimated: bool) -> None:
-        self.counts[h.kind] = self.counts.get(h.kind, 0) + 1
-        self.errors += failed(h)
-        self.started_at, self.ended_at = min(self.started_at, h.started_at), max(self.ended_at, h.ended_at)
-        if is_container(h):
-            return
-        given, received = count(h.input_tokens), count(h.output_tokens)
-        self.input_tokens += given
-        self.output_tokens += received
-        self.total_tokens += count(h.total_tokens) or given + received
-        if price > 0 and (currency in self.cost or len(self.cost) < _MOST_CURRENCIES):
-            self.cost[currency] = self.cost.get(currency, 0) + price
-            self.estimated = self.estimated or estimated
+def _sum_beyond(b: Beyond, h: Header, price: int, currency: str, estimated: bool) -> None:
+    """Counts an operation that is not kept."""
+    b.counts[h.kind] = b.counts.get(h.kind, 0) + 1
+    b.errors += failed(h)
+    b.started_at, b.ended_at = min(b.started_at, h.started_at), max(b.ended_at, h.ended_at)
+    if is_container(h):
+        return
+    given, received = count(h.input_tokens), count(h.output_tokens)
+    b.input_tokens += given
+    b.output_tokens += received
+    b.total_tokens += count(h.total_tokens) or given + received
+    if price > 0 and (currency in b.cost or len(b.cost) < _MOST_CURRENCIES):
+        b.cost[currency] = b.cost.get(currency, 0) + price
+        b.estimated = b.estimated or estimated
 
 
 class Operations:
@@ -171,7 +158,7 @@ class Operations:
         if len(self.fixed) >= self.most and not is_root:
             self.beyond = self.beyond or Beyond()
             currency = b"USD" if estimated else h.currency or b"USD"
-            self.beyond.add(h, price, currency.decode(), estimated)
+            _sum_beyond(self.beyond, h, price, currency.decode(), estimated)
             return
         currency_index = 0
         if price > 0:

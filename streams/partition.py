@@ -15,9 +15,9 @@ from typing import Any, Final
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from streams.apply import Applier, Unit
-from streams.metrics.measures import MetricLimits
+from streams.limits import Limits, MetricLimits
 from streams.restore import Records
-from streams.state import Limits, State, UnreadableRecord
+from streams.state import State, UnreadableRecord
 from tailrace import kafka
 from tailrace.partitioner import PARTITIONER
 from tailrace.settings import Settings

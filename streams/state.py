@@ -6,16 +6,15 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Final
 
-import msgspec
-
 from streams import links
 from streams.correlate import Link
 from streams.dedupe import Dedupe
+from streams.limits import Limits
 from streams.links import PREFIX as _LINK
 from streams.links import Links
 from streams.metrics.measures import GROUP as _GROUP
 from streams.metrics.measures import MINUTES as _MINUTES
-from streams.metrics.measures import Measures, MetricLimits
+from streams.metrics.measures import Measures
 from streams.trace import Stored, Trace
 from tailrace.codec import wire
 from tailrace.errors import DecodeError
@@ -44,26 +43,14 @@ class UnreadableRecord(Exception):
         self.key = key
 
 
-class Limits(msgspec.Struct, frozen=True):
-    """How much a partition remembers."""
-
-    idle_ms: int
-    """A trace without events for this long, by the partition's clock, is evicted."""
-    max_traces: int
-    """Beyond this many open traces the oldest are evicted."""
-    dedupe_ms: int
-    link_ms: int
-    """How long a link is remembered."""
-    metrics: MetricLimits = MetricLimits(horizon_ms=192 * 3_600_000, max_groups=10_000, max_rows=500_000)
-
-
-class Closed(msgspec.Struct):
+class Closed:
     """What closing a unit writes besides its outputs."""
 
-    state: Records
-    summaries: Records
-    rows: Records = []
-    totals: Records = []
+    __slots__ = ("rows", "state", "summaries", "totals")
+
+    def __init__(self, state: Records, summaries: Records, rows: Records) -> None:
+        self.state, self.summaries, self.rows = state, summaries, rows
+        self.totals: Records = []
 
 
 class State:

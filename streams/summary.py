@@ -19,7 +19,7 @@ from streams.operations import (
     source_at,
     texts_at,
 )
-from tailrace.codec.encoder import zigzag
+from tailrace.codec.varint import zigzag
 
 SLOWEST: Final = 5
 _SPAN, _REVISION = 0, 9

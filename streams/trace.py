@@ -7,15 +7,15 @@ from typing import Final
 import msgspec
 
 from streams.avro import array, nullable, string, strings
+from streams.beyond import Beyond
 from streams.correlate import Root, shows_root
 from streams.header import Header
 from streams.money import decimal_text
-from streams.operations import KINDS, Beyond, Operations
+from streams.operations import KINDS, Operations
 from streams.summary import LARGEST, sum_up
 from tailrace import ids
 from tailrace.codec import wire
-from tailrace.codec.decoder import varint
-from tailrace.codec.encoder import zigzag
+from tailrace.codec.varint import varint, zigzag
 from tailrace.errors import DecodeError
 from tailrace.ids import dedupe_hash
 from tailrace.records import RootSource, TraceState

@@ -14,9 +14,15 @@ from confluent_kafka.admin import AdminClient
 from tailrace import topics
 from tailrace.broker import Broker
 from tailrace.settings import Settings, convert
+from tools import compiling
 
 hypothesis.settings.register_profile("tests", deadline=None)  # a busy machine is no bug
 hypothesis.settings.load_profile("tests")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if old := compiling.stale(compiling.ROOT):
+        pytest.exit(f"{', '.join(old)}: newer than what was compiled of it; run `make compile`, or `make pure`", 2)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -7,7 +7,7 @@ from streams.metrics import distribution
 from streams.metrics.distribution import Observed, Values
 from streams.metrics.grouping import Group
 from streams.metrics.series import Series
-from tailrace.codec.encoder import zigzag
+from tailrace.codec.varint import zigzag
 
 
 class Counted:

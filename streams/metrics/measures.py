@@ -9,9 +9,8 @@ import heapq
 from collections.abc import Iterator
 from typing import Any, Final
 
-import msgspec
-
 from streams.header import Header
+from streams.limits import MetricLimits
 from streams.metrics import distribution
 from streams.metrics.counted import Counted, Minute, packed_minute, values_of
 from streams.metrics.grouping import Group, group_of, overflow_of, raw_key
@@ -19,8 +18,7 @@ from streams.metrics.instruments import definitions
 from streams.metrics.series import MINUTE, Series
 from streams.operations import MOST_TOKENS, count, failed
 from tailrace.codec import wire
-from tailrace.codec.decoder import varint
-from tailrace.codec.encoder import zigzag
+from tailrace.codec.varint import varint, zigzag
 from tailrace.errors import DecodeError
 from tailrace.records import MetricGroup, MetricMinute
 
@@ -33,17 +31,6 @@ _DURATION_MOST: Final = 1 << 50
 _ALWAYS_TOTAL: Final = frozenset({"workflow_run", "message", "prompt_generation"})
 
 Written = list[tuple[bytes, bytes | None]]
-
-
-class MetricLimits(msgspec.Struct, frozen=True):
-    """How much a partition counts apart."""
-
-    horizon_ms: int
-    """How far back, by the partition's clock, a minute's row is open."""
-    max_groups: int
-    """Groups a kind."""
-    max_rows: int
-    """Minutes of groups; beyond it the oldest close."""
 
 
 class Measures:

@@ -9,7 +9,7 @@ from typing import Final
 from streams.avro import longs, string
 from streams.metrics.distribution import MOST, Values
 from streams.metrics.instruments import Counter, Definition, Histogram
-from tailrace.codec.encoder import zigzag
+from tailrace.codec.varint import zigzag
 from tailrace.codec.wire import frame_of
 
 _ROW: Final = frame_of("MetricRow")

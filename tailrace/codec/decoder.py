@@ -1,4 +1,5 @@
-"""Avro decoders as generated straight-line Python: slices only what is wanted, steps over the rest.
+"""Avro decoders as generated straight-line Python: slices only what is wanted, steps over the rest. Where the package is
+compiled, the same by walking a table (`tailrace.codec.walk`), which is then four times as fast.
 
 `compile_decoder` turns a writer schema and the dotted paths a reader wants into a function from bytes to a tuple. Two
 functions are generated from the same walk: a speculative one, which takes short strings to have one-byte lengths and
@@ -8,10 +9,15 @@ in the tests.
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
+from tailrace.codec import walk
+from tailrace.codec.names import PRIMITIVE, Names
+from tailrace.codec.plan import Planner
+from tailrace.codec.varint import block, size, varint
 from tailrace.errors import DecodeError
 
 Decode = Callable[[bytes, int], tuple[Any, ...]]
@@ -24,64 +30,8 @@ STEP: Final = tuple((1 + (n >> 1)) if n < 128 and not n & 1 else _FAR for n in r
 _M8: Final = 0x8080808080808080
 _HI: Final = 0x0080808080808080
 _MALFORMED: Final = (IndexError, ValueError, OverflowError, struct.error)
-
-
-def varint(b: bytes, p: int) -> tuple[int, int]:
-    """Zigzag varint at `p` -> (value, next position). Raises IndexError at the end, ValueError past 64 bits."""
-    x = int.from_bytes(b[p : p + 8], "little")
-    if x & _M8 == _HI:  # exactly eight bytes: a microsecond time
-        x = (x & 0x007F007F007F007F) | (x & 0x7F007F007F007F00) >> 1
-        x = (x & 0x00003FFF00003FFF) | (x & 0x3FFF00003FFF0000) >> 2
-        x = (x & 0x0FFFFFFF) | (x & 0x0FFFFFFF00000000) >> 4
-        return (x >> 1) ^ -(x & 1), p + 8
-    r = s = 0
-    while True:
-        c = b[p]
-        p += 1
-        r |= (c & 127) << s
-        if c < 128:
-            if r >> 64:
-                raise ValueError("varint over 64 bits")
-            return (r >> 1) ^ -(r & 1), p
-        s += 7
-        if s > 63:
-            raise ValueError("varint over 64 bits")
-
-
-def size(b: bytes, p: int) -> tuple[int, int]:
-    """Length prefix at `p` -> (length, next position); a negative one is malformed."""
-    n, p = varint(b, p)
-    if n < 0:
-        raise ValueError("negative length")
-    return n, p
-
-
-def block(b: bytes, p: int) -> tuple[int, int]:
-    """Count of the next array or map block at `p`; the byte size that goes with a negative count is skipped."""
-    n, p = varint(b, p)
-    if n < 0:
-        n = -n
-        _, p = varint(b, p)
-    if n > len(b):
-        raise ValueError("block longer than the record")
-    return n, p
-
-
-class _Names:
-    """Named types of one schema, by full name and by short name."""
-
-    def __init__(self) -> None:
-        self._types: dict[str, dict[str, Any]] = {}
-
-    def learn(self, t: dict[str, Any]) -> None:
-        self._types[t["name"]] = t
-        self._types[t["name"].rsplit(".", 1)[-1]] = t
-
-    def find(self, name: str) -> dict[str, Any]:
-        return self._types[name] if name in self._types else self._types[name.rsplit(".", 1)[-1]]
-
-
-_PRIMITIVE = frozenset({"null", "boolean", "int", "long", "float", "double", "bytes", "string"})
+COMPILED: Final = not str(walk.__file__).endswith(".py")
+"""Whether walking a table is the fast way; else it is code that is generated."""
 
 
 class _Writer:
@@ -89,7 +39,7 @@ class _Writer:
 
     def __init__(self, want: frozenset[str] | None, fast: bool, text: bool, build: Mapping[str, Any]) -> None:
         self.lines: list[str] = []
-        self.names = _Names()
+        self.names = Names()
         self.want, self.fast, self.text, self.build = want, fast, text, build
         self.consts: dict[str, Any] = {}
         self.paths: list[str] = []
@@ -112,7 +62,7 @@ class _Writer:
     def value(self, t: Any, v: str | None, d: int, content: bool = False) -> None:
         if isinstance(t, list):
             return self.union(t, v, d, content)
-        if isinstance(t, str) and t not in _PRIMITIVE:
+        if isinstance(t, str) and t not in PRIMITIVE:
             t = self.names.find(t)
         kind = t if isinstance(t, str) else t["type"]
         if isinstance(kind, (dict, list)):
@@ -277,20 +227,13 @@ class _Writer:
                 self.value(kind, v, d, bool(field.get("content")))
                 self.paths.append(path)
                 self.results.append(v)
-            elif any(w.startswith(path + ".") for w in self.want) and (inner := self.nested(kind)):
+            elif any(w.startswith(path + ".") for w in self.want) and (inner := self.names.nested(kind)):
                 self.inside(inner, isinstance(kind, list), path, d)
             else:
                 self.value(kind, None, d, bool(field.get("content")))
             if name == last and not prefix:
                 return True
         return False
-
-    def nested(self, kind: Any) -> dict[str, Any] | None:
-        """The record that `kind`, or its nullable union, is; None if it is something else."""
-        inner = kind[1] if isinstance(kind, list) and len(kind) == 2 and kind[0] == "null" else kind
-        if isinstance(inner, str) and inner not in _PRIMITIVE:
-            inner = self.names.find(inner)
-        return inner if isinstance(inner, dict) and inner["type"] == "record" else None
 
     def inside(self, inner: dict[str, Any], nullable: bool, path: str, d: int) -> None:
         """A nested record (or null) of which single fields are wanted."""
@@ -366,6 +309,20 @@ def compile_both(
     return functions[0], functions[1], paths
 
 
+def walker(
+    schema: Mapping[str, Any],
+    want: Iterable[str] | None = None,
+    *,
+    text: bool = False,
+    prefix_only: bool = False,
+    build: Mapping[str, Any] | None = None,
+) -> tuple[Decode, tuple[str, ...]]:
+    """The walking decoder behind `compile_decoder`, which raises whatever it runs into."""
+    planner = Planner(want, text, build or {})
+    steps = planner.top(schema, schema.get("header_last") if prefix_only else None)
+    return functools.partial(walk.decode, steps, prefix_only), tuple(planner.paths)
+
+
 def compile_decoder(
     schema: Mapping[str, Any],
     want: Iterable[str] | None = None,
@@ -385,7 +342,11 @@ def compile_decoder(
     The decoder raises `DecodeError` (reason ``truncated``, ``malformed`` or ``invalid_utf8``) for bytes that do not fit, and is total: no
     other exception. Unless prefix_only, the record must end exactly where the data ends.
     """
-    quick, general, paths = compile_both(schema, want, text=text, prefix_only=prefix_only, build=build)
+    if COMPILED:
+        quick, paths = walker(schema, want, text=text, prefix_only=prefix_only, build=build)
+        general = quick  # it makes no guesses: the second try gives the same, and says what is wrong
+    else:
+        quick, general, paths = compile_both(schema, want, text=text, prefix_only=prefix_only, build=build)
 
     def decode(b: bytes, p: int = 0) -> tuple[Any, ...]:
         try:

@@ -10,39 +10,11 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from tailrace.codec.varint import SMALL, zigzag
 from tailrace.errors import InvalidEvent
 
 Encode = Callable[[Any], list[bytes]]
 """encode(record) -> pieces of the Avro body, to be joined."""
-
-_SMALL: Final = tuple(bytes([n]) if n < 128 else bytes([n & 127 | 128, n >> 7]) for n in range(1 << 14))
-
-
-LENGTHS: Final = _SMALL[::2]
-"""`zigzag` of 0 to 8,191, for lengths on the record path."""
-
-
-def zigzag(n: int) -> bytes:
-    """Avro int or long. Raises OverflowError outside 64 bits."""
-    z = n << 1 if n >= 0 else (-n << 1) - 1
-    if z < 16384:
-        return _SMALL[z]
-    if z < 2097152:
-        return bytes((z & 127 | 128, z >> 7 & 127 | 128, z >> 14))
-    if z >> 56 == 0 and z >> 49:  # eight bytes: a time in microseconds
-        z = z & 0x0FFFFFFF | (z & 0x00FFFFFFF0000000) << 4
-        z = z & 0x00003FFF00003FFF | (z & 0x0FFFC0000FFFC000) << 2
-        z = z & 0x007F007F007F007F | (z & 0x3F803F803F803F80) << 1 | 0x0080808080808080
-        return z.to_bytes(8, "little")
-    if z >> 64:
-        raise OverflowError("over 64 bits")
-    out = bytearray()
-    while z > 127:
-        out.append(z & 127 | 128)
-        z >>= 7
-    out.append(z)
-    return bytes(out)
-
 
 _PYTHON: Final = {
     "string": "a string", "bytes": "bytes", "int": "an integer", "long": "an integer", "boolean": "True or False",
@@ -70,7 +42,7 @@ class _Writer:
         self.consts: dict[str, Any] = {
             "wrong": wrong,
             "zz": zigzag,
-            "SMALL": _SMALL,
+            "SMALL": SMALL,
             "pack_d": struct.Struct("<d").pack,
             "pack_f": struct.Struct("<f").pack,
             "TOO_LARGE": (OverflowError, struct.error),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from streams.limits import Limits
 from streams.observe.instruments import GAUGES, HISTOGRAMS, OF_WORKER, PREFIX, unit
 from streams.observe.observed import COUNTS, SIZES
-from streams.state import FRESH, Limits, State
+from streams.state import FRESH, State
 from tests.docs.markdown import ROOT, rows
 
 TEXT = (ROOT / "docs" / "telemetry.md").read_text(encoding="utf-8")

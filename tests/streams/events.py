@@ -8,7 +8,8 @@ import msgspec
 from hypothesis import strategies as st
 
 from streams.apply import Applier, Unit
-from streams.state import Limits, State
+from streams.limits import Limits
+from streams.state import State
 from tailrace import codec
 from tailrace.identity import complete, kafka_key
 from tailrace.records import DeadLetter, Kind, NodeExecution, TraceContext, TraceEvent, WorkflowRun

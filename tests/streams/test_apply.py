@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.correlate import marks_of
-from streams.header import Header
-from streams.metrics.measures import MetricLimits
-from streams.state import Closed, Limits, State
+from streams.apply import Applier, Unit
+from streams.limits import Limits, MetricLimits
+from streams.prices import Prices
+from streams.state import Closed, State
 from tailrace import codec
 from tailrace.ids import otel_span_id, otel_trace_id
 from tailrace.records import Kind, Message, MetricRow, ParentKind, Span, TraceContext, TraceEvent, TraceSummary
@@ -184,17 +184,18 @@ def test_a_dead_letter_leaves_no_trace_in_the_state() -> None:
     assert (not state.traces, len(state.dedupe)) == (True, 0)
 
 
-def test_an_error_in_the_rules_dead_letters_that_record_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = marks_of
-
-    def broken(h: Header, at: int) -> tuple[bytes, ...]:
-        if h.user_id == b"boom":
+class BrokenPrices(Prices):
+    def estimate(self, provider: bytes | None, model: bytes | None, *counts: Any) -> int | None:
+        if model == b"boom":
             raise ZeroDivisionError("planted")
-        return real(h, at)
+        return super().estimate(provider, model, *counts)
 
-    monkeypatch.setattr("streams.apply.marks_of", broken)
-    state = fresh()
-    unit = apply(state, records([event(n=1), event(n=2, user_id="boom"), event(n=3)]))
+
+def test_an_error_in_the_rules_dead_letters_that_record_only() -> None:
+    state, unit = fresh(), Unit()
+    priced: dict[str, Any] = {"model_provider": "openai", "input_tokens": 5}
+    log = [event(n=1, **priced, model_name="gpt-4o"), event(n=2, **priced, model_name="boom"), event(n=3)]
+    Applier("trace.events", 0, 2_000_000, 1_000_000, prices=BrokenPrices()).apply(state, records(log), unit)
     assert [(letter.reason, letter.stage) for letter in letters(unit)] == [("apply_failed", "apply")]
     assert (state.enriched, len(state.dedupe)) == (2, 2)
 

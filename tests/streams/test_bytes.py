@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from streams import context, links
 from streams.avro import nullable, strings
+from streams.beyond import Beyond
 from streams.correlate import Link
 from streams.dedupe import BUCKET_MS, PIECE, Dedupe
 from streams.header import read
@@ -19,10 +20,10 @@ from streams.metrics.distribution import DURATION, FIRST_TOKEN, INPUT, OUTPUT, S
 from streams.metrics.grouping import LABELS, Group
 from streams.metrics.instruments import Histogram, definitions
 from streams.metrics.series import MINUTE, Series, measured
-from streams.operations import FIXED, Beyond
+from streams.operations import FIXED
 from streams.trace import Trace
 from tailrace import codec
-from tailrace.codec.encoder import zigzag
+from tailrace.codec.varint import zigzag
 from tailrace.ids import dedupe_hash
 from tailrace.records import (
     Kind,

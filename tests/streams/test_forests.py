@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from streams.apply import Applier, Unit
-from streams.metrics.measures import MetricLimits
-from streams.state import Limits, State
+from streams.limits import Limits, MetricLimits
+from streams.state import State
 from tailrace import codec
 from tailrace.identity import complete
 from tailrace.ids import otel_span_id, otel_trace_id

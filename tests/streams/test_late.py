@@ -8,8 +8,8 @@ import msgspec
 
 from streams.apply import Applier, Unit
 from streams.correlate import CLOCK_SKEW
-from streams.metrics.measures import MetricLimits
-from streams.state import Limits, State
+from streams.limits import Limits, MetricLimits
+from streams.state import State
 from tailrace import codec
 from tailrace.identity import kafka_key
 from tailrace.records import TraceContext, TraceEvent

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.apply import Applier, Unit
-from streams.metrics.measures import MetricLimits
+from streams.limits import Limits, MetricLimits
 from streams.prices import Prices
 from streams.providers import normalised
-from streams.state import Limits, State
+from streams.state import State
 from tailrace import codec
 from tailrace.identity import kafka_key
 from tailrace.records import MetricRow, MetricTotal, TraceEvent, TraceSummary

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from tailrace import codec, records
 from tailrace.codec import schemas, wire
-from tailrace.codec.decoder import Decode, compile_both
-from tailrace.codec.encoder import zigzag
+from tailrace.codec.decoder import Decode, compile_both, compile_decoder, walker
+from tailrace.codec.varint import zigzag
 from tailrace.errors import DecodeError, InvalidEvent, UnknownSchema
 from tailrace.records import Kind, TraceContext, TraceEvent, TraceSummary
 from tests.tailrace import generated
@@ -114,7 +114,8 @@ def test_any_wanted_part_is_what_fastavro_reads(data: st.DataObject) -> None:
     text, prefix_only = data.draw(st.booleans()), data.draw(st.booleans())
     body = generated.written(schema, data.draw(generated.data(schema)))
     start = data.draw(st.integers(0, 10))
-    decode, paths = codec.compile_decoder(schema, want, text=text, prefix_only=prefix_only)
+    make = data.draw(st.sampled_from([compile_decoder, walker]))
+    decode, paths = make(schema, want, text=text, prefix_only=prefix_only)
     oracle = generated.read(schema, body)
     got = decode(bytes(start) + body, start)
     assert list(paths) == [p for p in paths_of(schema) if p in paths]
@@ -176,10 +177,12 @@ def broken(draw: st.DrawFn, name: str) -> bytes:
 
 
 @functools.cache
-def decoders(name: str, text: bool, prefix_only: bool) -> tuple[Decode, Decode, Decode]:
-    """The whole decoder of a record, and its speculative and its general half."""
-    quick, general, _ = compile_both(schemas.current(name), text=text, prefix_only=prefix_only)
-    return codec.compile_decoder(schemas.current(name), text=text, prefix_only=prefix_only)[0], quick, general
+def decoders(name: str, text: bool, prefix_only: bool) -> tuple[Decode, Decode, Decode, Decode]:
+    """The whole decoder of a record, its speculative and its general half, and the one that walks a table."""
+    schema = schemas.current(name)
+    quick, general, _ = compile_both(schema, text=text, prefix_only=prefix_only)
+    walking, _ = walker(schema, text=text, prefix_only=prefix_only)
+    return compile_decoder(schema, text=text, prefix_only=prefix_only)[0], quick, general, walking
 
 
 def outcome(function: Any, body: bytes) -> Any:
@@ -197,9 +200,10 @@ def test_broken_bytes_are_read_or_refused_and_the_fast_path_agrees_with_the_gene
 ) -> None:
     body = data.draw(broken(name))
     text, prefix_only = data.draw(st.booleans()), data.draw(st.booleans())
-    decode, quick, general = decoders(name, text, prefix_only)
+    decode, quick, general, walking = decoders(name, text, prefix_only)
     slow, fast = outcome(general, body), outcome(quick, body)
     assert fast in ("malformed", slow)
+    assert outcome(walking, body) == slow
     if slow != "malformed":
         assert decode(body, 0) == slow
         return

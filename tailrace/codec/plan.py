@@ -1,0 +1,105 @@
+"""From an Avro schema to the table that `tailrace.codec.walk` walks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from tailrace.codec import walk
+from tailrace.codec.names import PRIMITIVE, Names
+from tailrace.codec.walk import Step
+
+_SIMPLE: Final = {
+    "null": (walk.NULL, 0), "boolean": (walk.BOOLEAN, 1), "int": (walk.INTEGER, 0), "long": (walk.INTEGER, 0),
+    "float": (walk.FLOAT, 4), "double": (walk.DOUBLE, 8), "string": (walk.STRING, 0), "bytes": (walk.STRING, 0),
+}  # fmt: skip
+
+
+class Planner:
+    """Makes the steps of one schema. After `top`, paths are those of its results."""
+
+    def __init__(self, want: Iterable[str] | None, text: bool, build: Mapping[str, Any]) -> None:
+        self.paths: list[str] = []
+        self._want = None if want is None else frozenset(want)
+        self._text, self._build, self._names = text, build, Names()
+
+    def top(self, schema: Mapping[str, Any], last: str | None) -> list[Step]:
+        """The fields of the schema, up to `last` or all."""
+        steps: list[Step] = []
+        self._fields(dict(schema), "", last, steps)
+        return steps
+
+    def _fields(self, t: dict[str, Any], prefix: str, last: str | None, steps: list[Step]) -> None:
+        self._names.learn(t)
+        for field in t["fields"]:
+            path, kind = prefix + field["name"], field["type"]
+            if self._want is None or path in self._want:
+                steps.append(self._step(kind, True))
+                self.paths.append(path)
+            elif any(w.startswith(path + ".") for w in self._want) and (inner := self._names.nested(kind)):
+                steps.append(self._inside(inner, isinstance(kind, list), path))
+            else:
+                steps.append(self._step(kind, False))
+            if field["name"] == last and not prefix:
+                return
+
+    def _inside(self, inner: dict[str, Any], nullable: bool, path: str) -> Step:
+        step, before = Step(walk.INSIDE, True), len(self.paths)
+        self._fields(inner, path + ".", None, step.steps)
+        step.nullable, step.results = nullable, len(self.paths) - before
+        return step
+
+    def _step(self, t: Any, want: bool) -> Step:
+        if isinstance(t, list):
+            return self._union(t, want)
+        if isinstance(t, str) and t not in PRIMITIVE:
+            t = self._names.find(t)
+        kind = t if isinstance(t, str) else t["type"]
+        if isinstance(kind, (dict, list)):
+            return self._step(kind, want)
+        if isinstance(t, dict) and kind in ("enum", "fixed", "record"):
+            self._names.learn(t)
+        if kind in _SIMPLE:
+            number, size = _SIMPLE[kind]
+            step = Step(walk.TEXT if kind == "string" and self._text else number, want)
+            step.size = size
+        elif kind == "fixed":
+            step = Step(walk.FIXED, want)
+            step.size = int(t["size"])
+        elif kind == "enum":
+            step = Step(walk.ENUM, want)
+            make = self._build.get(t["name"].rsplit(".", 1)[-1], str)
+            step.symbols = [make(s) for s in t["symbols"]]
+        elif kind == "array":
+            step = Step(walk.ARRAY, want)
+            step.steps = [self._step(t["items"], want)]
+        elif kind == "map":
+            step = Step(walk.MAP, want)
+            step.steps = [self._step("string", want), self._step(t["values"], want)]
+        elif kind == "record":
+            step = self._record(t, want)
+        else:
+            raise ValueError(f"unknown Avro type {t!r}")
+        return step
+
+    def _record(self, t: dict[str, Any], want: bool) -> Step:
+        step = Step(walk.RECORD, want)
+        known = self._build.get(t["name"].rsplit(".", 1)[-1])
+        step.build = known or dict
+        for field in t["fields"]:
+            keep = want and (known is None or field["name"] in known.__struct_fields__)
+            step.steps.append(self._step(field["type"], keep))
+            if keep:
+                step.names.append(field["name"])
+        return step
+
+    def _union(self, branches: list[Any], want: bool) -> Step:
+        if len(branches) > 63:
+            raise ValueError("unions of more than 63 branches are not supported")
+        steps = [self._step(b, want) for b in branches]
+        if branches[0] == "null" and len(branches) == 2 and not steps[1].nullable and steps[1].kind != walk.UNION:
+            steps[1].nullable = True
+            return steps[1]
+        step = Step(walk.UNION, want)
+        step.steps = steps
+        return step

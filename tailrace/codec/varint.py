@@ -1,0 +1,76 @@
+"""Avro's integers: zigzag varints, and the counts that stand before strings and blocks. Compiled where there is a compiler."""
+
+from __future__ import annotations
+
+from typing import Final
+
+_M8: Final = 0x8080808080808080
+_HI: Final = 0x0080808080808080
+SMALL: Final = tuple(bytes([n]) if n < 128 else bytes([n & 127 | 128, n >> 7]) for n in range(1 << 14))
+"""Unsigned varints of 0 to 16,383."""
+
+LENGTHS: Final = SMALL[::2]
+"""`zigzag` of 0 to 8,191, for lengths on the record path."""
+
+
+def zigzag(n: int) -> bytes:
+    """Avro int or long. Raises OverflowError outside 64 bits."""
+    z = n << 1 if n >= 0 else (-n << 1) - 1
+    if z < 16384:
+        return SMALL[z]
+    if z < 2097152:
+        return bytes((z & 127 | 128, z >> 7 & 127 | 128, z >> 14))
+    if z >> 56 == 0 and z >> 49:  # eight bytes: a time in microseconds
+        z = z & 0x0FFFFFFF | (z & 0x00FFFFFFF0000000) << 4
+        z = z & 0x00003FFF00003FFF | (z & 0x0FFFC0000FFFC000) << 2
+        z = z & 0x007F007F007F007F | (z & 0x3F803F803F803F80) << 1 | 0x0080808080808080
+        return z.to_bytes(8, "little")
+    if z >> 64:
+        raise OverflowError("over 64 bits")
+    out = bytearray()
+    while z > 127:
+        out.append(z & 127 | 128)
+        z >>= 7
+    out.append(z)
+    return bytes(out)
+
+
+def varint(b: bytes, p: int) -> tuple[int, int]:
+    """Zigzag varint at `p` -> (value, next position). Raises IndexError at the end, ValueError past 64 bits."""
+    x = int.from_bytes(b[p : p + 8], "little")
+    if x & _M8 == _HI:  # exactly eight bytes: a microsecond time
+        x = (x & 0x007F007F007F007F) | (x & 0x7F007F007F007F00) >> 1
+        x = (x & 0x00003FFF00003FFF) | (x & 0x3FFF00003FFF0000) >> 2
+        x = (x & 0x0FFFFFFF) | (x & 0x0FFFFFFF00000000) >> 4
+        return (x >> 1) ^ -(x & 1), p + 8
+    r = s = 0
+    while True:
+        c = b[p]
+        p += 1
+        r |= (c & 127) << s
+        if c < 128:
+            if r >> 64:
+                raise ValueError("varint over 64 bits")
+            return (r >> 1) ^ -(r & 1), p
+        s += 7
+        if s > 63:
+            raise ValueError("varint over 64 bits")
+
+
+def size(b: bytes, p: int) -> tuple[int, int]:
+    """Length prefix at `p` -> (length, next position); a negative one is malformed."""
+    n, p = varint(b, p)
+    if n < 0:
+        raise ValueError("negative length")
+    return n, p
+
+
+def block(b: bytes, p: int) -> tuple[int, int]:
+    """Count of the next array or map block at `p`; the byte size that goes with a negative count is skipped."""
+    n, p = varint(b, p)
+    if n < 0:
+        n = -n
+        _, p = varint(b, p)
+    if n > len(b):
+        raise ValueError("block longer than the record")
+    return n, p

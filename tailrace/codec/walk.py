@@ -1,0 +1,279 @@
+"""Walking an Avro record by a table of its schema: what `tailrace.codec.decoder` generates as Python code, in a form that
+can be compiled once for all schemas. Used where it is compiled; as plain Python the generated code is faster.
+
+`tailrace.codec.plan` makes the table.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, Final
+
+from tailrace.codec.varint import block, size, varint
+
+NULL: Final = 0
+BOOLEAN: Final = 1
+INTEGER: Final = 2
+FLOAT: Final = 3
+DOUBLE: Final = 4
+STRING: Final = 5
+TEXT: Final = 6
+"""A string that is decoded, and so checked to be UTF-8."""
+FIXED: Final = 7
+ENUM: Final = 8
+ARRAY: Final = 9
+MAP: Final = 10
+RECORD: Final = 11
+UNION: Final = 12
+INSIDE: Final = 13
+"""A record of which single fields are results."""
+
+_float: Final = struct.Struct("<f").unpack_from
+_double: Final = struct.Struct("<d").unpack_from
+_NOTHING: Final[list[Any]] = []
+
+
+class Step:
+    """One value of the schema."""
+
+    __slots__ = ("build", "kind", "names", "nullable", "results", "size", "steps", "symbols", "want")
+
+    def __init__(self, kind: int, want: bool) -> None:
+        self.kind, self.want = kind, want
+        self.nullable = False
+        """A union of null and this, null first."""
+        self.size = 0
+        """Bytes of a fixed."""
+        self.steps: list[Step] = []
+        """Items, branches or fields; of a map its values."""
+        self.names: list[str] = []
+        """Of the fields that a record is built from."""
+        self.symbols: list[Any] = []
+        """What the symbols of an enum become."""
+        self.build: Any = None
+        """Called with the fields of a record by name."""
+        self.results = 0
+        """How many results are inside."""
+
+
+class Walk:
+    """A position in a record."""
+
+    __slots__ = ("b", "p")
+
+    def __init__(self, b: bytes, p: int) -> None:
+        self.b, self.p = b, p
+
+    def fields(self, steps: list[Step], out: list[Any]) -> None:
+        """The fields of a record, the wanted ones appended to `out`. Raises IndexError, ValueError, OverflowError, struct.error."""
+        b, p = self.b, self.p
+        for step in steps:
+            kind = step.kind
+            if step.nullable:
+                c = b[p]
+                p += 1
+                if c == 0:
+                    if kind == INSIDE:
+                        for _ in range(step.results):
+                            out.append(None)
+                    elif step.want:
+                        out.append(None)
+                    continue
+                if c != 2:
+                    raise ValueError("union branch")
+            if kind in (STRING, TEXT):
+                n = b[p]
+                p += 1
+                if n < 128:
+                    if n & 1:
+                        raise ValueError("negative length")
+                    n >>= 1
+                else:
+                    n, p = size(b, p - 1)
+                q = p + n
+                if q > len(b):
+                    raise IndexError
+                if step.want:
+                    if kind == TEXT:
+                        out.append(b[p:q].decode())
+                    else:
+                        out.append(b[p:q])
+                p = q
+            elif kind == INTEGER:
+                n = b[p]
+                if n < 128:
+                    p += 1
+                    if step.want:
+                        out.append((n >> 1) ^ -(n & 1))
+                else:
+                    self.p = p
+                    n = self._integer()
+                    p = self.p
+                    if step.want:
+                        out.append(n)
+            else:
+                self.p = p
+                if kind == INSIDE:
+                    self.fields(step.steps, out)
+                elif step.want:
+                    out.append(self.value(step) if kind == UNION else self._bare(step))
+                elif kind == UNION:
+                    self.skip(step)
+                else:
+                    self._skip_bare(step)
+                p = self.p
+        self.p = p
+
+    def _union(self, step: Step) -> Step | None:
+        """The branch that is there; None for null, where null is the first of two."""
+        if step.nullable:
+            c = self.b[self.p]
+            self.p += 1
+            if c == 0:
+                return None
+            if c != 2:
+                raise ValueError("union branch")
+        elif step.kind == UNION:
+            c = self.b[self.p]
+            self.p += 1
+            if c & 1 or c >> 1 >= len(step.steps):
+                raise ValueError("union branch")
+            return step.steps[c >> 1]
+        return step
+
+    def _integer(self) -> int:
+        """Byte by byte, which is the fast way where it is compiled; over eight bytes as `varint` does it."""
+        b, p = self.b, self.p
+        n = shift = 0
+        while shift < 56:
+            c = b[p]
+            p += 1
+            if c < 128:
+                self.p = p
+                n |= c << shift
+                return (n >> 1) ^ -(n & 1)
+            n |= (c & 127) << shift
+            shift += 7
+        n, self.p = varint(b, self.p)
+        return n
+
+    def _length(self) -> int:
+        """Of a string or bytes; it is all there."""
+        n = self._integer()
+        if n < 0:
+            raise ValueError("negative length")
+        if self.p + n > len(self.b):
+            raise IndexError
+        return n
+
+    def value(self, whole: Step) -> Any:
+        """The next value."""
+        step = self._union(whole)
+        return None if step is None else self._bare(step)
+
+    def _bare(self, step: Step) -> Any:
+        """A value whose branch is known."""
+        kind, b = step.kind, self.b
+        if kind in (STRING, TEXT):
+            n = self._length()
+            p = self.p
+            self.p = p + n
+            return b[p : p + n].decode() if kind == TEXT else b[p : p + n]
+        if kind == INTEGER:
+            return self._integer()
+        if kind == NULL:
+            return None
+        if kind == BOOLEAN:
+            n = b[self.p]
+            if n > 1:
+                raise ValueError("neither true nor false")
+            self.p += 1
+            return n == 1
+        if kind == FIXED:
+            p = self.p
+            self.p = p + step.size
+            if self.p > len(b):
+                raise IndexError
+            return b[p : self.p]
+        if kind == ENUM:
+            return self._symbol(step)
+        if kind == RECORD:
+            values: list[Any] = []
+            self.fields(step.steps, values)
+            return step.build(**dict(zip(step.names, values, strict=True)))
+        if kind == ARRAY:
+            items: list[Any] = []
+            inner = step.steps[0]
+            while b[self.p]:
+                n, self.p = block(b, self.p)
+                for _ in range(n):
+                    items.append(self.value(inner))
+            self.p += 1
+            return items
+        if kind == MAP:
+            return self._map(step)
+        if kind == UNION:
+            return self.value(step)
+        (number,) = _float(b, self.p) if kind == FLOAT else _double(b, self.p)
+        self.p += 4 if kind == FLOAT else 8
+        return number
+
+    def _symbol(self, step: Step) -> Any:
+        if len(step.symbols) > 64:
+            n = self._integer()
+            if not 0 <= n < len(step.symbols):
+                raise ValueError("no symbol's number")
+            return step.symbols[n]
+        n = self.b[self.p]
+        if n & 1 or n >> 1 >= len(step.symbols):
+            raise ValueError("no symbol's byte")
+        self.p += 1
+        return step.symbols[n >> 1]
+
+    def _map(self, step: Step) -> dict[Any, Any]:
+        found: dict[Any, Any] = {}
+        key, inner = step.steps[0], step.steps[1]
+        while self.b[self.p]:
+            n, self.p = block(self.b, self.p)
+            for _ in range(n):
+                name = self.value(key)
+                found[name] = self.value(inner)
+        self.p += 1
+        return found
+
+    def skip(self, whole: Step) -> None:
+        """Steps over the next value."""
+        step = self._union(whole)
+        if step is not None:
+            self._skip_bare(step)
+
+    def _skip_bare(self, step: Step) -> None:
+        kind = step.kind
+        if kind in (STRING, TEXT):
+            n = self._length()
+            self.p += n
+        elif kind in (INTEGER, ENUM):
+            self._integer()
+        elif kind == RECORD:
+            self.fields(step.steps, _NOTHING)
+        elif kind in (ARRAY, MAP):
+            while self.b[self.p]:
+                n, self.p = block(self.b, self.p)
+                for _ in range(n):
+                    for inner in step.steps:
+                        self.skip(inner)
+            self.p += 1
+        elif kind == UNION:
+            self.skip(step)
+        elif kind != NULL:
+            self.p += step.size
+
+
+def decode(steps: list[Step], prefix_only: bool, b: bytes, p: int) -> tuple[Any, ...]:
+    """The wanted values of the record at `p`. Raises what `Walk.fields` raises; IndexError too for a record that does not end
+    where the data ends."""
+    walk, out = Walk(b, p), []  # type: Walk, list[Any]
+    walk.fields(steps, out)
+    if walk.p > len(b) if prefix_only else walk.p != len(b):
+        raise IndexError
+    return tuple(out)

@@ -1,0 +1,59 @@
+"""A load applied from beginning to end, with a take-over in the middle, as one digest: what `test_forms` compares.
+
+python -m tests.packaging.applied 1 3000
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+
+import msgspec
+
+import streams.apply
+from streams.apply import Applier, Unit
+from streams.limits import Limits
+from streams.state import State
+from tailrace import codec
+from tailrace.identity import kafka_key
+from tests.harness.mixed import mixed
+
+NOW = 1_767_225_600_000_000
+LIMITS = Limits(idle_ms=900_000, max_traces=200, dedupe_ms=3_600_000, link_ms=3_600_000)
+
+
+class Record(msgspec.Struct):
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+
+
+def digest(seed: int, events: int) -> str:
+    """SHA-256 of all outputs, letters, links, state records, rows, totals and summaries; the state is given over half-way."""
+    sha, state, applier = hashlib.sha256(), State(LIMITS), Applier("trace.events", 0, 1 << 20, 1 << 20)
+    log = [
+        Record(i, NOW // 1000 + i, (k.encode() if (k := kafka_key(e)) else None), codec.encode(e))
+        for i, e in enumerate(mixed(seed, events, NOW))
+    ]
+    log[7::50] = [msgspec.structs.replace(r, value=(r.value or b"")[: 40 + r.offset % 90]) for r in log[7::50]]
+    kept: dict[bytes, bytes] = {}
+    for at in range(0, len(log), 100):
+        unit = Unit()
+        applier.apply(state, log[at : at + 100], unit)
+        closed = state.close(at % 300 == 0)
+        parts = [unit.outputs, unit.letters, unit.links, sorted(closed.state, key=repr), closed.summaries]
+        sha.update(repr([*parts, sorted(closed.rows), sorted(closed.totals, key=repr)]).encode())
+        for key, value in closed.state:
+            if value is None:
+                kept.pop(key, None)
+                continue
+            kept[key] = value
+        if at == len(log) // 200 * 100:
+            state = State(LIMITS)
+            state.restore(dict(kept))
+    return sha.hexdigest()
+
+
+if __name__ == "__main__":
+    print(streams.apply.__file__, digest(int(sys.argv[1]), int(sys.argv[2])))
