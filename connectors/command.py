@@ -13,6 +13,7 @@ import msgspec
 
 from connectors.contract import spec_of
 from connectors.fleet import Fleet
+from connectors.observe.health import observing
 from connectors.registry import describe, installed, instances, sink_class
 from connectors.runner import Runner
 from connectors.status import Status
@@ -73,7 +74,13 @@ def connect(
         click.echo(f"tailrace connect: {e}", err=True)
         sys.exit(2)
     runners = [Runner(settings, instance, until_caught_up=until_caught_up) for instance in chosen]
-    sys.exit(Fleet(runners, _json if as_json else _log).run())
+    try:
+        with observing(settings.connect, runners):
+            code = Fleet(runners, _json if as_json else _log).run()
+    except ConfigError as e:
+        click.echo(f"tailrace connect: {e}", err=True)
+        code = 2
+    sys.exit(code)
 
 
 @click.group()

@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from connectors import redact
+from connectors.admission import Admit, current
 from connectors.batching import Buffer, Limits
 from connectors.contract import Batch, Enriched, Item, Payload, Sink, Skip, Source
 from connectors.delivery import Settled
@@ -44,11 +45,12 @@ class Letter(msgspec.Struct, frozen=True):
 
 
 class Lane:
-    """State of one partition that this process owns. bury: takes the letters of records that are given up."""
+    """State of one partition that this process owns. bury: takes the letters of records that are given up. admit: what the sink
+    gets of a record."""
 
     def __init__(
         self, name: str, topic: str, partition: int, sink: Sink, reader: Reader, limits: Limits, ledger: SinkLedger, start: int,
-        counts: Counts, bury: Callable[[Letter], None],
+        counts: Counts, bury: Callable[[Letter], None], admit: Admit = current,
     ) -> None:  # fmt: skip
         self.name, self.topic, self.partition = name, topic, partition
         self.progress = Progress(ledger, start)
@@ -57,7 +59,7 @@ class Lane:
         self.paused = False
         self.caught_up = False
         """Whether everything that was in the partition at some time since it was assigned has been read."""
-        self._sink, self._reader, self._counts, self._bury = sink, reader, counts, bury
+        self._sink, self._reader, self._counts, self._bury, self._admit = sink, reader, counts, bury, admit
         self._buffer: Buffer[tuple[Item, Ticket]] = Buffer(limits)
         self._tickets: list[tuple[Item, Ticket]] = []
         self._sending: Future[list[Settled]] | None = None
@@ -72,7 +74,7 @@ class Lane:
         self._counts.read += 1
         found = self._reader.read(self.topic, self.partition, offset, appended_at, value, headers)
         where = source(found.event, found.context, self.topic, self.partition, offset, appended_at, key)
-        ticket = self.progress.read(offset, where.sequence, where.generation)
+        ticket = self.progress.read(offset, where.sequence, where.generation, appended_at)
         if isinstance(found, Unreadable):
             raw = value if found.event is None else None
             self._give_up(Stage.DECODE, where, Rejected(found.reason, found.detail), ticket, value=raw)
@@ -82,7 +84,7 @@ class Lane:
             case Payload():
                 self._buffer.add((Item(mapped, where), ticket), mapped.size, now)
             case Skip():
-                ticket.tally = FILTERED
+                ticket.tally, ticket.reason = FILTERED, mapped.reason
             case Rejected():
                 self._give_up(Stage.MAP, where, mapped, ticket)
             case _:
@@ -92,7 +94,8 @@ class Lane:
 
     def _map(self, found: Enriched) -> Payload | Skip | Rejected:
         try:
-            return self._sink.map(found)
+            admitted = self._admit(found)
+            return admitted if isinstance(admitted, Skip) else self._sink.map(admitted)
         except Exception as e:
             log.debug(
                 "%s: map raised for %s[%d]@%d", self.name, self.topic, self.partition, found.offset, exc_info=True
@@ -111,6 +114,7 @@ class Lane:
     ) -> None:
         def settle() -> None:
             self._burying -= 1
+            ticket.reason = rejected.reason
             ticket.tally = DEAD_LETTERED if attempts <= 1 else Tally(dead_lettered=1, retried=attempts - 1)
 
         self._burying += 1
@@ -147,7 +151,7 @@ class Lane:
                         )
                     )
                 case Filtered():
-                    ticket.tally = FILTERED
+                    ticket.tally, ticket.reason = FILTERED, fate.verdict.reason
                 case Rejected() as rejected:
                     self._give_up(Stage.SEND, item.source, rejected, ticket, attempts=fate.attempts)
         self._tickets = []
@@ -163,7 +167,7 @@ class Lane:
     def advance(self) -> None:
         """Moves the settled prefix; counts it, and reports gaps."""
         settled, gaps = self.progress.advance()
-        self._counts.add(settled)
+        self._counts.add(settled, self.progress.reasons)
         for gap in gaps:
             self._counts.gaps += gap.missing
             self._counts.repeated += gap.repeated

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 
 import msgspec
@@ -20,7 +20,11 @@ class Ticket(msgspec.Struct):
     offset: int
     sequence: int | None
     generation: int | None
+    appended_at: int = 0
+    """Append time, milliseconds UTC."""
     tally: Tally | None = None
+    reason: str | None = None
+    """Why it was filtered or dead-lettered."""
 
 
 class Gap(msgspec.Struct, frozen=True):
@@ -42,15 +46,25 @@ class Progress:
         self.ledger = ledger
         self.next_offset = next_offset
         """What a restart would read first, were this committed."""
+        self.reasons: Counter[tuple[str, str]] = Counter()
+        """What the last `advance` settled otherwise than delivered, by outcome (a field of `Tally`) and reason."""
         self._open: deque[Ticket] = deque()
 
     def __len__(self) -> int:
         """Records read and not in the settled prefix."""
         return len(self._open)
 
-    def read(self, offset: int, sequence: int | None, generation: int | None) -> Ticket:
+    @property
+    def oldest(self) -> int | None:
+        """Append time of the first record that is not settled, milliseconds UTC; None: there is none. From any thread."""
+        try:
+            return self._open[0].appended_at
+        except IndexError:
+            return None
+
+    def read(self, offset: int, sequence: int | None, generation: int | None, appended_at: int = 0) -> Ticket:
         """A ticket for the next record; offsets must rise."""
-        ticket = Ticket(offset, sequence, generation)
+        ticket = Ticket(offset, sequence, generation, appended_at)
         self._open.append(ticket)
         return ticket
 
@@ -62,12 +76,15 @@ class Progress:
     def advance(self) -> tuple[Tally, list[Gap]]:
         """Moves the settled prefix forward as far as it goes, into the ledger: what was settled, and what is to be reported."""
         settled, gaps = Tally(), []
+        self.reasons.clear()
         for run in self._runs():
             before, last = self.ledger, run[-1]
             tally = Tally.sum(t.tally for t in run if t.tally is not None)
             after = self.ledger = before.settle(tally, last.sequence, last.generation)
             self.next_offset = last.offset + 1
             settled = Tally.sum((settled, tally))
+            if tally.filtered or tally.dead_lettered:
+                self._explain(run)
             if after.generation != before.generation:
                 before = SinkLedger(after.generation)
             missing, repeated = after.gaps - before.gaps, after.repeated - before.repeated
@@ -75,6 +92,11 @@ class Progress:
                 first = run[0]
                 gaps.append(Gap(after.generation, before.last + 1, first.sequence, first.offset, missing, repeated))
         return settled, gaps
+
+    def _explain(self, run: list[Ticket]) -> None:
+        for ticket in run:
+            if ticket.reason is not None and ticket.tally is not None:
+                self.reasons["filtered" if ticket.tally.filtered else "dead_lettered", ticket.reason] += 1
 
     def _runs(self) -> Iterator[list[Ticket]]:
         """Settled tickets from the front, cut wherever the numbers are not consecutive."""

@@ -9,6 +9,8 @@ from typing import Any, Final
 
 import msgspec
 
+from connectors.admission import Admission, Admit, current
+from connectors.admission_settings import Admitted, from_text
 from connectors.batching import Limits
 from connectors.contract import Sink, Spec, spec_of
 from tailrace.errors import ConfigError, MissingPackage
@@ -17,7 +19,7 @@ from tailrace.settings import Positive, Settings, convert, merge, pairs
 GROUP: Final = "tailrace.sinks"
 
 
-class Common(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Common(Admitted, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What every instance's table may have beside the sink's own settings."""
 
     type: str
@@ -38,6 +40,8 @@ class Instance(msgspec.Struct, frozen=True):
     fields: frozenset[str] | None
     ca_file: str | None = None
     """Certificate authorities of its HTTPS endpoint, from the sink's setting of that name; None: the system's."""
+    admit: Admit = current
+    """What it gets of a record, before `map`."""
 
 
 def installed() -> dict[str, EntryPoint]:
@@ -84,7 +88,12 @@ def instance(settings: Settings, name: str, env: Mapping[str, str] | None = None
     cls = sink_class(str(table.get("type", name)), where)
     spec = spec_of(cls)
     defaults = {"type": spec.name, "max_records": spec.max_records, "max_bytes": spec.max_bytes}
-    common = convert({k: table.pop(k, v) for k, v in defaults.items()}, Common, where)
+    shared = {f.name: table.pop(f.name) for f in msgspec.structs.fields(Common) if f.name in table}
+    try:
+        common = convert(from_text({**defaults, **shared}), Common, where)
+        admission = Admission(common)
+    except ConfigError as e:
+        raise ConfigError(str(e) if str(e).startswith(where) else f"{where}.{e}") from None
     values = merge(spec.environment(os.environ if env is None else env), table)
     own = convert(_tables(values, spec.settings, where), spec.settings, where)
     try:
@@ -92,7 +101,8 @@ def instance(settings: Settings, name: str, env: Mapping[str, str] | None = None
     except ConfigError as e:
         raise ConfigError(f"{where}.{e}") from None
     limits = Limits(common.max_records, common.max_bytes, settings.connect.max_age_ms / 1000)
-    return Instance(name, spec.name, made, limits, spec.fields, getattr(own, "ca_file", None))
+    fields = None if spec.fields is None else spec.fields | admission.reads
+    return Instance(name, spec.name, made, limits, fields, getattr(own, "ca_file", None), admission.admit)
 
 
 def instances(settings: Settings, names: Iterable[str], env: Mapping[str, str] | None = None) -> list[Instance]:

@@ -23,13 +23,13 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from connectors.assignment import Assignment
 from connectors.delivery import Activity, Courier, Sleep
 from connectors.lane import Lane, Letter
 from connectors.letters import dead_letter, letter_key
+from connectors.observe.observer import Observer
 from connectors.outbox import Outbox
 from connectors.reading import Reader
 from connectors.registry import Instance
@@ -71,6 +71,10 @@ class Runner:
         """until_caught_up: `run` returns once everything that was in the topic when its partitions came is settled.
         clock: monotonic seconds; now: Unix seconds."""
         self.name = instance.name
+        self.observer = Observer()
+        self.joined = False
+        """Whether the group has given it its partitions, if there are any for it."""
+        self._came_round: float | None = None
         self._settings, self._instance, self._until_caught_up = settings, instance, until_caught_up
         self._clock, self._now, self._sleep, self._random = clock, now, sleep, random
         names = Names.of(settings.topics)
@@ -99,12 +103,22 @@ class Runner:
             partitions=len(lanes),
             lag=self._lag,
             in_flight=sum(len(lane.progress) for lane in lanes),
-            counts=msgspec.structs.replace(self._counts),
+            counts=self._counts.copy(),
             requests=activity.requests,
             retrying=activity.retrying,
             paused=activity.paused,
             error=self._error,
         )
+
+    def oldest(self) -> int | None:
+        """Append time of the first record that was read and is not settled, milliseconds UTC; None: there is none."""
+        found = [at for lane in tuple(self._lanes.values()) if (at := lane.progress.oldest) is not None]
+        return min(found, default=None)
+
+    def silent(self) -> float:
+        """Seconds since its loop came round; 0 while it is not running."""
+        came = self._came_round
+        return 0.0 if came is None or self._state != "running" else max(0.0, self._clock() - came)
 
     def run(self) -> None:
         """Works until `stop`, then drains and commits within connect.drain_seconds and leaves the group.
@@ -127,7 +141,7 @@ class Runner:
             http = self._loop.call(self._transport())
             self._courier = Courier(
                 self.name,
-                sink,
+                self.observer.timed(sink),
                 http,
                 sleep=self._sleep,
                 random=self._random,
@@ -191,7 +205,8 @@ class Runner:
     def _turn(self, *, drain: bool = False) -> None:
         """One round: what was sent, what is to send, what is full, what is to commit, what is to read."""
         self._outbox.poll()
-        now = self._clock()
+        now = self._came_round = self._clock()
+        self.joined = self.joined or now - self._began > ALONE
         for lane in self._lanes.values():
             self._serve(lane, now, drain=drain)
         self._throttle(drain=drain)
@@ -211,7 +226,7 @@ class Runner:
         lane.collect()
         batch = lane.next_batch(now, drain=drain)
         if batch is not None:
-            lane.sent(self._loop.submit(self._courier.deliver(batch)))
+            lane.sent(self._loop.submit(self.observer.delivering(batch, self._courier.deliver)))
         lane.advance()
 
     def _throttle(self, *, drain: bool = False) -> None:
@@ -325,8 +340,9 @@ class Runner:
         for start in self._assignment.take(partitions, ends=self._until_caught_up):
             self._lanes[start.partition] = Lane(
                 self.name, self._topic, start.partition, self._instance.sink, self._reader, self._instance.limits, start.ledger,
-                start.offset, self._counts, self._bury,
+                start.offset, self._counts, self._bury, self._instance.admit,
             )  # fmt: skip
+        self.joined = True
         self._next_commit = self._clock()  # at once: from a sink's first start on, what is deleted unread is an alarm
         log.info("%s: has partitions %s", self.name, sorted(self._lanes))
 

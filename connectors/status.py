@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final, Literal
 
 import msgspec
 
 from tailrace.ledger import Tally
 
+REASONS: Final = 50
+"""Reasons that are told apart; a sink gives few."""
+
 State = Literal["waiting", "running", "stopping", "stopped", "failed"]
 """waiting: for the broker or the topics. stopping: draining. failed: ended by an error, see Status.error."""
+
+
+_CLASS: Final = re.compile(r"[a-z][a-z_]{0,39}(?![a-z_])")
+
+
+def pause_class(paused: str) -> str:
+    """The kind of reason that a pause has, as a label: its first word, since what follows may be a vendor's message."""
+    found = _CLASS.match(paused)
+    return found.group() if found else "other"
 
 
 class Counts(msgspec.Struct):
@@ -27,13 +42,27 @@ class Counts(msgspec.Struct):
     """Sequence numbers that never came."""
     repeated: int = 0
     """Records whose sequence number had come before."""
+    filtered_by: dict[str, int] = {}
+    """Reason -> filtered; reasons beyond the first `REASONS` as `other`."""
+    dead_lettered_by: dict[str, int] = {}
 
-    def add(self, tally: Tally) -> None:
+    def add(self, tally: Tally, reasons: Mapping[tuple[str, str], int] = MappingProxyType({})) -> None:
+        """reasons: see `Progress.reasons`."""
         self.delivered += tally.delivered
         self.filtered += tally.filtered
         self.dead_lettered += tally.dead_lettered
         self.rejected_unidentified += tally.rejected_unidentified
         self.retried += tally.retried
+        for (outcome, reason), n in reasons.items():
+            by = self.filtered_by if outcome == "filtered" else self.dead_lettered_by
+            name = reason if reason in by or len(by) < REASONS else "other"
+            by[name] = by.get(name, 0) + n
+
+    def copy(self) -> Counts:
+        """As it is now; from any thread."""
+        return msgspec.structs.replace(
+            self, filtered_by=self.filtered_by.copy(), dead_lettered_by=self.dead_lettered_by.copy()
+        )
 
 
 class Status(msgspec.Struct, frozen=True):

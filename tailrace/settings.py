@@ -141,6 +141,10 @@ class Connect(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How long a stop or a rebalance may wait for what is under way."""
     max_attempts: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Tries of a batch that the sink asks to retry; 0 is without end: a sink that is down holds its partitions."""
+    http_host: str = "127.0.0.1"
+    """Where /healthz, /readyz and /metrics are served; 0.0.0.0 for probes from outside. Nobody is asked who they are."""
+    http_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 9474
+    """The next free port is taken where it is not free, see the log. 0: none."""
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -15,6 +15,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from connectors.contract import Enriched, Skip
 from connectors.outcomes import Rejected
+from connectors.privacy import shown
 from tailrace.records import Kind, ParentKind, TraceContext, TraceEvent
 
 Value = str | int | float | bool | Sequence[str] | None
@@ -273,5 +274,5 @@ def _content(value: Any, content: Content, reference: str) -> str | None:
 
 
 def _text(value: Any) -> str | None:
-    """A content field: JSON text as the codec decodes it."""
-    return None if value is None else str(value)
+    """A content field: JSON text as the codec decodes it; what stands in its place without quotes."""
+    return None if value is None else shown(str(value))

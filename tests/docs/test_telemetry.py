@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from connectors.observe import instruments as of_connect
+from connectors.observe.observer import OUTCOMES
 from streams.limits import Limits
 from streams.observe.instruments import GAUGES, HISTOGRAMS, OF_WORKER, PREFIX, unit
 from streams.observe.observed import COUNTS, SIZES
@@ -22,3 +24,18 @@ def test_every_instrument_is_in_the_tables_with_its_unit() -> None:
     want |= {PREFIX + name: (of, "") for name, (of, _, _) in HISTOGRAMS.items()}
     found = {cells[0].strip("`"): (cells[1], cells[2]) for cells in rows(TEXT) if cells[0].startswith(f"`{PREFIX}")}
     assert found == want
+
+
+def test_every_instrument_of_the_connectors_is_in_the_table_with_unit_and_labels() -> None:
+    want = {i.name: (i.unit, " ".join(i.labels)) for i in (*of_connect.COUNTERS, *of_connect.GAUGES)}
+    want |= {name: (unit, " ".join(labels)) for name, (unit, _, labels, _) in of_connect.HISTOGRAMS.items()}
+    prefix = f"`{of_connect.PREFIX}"
+    found = {
+        c[0].strip("`").removeprefix(of_connect.PREFIX): (c[1], c[2]) for c in rows(TEXT) if c[0].startswith(prefix)
+    }
+    assert found == want
+    assert list(found) == list(want), "counters, gauges, histograms"
+    text = TEXT.partition("## Connectors")[2]
+    assert "The first nine are counters, the last four histograms" in text
+    assert (len(of_connect.COUNTERS), len(of_connect.HISTOGRAMS)) == (9, 4)
+    assert all(f"`{outcome}`" in text for outcome in OUTCOMES)

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from streams.observe.health import Server, pages, serve, unhealthy, unready
+from streams.observe.health import pages, serve, unhealthy, unready
 from streams.observe.observed import Observed
 from tailrace.errors import ConfigError
+from tailrace.observe.server import Server
 from tests.streams.observing import Loop, partition, worker
 
 

@@ -19,10 +19,11 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from prometheus_client.parser import text_string_to_metric_families
 
-from streams.observe import telemetry
 from streams.observe.observed import COUNTS, Ends, Observed
-from streams.observe.telemetry import Telemetry, exported, resource
+from streams.observe.telemetry import SERVICE, Telemetry
 from tailrace.broker import Broker
+from tailrace.observe import telemetry
+from tailrace.observe.telemetry import exported, resource
 from tests.harness.pipeline import Pipeline
 from tests.harness.processes import Child, wait_until
 from tests.streams.observing import partition, worker
@@ -140,10 +141,10 @@ def test_what_is_exported(env: dict[str, str], metrics: bool, traces: bool) -> N
 
 
 def test_the_service_has_a_name_unless_the_variables_give_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = resource("host-0", {}).attributes
+    found = resource(SERVICE, "host-0", {}).attributes
     assert (found["service.name"], found["service.instance.id"]) == ("tailrace-streams", "host-0")
     monkeypatch.setenv("OTEL_SERVICE_NAME", "ours")
-    found = resource("host-0", {"OTEL_SERVICE_NAME": "ours"}).attributes
+    found = resource(SERVICE, "host-0", {"OTEL_SERVICE_NAME": "ours"}).attributes
     assert (found["service.name"], found["service.instance.id"]) == ("ours", "host-0")
 
 

@@ -1,0 +1,1 @@
+"""What `tailrace connect` shows of itself: docs/telemetry.md."""

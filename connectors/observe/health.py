@@ -1,0 +1,106 @@
+"""Whether `tailrace connect` lives and works, and the server that tells it, with its metrics."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import Final
+
+from connectors.runner import Runner
+from connectors.status import pause_class
+from tailrace.errors import ConfigError
+from tailrace.observe.server import Page, Server, verdict, with_index
+from tailrace.settings import Connect
+
+log: Final = logging.getLogger("tailrace.connect")
+
+SILENT_SECONDS: Final = 120.0
+"""A sink's consumer loop comes round at least this often, beside what a drain may take: asking a cluster that moves for
+committed offsets may take a minute."""
+TRIES: Final = 20
+"""Ports after the one that is set, which may all be taken by others of this host."""
+
+
+def unhealthy(runners: Sequence[Runner], drain: float) -> list[str]:
+    """Why this process should be started anew; empty: it is well. A sink that waits, is paused or has failed for a reason that
+    it gave is no reason: the others go on."""
+    return [
+        f"{r.name}: has done nothing for {r.silent():.0f} s" for r in runners if r.silent() > SILENT_SECONDS + drain
+    ]
+
+
+def unready(runners: Sequence[Runner], drain: float) -> list[str]:
+    """Why not every sink works; empty: each does, or the group has no partition for it."""
+    reasons = unhealthy(runners, drain)
+    for runner in runners:
+        status = runner.status()
+        if status.state == "waiting":
+            reasons.append(f"{runner.name}: waiting for Kafka and the topics")
+        elif status.state != "running":
+            reasons.append(f"{runner.name}: {status.state}")
+        elif not runner.joined:
+            reasons.append(f"{runner.name}: joining the group")
+        elif status.paused:
+            reasons.append(f"{runner.name}: paused ({pause_class(status.paused)})")
+    return reasons
+
+
+def pages(
+    runners: Sequence[Runner], drain: float, metrics: Callable[[], tuple[str, bytes]] | None
+) -> dict[str, Page]:
+    """metrics: content type and body of /metrics; None: there is no such page."""
+
+    def sinks() -> dict[str, str]:
+        return {r.name: r.status().state for r in runners}
+
+    found: dict[str, Page] = {
+        "/healthz": lambda: verdict(unhealthy(runners, drain), sinks=sinks()),
+        "/readyz": lambda: verdict(unready(runners, drain), sinks=sinks()),
+    }
+    if metrics is not None:
+        found["/metrics"] = lambda: (HTTPStatus.OK, *metrics())
+    return with_index(found)
+
+
+def serve(settings: Connect, found: Mapping[str, Page]) -> Server:
+    """Raises `ConfigError`."""
+    host, port = settings.http_host, settings.http_port
+    try:
+        server = Server(host, port, found, TRIES)
+    except OSError as e:
+        raise ConfigError(f"connect.http_host, connect.http_port: {host}:{port}: {e.strerror or e}") from None
+    taken = "" if server.server_port == port else f" (port {port} is taken)"
+    log.info("%s%s%s", server.url, ", ".join(p.lstrip("/") for p in found if p != "/"), taken)
+    return server
+
+
+@contextmanager
+def observing(settings: Connect, runners: Sequence[Runner], env: Mapping[str, str] = os.environ) -> Iterator[None]:
+    """Serves and measures until the end of the block. Raises `ConfigError`.
+
+    Without OpenTelemetry's SDK there are no metrics, and the probes answer all the same.
+    """
+    if not settings.http_port and not any(name.startswith("OTEL_EXPORTER_OTLP_") for name in env):
+        yield
+        return
+    telemetry = server = None
+    try:
+        from connectors.observe.telemetry import Telemetry
+
+        telemetry = Telemetry(runners, f"{socket.gethostname()}-{os.getpid()}", env)
+    except ModuleNotFoundError as e:
+        log.warning("no metrics: they need the package %s: pip install 'tailrace[connectors]'", e.name)
+    try:
+        if settings.http_port:
+            server = serve(settings, pages(runners, settings.drain_seconds, telemetry.metrics if telemetry else None))
+        yield
+    finally:
+        if server is not None:
+            server.shutdown()
+            server.server_close()
+        if telemetry is not None:
+            telemetry.close()

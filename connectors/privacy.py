@@ -1,0 +1,191 @@
+"""What a sink gets of an event's content: all, masked, a hash, a reference, or nothing; field by field. Pure.
+
+Content is what the contract marks as content, the free attributes and the addresses of files. Texts about an operation
+(`TEXTS`) stay, but are masked wherever content is not sent in full, unless a policy of their own says otherwise.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from connectors.masking import BUILT_IN, Masks, quoted
+from tailrace.content import json_text
+from tailrace.errors import ConfigError
+from tailrace.oversize import CONTENT as MARKED
+from tailrace.records import TraceEvent
+
+FULL, MASKED, HASHED, REFERENCE, NONE = POLICIES = ("full", "masked", "hashed", "reference", "none")
+
+CONTENT: Final[Mapping[str, str]] = {
+    **MARKED, "attributes": "map", "origin.file_list": "text", "tool.file_urls": "text",
+}  # fmt: skip
+"""Path of a content field -> json (JSON text), text (or a list of texts), or map (of texts)."""
+TEXTS: Final[Mapping[str, str]] = {
+    "error": "text", "name": "text", "suggested_question.status_message": "text", "moderation.preset_response": "text",
+    "span.links": "json", "span.resource": "json",
+}  # fmt: skip
+"""The same of texts about an operation."""
+PATHS: Final = {**CONTENT, **TEXTS}
+_BODIES: Final = frozenset(path.partition(".")[0] for path in PATHS if "." in path)
+_HASH: Final = re.compile(r'"?sha256:[0-9a-f]{64}"?')
+_STAND_INS: Final = ('"ref:', '"sha256:')
+
+READS: Final = frozenset({"kind", "source_id", "trace_id", "workflow_run_id", "message_id", "conversation_id"})
+"""Fields of TraceEvent that references are made of."""
+
+
+def reference(event: TraceEvent) -> str | None:
+    """Where an event's content can be looked up: ``ref:<id>=<value>`` (seed 003, section 9). None: nowhere; feedback has no
+    id to look it up by."""
+    kind = event.kind
+    run, message, trace = event.workflow_run_id, event.message_id, event.trace_id
+    if kind == "feedback":
+        return None
+    if kind == "workflow_run" and (run or event.source_id):
+        return f"ref:workflow_run_id={run or event.source_id}"
+    if kind in ("node_execution", "draft_node_execution") and event.source_id:
+        return f"ref:node_execution_id={event.source_id}"
+    if kind == "generate_name" and event.conversation_id:
+        return f"ref:conversation_id={event.conversation_id}"
+    if kind in ("prompt_generation", "span") and trace:
+        return f"ref:trace_id={trace}"
+    for name, value in (("message_id", message), ("workflow_run_id", run), ("trace_id", trace)):
+        if value:
+            return f"ref:{name}={value}"
+    return None
+
+
+def shown(text: str) -> str:
+    """JSON text of a content field as an attribute's text: as it is, but a hash or a reference without the quotes."""
+    if text.startswith(_STAND_INS):
+        try:
+            value = json.loads(text)
+        except ValueError:
+            return text
+        return value if isinstance(value, str) else text
+    return text
+
+
+class ContentPolicy:
+    """One policy for everything, or one a field.
+
+    content: a policy, or a table path -> policy, where a path is a field of TraceEvent (``inputs``), of a body
+    (``node_execution.process_data``), a body (``tool``) or ``*`` for the others, which are full without it. hash_key: makes
+    hashes HMACs. Raises `ConfigError` that names the setting.
+    """
+
+    def __init__(
+        self,
+        content: str | Mapping[str, str] = FULL,
+        masks: Iterable[str] | None = None,
+        mask_patterns: Mapping[str, str] | None = None,
+        hash_key: str = "",
+    ) -> None:
+        by_path = policies(content)
+        used = frozenset(by_path.values())
+        if (masks is not None or mask_patterns) and MASKED not in used:
+            name = "mask" if masks is not None else "mask_patterns"
+            raise ConfigError(f"{name}: nothing is masked; content sends everything in full, or nothing")
+        if hash_key and HASHED not in used:
+            raise ConfigError("hash_key: nothing is hashed; no field has the policy hashed in content")
+        self._masks = Masks(BUILT_IN if masks is None else masks, mask_patterns)
+        self._key = hash_key.encode("utf-8", "surrogatepass")
+        self._own: list[tuple[str, str, str]] = []
+        bodies: dict[str, list[tuple[str, str, str]]] = {}
+        for path, policy in by_path.items():
+            outer, _, inner = path.partition(".")
+            if policy != FULL:
+                place = bodies.setdefault(outer, []) if inner else self._own
+                place.append((inner or outer, PATHS[path], policy))
+        self._bodies = tuple((body, tuple(fields)) for body, fields in bodies.items())
+        self.full = not self._own and not self._bodies
+        """Whether it leaves every event as it is."""
+        self.reads = frozenset() if self.full or REFERENCE not in used else READS
+        """Fields of TraceEvent that it needs beside those that it changes."""
+
+    def apply(self, event: TraceEvent) -> TraceEvent:
+        """The event as the sink gets it; applied again it changes nothing."""
+        changes = self._changed(event, self._own, event)
+        for name, fields in self._bodies:
+            body = getattr(event, name)
+            if body is not None:
+                inner = self._changed(body, fields, event)
+                if inner:
+                    changes[name] = msgspec.structs.replace(body, **inner)
+        return msgspec.structs.replace(event, **changes) if changes else event
+
+    def _changed(self, record: Any, fields: Iterable[tuple[str, str, str]], event: TraceEvent) -> dict[str, Any]:
+        changes: dict[str, Any] = {}
+        for name, kind, policy in fields:
+            value = getattr(record, name)
+            if not value:
+                continue
+            changed = self._value(value, kind, policy, event)
+            if changed != value:
+                changes[name] = changed
+        return changes
+
+    def _value(self, value: Any, kind: str, policy: str, event: TraceEvent) -> Any:
+        if kind == "map":
+            return self._map(value, policy)
+        if isinstance(value, (list, tuple)):
+            if policy == NONE:
+                return ()
+            if policy == REFERENCE:
+                found = reference(event)
+                return () if found is None else (found,)
+            return tuple(self._text(v, policy) for v in value)
+        if policy == NONE:
+            return None
+        if policy == REFERENCE:
+            found = reference(event)
+            return quoted(found) if kind == "json" and found is not None else found
+        if kind == "text":
+            return self._text(str(value), policy)
+        text = value if isinstance(value, str) else json_text(value, "content") or "null"
+        return self._masks.json(text) if policy == MASKED else self._hash(text, quoted=True)
+
+    def _text(self, value: str, policy: str) -> str:
+        return self._masks.text(value) if policy == MASKED else self._hash(value, quoted=False)
+
+    def _map(self, value: Mapping[str, str], policy: str) -> dict[str, str]:
+        """Names are kept as they are, but masked where values are; a reference has no name to stand under."""
+        if policy == MASKED:
+            return {self._masks.text(k): self._masks.text(v) for k, v in value.items()}
+        return {k: self._hash(v, quoted=False) for k, v in value.items()} if policy == HASHED else {}
+
+    def _hash(self, text: str, *, quoted: bool) -> str:
+        if _HASH.fullmatch(text):
+            return text  # it is one already
+        raw = text.encode("utf-8", "surrogatepass")
+        digest: Callable[..., Any] = hashlib.sha256
+        found = hmac.new(self._key, raw, digest).hexdigest() if self._key else digest(raw).hexdigest()
+        return f'"sha256:{found}"' if quoted else f"sha256:{found}"
+
+
+def policies(content: str | Mapping[str, str]) -> dict[str, str]:
+    """Path -> policy, for every path of `PATHS`. Raises `ConfigError`."""
+    table = {"*": content} if isinstance(content, str) else dict(content)
+    for path, policy in table.items():
+        if policy not in POLICIES:
+            where = "content" if isinstance(content, str) else f"content.{path}"
+            raise ConfigError(f"{where}: there is no policy {policy!r}; known are {', '.join(POLICIES)}")
+        if path != "*" and path not in PATHS and path not in _BODIES:
+            raise ConfigError(f"content.{path}: is no content; known are *, {', '.join((*PATHS, *sorted(_BODIES)))}")
+    rest = table.get("*", FULL)
+    found = {}
+    for path in PATHS:
+        body = path.partition(".")[0]
+        if path in table:
+            found[path] = table[path]
+            continue
+        policy = table.get(body, rest) if body in _BODIES else rest
+        found[path] = MASKED if path in TEXTS and policy != FULL else policy
+    return found
