@@ -6,7 +6,7 @@ COMPILED := .venv/.compiled
 PURE := .venv/.pure
 
 .DEFAULT_GOAL := help
-.PHONY: help setup compile pure demo test test-quick test-crash lint format type imports schemas schemas-check compose-check bench ci clean
+.PHONY: help setup compile pure demo test test-quick test-crash lint format type imports samples schemas schemas-check compose-check bench ci clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -58,6 +58,9 @@ imports: $(STAMP) ## import-linter: imports go one way
 
 schemas: $(STAMP) ## generate the Python records from schemas/*.avsc
 	$(BIN)/python tools/contract.py
+
+samples: $(STAMP) ## write the conformance kit's samples from tests/golden/events.json
+	$(BIN)/python -m tools.samples
 
 schemas-check: $(STAMP) ## fail if generated code or the schema history is out of date
 	$(BIN)/python tools/contract.py --check

@@ -1,9 +1,10 @@
-"""`tailrace connect` and `tailrace sinks`."""
+"""`tailrace connect` and `tailrace sinks ls`."""
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -13,6 +14,7 @@ import msgspec
 
 from connectors.contract import spec_of
 from connectors.fleet import Fleet
+from connectors.new_command import new_sink
 from connectors.observe.health import observing
 from connectors.registry import describe, installed, instances, sink_class
 from connectors.runner import Runner
@@ -20,6 +22,8 @@ from connectors.status import Status
 from tailrace.commands.options import common, settings_from
 from tailrace.errors import ConfigError
 from tailrace.processes import set_up_logging
+from tailrace.registry import attach
+from tailrace.settings import Settings
 
 log: Final = logging.getLogger("tailrace.connect")
 
@@ -67,9 +71,15 @@ def connect(
       tailrace connect file --until-caught-up --json     for scripts
     """
     set_up_logging()
+    env = dict(os.environ)
+
+    def read() -> Settings:
+        return settings_from(config, bootstrap_servers, assignments, env)
+
     try:
-        settings = settings_from(config, bootstrap_servers, assignments)
-        chosen = instances(settings, sinks)
+        settings = read()
+        attach(settings)
+        chosen = instances(settings, sinks, env, read)
     except ConfigError as e:
         click.echo(f"tailrace connect: {e}", err=True)
         sys.exit(2)
@@ -85,7 +95,10 @@ def connect(
 
 @click.group()
 def sinks() -> None:
-    """See which sinks there are."""
+    """See which sinks there are, and start a new one."""
+
+
+sinks.add_command(new_sink)
 
 
 @sinks.command("ls")

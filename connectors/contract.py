@@ -12,6 +12,9 @@
         async def send(self, batch: Batch, http: Http) -> Outcomes: ...
         async def check(self, http: Http) -> Health: ...
 
+A sink may have ``async def close(self) -> None``, called in the send loop after its last batch, for what it keeps open, and
+``def render(self, payload: Payload) -> Any``, the payload as JSON-able Python for people (`tailrace render`, golden tests).
+
 It is found through the entry-point group ``tailrace.sinks``; everything else (consumer group, batches, retries, halving,
 dead letters, commits, rebalances) is the runner's.
 """
@@ -63,6 +66,9 @@ class Rates(msgspec.Struct, frozen=True):
 
     events_per_minute: int = 0
     requests_per_minute: int = 0
+
+
+NO_RATES: Final = Rates()
 
 
 class Skip(msgspec.Struct, frozen=True):
@@ -150,6 +156,7 @@ class Spec(msgspec.Struct, frozen=True):
     settings: type[msgspec.Struct]
     environment: Callable[[Mapping[str, str]], dict[str, Any]]
     doc: str
+    rates: Rates = NO_RATES
 
 
 S = TypeVar("S", bound=type[Any])
@@ -167,12 +174,15 @@ def sink(
     max_bytes: int = 4_000_000,
     fields: Iterable[str] | None = None,
     environment: Callable[[Mapping[str, str]], dict[str, Any]] = _nothing,
+    rates: Rates = NO_RATES,
 ) -> Callable[[S], S]:
     """Makes a class a sink of type `name`.
 
     max_records, max_bytes: bounds of a batch, which an instance's settings may lower or raise. fields: the fields of
     TraceEvent that `map` reads, for a decoder that slices only these; None: all. environment: settings that well-known
-    variables give where the instance has none. Raises TypeError for a class that is no sink, or an unknown field.
+    variables give where the instance has none. rates: what the vendor takes a minute; an attribute `rates` of the sink object
+    wins (where it depends on the plan or the host), and an instance's settings over both. Raises TypeError for a class that
+    is no sink, or an unknown field.
     """
     wanted = None if fields is None else frozenset(fields)
     if unknown := (wanted or frozenset()) - set(TraceEvent.__struct_fields__):
@@ -186,7 +196,9 @@ def sink(
             if not callable(getattr(cls, method, None)):
                 raise TypeError(f"sink {name}: {cls.__name__} has no {method}")
         setattr(
-            cls, _SPEC, Spec(name, max_records, max_bytes, wanted, settings, environment, (cls.__doc__ or "").strip())
+            cls,
+            _SPEC,
+            Spec(name, max_records, max_bytes, wanted, settings, environment, (cls.__doc__ or "").strip(), rates),
         )
         return cls
 

@@ -1,15 +1,17 @@
 """One partition of one sink, without Kafka and without HTTP: records in, batches out, verdicts back, a prefix to commit.
 
-Used by the consumer's thread alone. At most one batch is under way, so records reach the sink in the partition's order,
+A record that may not be settled yet holds up what follows it: one whose schema is not known, for a while; one that cannot
+be mapped where the dead-letter limits forbid to give it up. Used by the consumer's thread alone. At most one batch is under way, so records reach the sink in the partition's order,
 retries and halves included.
 """
 
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -17,10 +19,11 @@ from connectors import redact
 from connectors.admission import Admit, current
 from connectors.batching import Buffer, Limits
 from connectors.contract import Batch, Enriched, Item, Payload, Sink, Skip, Source
-from connectors.delivery import Settled
 from connectors.outcomes import Delivered, Filtered, Rejected
+from connectors.pieces import Settled
 from connectors.progress import DEAD_LETTERED, DELIVERED, FILTERED, Progress, Ticket
 from connectors.reading import Headers, Reader, Unreadable, source
+from connectors.schema_waits import SchemaWaits
 from connectors.status import Counts
 from tailrace.ledger import SinkLedger, Tally
 from tailrace.records import Stage
@@ -44,13 +47,33 @@ class Letter(msgspec.Struct, frozen=True):
     """To be called, in the consumer's thread, once the dead letter is durable."""
 
 
+LOOK_AGAIN: Final = 0.25
+"""Seconds between two tries to take a record that holds up its partition."""
+
+
+class _Record(NamedTuple):
+    """A record that was read and not taken yet."""
+
+    offset: int
+    appended_at: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
+
+def _always(rejected: Rejected) -> bool:
+    return True
+
+
 class Lane:
-    """State of one partition that this process owns. bury: takes the letters of records that are given up. admit: what the sink
-    gets of a record."""
+    """State of one partition that this process owns. bury: takes the letters of records that are given up. may_bury: whether one
+    that cannot be mapped may be given up now; else it is asked again. waits: of the sink's partitions, for unknown schemas.
+    admit: what the sink gets of a record."""
 
     def __init__(
         self, name: str, topic: str, partition: int, sink: Sink, reader: Reader, limits: Limits, ledger: SinkLedger, start: int,
-        counts: Counts, bury: Callable[[Letter], None], admit: Admit = current,
+        counts: Counts, bury: Callable[[Letter], None], may_bury: Callable[[Rejected], bool] = _always,
+        waits: SchemaWaits | None = None, secrets: Sequence[str] = (), admit: Admit = current,
     ) -> None:  # fmt: skip
         self.name, self.topic, self.partition = name, topic, partition
         self.progress = Progress(ledger, start)
@@ -60,6 +83,11 @@ class Lane:
         self.caught_up = False
         """Whether everything that was in the partition at some time since it was assigned has been read."""
         self._sink, self._reader, self._counts, self._bury, self._admit = sink, reader, counts, bury, admit
+        self._may_bury = may_bury
+        self._waits, self._secrets = waits or SchemaWaits(0.0), secrets
+        self._held: deque[_Record] = deque()
+        self._unknown = ""  # the schema that it waits for
+        self._look = 0.0  # when to try the first of them again
         self._buffer: Buffer[tuple[Item, Ticket]] = Buffer(limits)
         self._tickets: list[tuple[Item, Ticket]] = []
         self._sending: Future[list[Settled]] | None = None
@@ -72,14 +100,31 @@ class Lane:
     ) -> None:
         """Decodes and maps one record. Never raises: what cannot be read or mapped is buried, alone."""
         self._counts.read += 1
+        if self._held or not self._take(offset, appended_at, key, value, headers, now):
+            self._held.append(_Record(offset, appended_at, key, value, headers))
+
+    def _take(
+        self, offset: int, appended_at: int, key: bytes | None, value: bytes | None, headers: Headers, now: float
+    ) -> bool:
+        """False: it cannot be taken yet, and nothing has been done."""
         found = self._reader.read(self.topic, self.partition, offset, appended_at, value, headers)
+        mapped: Payload | Skip | Rejected | None = None
+        if isinstance(found, Unreadable):
+            if found.schema and self._wait(found.schema, offset, now):
+                return False
+        else:
+            if self._unknown:
+                self._waits.known(self._unknown)
+                self._unknown = ""
+            mapped = self._map(found)
+            if isinstance(mapped, Rejected) and not self._may_bury(mapped):
+                return False
         where = source(found.event, found.context, self.topic, self.partition, offset, appended_at, key)
         ticket = self.progress.read(offset, where.sequence, where.generation, appended_at)
         if isinstance(found, Unreadable):
             raw = value if found.event is None else None
             self._give_up(Stage.DECODE, where, Rejected(found.reason, found.detail), ticket, value=raw)
-            return
-        mapped = self._map(found)
+            return True
         match mapped:
             case Payload():
                 self._buffer.add((Item(mapped, where), ticket), mapped.size, now)
@@ -87,20 +132,48 @@ class Lane:
                 ticket.tally, ticket.reason = FILTERED, mapped.reason
             case Rejected():
                 self._give_up(Stage.MAP, where, mapped, ticket)
-            case _:
-                self._give_up(
-                    Stage.MAP, where, Rejected("map_failed", f"map returned {type(mapped).__name__}"), ticket
-                )
+        return True
 
     def _map(self, found: Enriched) -> Payload | Skip | Rejected:
         try:
             admitted = self._admit(found)
-            return admitted if isinstance(admitted, Skip) else self._sink.map(admitted)
+            mapped = admitted if isinstance(admitted, Skip) else self._sink.map(admitted)
         except Exception as e:
             log.debug(
-                "%s: map raised for %s[%d]@%d", self.name, self.topic, self.partition, found.offset, exc_info=True
-            )
+                "%s: map raised for %s[%d]@%d\n%s", self.name, self.topic, self.partition, found.offset,
+                redact.stack(e, self._secrets),
+            )  # fmt: skip
             return Rejected("map_failed", redact.where(e))
+        if isinstance(mapped, Payload):
+            return mapped
+        if isinstance(mapped, Skip | Rejected):
+            return redact.hidden(mapped, self._secrets)
+        return Rejected("map_failed", f"map returned {type(mapped).__name__}")
+
+    def _wait(self, schema: str, offset: int, now: float) -> bool:
+        first = self._waits.first(schema)
+        wait = self._waits.waiting(schema, now)
+        if wait:
+            self._unknown = schema
+        if first and wait:
+            log.warning(
+                "%s: %s[%d]@%d has the unknown schema %s; its partition waits for it", self.name, self.topic, self.partition,
+                offset, schema,
+            )  # fmt: skip
+        return wait
+
+    def look_again(self, now: float) -> None:
+        """Takes what was held up, as far as that is possible now."""
+        if not self._held or now < self._look:
+            return
+        self._look = now + LOOK_AGAIN
+        while self._held and self._take(*self._held[0], now):
+            self._held.popleft()
+
+    def use(self, sink: Sink, secrets: Sequence[str], admit: Admit, reader: Reader) -> None:
+        """Maps with another sink object of the same type from now on, and what is held up at once."""
+        self._sink, self._secrets, self._look = sink, secrets, 0.0
+        self._admit, self._reader = admit, reader
 
     def _give_up(
         self,
@@ -161,7 +234,7 @@ class Lane:
         if self._sending is not None:
             self._sending.cancel()
             self._sending = None
-        self._buffer.clear()
+        self._buffer.clear()  # what is held stays: nothing may be committed past it
 
     # -- state
     def advance(self) -> None:
@@ -184,7 +257,9 @@ class Lane:
     @property
     def full(self) -> bool:
         """Whether no more should be read for now: a batch is under way and another is complete, or too much is open."""
-        return (self._sending is not None and self._buffer.full) or len(self.progress) >= self._limit
+        return (
+            bool(self._held) or (self._sending is not None and self._buffer.full) or len(self.progress) >= self._limit
+        )
 
     @property
     def sending(self) -> bool:
@@ -201,6 +276,21 @@ class Lane:
         return self._sending is not None or self._burying > 0
 
     @property
+    def burying(self) -> bool:
+        """Whether dead letters are under way."""
+        return self._burying > 0
+
+    @property
+    def held(self) -> int:
+        """Records that were read and cannot be taken yet; nothing is committed past them."""
+        return len(self._held)
+
+    @property
+    def blocked(self) -> bool:
+        """Whether everything is settled but what cannot be taken yet."""
+        return len(self.progress) == 0 and bool(self._held)
+
+    @property
     def waiting(self) -> int:
         """Records that are mapped and not under way."""
         return len(self._buffer)
@@ -208,10 +298,11 @@ class Lane:
     @property
     def idle(self) -> bool:
         """Whether everything read is settled."""
-        return len(self.progress) == 0
+        return len(self.progress) == 0 and not self._held
 
     def to_commit(self, position: int) -> tuple[int, SinkLedger] | None:
         """Offset and ledger to commit, if they differ from the last ones. position: the consumer's, or negative."""
-        self.progress.pass_to(position)
+        if not self._held:
+            self.progress.pass_to(position)
         now = (self.progress.next_offset, self.progress.ledger)
         return now if now != self.committed else None

@@ -29,8 +29,11 @@ class Retry(msgspec.Struct, frozen=True):
     """Not accepted now; the same records again, later, before anything that follows them in their partition."""
 
     after: float | None = None
-    """Seconds the sink asked to wait, at the least; None: exponential backoff."""
+    """Seconds the sink asked to wait, at the least; None: exponential backoff. See `busy`."""
     reason: str = ""
+    busy: bool = False
+    """The sink works, and has too much to do (429): if it named a time, nothing at all is sent to it for so long; and it is no
+    failure that the circuit breaker counts."""
 
 
 class Rejected(msgspec.Struct, frozen=True):

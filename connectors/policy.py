@@ -51,6 +51,9 @@ OTLP: Final[Table] = MappingProxyType(
 )
 """The OTLP specification, where ids are deterministic and so a retry is harmless."""
 
+_UNIX_TIME: Final = 1e9
+"""Seconds from which on a number is a point in time, no duration."""
+
 _REASONS: Final = {
     401: "unauthorized", 402: "quota", 403: "forbidden", 404: "not_found", 405: "wrong_method", 407: "proxy_credentials",
     415: "wrong_media_type", 431: "headers_too_large",
@@ -64,6 +67,18 @@ def action(table: Table, status: int) -> Action:
     """What the table says. A status without row or class (1xx, 600) is a broken answer: retried."""
     found = table.get(status)
     return table.get(f"{status // 100}xx", Action.RETRY) if found is None else found
+
+
+def reset_after(value: str | None, now: float) -> float | None:
+    """Seconds to wait by a RateLimit-Reset header: seconds from now, or a Unix time, as some send it; None if it says nothing
+    useful. A date is not understood: that of one vendor is in its browser's own form."""
+    try:
+        seconds = float(value or "")
+    except ValueError:
+        return None
+    if seconds >= _UNIX_TIME:
+        seconds = max(0.0, seconds - now)
+    return min(seconds, MAX_AFTER) if seconds >= 0 else None
 
 
 def retry_after(value: str | None, now: float) -> float | None:
@@ -110,19 +125,27 @@ class Backoff(msgspec.Struct, frozen=True):
         return after + random() * min(ceiling, max(after, self.base))
 
 
-def decide(table: Table, response: Response, now: float, *, detail: str = "", fix: str = "") -> Outcome:
+def decide(
+    table: Table, response: Response, now: float, *, detail: str = "", fix: str = "", reset_header: str | None = None
+) -> Outcome:
     """The outcome of one request. now: Unix time, for Retry-After dates. detail: what the body says, redacted.
 
-    fix: the settings to look at if the sink has to pause. A whole batch's `Rejected` and `Split` are for the runner to halve.
+    fix: the settings to look at if the sink has to pause. reset_header: a header that says when a rate limit is over, in
+    seconds, e.g. ratelimit-reset; the longer of it and Retry-After counts. A whole batch's `Rejected` and `Split` are for the
+    runner to halve.
     """
     status = response.status
     match action(table, status):
         case Action.DELIVERED:
             return Delivered()
         case Action.RETRY:
+            asked = [retry_after(response.headers.get("retry-after"), now)]
+            if reset_header is not None:
+                asked.append(reset_after(response.headers.get(reset_header.lower()), now))
             return Retry(
-                retry_after(response.headers.get("retry-after"), now),
+                max((a for a in asked if a is not None), default=None),
                 f"status {status}: {detail}" if detail else f"status {status}",
+                busy=400 <= status < 500,
             )
         case Action.SPLIT:
             return Split(status=status)

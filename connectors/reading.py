@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -10,7 +10,6 @@ import msgspec
 from connectors.contract import Enriched, Source
 from tailrace import codec, records
 from tailrace.codec import schemas, wire
-from tailrace.codec.decoder import Decode
 from tailrace.errors import DecodeError, UnknownSchema
 from tailrace.records import TraceContext, TraceEvent
 from tailrace.topics import HEADER
@@ -29,6 +28,8 @@ class Unreadable(msgspec.Struct, frozen=True):
     event: TraceEvent | None
     """None: the value is what cannot be read."""
     context: TraceContext | None
+    schema: str = ""
+    """With reason unknown_schema: which one, the same for all records that have it."""
 
 
 class Reader:
@@ -37,25 +38,28 @@ class Reader:
     def __init__(self, fields: Iterable[str] | None) -> None:
         want = set(TraceEvent.__struct_fields__) if fields is None else set(fields) | ALWAYS
         self._want: Final = frozenset(want)
-        self._decoders: dict[bytes, tuple[Decode, tuple[str, ...]]] = {}
+        self._decoders: dict[bytes, Callable[[bytes, int], TraceEvent]] = {}
+        """By frame: what stands before the body, in either format."""
 
     def event(self, value: bytes | None) -> TraceEvent:
-        """Raises `DecodeError`, whose detail holds no content."""
-        fp = wire.split(value)
-        found = self._decoders.get(fp)
-        if found is None:
-            found = self._decoders[fp] = self._compile(fp)
-        decode, paths = found
-        return TraceEvent(**dict(zip(paths, decode(value or b"", wire.BODY), strict=True)))
+        """Raises `DecodeError`, whose detail holds no content. A schema that is not known (`UnknownSchema`) is looked for from now
+        on where there is a registry: the same value may be readable later."""
+        value = value or b""
+        decode, body = self._decoders.get(value[: wire.BODY]), wire.BODY
+        if decode is None:
+            decode, body = self._decoders.get(value[: wire.ID_BODY]), wire.ID_BODY
+        if decode is None:
+            frame = wire.frame_in(value)
+            decode, body = self._compile(frame), len(frame)
+            self._decoders[frame] = decode
+        return decode(value, body)
 
-    def _compile(self, fp: bytes) -> tuple[Decode, tuple[str, ...]]:
-        if fp not in schemas.by_fingerprint():
-            raise UnknownSchema(fp)
-        name, schema = schemas.by_fingerprint()[fp]
+    def _compile(self, frame: bytes) -> Callable[[bytes, int], TraceEvent]:
+        name, schema = schemas.known.find_or_want(frame)
         if name != TraceEvent.__name__:
             raise DecodeError("wrong_record", f"the value is a {name}, not a TraceEvent")
-        build: dict[str, Any] = dict(records.BY_NAME)
-        return codec.compile_decoder(schema, self._want, text=True, build=build)
+        build: dict[str, Any] = {**records.BY_NAME, **wire.symbols()}
+        return codec.compile_builder(schema, self._want, TraceEvent, build=build)
 
     def read(
         self, topic: str, partition: int, offset: int, appended_at: int, value: bytes | None, headers: Headers
@@ -66,12 +70,19 @@ class Reader:
             try:
                 event = self.event(value)
             except DecodeError as worse:
-                return Unreadable(worse.reason, f"{worse.detail}; context: {e}", None, None)
-            return Unreadable(e.reason, f"header {HEADER}: {e.detail}", event, None)
+                return Unreadable(worse.reason, f"{worse.detail}; context: {e}", None, None, _schema(worse))
+            return Unreadable(e.reason, f"header {HEADER}: {e.detail}", event, None, _schema(e))
         try:
             return Enriched(self.event(value), context, topic, partition, offset, appended_at)
         except DecodeError as e:
-            return Unreadable(e.reason, e.detail, None, context)
+            return Unreadable(e.reason, e.detail, None, context, _schema(e))
+
+
+def _schema(error: DecodeError) -> str:
+    """What is unknown, where it is a schema: its fingerprint, or the registry's id."""
+    if not isinstance(error, UnknownSchema):
+        return ""
+    return f"id {error.schema_id}" if error.fingerprint is None else error.fingerprint.hex()
 
 
 def _context(headers: Headers) -> TraceContext:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Final
+import traceback
+from collections.abc import Iterable, Sequence
+from typing import Final, TypeVar
+
+import msgspec
+
+T = TypeVar("T")
 
 MASK: Final = "***"
 
@@ -19,6 +24,20 @@ def masked(text: str, secrets: Iterable[str]) -> str:
     for secret in sorted((s for s in secrets if len(s) >= 4), key=len, reverse=True):
         text = text.replace(secret, MASK)
     return text
+
+
+def hidden(value: T, secrets: Sequence[str]) -> T:
+    """A struct with its texts masked (an outcome, a health); anything else as it is."""
+    if not secrets or not isinstance(value, msgspec.Struct):
+        return value
+    texts = {name: text for name in value.__struct_fields__ if isinstance(text := getattr(value, name), str)}
+    changed = {name: clear for name, text in texts.items() if (clear := masked(text, secrets)) != text}
+    return msgspec.structs.replace(value, **changed) if changed else value
+
+
+def stack(error: BaseException, secrets: Iterable[str]) -> str:
+    """Its traceback, masked; for the debug log."""
+    return masked("".join(traceback.format_exception(error)), secrets)
 
 
 def where(error: BaseException) -> str:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Final
+from types import UnionType
+from typing import Annotated, Any, Final, Union, get_args, get_origin
 
 import msgspec
 
+from connectors import redact, secret_settings
 from connectors.admission import Admission, Admit, current
 from connectors.admission_settings import Admitted, from_text
+from connectors.allowance import LIMITS, DeadLetterLimits
 from connectors.batching import Limits
-from connectors.contract import Sink, Spec, spec_of
+from connectors.contract import NO_RATES, Rates, Sink, Spec, spec_of
+from connectors.gate import FAILURES
 from tailrace.errors import ConfigError, MissingPackage
 from tailrace.settings import Positive, Settings, convert, merge, pairs
 
 GROUP: Final = "tailrace.sinks"
+Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class Common(Admitted, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -28,6 +34,16 @@ class Common(Admitted, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Records of one request."""
     max_bytes: Positive
     """Payload bytes of one request, before compression."""
+    events_per_minute: Count = 0
+    """What is sent at most by one process, 0: no limit. Default: the sink's."""
+    requests_per_minute: Count = 0
+    """The same for requests."""
+    dead_letter_ratio: Annotated[float, msgspec.Meta(ge=0, le=1)] = LIMITS.ratio
+    """Largest share of dead letters among the last records; beyond it the sink pauses. 0: no limit."""
+    dead_letter_consecutive: Count = LIMITS.consecutive
+    """Most dead letters in a row; beyond it the sink pauses. 0: no limit."""
+    circuit_failures: Count = FAILURES
+    """Requests in a row, without an answer or with 5xx, after which only probes are sent. 0: never."""
 
 
 class Instance(msgspec.Struct, frozen=True):
@@ -40,8 +56,40 @@ class Instance(msgspec.Struct, frozen=True):
     fields: frozenset[str] | None
     ca_file: str | None = None
     """Certificate authorities of its HTTPS endpoint, from the sink's setting of that name; None: the system's."""
+    cert_file: str | None = None
+    key_file: str | None = None
+    """The certificate that its requests show, and the key, from the sink's settings of these names."""
     admit: Admit = current
     """What it gets of a record, before `map`."""
+    rates: Rates = NO_RATES
+    dead_letters: DeadLetterLimits = LIMITS
+    circuit_failures: int = FAILURES
+    secrets: tuple[str, ...] = ()
+    """Values that must not be seen in anything that is logged or kept."""
+    fingerprint: bytes = b""
+    """Differs between instances whose settings differ, secret files included."""
+    reload: Callable[[Instance], Instance | None] | None = None
+    """Its settings read again: the instance as they want it now, None while they are the same. Raises `ConfigError`."""
+
+    def __repr__(self) -> str:
+        return f"Instance({self.name!r}, {self.type!r})"
+
+
+class Prepared(msgspec.Struct, frozen=True):
+    """An instance's settings, checked, before there is a sink."""
+
+    cls: type[Any]
+    spec: Spec
+    common: Common
+    admission: Admission
+    rates: dict[str, int]
+    """Those that the settings name."""
+    own: msgspec.Struct
+    secrets: tuple[str, ...]
+    fingerprint: bytes
+
+    def __repr__(self) -> str:
+        return f"Prepared({self.spec.name!r})"
 
 
 def installed() -> dict[str, EntryPoint]:
@@ -81,38 +129,97 @@ def _tables(values: Mapping[str, Any], cls: type[msgspec.Struct], where: str) ->
     return out
 
 
-def instance(settings: Settings, name: str, env: Mapping[str, str] | None = None) -> Instance:
-    """The instance `name` (``[sinks.<name>]``), ready to run. Raises `ConfigError` that names the setting."""
+def prepare(settings: Settings, name: str, env: Mapping[str, str] | None = None) -> Prepared:
+    """The settings of the instance `name`, its secret files read. Raises `ConfigError` that names the setting, never a value."""
     where = f"sinks.{name}"
     table = dict(settings.sinks.get(name, {}))
     cls = sink_class(str(table.get("type", name)), where)
     spec = spec_of(cls)
+    shared = (*Common.__struct_fields__, *(f"{k}_file" for k in Common.__struct_fields__))
+    given = secret_settings.from_files({k: table.pop(k) for k in shared if k in table}, Common, where)
     defaults = {"type": spec.name, "max_records": spec.max_records, "max_bytes": spec.max_bytes}
-    shared = {f.name: table.pop(f.name) for f in msgspec.structs.fields(Common) if f.name in table}
     try:
-        common = convert(from_text({**defaults, **shared}), Common, where)
+        common = convert(from_text(defaults | given), Common, where)
         admission = Admission(common)
     except ConfigError as e:
         raise ConfigError(str(e) if str(e).startswith(where) else f"{where}.{e}") from None
+    rates = {k: getattr(common, k) for k in Rates.__struct_fields__ if k in given}
+    table = secret_settings.from_files(table, spec.settings, where)
     values = merge(spec.environment(os.environ if env is None else env), table)
     own = convert(_tables(values, spec.settings, where), spec.settings, where)
+    everything = (msgspec.to_builtins(common), msgspec.to_builtins(own), settings.connect.max_age_ms)
+    fingerprint = hashlib.sha256(msgspec.json.encode(everything, order="deterministic")).digest()
+    secrets = (*secret_settings.values_of(common), *secret_settings.values_of(own))
+    return Prepared(cls, spec, common, admission, rates, own, secrets, fingerprint)
+
+
+def build(settings: Settings, name: str, found: Prepared) -> Instance:
+    """Makes the sink. Raises `ConfigError` that names the setting, never a secret."""
+    where = f"sinks.{name}"
     try:
-        made: Sink = cls(own)
+        made: Sink = found.cls(found.own)
     except ConfigError as e:
-        raise ConfigError(f"{where}.{e}") from None
-    limits = Limits(common.max_records, common.max_bytes, settings.connect.max_age_ms / 1000)
-    fields = None if spec.fields is None else spec.fields | admission.reads
-    return Instance(name, spec.name, made, limits, fields, getattr(own, "ca_file", None), admission.admit)
+        raise ConfigError(redact.masked(f"{where}.{e}", found.secrets)) from None
+    except Exception as e:  # its message may quote a setting
+        raise ConfigError(f"{where}: the sink cannot be made of these settings: {redact.where(e)}") from None
+    common, own = found.common, found.own
+    rates = getattr(made, "rates", found.spec.rates)
+    return Instance(
+        name,
+        found.spec.name,
+        made,
+        Limits(common.max_records, common.max_bytes, settings.connect.max_age_ms / 1000),
+        None if found.spec.fields is None else found.spec.fields | found.admission.reads,
+        getattr(own, "ca_file", None),
+        getattr(own, "cert_file", None),
+        getattr(own, "key_file", None),
+        found.admission.admit,
+        msgspec.structs.replace(rates if isinstance(rates, Rates) else found.spec.rates, **found.rates),
+        DeadLetterLimits(common.dead_letter_ratio, common.dead_letter_consecutive),
+        common.circuit_failures,
+        found.secrets,
+        found.fingerprint,
+    )
 
 
-def instances(settings: Settings, names: Iterable[str], env: Mapping[str, str] | None = None) -> list[Instance]:
+def instance(
+    settings: Settings,
+    name: str,
+    env: Mapping[str, str] | None = None,
+    read: Callable[[], Settings] | None = None,
+) -> Instance:
+    """The instance `name` (``[sinks.<name>]``), ready to run. read: its settings again, from where they came.
+
+    Raises `ConfigError` that names the setting.
+    """
+
+    def reload(now: Instance) -> Instance | None:
+        assert read is not None
+        fresh = read()
+        found = prepare(fresh, name, env)
+        if found.fingerprint == now.fingerprint:
+            return None
+        if found.spec.name != now.type:
+            raise ConfigError(f"sinks.{name}.type: is another one now; that needs a restart")
+        return msgspec.structs.replace(build(fresh, name, found), reload=now.reload)
+
+    made = build(settings, name, prepare(settings, name, env))
+    return made if read is None else msgspec.structs.replace(made, reload=reload)
+
+
+def instances(
+    settings: Settings,
+    names: Iterable[str],
+    env: Mapping[str, str] | None = None,
+    read: Callable[[], Settings] | None = None,
+) -> list[Instance]:
     """Every instance named, or all of the settings if none is. Raises `ConfigError`."""
     chosen = list(dict.fromkeys(names)) or list(settings.sinks)
     if not chosen:
         raise ConfigError(
             f"no sink named; give one of {', '.join(installed())}, or add a table [sinks.<name>] to the settings"
         )
-    return [instance(settings, name, env) for name in chosen]
+    return [instance(settings, name, env, read) for name in chosen]
 
 
 def problems(settings: Settings) -> Iterator[str]:
@@ -130,19 +237,27 @@ def problems(settings: Settings) -> Iterator[str]:
 
 
 def describe(spec: Spec) -> list[dict[str, Any]]:
-    """A sink's settings: name, type, default (absent: required)."""
+    """A sink's settings: name, type, default (absent: required). Of secrets no default but an empty one."""
     found = []
     for field in msgspec.structs.fields(spec.settings):
+        secret = secret_settings.is_secret(field.type)
         row: dict[str, Any] = {"name": field.encode_name, "type": _type_name(field.type)}
-        if field.default is not msgspec.NODEFAULT:
-            row["default"] = field.default
-        elif field.default_factory is not msgspec.NODEFAULT:
-            row["default"] = field.default_factory()
+        default = field.default
+        if field.default_factory is not msgspec.NODEFAULT:
+            default = field.default_factory()
+        if default is not msgspec.NODEFAULT:
+            row["default"] = redact.MASK if secret and default else default
         found.append(row)
     return found
 
 
 def _type_name(kind: Any) -> str:
+    if secret_settings.is_secret(kind):
+        return "secret" if secret_settings.is_text(kind) else "table of secrets"
+    if get_origin(kind) is Annotated:
+        return _type_name(get_args(kind)[0])
+    if get_origin(kind) in (Union, UnionType):
+        return " | ".join("null" if part is type(None) else _type_name(part) for part in get_args(kind))
     return (
         kind.__name__
         if isinstance(kind, type) and not getattr(kind, "__args__", None)

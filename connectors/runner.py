@@ -25,20 +25,26 @@ from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from connectors import redact
 from connectors.assignment import Assignment
-from connectors.delivery import Activity, Courier, Sleep
+from connectors.contract import Sink
+from connectors.delivery import Courier
+from connectors.gate import Activity, Sleep
 from connectors.lane import Lane, Letter
 from connectors.letters import dead_letter, letter_key
 from connectors.observe.observer import Observer
 from connectors.outbox import Outbox
+from connectors.outcomes import Rejected
+from connectors.rates import Pace
 from connectors.reading import Reader
 from connectors.registry import Instance
+from connectors.schema_waits import SchemaWaits
 from connectors.sending import SendLoop
 from connectors.starting import report_health, wait_for_topics
 from connectors.status import Counts, State, Status
 from connectors.transport import AiohttpTransport
 from tailrace import kafka
-from tailrace.errors import KafkaUnavailable
+from tailrace.errors import ConfigError, KafkaUnavailable
 from tailrace.settings import Settings
 from tailrace.topics import Names
 
@@ -52,6 +58,12 @@ PATIENCE: Final = 0.02
 """Seconds that a full partition may hold up the others before it is paused: pausing discards what was fetched ahead."""
 ALONE: Final = 10.0
 """Seconds after which a member without partitions takes it that the group has none for it."""
+RELOAD: Final = 1.0
+"""Seconds between two looks at the settings of a sink that is paused: someone may have mended them."""
+
+
+def _files(instance: Instance) -> tuple[str | None, ...]:
+    return instance.ca_file, instance.cert_file, instance.key_file
 
 
 class Runner:
@@ -80,10 +92,16 @@ class Runner:
         names = Names.of(settings.topics)
         self._topic, self._dead_letters = names.enriched, names.dead_letters
         self._reader = Reader(instance.fields)
+        self._secrets = instance.secrets
+        self._schema_waits = SchemaWaits(settings.connect.unknown_schema_seconds)
+        self._next_reload, self._reload_problem = 0.0, ""
         self._state: State = "waiting"
         self._error = ""
         self._counts = Counts()
         self._activity = Activity()
+        self._pace: Pace | None = None
+        self._retired: list[AiohttpTransport] = []
+        self._former: list[Sink] = []
         self._lanes: dict[int, Lane] = {}
         self._lag = -1
         self._answered = False
@@ -102,12 +120,13 @@ class Runner:
             state=self._state,
             partitions=len(lanes),
             lag=self._lag,
-            in_flight=sum(len(lane.progress) for lane in lanes),
+            in_flight=sum(len(lane.progress) + lane.held for lane in lanes),
             counts=self._counts.copy(),
             requests=activity.requests,
             retrying=activity.retrying,
             paused=activity.paused,
             error=self._error,
+            limited=self._pace.waiting if self._pace else 0,
         )
 
     def oldest(self) -> int | None:
@@ -131,38 +150,99 @@ class Runner:
                 self._work()
             self._state = "stopped"
         except BaseException as e:
-            self._state, self._error = "failed", str(e) or type(e).__name__
+            self._state, self._error = "failed", redact.masked(str(e) or type(e).__name__, self._secrets)
             raise
 
     def _work(self) -> None:
-        sink = self._instance.sink
+        instance = self._instance
         self._loop = SendLoop(self.name, self._wake.set)
         try:
-            http = self._loop.call(self._transport())
+            self._http = self._loop.call(self._transport(instance))
             self._courier = Courier(
                 self.name,
-                self.observer.timed(sink),
-                http,
+                self.observer.timed(instance.sink),
+                self._http,
                 sleep=self._sleep,
                 random=self._random,
+                clock=self._clock,
                 max_attempts=self._settings.connect.max_attempts,
+                limits=instance.dead_letters,
+                rates=instance.rates,
+                failures=instance.circuit_failures,
+                secrets=instance.secrets,
             )
-            self._activity = self._courier.activity
-            report_health(self.name, lambda: self._loop.submit(sink.check(http)))
+            self._activity, self._pace = self._courier.activity, self._courier.pace
+            report_health(
+                self.name, lambda: self._loop.submit(instance.sink.check(self._http)), secrets=instance.secrets
+            )
             self._outbox = Outbox(self._settings, self.name, self._clock)
             try:
                 self._consume()
             finally:
-                self._loop.call(http.close(), 5.0)
+                self._loop.call(self._close(), 5.0)
         finally:
             self._loop.stop()
 
-    async def _transport(self) -> AiohttpTransport:
-        return AiohttpTransport(self._instance.ca_file)
+    async def _transport(self, instance: Instance) -> AiohttpTransport:
+        return AiohttpTransport(instance.ca_file, instance.cert_file, instance.key_file)
+
+    async def _close(self) -> None:
+        for sink in (self._instance.sink, *self._former):
+            close = getattr(sink, "close", None)
+            if close is not None:
+                await close()
+        for http in (self._http, *self._retired):
+            await http.close()
+
+    # -- settings that are mended while it is paused
+    def _reload(self, now: float) -> None:
+        """Looks whether the settings of a paused sink have changed, and goes on with a sink made of the new ones."""
+        if not self._activity.paused or self._instance.reload is None or now < self._next_reload:
+            return
+        self._next_reload = now + RELOAD
+        try:
+            changed = self._instance.reload(self._instance)
+            if changed is not None:
+                self._use(changed)
+            problem = ""
+        except ConfigError as e:
+            problem = redact.masked(str(e), self._secrets)
+        if problem and problem != self._reload_problem:
+            log.error(
+                "%s: its settings have changed and cannot be used: %s; it stays with the old ones", self.name, problem
+            )
+        self._reload_problem = problem
+
+    def _use(self, instance: Instance) -> None:
+        """From now on maps and sends with another sink object. Limits of batches stay until a partition is assigned anew.
+
+        Raises `ConfigError` (certificates)."""
+        if any((*_files(instance), *_files(self._instance))):  # what is in them may have changed too
+            fresh = self._loop.call(self._transport(instance))
+            self._retired.append(self._http)  # a request may still begin on it: closed at the end
+            self._http = fresh
+        self._former.append(self._instance.sink)
+        self._instance = instance
+        self._reader = Reader(instance.fields)
+        self._secrets = tuple(dict.fromkeys((*instance.secrets, *self._secrets)))  # an answer may still have old ones
+        for lane in self._lanes.values():
+            lane.use(instance.sink, self._secrets, instance.admit, self._reader)
+        self._loop.call(
+            self._courier.use(
+                self.observer.timed(instance.sink),
+                self._http,
+                limits=instance.dead_letters,
+                rates=instance.rates,
+                failures=instance.circuit_failures,
+                secrets=self._secrets,
+            )
+        )
+        log.warning("%s: its settings have changed; it goes on with the new ones", self.name)
 
     # -- the loop
     def _consume(self) -> None:
         connect = self._settings.connect
+        static = {"group_instance_id": connect.instance_id} if connect.instance_id else {}
         properties = kafka.client(
             self._settings.kafka,
             group_id=connect.group_prefix + self.name,
@@ -179,6 +259,7 @@ class Runner:
             ),  # the client's 3 s would lose a shorter session
             fetch_queue_backoff_ms=5,
             queued_max_messages_kbytes=PREFETCH_KB,
+            **static,
         )
         client_log = logging.getLogger("tailrace.connect.client")
         self._consumer: Any = Consumer({**properties, "on_commit": self._on_commit, "logger": client_log})
@@ -207,6 +288,7 @@ class Runner:
         self._outbox.poll()
         now = self._came_round = self._clock()
         self.joined = self.joined or now - self._began > ALONE
+        self._reload(now)
         for lane in self._lanes.values():
             self._serve(lane, now, drain=drain)
         self._throttle(drain=drain)
@@ -224,6 +306,8 @@ class Runner:
             self._answered or lane.answered
         )  # commit at once: what is not committed comes again after a kill
         lane.collect()
+        if not drain:
+            lane.look_again(now)
         batch = lane.next_batch(now, drain=drain)
         if batch is not None:
             lane.sent(self._loop.submit(self.observer.delivering(batch, self._courier.deliver)))
@@ -263,7 +347,9 @@ class Runner:
         elif error.code() == KafkaError._AUTO_OFFSET_RESET:
             raise self._assignment.offset_lost(message.partition())
         elif kafka.fatal(error):
-            raise KafkaUnavailable(f"{self.name}: {error.str()}")
+            fenced = error.code() in (KafkaError._FENCED, KafkaError.FENCED_INSTANCE_ID)
+            hint = "; another process has the same connect.instance_id" if fenced else ""
+            raise KafkaUnavailable(f"{self.name}: {error.str()}{hint}")
         else:
             log.warning("%s: %s", self.name, error.str())
 
@@ -279,6 +365,13 @@ class Runner:
         if not self._lanes:
             return self._clock() - self._began > ALONE
         return all(lane.caught_up and lane.idle for lane in self._lanes.values())
+
+    def _may_bury(self, rejected: Rejected) -> bool:
+        """Whether a record that cannot be mapped may be dead-lettered; if not, the sink pauses."""
+        limit = self._courier.allowance.reject()
+        if limit and not self._activity.paused:
+            self._loop.call(self._courier.over(limit, rejected))
+        return not limit
 
     def _bury(self, letter: Letter) -> None:
         """Dead-letters one record; it is settled when the broker has acknowledged that."""
@@ -340,7 +433,7 @@ class Runner:
         for start in self._assignment.take(partitions, ends=self._until_caught_up):
             self._lanes[start.partition] = Lane(
                 self.name, self._topic, start.partition, self._instance.sink, self._reader, self._instance.limits, start.ledger,
-                start.offset, self._counts, self._bury, self._instance.admit,
+                start.offset, self._counts, self._bury, self._may_bury, self._schema_waits, self._secrets, self._instance.admit,
             )  # fmt: skip
         self.joined = True
         self._next_commit = self._clock()  # at once: from a sink's first start on, what is deleted unread is an alarm
@@ -350,7 +443,7 @@ class Runner:
         """Lets what is under way finish within connect.drain_seconds, commits, gives up. What waits is the next owner's."""
         lanes = [self._lanes[p.partition] for p in partitions if p.partition in self._lanes]
         deadline = self._clock() + self._settings.connect.drain_seconds
-        while any(lane.unsettled for lane in lanes) and self._clock() < deadline:
+        while any(lane.unsettled for lane in lanes) and self._clock() < deadline and not self._stuck(lanes):
             self._outbox.poll()
             for lane in lanes:
                 lane.collect()
@@ -374,10 +467,18 @@ class Runner:
     def _drain(self) -> None:
         """Sends everything that was read, within connect.drain_seconds, and commits; still a member of the group."""
         deadline = self._clock() + self._settings.connect.drain_seconds
-        while not all(lane.idle for lane in self._lanes.values()) and self._clock() < deadline:
+        lanes = list(self._lanes.values())
+        while not all(lane.idle for lane in lanes) and self._clock() < deadline and not self._stuck(lanes):
             self._turn(drain=True)
-        self._let_go(list(self._lanes.values()))
+            lanes = list(self._lanes.values())
+        self._let_go(lanes)
         self._measure_lag()
+
+    def _stuck(self, lanes: list[Lane]) -> bool:
+        """Whether waiting would settle nothing: the sink is paused and no probe is out, or only what cannot be taken is left."""
+        if self._activity.sending or any(lane.burying for lane in lanes):
+            return False
+        return bool(self._activity.paused) or all(lane.idle or lane.blocked for lane in lanes)
 
     def _let_go(self, lanes: list[Lane], *, inside_consume: bool = False) -> None:
         for lane in lanes:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Final
 
+from connectors import redact
 from connectors.contract import Health
 from tailrace import kafka
 from tailrace.errors import KafkaUnavailable
@@ -40,7 +41,7 @@ def wait_for_topics(name: str, settings: Kafka, topics: Sequence[str], stop: thr
     return False
 
 
-def report_health(name: str, check: Callable[[], Future[Health]]) -> None:
+def report_health(name: str, check: Callable[[], Future[Health]], *, secrets: Sequence[str] = ()) -> None:
     """Says what the sink's check finds. A sink that fails it starts all the same: retry and pause handle it, and an answer to
     an empty request may be wrong about full ones."""
     future = check()
@@ -52,4 +53,5 @@ def report_health(name: str, check: Callable[[], Future[Health]]) -> None:
     except Exception as e:
         health = Health(False, str(e))
     if not health.ok:
-        log.warning("%s: the check failed: %s; it goes on all the same, nothing is lost", name, health.detail)
+        detail = redact.masked(health.detail, secrets)
+        log.warning("%s: the check failed: %s; it goes on all the same, nothing is lost", name, detail)

@@ -82,6 +82,8 @@ class Status(msgspec.Struct, frozen=True):
     paused: str
     """Why the sink is paused; empty: it isn't."""
     error: str
+    limited: int = 0
+    """Requests that wait for a rate limit now."""
 
     def line(self) -> str:
         """For the log."""
@@ -89,7 +91,7 @@ class Status(msgspec.Struct, frozen=True):
         text = f"{self.sink}: {self.state}, {c.delivered} delivered, {c.filtered} filtered, {c.dead_lettered} dead-lettered"
         for label, n in (
             ("rejected unidentified", c.rejected_unidentified), ("sequence numbers lost", c.gaps), ("repeated", c.repeated),
-            ("batches waiting to retry", self.retrying),
+            ("batches waiting to retry", self.retrying), ("requests waiting for a rate limit", self.limited),
         ):  # fmt: skip
             text += f", {n} {label}" if n else ""
         lag = "unknown" if self.lag < 0 else str(self.lag)

@@ -20,14 +20,20 @@ BODY: Final = 65_536
 class AiohttpTransport:
     """Keep-alive connections, no redirects, no cookies, no proxy from the environment.
 
-    To be made on the loop that uses it. ca_file: certificate authorities instead of the system's. Raises `ConfigError`.
+    To be made on the loop that uses it. ca_file: certificate authorities instead of the system's. cert_file, key_file: the
+    certificate that this client shows, and its key without a password. Raises `ConfigError`.
     """
 
-    def __init__(self, ca_file: str | None = None) -> None:
+    def __init__(self, ca_file: str | None = None, cert_file: str | None = None, key_file: str | None = None) -> None:
         try:
             context = ssl.create_default_context(cafile=ca_file)
         except (OSError, ssl.SSLError) as e:
             raise ConfigError(f"ca_file: {ca_file} cannot be read: {e}") from None
+        if cert_file is not None:
+            try:
+                context.load_cert_chain(cert_file, key_file, password="")  # or OpenSSL asks at the terminal
+            except (OSError, ssl.SSLError) as e:
+                raise ConfigError(f"cert_file: {cert_file} and key_file {key_file} cannot be used: {e}") from None
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=context, limit=0, keepalive_timeout=30.0),
             cookie_jar=aiohttp.DummyCookieJar(),

@@ -60,7 +60,15 @@ def make_app(settings: Settings, owner: Owner, instance_id: str, datadir: str) -
     def applied(partition: int, offset: int) -> None:
         app.consumer.applied(TP(owner.topic, partition), offset)
 
+    def held(partition: int, holds: bool) -> None:
+        tp = TP(owner.topic, partition)
+        if holds:
+            app.consumer.pause_partitions({tp})
+        elif tp in app.consumer.assignment():
+            app.consumer.resume_partitions({tp})
+
     owner.on_applied = applied
+    owner.on_held = held
 
     @app.on_rebalance_complete.connect
     async def acquire(sender: Any, **kwargs: Any) -> None:

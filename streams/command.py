@@ -14,6 +14,7 @@ from tailrace import kafka, topics
 from tailrace.commands.options import common, settings_from
 from tailrace.errors import ConfigError, KafkaUnavailable, TopicMismatch
 from tailrace.processes import set_up_logging
+from tailrace.registry import attach
 from tailrace.settings import Settings
 
 log: Final = logging.getLogger("streams")
@@ -88,6 +89,7 @@ def process(
         settings = settings_from(config, bootstrap_servers, assignments)
         if not _extra_is_there():
             raise ConfigError("the processor needs Faust and OpenTelemetry: pip install 'tailrace[streams]'")
+        attach(settings)
         count = wait_until_ready(settings, create_topics)
     except (ConfigError, TopicMismatch, KafkaUnavailable) as e:
         raise SystemExit(_say(str(e))) from None

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from tailrace.codec import schemas, wire
 from tailrace.codec.decoder import Decode, compile_decoder
-from tailrace.errors import DecodeError, UnknownSchema
+from tailrace.errors import DecodeError
 
 
 class Header(NamedTuple):
@@ -74,7 +74,6 @@ _PATHS: Final = {
 }
 _FIELDS: Final = tuple(_PATHS.get(name, name) for name in Header._fields)
 """Path in the schema of each field."""
-_DEFAULTS: Final = {"revision": 0, "dataset_ids": ()}
 _NO_TEXT: Final = {
     "revision", "kind", "root_started_at", "started_at", "ended_at", "input_tokens", "output_tokens", "total_tokens", "span_kind", "dataset_ids",
     "time_to_first_token", *_PATHS,
@@ -88,44 +87,49 @@ _texts: Final = itemgetter(*_TEXTS)
 
 
 _whole: Final[dict[bytes, Decode]] = {}
-"""First bytes of a record -> decoder of a schema that has every field of `Header`."""
+"""Frame of a record -> decoder of a schema that has every field of `Header`, in its order."""
 _new: Final[Callable[[type[Header], tuple[Any, ...]], Header]] = tuple.__new__
 
 
-def _reader(schema: dict[str, Any]) -> Read:
-    decode, paths = compile_decoder(schema, _FIELDS)
-    make = Header._make
+def _reader(frame: bytes, schema: dict[str, Any]) -> Read:
+    decode, paths = compile_decoder(schema, _FIELDS, build=wire.symbols())
+    make, body = Header._make, len(frame)
     if paths == _FIELDS:
-        _whole[wire.MARKER + schemas.fingerprint(schema)] = decode
+        _whole[frame] = decode
 
     def partial(value: bytes) -> Header:
-        found = dict(zip(paths, decode(value, wire.BODY), strict=True))
-        return make(found.get(path, _DEFAULTS.get(path)) for path in _FIELDS)
+        found: dict[str, Any] = {"revision": 0, "dataset_ids": []}
+        found.update(zip(paths, decode(value, body), strict=True))
+        return make(found.get(path) for path in _FIELDS)
 
     return partial
 
 
 @functools.lru_cache(maxsize=256)
-def _reader_of(fingerprint: bytes) -> Read:
-    try:
-        name, schema = schemas.by_fingerprint()[fingerprint]
-    except KeyError:
-        raise UnknownSchema(fingerprint) from None
+def _reader_of(frame: bytes) -> Read:
+    name, schema = schemas.known.find(frame)
     if name != "TraceEvent":
         raise DecodeError("wrong_record", f"the value is a {name}, not a TraceEvent")
-    return _reader(schema)
+    return _reader(frame, schema)
 
 
 def read(value: bytes | None) -> Header:
-    """The header of a record of trace.events, whichever schema version wrote it.
+    """The header of a record of trace.events, whichever schema wrote it, in either frame.
 
     The whole record is walked, so that a torn one is found here and not once a sink; of the texts only those named in
     `Header` are checked to be UTF-8. Raises `DecodeError` (``empty``, ``bad_magic``, ``truncated``, ``malformed``,
-    ``invalid_utf8``, ``wrong_record``) or `UnknownSchema`.
+    ``invalid_utf8``, ``wrong_record``, ``unreadable_schema``) or `UnknownSchema`; it looks for no schema, its caller did.
     """
     value = value or b""
     decode = _whole.get(value[: wire.BODY])
-    header = _new(Header, decode(value, wire.BODY)) if decode is not None else _reader_of(wire.split(value))(value)
+    if decode is not None:
+        header = _new(Header, decode(value, wire.BODY))
+    else:
+        decode = _whole.get(value[: wire.ID_BODY])
+        if decode is not None:
+            header = _new(Header, decode(value, wire.ID_BODY))
+        else:
+            header = _reader_of(wire.frame_in(value))(value)
     if not b"".join(filter(None, _texts(header))).isascii() or header.dataset_ids:
         _check_utf8(header)
     return header

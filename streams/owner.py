@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, NoReturn
 
@@ -13,6 +13,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from streams.apply import Unit
 from streams.exits import BAD_STATE, CONFIG, FAILED, LOST_DATA
+from streams.held import Held, Waiting
 from streams.observe.observed import Observed
 from streams.partition import Partition, UnreadableState
 from streams.restore import first_records, read_state
@@ -29,7 +30,8 @@ class Owner:
     """The partitions of trace.events that this worker owns.
 
     topic_id, partition_count: of trace.events as it is now. accept_loss: go on where data is missing. end: ends the process
-    at once with an exit code and a reason; it does not return.
+    at once with an exit code and a reason; it does not return. waiting: where schemas that are not known are looked for before
+    their records are applied; None: nowhere.
     """
 
     def __init__(
@@ -39,12 +41,15 @@ class Owner:
         partition_count: int,
         accept_loss: bool,
         end: Callable[[int, str], NoReturn],
+        waiting: Waiting | None = None,
     ) -> None:
         self.topic = Names.of(settings.topics).events
         self.partitions: dict[int, Partition] = {}
         self.applied = 0
         """Records of finished transactions, since the start."""
         self.on_applied: Callable[[int, int], None] = lambda partition, offset: None
+        self.on_held: Callable[[int, bool], None] = lambda partition, held: None
+        """A partition waits for a schema (it need not be read meanwhile), or goes on."""
         self.observed = Observed()
         self._settings, self.topic_id, self._count, self._accept_loss, self.end = (
             settings,
@@ -53,6 +58,11 @@ class Owner:
             accept_loss,
             end,
         )
+        self._waiting = waiting
+        self._held: dict[int, Held] = {}
+        """Partitions with batches that wait for a schema."""
+        self._stale: set[int] = set()
+        """Partitions of which held batches were dropped: what comes is passed over until they are placed anew."""
         self._generation: int | None = None
         self._opening: asyncio.Future[Any] | None = None
         """Producers that are being made: each fences the former owner when it is."""
@@ -66,6 +76,7 @@ class Owner:
         if self._generation is not None and generation != self._generation + 1:
             partitions = set()  # a generation was missed: someone else may have written
         self._generation = generation
+        self._drop_held()
         gone = [self.partitions.pop(n) for n in list(self.partitions) if n not in partitions]
         for p in gone:
             p.given_up = True
@@ -151,6 +162,7 @@ class Owner:
         return None if p is None else p.state.next_offset
 
     def positioned(self, partition: int, offset: int) -> None:
+        self._stale.discard(partition)
         p = self.partitions.get(partition)
         if p is not None:
             p.expects = offset
@@ -170,11 +182,54 @@ class Owner:
 
     # -- working
     async def batch(self, partition: int, follows: int, last_offset: int, records: list[Any]) -> None:
-        """Applies one fetch of one partition. Waits while a full unit cannot be committed yet: that is the back-pressure."""
+        """Applies one fetch of one partition, or holds it from the first record on whose schema is being looked for. Waits while a
+        full unit cannot be committed yet: that is the back-pressure."""
+        if partition in self._stale:
+            return
         p = self.partitions.get(partition)
         if p is None or follows != p.expects:
             self.end(FAILED, f"partition {partition}: a batch continues from {follows}, expected {p and p.expects}")
         p.expects = last_offset + 1
+        if self._waiting is None:
+            await self._apply(p, records)
+            return
+        held = self._held.get(partition)
+        if held is None:
+            ready = self._waiting.first(records)
+            if ready == len(records):
+                await self._apply(p, records)
+                return
+            if ready:
+                await self._apply(p, records[:ready])
+                if self.partitions.get(partition) is not p or p.expects != last_offset + 1:
+                    return  # placed anew meanwhile: the rest is read again
+                records = records[ready:]
+            held = self._held[partition] = self._holding(p, self._waiting)
+        held.add(records)
+
+    def _drop_held(self) -> None:
+        """Whoever owns the partitions next reads from the position, and so what was held."""
+        for n, held in list(self._held.items()):
+            self._stale.add(n)
+            held.drop()
+
+    def _holding(self, p: Partition, waiting: Waiting) -> Held:
+        async def apply(records: Sequence[Any]) -> None:
+            try:
+                await self._apply(p, records)
+            except Exception as e:
+                log.exception("partition %d: a batch of %d records that waited for a schema", p.number, len(records))
+                self.end(FAILED, f"partition {p.number}: {type(e).__name__}: {e}")
+
+        def told(holds: bool) -> None:
+            if not holds:
+                self._held.pop(p.number, None)
+            self.observed.waits(p.number, holds)
+            self.on_held(p.number, holds)
+
+        return Held(p.number, waiting, apply, told)
+
+    async def _apply(self, p: Partition, records: Sequence[Any]) -> None:
         limits = self._settings.streams
         while p.committing is not None and (
             p.unit.records >= limits.unit_records or p.unit.size >= limits.unit_bytes
@@ -228,6 +283,7 @@ class Owner:
     async def drain(self) -> None:
         """Commits what is open. Ends the process if that takes longer than 10 s: its state would be of no use. Producers that
         are being made are waited for: one that is ready after a rebalance would fence the new owner."""
+        self._drop_held()
         deadline = time.monotonic() + DRAIN_SECONDS
         if self._opening is not None and not self._opening.done():
             await asyncio.wait([self._opening], timeout=DRAIN_SECONDS)

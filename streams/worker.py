@@ -19,6 +19,7 @@ from confluent_kafka import KafkaException
 
 from streams.app import make_app
 from streams.exits import CONFIG, FAILED, LOST_DATA
+from streams.held import Waiting
 from streams.observe.ends import LogEnds
 from streams.observe.health import pages, serve
 from streams.observe.observed import Observed
@@ -26,8 +27,10 @@ from streams.observe.telemetry import Telemetry
 from streams.observe.watchdog import Watchdog
 from streams.owner import Owner
 from tailrace import kafka, topics
+from tailrace.codec import schemas
 from tailrace.errors import ConfigError, KafkaUnavailable, TopicMismatch
 from tailrace.processes import die_with_parent, set_up_logging
+from tailrace.registry import attach
 from tailrace.settings import Settings
 
 log: Final = logging.getLogger("streams.worker")
@@ -56,11 +59,18 @@ def end(code: int, reason: str) -> NoReturn:
 
 
 def prepare(job: Job) -> Owner:
-    """Checks topics and makes the owner. Raises `KafkaUnavailable`, `TopicMismatch`, KafkaException."""
+    """Learns schemas, checks topics and makes the owner. Raises `ConfigError`, `KafkaUnavailable`, `TopicMismatch`, KafkaException."""
+    source = attach(job.settings)
+    waiting = None if source is None else Waiting(source, schemas.known.knows, job.settings.registry.wait_seconds)
     admin, _ = kafka.wait_for_broker(job.settings.kafka, deadline=None, say=log.warning)
     count = topics.verify(admin, job.settings.topics)
     return Owner(
-        job.settings, topics.topic_id(admin, topics.Names.of(job.settings.topics).events), count, job.accept_loss, end
+        job.settings,
+        topics.topic_id(admin, topics.Names.of(job.settings.topics).events),
+        count,
+        job.accept_loss,
+        end,
+        waiting,
     )
 
 

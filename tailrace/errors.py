@@ -38,13 +38,31 @@ class DecodeError(TailraceError, ValueError):
 
 
 class UnknownSchema(DecodeError):
-    """A well-formed frame whose schema fingerprint is not known here."""
+    """A well-formed frame whose schema is not known here. `frame` is all that stands before the body; `fingerprint` or
+    `schema_id` is what it says, the other one is None."""
 
-    def __init__(self, fingerprint: bytes) -> None:
+    def __init__(self, frame: bytes) -> None:
+        self.frame = frame
+        self.fingerprint = frame[2:] if frame[:1] != b"\0" else None
+        self.schema_id = int.from_bytes(frame[1:5], "big") if self.fingerprint is None else None
         super().__init__(
-            "unknown_schema", f"no schema with fingerprint {fingerprint.hex()}; upgrade readers before writers"
+            "unknown_schema",
+            f"no schema with the registry's id {self.schema_id}; see registry.url"
+            if self.fingerprint is None
+            else f"no schema with fingerprint {self.fingerprint.hex()}; upgrade readers before writers",
         )
-        self.fingerprint = fingerprint
+
+
+class RegistryUnavailable(TailraceError):
+    """The schema registry does not answer, or says that it cannot now: try again."""
+
+
+class RegistryRefused(TailraceError):
+    """The schema registry answered no. `status` is HTTP's, `code` its own (0: none)."""
+
+    def __init__(self, status: int, code: int, message: str) -> None:
+        super().__init__(message)
+        self.status, self.code = status, code
 
 
 class QueueFull(TailraceError):

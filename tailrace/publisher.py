@@ -13,7 +13,7 @@ import time
 import weakref
 from collections.abc import Callable
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import msgspec
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -26,6 +26,9 @@ from tailrace.partitioner import PARTITIONER
 from tailrace.records import TraceEvent
 from tailrace.settings import Settings, load
 from tailrace.topics import ROOM, Names
+
+if TYPE_CHECKING:
+    from tailrace.registry.subjects import Framing
 
 log: Final = logging.getLogger("tailrace.publisher")
 
@@ -57,7 +60,7 @@ class Publisher:
     called with each event before anything else sees it; what it returns is published, and if it raises, nothing is.
     on_delivery: called with every report, in the background thread or in one that waits in publish, flush or close: be quick,
     don't block. clock: microseconds UTC.
-    Raises `ConfigError`. Does not need a broker to be there yet.
+    Raises `ConfigError`. Does not need a broker to be there yet, nor the schema registry, where one is set.
     """
 
     def __init__(
@@ -80,6 +83,11 @@ class Publisher:
         self._redact, self._on_delivery, self._clock = redact, on_delivery, clock
         self._host = socket.gethostname()
         self._closed = False
+        self._framing: Framing | None = None
+        if settings.registry.url and settings.registry.write == "confluent":
+            from tailrace.registry.subjects import Framing
+
+            self._framing = Framing(settings)
         self._start()
         _alive.add(self)
 
@@ -202,6 +210,8 @@ class Publisher:
             target=self._poll, args=(self._producer, self._stop), name="tailrace-publisher", daemon=True
         )
         self._poller.start()
+        if self._framing is not None:
+            self._framing.keep_asking(self._stop)
 
     @staticmethod
     def _poll(producer: Producer, stop: threading.Event) -> None:
@@ -216,7 +226,7 @@ class Publisher:
         if isinstance(event, TraceEvent) and event.host_name is None:
             event = msgspec.structs.replace(event, host_name=self._host)
         event = complete(event, self._clock())
-        value = codec.encode(event)
+        value = self._encode(event)
         key = kafka_key(event)
         raw_key = None if key is None else key.encode()
         limit = self._limit - len(raw_key or b"")
@@ -224,10 +234,13 @@ class Publisher:
             event, value = self._oversized(event, value, limit)
         return event, raw_key, value
 
+    def _encode(self, event: TraceEvent) -> bytes:
+        return codec.encode(event, None if self._framing is None else self._framing.frame)
+
     def _oversized(self, event: TraceEvent, value: bytes, limit: int) -> tuple[TraceEvent, bytes]:
         if self._settings.publisher.oversize == "truncate":
             event = oversize.truncate(event, len(value) - limit)
-            value = codec.encode(event)
+            value = self._encode(event)
             if len(value) <= limit:
                 return event, value
         size, field = oversize.sizes(event)[0]

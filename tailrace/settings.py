@@ -3,7 +3,7 @@
 One struct a section. A variable is ``TAILRACE_<SECTION>_<FIELD>`` (``TAILRACE_KAFKA_BOOTSTRAP_SERVERS``), a sink's
 ``TAILRACE_SINKS_<INSTANCE>_<FIELD>``; a variable that ends in ``_FILE`` names a file that holds the value (but ``CA_FILE``, which is a
 setting of its own). Tables are
-written ``key=value,key=value`` in variables, or one pair a line.
+written ``key=value,key=value`` in variables, or one pair a line; lists comma separated.
 """
 
 from __future__ import annotations
@@ -145,6 +145,55 @@ class Connect(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where /healthz, /readyz and /metrics are served; 0.0.0.0 for probes from outside. Nobody is asked who they are."""
     http_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 9474
     """The next free port is taken where it is not free, see the log. 0: none."""
+    unknown_schema_seconds: Seconds = 60.0
+    """How long the first record of an unknown schema is waited for, before it and what follows are dead letters."""
+    instance_id: str = ""
+    """Static member of its groups (group.instance.id): a restart within session_timeout_ms moves no partition. Different for each
+    process; empty: none."""
+
+
+class Registry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    url: str = ""
+    """Of a schema registry with Confluent's REST interface, with the path where that is not the root; empty: none."""
+    user: str = ""
+    """Basic authentication, with password."""
+    password: str = ""
+    token: str = ""
+    """Bearer token, instead of user and password."""
+    ca_file: str = ""
+    """PEM file of the certificate authorities of an https URL; empty: the system's."""
+    timeout_seconds: Annotated[float, msgspec.Meta(gt=0)] = 5.0
+    """Longest that one request may take."""
+    wait_seconds: Seconds = 60.0
+    """How long a record may wait for its schema, once a schema; then it is a dead letter `unknown_schema`."""
+    subject_naming: Literal["topic"] = "topic"
+    """Subject of a topic's values: topic is `<topic>-value`."""
+    auto_register: bool = True
+    """A publisher registers its schema where the subject does not have it; false: it refuses to start."""
+    write: Literal["confluent", "single-object"] = "confluent"
+    """What publishers write before a value: the registry's schema id, or the schema's fingerprint, as without a registry."""
+    cache_dir: str = ""
+    """Where schemas are kept for good; empty: tailrace/registry in $XDG_CACHE_HOME or ~/.cache."""
+
+    def __post_init__(self) -> None:
+        if not self.url:
+            return
+        scheme, _, rest = self.url.partition("://")
+        host = rest.partition("/")[0]
+        if scheme not in ("http", "https") or not host or any(c in self.url for c in "?# "):
+            raise ConfigError("registry.url: must be http(s)://host[:port][/path]")
+        if "@" in host:
+            raise ConfigError("registry.url: holds credentials; use registry.user and registry.password")
+        if self.token and self.user:
+            raise ConfigError("registry.token: cannot go with registry.user; give one of them")
+
+    def __repr__(self) -> str:
+        return f"Registry(url={self.url!r}, …)"
+
+
+class Schemas(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    files: tuple[str, ...] = ()
+    """Avro schemas (.avsc) of other publishers, for values that name them by fingerprint."""
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -153,6 +202,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     publisher: Publisher = Publisher()
     streams: Streams = Streams()
     connect: Connect = Connect()
+    registry: Registry = Registry()
+    schemas: Schemas = Schemas()
     sinks: dict[str, dict[str, Any]] = {}
     """Instance name -> the sink's own settings; `type` names the sink where it is not the instance's name."""
 
@@ -188,9 +239,13 @@ def pairs(text: str) -> dict[str, str]:
     return out
 
 
-def _is_table(section: type[Any], field: str) -> bool:
+def _kind(section: type[Any], field: str) -> str:
     kinds = {f.name: f.type for f in msgspec.structs.fields(section)}
-    return str(kinds.get(field, "")).startswith("dict")
+    return str(kinds.get(field, ""))
+
+
+def _is_table(section: type[Any], field: str) -> bool:
+    return _kind(section, field).startswith("dict")
 
 
 def from_environment(env: Mapping[str, str]) -> dict[str, dict[str, Any]]:
@@ -249,15 +304,22 @@ def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return out
 
 
-def _with_flat_tables(layer: Mapping[str, Any]) -> dict[str, Any]:
-    """A layer with the tables of its sections (kafka.client) as one level of keys."""
+def _shaped(section: type[Any], field: str, value: Any) -> Any:
+    """A table as one level of keys, a list of variables and flags (comma separated) as a list."""
+    if isinstance(value, Mapping) and _is_table(section, field):
+        return _flat(value)
+    if isinstance(value, str) and _kind(section, field).startswith("tuple"):
+        return [part for p in value.split(",") if (part := p.strip())]
+    return value
+
+
+def _in_shape(layer: Mapping[str, Any]) -> dict[str, Any]:
+    """A layer with its fields in the shape that the sections have."""
     sections = {f.name: f.type for f in msgspec.structs.fields(Settings) if f.name != "sinks"}
     out = dict(layer)
     for name, section in sections.items():
         if isinstance(fields := layer.get(name), Mapping):
-            out[name] = {
-                k: _flat(v) if _is_table(section, k) and isinstance(v, Mapping) else v for k, v in fields.items()
-            }
+            out[name] = {k: _shaped(section, k, v) for k, v in fields.items()}
     return out
 
 
@@ -281,4 +343,4 @@ def load(
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
             raise ConfigError(f"{file}: {e}") from None
     layers = (document, from_environment(env), flags or {})
-    return convert(merge(*map(_with_flat_tables, layers)), Settings, "")
+    return convert(merge(*map(_in_shape, layers)), Settings, "")

@@ -28,6 +28,19 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seed", type=int, help="seed of the crash tests; default: another one each run, printed")
     parser.addoption("--full", action="store_true", help="crash tests at full size, as `make test-crash` runs them")
+    parser.addoption(
+        "--vendors",
+        action="store_true",
+        help="also ask vendors' own models and servers; downloads them once, to ~/.cache/tailrace/vendors",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Without --vendors, tests that need a vendor's server are skipped, and say so."""
+    if not config.getoption("--vendors"):
+        for item in items:
+            if item.get_closest_marker("vendors"):
+                item.add_marker(pytest.mark.skip(reason="needs a vendor's server: run with --vendors"))
 
 
 @pytest.fixture

@@ -1,21 +1,15 @@
-"""Traces to any OTLP/HTTP receiver, as protobuf (OpenTelemetry protocol 1.x; span names and attributes of seed 003)."""
+"""Traces to any OTLP receiver, over HTTP as protobuf or JSON or over gRPC (OpenTelemetry protocol 1.x; span names and
+attributes of seed 003)."""
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
 import msgspec
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
-    ExportTracePartialSuccess,
-    ExportTraceServiceRequest,
-    ExportTraceServiceResponse,
-)
-from opentelemetry.proto.common.v1.common_pb2 import KeyValue
-from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans
+import orjson
 
 from connectors import (
     Batch,
@@ -29,6 +23,8 @@ from connectors import (
     Payload,
     Rejected,
     Response,
+    Retry,
+    Secret,
     Skip,
     Split,
     policy,
@@ -37,11 +33,16 @@ from connectors import (
 )
 from connectors.compression import gzip
 from connectors.http import place
-from connectors.sinks.otlp_span import FIELDS, Content, any_value, to_span
+from connectors.otlp import as_json, wire
+from connectors.otlp.answers import error_message, partial_success
+from connectors.otlp.grpc_client import METHOD, GrpcClient
+from connectors.outcomes import Outcome
+from connectors.sinks.otlp_span import FIELDS, to_span
 from tailrace import __version__
 from tailrace.errors import ConfigError
 
 PATH: Final = "/v1/traces"
+_FIX: Final = "endpoint, api_key, headers"
 _VARIABLES: Final = {
     "ENTERPRISE_OTLP_ENDPOINT": "endpoint",
     "ENTERPRISE_OTLP_HEADERS": "headers",
@@ -52,31 +53,30 @@ _VARIABLES: Final = {
 }
 """Seed 003, section 2."""
 
+Body = tuple[str | None, bytes]
+"""One span, encoded, after the host whose resource it belongs to."""
+
 
 def from_environment(env: Mapping[str, str]) -> dict[str, Any]:
     """Settings by the variables of seed 003, section 2."""
     return {field: env[name] for name, field in _VARIABLES.items() if env.get(name)}
 
 
-class Span(msgspec.Struct, frozen=True):
-    """One span, serialised, and the host whose resource it belongs to."""
-
-    host: str | None
-    data: bytes
-
-
 @sink("otlp", max_records=500, max_bytes=4_000_000, fields=FIELDS, environment=from_environment)
 class Otlp:
-    """Traces to any OTLP/HTTP receiver: OpenTelemetry Collector, Jaeger, Tempo, and all that speak the protocol."""
+    """Traces to any OTLP receiver: OpenTelemetry Collector, Jaeger, Tempo, and all that speak the protocol."""
 
     class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-        endpoint: str
-        """Base URL, e.g. http://otel-collector:4318; /v1/traces is added unless it ends with it."""
-        headers: dict[str, str] = {}
-        """Sent with each request, e.g. x-scope-orgid=tenant1."""
-        api_key: str = ""
+        endpoint: str = ""
+        """Base URL, e.g. http://otel-collector:4318; /v1/traces is added unless it ends with it. gRPC: scheme, host and port."""
+        traces_endpoint: str = ""
+        """The traces' own URL, used as it is, instead of endpoint; HTTP only."""
+        headers: dict[str, Secret] = {}
+        """Sent with each request, e.g. x-scope-orgid=tenant1; over gRPC as metadata."""
+        api_key: Secret = ""
         """Sent as Authorization: Bearer."""
-        protocol: Literal["http"] = "http"
+        protocol: Literal["http/protobuf", "http/json", "grpc", "http"] = "http/protobuf"
+        """http is http/protobuf."""
         timeout: Annotated[float, msgspec.Meta(gt=0)] = 30.0
         """Seconds for one request, answer included."""
         compression: Literal["gzip", "none"] = "gzip"
@@ -87,98 +87,171 @@ class Otlp:
         content_on_spans: bool = False
         """Whether workflow and node spans carry them too, as dify.workflow.inputs, …"""
         ca_file: str | None = None
-        """Certificate authorities of the endpoint, PEM; default: the system's."""
+        """Certificate authorities of the endpoint, PEM; default: the system's (over gRPC: gRPC's own)."""
+        cert_file: str | None = None
+        """Certificate that this client shows, PEM, with its chain."""
+        key_file: str | None = None
+        """Its private key, PEM, without a password."""
 
     def __init__(self, settings: Settings, now: Callable[[], float] = time.time) -> None:
-        """now: Unix seconds, for Retry-After dates. Raises `ConfigError`."""
-        self._url = _traces_url(settings.endpoint)
+        """now: Unix seconds, for Retry-After dates. Raises `ConfigError`, `MissingPackage`."""
+        if settings.protocol == "grpc" and settings.traces_endpoint:
+            raise ConfigError("traces_endpoint: gRPC has none; set endpoint")
+        if bool(settings.cert_file) != bool(settings.key_file):
+            missing = "key_file" if settings.cert_file else "cert_file"
+            raise ConfigError(f"{missing}: cert_file and key_file go together")
         self._timeout, self._zip, self._now = settings.timeout, settings.compression == "gzip", now
-        self._headers = {"Content-Type": "application/x-protobuf", **_checked(settings.headers)}
+        headers = dict(_checked(settings.headers))
         if settings.api_key:
-            self._headers["Authorization"] = f"Bearer {settings.api_key}"
+            headers["Authorization"] = f"Bearer {settings.api_key}"
             _checked({"api_key": settings.api_key})
-        if self._zip:
-            self._headers["Content-Encoding"] = "gzip"
         self._secrets = (settings.api_key, *settings.headers.values())
+        self._json = settings.protocol == "http/json"
+        self._encoding: Any = as_json if self._json else wire
         self._service = settings.service_name
-        self._content = Content(settings.include_content, settings.content_on_spans)
+        self._scope: bytes = self._encoding.scope("tailrace", __version__)
+        self._include, self._on_spans = settings.include_content, settings.content_on_spans
+        self._grpc: GrpcClient | None = None
+        if settings.protocol == "grpc":
+            self._grpc = GrpcClient(
+                _url("endpoint", settings.endpoint), headers, gzip=self._zip, ca_file=settings.ca_file,
+                cert_file=settings.cert_file, key_file=settings.key_file,
+            )  # fmt: skip
+        else:
+            self._url = (
+                _url("traces_endpoint", settings.traces_endpoint)
+                if settings.traces_endpoint
+                else _traces_url(settings.endpoint)
+            )
+            self._headers = {
+                "Content-Type": "application/json" if self._json else "application/x-protobuf",
+                **headers,
+            }
+            if self._zip:
+                self._headers["Content-Encoding"] = "gzip"
 
     def map(self, event: Enriched) -> Payload | Skip | Rejected:
-        span = to_span(event, self._content)
-        if isinstance(span, Skip | Rejected):
-            return span
-        data = span.SerializeToString(deterministic=True)
-        return Payload(Span(event.event.host_name, data), len(data) + 8)
+        span = to_span(event, self._encoding, self._include, self._on_spans)
+        if type(span) is not bytes:
+            return span  # type: ignore[return-value] # bytes has no subclass here
+        return Payload((event.event.host_name, span), len(span) + self._json)
 
     async def send(self, batch: Batch, http: Http) -> Outcomes:
         body = self.request(batch.bodies)
-        answer = await http.request(
-            "POST", self._url, gzip(body) if self._zip else body, self._headers, seconds=self._timeout
-        )
-        detail = (
-            "" if answer.status // 100 == 2 else redact.masked(redact.clean(error_message(answer)), self._secrets)
-        )
-        match policy.decide(policy.OTLP, answer, self._now(), detail=detail, fix="endpoint, api_key, headers"):
-            case Delivered():
-                rejected, message = partial_success(answer)
-                return Delivered(min(rejected, len(batch)), redact.masked(message, self._secrets))
-            case Rejected() as rejection:
-                request = f"POST {place(self._url)}{PATH}, {len(batch)} spans, {len(body)} bytes before compression"
-                return msgspec.structs.replace(rejection, request=request)
-            case outcome:
-                return outcome
+        if self._grpc is not None:
+            outcome = await self._grpc.export(body, len(batch), self._timeout, fix=_FIX)
+        else:
+            packed = gzip(body) if self._zip else body
+            answer = await http.request("POST", self._url, packed, self._headers, seconds=self._timeout)
+            outcome = self._decided(answer, len(batch))
+        return self._told(outcome, len(batch), len(body))
 
     async def check(self, http: Http) -> Health:
         """Sends a request without spans, which receivers answer like any other."""
-        empty = self.request([])
+        empty, seconds = self.request([]), min(self._timeout, 10.0)
+        where = place(self._url) if self._grpc is None else self._grpc.place
         try:
-            answer = await http.request(
-                "POST",
-                self._url,
-                gzip(empty) if self._zip else empty,
-                self._headers,
-                seconds=min(self._timeout, 10.0),
-            )
+            if self._grpc is not None:
+                outcome = await self._grpc.export(empty, 0, seconds, fix=_FIX)
+            else:
+                packed = gzip(empty) if self._zip else empty
+                outcome = self._decided(
+                    await http.request("POST", self._url, packed, self._headers, seconds=seconds), 0
+                )
         except NoAnswer as e:
             return Health(False, str(e))
-        match policy.decide(policy.OTLP, answer, self._now()):
+        match outcome:
             case Delivered() | Rejected() | Split():  # an empty request may be refused for being empty
                 return Health(True)
             case Paused(reason=reason):
-                return Health(False, f"{place(self._url)}: {reason}; see endpoint, api_key, headers")
+                return Health(False, redact.masked(f"{where}: {reason}; see {_FIX}", self._secrets))
+            case Retry(reason=reason):
+                return Health(False, redact.masked(f"{where} answers with {reason}", self._secrets))
             case _:
-                return Health(False, f"{place(self._url)} answers with status {answer.status}")
+                return Health(False, f"{where}: no answer that is known")
 
-    def request(self, spans: list[Span]) -> bytes:
+    async def close(self) -> None:
+        """Ends the gRPC channel, if there is one; on the loop that sent."""
+        if self._grpc is not None:
+            await self._grpc.close()
+
+    def request(self, bodies: Sequence[Body]) -> bytes:
         """An ExportTraceServiceRequest, one ResourceSpans a host; within a host in the order given."""
-        request = ExportTraceServiceRequest()
-        groups: dict[str | None, Any] = {}
-        for span in spans:
-            scoped = groups.get(span.host)
-            if scoped is None:
-                scoped = groups[span.host] = self._resource(request.resource_spans.add(), span.host).scope_spans.add()
-                scoped.scope.name, scoped.scope.version = "tailrace", __version__
-            scoped.spans.add().MergeFromString(span.data)
-        return bytes(request.SerializeToString(deterministic=True))
+        groups: dict[str | None, list[bytes]] = {}
+        for host, span in bodies:
+            found = groups.get(host)
+            if found is None:
+                found = groups[host] = []
+            found.append(span)
+        body: bytes = self._encoding.request(
+            [(self._resource(host), self._scope, spans) for host, spans in groups.items()]
+        )
+        return body
 
-    def _resource(self, group: ResourceSpans, host: str | None) -> ResourceSpans:
+    def render(self, payload: Payload) -> Any:
+        """The span as OTLP/JSON, with its resource, whatever the protocol."""
+        body = self.request([payload.body])
+        if self._json:
+            document = orjson.loads(body)
+        else:
+            from connectors.otlp.rendering import as_document
+
+            document = as_document(body)
+        [group] = document["resourceSpans"]
+        return {"resource": group["resource"], **group["scopeSpans"][0]["spans"][0]}
+
+    def _resource(self, host: str | None) -> bytes:
         """Seed 003, section 3."""
-        group.resource.attributes.append(KeyValue(key="service.name", value=any_value(self._service)))
-        if host is not None:
-            group.resource.attributes.append(KeyValue(key="host.name", value=any_value(host)))
-        return group
+        resource: bytes = self._encoding.resource(("service.name", self._service, "host.name", host))
+        return resource
+
+    def _decided(self, answer: Response, records: int) -> Outcome:
+        """What an HTTP answer means; texts with secrets still in them."""
+        good = answer.status // 100 == 2
+        detail = "" if good else redact.masked(redact.clean(error_message(answer)), self._secrets)
+        outcome = policy.decide(policy.OTLP, answer, self._now(), detail=detail, fix=_FIX)
+        if isinstance(outcome, Delivered):
+            rejected, message = partial_success(answer)
+            return Delivered(min(rejected, records), redact.masked(message, self._secrets))
+        return outcome
+
+    def _told(self, outcome: Outcome, records: int, size: int) -> Outcome:
+        """The outcome with secrets masked, and a rejection with what was sent."""
+        match outcome:
+            case Rejected():
+                grpc = self._grpc
+                what = f"POST {place(self._url)}{PATH}" if grpc is None else f"{grpc.place}{METHOD}"
+                return msgspec.structs.replace(
+                    outcome,
+                    request=f"{what}, {records} spans, {size} bytes before compression",
+                    response=redact.masked(outcome.response, self._secrets) if outcome.response else None,
+                )
+            case Retry() | Paused():
+                return msgspec.structs.replace(outcome, reason=redact.masked(outcome.reason, self._secrets))
+            case Delivered(detail=detail) if detail:
+                return msgspec.structs.replace(outcome, detail=redact.masked(detail, self._secrets))
+            case _:
+                return outcome
 
 
-def _traces_url(endpoint: str) -> str:
+def _url(setting: str, endpoint: str) -> str:
+    """An HTTP URL as it stands. Raises `ConfigError` that names the setting and shows no more than scheme, host and port."""
+    if not endpoint:
+        raise ConfigError(f"{setting}: is required; e.g. http://localhost:4318")
     if not endpoint.lower().startswith(("http://", "https://")):
-        raise ConfigError("endpoint: must start with http:// or https://; e.g. http://localhost:4318")
+        raise ConfigError(f"{setting}: must start with http:// or https://; e.g. http://localhost:4318")
     try:
         parts = urlsplit(endpoint)
         usable = bool(parts.hostname) and (parts.port or 1) > 0
     except ValueError:
         usable = False
     if not usable or parts.fragment:
-        raise ConfigError(f"endpoint: {place(endpoint)} is not the URL of a receiver; e.g. http://localhost:4318")
+        raise ConfigError(f"{setting}: {place(endpoint)} is not the URL of a receiver; e.g. http://localhost:4318")
+    return endpoint
+
+
+def _traces_url(endpoint: str) -> str:
+    parts = urlsplit(_url("endpoint", endpoint))
     path = parts.path.rstrip("/")
     return parts._replace(path=path if path.endswith(PATH) else path + PATH).geturl()
 
@@ -191,34 +264,3 @@ def _checked(headers: Mapping[str, str]) -> Mapping[str, str]:
         if any(c in value for c in "\r\n\0"):
             raise ConfigError(f"{name}: its value has line breaks, which a header cannot carry")
     return headers
-
-
-def partial_success(answer: Response) -> tuple[int, str]:
-    """Spans that a 2xx says were not stored, and its message. An answer that cannot be read rejected nothing."""
-    try:
-        if "json" in answer.headers.get("content-type", ""):
-            part = json.loads(answer.body).get("partialSuccess") or {}
-            return max(0, int(part.get("rejectedSpans", 0))), str(part.get("errorMessage", ""))
-        success = ExportTraceServiceResponse.FromString(answer.body).partial_success
-    except Exception:  # protobuf's DecodeError, which it ships without types, and whatever else an answer can be
-        return 0, ""
-    return max(0, success.rejected_spans), success.error_message
-
-
-def error_message(answer: Response) -> str:
-    """What an error's body says: the message of a google.rpc.Status in protobuf or JSON, else its text, if it is text."""
-    kind = answer.headers.get("content-type", "")
-    if "protobuf" in kind:
-        try:  # google.rpc.Status, which opentelemetry-proto does not ship, has its code and message in the same two fields
-            return str(ExportTracePartialSuccess.FromString(answer.body).error_message)
-        except Exception:  # protobuf's DecodeError, which it ships without types
-            return ""
-    text = answer.body[:4000].decode("utf-8", "replace")
-    if "json" in kind:
-        try:
-            document = json.loads(answer.body)
-        except ValueError:
-            return text
-        found = document.get("message") if isinstance(document, dict) else None
-        return str(found) if found else text
-    return text if kind.startswith("text/plain") else ""

@@ -78,6 +78,8 @@ class Observed:
         """What the group gave it; None: it is no member."""
         self.opening: dict[int, float] = {}
         """Partitions being taken over, and since when."""
+        self.waiting: frozenset[int] = frozenset()
+        """Partitions that wait for a schema: they stand still on purpose, and not for long."""
         self.stopping = False
         self.failed: str | None = None
         """Why the process is about to end."""
@@ -117,6 +119,10 @@ class Observed:
         if self.ticked is not None:
             self.ticked = now  # restoring may have kept the loop from it
         self.opening = {n: now for n in partitions if n not in owned}
+
+    def waits(self, partition: int, holds: bool) -> None:
+        """A partition waits for a schema, or no longer."""
+        self.waiting = self.waiting | {partition} if holds else self.waiting - {partition}
 
     def took_over(self, partitions: Iterable[Any], began: float, fenced: float, restored: int) -> None:
         """Hook of `Owner.acquire`, with its new `Partition` objects."""

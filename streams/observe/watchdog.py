@@ -117,7 +117,7 @@ class Watchdog:
         self._stuck.keep({*owned, *opening})
         verdicts: list[Verdict | None] = []
         for n in owned:
-            if n in self._reached:
+            if n in self._reached and n not in self._observed.waiting:
                 verdicts.append(self._stuck.observe(n, *self._reached[n], now))
             else:
                 self._stuck.unknown(n, now)

@@ -12,16 +12,18 @@ from __future__ import annotations
 import functools
 import struct
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from tailrace.codec import walk
-from tailrace.codec.names import PRIMITIVE, Names
+from tailrace.codec.names import PRIMITIVE, Names, record_branch
 from tailrace.codec.plan import Planner
 from tailrace.codec.varint import block, size, varint
 from tailrace.errors import DecodeError
 
 Decode = Callable[[bytes, int], tuple[Any, ...]]
 """decode(data, start) -> the wanted values in schema order."""
+
+R = TypeVar("R")
 
 _FAR: Final = 1 << 40
 STEP: Final = tuple((1 + (n >> 1)) if n < 128 and not n & 1 else _FAR for n in range(256))
@@ -158,7 +160,17 @@ class _Writer:
     def union(self, branches: list[Any], v: str | None, d: int, content: bool) -> None:
         if len(branches) > 63:
             raise ValueError("unions of more than 63 branches are not supported")
-        if branches[0] == "null" and len(branches) == 2:
+        if branches == ["null", "string"] and self.fast and not content:  # most fields: branch and length in one go
+            text = ".decode()" if self.text else ""
+            self.emit(d, "n = b[p]")
+            self.emit(d, "if not n: p += 1" + (f"; {v} = None" if v else ""))
+            self.emit(
+                d,
+                f"elif n == 2: {v} = b[p + 2:(p := p + 1 + STEP[b[p + 1]])]{text}"
+                if v
+                else "elif n == 2: p += 1 + STEP[b[p + 1]]",
+            )
+        elif branches[0] == "null" and len(branches) == 2:
             self.emit(d, "if not b[p]: p += 1" + (f"; {v} = None" if v else ""))
             self.emit(d, "elif b[p] == 2:")
             self.emit(d + 1, "p += 1")
@@ -228,24 +240,24 @@ class _Writer:
                 self.paths.append(path)
                 self.results.append(v)
             elif any(w.startswith(path + ".") for w in self.want) and (inner := self.names.nested(kind)):
-                self.inside(inner, isinstance(kind, list), path, d)
+                self.inside(inner, record_branch(kind), path, d)
             else:
                 self.value(kind, None, d, bool(field.get("content")))
             if name == last and not prefix:
                 return True
         return False
 
-    def inside(self, inner: dict[str, Any], nullable: bool, path: str, d: int) -> None:
-        """A nested record (or null) of which single fields are wanted."""
-        if not nullable:
+    def inside(self, inner: dict[str, Any], branch: int | None, path: str, d: int) -> None:
+        """A nested record of which single fields are wanted. branch: its number in a union with null, or None: in none."""
+        if branch is None:
             self.fields(inner, path + ".", d, None)
             return
         at = len(self.lines)
         first = len(self.results)
-        self.emit(d, "if b[p] == 2:")
+        self.emit(d, f"if b[p] == {2 * branch}:")
         self.emit(d + 1, "p += 1")
         self.fields(inner, path + ".", d + 1, None)
-        self.emit(d, "elif b[p]: raise ValueError('union branch')")
+        self.emit(d, f"elif b[p] != {2 - 2 * branch}: raise ValueError('union branch')")
         self.emit(d, "else: p += 1")
         if len(self.results) > first:
             self.lines.insert(at, "    " * d + " = ".join(self.results[first:]) + " = None")
@@ -275,13 +287,18 @@ def source(
     text: bool,
     prefix_only: bool,
     build: Mapping[str, Any],
+    into: Callable[..., Any] | None = None,
 ) -> tuple[str, dict[str, Any], tuple[str, ...]]:
     """The generated function's source, its constants and the paths of its results."""
     w = _Writer(None if want is None else frozenset(want), fast, text, build)
     w.emit(0, "def decode(b, p):")
     w.fields(dict(schema), "", 1, schema.get("header_last") if prefix_only else None)
     w.emit(1, "if p > len(b): raise IndexError" if prefix_only else "if p != len(b): raise IndexError")
-    w.emit(1, f"return ({''.join(r + ', ' for r in w.results)})")
+    if into is None:
+        w.emit(1, f"return ({''.join(r + ', ' for r in w.results)})")
+    else:
+        named = ", ".join(f"{path}={r}" for path, r in zip(w.paths, w.results, strict=True))
+        w.emit(1, f"return {w.const(into)}({named})")
     return "\n".join(w.lines) + "\n", w.consts, tuple(w.paths)
 
 
@@ -292,17 +309,20 @@ def compile_both(
     text: bool = False,
     prefix_only: bool = False,
     build: Mapping[str, Any] | None = None,
-) -> tuple[Decode, Decode, tuple[str, ...]]:
+    into: Callable[..., Any] | None = None,
+) -> tuple[Callable[[bytes, int], Any], Callable[[bytes, int], Any], tuple[str, ...]]:
     """The speculative and the general function behind `compile_decoder`, which raise whatever they run into."""
     wanted = None if want is None else frozenset(want)
     env = {
         "STEP": STEP, "BOOL": _Booleans({0: False, 1: True}), "varint": varint, "size": size, "block": block,
         "word": struct.Struct("<Q").unpack_from, "unpack_f": struct.Struct("<f").unpack_from, "unpack_d": struct.Struct("<d").unpack_from,
     }  # fmt: skip
-    functions: list[Decode] = []
+    functions: list[Callable[[bytes, int], Any]] = []
     paths: tuple[str, ...] = ()
     for fast in (True, False):
-        code, consts, paths = source(schema, wanted, fast=fast, text=text, prefix_only=prefix_only, build=build or {})
+        code, consts, paths = source(
+            schema, wanted, fast=fast, text=text, prefix_only=prefix_only, build=build or {}, into=into
+        )
         scope: dict[str, Any] = {**env, **consts}
         exec(compile(code, f"<decoder of {schema['name']}>", "exec"), scope)
         functions.append(scope["decode"])
@@ -343,12 +363,30 @@ def compile_decoder(
     other exception. Unless prefix_only, the record must end exactly where the data ends.
     """
     if COMPILED:
-        quick, paths = walker(schema, want, text=text, prefix_only=prefix_only, build=build)
-        general = quick  # it makes no guesses: the second try gives the same, and says what is wrong
-    else:
-        quick, general, paths = compile_both(schema, want, text=text, prefix_only=prefix_only, build=build)
+        walking, paths = walker(schema, want, text=text, prefix_only=prefix_only, build=build)
+        return _total(walking, walking), paths  # it makes no guesses: the second try says what is wrong
+    quick, general, paths = compile_both(schema, want, text=text, prefix_only=prefix_only, build=build)
+    return _total(quick, general), paths
 
-    def decode(b: bytes, p: int = 0) -> tuple[Any, ...]:
+
+def compile_builder(
+    schema: Mapping[str, Any], want: Iterable[str], into: Callable[..., R], *, build: Mapping[str, Any] | None = None
+) -> Callable[[bytes, int], R]:
+    """A decoder, with text decoded, that gives ``into(**{field: value})`` of the wanted top-level fields: what
+    `compile_decoder` and a call would, in a third of the time, as no tuple or dict is made. Raises as that."""
+    if COMPILED:
+        planner = Planner(want, True, build or {})
+        steps = planner.top(schema, None)
+        walking = functools.partial(walk.decode_into, steps, planner.paths, into)
+        return _total(walking, walking)
+    quick, general, _ = compile_both(schema, want, text=True, build=build, into=into)
+    return _total(quick, general)
+
+
+def _total(quick: Callable[[bytes, int], R], general: Callable[[bytes, int], R]) -> Callable[[bytes, int], R]:
+    """The speculating function, then the general one; malformed bytes raise `DecodeError` and nothing else."""
+
+    def decode(b: bytes, p: int = 0) -> R:
         try:
             return quick(b, p)
         except _MALFORMED:
@@ -362,4 +400,4 @@ def compile_decoder(
         except _MALFORMED as e:
             raise DecodeError("malformed", str(e)) from None
 
-    return decode, paths
+    return decode

@@ -22,7 +22,14 @@ class Names:
 
     def nested(self, kind: Any) -> dict[str, Any] | None:
         """The record that `kind`, or its nullable union, is; None if it is something else."""
-        inner = kind[1] if isinstance(kind, list) and len(kind) == 2 and kind[0] == "null" else kind
+        inner = kind
+        if isinstance(kind, list):
+            inner = kind[record_branch(kind) or 0] if len(kind) == 2 and "null" in kind else None
         if isinstance(inner, str) and inner not in PRIMITIVE:
             inner = self.find(inner)
         return inner if isinstance(inner, dict) and inner["type"] == "record" else None
+
+
+def record_branch(kind: Any) -> int | None:
+    """Number of the branch of a union of two that is not null; None: no union."""
+    return int(kind[0] == "null") if isinstance(kind, list) else None

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from tailrace.codec import walk
-from tailrace.codec.names import PRIMITIVE, Names
+from tailrace.codec.names import PRIMITIVE, Names, record_branch
 from tailrace.codec.walk import Step
 
 _SIMPLE: Final = {
@@ -37,16 +37,17 @@ class Planner:
                 steps.append(self._step(kind, True))
                 self.paths.append(path)
             elif any(w.startswith(path + ".") for w in self._want) and (inner := self._names.nested(kind)):
-                steps.append(self._inside(inner, isinstance(kind, list), path))
+                steps.append(self._inside(inner, record_branch(kind), path))
             else:
                 steps.append(self._step(kind, False))
             if field["name"] == last and not prefix:
                 return
 
-    def _inside(self, inner: dict[str, Any], nullable: bool, path: str) -> Step:
+    def _inside(self, inner: dict[str, Any], branch: int | None, path: str) -> Step:
         step, before = Step(walk.INSIDE, True), len(self.paths)
         self._fields(inner, path + ".", None, step.steps)
-        step.nullable, step.results = nullable, len(self.paths) - before
+        step.nullable, step.results = branch is not None, len(self.paths) - before
+        step.null = 2 if branch == 0 else 0
         return step
 
     def _step(self, t: Any, want: bool) -> Step:

@@ -36,12 +36,14 @@ _NOTHING: Final[list[Any]] = []
 class Step:
     """One value of the schema."""
 
-    __slots__ = ("build", "kind", "names", "nullable", "results", "size", "steps", "symbols", "want")
+    __slots__ = ("build", "kind", "names", "null", "nullable", "results", "size", "steps", "symbols", "want")
 
     def __init__(self, kind: int, want: bool) -> None:
         self.kind, self.want = kind, want
         self.nullable = False
-        """A union of null and this, null first."""
+        """A union of null and this."""
+        self.null = 0
+        """The byte that says null: 0, or 2 where null comes second."""
         self.size = 0
         """Bytes of a fixed."""
         self.steps: list[Step] = []
@@ -72,14 +74,14 @@ class Walk:
             if step.nullable:
                 c = b[p]
                 p += 1
-                if c == 0:
+                if c == step.null:
                     if kind == INSIDE:
                         for _ in range(step.results):
                             out.append(None)
                     elif step.want:
                         out.append(None)
                     continue
-                if c != 2:
+                if c != 2 - step.null:
                     raise ValueError("union branch")
             if kind in (STRING, TEXT):
                 n = b[p]
@@ -129,9 +131,9 @@ class Walk:
         if step.nullable:
             c = self.b[self.p]
             self.p += 1
-            if c == 0:
+            if c == step.null:
                 return None
-            if c != 2:
+            if c != 2 - step.null:
                 raise ValueError("union branch")
         elif step.kind == UNION:
             c = self.b[self.p]
@@ -277,3 +279,12 @@ def decode(steps: list[Step], prefix_only: bool, b: bytes, p: int) -> tuple[Any,
     if walk.p > len(b) if prefix_only else walk.p != len(b):
         raise IndexError
     return tuple(out)
+
+
+def decode_into(steps: list[Step], names: list[str], into: Any, b: bytes, p: int) -> Any:
+    """`into(**{name: value})` of the wanted values. Raises what `decode` raises."""
+    walk, out = Walk(b, p), []  # type: Walk, list[Any]
+    walk.fields(steps, out)
+    if walk.p != len(b):
+        raise IndexError
+    return into(**dict(zip(names, out, strict=True)))

@@ -1,22 +1,31 @@
-"""Frames around Avro bodies: single-object encoding on topics, a version byte in compacted state."""
+"""Frames around Avro bodies: single-object encoding or Confluent's wire format on topics, a version byte in compacted state."""
 
 from __future__ import annotations
 
 import enum
 import functools
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from tailrace import records
 from tailrace.codec import schemas
-from tailrace.codec.decoder import Decode, compile_decoder
+from tailrace.codec.decoder import compile_builder
 from tailrace.codec.encoder import Encode, compile_encoder
-from tailrace.errors import DecodeError, UnknownSchema
+from tailrace.codec.schemas import BODY, ID_BODY, MARKER
+from tailrace.errors import DecodeError
 
-MARKER: Final = b"\xc3\x01"
-"""First two bytes of every value (Avro single-object encoding, version 1)."""
-BODY: Final = 10
-"""Where the Avro body starts: marker and fingerprint come before it."""
+__all__ = [
+    "BODY",
+    "ID_BODY",
+    "MARKER",
+    "decode",
+    "decode_versioned",
+    "encode",
+    "encode_versioned",
+    "frame_in",
+    "frame_of",
+    "symbols",
+]
 
 R = TypeVar("R")
 
@@ -33,7 +42,7 @@ def encoder_of(name: str) -> Encode:
 
 
 @functools.cache
-def decoder_of(name: str, version: int) -> tuple[Decode, tuple[str, ...], type[Any]]:
+def decoder_of(name: str, version: int) -> tuple[Callable[[bytes, int], Any], type[Any]]:
     """Decoder of version `version` (from 1) of a record into its class."""
     return _into_class(name, schemas.history(name)[version - 1])
 
@@ -50,50 +59,66 @@ def _build() -> dict[str, Callable[..., Any]]:
     return {**records.BY_NAME, **enums}
 
 
-def _into_class(name: str, schema: schemas.Schema) -> tuple[Decode, tuple[str, ...], type[Any]]:
+@functools.cache
+def symbols() -> dict[str, Callable[[str], str]]:
+    """For readers that want enums as text, by the enum's name: a symbol, or the default of one that this version does not know."""
+
+    def reader(known: frozenset[str], default: str) -> Callable[[str], str]:
+        return lambda symbol: symbol if symbol in known else default
+
+    return {e["name"]: reader(frozenset(e["symbols"]), e["default"]) for e in schemas.enums()}
+
+
+def _into_class(name: str, schema: schemas.Schema) -> tuple[Callable[[bytes, int], Any], type[Any]]:
     cls: type[Any] = getattr(records, name)
-    decode, paths = compile_decoder(schema, cls.__struct_fields__, text=True, build=_build())
-    return decode, paths, cls
+    return compile_builder(schema, cls.__struct_fields__, cls, build=_build()), cls
 
 
-def encode(record: Any) -> bytes:
-    """A record of this package as a topic value. Raises `InvalidEvent` with the field named."""
+def encode(record: Any, frame: bytes | None = None) -> bytes:
+    """A record of this package as a topic value. frame: what to write before the body; default: marker and fingerprint. Raises
+    `InvalidEvent` with the field named."""
     name = type(record).__name__
-    return frame_of(name) + b"".join(encoder_of(name)(record))
+    return (frame or frame_of(name)) + b"".join(encoder_of(name)(record))
 
 
-def split(value: bytes | None) -> bytes:
-    """The fingerprint of a framed value. Raises `DecodeError` (``empty``, ``truncated``, ``bad_magic``)."""
+def frame_in(value: bytes | None) -> bytes:
+    """What stands before a value's body; its length is where the body starts. Raises `DecodeError` (``empty``, ``truncated``,
+    ``bad_magic``)."""
     if not value:
         raise DecodeError("empty", "the record has no value")
-    if value[:2] != MARKER:
+    if value[0] == 0:
+        end = ID_BODY
+    elif value[:2] == MARKER:
+        end = BODY
+    else:
         raise DecodeError(
-            "bad_magic", f"starts with {value[:2].hex()}, not {MARKER.hex()} (Avro single-object encoding)"
+            "bad_magic",
+            f"starts with {value[:2].hex()}, not {MARKER.hex()} (Avro single-object encoding) or 00 (a registry's schema id)",
         )
-    if len(value) < BODY:
+    if len(value) < end:
         raise DecodeError("truncated", f"{len(value)} bytes are less than a frame")
-    return value[2:BODY]
+    return value[:end]
 
 
 @functools.lru_cache(maxsize=256)
-def _by_fingerprint(fp: bytes) -> tuple[str, Decode, tuple[str, ...], type[Any]]:
-    try:
-        name, schema = schemas.by_fingerprint()[fp]
-    except KeyError:
-        raise UnknownSchema(fp) from None
+def _by_frame(found: bytes) -> tuple[str, Callable[[bytes, int], Any], type[Any]]:
+    name, schema = schemas.known.find_or_want(found)
     return (name, *_into_class(name, schema))
 
 
 def decode(value: bytes, cls: type[R]) -> R:
-    """A topic value as an instance of `cls`, whichever version of its schema wrote it.
+    """A topic value as an instance of `cls`, whichever version of its schema wrote it, in either frame.
 
     Fields that the writer did not have take their defaults, fields unknown here are dropped. Raises `DecodeError`
-    (``bad_magic``, ``truncated``, ``invalid_utf8``, ``malformed``, ``wrong_record``) or `UnknownSchema`.
+    (``bad_magic``, ``truncated``, ``invalid_utf8``, ``malformed``, ``wrong_record``, ``unreadable_schema``) or
+    `UnknownSchema`.
     """
-    name, decoder, paths, found = _by_fingerprint(split(value))
+    first = frame_in(value)
+    name, decoder, found = _by_frame(first)
     if found is not cls:
         raise DecodeError("wrong_record", f"the value is a {name}, not a {cls.__name__}")
-    return cls(**dict(zip(paths, decoder(value, BODY), strict=True)))
+    record: R = decoder(value, len(first))
+    return record
 
 
 def encode_versioned(record: Any) -> bytes:
@@ -109,5 +134,5 @@ def decode_versioned(value: bytes, cls: type[R]) -> R:
     version = value[0]
     if not 1 <= version <= len(schemas.history(cls.__name__)):
         raise DecodeError("unknown_version", f"{cls.__name__} version {version} was written by a newer tailrace")
-    decoder, paths, _ = decoder_of(cls.__name__, version)
-    return cls(**dict(zip(paths, decoder(value, 1), strict=True)))
+    record: R = decoder_of(cls.__name__, version)[0](value, 1)
+    return record

@@ -4,47 +4,68 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import entry_points
-from typing import Final
+from typing import Final, NoReturn
 
 import click
 from confluent_kafka import KafkaException
 
 from tailrace import kafka, topics
+from tailrace.checks import Finding
 from tailrace.commands.options import common, settings_from
 from tailrace.errors import ConfigError, KafkaUnavailable, MissingPackage
+from tailrace.registry import reports
 from tailrace.settings import Settings
 
 GROUP: Final = "tailrace.checks"
 
 
-def _ask_others(settings: Settings) -> tuple[list[str], list[str]]:
-    """What the packages above this one find wrong, and what could not be asked because an extra is missing."""
-    problems: list[str] = []
+def _ask_others(settings: Settings, sinks: Sequence[str] = ()) -> tuple[list[Finding], list[str]]:
+    """What the packages above this one find, and what could not be asked because an extra is missing. sinks: to be asked
+    themselves; none: the settings are looked at."""
+    findings: list[Finding] = []
     skipped: list[str] = []
     for found in sorted(entry_points(group=GROUP), key=lambda e: e.name):
         try:
-            ask: Callable[[Settings], Iterable[str]] = found.load()
-            problems.extend(f"settings: {text}" for text in ask(settings))
+            ask: Callable[[Settings, Sequence[str]], Iterable[Finding]] = found.load()
+            findings.extend(ask(settings, sinks))
         except MissingPackage as e:
             skipped.append(str(e))
         except ModuleNotFoundError as e:
             extra = found.value.split(".")[0]
             skipped.append(f"{found.name}: needs the package {e.name}: pip install 'tailrace[{extra}]'")
-    return problems, skipped
+    return findings, skipped
+
+
+def _ask_sinks(settings: Settings, sinks: Sequence[str], passed: list[str], problems: list[str]) -> None:
+    """Asks these sinks; what cannot be asked is a problem, since it was asked for."""
+    findings, skipped = _ask_others(settings, sinks)
+    passed.extend(f.text for f in findings if f.ok)
+    problems.extend(f.text for f in findings if not f.ok)
+    problems.extend(skipped)
+    if not findings and not skipped:
+        problems.append(f"nobody can ask {', '.join(sinks)}: pip install 'tailrace[connectors]'")
 
 
 @click.command()
+@click.argument("sinks", nargs=-1, metavar="[SINK]…")
 @common
 @click.option("--wait", "seconds", type=float, default=5.0, show_default=True, help="Seconds to wait for a broker.")
 @click.option(
     "--json", "as_json", is_flag=True, help='Print {"passed": […], "problems": […], "warnings": […], "skipped": […]}.'
 )
 def check(
-    config: str | None, bootstrap_servers: str | None, assignments: tuple[str, ...], seconds: float, as_json: bool
+    sinks: tuple[str, ...],
+    config: str | None,
+    bootstrap_servers: str | None,
+    assignments: tuple[str, ...],
+    seconds: float,
+    as_json: bool,
 ) -> None:
     """Check settings, sinks, broker and topics; each problem comes with its fix.
+
+    With the names of sinks only these are checked, by asking the vendor: is it there, is the key right. Kafka isn't needed.
 
     Exit status: 0 all is well (there may be warnings); 1 there are problems; 2 options are wrong.
 
@@ -52,19 +73,29 @@ def check(
     Examples:
       tailrace check
       tailrace check --config production.toml --json
+      tailrace check otlp --set sinks.otlp.endpoint=http://localhost:4318
     """
     passed: list[str] = []
     problems: list[str] = []
     warnings: list[str] = []
+    notes: list[str] = []
     skipped: list[str] = []
     try:
         settings = settings_from(config, bootstrap_servers, assignments)
         passed.append("settings are valid")
+        if sinks:
+            _ask_sinks(settings, sinks, passed, problems)
+            _conclude(passed, problems, warnings, notes, skipped, as_json)
         if settings.sinks:
-            wrong, skipped = _ask_others(settings)
-            problems.extend(wrong)
-            if not wrong and not skipped:
+            findings, skipped = _ask_others(settings)
+            problems.extend(f"settings: {f.text}" for f in findings if not f.ok)
+            if not problems and not skipped:
                 passed.append(f"{len(settings.sinks)} sinks are configured")
+        if settings.registry.url or settings.schemas.files:
+            about = reports.check(settings)
+            passed.extend(about.passed)
+            problems.extend(about.problems)
+            notes.extend(about.warnings)
         admin, cluster = kafka.wait_for_broker(settings.kafka, deadline=seconds, say=lambda text: None)
         passed.append(f"Kafka answers at {settings.kafka.bootstrap_servers}, {len(cluster.brokers)} brokers")
         found = topics.describe(admin, [t.name for t in topics.wanted(settings.topics)])
@@ -81,8 +112,21 @@ def check(
         problems.append(
             f"the topics cannot be read: {e.args[0].str()}; the client needs Describe on topics and their configs"
         )
+    _conclude(passed, problems, warnings, notes, skipped, as_json)
+
+
+def _conclude(
+    passed: list[str],
+    problems: list[str],
+    warnings: list[str],
+    notes: list[str],
+    skipped: list[str],
+    as_json: bool,
+) -> NoReturn:
+    """Prints it all and ends the command."""
     if as_json:
-        click.echo(json.dumps({"passed": passed, "problems": problems, "warnings": warnings, "skipped": skipped}))
+        found_all = {"passed": passed, "problems": problems, "warnings": [*warnings, *notes], "skipped": skipped}
+        click.echo(json.dumps(found_all))
     else:
         for line in passed:
             click.echo(f"ok: {line}")
@@ -90,6 +134,8 @@ def check(
             click.echo(f"must be mended: {line}", err=True)
         for line in warnings:
             click.echo(f"not durable: {line}", err=True)
+        for line in notes:
+            click.echo(f"warning: {line}", err=True)
         for line in skipped:
             click.echo(f"not checked: {line}", err=True)
     sys.exit(1 if problems else 0)

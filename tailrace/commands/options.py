@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import click
@@ -39,8 +39,13 @@ def common(function: F) -> F:
     return function
 
 
-def settings_from(config: str | None, bootstrap_servers: str | None, assignments: tuple[str, ...] = ()) -> Settings:
-    """The settings of a command line. Raises `ConfigError`."""
+def settings_from(
+    config: str | None,
+    bootstrap_servers: str | None,
+    assignments: tuple[str, ...] = (),
+    env: Mapping[str, str] | None = None,
+) -> Settings:
+    """The settings of a command line. env: default, the process's. Raises `ConfigError`."""
     flags: dict[str, Any] = {}
     for text in assignments:
         path, sep, value = text.partition("=")
@@ -55,4 +60,4 @@ def settings_from(config: str | None, bootstrap_servers: str | None, assignments
         flags = merge(flags, nested)
     if bootstrap_servers:
         flags = merge(flags, {"kafka": {"bootstrap_servers": bootstrap_servers}})
-    return load(flags, path=config)
+    return load(flags, path=config, env=env)

@@ -1,28 +1,35 @@
-"""`tailrace schemas`: the record types, their versions, and what a value's first bytes say."""
+"""`tailrace schemas`: the record types, their versions, what a value's first bytes say, and the schema registry."""
 
 from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any, Final
 
 import click
+import msgspec
 
 from tailrace.codec import schemas as known
 from tailrace.codec.wire import BODY, MARKER
+from tailrace.commands.options import common, settings_from
+from tailrace.errors import ConfigError
+from tailrace.registry import reports
 
 _HEX: Final = re.compile(r"(?:[0-9a-fA-F]{2})+")
 
 
 @click.group()
 def schemas() -> None:
-    """Show the schemas of everything on the topics.
+    """Show the schemas of everything on the topics; compare them with a schema registry, and register them.
 
     \b
     Examples:
       tailrace schemas ls
       tailrace schemas show TraceEvent > TraceEvent.avsc
+      tailrace schemas check --set schemas.files=./theirs.avsc
+      tailrace schemas register --dry-run --set registry.url=http://localhost:8081
       tailrace schemas identify c301f01f4a9b5e2d77aa
     """
 
@@ -41,7 +48,12 @@ def _row(name: str, version: int) -> dict[str, Any]:
 @schemas.command()
 @click.option("--json", "as_json", is_flag=True, help="Print a list of objects.")
 def ls(as_json: bool) -> None:
-    """List every version of every record: its fingerprint as it stands on the wire, and its number of fields."""
+    """List every version of every record: its fingerprint as it stands on the wire, and its number of fields.
+
+    \b
+    Example:
+      tailrace schemas ls --json
+    """
     rows = [_row(name, i + 1) for name in known.NAMES for i in range(len(known.history(name)))]
     if as_json:
         click.echo(json.dumps(rows))
@@ -55,7 +67,13 @@ def ls(as_json: bool) -> None:
 @click.argument("name", type=click.Choice(known.NAMES))
 @click.option("--version", type=click.IntRange(min=1), help="Default: the one that is written now.")
 def show(name: str, version: int | None) -> None:
-    """Print a record's Avro schema, as JSON."""
+    """Print a record's Avro schema, as JSON.
+
+    \b
+    Examples:
+      tailrace schemas show TraceEvent
+      tailrace schemas show TraceEvent --version 1 > TraceEvent.avsc
+    """
     history = known.history(name)
     if version is not None and version > len(history):
         raise click.BadParameter(f"{name} has versions 1 to {len(history)}", param_hint="--version")
@@ -69,6 +87,11 @@ def identify(value: str, as_json: bool) -> None:
     """Say which record a value is: HEX are its first 10 bytes or more, or the 8 of a fingerprint; FILE holds a value.
 
     Exit status 1: no schema here has written it; the message says what it may be.
+
+    \b
+    Examples:
+      tailrace schemas identify c301f01f4a9b5e2d77aa
+      tailrace schemas identify ./value.bin --json
     """
     data = bytes.fromhex(value) if _HEX.fullmatch(value) else _read(value)
     fp = data[len(MARKER) : BODY] if data[:2] == MARKER and len(data) >= BODY else data
@@ -80,6 +103,61 @@ def identify(value: str, as_json: bool) -> None:
                 click.echo(json.dumps(row) if as_json else f"{name}, version {row['version']}{text}")
                 return
     raise click.ClickException(_unknown(data, fp))
+
+
+@schemas.command()
+@common
+@click.option("--dry-run", is_flag=True, help="Only say what would be done, and whether the registry would take it.")
+@click.option("--json", "as_json", is_flag=True, help="Print one object.")
+def register(
+    config: str | None, bootstrap_servers: str | None, assignments: tuple[str, ...], dry_run: bool, as_json: bool
+) -> None:
+    """Register this version's schema of TraceEvent under the subject of trace.events, as publishers do at their start.
+
+    A subject that is not there yet is made, with compatibility FULL_TRANSITIVE. Exit status: 0 it is registered (with
+    --dry-run: it is, or could be); 1 the registry refuses it or does not answer; 2 options are wrong.
+
+    \b
+    Examples:
+      tailrace schemas register --set registry.url=http://localhost:8081
+      tailrace schemas register --dry-run --json --config production.toml
+    """
+    settings = settings_from(config, bootstrap_servers, assignments)
+    if not settings.registry.url:
+        raise ConfigError("registry.url: is not set, so there is nowhere to register a schema")
+    report = reports.dry_run(settings) if dry_run else reports.register(settings)
+    if as_json:
+        click.echo(json.dumps(report.as_json()))
+    else:
+        click.echo(report.text, err=not report.fine)
+    sys.exit(0 if report.fine else 1)
+
+
+@schemas.command()
+@common
+@click.option("--json", "as_json", is_flag=True, help='Print {"passed": […], "problems": […], "warnings": […]}.')
+def check(config: str | None, bootstrap_servers: str | None, assignments: tuple[str, ...], as_json: bool) -> None:
+    """Check schemas.files and the schema registry: can all that is written be read here, and does the registry take ours?
+
+    Exit status: 0 all is well (there may be warnings); 1 there are problems; 2 options are wrong.
+
+    \b
+    Examples:
+      tailrace schemas check --set registry.url=http://localhost:8081
+      tailrace schemas check --set schemas.files=./theirs.avsc --json
+    """
+    settings = settings_from(config, bootstrap_servers, assignments)
+    found = reports.check(settings)
+    if as_json:
+        click.echo(json.dumps(msgspec.to_builtins(found)))
+    else:
+        for text in found.passed:
+            click.echo(f"ok: {text}")
+        for text in found.problems:
+            click.echo(f"must be mended: {text}", err=True)
+        for text in found.warnings:
+            click.echo(f"warning: {text}", err=True)
+    sys.exit(1 if found.problems else 0)
 
 
 def _read(path: str) -> bytes:

@@ -31,6 +31,9 @@ class Running:
 
     def __init__(self, settings: Settings, sink: str, **options: Any) -> None:
         self.runner = Runner(settings, instance(settings, sink), random=lambda: 0.1, **options)
+        self._prepare()
+
+    def _prepare(self) -> None:
         self.error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -13,6 +14,7 @@ from connectors.batching import Limits
 from connectors.command import connect, sinks
 from connectors.contract import spec_of
 from connectors.registry import instance, instances
+from connectors.runner import Runner
 from tailrace.errors import ConfigError
 from tailrace.settings import Settings
 
@@ -26,13 +28,13 @@ def run(*arguments: str) -> tuple[int, str]:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("nope",), "sinks.nope: there is no sink 'nope'; known are console, file, otlp"),
-        (("otlp",), "sinks.otlp: Object missing required field `endpoint`"),
+        (("nope",), "sinks.nope: there is no sink 'nope'; known are console, file, langfuse, opik, otlp"),
+        (("otlp",), "sinks.otlp.endpoint: is required"),
         (("otlp", "--set", "sinks.otlp.endpoint=nowhere"), "sinks.otlp.endpoint: "),
         (("eu", "--set", "sinks.eu.type=nope"), "sinks.eu: there is no sink 'nope'"),
         (("console", "--set", "sinks.console.format=xml"), "sinks.console.format: "),
         (("console", "--set", "nonsense"), "--set nonsense: "),
-        ((), "no sink named; give one of console, file, otlp"),
+        ((), "no sink named; give one of console, file, langfuse, opik, otlp"),
     ],
 )
 def test_wrong_settings_end_with_2_and_say_which(arguments: tuple[str, ...], says: str) -> None:
@@ -53,7 +55,9 @@ def test_sinks_ls_lists_types_and_settings() -> None:
     by_name = {row["name"]: row for row in found}
     assert {"console", "file", "otlp"} <= by_name.keys()
     settings = {s["name"]: s for s in by_name["otlp"]["settings"]}
-    assert "default" not in settings["endpoint"]
+    langfuse = {s["name"]: s for s in by_name["langfuse"]["settings"]}
+    assert "default" not in langfuse["secret_key"]
+    assert langfuse["secret_key"]["type"] == "secret"
     assert (settings["service_name"]["default"], settings["timeout"]["default"]) == ("dify", 30.0)
     text = CliRunner().invoke(sinks, ["ls"]).output
     assert "One line an event on standard output" in text
@@ -121,3 +125,43 @@ def test_a_sink_of_one_screen() -> None:
 
     spec = spec_of(Acme)
     assert (spec.name, spec.max_records, spec.fields, spec.doc) == ("acme", 10, frozenset({"name"}), "To Acme.")
+
+
+def test_a_running_sink_sees_its_settings_file_and_the_environment_of_its_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[Runner] = []
+
+    class Fleet:
+        def __init__(self, runners: list[Runner], report: object) -> None:
+            started.extend(runners)
+
+        def run(self) -> int:
+            return 0
+
+    monkeypatch.setattr("connectors.command.Fleet", Fleet)
+    config, key = tmp_path / "tailrace.toml", tmp_path / "key"
+    config.write_text('[sinks.otlp]\nendpoint = "http://one"\n')
+    key.write_text("key-1")
+    env = {"TAILRACE_CONFIG": None, "TAILRACE_SINKS_OTLP_API_KEY_FILE": str(key)}
+    result = CliRunner().invoke(connect, ["otlp", "--config", str(config)], env=env)
+    assert result.exit_code == 0, result.output
+    [runner] = started
+    now = runner._instance
+    assert now.reload is not None
+    assert now.secrets == ("key-1",)
+    assert now.reload(now) is None
+    key.write_text("key-2")
+    changed = now.reload(now)
+    assert changed is not None
+    assert changed.secrets == ("key-2",)
+    config.write_text('[sinks.otlp]\nendpoint = "http://two"\nevents_per_minute = 7\n')
+    again = now.reload(changed)
+    assert again is not None
+    assert again.rates.events_per_minute == 7
+    config.write_text('[sinks.otlp]\nendpoint = "http://two"\ntype = "console"\n')
+    with pytest.raises(ConfigError, match=r"sinks\.otlp"):
+        now.reload(again)
+    config.write_text("[sinks.otlp\n")
+    with pytest.raises(ConfigError, match=r"tailrace\.toml"):
+        now.reload(again)

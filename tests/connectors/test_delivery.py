@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.contract import Batch, Enriched, Health, Item, Payload, SinkStopped, Skip, Source
-from connectors.delivery import Courier, Settled
+from connectors.allowance import DeadLetterLimits
+from connectors.contract import Batch, Enriched, Health, Item, Payload, Rates, SinkStopped, Skip, Source
+from connectors.delivery import Courier
 from connectors.http import Http, NoAnswer, Response
 from connectors.outcomes import Delivered, Filtered, Outcomes, Paused, Rejected, Retry, Split
+from connectors.pieces import Settled
 from connectors.policy import Backoff
 
 Behave = Callable[[list[int]], Outcomes]
@@ -44,24 +47,58 @@ class Fake:
 
 
 class Bench:
-    def __init__(self, behave: Behave, max_attempts: int = 0) -> None:
+    """Time passes when somebody sleeps, in the order in which the sleeps end."""
+
+    def __init__(self, behave: Behave, max_attempts: int = 0, **options: Any) -> None:
         self.sink = Fake(behave)
         self.slept: list[float] = []
+        self.now = 0.0
+        self._sleeping: list[float] = []
+        no_limits = DeadLetterLimits(ratio=0, consecutive=0)
         self.courier = Courier(
-            "fake", self.sink, NoHttp(), sleep=self._sleep, random=lambda: 0.5, max_attempts=max_attempts,
-            backoff=Backoff(1.0, 8.0), probes=Backoff(100.0, 400.0),
+            "fake", self.sink, NoHttp(), sleep=self._sleep, random=lambda: 0.5, clock=lambda: self.now,
+            max_attempts=max_attempts, backoff=Backoff(1.0, 8.0), probes=Backoff(100.0, 400.0), circuit=Backoff(10.0, 40.0),
+            **{"limits": no_limits, **options},
         )  # fmt: skip
 
     async def _sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
-        await asyncio.sleep(0)
+        until = self.now + seconds
+        self._sleeping.append(until)
+        try:
+            while self.now < until:
+                for _ in range(10):  # whoever can run, does
+                    await asyncio.sleep(0)
+                if until == min(self._sleeping):
+                    self.now = max(self.now, until)
+        finally:
+            self._sleeping.remove(until)
 
     def deliver(self, n: int) -> list[Settled]:
         return asyncio.run(self.courier.deliver(batch(n)))
 
+    def deliver_all(self, *batches: Batch) -> list[list[Settled]]:
+        """Of as many partitions, at once."""
 
-def batch(n: int, start: int = 0) -> Batch:
-    return Batch(tuple(Item(Payload(i, 1), Source("t", 0, i, 0)) for i in range(start, start + n)))
+        async def run() -> list[list[Settled]]:
+            return await asyncio.gather(*(self.courier.deliver(b) for b in batches))
+
+        return asyncio.run(run())
+
+
+async def until(done: Callable[[], bool]) -> None:
+    """Lets the others run until it is so, and a little longer."""
+    for _ in range(1000):
+        if done():
+            break
+        await asyncio.sleep(0)
+    assert done()
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+def batch(n: int, start: int = 0, events: int = 1) -> Batch:
+    return Batch(tuple(Item(Payload(i, 1, events), Source("t", 0, i, 0)) for i in range(start, start + n)))
 
 
 def verdicts(settled: list[Settled]) -> list[str]:
@@ -219,7 +256,7 @@ def test_some_paused_records_wait_and_the_others_do_not_come_again() -> None:
     assert calls == [[0, 1, 2], [1]]
 
 
-@pytest.mark.parametrize("answer", [[Delivered()], None, "ok"])
+@pytest.mark.parametrize("answer", [[Delivered()], [], None, "ok"])
 def test_an_answer_that_is_none_is_an_error(answer: Any) -> None:
     with pytest.raises(TypeError, match="sink fake answered"):
         Bench(lambda _: answer).deliver(3)
@@ -231,3 +268,280 @@ def test_a_sink_can_stop_itself() -> None:
 
     with pytest.raises(SinkStopped):
         Bench(behave).deliver(3)
+
+
+# -- limits of dead letters
+def test_a_sink_that_refuses_everything_stops_at_the_limit_and_goes_on_when_it_is_mended() -> None:
+    bad = Rejected("rejected", "status 400", response="the key of the project is gone")
+    broken = True
+
+    def behave(records: list[int]) -> Outcomes:
+        nonlocal broken
+        if broken and len(bench.slept) >= 4:
+            broken = False
+        return bad if broken else Delivered()
+
+    bench = Bench(behave, limits=DeadLetterLimits(ratio=0.2, consecutive=7))
+    settled = bench.deliver(100)
+    assert verdicts(settled) == ["Rejected"] * 7 + ["Delivered"] * 93
+    probes = [s for s in bench.sink.sent if s == [7]]
+    assert len(probes) == 5  # the one that was refused, three probes, and the one that went through
+    assert bench.slept == [50.0, 100.0, 200.0, 200.0]
+    order = [i for s in bench.sink.sent[-4:] for i in s]
+    assert order == sorted(order)
+    assert bench.courier.activity.paused == ""
+
+
+def test_the_pause_names_the_limit_the_last_words_and_the_setting() -> None:
+    said: list[str] = []
+
+    def behave(records: list[int]) -> Outcomes:
+        if len(bench.slept) == 1 and not said:
+            said.append(bench.courier.activity.paused)
+        if said:
+            return Delivered()
+        return Rejected("rejected", "status 400", response="no such project")
+
+    bench = Bench(behave, limits=DeadLetterLimits(ratio=0, consecutive=2))
+    bench.deliver(4)
+    [text] = said
+    assert text == (
+        "dead-letter limit: 2 dead letters in a row (dead_letter_consecutive), the last: rejected status 400 no such project; "
+        "see dead_letter_consecutive in [sinks.fake]"
+    )
+
+
+@given(st.integers(1, 60), st.sets(st.integers(0, 239)), st.integers(1, 4))
+def test_the_limit_of_a_row_is_never_exceeded_and_healthy_records_pass(
+    consecutive: int, bad: set[int], partitions: int
+) -> None:
+    """However the bad ones lie: in a row without deliveries at most so many, in order, nothing lost; what is refused for good
+    stands still until its limit is lifted."""
+    told: list[bool] = []
+    lifted = False
+
+    def behave(records: list[int]) -> Outcomes:
+        nonlocal lifted
+        if len(bench.slept) > 100 and not lifted:
+            lifted = True
+            bench.courier.allowance.limits = DeadLetterLimits(ratio=0, consecutive=0)
+        if bad.intersection(records):
+            if len(records) == 1 and not lifted:
+                told.append(True)
+            return Rejected("rejected")
+        if not lifted:
+            told.append(False)
+        return Delivered()
+
+    bench = Bench(behave, limits=DeadLetterLimits(ratio=0, consecutive=consecutive))
+    each = 240 // partitions
+    batches = [batch(each, each * p) for p in range(partitions)]
+    settled = bench.deliver_all(*batches)
+    for p, found in enumerate(settled):
+        assert verdicts(found) == ["Rejected" if i in bad else "Delivered" for i in range(each * p, each * (p + 1))]
+    row = longest = 0
+    for rejected in told:
+        row = row + 1 if rejected else 0
+        longest = max(longest, row)
+    if bench.slept:
+        assert longest >= consecutive
+    else:
+        assert longest <= consecutive
+
+
+def test_an_in_flight_success_does_not_open_what_the_limits_have_closed() -> None:
+    """Else a partition of poison would be sent again and again without a pause while others are well."""
+
+    def behave(records: list[int]) -> Outcomes:
+        return Rejected("rejected") if records[0] < 10 and bench.now < 1000 else Delivered()
+
+    bench = Bench(behave, limits=DeadLetterLimits(ratio=0, consecutive=1))
+    bench.deliver_all(*(batch(2, p) for p in (0, 10, 20, 30, 40, 50)))
+    assert len(bench.sink.sent) < 40
+
+
+# -- circuit breaker
+def test_a_sink_that_does_not_answer_is_probed_by_one_task_and_nothing_is_given_up() -> None:
+    down = True
+
+    def behave(records: list[int]) -> Outcomes:
+        nonlocal down
+        seen.append((bench.now, bench.courier.activity.paused))
+        if bench.now > 300:
+            down = False
+        if down:
+            raise NoAnswer("unreachable", "http://h: Connection refused")
+        return Delivered()
+
+    seen: list[tuple[float, str]] = []
+    bench = Bench(behave, failures=6)
+    settled = bench.deliver_all(*(batch(3, 10 * p) for p in range(4)))
+    assert {v for s in settled for v in verdicts(s)} == {"Delivered"}
+    before = [at for at, paused in seen if not paused]
+    probes = [at for at, paused in seen if paused == "circuit open: unreachable: http://h: Connection refused"]
+    assert len(before) + len(probes) == len(seen)
+    assert 6 <= len(before) - 3 <= 9  # six failures; in the end the other three partitions
+    close = sum(b - a < 4 for a, b in pairwise(probes))
+    assert close <= 3  # what was under way when it opened
+    assert len(probes) <= 300 / 20 + 6
+    assert bench.courier.activity.paused == ""
+
+
+def test_a_busy_sink_is_no_failure_and_one_answer_closes_the_circuit() -> None:
+    bench = Bench(lambda _: Retry(busy=True) if len(bench.sink.sent) <= 30 else Delivered(), failures=2)
+    bench.deliver(1)
+    assert not any(s == 5.0 for s in bench.slept)  # that would be the first wait of the circuit
+    assert len(bench.slept) == 30
+
+    answers: list[Outcomes] = [Retry(), Retry(), Retry(busy=True), Retry(), Delivered()]
+    again = Bench(lambda _: answers.pop(0), failures=2)
+    again.deliver(1)
+    assert again.slept == [0.5, 5.0, 2.0, 4.0]  # own, circuit, own, own
+
+
+def test_an_open_circuit_honours_retry_after() -> None:
+    answers: list[Outcomes] = [Retry(), Retry(70.0), Delivered()]
+    bench = Bench(lambda _: answers.pop(0), failures=2)
+    bench.deliver(1)
+    assert bench.slept == [0.5, 70.0 + 5.0]
+
+
+def test_the_circuit_can_be_switched_off() -> None:
+    bench = Bench(lambda _: Retry() if len(bench.sink.sent) < 50 else Delivered(), failures=0)
+    bench.deliver(1)
+    assert set(bench.slept[4:]) == {4.0}
+
+
+# -- what a vendor's rate limit says
+def test_429_with_a_time_holds_back_every_partition() -> None:
+    sent: list[float] = []
+
+    def behave(records: list[int]) -> Outcomes:
+        sent.append(bench.now)
+        return Retry(60.0, busy=True) if len(sent) == 1 else Delivered()
+
+    bench = Bench(behave)
+    bench.deliver_all(batch(2), *(batch(2, 10 * p) for p in range(1, 4)))
+    later = [at for at in sent if at > 0]
+    assert len(later) >= 1
+    assert min(later) >= 60
+    # those that were under way when it came may have gone through; nobody else started
+    assert all(at == 0 or at >= 60 for at in sent)
+
+    bench.sink.behave = lambda _: Delivered()
+    assert verdicts(bench.deliver(1)) == ["Delivered"]
+
+
+def test_a_new_batch_waits_for_the_end_of_what_another_was_told() -> None:
+    times: dict[int, list[float]] = {}
+
+    def behave(records: list[int]) -> Outcomes:
+        times.setdefault(records[0], []).append(bench.now)
+        return Retry(60.0, busy=True) if records == [0] and len(times[0]) == 1 else Delivered()
+
+    bench = Bench(behave)
+
+    async def run() -> None:
+        first = asyncio.create_task(bench.courier.deliver(batch(1)))
+        await until(lambda: bool(bench.sink.sent))
+        await asyncio.gather(first, bench.courier.deliver(batch(1, 5)))
+
+    asyncio.run(run())
+    assert times[5][0] >= 60
+    assert times[0][1] >= 60
+
+
+# -- rates
+def test_requests_are_cut_to_what_the_rate_allows_at_once() -> None:
+    sent: list[tuple[float, int]] = []
+
+    def behave(records: list[int]) -> Outcomes:
+        sent.append((bench.now, len(records)))
+        return Delivered()
+
+    bench = Bench(behave, rates=Rates(events_per_minute=200))
+    bench.deliver_all(batch(50, 0, events=2), batch(50, 100, events=2))
+    assert sum(n for _, n in sent) == 100
+    assert max(n for _, n in sent) == 10  # 20 events
+    for start, _ in sent:
+        assert sum(2 * n for at, n in sent if start <= at < start + 60) <= 200
+    assert 50 < sent[-1][0] < 70  # 200 events, of which 20 go at once
+
+
+def test_a_record_of_more_events_than_the_rate_allows_at_once_goes_alone() -> None:
+    bench = Bench(lambda _: Delivered(), rates=Rates(events_per_minute=10))
+    assert verdicts(bench.deliver_all(batch(2, 0, events=5))[0]) == ["Delivered"] * 2
+    assert bench.sink.sent == [[0], [1]]
+
+
+# -- secrets, and settings that change
+def test_secrets_are_masked_wherever_the_sink_names_them() -> None:
+    key = "s3cr3t-key"
+    answers: list[Outcomes | Exception] = [
+        Paused(f"unauthorized: {key}", "api_key"),
+        Retry(None, f"overloaded {key}"),
+        NoAnswer("broken", key),
+        [Rejected(key, f"d {key}", 400, f"POST /{key}", f"{{{key}}}"), Delivered(1, key), Filtered(key)],
+    ]
+    seen: list[str] = []
+
+    def behave(records: list[int]) -> Outcomes:
+        seen.append(bench.courier.activity.paused)
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    bench = Bench(behave, secrets=(key,))
+    settled = bench.deliver(3)
+    assert [s.verdict for s in settled] == [
+        Rejected("***", "d ***", 400, "POST /***", "{***}"), Delivered(1, "***"), Filtered("***"),
+    ]  # fmt: skip
+    assert "unauthorized: ***; see api_key in [sinks.fake]" in seen
+    assert not any(key in text for text in seen)
+
+    def stop(records: list[int]) -> Outcomes:
+        raise SinkStopped(f"gone with {key}")
+
+    bench.sink.behave = stop
+    with pytest.raises(SinkStopped, match=r"gone with \*\*\*"):
+        bench.deliver(1)
+
+
+def test_another_sink_object_is_used_at_once_and_wakes_the_probe() -> None:
+    wrong = Fake(lambda _: Paused("unauthorized", "api_key"))
+    right = Fake(lambda _: Delivered())
+    bench = Bench(lambda _: Delivered())
+
+    async def run() -> tuple[list[Settled], float]:
+        courier = bench.courier
+        await courier.use(wrong, NoHttp(), limits=DeadLetterLimits(), rates=Rates(), failures=5, secrets=())
+        task = asyncio.create_task(courier.deliver(batch(3)))
+        await until(lambda: len(wrong.sent) >= 4)  # it waits for its next probe now
+        at = bench.now
+        await courier.use(right, NoHttp(), limits=DeadLetterLimits(), rates=Rates(), failures=5, secrets=())
+        return await task, bench.now - at
+
+    settled, waited = asyncio.run(run())
+    assert verdicts(settled) == ["Delivered"] * 3
+    assert right.sent == [[0, 1, 2]]
+    assert waited == 0
+    assert bench.courier.activity.paused == ""
+
+
+def test_lifted_limits_let_a_stopped_sink_go_on() -> None:
+    refuse = Fake(lambda _: Rejected("rejected"))
+    bench = Bench(lambda _: Delivered())
+    none = DeadLetterLimits(ratio=0, consecutive=0)
+
+    async def run() -> list[Settled]:
+        courier = bench.courier
+        limits = DeadLetterLimits(ratio=0, consecutive=1)
+        await courier.use(refuse, NoHttp(), limits=limits, rates=Rates(), failures=5, secrets=())
+        task = asyncio.create_task(courier.deliver(batch(3)))
+        await until(lambda: "dead-letter limit" in courier.activity.paused)
+        await courier.use(refuse, NoHttp(), limits=none, rates=Rates(), failures=5, secrets=())
+        return await task
+
+    assert verdicts(asyncio.run(run())) == ["Rejected"] * 3
+    assert bench.courier.activity.paused == ""

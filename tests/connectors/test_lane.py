@@ -1,79 +1,235 @@
-"""One partition of a sink without Kafka: what is admitted, mapped, filtered and buried, and that it is counted by reason."""
+"""One partition: what may not be settled yet holds up what follows it, and nothing else."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from concurrent.futures import Future
 
-from connectors.admission import Admission
-from connectors.admission_settings import Admitted
+import pytest
+
+from connectors.admission import current
 from connectors.batching import Limits
-from connectors.contract import Enriched, Payload, Skip
-from connectors.lane import Lane, Letter
+from connectors.contract import Batch, Enriched, Health, Payload, Skip
+from connectors.http import Http
+from connectors.lane import LOOK_AGAIN, Lane, Letter
+from connectors.outcomes import Delivered, Outcomes, Rejected
+from connectors.pieces import Settled
 from connectors.reading import Reader
+from connectors.schema_waits import SchemaWaits
 from connectors.status import Counts
 from tailrace import codec
+from tailrace.codec import schemas, wire
 from tailrace.ledger import SinkLedger
-from tailrace.records import Stage
+from tailrace.records import Stage, TraceContext
 from tailrace.topics import HEADER
 from tests.connectors.enriching import make_context, make_event
 
-
-class Mapping:
-    """A sink that keeps what it is given to map."""
-
-    def __init__(self) -> None:
-        self.given: list[Enriched] = []
-
-    def map(self, event: Enriched) -> Payload | Skip:
-        self.given.append(event)
-        return Skip("boring") if event.event.name == "boring" else Payload(b"x", 1)
+STRANGE, OTHER = b"strange!", b"another!"
+"""Fingerprints that no schema has."""
 
 
-def lane(admit: Any) -> tuple[Lane, Mapping, Counts, list[Letter]]:
-    sink, counts = Mapping(), Counts()
-    letters: list[Letter] = []
-    found: Any = sink
-    made = Lane("acme", "t", 0, found, Reader(None), Limits(), SinkLedger(), 0, counts, letters.append, admit)
-    return made, sink, counts, letters
+class Numbers:
+    """Maps an event to its number, as `answer` wants."""
+
+    def __init__(self, answer: Callable[[int], Payload | Skip | Rejected] = lambda n: Payload(n, 1)) -> None:
+        self.answer = answer
+
+    def map(self, event: Enriched) -> Payload | Skip | Rejected:
+        return self.answer(int(str(event.event.event_id).removeprefix("event-")))
+
+    async def send(self, batch: Batch, http: Http) -> Outcomes:
+        raise AssertionError("not to be called")
+
+    async def check(self, http: Http) -> Health:
+        return Health(True)
 
 
-def accept(to: Lane, n: int, **changes: Any) -> None:
-    event = make_event(n, **changes)
-    headers: list[tuple[str, bytes | None]] = [(HEADER, codec.encode(make_context(event, n)))]
-    to.accept(n, 1000 + n, b"k", codec.encode(event), headers, 0.0)
+class Bench:
+    def __init__(self, sink: Numbers | None = None, admit: Callable[[Rejected], bool] | None = None) -> None:
+        self.letters: list[Letter] = []
+        self.waits = SchemaWaits(60.0)
+        self.now = 1000.0
+        self.counts = Counts()
+        self.sink = sink or Numbers()
+        self.admit = admit or (lambda rejected: True)
+        self.lanes = [self._lane(p) for p in range(2)]
 
+    def _lane(self, partition: int) -> Lane:
+        return Lane(
+            "sink", "trace.enriched", partition, self.sink, Reader(None), Limits(10, 1000, 0.0), SinkLedger(), 0, self.counts,
+            self.letters.append, self._admit, self.waits,
+        )  # fmt: skip
 
-def test_what_is_filtered_is_counted_by_its_reason_once_it_is_settled() -> None:
-    rules = Admission(Admitted(tenants=("!other",), content="none"))
-    to, sink, counts, letters = lane(rules.admit)
-    accept(to, 0)
-    accept(to, 1, tenant_id="other")
-    accept(to, 2, name="boring")
-    to.advance()
-    assert (counts.filtered, counts.filtered_by) == (0, {}), "the first one is not settled"
-    assert to.progress.oldest == 1000
-    to.progress._open[0].tally = to.progress._open[1].tally
-    to.advance()
-    assert counts.filtered_by == {"tenant": 1, "boring": 1}
-    assert (counts.read, len(to.progress), len(letters)) == (3, 0, 0)
-    assert [e.event.inputs for e in sink.given] == [None, None]
+    def _admit(self, rejected: Rejected) -> bool:
+        return self.admit(rejected)
 
+    def give(
+        self, n: int, fingerprint: bytes | None = None, partition: int = 0, context: bytes | None = None
+    ) -> None:
+        event = make_event(n)
+        value, header = codec.encode(event), codec.encode(make_context(event, n))
+        if fingerprint:
+            value = wire.MARKER + fingerprint + value[wire.BODY :]
+        if context:
+            header = wire.MARKER + context + header[wire.BODY :]
+        self.lanes[partition].accept(n, 0, b"key", value, [(HEADER, header)], self.now)
 
-def test_rules_that_fail_bury_that_record_alone() -> None:
-    def fails(found: Enriched) -> Enriched:
-        if found.offset == 1:
-            raise ValueError(found.event.inputs)
+    def later(self, seconds: float) -> None:
+        self.now += seconds
+        for lane in self.lanes:
+            lane.look_again(self.now)
+
+    def sent(self, partition: int = 0) -> list[int]:
+        """Takes and settles the next batch."""
+        lane = self.lanes[partition]
+        batch = lane.next_batch(self.now)
+        if batch is None:
+            return []
+        done: Future[list[Settled]] = Future()
+        done.set_result([Settled(Delivered(), 1)] * len(batch))
+        lane.sent(done)
+        lane.collect()
+        lane.advance()
+        return [int(body) for body in batch.bodies]
+
+    def settle_letters(self) -> list[tuple[str, str, int]]:
+        found = [(str(x.stage), x.rejected.reason, x.source.offset) for x in self.letters]
+        for letter in self.letters:
+            letter.settle()
+        self.letters.clear()
+        for lane in self.lanes:
+            lane.advance()
         return found
 
-    to, sink, counts, letters = lane(fails)
+
+@pytest.fixture
+def learn(monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes, str], None]:
+    """Makes a fingerprint known, as a record's."""
+    monkeypatch.setattr(schemas, "known", schemas.Resolver())
+
+    def add(fingerprint: bytes, name: str = "TraceEvent") -> None:
+        schemas.known.add(wire.MARKER + fingerprint, schemas.Known(name, schemas.current(name)))
+
+    return add
+
+
+def test_an_unknown_schema_is_waited_for_and_its_partition_with_it() -> None:
+    bench = Bench()
+    bench.give(0)
+    bench.give(1, STRANGE)
+    bench.give(2)
+    bench.give(0, partition=1)
+    assert bench.sent(1) == [0]
+    assert bench.sent() == [0]
+    lane = bench.lanes[0]
+    assert (lane.full, lane.idle, lane.held, lane.blocked) == (True, False, 2, True)
+    assert lane.to_commit(3) == (1, lane.progress.ledger)  # never past what is held, wherever the consumer is
+    bench.later(59.9)
+    assert (bench.sent(), bench.letters) == ([], [])
+    bench.later(0.3)
+    assert bench.sent() == [2]
+    assert bench.settle_letters() == [("decode", "unknown_schema", 1)]
+    assert (lane.full, lane.idle, lane.held) == (False, True, 0)
+    due = lane.to_commit(3)
+    assert due is not None
+    assert due[0] == 3
+    assert bench.counts.read == 4
+
+
+def test_it_is_waited_for_once_over_all_partitions() -> None:
+    bench = Bench()
+    bench.give(0, STRANGE)
+    bench.later(40)
+    bench.give(0, STRANGE, partition=1)
+    assert bench.lanes[1].held == 1
+    bench.later(21)
+    assert [lane.held for lane in bench.lanes] == [0, 0]
+    bench.give(1, STRANGE)
+    bench.give(1, STRANGE, partition=1)
+    assert [lane.held for lane in bench.lanes] == [0, 0]
+    assert len(bench.settle_letters()) == 4
+    bench.give(2, OTHER)
+    assert bench.lanes[0].held == 1
+
+
+def test_once_it_is_known_all_goes_on_in_order(learn: Callable[..., None]) -> None:
+    bench = Bench()
+    bench.give(0, STRANGE)
+    for n in range(1, 5):
+        bench.give(n, STRANGE if n % 2 else None)
+    bench.later(5)
+    learn(STRANGE)
+    bench.later(LOOK_AGAIN)
+    assert bench.sent() == [0, 1, 2, 3, 4]
+    assert bench.letters == []
+    assert bench.lanes[0].idle
+    assert bench.waits.first(STRANGE.hex())  # and would be waited for anew
+
+
+def test_a_context_of_an_unknown_schema_is_waited_for_too(learn: Callable[..., None]) -> None:
+    bench = Bench()
+    bench.give(0, context=STRANGE)
+    bench.later(59)
+    assert bench.sent() == []
+    wire._by_frame.cache_clear()
+    learn(STRANGE, TraceContext.__name__)
+    bench.later(LOOK_AGAIN)
+    assert bench.sent() == [0]
+    wire._by_frame.cache_clear()
+
+
+@pytest.mark.parametrize("value", [b"", b"garbage", wire.MARKER, wire.MARKER + STRANGE[:5]])
+def test_nothing_else_is_waited_for(value: bytes) -> None:
+    bench = Bench()
+    header = codec.encode(make_context(make_event(0), 0))
+    bench.lanes[0].accept(0, 0, None, value, [(HEADER, header)], bench.now)
+    assert bench.lanes[0].held == 0
+    assert len(bench.letters) == 1
+
+
+def test_what_cannot_be_mapped_waits_while_the_limits_forbid_to_give_it_up() -> None:
+    asked: list[Rejected] = []
+    allowed = False
+
+    def admit(rejected: Rejected) -> bool:
+        asked.append(rejected)
+        return allowed
+
+    bad = Rejected("no_place", "for it")
+    bench = Bench(Numbers(lambda n: bad if n == 1 else Payload(n, 1)), admit)
     for n in range(3):
-        accept(to, n)
-    (letter,) = letters
-    assert (letter.stage, letter.rejected.reason, letter.source.offset) == (Stage.MAP, "map_failed", 1)
-    assert "content" not in letter.rejected.detail
-    assert [e.offset for e in sink.given] == [0, 2]
-    letter.settle()
-    for ticket in (to.progress._open[0], to.progress._open[2]):
-        ticket.tally = to.progress._open[1].tally
-    to.advance()
-    assert counts.dead_lettered_by == {"map_failed": 1}
+        bench.give(n)
+    assert bench.sent() == [0]
+    bench.later(LOOK_AGAIN)
+    assert asked == [bad, bad]
+    lane = bench.lanes[0]
+    assert (lane.held, bench.letters) == (2, [])
+    allowed = True
+    bench.later(LOOK_AGAIN)
+    assert bench.sent() == [2]
+    assert bench.settle_letters() == [(Stage.MAP, "no_place", 1)]
+    assert lane.idle
+
+
+def test_another_sink_object_maps_what_is_held() -> None:
+    bench = Bench(Numbers(lambda n: Rejected("no_place")), lambda rejected: False)
+    for n in range(3):
+        bench.give(n)
+    bench.lanes[0].use(Numbers(), (), current, Reader(None))
+    bench.later(0)
+    assert bench.sent() == [0, 1, 2]
+    assert bench.letters == []
+
+
+def test_giving_up_a_partition_commits_nothing_past_what_is_held() -> None:
+    bench = Bench()
+    bench.give(0)
+    assert bench.sent() == [0]
+    bench.give(1, STRANGE)
+    lane = bench.lanes[0]
+    lane.cancel()
+    lane.advance()
+    due = lane.to_commit(2)
+    assert due is not None
+    assert due[0] == 1
+    assert not lane.idle

@@ -17,11 +17,12 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from prometheus_client.parser import text_string_to_metric_families
 
 from connectors.contract import Batch, Item, Payload, Source
-from connectors.delivery import Courier, Settled
+from connectors.delivery import Courier
 from connectors.observe.health import observing, pages, unhealthy, unready
 from connectors.observe.observer import Delivery, Observer, Request, outcome_of
 from connectors.observe.telemetry import Telemetry, spans
 from connectors.outcomes import Delivered, Filtered, Outcomes, Paused, Rejected, Retry, Split
+from connectors.pieces import Settled
 from connectors.runner import Runner
 from connectors.status import REASONS, Counts, Status, pause_class
 from tailrace.errors import ConfigError

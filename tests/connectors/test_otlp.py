@@ -15,9 +15,10 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from connectors.contract import Batch, Enriched, Item, Payload, Source
 from connectors.http import NoAnswer, Response
+from connectors.otlp.answers import error_message, partial_success
 from connectors.outcomes import Delivered, Outcomes, Paused, Rejected, Retry, Split
 from connectors.registry import instance
-from connectors.sinks.otlp import Otlp, error_message, partial_success
+from connectors.sinks.otlp import Otlp
 from connectors.testing import otlp_request
 from tailrace.errors import ConfigError
 from tailrace.records import Kind
@@ -186,7 +187,7 @@ def test_endpoints(endpoint: str, url: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({}, "sinks.otlp: Object missing required field `endpoint`"),
+        ({}, "sinks.otlp.endpoint: is required"),
         ({"endpoint": "localhost:4318"}, "sinks.otlp.endpoint: must start with http:// or https://"),
         ({"endpoint": "http://h:99999"}, "sinks.otlp.endpoint: "),
         ({"endpoint": "http://h", "timeout": 0}, "sinks.otlp.timeout: "),
@@ -224,8 +225,10 @@ def test_the_variables_of_the_seed_are_defaults() -> None:
         text = zlib.decompress(body, 31)
         assert b"shop" in text
         assert b"input.value" not in text
+    for protocol in ("http", "grpc"):
+        assert instance(Settings(), "otlp", {**env, "ENTERPRISE_OTLP_PROTOCOL": protocol}).type == "otlp"
     with pytest.raises(ConfigError, match=r"sinks\.otlp\.protocol"):
-        instance(Settings(), "otlp", {**env, "ENTERPRISE_OTLP_PROTOCOL": "grpc"})
+        instance(Settings(), "otlp", {**env, "ENTERPRISE_OTLP_PROTOCOL": "kafka"})
 
 
 def test_json_documents_in_answers_are_read_as_documented() -> None:

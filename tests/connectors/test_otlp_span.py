@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans, Span
 
 from connectors.contract import Enriched, Skip
+from connectors.otlp import as_json, wire
+from connectors.otlp.rendering import as_document
 from connectors.outcomes import Rejected
 from connectors.sinks import otlp, otlp_span
-from connectors.sinks.otlp_span import FIELDS, Content, to_span
+from connectors.sinks.otlp_span import FIELDS
 from tailrace import codec, ids
 from tailrace.codec import schemas
 from tailrace.codec.wire import BODY
@@ -34,6 +37,12 @@ from tailrace.records import Span as SpanBody
 from tests.connectors.enriching import START
 from tests.connectors.generated import contexts, events
 
+
+class Content(NamedTuple):
+    include: bool = True
+    on_spans: bool = False
+
+
 SEED = Content()
 RUN = "550e8400-e29b-41d4-a716-446655440000"
 OUTER = "660e8400-e29b-41d4-a716-446655440001"
@@ -49,6 +58,33 @@ def context(root: str, source: str, parent: str | None, kind: ParentKind, **chan
         "trace_started_at": START,
     }  # fmt: skip
     return TraceContext(**{**fields, **changes})
+
+
+def to_span(record: Enriched, content: Content) -> Span | Skip | Rejected:
+    """As the protobuf classes read what the mapping wrote; the JSON of it must say the same."""
+    found = otlp_span.to_span(record, wire, *content)
+    written = otlp_span.to_span(record, as_json, *content)
+    if not isinstance(found, bytes):
+        assert written == found
+        return found
+    assert isinstance(written, bytes)
+    span: Span
+    (span,) = ScopeSpans.FromString(found).spans
+    at_zero = 0 in (span.start_time_unix_nano, span.end_time_unix_nano)  # where the classes write nothing
+    assert at_zero or ScopeSpans(spans=[span]).SerializeToString(deterministic=True) == found
+    parts = (wire.resource(()), wire.scope("s"), [found]), (as_json.resource(()), as_json.scope("s"), [written])
+    document = as_document(wire.request(parts[:1]))
+    assert plain(json.loads(as_json.request(parts[1:]))) == plain(document)
+    return span
+
+
+def plain(value: Any) -> Any:
+    """JSON without what is empty or 0, which a writer may leave out; values of attributes stay."""
+    if isinstance(value, dict):
+        cut = {k: plain(v) for k, v in value.items()}
+        keep = ("stringValue", "boolValue", "intValue", "doubleValue", "arrayValue")
+        return {k: v for k, v in cut.items() if v not in ("", "0", [], {}) or k in keep}
+    return [plain(v) for v in value] if isinstance(value, list) else value
 
 
 def through_the_codec(event: TraceEvent, ctx: TraceContext) -> Enriched:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from connectors.http import Response, place
 from connectors.outcomes import Delivered, Outcome, Paused, Rejected, Retry, Split
-from connectors.policy import MAX_AFTER, OTLP, Action, Backoff, action, decide, retry_after
+from connectors.policy import MAX_AFTER, OTLP, Action, Backoff, action, decide, reset_after, retry_after
 
 NOW = 1_700_000_000.0
 unit = st.floats(0, 1, exclude_max=True)
@@ -111,3 +111,20 @@ def test_reasons_and_details_reach_the_outcome() -> None:
 )
 def test_a_place_has_no_secret(url: str, shown: str) -> None:
     assert place(url) == shown
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [("30", 30.0), ("0", 0.0), ("99999", MAX_AFTER), (str(NOW + 12), 12.0), (str(NOW - 12), 0.0), ("1e400", MAX_AFTER)]
+    + [(h, None) for h in ("-1", "nan", "soon", "", None, "Wed Nov 18 2026 10:00:00 GMT+0000")],
+)  # fmt: skip
+def test_ratelimit_reset(header: str | None, seconds: float | None) -> None:
+    assert reset_after(header, NOW) == seconds
+
+
+def test_the_longer_of_two_headers_counts_where_a_vendor_has_both() -> None:
+    answer = Response(429, {"retry-after": "2", "ratelimit-reset": "9"})
+    assert decide(OTLP, answer, NOW) == Retry(2.0, "status 429", busy=True)
+    assert decide(OTLP, answer, NOW, reset_header="RateLimit-Reset") == Retry(9.0, "status 429", busy=True)
+    assert decide(OTLP, Response(429), NOW, reset_header="RateLimit-Reset") == Retry(None, "status 429", busy=True)
+    assert decide(OTLP, Response(503, {"ratelimit-reset": "9"}), NOW) == Retry(None, "status 503")

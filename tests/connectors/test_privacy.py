@@ -11,11 +11,12 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans
 
 from connectors.contract import Enriched
+from connectors.otlp import wire
 from connectors.privacy import CONTENT, PATHS, POLICIES, TEXTS, ContentPolicy, policies, reference, shown
-from connectors.sinks.otlp_span import Content, to_span
+from connectors.sinks.otlp_span import to_span
 from tailrace.errors import ConfigError
 from tailrace.oversize import CONTENT as MARKED
 from tailrace.records import Kind, NodeExecution, SuggestedQuestion, Tool, TraceEvent
@@ -211,8 +212,9 @@ def test_a_span_has_the_reference_that_include_content_puts_there(name: str) -> 
     by_policy = msgspec.structs.replace(full, event=ContentPolicy("reference").apply(full.event))
 
     def content(record: Enriched, include: bool) -> dict[str, str]:
-        span = to_span(record, Content(include, on_spans=True))
-        assert isinstance(span, Span)
+        written = to_span(record, wire, include, True)
+        assert isinstance(written, bytes)
+        (span,) = ScopeSpans.FromString(written).spans
         return {a.key: a.value.string_value for a in span.attributes if a.value.string_value.startswith("ref:")}
 
     assert content(full, False)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +12,11 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from connectors.assignment import OffsetLost
-from connectors.runner import FETCH
+from connectors.registry import instance
+from connectors.runner import FETCH, Runner
+from tailrace.codec import schemas, wire
 from tailrace.records import Kind, TraceEvent
+from tailrace.settings import Settings
 from tailrace.topics import HEADER
 from tests.connectors.conftest import Bench, Running
 from tests.connectors.enriching import Raw, make_event
@@ -284,3 +289,154 @@ def test_nothing_is_committed_past_a_dead_letter_that_cannot_be_written(bench: B
         assert ledgers[1][1].last < 3
         assert ledgers[1][1].dead_lettered == 0
         assert ledgers[0][1].delivered == ledgers[2][1].delivered == 20
+
+
+def config_of(bench: Bench, **sink: Any) -> Callable[[], Settings]:
+    """Settings that are read anew each time, as `tailrace connect` does."""
+    return lambda: bench.with_sink("otlp", {"unknown_schema_seconds": 3.0}, **sink)
+
+
+class Reloading(Running):
+    """A runner whose settings can change."""
+
+    def __init__(self, read: Callable[[], Settings]) -> None:
+        settings = read()
+        self.runner = Runner(settings, instance(settings, "otlp", {}, read), random=lambda: 0.1)
+        self._prepare()
+
+
+def test_a_wrong_key_stops_the_sink_until_its_file_is_mended(
+    bench: Bench, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    wrong, right = "wr0ng-key", "r1ght-key"
+    path = tmp_path / "key"
+    path.write_text(wrong)
+    written = bench.enricher.write(events(300))
+
+    def plan(n: int, found: list[str]) -> Answer:
+        given = receiver.headers[-1]["authorization"]
+        return OK if given == f"Bearer {right}" else Answer(401, message=f"unknown key {given}")
+
+    with ScriptedReceiver(plan) as receiver:
+        authorities = ssl.get_default_verify_paths().cafile  # with one, the connections are made anew too
+        read = config_of(bench, endpoint=receiver.endpoint, api_key_file=str(path), ca_file=authorities)
+        with Reloading(read) as sink:
+            sink.until(lambda s: "unauthorized" in s.paused and s.requests >= 4, "paused and probing")
+            said = sink.runner.status().paused
+            assert said.endswith("unknown key Bearer ***; see endpoint, api_key, headers in [sinks.otlp]")
+            path.unlink()
+            sink.until(lambda s: "cannot be used" in caplog.text, "it says that the settings are wrong")
+            path.write_text(right + "\n")
+            sink.until(delivered(300), "all delivered with the new key")
+            assert sink.runner.status().paused == ""
+        assert receiver.stored == dict.fromkeys(ids(written), 1)
+    bench.assert_settled("otlp", delivered=300, dead_lettered=0)
+    assert bench.dead_letters() == []
+    assert "sinks.otlp.api_key_file: No such file" in caplog.text
+    assert wrong not in caplog.text
+    assert right not in caplog.text
+
+
+def test_400_to_everything_stops_at_the_limit_and_loses_nothing_more(bench: Bench) -> None:
+    written = bench.enricher.write(events(900))
+    with ScriptedReceiver(lambda n, _: Answer(400, message="the project is gone")) as receiver:
+        settings = bench.with_sink("otlp", endpoint=receiver.endpoint, dead_letter_consecutive=20)
+        with Running(settings, "otlp") as sink:
+            sink.until(lambda s: "dead-letter limit" in s.paused and s.requests >= 60, "paused and probing")
+            said = sink.runner.status().paused
+            assert "20 dead letters in a row (dead_letter_consecutive)" in said
+            assert "the project is gone" in said
+            receiver.plan = lambda n, _: OK
+            sink.until(delivered(880), "the others are delivered once it is mended")
+        buried = {str(letter.event_id) for _, letter in bench.dead_letters()}
+        assert len(buried) == 20
+        assert receiver.stored == dict.fromkeys(ids(written) - buried, 1)
+        assert in_order(receiver.order)
+    bench.assert_settled("otlp", delivered=880, dead_lettered=20)
+
+
+def test_a_mapping_that_fails_for_all_stops_the_sink_too(bench: Bench) -> None:
+    far = [make_event(i, started_at=-5, ended_at=-5) for i in range(60)]  # cannot be said in OTLP
+    bench.enricher.write(far)
+    limit: dict[str, Any] = {"dead_letter_consecutive": 7}
+
+    def read() -> Settings:
+        return config_of(bench, endpoint=receiver.endpoint, **limit)()
+
+    with ScriptedReceiver() as receiver, Reloading(read) as sink:
+        sink.until(lambda s: "dead-letter limit" in s.paused, "paused")
+        sink.until(lambda s: s.counts.dead_lettered == 7, "as many as are allowed")
+        assert "time_out_of_range" in sink.runner.status().paused
+        limit["dead_letter_consecutive"] = 0  # someone has looked: they are that bad
+        limit["dead_letter_ratio"] = 0
+        sink.until(lambda s: s.counts.dead_lettered == 60, "all of them")
+    bench.assert_settled("otlp", delivered=0, dead_lettered=60)
+
+
+def test_a_stop_does_not_wait_for_a_sink_that_is_paused(bench: Bench) -> None:
+    bench.enricher.write(events(300))
+    with ScriptedReceiver(lambda n, _: Answer(401)) as receiver:
+        settings = bench.with_sink("otlp", {"drain_seconds": 3000.0}, endpoint=receiver.endpoint)
+        with Running(settings, "otlp") as sink:
+            sink.until(lambda s: "unauthorized" in s.paused, "paused")
+    assert all(offset == 0 for offset, _ in bench.committed("otlp").values())
+
+
+def test_a_stop_ends_every_other_wait_at_its_deadline(bench: Bench) -> None:
+    """A rate of one batch in ten minutes, a sink that said to come back in five."""
+    bench.enricher.write(events(300))
+    with ScriptedReceiver(lambda n, _: Answer(429, {"Retry-After": "300"})) as receiver:
+        rates = {"events_per_minute": 10, "requests_per_minute": 1}
+        settings = bench.with_sink("otlp", {"drain_seconds": 0.5}, endpoint=receiver.endpoint, **rates)
+        with Running(settings, "otlp") as sink:
+            sink.until(lambda s: s.requests >= 1 and s.in_flight == 300, "it waits")
+        assert len(receiver.requests) <= 3
+    assert all(offset == 0 for offset, _ in bench.committed("otlp").values())
+
+
+def test_an_unknown_schema_holds_its_partition_until_it_is_known_and_else_for_its_time(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = dict(schemas.by_fingerprint())
+    monkeypatch.setattr(schemas, "by_fingerprint", lambda: known)
+    e = bench.enricher
+    first = e.write(events(30))
+
+    def strange(i: int, partition: int, fingerprint: bytes) -> Raw:
+        raw = e.raw(make_event(i), e.sequences[partition])
+        e.sequences[partition] += 1
+        assert raw.value is not None
+        return Raw(raw.key, wire.MARKER + fingerprint + raw.value[wire.BODY :], raw.headers)
+
+    e.write_raw(1, [strange(100, 1, b"comes in")])
+    e.write_raw(2, [strange(101, 2, b"not ever"), strange(102, 2, b"not ever")])
+    later = e.write(events(30, 200))
+    with ScriptedReceiver() as receiver:
+        with Reloading(config_of(bench, endpoint=receiver.endpoint)) as sink:
+            sink.until(delivered(40), "partition 0 is done, and what came before in the others")
+            sink.until(lambda s: s.in_flight == 23, "two partitions wait")
+            known[b"comes in"] = ("TraceEvent", schemas.current("TraceEvent"))
+            sink.until(lambda s: s.counts.delivered == 61 and s.counts.dead_lettered == 2, "all is settled")
+        assert receiver.stored == dict.fromkeys(ids(first + later) | {"event-100"}, 1)
+    bench.assert_settled("otlp", delivered=61, dead_lettered=2)
+    letters = bench.dead_letters()
+    assert [(x.stage, x.reason, x.partition) for _, x in letters] == [("decode", "unknown_schema", 2)] * 2
+    assert all(x.raw and b"not ever" in x.raw for _, x in letters)
+
+
+def test_a_static_member_comes_back_to_its_partitions(bench: Bench) -> None:
+    written = bench.enricher.write(events(90))
+    with ScriptedReceiver() as receiver:
+        settings = bench.with_sink("otlp", {"instance_id": "host-1"}, endpoint=receiver.endpoint)
+        for n in (90, 30):
+            with Running(settings, "otlp") as sink:
+                sink.until(delivered(n), "delivered")
+                if n == 90:
+                    group = settings.connect.group_prefix + "otlp"
+                    admin = AdminClient({"bootstrap.servers": bench.bootstrap})
+                    [member] = admin.describe_consumer_groups([group])[group].result(10).members
+                    assert member.group_instance_id == "host-1"
+            if n == 90:
+                written += bench.enricher.write(events(30, 90))
+        assert receiver.stored == dict.fromkeys(ids(written), 1)
+    bench.assert_settled("otlp", delivered=120)

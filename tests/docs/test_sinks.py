@@ -1,4 +1,4 @@
-"""docs/sinks: every sink has its page, with all its settings and their defaults; the OTLP status table is the policy's."""
+"""docs/sinks: every sink has its page, with all its settings and their defaults; status tables are the policies'."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import re
 import pytest
 
 from connectors.contract import spec_of
-from connectors.policy import OTLP, Action, action
+from connectors.policy import OTLP, Action, Table, action
 from connectors.registry import describe, installed, sink_class
 from connectors.sinks import otlp
+from connectors.sinks.langfuse_policy import POLICY as LANGFUSE
 from tests.docs.markdown import ROOT, rows
 
 OURS = sorted(name for name, found in installed().items() if found.value.startswith("connectors."))
@@ -41,20 +42,21 @@ def test_a_page_has_the_limits_of_a_batch(name: str) -> None:
     assert f"{spec.max_bytes:,}" in page(name)
 
 
-def test_the_otlp_status_table_is_the_policy() -> None:
+@pytest.mark.parametrize(("name", "table"), [("otlp", OTLP), ("langfuse", LANGFUSE)])
+def test_a_status_table_is_the_policy(name: str, table: Table) -> None:
     told: dict[int, Action] = {}
     classes: dict[int, Action] = {}
-    for cells in rows(page("otlp")):
+    for cells in rows(page(name)):
         if len(cells) != 3 or cells[1] not in {*map(str, Action)}:
             continue
-        for part in cells[0].removeprefix("other ").split(", "):
+        for part in cells[0].replace("other ", "").split(", "):
             if part.isdigit():
                 told[int(part)] = Action(cells[1])
             elif re.fullmatch(r"\dxx", part):
                 classes[int(part[0])] = Action(cells[1])
     assert set(classes) == {2, 3, 4, 5}
     for status in range(200, 600):
-        assert told.get(status, classes[status // 100]) == action(OTLP, status), status
+        assert told.get(status, classes[status // 100]) == action(table, status), status
 
 
 def test_the_otlp_page_has_the_variables_of_seed_003() -> None:

@@ -73,6 +73,16 @@ def test_a_partition_that_stands_still_is_a_verdict_and_lags_are_told() -> None:
     assert str(verdict) == "partition 0 makes no progress: position 100, end 150 for 60 s"
 
 
+def test_a_partition_that_waits_for_a_schema_is_no_verdict() -> None:
+    seen, clock = worker(partition(0, 100))
+    watchdog = Watchdog(seen, Log({0: Ends(150, 150)}), 60.0, over)
+    seen.waits(0, True)
+    assert look(watchdog, seen, clock, 300) is None
+    seen.waits(0, False)
+    assert look(watchdog, seen, clock, 60) is None
+    assert look(watchdog, seen, clock, 10) is not None
+
+
 def test_kafka_away_is_no_verdict_and_the_clock_starts_again() -> None:
     seen, clock = worker(partition(0, 100))
     log = Log({0: Ends(150, 150)})

@@ -77,7 +77,7 @@ def test_right_sinks_are_counted(tmp_path: Path) -> None:
     assert out == "ok: settings are valid\nok: 2 sinks are configured\n"
 
 
-@pytest.mark.parametrize("module", ["connectors.registry", "connectors.sinks.otlp"])
+@pytest.mark.parametrize("module", ["connectors.checking", "connectors.sinks.otlp"])
 def test_without_the_extra_sinks_are_not_checked_and_that_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str
 ) -> None:
@@ -98,6 +98,53 @@ def test_without_the_extra_sinks_are_not_checked_and_that_is_said(
         assert "not checked: sinks" in err
         assert "needs the package orjson: pip install 'tailrace[connectors]'" in err
         assert "not checked" not in check("-b", address, "--wait", "0")[2]
+
+
+def test_a_named_sink_is_asked_without_kafka() -> None:
+    with closed_port() as address:
+        options = [
+            "-b",
+            address,
+            "--set",
+            f"sinks.otlp.endpoint=http://{address}",
+            "--set",
+            "sinks.otlp.api_key=marker-77",
+        ]
+        code, out, err = check("otlp", "console", *options)
+    assert (code, out) == (1, "ok: settings are valid\nok: sink console (console) works\n")
+    assert err.startswith(f"must be mended: sink otlp (otlp): unreachable: http://{address}")
+    assert err.count("must be mended") == 1
+    assert err.endswith("in [sinks.otlp]\n")
+    assert "marker-77" not in out + err
+
+
+def test_a_named_sink_that_works_or_is_none_decides_the_exit_code() -> None:
+    code, out, _ = check("console", "--json")
+    assert code == 0
+    assert json.loads(out) == {
+        "passed": ["settings are valid", "sink console (console) works"], "problems": [], "warnings": [], "skipped": [],
+    }  # fmt: skip
+    code, out, _ = check("nonsense", "--json")
+    assert code == 1
+    assert json.loads(out)["problems"][0].startswith("sinks.nonsense: there is no sink 'nonsense'")
+
+
+def test_without_the_extra_a_named_sink_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    load = EntryPoint.load
+
+    def without(self: EntryPoint) -> object:
+        if self.module == "connectors.checking":
+            raise ModuleNotFoundError("No module named 'aiohttp'", name="aiohttp")
+        return load(self)
+
+    monkeypatch.setattr(EntryPoint, "load", without)
+    code, _, err = check("otlp")
+    assert code == 1
+    assert "needs the package aiohttp: pip install 'tailrace[connectors]'" in err
+    monkeypatch.setattr("tailrace.commands.check.entry_points", lambda group: [])
+    code, _, err = check("otlp")
+    assert code == 1
+    assert "nobody can ask otlp" in err
 
 
 @pytest.mark.kafka

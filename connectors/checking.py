@@ -1,0 +1,58 @@
+"""For `tailrace check`: whether sinks are configured rightly, and what their own `check` says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from connectors import redact
+from connectors.contract import Health
+from connectors.http import NoAnswer
+from connectors.registry import Instance, instance, problems
+from connectors.transport import AiohttpTransport
+from tailrace.checks import Finding
+from tailrace.errors import ConfigError
+from tailrace.settings import Settings
+
+SECONDS: Final = 30.0
+"""For one sink's check."""
+
+
+def findings(settings: Settings, sinks: Sequence[str]) -> Iterator[Finding]:
+    """Without names: what is wrong with the configured instances. With names: what the check of each of them says, by asking
+    its vendor. Raises `MissingPackage`."""
+    if not sinks:
+        yield from (Finding(False, text) for text in problems(settings))
+        return
+    for name in dict.fromkeys(sinks):
+        try:
+            chosen = instance(settings, name)
+            health = asyncio.run(ask(chosen))
+        except ConfigError as e:
+            yield Finding(False, str(e))
+            continue
+        detail = redact.clean(redact.masked(health.detail, chosen.secrets))
+        if health.ok:
+            yield Finding(True, f"sink {name} ({chosen.type}) works" + (f": {detail}" if detail else ""))
+        else:
+            yield Finding(False, f"sink {name} ({chosen.type}): {detail or 'its check fails'}, in [sinks.{name}]")
+
+
+async def ask(chosen: Instance) -> Health:
+    """What the sink's `check` answers. Raises `ConfigError` for its ca_file."""
+    http = AiohttpTransport(chosen.ca_file, chosen.cert_file, chosen.key_file)
+    try:
+        async with asyncio.timeout(SECONDS):
+            return await chosen.sink.check(http)
+    except TimeoutError:
+        return Health(False, f"no answer within {SECONDS:g} s")
+    except NoAnswer as e:
+        return Health(False, str(e))
+    except Exception as e:  # a sink may be anybody's
+        return Health(False, f"its check raises {redact.where(e)}")
+    finally:
+        close = getattr(chosen.sink, "close", None)
+        if close is not None:
+            await close()
+        await http.close()

@@ -1,0 +1,35 @@
+"""URLs and headers out of settings: checked when a sink is made, so that a mistake is found before the first record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from connectors import redact
+from connectors.http import place
+from tailrace.errors import ConfigError
+
+
+def url(endpoint: str, path: str = "", *, setting: str = "endpoint") -> str:
+    """`endpoint` with `path` added unless it ends with it. Raises `ConfigError` for what is no HTTP URL."""
+    if not endpoint.lower().startswith(("http://", "https://")):
+        raise ConfigError(f"{setting}: must start with http:// or https://")
+    try:
+        parts = urlsplit(endpoint)
+        usable = bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        usable = False
+    if not usable or parts.fragment:
+        raise ConfigError(f"{setting}: {place(endpoint)} is no URL to send to")
+    own = parts.path.rstrip("/")
+    return parts._replace(path=own if not path or own.endswith(path) else own + path).geturl()
+
+
+def headers(values: Mapping[str, str], *, setting: str = "headers") -> dict[str, str]:
+    """Headers that HTTP can carry. Raises `ConfigError` that names the header, never its value."""
+    for name, value in values.items():
+        if not name or not all((c.isalnum() and c.isascii()) or c in "!#$%&'*+-.^_`|~" for c in name):
+            raise ConfigError(f"{setting}: {redact.clean(name, 40)!r} is no name of a header")
+        if any(c in value for c in "\r\n\0"):
+            raise ConfigError(f"{setting}: the value of {name} has line breaks, which a header cannot carry")
+    return dict(values)

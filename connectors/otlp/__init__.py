@@ -1,0 +1,1 @@
+"""OTLP on the record path: spans and requests as protobuf bytes (`wire`) or JSON (`as_json`), without protobuf classes."""

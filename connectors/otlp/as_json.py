@@ -1,0 +1,144 @@
+"""OTLP trace requests as JSON (the protocol's JSON mapping): `connectors.otlp.wire`'s functions, other bytes. Pure.
+
+Trace and span ids are hexadecimal, 64-bit integers are strings, enums are numbers, and what is empty is left out. Text is
+joined ready-made: no dict a span, whose garbage collection would cost more than all of this. Text with lone surrogates
+raises TypeError (`orjson.JSONEncodeError`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import orjson
+
+from connectors.otlp.memo import CAP
+from connectors.otlp.wire import UNSET, Value
+
+_PREFIXES: Final[dict[str, bytes]] = {}
+_STATUS: Final = (b"{}", b'{"code":1}', b'{"code":2}')
+
+
+def attribute(key: str, value: Value) -> bytes:
+    """One attribute, ready to join. As `wire.attribute`."""
+    return attributes((key, value))[0]
+
+
+def attributes(pairs: Iterable[Any]) -> list[bytes]:
+    """Attributes from name, value, name, value, …; what is None is left out. As `wire.attributes`."""
+    out: list[bytes] = []
+    it = iter(pairs)
+    for key, value in zip(it, it, strict=True):
+        if value is None:
+            continue
+        prefix = _PREFIXES.get(key)
+        if prefix is None:
+            prefix = _prefix(key)
+        if type(value) is str:
+            out.append(prefix + b'{"stringValue":' + orjson.dumps(value) + b"}}")
+        else:
+            out.append(prefix + _any_value(value) + b"}")
+    return out
+
+
+def span(
+    trace_id: bytes,
+    span_id: bytes,
+    parent_span_id: bytes | None,
+    name: str,
+    kind: int,
+    start_ns: int,
+    end_ns: int,
+    attributes: Iterable[bytes],
+    status_code: int = UNSET,
+    status_message: str = "",
+    links: Iterable[bytes] = (),
+    trace_state: str = "",
+) -> bytes:
+    """One span, ready for `request`. As `wire.span`; OverflowError for times beyond 64 bits without sign."""
+    if not (0 <= start_ns < 1 << 64 and 0 <= end_ns < 1 << 64):
+        raise OverflowError("a time has 64 bits")
+    parts = [b'{"traceId":"', trace_id.hex().encode(), b'","spanId":"', span_id.hex().encode()]
+    if trace_state:
+        parts += (b'","traceState":', orjson.dumps(trace_state), b',"name":')
+    else:
+        parts.append(b'","name":')
+    parts.append(orjson.dumps(name))
+    if parent_span_id:
+        parts += (b',"parentSpanId":"', parent_span_id.hex().encode(), b'"')
+    parts.append(
+        b',"kind":%d,"startTimeUnixNano":"%d","endTimeUnixNano":"%d","attributes":[' % (kind, start_ns, end_ns)
+    )
+    parts.append(b",".join(attributes))
+    linked = b",".join(links)
+    parts.append(b'],"links":[' + linked + b'],"status":' if linked else b'],"status":')
+    parts.append(_status(status_code, status_message) if status_message else _STATUS[status_code])
+    parts.append(b"}")
+    return b"".join(parts)
+
+
+def link(trace_id: bytes, span_id: bytes, pairs: Iterable[Any] = ()) -> bytes:
+    """One link of a span, ready to join. As `wire.link`."""
+    head = b'{"traceId":"%b","spanId":"%b","attributes":[' % (trace_id.hex().encode(), span_id.hex().encode())
+    return head + b",".join(attributes(pairs)) + b"]}"
+
+
+def resource(pairs: Iterable[Any]) -> bytes:
+    """A resource, ready for `request`. As `wire.resource`."""
+    return b'{"attributes":[' + b",".join(attributes(pairs)) + b"]}"
+
+
+def scope(name: str, version: str = "") -> bytes:
+    """An instrumentation scope, ready for `request`. As `wire.scope`."""
+    return orjson.dumps({"name": name, "version": version} if version else {"name": name})
+
+
+def request(groups: Iterable[tuple[bytes, bytes, Sequence[bytes]]]) -> bytes:
+    """An ExportTraceServiceRequest of (resource, scope, spans), each as the functions above give them."""
+    found = [
+        b'{"resource":'
+        + its_resource
+        + b',"scopeSpans":[{"scope":'
+        + its_scope
+        + b',"spans":['
+        + b",".join(spans)
+        + b"]}]}"
+        for its_resource, its_scope, spans in groups
+    ]
+    return b'{"resourceSpans":[' + b",".join(found) + b"]}"
+
+
+def _prefix(key: str) -> bytes:
+    prefix = b'{"key":' + orjson.dumps(key) + b',"value":'
+    if len(_PREFIXES) >= CAP:
+        _PREFIXES.clear()
+    _PREFIXES[key] = prefix
+    return prefix
+
+
+def _status(code: int, message: str) -> bytes:
+    text = b'{"message":' + orjson.dumps(message)
+    return text + b',"code":%d}' % code if code else text + b"}"
+
+
+def _any_value(value: Value) -> bytes:
+    """AnyValue, by the value's Python type."""
+    if isinstance(value, str):
+        return b'{"stringValue":' + orjson.dumps(value) + b"}"
+    if isinstance(value, bool):
+        return b'{"boolValue":true}' if value else b'{"boolValue":false}'
+    if isinstance(value, int):
+        if not -(1 << 63) <= value < 1 << 63:
+            raise OverflowError("an integer attribute has 64 bits")
+        return b'{"intValue":"%d"}' % value
+    if isinstance(value, float):
+        if math.isfinite(value):
+            return b'{"doubleValue":' + orjson.dumps(value) + b"}"
+        return (
+            b'{"doubleValue":"NaN"}'
+            if math.isnan(value)
+            else b'{"doubleValue":"%bInfinity"}' % (b"-" if value < 0 else b"")
+        )
+    items = [b'{"stringValue":' + orjson.dumps(item) + b"}" for item in value]
+    return b'{"arrayValue":{"values":[' + b",".join(items) + b"]}}"

@@ -1,0 +1,115 @@
+"""OTLP over gRPC: the unary Export call on raw bytes, by grpcio (extra ``[grpc]``), which is imported when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from connectors import redact
+from connectors.http import place
+from connectors.otlp.answers import partial_success_of
+from connectors.otlp.grpc_status import decide
+from connectors.outcomes import Delivered, Outcome
+from tailrace import __version__
+from tailrace.errors import ConfigError, MissingPackage
+
+METHOD: Final = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
+_DETAILS: Final = "grpc-status-details-bin"
+
+
+class GrpcClient:
+    """One channel to one receiver, made with the first call, on the loop that makes it."""
+
+    def __init__(
+        self,
+        endpoint: str,
+        headers: Mapping[str, str],
+        *,
+        gzip: bool,
+        ca_file: str | None,
+        cert_file: str | None,
+        key_file: str | None,
+    ) -> None:
+        """endpoint: http://host:port in plain text, https://host:port with TLS; nothing may follow the port. headers: metadata of
+        each call. The files are PEM; without ca_file gRPC's own list of authorities counts. Raises `ConfigError`,
+        `MissingPackage`."""
+        try:
+            import grpc
+            import grpc.aio
+        except ModuleNotFoundError as e:
+            raise MissingPackage(
+                f'protocol = "grpc" needs the package {e.name}: pip install "tailrace[grpc]"'
+            ) from None
+        parts = urlsplit(endpoint)
+        if parts.path.strip("/") or parts.query or parts.username:
+            raise ConfigError(f"endpoint: with protocol grpc it is scheme, host and port only: {place(endpoint)}")
+        self._grpc: Any = grpc
+        self._place = place(endpoint)
+        self._target = (
+            f"{parts.netloc}" if parts.port else f"{parts.netloc}:{443 if parts.scheme == 'https' else 4317}"
+        )
+        self._metadata = tuple(_metadatum(name, value) for name, value in headers.items())
+        self._compression = grpc.Compression.Gzip if gzip else grpc.Compression.NoCompression
+        self._credentials: Any = None
+        if parts.scheme == "https":
+            chain, key = _read("cert_file", cert_file), _read("key_file", key_file)
+            self._credentials = grpc.ssl_channel_credentials(_read("ca_file", ca_file), key, chain)
+        self._channel: Any = None
+        self._call: Any = None
+
+    async def export(self, body: bytes, records: int, seconds: float, *, fix: str) -> Outcome:
+        """Sends an ExportTraceServiceRequest of so many records; at most `seconds`, answer included."""
+        if self._call is None:
+            self._open()
+        try:
+            answer = await self._call(
+                body, timeout=seconds, metadata=self._metadata, compression=self._compression, wait_for_ready=False
+            )
+        except self._grpc.aio.AioRpcError as e:
+            detail = redact.clean(f"{e.details() or ''}")
+            found = next((v for k, v in e.trailing_metadata() or () if k == _DETAILS), b"")
+            details = found if isinstance(found, bytes) else str(found).encode()
+            return decide(e.code().name, detail, details, records, fix=fix)
+        rejected, message = partial_success_of(answer)
+        return Delivered(min(rejected, records), redact.clean(message))
+
+    async def close(self) -> None:
+        """Ends the channel; the next call makes another."""
+        channel, self._channel, self._call = self._channel, None, None
+        if channel is not None:
+            await channel.close()
+
+    @property
+    def place(self) -> str:
+        """Where it sends, fit for logs."""
+        return self._place
+
+    def _open(self) -> None:
+        options = [("grpc.primary_user_agent", f"tailrace/{__version__}"), ("grpc.enable_http_proxy", 0)]
+        aio = self._grpc.aio
+        if self._credentials is None:
+            self._channel = aio.insecure_channel(self._target, options)
+        else:
+            self._channel = aio.secure_channel(self._target, self._credentials, options)
+        self._call = self._channel.unary_unary(METHOD)
+
+
+def _metadatum(name: str, value: str) -> tuple[str, str | bytes]:
+    """A header as gRPC metadata. Raises `ConfigError` that names it, never its value."""
+    key = name.lower()
+    if key.endswith("-bin"):
+        return key, value.encode()
+    if not all(" " <= c <= "~" for c in value):
+        raise ConfigError(f"{name}: gRPC carries printable ASCII only")
+    return key, value
+
+
+def _read(setting: str, path: str | None) -> bytes | None:
+    if path is None:
+        return None
+    try:
+        return Path(path).read_bytes()
+    except OSError as e:
+        raise ConfigError(f"{setting}: {path} cannot be read: {e.strerror}") from None

@@ -1,0 +1,108 @@
+"""From a gRPC status to an outcome: the table of the OTLP specification, and RetryInfo. Pure, and without grpc."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Final
+
+from connectors.outcomes import Delivered, Outcome, Paused, Rejected, Retry, Split
+from connectors.policy import MAX_AFTER, Action
+
+TABLE: Final[Mapping[str, Action]] = MappingProxyType(
+    {
+        "OK": Action.DELIVERED,
+        "CANCELLED": Action.RETRY,
+        "UNKNOWN": Action.RETRY,  # like INTERNAL: the specification says no, but ids are the same every time, as with HTTP's 500
+        "INVALID_ARGUMENT": Action.REJECT,
+        "DEADLINE_EXCEEDED": Action.RETRY,
+        "NOT_FOUND": Action.PAUSE,
+        "ALREADY_EXISTS": Action.REJECT,
+        "PERMISSION_DENIED": Action.PAUSE,
+        "RESOURCE_EXHAUSTED": Action.SPLIT,  # with RetryInfo it is a retry
+        "FAILED_PRECONDITION": Action.PAUSE,
+        "ABORTED": Action.RETRY,
+        "OUT_OF_RANGE": Action.RETRY,
+        "UNIMPLEMENTED": Action.PAUSE,
+        "INTERNAL": Action.RETRY,
+        "UNAVAILABLE": Action.RETRY,
+        "DATA_LOSS": Action.RETRY,
+        "UNAUTHENTICATED": Action.PAUSE,
+    }
+)
+_RETRY_INFO: Final = b"google.rpc.RetryInfo"
+_SIZE: Final = ("larger than max", "too large", "message size", "message length")
+"""What the gRPC libraries say of a message above a limit."""
+
+
+def decide(code: str, detail: str, status_details: bytes, records: int, *, fix: str = "") -> Outcome:
+    """The outcome of one call that ended with status `code`.
+
+    detail: the status's message, redacted. status_details: metadata grpc-status-details-bin, or empty. records: spans that
+    were sent. A single record that is refused for want of resources, with nothing said of its size, is a quota: the sink
+    pauses, so that nothing healthy is dead-lettered.
+    """
+    after = retry_delay(status_details)
+    said = f"{code}: {detail}" if detail else code
+    match TABLE.get(code, Action.RETRY):
+        case Action.DELIVERED:
+            return Delivered()
+        case Action.RETRY:
+            return Retry(after, said)
+        case Action.SPLIT if after is not None:
+            return Retry(after, said)
+        case Action.SPLIT if records > 1 or any(words in detail.lower() for words in _SIZE):
+            return Split()
+        case Action.REJECT:
+            return Rejected("rejected", code, response=detail or None)
+        case _:
+            return Paused(said, fix)
+
+
+def retry_delay(status_details: bytes) -> float | None:
+    """Seconds to wait by the RetryInfo in a google.rpc.Status; None without one. At most MAX_AFTER, garbage is none."""
+    try:
+        for number, detail in _fields(status_details):
+            if number != 3 or not isinstance(detail, bytes):
+                continue
+            any_message = dict(_fields(detail))
+            kind, value = any_message.get(1), any_message.get(2, b"")
+            if isinstance(kind, bytes) and kind.endswith(_RETRY_INFO) and isinstance(value, bytes):
+                delay = dict(_fields(value)).get(1, b"")
+                duration = dict(_fields(delay)) if isinstance(delay, bytes) else {}
+                seconds, nanos = duration.get(1, 0), duration.get(2, 0)
+                if isinstance(seconds, int) and isinstance(nanos, int) and seconds < 1 << 62 and nanos < 10**9:
+                    return min(seconds + nanos / 1e9, MAX_AFTER)
+    except (IndexError, ValueError):
+        pass
+    return None
+
+
+def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
+    """Fields of a protobuf message: number and varint or bytes. Raises IndexError, ValueError."""
+    p = 0
+    while p < len(data):
+        key, p = _varint(data, p)
+        kind = key & 7
+        if kind == 0:
+            value, p = _varint(data, p)
+            yield key >> 3, value
+            continue
+        size, p = (8, p) if kind == 1 else (4, p) if kind == 5 else _varint(data, p) if kind == 2 else (-1, p)
+        if size < 0 or p + size > len(data):
+            raise ValueError("no protobuf message")
+        yield key >> 3, data[p : p + size]
+        p += size
+
+
+def _varint(data: bytes, p: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[p]
+        p += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, p
+        shift += 7
+        if shift > 63:
+            raise ValueError("varint over 64 bits")

@@ -1,0 +1,79 @@
+"""A batch under way: the pieces of it that are still to send, and what has become of its records. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from itertools import accumulate
+
+import msgspec
+
+from connectors.contract import Item
+from connectors.outcomes import Verdict
+from connectors.rates import Pace
+
+
+class Settled(msgspec.Struct, frozen=True):
+    """A record's final outcome."""
+
+    verdict: Verdict
+    attempts: int
+    """Sends it took part in."""
+    unidentified: bool = False
+    """Counted among those that the sink rejected without saying which. Which of a batch's records carry it means nothing."""
+
+
+class Piece(msgspec.Struct, frozen=True):
+    """Records of a batch that are sent together."""
+
+    indices: list[int]
+    tries: int
+    """Sends of just these that ended with Retry."""
+    events: int
+    """Of all."""
+    first: int
+    """Of the first record."""
+
+    def pace(self, pace: Pace) -> Callable[[bool], Awaitable[None]]:
+        return lambda single: pace.events(self.first if single else self.events)
+
+
+class Run:
+    """One batch under way: fates by index, and the pieces still to send, the next one last."""
+
+    def __init__(self, items: tuple[Item, ...]) -> None:
+        self.items = items
+        self.fates: list[Settled | None] = [None] * len(items)
+        self.attempts = [0] * len(items)
+        self.todo: list[tuple[list[int], int]] = [(list(range(len(items))), 0)]
+
+    def next(self, most_events: int | None) -> Piece:
+        """What to send now; cut, if it counts for more than `most_events`."""
+        indices, tries = self.todo.pop()
+        events = [self.items[i].payload.events for i in indices]
+        fit = len(indices)
+        if most_events is not None and sum(events) > most_events:
+            fit = max(1, sum(1 for total in accumulate(events) if total <= most_events))
+            self.again(indices[fit:])
+        return Piece(indices[:fit], tries, sum(events[:fit]), events[0])
+
+    def only_first(self, piece: Piece) -> Piece:
+        """A piece of one record; the rest comes after it."""
+        if len(piece.indices) > 1:
+            self.todo.append((piece.indices[1:], piece.tries))
+        return Piece(piece.indices[:1], piece.tries, piece.first, piece.first)
+
+    def again(self, indices: list[int], tries: int = 0) -> None:
+        """Not settled: the same records next."""
+        if indices:
+            self.todo.append((indices, tries))
+
+    def settle(self, indices: list[int], verdict: Verdict) -> None:
+        for i in indices:
+            self.fates[i] = Settled(verdict, self.attempts[i])
+
+    def halve(self, indices: list[int]) -> None:
+        middle = len(indices) // 2
+        self.todo += [(indices[middle:], 0), (indices[:middle], 0)]
+
+    def settled(self) -> list[Settled]:
+        return [fate for fate in self.fates if fate is not None]

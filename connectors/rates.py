@@ -1,0 +1,82 @@
+"""How fast a sink may be sent to: token buckets for events and requests a minute. The rule is pure; times are passed in."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+from connectors.contract import Rates
+from connectors.http import Http, Response
+
+SHARE: Final = 0.1
+"""Part of a minute's limit that may go out at once; the rest flows evenly. Together they are the limit, in any minute."""
+
+
+class Bucket:
+    """One limit. In any 60 seconds no more than `per_minute` tokens are granted, unless a single grant is larger."""
+
+    def __init__(self, per_minute: int, now: float) -> None:
+        """per_minute: above 0. now: monotonic seconds."""
+        self.burst = max(1.0, per_minute * SHARE)
+        """Tokens that an idle bucket holds."""
+        self._rate = max(per_minute - self.burst, per_minute / 2) / 60
+        self._tokens, self._at = self.burst, now
+
+    def take(self, tokens: float, now: float) -> float:
+        """Grants `tokens`, in the order of the calls. Returns the seconds after which they may be used."""
+        self._tokens = min(self.burst, self._tokens + max(0.0, now - self._at) * self._rate) - tokens
+        self._at = max(self._at, now)
+        return max(0.0, -self._tokens / self._rate)
+
+
+class Pace:
+    """The limits of one sink, for all its partitions in this process."""
+
+    def __init__(self, rates: Rates, sleep: Callable[[float], Awaitable[None]], clock: Callable[[], float]) -> None:
+        self._sleep, self._clock = sleep, clock
+        self.waiting = 0
+        """Requests that wait for their turn now."""
+        self.change(rates)
+
+    def change(self, rates: Rates) -> None:
+        """New limits, from full buckets."""
+        self.rates = rates
+        now = self._clock()
+        self._events = Bucket(rates.events_per_minute, now) if rates.events_per_minute else None
+        self._requests = Bucket(rates.requests_per_minute, now) if rates.requests_per_minute else None
+
+    @property
+    def most_events(self) -> int | None:
+        """Events that one request should not exceed, so that it needn't wait for more than a bucket holds."""
+        return int(self._events.burst) if self._events else None
+
+    async def events(self, count: int) -> None:
+        """Waits until `count` events may be sent."""
+        await self._wait(self._events, count)
+
+    async def request(self) -> None:
+        """Waits until a request may be made."""
+        await self._wait(self._requests, 1)
+
+    async def _wait(self, bucket: Bucket | None, tokens: int) -> None:
+        seconds = bucket.take(tokens, self._clock()) if bucket else 0.0
+        if seconds <= 0:
+            return
+        self.waiting += 1
+        try:
+            await self._sleep(seconds)
+        finally:
+            self.waiting -= 1
+
+
+class PacedHttp:
+    """An `Http` whose every request waits for its turn first; the request's own time limit starts after that."""
+
+    def __init__(self, http: Http, pace: Pace) -> None:
+        self._http, self._pace = http, pace
+
+    async def request(
+        self, method: str, url: str, body: bytes, headers: Mapping[str, str], *, seconds: float = 30.0
+    ) -> Response:
+        await self._pace.request()
+        return await self._http.request(method, url, body, headers, seconds=seconds)

@@ -1,0 +1,120 @@
+"""What a sink would send for an event, as JSON, without Kafka and without the vendor."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from connectors import redact
+from connectors.contract import Enriched, Payload, Sink, Skip
+from connectors.offline import enriched
+from connectors.outcomes import Rejected
+from connectors.registry import Instance
+from tailrace.records import DeadLetter, Kind, TraceEvent
+
+Admit = Callable[[Enriched], Enriched | Skip | Rejected]
+"""Content policy, filters and masking: what the runner does to a record before `map`."""
+
+
+class Rendered(msgspec.Struct, frozen=True):
+    """What becomes of one event."""
+
+    event_id: str
+    kind: str
+    payload: Any = msgspec.UNSET
+    filtered: str | msgspec.UnsetType = msgspec.UNSET
+    rejected: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    dead_letter: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    """Of the processor: the event never reaches a sink."""
+
+    @property
+    def fate(self) -> str:
+        """rendered, filtered, rejected or dead-lettered."""
+        if self.payload is not msgspec.UNSET:
+            return "rendered"
+        if self.filtered is not msgspec.UNSET:
+            return "filtered"
+        return "rejected" if self.rejected is not msgspec.UNSET else "dead-lettered"
+
+
+def rendered(sink: Sink, payload: Payload) -> Any:
+    """The payload as JSON-able Python: the sink's own `render`; else the body: bytes and text that are JSON as that JSON, other
+    text as it is, other bytes as {"base64": …}. Raises TypeError for a body that none of that fits."""
+    own = getattr(sink, "render", None)
+    if callable(own):
+        return own(payload)
+    return _plain(payload.body)
+
+
+def _plain(body: Any) -> Any:
+    if isinstance(body, bytes | bytearray | memoryview):
+        raw = bytes(body)
+        try:
+            return _parsed(raw.decode())
+        except UnicodeDecodeError:
+            return {"base64": base64.b64encode(raw).decode()}
+    return _parsed(body) if isinstance(body, str) else msgspec.to_builtins(body)
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=_refused)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _refused(name: str) -> Any:
+    raise ValueError(name)
+
+
+def render_all(
+    instance: Instance, events: Sequence[TraceEvent], admit: Admit = lambda record: record
+) -> Iterator[Rendered]:
+    """For each completed event, in order, what the sink would send. Raises `MissingPackage`."""
+    found = enriched(events, instance.fields)
+    for event, record in zip(events, found, strict=True):
+        yield _one(instance.sink, event, record, admit)
+
+
+def _one(sink: Sink, event: TraceEvent, record: Enriched | DeadLetter | None, admit: Admit) -> Rendered:
+    event_id, kind = event.event_id or "", str(event.kind)
+    if record is None:
+        return Rendered(event_id, kind, filtered="link" if event.kind == Kind.LINK else "duplicate")
+    if isinstance(record, DeadLetter):
+        letter = {"stage": str(record.stage), "reason": record.reason, "detail": record.detail}
+        return Rendered(event_id, kind, dead_letter=letter)
+    try:
+        admitted = admit(record)
+        answer = sink.map(admitted) if isinstance(admitted, Enriched) else admitted
+        if isinstance(answer, Payload):
+            return Rendered(event_id, kind, payload=rendered(sink, answer))
+    except Exception as e:  # what the runner makes of it, too
+        answer = Rejected("map_failed", redact.where(e))
+    if isinstance(answer, Skip):
+        return Rendered(event_id, kind, filtered=answer.reason)
+    if isinstance(answer, Rejected):
+        return Rendered(event_id, kind, rejected={"reason": answer.reason, "detail": answer.detail})
+    return Rendered(
+        event_id, kind, rejected={"reason": "map_failed", "detail": f"map returned {type(answer).__name__}"}
+    )
+
+
+def lines(rows: Iterable[Rendered], *, pretty: bool = False) -> Iterator[str]:
+    """Each as one line of JSON, or indented."""
+    for row in rows:
+        document = {k: v for k, v in msgspec.structs.asdict(row).items() if v is not msgspec.UNSET}
+        text = json.dumps(document, ensure_ascii=False, indent=2 if pretty else None)
+        # half a surrogate pair, which JSON can say and UTF-8 cannot
+        yield text if _encodes(text) else json.dumps(document, indent=2 if pretty else None)
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,92 @@
+"""`tailrace render`: what a sink would send for the events of a file."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import IO
+
+import click
+
+from connectors.registry import instance
+from connectors.render import Rendered, lines, render_all
+from tailrace import codec
+from tailrace.commands.options import common, settings_from
+from tailrace.errors import ConfigError, InvalidEvent, MissingPackage
+from tailrace.event_lines import parse
+from tailrace.identity import complete
+from tailrace.records import TraceEvent
+
+
+@click.command()
+@click.argument("sink")
+@click.argument("file", type=click.File("rb"), default="-", metavar="[FILE|-]")
+@common
+@click.option("--pretty", is_flag=True, help="Indented JSON, several lines an event.")
+def render(
+    sink: str,
+    file: IO[bytes],
+    config: str | None,
+    bootstrap_servers: str | None,
+    assignments: tuple[str, ...],
+    pretty: bool,
+) -> None:
+    """Print what SINK would send for events, without Kafka and without sending: one JSON line an event.
+
+    FILE has events as `tailrace publish` takes them; - is stdin. They are enriched together, as one partition would.
+    A line has event_id, kind, and payload; or filtered, rejected or dead_letter where nothing would be sent. A summary goes to
+    standard error.
+
+    Exit status: 0 all lines are events; 1 some are not (named FILE:LINE: field); 2 settings or options are wrong.
+
+    \b
+    Examples:
+      tailrace render otlp events.jsonl --set sinks.otlp.endpoint=http://localhost:4318
+      tailrace render console - --pretty < events.jsonl
+    """
+    try:
+        chosen = instance(settings_from(config, bootstrap_servers, assignments), sink)
+    except ConfigError as e:
+        click.echo(f"tailrace render: {e}", err=True)
+        sys.exit(2)
+    refused: list[str] = []
+    events = list(_events(file, refused))
+    counts: Counter[str] = Counter()
+    try:
+        for text in lines(_counted(render_all(chosen, events, chosen.admit), counts), pretty=pretty):
+            click.echo(text)
+    except MissingPackage as e:
+        click.echo(f"tailrace render: {e}", err=True)
+        sys.exit(2)
+    for problem in refused:
+        click.echo(problem, err=True)
+    parts = [
+        f"{counts[name]:,} {name}" for name in ("rendered", "filtered", "rejected", "dead-lettered") if counts[name]
+    ]
+    if refused:
+        parts.append(f"{len(refused):,} no events")
+    click.echo(f"{len(events) + len(refused):,} lines: " + (", ".join(parts) or "nothing"), err=True)
+    sys.exit(1 if refused else 0)
+
+
+def _events(file: IO[bytes], refused: list[str]) -> Iterator[TraceEvent]:
+    """The file's events, completed; what is none is added to `refused`, with its line and field."""
+    name = "stdin" if file is sys.stdin.buffer else getattr(file, "name", "stdin")
+    name = "stdin" if name in ("-", "<stdin>") else name
+    for number, line in enumerate(file, 1):
+        if not line.strip():
+            continue
+        try:
+            event = complete(parse(line), time.time_ns() // 1000)
+            codec.encode(event)  # what is not checked before: ranges and sizes
+            yield event
+        except InvalidEvent as e:
+            refused.append(f"{name}:{number}: {e}")
+
+
+def _counted(rows: Iterable[Rendered], counts: Counter[str]) -> Iterator[Rendered]:
+    for row in rows:
+        counts[row.fate] += 1
+        yield row

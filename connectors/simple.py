@@ -1,0 +1,206 @@
+"""A sink out of one function, for targets that take JSON over HTTP.
+
+    @http_sink("acme", path="/v1/events")
+    def acme(record: Enriched) -> dict[str, object] | Skip:
+        '''Operations to Acme.'''
+        return {"id": record.context.span_id.hex(), "name": record.event.name}
+
+The function is the sink's `map`; address, key, headers, compression, outcomes by status, and `check` come with it.
+"""
+
+from __future__ import annotations
+
+import base64
+import inspect
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Annotated, Any, ClassVar, Final, Literal
+
+import msgspec
+
+from connectors import endpoint, policy, redact
+from connectors.compression import gzip
+from connectors.contract import Batch, Enriched, Health, Payload, Rates, Secret, Skip, sink
+from connectors.http import Http, NoAnswer, Response, place
+from connectors.outcomes import Delivered, Outcome, Outcomes, Paused, Rejected, Retry, Split
+from connectors.policy import Table
+
+Form = Literal["array", "lines", "single"]
+"""array: one JSON array a request. lines: a JSON document a line. single: a request a record."""
+Mapper = Callable[..., Any]
+"""function(record), or function(record, settings) -> JSON-able Python or bytes that are JSON, or Skip, or Rejected."""
+
+_TYPES: Final[Mapping[Form, str]] = {
+    "array": "application/json", "lines": "application/x-ndjson", "single": "application/json",
+}  # fmt: skip
+_ENDS: Final[Mapping[Form, tuple[bytes, bytes, bytes]]] = {
+    "array": (b"[", b",", b"]"), "lines": (b"", b"\n", b"\n"), "single": (b"", b"", b""),
+}  # fmt: skip
+_encode: Final = msgspec.json.Encoder().encode
+FIX: Final = "endpoint, api_key, headers"
+
+
+class HttpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Settings of every sink that `http_sink` makes; a subclass may add some."""
+
+    endpoint: str
+    """Base URL; the sink's path is added unless it ends with it."""
+    api_key: Secret = ""
+    headers: dict[str, Secret] = {}
+    """Sent with each request, e.g. x-scope-orgid=tenant1."""
+    timeout: Annotated[float, msgspec.Meta(ge=1)] = 30.0
+    """Seconds for one request, answer included."""
+    compression: Literal["gzip", "none"] = "gzip"
+    ca_file: str | None = None
+    """Certificate authorities of the endpoint, PEM; default: the system's."""
+
+
+class Target(msgspec.Struct, frozen=True):
+    """What the decorator says about a target."""
+
+    function: Mapper
+    with_settings: bool
+    method: str
+    path: str
+    form: Form
+    auth: str
+    table: Table
+    check_path: str | None
+
+
+class HttpSink:
+    """What `http_sink` makes classes of."""
+
+    Settings: ClassVar[type[HttpSettings]] = HttpSettings
+    target: ClassVar[Target]
+
+    def __init__(self, settings: HttpSettings, now: Callable[[], float] = time.time) -> None:
+        """now: Unix seconds, for Retry-After dates. Raises `ConfigError`."""
+        self._options, self._now, target = settings, now, self.target
+        self._url = endpoint.url(settings.endpoint, target.path)
+        self._check_url = None if target.check_path is None else endpoint.url(settings.endpoint, target.check_path)
+        key = settings.api_key
+        basic = base64.b64encode(key.encode()).decode()
+        self._headers = {"Content-Type": _TYPES[target.form]}
+        self._secrets: tuple[str, ...] = (key, basic, *settings.headers.values())
+        if key and target.auth:
+            name, _, value = target.auth.partition(":")
+            given = value.strip().replace("{api_key}", key).replace("{basic}", basic)
+            self._headers |= endpoint.headers({name.strip(): given}, setting="api_key")
+        self._headers |= endpoint.headers(settings.headers)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} at {place(self._url)}>"
+
+    def map(self, record: Enriched) -> Payload | Skip | Rejected:
+        target = self.target
+        found = target.function(record, self._options) if target.with_settings else target.function(record)
+        if isinstance(found, Skip | Rejected):
+            return found
+        try:
+            body = bytes(found) if isinstance(found, bytes | bytearray) else _encode(found)
+        except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as e:
+            return Rejected("not_json", f"what {target.function.__name__} returns is not JSON: {redact.where(e)}")
+        if target.form == "lines" and b"\n" in body:
+            return Rejected("not_a_line", f"what {target.function.__name__} returns has line breaks")
+        return Payload(body, len(body) + 1)
+
+    async def send(self, batch: Batch, http: Http) -> Outcomes:
+        if self.target.form == "single":
+            return await self._one_by_one(batch, http)
+        start, between, end = _ENDS[self.target.form]
+        body = start + between.join(batch.bodies) + end
+        return self._decide(await self._request(http, body), len(batch), len(body))
+
+    async def _one_by_one(self, batch: Batch, http: Http) -> list[Outcome]:
+        """In order; what follows a record that has to wait, waits with it."""
+        outcomes: list[Outcome] = []
+        for body in batch.bodies:
+            try:
+                outcome = self._decide(await self._request(http, body), 1, len(body))
+            except NoAnswer as e:
+                outcome = Retry(reason=str(e))
+            outcomes.append(outcome)
+            if isinstance(outcome, Retry | Paused):
+                return outcomes + [outcome] * (len(batch) - len(outcomes))
+        return outcomes
+
+    async def _request(self, http: Http, body: bytes) -> Response:
+        zipped = self._options.compression == "gzip" and bool(body)
+        headers = {**self._headers, "Content-Encoding": "gzip"} if zipped else self._headers
+        return await http.request(
+            self.target.method, self._url, gzip(body) if zipped else body, headers, seconds=self._options.timeout
+        )
+
+    def _decide(self, answer: Response, records: int, size: int) -> Outcome:
+        outcome = policy.decide(self.target.table, answer, self._now(), detail=self._detail(answer), fix=FIX)
+        if isinstance(outcome, Rejected):
+            sent = f"{self.target.method} {place(self._url)}, {records} records, {size} bytes before compression"
+            return msgspec.structs.replace(outcome, request=sent)
+        return outcome
+
+    def _detail(self, answer: Response) -> str:
+        if answer.status // 100 == 2:
+            return ""
+        # masked before it is cut: half a key is a key, too
+        return redact.clean(redact.masked(answer.body[:4000].decode("utf-8", "replace"), self._secrets), 300)
+
+    async def check(self, http: Http) -> Health:
+        """Asks `check_path`; without one sends what has no records in it; where that is not possible, asks for the address."""
+        seconds = min(self._options.timeout, 10.0)
+        try:
+            if self._check_url is not None:
+                answer = await http.request("GET", self._check_url, b"", self._headers, seconds=seconds)
+            elif self.target.form == "array":
+                answer = await self._request(http, b"[]")
+            else:
+                answer = await http.request("GET", self._url, b"", self._headers, seconds=seconds)
+        except NoAnswer as e:
+            return Health(False, f"{e}; see endpoint")
+        if self._check_url is None and self.target.form != "array" and answer.status in (400, 404, 405, 406, 415):
+            return Health(True, "it answers, and does not say whether the key is right")
+        match policy.decide(self.target.table, answer, self._now()):
+            case Delivered():
+                return Health(True)
+            case Rejected() | Split() if self._check_url is None:  # refused for being empty
+                return Health(True)
+            case Paused(reason=reason):
+                return Health(False, f"{place(self._url)}: {reason}; see {FIX}")
+            case _:
+                return Health(False, f"{place(self._url)} answers with status {answer.status}")
+
+
+def http_sink(
+    name: str,
+    *,
+    path: str = "",
+    form: Form = "array",
+    method: str = "POST",
+    auth: str = "Authorization: Bearer {api_key}",
+    table: Mapping[int | str, policy.Action] | None = None,
+    check_path: str | None = None,
+    settings: type[HttpSettings] = HttpSettings,
+    fields: Iterable[str] | None = None,
+    max_records: int = 500,
+    max_bytes: int = 4_000_000,
+    rates: Rates | None = None,
+) -> Callable[[Mapper], type[HttpSink]]:
+    """Makes a function a sink of type `name`.
+
+    path: added to the setting endpoint. auth: the header that carries api_key, if there is one; {basic} is its Base64 (for
+    user:password). table: rows that differ from `policy.OTLP`. check_path: what `check` asks with GET, e.g. the address of the
+    account. settings: a subclass of `HttpSettings` with more; the function gets them as its second argument. fields, max_records,
+    max_bytes, rates: as for `sink`. Raises TypeError for an unknown field.
+    """
+
+    def make(function: Mapper) -> type[HttpSink]:
+        wants = len(inspect.signature(function).parameters) > 1
+        target = Target(function, wants, method, path, form, auth, {**policy.OTLP, **(table or {})}, check_path)
+        members = {
+            "Settings": settings, "target": target, "rates": rates, "__doc__": function.__doc__, "__module__": function.__module__,
+            "__qualname__": function.__qualname__,
+        }  # fmt: skip
+        made = type(function.__name__, (HttpSink,), members)
+        return sink(name, max_records=max_records, max_bytes=max_bytes, fields=fields)(made)
+
+    return make

@@ -1,0 +1,289 @@
+"""Traces and scores to Langfuse, Cloud or self-hosted from 3.22: OTLP for observations, the scores API for feedback.
+
+The older batch API is not used: Langfuse Cloud and self-hosted v4 take no traces there any more.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+
+from connectors import (
+    Batch,
+    Delivered,
+    Enriched,
+    Health,
+    Http,
+    NoAnswer,
+    Outcome,
+    Outcomes,
+    Paused,
+    Payload,
+    Rejected,
+    Response,
+    Retry,
+    Skip,
+    Split,
+    policy,
+    redact,
+    sink,
+)
+from connectors.compression import gzip
+from connectors.contract import Secret
+from connectors.http import place
+from connectors.otlp import wire
+from connectors.sinks.langfuse_fields import FIELDS as METADATA
+from connectors.sinks.langfuse_map import MAX_ID, environment, to_score, to_span
+from connectors.sinks.langfuse_policy import POLICY, fix, partly, said, suspended
+from tailrace import __version__
+from tailrace.errors import ConfigError
+
+TRACES: Final = "/api/public/otel/v1/traces"
+SCORES: Final = "/api/public/scores"
+PROJECTS: Final = "/api/public/projects"
+_PASTED: Final = ("/v1/traces", "/otel", "/api/public")
+"""What people paste behind the host, outermost first."""
+_VARIABLES: Final = {
+    "LANGFUSE_HOST": "host",
+    "LANGFUSE_BASE_URL": "host",
+    "LANGFUSE_PUBLIC_KEY": "public_key",
+    "LANGFUSE_SECRET_KEY": "secret_key",
+    "LANGFUSE_TRACING_ENVIRONMENT": "environment",
+    "LANGFUSE_RELEASE": "release",
+}
+"""Those of Langfuse's own SDKs."""
+_TABLES: Final = frozenset(
+    name
+    for bodies in METADATA.values()
+    for source, words in bodies.items()
+    for name in ([source] if source else [w.rstrip("~").partition("=")[0] for w in words.split()])
+)
+FIELDS: Final = _TABLES | {
+    "event_id", "kind", "trace_id", "tenant_id", "app_id", "app_name", "workspace_name", "user_id", "session_id", "external_trace_id",
+    "environment", "name", "started_at", "ended_at", "input_price", "output_price", "total_price", "currency", "tool_name", "rating",
+    "time_to_first_token", "tags", "attributes", "feedback", "inputs", "outputs", "input_tokens", "output_tokens",
+}  # fmt: skip
+"""Fields of TraceEvent that the mapping reads."""
+_SCOPE: Final = wire.scope("tailrace", __version__)
+_RESOURCE: Final = wire.resource(())
+
+
+def from_environment(env: Mapping[str, str]) -> dict[str, Any]:
+    """Settings by the variables of Langfuse's SDKs; of two for one setting the later wins."""
+    return {field: env[name] for name, field in _VARIABLES.items() if env.get(name)}
+
+
+class Score(msgspec.Struct, frozen=True):
+    """The body of a score, as JSON."""
+
+    data: bytes
+
+
+@sink("langfuse", max_records=500, max_bytes=4_000_000, fields=FIELDS, environment=from_environment)
+class Langfuse:
+    """Traces and user feedback to Langfuse, Cloud or self-hosted (3.22 and later)."""
+
+    class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+        public_key: str
+        """Of the project's API credentials, pk-lf-…"""
+        secret_key: Secret
+        """sk-lf-…"""
+        host: str = "https://cloud.langfuse.com"
+        """Base URL; of other regions https://us.cloud.langfuse.com, …"""
+        environment: str = ""
+        """For all observations and scores; empty: each event's own."""
+        release: str = ""
+        """For all observations."""
+        usage: Literal["leaves", "all"] = "leaves"
+        """all: tokens and costs also on runs, on chatflow messages and on iterations, which Langfuse then counts twice."""
+        scores: Literal["single", "list"] = "single"
+        """single: one request a score, which every server takes. list: one for all of a batch, for servers from v4 on."""
+        timeout: Annotated[float, msgspec.Meta(gt=0)] = 30.0
+        """Seconds for one request, answer included."""
+        compression: Literal["gzip", "none"] = "gzip"
+        ca_file: str | None = None
+        """Certificate authorities of a self-hosted server, PEM; default: the system's."""
+
+    def __init__(self, settings: Settings, now: Callable[[], float] = time.time) -> None:
+        """now: Unix seconds, for Retry-After dates. Raises `ConfigError`."""
+        self._host = _host(settings.host)
+        self._timeout, self._zip, self._now = settings.timeout, settings.compression == "gzip", now
+        token = _token(settings)
+        self._json_headers = {"Content-Type": "application/json", "Authorization": f"Basic {token}"}
+        self._headers = {
+            "Content-Type": "application/x-protobuf",
+            "Authorization": f"Basic {token}",
+            "x-langfuse-ingestion-version": "4",
+        }
+        if self._zip:
+            self._headers["Content-Encoding"] = "gzip"
+        self._secrets = (settings.secret_key, token)
+        self._environment = environment(settings.environment)
+        if settings.environment and not self._environment:
+            raise ConfigError("environment: has no letter or digit that Langfuse takes (a-z, 0-9, - and _)")
+        self._constant = b"".join(
+            wire.attributes(
+                [
+                    "langfuse.environment",
+                    self._environment or None,
+                    "langfuse.release",
+                    settings.release[:MAX_ID] or None,
+                ]
+            )
+        )
+        self._every_usage = settings.usage == "all"
+        self._list = settings.scores == "list"
+
+    def map(self, event: Enriched) -> Payload | Skip | Rejected:
+        own = not self._environment
+        try:
+            if event.event.kind == "feedback":
+                score = to_score(event.event, event.context, own, self._environment)
+                if not isinstance(score, dict):
+                    return score
+                body = Score(msgspec.json.encode(score))
+                return Payload(body, len(body.data))
+            span = to_span(event.event, event.context, self._constant, own, self._every_usage)
+        except UnicodeEncodeError:
+            return Rejected("not_utf8", "a text has half a surrogate pair, which UTF-8 cannot say")
+        return Payload(span, len(span)) if isinstance(span, bytes) else span
+
+    def render(self, payload: Payload) -> Any:
+        """The span as OTLP/JSON, or the score."""
+        if isinstance(payload.body, Score):
+            return msgspec.json.decode(payload.body.data)
+        from connectors.otlp.rendering import as_document
+
+        return as_document(self.request([payload.body]))["resourceSpans"][0]["scopeSpans"][0]["spans"][0]
+
+    async def send(self, batch: Batch, http: Http) -> Outcomes:
+        """Spans in one request, then the scores. Where a request for some of them fails, the others keep their outcome."""
+        spans = [i for i, body in enumerate(batch.bodies) if not isinstance(body, Score)]
+        if len(spans) == len(batch):
+            return await self._send_spans(batch.bodies, http)
+        outcomes: list[Outcome] = [Delivered()] * len(batch)
+        if spans:
+            outcome = await self._send_spans([batch.items[i].payload.body for i in spans], http)
+            if isinstance(outcome, Retry | Paused):
+                return outcome
+            if isinstance(outcome, Rejected) and len(spans) > 1:  # which one is at fault is not known yet
+                outcome = Split("rejected", status=outcome.status)
+            for i in spans:
+                outcomes[i] = outcome
+        others = [i for i, body in enumerate(batch.bodies) if isinstance(body, Score)]
+        bodies = [batch.items[i].payload.body.data for i in others]
+        found = await (self._send_list(bodies, http) if self._list else self._send_each(bodies, http))
+        for i, outcome in zip(others, found, strict=True):
+            outcomes[i] = outcome
+        return outcomes
+
+    async def check(self, http: Http) -> Health:
+        """Asks for the project that the keys belong to."""
+        try:
+            answer = await http.request(
+                "GET", self._host + PROJECTS, b"", self._json_headers, seconds=min(self._timeout, 10.0)
+            )
+        except NoAnswer as e:
+            return Health(False, str(e))
+        where = place(self._host)
+        match self._decide(answer):
+            case Delivered():
+                name = project(answer)
+                if name is None:
+                    return Health(False, f"{where} answers, but not as Langfuse does; see host")
+                return Health(True, f"project {redact.clean(name, 100)}")
+            case Paused(reason=reason, fix=settings):
+                return Health(False, f"{where}: {reason}; see {settings}" if settings else f"{where}: {reason}")
+            case _:
+                return Health(False, f"{where} answers with status {answer.status}")
+
+    def request(self, spans: Sequence[bytes]) -> bytes:
+        """An ExportTraceServiceRequest."""
+        return wire.request([(_RESOURCE, _SCOPE, spans)])
+
+    # -- requests and what their answers mean
+    async def _send_spans(self, spans: Sequence[bytes], http: Http) -> Outcome:
+        body = self.request(spans)
+        answer = await http.request(
+            "POST", self._host + TRACES, gzip(body) if self._zip else body, self._headers, seconds=self._timeout
+        )
+        return self._decide(answer, f"POST {place(self._host)}{TRACES}, {len(spans)} spans, {len(body)} bytes")
+
+    async def _send_each(self, scores: Sequence[bytes], http: Http) -> list[Outcome]:
+        """In order: what follows one that could not be taken now is not tried."""
+        outcomes: list[Outcome] = []
+        for data in scores:
+            [outcome] = await self._post(data, [data], http)
+            if isinstance(outcome, Retry | Paused):
+                return outcomes + [outcome] * (len(scores) - len(outcomes))
+            outcomes.append(outcome)
+        return outcomes
+
+    async def _send_list(self, scores: Sequence[bytes], http: Http) -> list[Outcome]:
+        outcomes = await self._post(b"[" + b",".join(scores) + b"]", scores, http)
+        if len(outcomes) > 1 and all(isinstance(o, Rejected) and o.status != 207 for o in outcomes):
+            return [Split("rejected", status=400)] * len(
+                outcomes
+            )  # refused as a whole; which one is at fault is not known yet
+        return outcomes
+
+    async def _post(self, body: bytes, scores: Sequence[bytes], http: Http) -> list[Outcome]:
+        """One request of the scores API; an outcome for each of `scores`, which are what `body` has."""
+        try:
+            answer = await http.request("POST", self._host + SCORES, body, self._json_headers, seconds=self._timeout)
+        except NoAnswer as e:  # not raised: the spans of this batch are delivered already
+            return [Retry(reason=str(e))] * len(scores)
+        request = f"POST {place(self._host)}{SCORES}, {len(scores)} scores, {len(body)} bytes"
+        if answer.status == 207:
+            return partly(answer, scores, request, self._secrets)
+        return [self._decide(answer, request)] * len(scores)
+
+    def _decide(self, answer: Response, request: str = "") -> Outcome:
+        detail = "" if answer.status // 100 == 2 else redact.masked(redact.clean(said(answer)), self._secrets)
+        if suspended(answer):
+            return Paused(f"quota (status 403): {detail}")
+        outcome = policy.decide(POLICY, answer, self._now(), detail=detail, fix=fix(answer.status))
+        if isinstance(outcome, Rejected):
+            return msgspec.structs.replace(outcome, request=request)
+        return outcome
+
+
+def _host(text: str) -> str:
+    """The base URL, without what is pasted behind it. Raises `ConfigError`."""
+    try:
+        parts = urlsplit(text.strip())
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        usable = False
+    if not usable or parts.query or parts.fragment or parts.username:
+        raise ConfigError("host: must be the base URL of Langfuse, e.g. https://cloud.langfuse.com")
+    path = parts.path.rstrip("/")
+    for end in _PASTED:
+        path = path.removesuffix(end)
+    return parts._replace(path=path.rstrip("/")).geturl()
+
+
+def _token(settings: Langfuse.Settings) -> str:
+    """Of HTTP Basic. Raises `ConfigError` that names the key, never its value."""
+    for name, key in (("public_key", settings.public_key), ("secret_key", settings.secret_key)):
+        if not key or not key.isascii() or not key.isprintable() or " " in key:
+            raise ConfigError(f"{name}: is not a key of Langfuse; it is printable ASCII without spaces")
+    if ":" in settings.public_key:
+        raise ConfigError("public_key: has a colon; is it both keys in one?")
+    if settings.public_key.startswith("sk-lf-") and settings.secret_key.startswith("pk-lf-"):
+        raise ConfigError("public_key: is a secret key (sk-lf-…), and secret_key a public one: they are swapped")
+    return base64.b64encode(f"{settings.public_key}:{settings.secret_key}".encode()).decode()
+
+
+def project(answer: Response) -> str | None:
+    """Name of the project that the keys belong to; None for what is no answer of Langfuse's."""
+    try:
+        name = msgspec.json.decode(answer.body)["data"][0]["name"]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, LookupError, TypeError):
+        return None
+    return name if isinstance(name, str) else None

@@ -1,0 +1,441 @@
+"""From an enriched event to a Langfuse observation (an OTLP span as wire bytes) or score: pure; the names are seed 001's.
+
+Langfuse's OTLP path knows no trace of its own: what belongs to the trace (name, user, session, tags, environment, metadata) is
+on every observation. Attributes without a value are left out. Content is JSON text and goes through as it is.
+"""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import re
+from typing import Any, Final
+
+import msgspec
+
+from connectors.contract import Skip
+from connectors.otlp import wire
+from connectors.outcomes import Rejected
+from connectors.sinks.langfuse_fields import FLAG, NUMBER, PREFIX, RESERVED, SECONDS, TABLES
+from connectors.sinks.langfuse_prompts import messages
+from tailrace import ids
+from tailrace.records import TraceContext, TraceEvent
+
+MAX_TIME: Final = 10_413_791_999_999_000
+"""Microseconds: end of 2299, the last that Langfuse's store can say."""
+MAX_NAME: Final = 1000
+MAX_ID: Final = 200
+"""Characters of a session or user."""
+SCORE: Final = "user-feedback"
+"""Name of the score that a rating becomes."""
+VALUES: Final = {"like": 1, "dislike": -1}
+FAILED: Final = frozenset({"failed", "exception", "error"})
+PARTLY: Final = frozenset({"partial-succeeded", "stopped"})
+LEVELS: Final = frozenset({"DEBUG", "DEFAULT", "WARNING", "ERROR"})
+CONTAINERS: Final = frozenset({"iteration", "loop"})
+"""Node types whose tokens are those of the nodes inside."""
+
+NODE_TYPES: Final = {
+    "llm": "generation", "question-classifier": "generation", "parameter-extractor": "generation", "agent": "agent",
+    "knowledge-retrieval": "retriever", "tool": "tool", "iteration": "chain", "loop": "chain",
+}  # fmt: skip
+SPAN_KINDS: Final = {
+    "task": "span", "llm": "generation", "chain": "chain", "tool": "tool", "retriever": "retriever", "embedding": "embedding",
+    "agent": "agent", "guardrail": "guardrail", "reranker": "retriever",
+}  # fmt: skip
+_KINDS: Final = {
+    "workflow_run": "chain", "moderation": "guardrail", "suggested_question": "generation", "dataset_retrieval": "retriever",
+    "tool": "tool", "generate_name": "generation", "prompt_generation": "generation",
+}  # fmt: skip
+"""Observation type of the kinds that have always the same; `observation_type` knows the others."""
+PROMPTED: Final = frozenset({"llm", "question-classifier", "parameter-extractor"})
+"""Node types whose input is what their model was given."""
+_NODES: Final = frozenset({"node_execution", "draft_node_execution"})
+OBSERVATIONS: Final = frozenset({*_KINDS, *_NODES, "message", "span"})
+
+_NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+_NOT_ENVIRONMENT: Final = re.compile(r"[^a-z0-9_-]")
+_EPOCH: Final = datetime.datetime(1970, 1, 1)
+
+_EXTRA: Final = (
+    "event_id", "user_id", "marks", "tool_name", "dataset_names", "documents", "price_table", "total_price", "currency", "process_data",
+    "inputs",
+)  # fmt: skip
+"""Metadata names that are written here, not by a table."""
+_RESERVED: Final = RESERVED.union(_EXTRA)
+_META: Final = {name: PREFIX + name for name in _EXTRA}
+
+
+def to_span(
+    event: TraceEvent, context: TraceContext, constant: bytes, own_environment: bool, every_usage: bool
+) -> bytes | Skip | Rejected:
+    """The observation as an entry of a request; `Skip` for kinds that are none.
+
+    constant: ready attributes for every observation (release, environment). own_environment: the event's is sent.
+    every_usage: tokens and cost also on what contains others. Raises UnicodeEncodeError for text that UTF-8 cannot say.
+    """
+    kind: str = event.kind
+    if kind not in OBSERVATIONS:
+        return Skip("no_observation")
+    start = event.started_at // 1000 * 1000
+    end = max(start, event.ended_at // 1000 * 1000)
+    if start <= 0 or end > MAX_TIME:  # a start of 0 counts as none
+        field = "started_at" if not 0 < start <= MAX_TIME else "ended_at"
+        return Rejected("time_out_of_range", f"{field} is {getattr(event, field)} µs; Langfuse holds 1970 to 2299")
+    trace_id, span_id, parent = context.message_trace_id, context.span_id, context.parent_span_id
+    if not (any(trace_id) and any(span_id)):
+        return Rejected("invalid_id", "the context's trace or span id is all zero")
+    if parent is not None and not any(parent):
+        parent = None
+    name = observation_name(event, context)[:MAX_NAME]
+    level = level_of(event)
+    pairs: list[Any] = []
+    _trace(pairs, event, context, name if parent is None else None)
+    _content(pairs, event)
+    _tokens(pairs, event, context, every_usage)
+    _metadata(pairs, event, context)
+    attributes = wire.attributes(pairs)
+    attributes += (
+        constant,
+        _class(observation_type(event), level),
+        _whose(
+            event.tenant_id, event.app_id or context.app_id, event.app_name or context.app_name,
+            event.workspace_name or context.workspace_name, event.environment if own_environment else None,
+        ),
+        _tags(*tagged(event, context), tuple(event.tags)),
+    )  # fmt: skip
+    status = wire.ERROR if level == "ERROR" else wire.UNSET
+    return wire.span(trace_id, span_id, parent, name, wire.INTERNAL, start * 1000, end * 1000, attributes, status)
+
+
+# -- what it is
+def observation_type(event: TraceEvent) -> str:
+    """Langfuse's type of an observation."""
+    kind: str = event.kind
+    if kind in _KINDS:
+        return _KINDS[kind]
+    if kind == "message":  # of a chatflow, it contains the run; else it is the model's answer
+        return "chain" if event.workflow_run_id else "generation"
+    found = SPAN_KINDS.get(event.span_kind or "") if kind == "span" else NODE_TYPES.get(event.node_type or "")
+    return found or ("generation" if event.model_name else "span")
+
+
+def observation_name(event: TraceEvent, context: TraceContext) -> str:
+    """Seed 001's names; a node's title, a span's own name."""
+    kind: str = event.kind
+    if kind == "workflow_run":
+        log = event.origin.workflow_app_log_id if event.origin is not None else None
+        return f"workflow_{log or event.workflow_run_id or event.source_id or ''}"
+    if kind == "message":
+        return f"message_{event.message_id or event.source_id or ''}"
+    if kind == "tool":
+        return context.tool_name or event.tool_name or "tool"
+    if kind in _NODES:
+        return event.name or event.node_type or "node"
+    if kind == "span":
+        return event.name or "span"
+    if kind == "prompt_generation":
+        return event.operation_type or kind
+    return kind  # moderation, suggested_question, dataset_retrieval, generate_name
+
+
+def trace_name(event: TraceEvent, context: TraceContext) -> str | None:
+    """`message_<id>` or `workflow_<run id>` of the trace's root: the same on all of a trace. None where it has neither."""
+    root = context.root_trace_id or event.trace_id
+    if root is None or event.kind == "draft_node_execution":
+        return None
+    if root == event.message_id:
+        return f"message_{root}"
+    if root == (context.root_run_id or event.workflow_run_id):
+        return f"workflow_{root}"
+    return None if context.root_run_id is None else f"message_{root}"
+
+
+def level_of(event: TraceEvent) -> str:
+    status = event.status
+    if event.error or status in FAILED:
+        return "ERROR"
+    body = event.suggested_question
+    if body is not None and body.level is not None and body.level.upper() in LEVELS:
+        return body.level.upper()
+    return "WARNING" if status in PARTLY else "DEFAULT"
+
+
+@functools.lru_cache(1024)
+def environment(text: str) -> str:
+    """As Langfuse takes it: lower case, `[a-z0-9-_]`, at most 40 characters, not beginning with langfuse; may be empty."""
+    name = _NOT_ENVIRONMENT.sub("-", text.strip().lower())
+    while name.startswith("langfuse"):
+        name = name.removeprefix("langfuse").lstrip("-_")
+    return name[:40]
+
+
+# -- its attributes: ready-made where few values repeat, else name, value, name, value, …
+@functools.lru_cache(256)
+def _class(kind: str, level: str) -> bytes:
+    return b"".join(wire.attributes(("langfuse.observation.type", kind, "langfuse.observation.level", level)))
+
+
+@functools.lru_cache(4096)
+def _whose(
+    tenant: str | None, app: str | None, app_name: str | None, workspace: str | None, where: str | None
+) -> bytes:
+    """Whose trace it is, and where."""
+    return b"".join(
+        wire.attributes(
+            (
+                "langfuse.trace.metadata.tenant_id", tenant or None,
+                "langfuse.trace.metadata.app_id", app or None,
+                "langfuse.trace.metadata.app_name", app_name or None,
+                "langfuse.trace.metadata.workspace_name", workspace or None,
+                "langfuse.environment", environment(where) or None if where else None,
+            )
+        )
+    )  # fmt: skip
+
+
+@functools.lru_cache(4096)
+def _tags(first: str | None, second: str | None, own: tuple[str, ...]) -> bytes:
+    found = [tag for tag in dict.fromkeys((first, second, *own)) if tag]
+    return wire.attribute("langfuse.trace.tags", found) if found else b""
+
+
+def tagged(event: TraceEvent, context: TraceContext) -> tuple[str | None, str | None]:
+    """Seed 001's tags of the kind."""
+    kind: str = event.kind
+    if kind == "workflow_run":
+        return "workflow", event.mode
+    if kind == "message":
+        return kind, event.mode
+    if kind == "tool":
+        return kind, context.tool_name or event.tool_name
+    if kind == "draft_node_execution":
+        return "draft", None
+    return (None if kind in ("span", "node_execution") else kind), None
+
+
+def _trace(pairs: list[Any], event: TraceEvent, context: TraceContext, own_name: str | None) -> None:
+    """What belongs to the trace and is on each of its observations; and what went wrong."""
+    session = context.session_id or event.session_id
+    user = context.user_id or event.user_id
+    conversation = context.conversation_id or event.conversation_id
+    if event.kind == "span" and not (event.message_id or event.workflow_run_id):  # no application of Dify's
+        conversation = conversation or session
+    else:
+        user = session or user
+    message = event.error
+    if not message and event.suggested_question is not None:
+        message = event.suggested_question.status_message
+    pairs += (
+        "langfuse.trace.name", trace_name(event, context) or own_name or None,
+        "user.id", user[:MAX_ID] if user else None,
+        "session.id", conversation[:MAX_ID] if conversation else None,
+        "langfuse.trace.metadata.trace_id", context.root_trace_id or event.trace_id or None,
+        "langfuse.trace.metadata.external_trace_id", event.external_trace_id or None,
+        "langfuse.observation.status_message", message or None,
+    )  # fmt: skip
+    if event.workflow_run is not None:
+        pairs += ("langfuse.version", event.workflow_run.workflow_version or None)
+
+
+def _content(pairs: list[Any], event: TraceEvent) -> None:
+    """Input and output; where an event has none, what its body says instead."""
+    given: Any = event.inputs
+    made: Any = event.outputs
+    kind: str = event.kind
+    node = event.node_execution
+    if node is not None and node.process_data is not None:
+        prompts = messages(node.process_data) if event.node_type in PROMPTED else None
+        if prompts is None:
+            pairs += (_META["process_data"], node.process_data)
+        else:
+            pairs += (_META["inputs"], given)
+            given = prompts
+    if kind == "tool" and event.tool is not None:
+        given = event.tool.tool_inputs if given is None else given
+        made = event.tool.tool_outputs if made is None else made
+    elif kind == "prompt_generation" and event.prompt_generation is not None:
+        given = _quoted(event.prompt_generation.instruction) if given is None else given
+        made = _quoted(event.prompt_generation.output) if made is None else made
+    elif kind == "message" and event.message is not None and given is None:
+        given = _quoted(event.message.query)
+    elif kind == "suggested_question" and event.suggested_question is not None and made is None:
+        made = _json(event.suggested_question.questions) if event.suggested_question.questions else None
+    elif kind == "dataset_retrieval" and event.dataset_retrieval is not None:
+        given = _quoted(event.dataset_retrieval.query) if given is None else given
+        documents = event.dataset_retrieval.documents
+        if made is None:
+            made = documents
+        else:
+            pairs += (_META["documents"], documents)
+    pairs += ("langfuse.observation.input", given, "langfuse.observation.output", made)
+
+
+def _tokens(pairs: list[Any], event: TraceEvent, context: TraceContext, every: bool) -> None:
+    """Model, tokens, cost and the time of the first token.
+
+    Langfuse adds up the tokens and costs of a trace's observations. So what contains others (a run, its message, an
+    iteration, a loop) has none, unless `every`. A retrieval has those of its message, so none either.
+    """
+    kind: str = event.kind
+    first = event.time_to_first_token
+    if first is not None and 0 <= first <= MAX_TIME - event.started_at:
+        pairs += ("langfuse.observation.completion_start_time", iso(event.started_at + first))
+    if kind == "dataset_retrieval":
+        return
+    contains = (
+        kind == "workflow_run"
+        or (kind == "message" and event.workflow_run_id is not None)
+        or event.node_type in CONTAINERS
+    )
+    if not contains:
+        pairs += ("langfuse.observation.model.name", context.request_model or event.model_name or None)
+    if every or not contains:
+        pairs += ("langfuse.observation.usage_details", _usage(event))
+        _cost(pairs, event, context)
+
+
+def _usage(event: TraceEvent) -> str | None:
+    given, made, total = event.input_tokens, event.output_tokens, event.total_tokens
+    if given is not None and made is not None and total is not None and given >= 0 and made >= 0 and total >= 0:
+        return f'{{"input":{given},"output":{made},"total":{total}}}'
+    found = [
+        f'"{name}":{n}'
+        for name, n in (("input", given), ("output", made), ("total", total))
+        if n is not None and n >= 0
+    ]
+    return "{" + ",".join(found) + "}" if found else None
+
+
+def _cost(pairs: list[Any], event: TraceEvent, context: TraceContext) -> None:
+    """Langfuse's costs are US dollars; a price in another currency is metadata. Decimal text becomes a JSON number as it is."""
+    given, made, total = event.input_price, event.output_price, event.total_price
+    if given is None and made is None and total is None:
+        estimate = context.estimated_cost
+        if estimate is not None and _NUMBER.fullmatch(estimate):
+            pairs += ("langfuse.observation.cost_details", f'{{"total":{estimate}}}')
+            pairs += (_META["price_table"], context.price_table or None)
+        return
+    if event.currency is not None and event.currency != "USD":
+        pairs += (_META["currency"], event.currency or None, _META["total_price"], total or None)
+        return
+    found = [
+        f'"{name}":{price}'
+        for name, price in (("input", given), ("output", made), ("total", total))
+        if price is not None and _NUMBER.fullmatch(price)
+    ]
+    if found:
+        pairs += ("langfuse.observation.cost_details", "{" + ",".join(found) + "}")
+
+
+def _metadata(pairs: list[Any], event: TraceEvent, context: TraceContext) -> None:
+    """The lists of seed 001 and what a node or span has to say, by the tables of `langfuse_fields`; all as text."""
+    kind: str = event.kind
+    for source, texts, others in TABLES[kind]:
+        struct: Any = event if not source else getattr(event, source)
+        if struct is None:
+            continue
+        for field, key in texts:
+            text = getattr(struct, field)
+            if text:
+                pairs += (key, text)
+        for field, key, form in others:
+            value = getattr(struct, field)
+            if value is None:
+                continue
+            if form == NUMBER:
+                pairs += (key, str(value))
+            elif form == FLAG:
+                pairs += (key, "true" if value else "false")
+            elif form == SECONDS:
+                pairs += (key, seconds(value))
+            elif value:  # LIST
+                pairs += (key, _json(value))
+    pairs += (
+        _META["event_id"], event.event_id or None,
+        _META["user_id"], event.user_id or None,
+        _META["tool_name"], context.tool_name or event.tool_name or None,
+    )  # fmt: skip
+    if context.dataset_names:
+        pairs += (_META["dataset_names"], _json(context.dataset_names))
+    if context.marks:
+        pairs += (_META["marks"], ",".join(context.marks))
+    if event.attributes:
+        for name, text in event.attributes.items():
+            if name and name not in _RESERVED:
+                pairs += (PREFIX + name, text)
+
+
+# -- feedback
+def to_score(
+    event: TraceEvent, context: TraceContext, own_environment: bool, fixed_environment: str
+) -> dict[str, Any] | Skip | Rejected:
+    """The body of a score: of the message's trace, or of the conversation where there is no message.
+
+    The id is of the message and who rated it, so that a changed mind replaces the rating: 1, -1, or 0 when it was withdrawn.
+    """
+    if not 0 <= event.started_at <= MAX_TIME:
+        return Rejected("time_out_of_range", f"started_at is {event.started_at} µs; Langfuse holds 1970 to 2299")
+    origin = event.origin
+    rater = (
+        (origin.from_end_user_id or origin.from_account_id if origin is not None else None)
+        or event.user_id
+        or event.source_id
+        or ""
+    )
+    subject = event.message_id or event.workflow_run_id
+    conversation = event.conversation_id or context.conversation_id
+    score: dict[str, Any] = {}
+    if subject:
+        score["traceId"] = context.message_trace_id.hex()
+    elif conversation:
+        subject = conversation
+        score["sessionId"] = conversation[:MAX_ID]
+    else:
+        return Skip("nothing_rated")
+    rating = event.rating
+    score["id"] = ids.otel_trace_id(f"{subject}\0{rater}\0{SCORE}").hex()
+    score["name"] = SCORE
+    score["value"] = VALUES.get(rating or "", 0)
+    score["dataType"] = "NUMERIC"
+    score["timestamp"] = iso(event.started_at)
+    if event.feedback is not None and event.feedback.content:
+        score["comment"] = event.feedback.content
+    where = fixed_environment or (environment(event.environment) if own_environment and event.environment else "")
+    if where:
+        score["environment"] = where
+    about = {
+        "rating": rating or "withdrawn",
+        "tenant_id": event.tenant_id,
+        "app_id": event.app_id or context.app_id,
+        "message_id": event.message_id,
+        "user_id": event.user_id,
+        "from_source": origin.from_source if origin is not None else None,
+        "from_end_user_id": origin.from_end_user_id if origin is not None else None,
+        "from_account_id": origin.from_account_id if origin is not None else None,
+        "feedback_id": event.feedback.feedback_id if event.feedback is not None else None,
+        "event_id": event.event_id,
+    }
+    score["metadata"] = {k: v for k, v in about.items() if v}
+    return score
+
+
+# -- values
+def iso(us: int) -> str:
+    """Microseconds from 1970 to 9999 as ISO 8601 in UTC, cut to milliseconds."""
+    return (_EPOCH + datetime.timedelta(microseconds=us)).isoformat(timespec="milliseconds") + "Z"
+
+
+def seconds(us: int) -> str:
+    """Microseconds as seconds in decimal text."""
+    whole, part = divmod(abs(us), 1_000_000)
+    sign = "-" if us < 0 else ""
+    return f"{sign}{whole}.{part:06d}".rstrip("0") if part else f"{sign}{whole}"
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _quoted(text: str | None) -> str | None:
+    return None if text is None else _json(text)

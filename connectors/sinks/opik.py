@@ -1,0 +1,234 @@
+"""Traces, spans and ratings to Opik, Comet's Cloud or one's own server, by its REST API (seed 000)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+import orjson
+
+from connectors import (
+    Batch,
+    Delivered,
+    Enriched,
+    Health,
+    Http,
+    NoAnswer,
+    Outcome,
+    Outcomes,
+    Paused,
+    Payload,
+    Rejected,
+    Response,
+    Retry,
+    Skip,
+    Split,
+    redact,
+    sink,
+)
+from connectors.compression import gzip
+from connectors.contract import Rates, Secret
+from connectors.http import place
+from connectors.sinks import opik_policy
+from connectors.sinks.opik_map import FIELDS, Parts, remedy, to_parts
+from connectors.sinks.opik_requests import MOST, Call, calls, combine, to_be_held
+from tailrace.errors import ConfigError
+
+_CLOUD: Final = "comet.com"
+_CLOUD_RATES: Final = Rates(events_per_minute=5000, requests_per_minute=2000)
+_CLOUD_HOURS: Final = 24.0
+_MARGIN_MS: Final = 300_000
+"""How far the clocks of Opik and of this machine may differ before a record counts as too old by its siblings' refusal."""
+_VARIABLES: Final = {
+    "OPIK_URL_OVERRIDE": "url",
+    "OPIK_API_KEY": "api_key",
+    "OPIK_WORKSPACE": "workspace",
+    "OPIK_PROJECT_NAME": "project_name",
+}
+"""Those of Opik's own SDK."""
+
+
+def from_environment(env: Mapping[str, str]) -> dict[str, Any]:
+    """Settings by the variables of Opik's SDK."""
+    return {field: env[name] for name, field in _VARIABLES.items() if env.get(name)}
+
+
+@sink("opik", max_records=500, max_bytes=10_000_000, fields=FIELDS, environment=from_environment)
+class Opik:
+    """Traces, spans and feedback scores to Opik, on Comet's Cloud or self-hosted."""
+
+    class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+        url: str = "https://www.comet.com/opik/api"
+        """Address of Opik; /api is added unless it ends with it."""
+        api_key: Secret = ""
+        """Needed on Comet's Cloud, not by a server of one's own."""
+        workspace: str = ""
+        project_name: str = "Default Project"
+        """Made by Opik if it isn't there."""
+        timeout: Annotated[float, msgspec.Meta(gt=0)] = 30.0
+        """Seconds for one request, answer included."""
+        compression: Literal["gzip", "none"] = "gzip"
+        id_window_hours: Annotated[float, msgspec.Meta(ge=0)] | None = None
+        """How far an id's time may be from when its event came; 0: any distance. Default: 24 on comet.com, else 0."""
+        id_time_ms: Annotated[int, msgspec.Meta(ge=0, lt=1 << 43)] = 0
+        """Time of all ids (Unix, milliseconds) in place of their trace's start: new copies of what is too old; 0: the start."""
+        ca_file: str | None = None
+        """Certificate authorities of the server, PEM; default: the system's."""
+
+    def __init__(self, settings: Settings, now: Callable[[], float] = time.time) -> None:
+        """now: Unix seconds, for answers that speak of time. Raises `ConfigError`."""
+        self._base = base_url(settings.url)
+        cloud = is_cloud(self._base)
+        if cloud and not settings.api_key:
+            raise ConfigError("api_key: Opik on comet.com needs one; your user menu there has it")
+        if not settings.project_name.strip():
+            raise ConfigError("project_name: is empty; leave it out for Opik's Default Project")
+        self._project, self._timeout, self._now = settings.project_name, settings.timeout, now
+        self._zip = settings.compression == "gzip"
+        hours = settings.id_window_hours
+        self._hours = (_CLOUD_HOURS if cloud else 0.0) if hours is None else hours
+        self._window_ms, self._id_time_ms = round(self._hours * 3_600_000), settings.id_time_ms
+        self.rates = _CLOUD_RATES if cloud else Rates()
+        """What Opik takes a minute."""
+        self._reading = {"Accept": "application/json"}
+        for name, field, value in (
+            ("Authorization", "api_key", settings.api_key),
+            ("Comet-Workspace", "workspace", settings.workspace),
+        ):
+            if any(not c.isprintable() for c in value):
+                raise ConfigError(f"{field}: has line breaks or control characters, which a header cannot carry")
+            if value:
+                self._reading[name] = value
+        self._writing = {**self._reading, "Content-Type": "application/json"}
+        if self._zip:
+            self._writing["Content-Encoding"] = "gzip"
+        self._secrets = (settings.api_key,)
+
+    def map(self, event: Enriched) -> Payload | Skip | Rejected:
+        parts = to_parts(event, self._project, self._window_ms, self._id_time_ms)
+        if isinstance(parts, Skip | Rejected):
+            return parts
+        trace, span, score, _ = parts
+        size = objects = 0
+        if trace is not None:
+            size, objects = len(trace) + 1, 1
+        if span is not None:
+            size, objects = size + len(span) + 1, objects + 1
+        if score is not None:
+            size, objects = size + len(score[3] or score[1]) + 1, objects + 1
+        return Payload(parts, size, objects)
+
+    def render(self, payload: Payload) -> dict[str, list[Any]]:
+        """What of a payload goes to which endpoint: traces, spans, scores (of traces), span_scores, and withdrawn_scores."""
+        trace, span, score, _ = payload.body
+        found: dict[str, list[Any]] = {}
+        if trace is not None:
+            found["traces"] = [orjson.loads(trace)]
+        if span is not None:
+            found["spans"] = [orjson.loads(span)]
+        if score is not None:
+            entity, rated, name, body = score
+            if body is None:
+                found["withdrawn_scores"] = [{"of": entity, "id": rated, "name": name}]
+            else:
+                found["scores" if entity == "traces" else "span_scores"] = [orjson.loads(body)]
+        return found
+
+    async def send(self, batch: Batch, http: Http) -> Outcomes:
+        if len(batch) > MOST:
+            return Split()
+        bodies: list[Parts] = batch.bodies
+        answered: list[tuple[Call, Outcome]] = []
+        held: list[int] = []
+        for call in calls(bodies):
+            if to_be_held(call, answered):
+                held += call.records
+                continue
+            outcome = await self._request(call, http)
+            answered.append((call, outcome))
+            if isinstance(outcome, Retry | Paused):
+                break  # nothing after it would be settled: the batch comes again
+        return combine(len(bodies), answered, self._too_old(bodies, answered), frozenset(held))
+
+    async def _request(self, call: Call, http: Http) -> Outcome:
+        body = gzip(call.body) if self._zip else call.body
+        answer = await http.request(call.method, self._base + call.path, body, self._writing, seconds=self._timeout)
+        if answer.status // 100 == 2:
+            return Delivered()
+        outcome = opik_policy.outcome(answer, self._now(), self._said(answer))
+        if call.rates:
+            outcome = opik_policy.of_ratings(answer, outcome)
+        if not isinstance(outcome, Rejected):
+            return outcome
+        request = f"{call.method} {place(self._base)}{call.path}, {len(call.records)} records, {len(call.body)} bytes before compression"
+        detail = remedy(self._window()) if outcome.reason == opik_policy.TOO_OLD else outcome.detail
+        return msgspec.structs.replace(outcome, request=request, detail=detail)
+
+    def _too_old(self, bodies: list[Parts], answered: list[tuple[Call, Outcome]]) -> frozenset[int]:
+        """Records that are too old as well, where Opik has refused one for that: not each has to be asked for alone."""
+        if not any(isinstance(o, Rejected) and o.reason == opik_policy.TOO_OLD for _, o in answered):
+            return frozenset()
+        before = self._now() * 1000 - (self._hours or _CLOUD_HOURS) * 3_600_000 - _MARGIN_MS
+        return frozenset(i for i, parts in enumerate(bodies) if parts[2] is None and parts[3] < before)
+
+    def _window(self) -> str:
+        return f"{self._hours:g} h" if self._hours else "hours"
+
+    def _said(self, answer: Response) -> str:
+        return redact.masked(redact.clean(opik_policy.message(answer)), self._secrets)
+
+    async def check(self, http: Http) -> Health:
+        """Reads the list of projects, which needs the same credentials as writing."""
+        url = f"{self._base}/v1/private/projects?size=1"
+        try:
+            answer = await http.request("GET", url, b"", self._reading, seconds=min(self._timeout, 10.0))
+        except NoAnswer as e:
+            return Health(False, f"{e}; see url")
+        at = place(self._base)
+        if answer.status // 100 == 2:
+            if _is_page(answer):
+                return Health(True)
+            return Health(False, f"{at} answers, but not as Opik's API does; see url, which ends with /api")
+        match opik_policy.outcome(answer, self._now(), self._said(answer)):
+            case Paused(reason=reason, fix=fix):
+                return Health(False, f"{at}: {reason}; see {fix}")
+            case _:
+                return Health(False, f"{at} answers with status {answer.status}")
+
+
+def base_url(url: str) -> str:
+    """The base of the API, ending with /api. Raises `ConfigError`."""
+    example = "e.g. https://www.comet.com/opik/api or http://localhost:5173/api"
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ConfigError(f"url: must be the http or https address of Opik; {example}")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ConfigError(f"url: takes no user, query or fragment; {example}")
+    path = parts.path.rstrip("/")
+    if "/v1/" in f"{path}/":
+        raise ConfigError(f"url: is the address of one endpoint; give what comes before /v1, {example}")
+    if not path and is_cloud(url):
+        path = "/opik"
+    return parts._replace(path=path if path.endswith("/api") else f"{path}/api").geturl()
+
+
+def is_cloud(url: str) -> bool:
+    """Whether it is Comet's Cloud, with its rates and its window of 24 h."""
+    host = (urlsplit(url).hostname or "").lower()
+    return host == _CLOUD or host.endswith(f".{_CLOUD}")
+
+
+def _is_page(answer: Response) -> bool:
+    """Whether an answer is a page of projects, and not a web application's start page."""
+    try:
+        document = orjson.loads(answer.body)
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(document, dict) and "content" in document

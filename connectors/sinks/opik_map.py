@@ -1,0 +1,321 @@
+"""From an enriched event to Opik's objects: pure. Names, tags and fields are those of seed 000, types are Opik's own.
+
+An operation is a span. The root of a trace is a trace and its root span. A rating is a feedback score. What a child needs of
+its parent is in the child's own context, so the order of arrival does not matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import orjson
+
+from connectors.contract import Enriched, Skip
+from connectors.outcomes import Rejected
+from connectors.sinks import opik_ids
+from connectors.sinks.opik_metadata import Usage, metadata
+from connectors.sinks.opik_prompts import messages
+from connectors.sinks.opik_values import LARGEST, Json, as_object, content, in_time, iso, price
+from tailrace.records import TraceContext, TraceEvent
+
+FIELDS: Final = frozenset(
+    {
+        "event_id", "kind", "trace_id", "source_id", "parent_run_id", "parent_node_execution_id", "parent_app_id", "root_started_at",
+        "tenant_id", "app_id", "workflow_run_id", "message_id", "conversation_id", "user_id", "session_id", "external_trace_id", "host_name",
+        "environment", "app_name", "workspace_name", "name", "started_at", "ended_at", "published_at", "status", "error", "error_type",
+        "model_provider", "model_name", "input_tokens", "output_tokens", "total_tokens", "input_price", "output_price", "total_price",
+        "currency", "node_type", "span_kind", "tool_name", "plugin_name", "dataset_ids", "operation_type", "invoke_from", "rating", "mode",
+        "time_to_first_token", "tags", "attributes", "origin", "workflow_run", "node_execution", "message", "moderation",
+        "suggested_question", "dataset_retrieval", "tool", "prompt_generation", "span", "feedback", "inputs", "outputs",
+    }
+)  # fmt: skip
+"""Fields of TraceEvent that this mapping reads."""
+
+Score = tuple[str, str, str, bytes | None]
+"""A feedback score: of "traces" or "spans", the id of what is rated, its name, and its JSON; None: it is withdrawn."""
+Parts = tuple[bytes | None, bytes | None, Score | None, int]
+"""What one record becomes: JSON of a trace, JSON of a span, a score, and the time (ms) that its ids have."""
+
+KINDS: Final = frozenset(
+    {
+        "workflow_run", "message", "node_execution", "draft_node_execution", "moderation", "suggested_question", "dataset_retrieval", "tool",
+        "generate_name", "prompt_generation", "span",
+    }
+)  # fmt: skip
+"""Kinds that are spans."""
+
+_TYPES: Final[Mapping[str, str]] = {
+    "moderation": "guardrail", "suggested_question": "llm", "dataset_retrieval": "tool", "generate_name": "llm", "prompt_generation": "llm",
+}  # fmt: skip
+_NAMED: Final[Mapping[str, str]] = {"generate_name": "generate_conversation_name"}
+_NODE_TYPES: Final[Mapping[str | None, str]] = {"llm": "llm", "tool": "tool", "knowledge-retrieval": "tool"}
+_SPAN_TYPES: Final[Mapping[str | None, str]] = {
+    "llm": "llm", "embedding": "llm", "tool": "tool", "retriever": "tool", "reranker": "tool", "guardrail": "guardrail",
+}  # fmt: skip
+"""Opik knows general, tool, llm and guardrail only; the span's kind is its tag."""
+_CONTAINERS: Final = frozenset({"iteration", "loop", "agent", "chain"})
+"""Node types and span kinds that repeat the tokens of what is inside them; an agent node of a workflow has nothing inside."""
+
+PROVIDERS: Final[Mapping[str, str]] = {
+    "gcp.gemini": "google_ai", "gcp.vertex_ai": "google_vertexai", "aws.bedrock": "bedrock", "mistral_ai": "mistral",
+}  # fmt: skip
+"""Providers that Opik's price table calls otherwise than OpenTelemetry's conventions do."""
+
+_CLOSED: Final = (
+    "the rating came when its trace was no longer open, and Opik's ids hold the trace's start; publish ratings with "
+    "root_trace_id and root_started_at"
+)
+_RATINGS: Final[Mapping[str | None, int]] = {"like": 1, "dislike": 0}
+_FAILED: Final = frozenset({"failed", "exception"})
+_SPAN_ONLY: Final = frozenset({"trace_id", "parent_span_id", "type"})
+_ENVIRONMENT: Final = 150
+"""Longest environment that Opik takes, characters."""
+_HOUR_MS: Final = 3_600_000
+
+
+def to_parts(record: Enriched, project: str, window_ms: int = 0, id_time_ms: int = 0) -> Parts | Skip | Rejected:
+    """The objects of an event. Does not raise for anything that the codec decodes.
+
+    window_ms: how far the ids' time may be from the record's append time in trace.events; 0: any distance. id_time_ms: the
+    ids' time in place of the trace's start; 0: the start. `Skip` for kinds that have nothing to show at Opik; `Rejected` for
+    times and texts that Opik cannot hold, for ids beyond the window, and for ratings of traces whose start is unknown.
+    """
+    event, context = record.event, record.context
+    rating = event.kind == "feedback"
+    if event.kind not in KINDS and not rating:
+        return Skip("not_traced")
+    trace = context.root_trace_id or event.trace_id or event.source_id
+    if trace is None:
+        return Rejected("invalid_id", "neither the event nor its context names a trace")
+    ms = id_time_ms or context.trace_started_at // 1000
+    if not in_time(ms * 1000):
+        return Rejected(
+            "time_out_of_range", f"the trace starts at {context.trace_started_at} µs; Opik takes 1970 to 2261"
+        )
+    try:
+        if rating:
+            if not id_time_ms and context.trace_started_at == event.started_at and event.root_started_at is None:
+                return Rejected("trace_start_unknown", _CLOSED)
+            return _rating(event, context, project, trace, ms)
+        if window_ms and not id_time_ms and abs(context.appended_at - ms) > window_ms:
+            return _beyond(context.appended_at - ms, window_ms)
+        if not (in_time(event.started_at) and in_time(event.ended_at)):
+            field = "ended_at" if in_time(event.started_at) else "started_at"
+            return Rejected("time_out_of_range", f"{field} is {getattr(event, field)} µs; Opik takes 1970 to 2261")
+        return _operation(event, context, project, trace, ms)
+    except (TypeError, ValueError) as e:  # orjson's errors: text that is no Unicode, numbers beyond 64 bits
+        return Rejected("not_json", f"cannot be written as JSON: {type(e).__name__}")
+
+
+def _beyond(late_ms: int, window_ms: int) -> Rejected:
+    window = f"{window_ms / _HOUR_MS:g} h"
+    if late_ms < 0:
+        return Rejected(
+            "too_far_future",
+            f"the trace starts {-late_ms / _HOUR_MS:.1f} h after its event was appended; ids may be {window} ahead",
+        )
+    return Rejected(
+        "too_old", f"the trace began {late_ms / _HOUR_MS:.1f} h before its event was appended; {remedy(window)}"
+    )
+
+
+def remedy(window: str) -> str:
+    """What helps against ids that are too old."""
+    return (
+        f"Opik takes ids of the last {window}. Replay them with --new-copies (setting id_time_ms), or, of a server that takes "
+        "older ids, set id_window_hours"
+    )
+
+
+def is_root(event: TraceEvent, context: TraceContext, trace: str) -> bool:
+    """Whether the operation is the root of its trace: it hangs on nothing, and the trace is its own and no other operation's."""
+    if context.parent_span_id is not None:
+        return False
+    source = event.source_id
+    if source == trace:
+        return True
+    if event.trace_id != trace:
+        return False
+    if event.kind in ("message", "workflow_run"):
+        return True
+    return event.message_id in (None, source) and event.workflow_run_id in (None, source)
+
+
+def _operation(event: TraceEvent, context: TraceContext, project: str, trace: str, ms: int) -> Parts:
+    scope, trace_id = opik_ids.trace_scope(ms, project, trace)
+    name, kind, tags = _looks(event, context)
+    root = is_root(event, context, trace)
+    usage = _tokens(event)
+    known = metadata(event, context, usage)
+    prompts = _prompts(event) if kind == "llm" else None
+    if prompts is not None and (given := content(event.inputs)) is not None:
+        known["inputs"] = given
+    end, updated = max(event.started_at, event.ended_at), event.published_at
+    span: dict[str, Json] = {
+        "id": opik_ids.span_id(ms, scope, context.span_id),
+        "trace_id": trace_id,
+        "project_name": project,
+        "name": name,
+        "type": kind,
+        "start_time": iso(event.started_at),
+        "end_time": iso(end),
+        "last_updated_at": iso(updated if updated is not None and in_time(updated) else end),
+        "source": "sdk",
+        "tags": tags,
+        "metadata": orjson.Fragment(orjson.dumps(known)) if root else known,
+    }
+    parent = context.parent_span_id
+    if parent is not None:
+        span["parent_span_id"] = opik_ids.parent_id(ms, scope, parent)
+    _content(span, event, prompts)
+    if event.environment:
+        span["environment"] = event.environment[:_ENVIRONMENT]
+    if (error := _error(event)) is not None:
+        span["error_info"] = error
+    if event.time_to_first_token is not None and event.time_to_first_token >= 0:
+        span["ttft"] = event.time_to_first_token / 1000
+    head = {k: v for k, v in span.items() if k not in _SPAN_ONLY} if root else None
+    _spent(span, event, context, kind, usage)
+    body = orjson.dumps(span)
+    if head is None:
+        return None, body, None, ms
+    head["id"] = trace_id
+    if event.kind == "message":
+        head["name"] = "message"
+    if thread := event.conversation_id or context.conversation_id:
+        head["thread_id"] = thread
+    return orjson.dumps(head), body, None, ms
+
+
+def _prompts(event: TraceEvent) -> bytes | None:
+    """What a node gave its model, as chat messages."""
+    body = event.node_execution
+    return None if body is None or body.process_data is None else messages(body.process_data)
+
+
+def _content(span: dict[str, Json], event: TraceEvent, prompts: bytes | None) -> None:
+    """Input and output. A tool's are its own, where it has them; those of its message are metadata. A model's input is its
+    prompts, where it has them; the node's inputs are metadata."""
+    given, returned, tool = event.inputs, event.outputs, event.tool
+    if tool is not None:
+        given = given if tool.tool_inputs is None else tool.tool_inputs
+        returned = returned if tool.tool_outputs is None else tool.tool_outputs
+    if prompts is not None:
+        span["input"] = orjson.Fragment(prompts)
+    elif (value := as_object(given, "input")) is not None:
+        span["input"] = value
+    if (value := as_object(returned, "output")) is not None:
+        span["output"] = value
+
+
+def _spent(span: dict[str, Json], event: TraceEvent, context: TraceContext, kind: str, usage: Usage) -> None:
+    """Tokens, cost and model of a span."""
+    spent = None
+    if not _repeats(event):
+        spent = {k: n for k, n in usage.items() if 0 <= n <= LARGEST} if usage else None
+        if spent:
+            span["usage"] = spent
+        if (cost := _cost(event, context)) is not None:
+            span["total_estimated_cost"] = cost
+    if spent or kind == "llm":
+        if model := context.request_model or event.model_name:
+            span["model"] = model
+        if provider := context.provider_name or event.model_provider:
+            span["provider"] = PROVIDERS.get(provider, provider)
+
+
+def _looks(event: TraceEvent, context: TraceContext) -> tuple[str, str, list[str]]:
+    """Name, Opik type and tags of a span; seed 000 for the kinds that it has."""
+    kind: str = event.kind
+    detail: str | None = None
+    if kind in ("node_execution", "draft_node_execution"):
+        detail = event.node_type
+        name, of_type = event.name or detail or kind, _NODE_TYPES.get(detail)
+        if of_type is None:
+            body = event.node_execution
+            of_type = "llm" if body is not None and body.model_mode else "general"
+    elif kind == "span":
+        detail = event.span_kind
+        name, of_type = event.name or "span", _SPAN_TYPES.get(detail, "general")
+    elif kind == "message":
+        name, of_type, detail = "llm", "general" if event.workflow_run_id else "llm", event.mode
+    elif kind == "workflow_run":
+        log_id = event.origin.workflow_app_log_id if event.origin is not None else None
+        name, of_type = f"workflow_{log_id or event.workflow_run_id or event.source_id or ''}", "general"
+    elif kind == "tool":
+        detail = context.tool_name or event.tool_name or event.name
+        name, of_type = detail or "tool", "tool"
+    else:
+        name, of_type = _NAMED.get(kind, kind), _TYPES.get(kind, "general")
+        detail = event.operation_type if kind == "prompt_generation" else None
+    tags = ["workflow" if kind == "workflow_run" else kind]
+    if detail:
+        tags.append(detail)
+    if event.tags:
+        tags += event.tags
+    return name, of_type, tags
+
+
+def _repeats(event: TraceEvent) -> bool:
+    """Whether the tokens and the cost of the operation are those of operations inside it: Opik sums a trace up over all its spans."""
+    kind = event.kind
+    if kind == "workflow_run" or (kind == "message" and event.workflow_run_id):
+        return True
+    if kind == "span":
+        return event.span_kind in _CONTAINERS
+    return event.node_type in _CONTAINERS and event.node_type != "agent"
+
+
+def _tokens(event: TraceEvent) -> Usage:
+    found = {}
+    if event.input_tokens is not None:
+        found["prompt_tokens"] = event.input_tokens
+    if event.output_tokens is not None:
+        found["completion_tokens"] = event.output_tokens
+    if event.total_tokens is not None:
+        found["total_tokens"] = event.total_tokens
+    return found
+
+
+def _cost(event: TraceEvent, context: TraceContext) -> Json:
+    """In US dollars, which Opik takes all costs to be; None where there is none in dollars."""
+    if event.total_price is not None:
+        return price(event.total_price) if event.currency == "USD" else None
+    return price(context.estimated_cost)
+
+
+def _error(event: TraceEvent) -> dict[str, str] | None:
+    message = event.error or ""
+    if event.status not in _FAILED and not message.strip():
+        return None
+    kind = event.error_type or ""
+    return {
+        "exception_type": kind if kind.strip() else "Error",
+        "message": message,
+        "traceback": message if message.strip() else event.status or "failed",
+    }
+
+
+def _rating(event: TraceEvent, context: TraceContext, project: str, trace: str, ms: int) -> Parts | Skip | Rejected:
+    if event.rating is not None and event.rating not in _RATINGS:
+        return Rejected("unknown_rating", "a rating is like, dislike, or null, which withdraws it")
+    scope, rated = opik_ids.trace_scope(ms, project, trace)
+    parent, entity = context.parent_span_id, "traces"
+    if parent is not None and context.parent_source_id != trace:
+        entity, rated = "spans", opik_ids.parent_id(ms, scope, parent)
+    origin = event.origin
+    name = "admin_feedback" if origin is not None and origin.from_source == "admin" else "user_feedback"
+    if event.rating is None:
+        return None, None, (entity, rated, name, None), ms
+    score: dict[str, Json] = {
+        "id": rated,
+        "project_name": project,
+        "name": name,
+        "category_name": event.rating,
+        "value": _RATINGS[event.rating],
+        "source": "sdk",
+    }
+    if event.feedback is not None and event.feedback.content:
+        score["reason"] = event.feedback.content
+    return None, None, (entity, rated, name, orjson.dumps(score)), ms

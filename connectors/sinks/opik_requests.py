@@ -1,0 +1,112 @@
+"""From a batch to at most three kinds of requests to Opik, and from their answers to one outcome a record. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import msgspec
+import orjson
+
+from connectors.outcomes import Delivered, Outcome, Outcomes, Paused, Rejected, Retry, Split
+from connectors.sinks.opik_map import Parts, Score
+
+MOST: Final = 1000
+"""Items that Opik takes in a request."""
+
+
+class Call(msgspec.Struct, frozen=True):
+    """One request, and the records of the batch that have a part in it."""
+
+    method: str
+    path: str
+    """Below the base URL."""
+    body: bytes
+    records: tuple[int, ...]
+    rates: bool = False
+    """Whether it is about ratings, which need what they rate to be there."""
+
+
+def calls(bodies: Sequence[Parts]) -> Iterator[Call]:
+    """Traces first, then spans, then ratings; of several ratings of one name the last."""
+    traces, spans = [p[0] for p in bodies], [p[1] for p in bodies]
+    for path, name, items in (
+        ("/v1/private/traces/batch", "traces", traces),
+        ("/v1/private/spans/batch", "spans", spans),
+    ):
+        records = tuple(i for i, item in enumerate(items) if item is not None)
+        if records:
+            yield Call("POST", path, _batch(name, items), records)
+    last: dict[tuple[str, str, str], tuple[Score, list[int]]] = {}
+    for i, parts in enumerate(bodies):
+        if (score := parts[2]) is not None:
+            key = score[:3]
+            last[key] = (score, [*(last.pop(key)[1] if key in last else ()), i])
+    for entity in ("traces", "spans"):
+        given = [(score, who) for score, who in last.values() if score[0] == entity and score[3] is not None]
+        if given:
+            records = tuple(sorted(i for _, who in given for i in who))
+            scores = _batch("scores", [score[3] for score, _ in given])
+            yield Call("PUT", f"/v1/private/{entity}/feedback-scores", scores, records, True)
+    for (entity, rated, name, body), who in last.values():
+        if body is None:  # withdrawn; Opik deletes one at a time
+            path = f"/v1/private/{entity}/{rated}/feedback-scores/delete"
+            yield Call("POST", path, orjson.dumps({"name": name}), tuple(who), True)
+
+
+def _batch(name: str, items: Sequence[bytes | None]) -> bytes:
+    return b'{"%b":[%b]}' % (name.encode(), b",".join(i for i in items if i is not None))
+
+
+Answered = Sequence[tuple[Call, Outcome]]
+_NOBODY: Final[frozenset[int]] = frozenset()
+
+
+def to_be_held(call: Call, answered: Answered) -> bool:
+    """Whether a call must not be made yet: what its ratings are of may be in a request that was refused for something else."""
+    return call.rates and any(
+        isinstance(o, Rejected | Split) and len(c.records) > 1 and not c.rates for c, o in answered
+    )
+
+
+def combine(
+    count: int, answered: Answered, too_old: frozenset[int] = _NOBODY, held: frozenset[int] = _NOBODY
+) -> Outcomes:
+    """The outcome of each record of a batch, or one for them all: the worst of its parts.
+
+    too_old: records whose ids are certainly beyond the window that an answer spoke of. held: records of calls that were not
+    made. What was refused in a request of several records is halved with all that was in it, so that a record is rejected only
+    for a request of its own. Everything may be sent again: ids are the same every time.
+    """
+    for kind in (Paused, Retry):
+        for _, outcome in answered:
+            if isinstance(outcome, kind):
+                return outcome
+    found: list[Outcome] = [Delivered()] * count
+    halved: set[int] = set()
+    for call, outcome in answered:
+        if isinstance(outcome, Delivered):
+            continue
+        stale = too_old.intersection(call.records) if isinstance(outcome, Rejected) else frozenset()
+        rest = [i for i in call.records if i not in stale]
+        for i in stale:
+            found[i] = outcome
+        if stale:
+            for i in rest:
+                found[i] = _worse(found[i], _ALONE)
+        elif len(rest) == 1:
+            found[rest[0]] = outcome
+        else:
+            halved.update(rest)
+    halved = {i for i in halved if i not in too_old or isinstance(found[i], Delivered)} | held
+    for i in halved:
+        found[i] = Split() if len(halved) > 1 else _ALONE
+    same = isinstance(found[0], Delivered | Split) and all(o == found[0] for o in found)
+    return found[0] if same or count == 1 else found
+
+
+_ALONE: Final = Retry(0.0, "others of its request were refused")
+
+
+def _worse(one: Outcome, other: Outcome) -> Outcome:
+    return other if isinstance(one, Delivered) else one

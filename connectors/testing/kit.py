@@ -1,0 +1,371 @@
+"""What the checks of the conformance kit share: the sink, records with ids that can be found again, and the real courier
+between the sink and a hostile server. Only time is not real: waits between tries are noted, not waited.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import functools
+import ssl
+import tempfile
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar, Final, Literal, TypeVar
+from unittest import mock
+
+import msgspec
+
+from connectors.batching import Buffer, Limits
+from connectors.contract import Batch, Enriched, Item, Payload, Sink, Skip, Source, Spec, spec_of
+from connectors.delivery import Courier
+from connectors.gate import Sleep
+from connectors.http import Http, Response
+from connectors.outcomes import Rejected
+from connectors.pieces import Settled
+from connectors.testing import samples
+from connectors.testing.hostile_server import OK, Answer, HostileServer, Plan, Received
+from connectors.testing.samples import Sample
+from connectors.transport import AiohttpTransport
+
+T = TypeVar("T")
+
+WAITS: Final = 200
+"""Waits between tries after which a batch counts as stuck."""
+IMPATIENT: Final = 0.5
+"""Seconds after which the kit gives up in the sink's place where the server hangs on purpose."""
+
+
+@functools.cache
+def _context(cafile: str | None = None) -> ssl.SSLContext:
+    """One that trusts nobody."""
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+class Stuck(AssertionError):
+    """A batch did not come to an end."""
+
+
+class Record(msgspec.Struct, frozen=True):
+    """A record that the sink sends."""
+
+    number: int
+    name: str
+    """Of the sample."""
+    enriched: Enriched
+    payload: Payload
+
+    @property
+    def id(self) -> str:
+        return self.enriched.event.event_id or ""
+
+    @property
+    def item(self) -> Item:
+        event = self.enriched.event
+        source = Source(
+            "trace.enriched", 0, self.number, self.number, event_id=event.event_id, trace_id=event.trace_id, kind=event.kind
+        )  # fmt: skip
+        return Item(self.payload, source)
+
+
+class Watched:
+    """The real transport, and what a sink asked of it. limit: seconds a request may take at most, whatever was asked."""
+
+    def __init__(self, http: Http) -> None:
+        self._http = http
+        self.limit: float | None = None
+        self.asked: list[float] = []
+        """Seconds that the sink was ready to wait, request by request."""
+
+    async def request(
+        self, method: str, url: str, body: bytes, headers: Mapping[str, str], *, seconds: float = 30.0
+    ) -> Response:
+        self.asked.append(seconds)
+        return await self._http.request(
+            method, url, body, headers, seconds=seconds if self.limit is None else min(seconds, self.limit)
+        )
+
+
+class Bench:
+    """One sink at one courier at one server. `async with` it."""
+
+    def __init__(self, sink: Sink, server: HostileServer | None, limits: Limits) -> None:
+        self.sink, self.server, self._limits = sink, server, limits
+        self.slept: list[float] = []
+        """Seconds of each wait between two tries."""
+        self._now = 1000.0
+
+    async def __aenter__(self) -> Bench:
+        # reading the system's authorities takes most of a check's time, and the server speaks plain HTTP
+        with mock.patch("ssl.create_default_context", _context):
+            self._transport = AiohttpTransport()
+        self.http = Watched(self._transport)
+        self._stuck = asyncio.Event()
+        self.courier = courier(self.sink, self.http, self._sleep, lambda: self._now)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        close = getattr(self.sink, "close", None)
+        if close is not None:
+            await close()
+        await self._transport.close()
+
+    @property
+    def requests(self) -> list[Received]:
+        return [] if self.server is None else self.server.requests
+
+    async def deliver(self, records: Sequence[Record]) -> dict[str, Settled]:
+        """Event id -> fate, sent in batches as large as the sink wants them, one after the other as in a partition."""
+        buffer: Buffer[Record] = Buffer(self._limits)
+        for record in records:
+            buffer.add(record, record.payload.size, 0.0)
+        fates: dict[str, Settled] = {}
+        while batch := buffer.take():
+            settled = await self._settled(Batch(tuple(r.item for r in batch)))
+            fates |= {r.id: fate for r, fate in zip(batch, settled, strict=True)}
+        return fates
+
+    async def _settled(self, batch: Batch) -> list[Settled]:
+        """What the courier makes of a batch. Raises `Stuck`."""
+        work = asyncio.ensure_future(self.courier.deliver(batch))
+        stuck = asyncio.ensure_future(self._stuck.wait())
+        try:
+            await asyncio.wait({work, stuck}, return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                return work.result()
+        finally:
+            work.cancel()
+            stuck.cancel()
+            await asyncio.wait({work, stuck}, timeout=5)
+        raise Stuck(f"after {WAITS} waits the sink still wants the same records again: {self.courier.activity}")
+
+    async def _sleep(self, seconds: float) -> None:
+        """Waits no time at all, but the clock goes on."""
+        self.slept.append(seconds)
+        self._now += seconds
+        if len(self.slept) > WAITS:
+            self._stuck.set()
+            await asyncio.Event().wait()
+        await asyncio.sleep(0)
+
+
+def courier(sink: Sink, http: Http, sleep: Sleep, clock: Callable[[], float]) -> Courier:
+    """The runner's courier, with a clock of ours."""
+    return Courier("kit", sink, http, sleep=sleep, random=lambda: 0.5, clock=clock)
+
+
+class Kit:
+    """What a conformance test says about its sink. Override what does not fit; everything but `sink` has a default."""
+
+    sink: ClassVar[Any] = None
+    """The sink's class."""
+    settings: ClassVar[Mapping[str, Any]] = {}
+    """Its settings. In texts {endpoint} stands for the server's base URL, {secret} for a value that must never be seen,
+    {folder} for an empty folder."""
+    transport: ClassVar[Literal["http"] | None] = "http"
+    """None: the sink sends nothing over HTTP, and the checks that need a server are skipped."""
+    exceptions: ClassVar[Mapping[str, str]] = {}
+    """Check -> why it does not hold for this sink; it is skipped with that reason."""
+    per_kind: ClassVar[int] = 1
+    """Copies of each sample in the large batches."""
+    examples: ClassVar[int] = 40
+    """Generated events that `map` is given besides the written ones, if hypothesis is installed; 0: none."""
+
+    # -- hooks
+    def accepted(self, request: Received) -> Answer:
+        """How the vendor answers what it takes."""
+        return OK
+
+    def refused(self, request: Received, status: int, headers: Mapping[str, str]) -> Answer:
+        """How it answers with a status that is no 2xx."""
+        body = b'{"message": "as scripted"}'
+        return Answer(status, {"Content-Type": "application/json", **headers}, body)
+
+    def partial(self, request: Received, refused: Collection[str]) -> Answer | None:
+        """How it says that it took a request but for the records with these event ids; None: the vendor has no such answer."""
+        return None
+
+    def ids_in(self, request: Received) -> Collection[str]:
+        """Event ids of the records in a request; a list if it is in the order of the request.
+
+        Here: of those whose event id, source id, span id (hex, base64 or bytes) or marked name the body has somewhere.
+        """
+        found: dict[str, int] = {}
+        for event_id, tokens in self._known.items():
+            places = [at for at in map(request.body.find, tokens) if at >= 0]
+            if places:
+                found[event_id] = min(places)
+        return sorted(found, key=found.__getitem__)
+
+    def same(self, first: Received, again: Received) -> bool:
+        """Whether a request that is made again is the same one."""
+        return (first.method, first.path, first.body) == (again.method, again.path, again.body)
+
+    def make(self, settings: Any) -> Sink:
+        """The sink by its settings."""
+        made: Sink = self.sink(settings)
+        return made
+
+    # -- what the checks use
+    @property
+    def spec(self) -> Spec:
+        return spec_of(self.sink)
+
+    @property
+    def _known(self) -> dict[str, tuple[bytes, ...]]:
+        """Event id -> what stands for it in a body."""
+        found: dict[str, tuple[bytes, ...]] = self.__dict__.setdefault("_tokens", {})
+        return found
+
+    @property
+    def sent(self) -> dict[str, Record]:
+        """Event id -> record, of all that the check has made: for an `ids_in` of one's own."""
+        found: dict[str, Record] = self.__dict__.setdefault("_sent", {})
+        return found
+
+    @property
+    def folder(self) -> Path:
+        found: tempfile.TemporaryDirectory[str] = self.__dict__.setdefault(
+            "_folder", tempfile.TemporaryDirectory(prefix="tailrace-kit-")
+        )
+        return Path(found.name)
+
+    def secret(self, setting: str) -> str:
+        return f"kit-secret-{setting}-5d41402abc4b2a76"
+
+    @property
+    def secrets(self) -> list[str]:
+        """Values that stand for {secret} in the settings."""
+        return [self.secret(name) for name, value in self.settings.items() if "{secret}" in str(value)]
+
+    def values(self, endpoint: str = "http://127.0.0.1:9", secret: str = "") -> dict[str, Any]:
+        """The settings with everything filled in. secret: instead of the marked ones."""
+
+        def fill(value: Any, name: str) -> Any:
+            if isinstance(value, str):
+                value = value.replace("{endpoint}", endpoint).replace("{folder}", str(self.folder))
+                return value.replace("{secret}", secret or self.secret(name))
+            if isinstance(value, Mapping):
+                return {k: fill(v, name) for k, v in value.items()}
+            return value
+
+        return {name: fill(value, name) for name, value in self.settings.items()}
+
+    def build(self, endpoint: str = "http://127.0.0.1:9") -> Sink:
+        """A new sink at that endpoint."""
+        return self.make(msgspec.convert(self.values(endpoint), self.spec.settings, strict=False))
+
+    def mapped(
+        self, sink: Sink, chosen: Iterable[tuple[str, Sample]], start: int = 0
+    ) -> Iterator[tuple[int, str, Enriched, Payload | Skip | Rejected]]:
+        """(number, name of the sample, record, what map makes of it), numbered from `start`."""
+        read = samples.reader(self.spec.fields)
+        for number, (name, sample) in enumerate(chosen, start):
+            record = read(sample, number)
+            yield number, name, record, sink.map(record)
+
+    def records(self, sink: Sink, count: int = 0, start: int = 0, **changed: Any) -> list[Record]:
+        """Copies of the samples that the sink sends. count: so many, all of one sample; 0: some of each. start: number of the
+        first copy; another one gives other ids. changed: fields of the event."""
+        found = samples.samples()
+        names = [n for n in found for _ in range(self.per_kind)]
+        if count:
+            names = [self._first_sent(sink)] * count
+        chosen = [(name, samples.copy(found[name], start + i, **changed)) for i, name in enumerate(names)]
+        out = []
+        for (number, name, enriched, payload), (_, sample) in zip(
+            self.mapped(sink, chosen, start), chosen, strict=True
+        ):
+            if isinstance(payload, Payload):
+                record = Record(number, name, enriched, payload)
+                out.append(record)
+                self.sent[record.id], self._known[record.id] = record, _tokens(sample, number)
+        assert out, "map makes a payload of no sample: the kit has nothing to send"
+        return out
+
+    def _first_sent(self, sink: Sink) -> str:
+        """Name of the first sample that the sink sends."""
+        found = self.mapped(sink, samples.samples().items())
+        first = next((name for _, name, _, payload in found if isinstance(payload, Payload)), None)
+        assert first is not None, "map makes a payload of no sample: the kit has nothing to send"
+        return first
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(self.spec.max_records, self.spec.max_bytes)
+
+    def run(self, check: Callable[[Bench], Coroutine[Any, Any, T]], plan: Plan | None = None) -> T:
+        """Runs `check` on a bench of its own. plan: what the server answers; None: it accepts everything."""
+
+        async def inside(server: HostileServer | None) -> T:
+            endpoint = "http://127.0.0.1:9" if server is None else server.endpoint
+            async with Bench(self.build(endpoint), server, self.limits) as bench:
+                return await check(bench)
+
+        if self.transport is None:
+            return asyncio.run(inside(None))
+        with HostileServer(plan or self.accepted) as server:
+            return asyncio.run(inside(server))
+
+    @contextmanager
+    def unreachable(self) -> Iterator[str]:
+        """An endpoint where nobody listens."""
+        with HostileServer() as server:
+            endpoint = server.endpoint
+        yield endpoint
+
+    def first(self, times: int, answer: Callable[[Received], Answer], *, data: bool = True) -> Plan:
+        """A plan: `answer` to the first `times` requests, then accepted. data: only requests with records count."""
+        count = 0
+
+        def plan(request: Received) -> Answer:
+            nonlocal count
+            if count >= times or (data and not self.ids_in(request)):
+                return self.accepted(request)
+            count += 1
+            return answer(request)
+
+        return plan
+
+    def status(self, status: int, **headers: str) -> Callable[[Received], Answer]:
+        """An answer with that status; header names with _ for -."""
+        named = {k.replace("_", "-"): v for k, v in headers.items()}
+        return lambda request: self.refused(request, status, named)
+
+    def skip(self, reason: str) -> None:
+        import pytest
+
+        pytest.skip(reason)
+
+    def needs(self, check: str, *, http: bool = True) -> None:
+        """Skips a check that the sink is declared not to pass, or that needs HTTP."""
+        if check in self.exceptions:
+            self.skip(self.exceptions[check])
+        if http and self.transport is None:
+            self.skip("the sink sends nothing over HTTP")
+
+    def stored(self, bench: Bench) -> set[str]:
+        """Event ids in requests that were answered with a 2xx."""
+        return {event_id for request in bench.requests if request.accepted for event_id in self.ids_in(request)}
+
+    def triggered(self, bench: Bench) -> None:
+        """Fails if the kit cannot see records in the sink's requests."""
+        broken = [r.problem for r in bench.requests if r.problem]
+        assert not broken, f"a request cannot be read: {broken[0]}"
+        assert any(self.ids_in(r) for r in bench.requests), (
+            f"{len(bench.requests)} requests came, and no id of a record is found in any. If they are there in another form, "
+            "override ids_in(request)"
+        )
+
+
+def _tokens(sample: Sample, number: int) -> tuple[bytes, ...]:
+    event, span = sample.event, sample.context.span_id
+    texts = (
+        event.event_id,
+        event.source_id or "",
+        span.hex(),
+        base64.b64encode(span).decode(),
+        samples.marker(number),
+    )
+    return (*(t.encode() for t in texts if t), span)

@@ -1,0 +1,186 @@
+"""What Opik's server demands of a request, and how its store merges: the rules behind `connectors.testing.opik_double`.
+
+By Opik's REST API documentation and the source of its backend (July 2026). Pure.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+MOST: Final = 1000
+TYPES: Final = ("general", "tool", "llm", "guardrail")
+SOURCES: Final = ("sdk", "experiment", "playground", "optimization", "evaluator")
+SCORE_SOURCES: Final = ("online_scoring", "sdk", "ui")
+_UUID: Final = re.compile(
+    r"[0-9a-f]{8}-[0-9a-f]{4}-([0-9a-f])[0-9a-f]{3}-([0-9a-f])[0-9a-f]{3}-[0-9a-f]{12}", re.IGNORECASE
+)
+Document = dict[str, Any]
+
+
+class Refused(Exception):
+    """A request that Opik does not take."""
+
+    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status, self.message, self.headers = status, message, dict(headers or {})
+
+
+def time_of(text: str) -> datetime.datetime:
+    """An instant. Raises ValueError."""
+    found = datetime.datetime.fromisoformat(text)
+    if found.tzinfo is None:
+        raise ValueError("no time zone")
+    return found
+
+
+def _is_time(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and 1970 <= time_of(value).year < 2262
+    except ValueError:
+        return False
+
+
+def _is_error(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and all(isinstance(value.get(k), str) and value[k].strip() for k in ("exception_type", "traceback"))
+        and isinstance(value.get("message", ""), str)
+    )
+
+
+def _is_usage(value: Any) -> bool:
+    return isinstance(value, dict) and all(type(n) is int and -(2**31) <= n < 2**31 for n in value.values())
+
+
+def _is_positive(value: Any) -> bool:
+    return type(value) in (int, float) and value >= 0
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_json(value: Any) -> bool:
+    return isinstance(value, dict | list | str)
+
+
+_COMMON: Final[Mapping[str, Callable[[Any], bool]]] = {
+    "project_name": lambda v: isinstance(v, str) and bool(v.strip()),
+    "name": _is_text, "start_time": _is_time, "end_time": _is_time, "last_updated_at": _is_time, "input": _is_json, "output": _is_json,
+    "metadata": _is_json, "tags": lambda v: isinstance(v, list) and all(isinstance(t, str) for t in v), "error_info": _is_error,
+    "ttft": _is_positive, "source": lambda v: v in SOURCES, "environment": lambda v: isinstance(v, str) and len(v) <= 150,
+}  # fmt: skip
+_TRACE: Final[Mapping[str, Callable[[Any], bool]]] = {**_COMMON, "thread_id": _is_text}
+_SPAN: Final[Mapping[str, Callable[[Any], bool]]] = {
+    **_COMMON, "type": lambda v: v in TYPES, "model": _is_text, "provider": _is_text, "usage": _is_usage, "total_estimated_cost": _is_positive,
+}  # fmt: skip
+_SCORE: Final[Mapping[str, Callable[[Any], bool]]] = {
+    "project_name": _COMMON["project_name"], "name": lambda v: isinstance(v, str) and bool(v.strip()), "category_name": _is_text,
+    "value": lambda v: type(v) in (int, float), "reason": _is_text, "source": lambda v: v in SCORE_SOURCES,
+}  # fmt: skip
+_REQUIRED: Final = {"traces": ("start_time",), "spans": ("start_time",), "scores": ("name", "value", "source")}
+_FIELDS: Final = {"traces": _TRACE, "spans": _SPAN, "scores": _SCORE}
+_IDS: Final = {"traces": ("id",), "spans": ("id", "trace_id", "parent_span_id"), "scores": ("id",)}
+
+
+def items_of(document: Any, name: str) -> list[Document]:
+    """The items of a batch. Raises `Refused`."""
+    found = document.get(name) if isinstance(document, dict) else None
+    if not isinstance(found, list) or not 1 <= len(found) <= MOST:
+        raise Refused(400, f"{name} size must be between 1 and {MOST}")
+    if not all(isinstance(i, dict) for i in found):
+        raise Refused(400, "Unable to process JSON")
+    return found
+
+
+def problems(name: str, item: Document) -> Iterator[str]:
+    """What is wrong with an item of traces, spans or scores."""
+    for field in _REQUIRED[name]:
+        if item.get(field) is None:
+            yield f"{field} must not be null"
+    for field, right in _FIELDS[name].items():
+        if item.get(field) is not None and not right(item[field]):
+            yield f"{field} is not valid: {str(item[field])[:60]!r}"
+    for field in _IDS[name]:
+        value = item.get(field)
+        if value is None:
+            if field != "parent_span_id":
+                yield f"{field} must not be null"
+        elif version(value) != 7:
+            yield f"{field} must be a version 7 UUID"
+
+
+def version(value: Any) -> int | None:
+    """Version of a UUID of the RFC's variant; None for anything else."""
+    found = _UUID.fullmatch(value) if isinstance(value, str) else None
+    return int(found[1], 16) if found and found[2].lower() in "89ab" else None
+
+
+def out_of_window(name: str, item: Document, now: float, hours: float) -> str | None:
+    """too_old or too_far_future, of an id whose time is beyond the window; None: it is within."""
+    for field in _IDS[name]:
+        if (value := item.get(field)) is not None:
+            away = int(value.replace("-", "")[:12], 16) / 1000 - now
+            if abs(away) > hours * 3600:
+                return "too_old" if away < 0 else "too_far_future"
+    return None
+
+
+class Store:
+    """ReplacingMergeTree, as it reads with FINAL: of rows with one key the newest `last_updated_at`, of equal ones the last."""
+
+    def __init__(self) -> None:
+        self.traces: dict[tuple[str, str], Document] = {}
+        """By project and id."""
+        self.spans: dict[tuple[str, str, str, str], Document] = {}
+        """By project, trace, parent ("" for none) and id."""
+        self.scores: dict[tuple[str, str, str], Document] = {}
+        """By traces or spans, id and name."""
+        self._projects: dict[tuple[str, str], str] = {}
+
+    def other_project(self, name: str, item: Document) -> str | None:
+        """The project that has the item's id already, if it is another one."""
+        found = self._projects.get((name, item["id"]))
+        return found if found not in (None, project_of(item)) else None
+
+    def put(self, name: str, item: Document) -> None:
+        project = project_of(item)
+        self._projects[name, item["id"]] = project
+        if name == "traces":
+            _newest(self.traces, (project, item["id"]), item)
+        else:
+            _newest(self.spans, (project, item["trace_id"], item.get("parent_span_id") or "", item["id"]), item)
+
+    def knows(self, entity: str, rated: str) -> bool:
+        """Whether there is a trace or span of this id."""
+        return (entity, rated) in self._projects
+
+    @property
+    def projects(self) -> list[str]:
+        return sorted(set(self._projects.values()))
+
+    def state(self) -> Document:
+        """What a reader would see, in a fixed order."""
+        return {
+            "traces": [self.traces[k] for k in sorted(self.traces)],
+            "spans": [self.spans[k] for k in sorted(self.spans)],
+            "scores": [{"of": k[0], **self.scores[k]} for k in sorted(self.scores)],
+        }
+
+
+def project_of(item: Document) -> str:
+    return item.get("project_name") or "Default Project"
+
+
+def _newest(rows: dict[Any, Document], key: Any, item: Document) -> None:
+    before = rows.get(key)
+    if before is None or _updated(item) >= _updated(before):
+        rows[key] = item
+
+
+def _updated(item: Document) -> datetime.datetime:
+    text = item.get("last_updated_at")
+    return datetime.datetime.max.replace(tzinfo=datetime.UTC) if text is None else time_of(text)

@@ -1,0 +1,163 @@
+"""Checks of what a sink makes of refusals and of answers that are no good: keys, redirects, rubbish; and of its `check`."""
+
+from __future__ import annotations
+
+import re
+
+from connectors.contract import Batch, Health
+from connectors.outcomes import Outcomes, Paused, Rejected
+from connectors.pieces import Settled
+from connectors.testing.delivery_checks import DeliveryChecks, all_delivered
+from connectors.testing.hostile_server import Answer
+from connectors.testing.kit import Bench
+
+ELSEWHERE = "/kit-elsewhere"
+
+
+class RefusalChecks(DeliveryChecks):
+    def test_401_pauses_and_names_the_setting(self) -> None:
+        """401: the key is wrong, no record is: the sink pauses, says which of its settings to look at, dead-letters nothing, and
+        goes on by itself once the key is right. Mend: Paused(reason, fix="api_key")."""
+        self.needs("test_401_pauses_and_names_the_setting")
+        self._holds(401)
+
+        async def check(bench: Bench) -> None:
+            records = self.records(bench.sink, count=2)
+            outcomes = await bench.sink.send(Batch(tuple(r.item for r in records)), bench.http)
+            paused = [o for o in _each(outcomes) if isinstance(o, Paused)]
+            assert paused, f"401 is answered with {outcomes!r:.200}, must be Paused"
+            assert self._named(paused[0].fix), f"Paused names no setting to look at: fix={paused[0].fix!r}"
+
+        self.run(check, self.first(1 << 30, self.status(401)))
+
+    def test_403_holds_everything_back(self) -> None:
+        """403: the account may not do this now. Nothing is dead-lettered; it goes on when it may again. Mend: Paused()."""
+        self.needs("test_403_holds_everything_back")
+        self._holds(403)
+
+    def test_404_holds_everything_back(self) -> None:
+        """404: the address or the project is wrong, no record is: nothing is dead-lettered, nothing counts as delivered. Mend:
+        Paused(reason, fix="endpoint")."""
+        self.needs("test_404_holds_everything_back")
+        self._holds(404)
+
+    def test_redirects_are_not_followed(self) -> None:
+        """A redirect would take the key and the records to where nobody configured it, and a POST comes as a GET there. It is a
+        wrong address. Mend: Paused(reason, fix="endpoint")."""
+        self.needs("test_redirects_are_not_followed")
+        plans = [self.first(1, self.status(status, Location=ELSEWHERE)) for status in (301, 302, 307, 308)]
+        for plan in plans:
+
+            async def check(bench: Bench) -> None:
+                records = self.records(bench.sink, count=4)
+                fates = await bench.deliver(records)
+                assert all(r.path != ELSEWHERE for r in bench.requests), "the sink follows a redirect"
+                all_delivered(fates, records)
+                self.nothing_lost(bench, records)
+
+            self.run(check, plan)
+
+    def test_rubbish_answers_are_taken(self) -> None:
+        """The body of an answer may be anything: a proxy's HTML, half a JSON document, bytes. The status decides; no record is
+        given up because its answer cannot be read. Mend: read bodies with a guard, and only for what they add."""
+        self.needs("test_rubbish_answers_are_taken")
+        bodies = (
+            b"<html>down</html>",
+            b'{"errors": [{"id"',
+            b"\xff\xfe\x00",
+            b"null",
+            b"[]",
+            b'"text"',
+            b"17",
+            b'{"errors": 5}',
+        )
+        kinds = ("application/json", "application/x-protobuf", "text/html")
+        for status in (503, 429, 200):
+            rubbish = iter(
+                Answer(status, {"Content-Type": kind}, body) for body in bodies for kind in kinds
+            )  # fmt: skip
+
+            async def check(bench: Bench) -> None:
+                records = self.records(bench.sink, count=1)
+                for _ in range(len(bodies) * len(kinds)):
+                    self._none_rejected(await bench.deliver(records))
+
+            self.run(check, self.first(len(bodies) * len(kinds), lambda request, rubbish=rubbish: next(rubbish)))  # type: ignore[misc]
+
+    def test_huge_answers_are_taken(self) -> None:
+        """An answer of megabytes is no reason to give up a record: what `send` gets of it is its start."""
+        self.needs("test_huge_answers_are_taken")
+        answer = Answer(503, {"Content-Type": "application/json"}, b'{"message": "' + b"x" * 3_000_000 + b'"}')
+
+        async def check(bench: Bench) -> None:
+            records = self.records(bench.sink, count=1)
+            all_delivered(await bench.deliver(records), records)
+            self.nothing_lost(bench, records)
+
+        self.run(check, self.first(1, lambda request: answer))
+
+    # -- check
+    def test_check_finds_a_sink_that_works(self) -> None:
+        """`check` answers Health(ok=True) where the vendor accepts: `tailrace check SINK` must not find fault with what works. Mend:
+        ask for something that needs the key and changes nothing."""
+        self.needs("test_check_finds_a_sink_that_works", http=False)
+        health = self._health()
+        assert health.ok, f"check finds fault with a vendor that accepts: {health.detail}"
+
+    def test_check_finds_a_wrong_key(self) -> None:
+        """`check` answers Health(ok=False) to 401, and its detail names the setting to look at: it is what `tailrace check SINK`
+        prints."""
+        self.needs("test_check_finds_a_wrong_key")
+        health = self._health(401)
+        assert not health.ok, "check is content where the vendor answers 401"
+        assert self._named(health.detail), f"the detail names none of the sink's settings: {health.detail!r}"
+
+    def test_check_finds_that_nobody_is_there(self) -> None:
+        """`check` answers Health(ok=False) with a detail where nobody listens. Mend: catch NoAnswer."""
+        self.needs("test_check_finds_that_nobody_is_there")
+        with self.unreachable() as endpoint:
+
+            async def check(bench: Bench) -> Health:
+                try:
+                    return await self.build(endpoint).check(bench.http)
+                except Exception as e:
+                    raise AssertionError(f"check raises {type(e).__name__} where nobody listens") from e
+
+            health = self.run(check)
+        assert not health.ok, "check is content where nobody listens"
+        assert health.detail.strip(), "check does not say what is wrong"
+
+    def _health(self, status: int = 0) -> Health:
+        async def check(bench: Bench) -> Health:
+            try:
+                return await bench.sink.check(bench.http)
+            except Exception as e:
+                raise AssertionError(f"check raises {type(e).__name__}: {e}") from e
+
+        plan = self.first(1 << 30, self.status(status), data=False) if status else None
+        health = self.run(check, plan)
+        assert isinstance(health, Health), f"check answers {health!r:.80}"
+        return health
+
+    def _named(self, text: str) -> bool:
+        names = set(self.spec.settings.__struct_fields__)
+        return bool(names.intersection(re.findall(r"\w+", text)))
+
+    def _holds(self, status: int) -> None:
+        """Nothing is lost or dead-lettered while the vendor answers so, and it goes on afterwards."""
+
+        async def check(bench: Bench) -> None:
+            records = self.records(bench.sink, count=4)
+            all_delivered(await bench.deliver(records), records)
+            assert bench.slept, f"status {status} is tried again at once"
+            self.nothing_lost(bench, records)
+
+        self.run(check, self.first(3, self.status(status)))
+
+    def _none_rejected(self, fates: dict[str, Settled]) -> None:
+        wrong = [f.verdict for f in fates.values() if isinstance(f.verdict, Rejected)]
+        assert not wrong, f"a record was given up because of an answer that cannot be read: {wrong[0]}"
+
+
+def _each(outcomes: Outcomes) -> list[object]:
+    return list(outcomes) if isinstance(outcomes, list | tuple) else [outcomes]

@@ -1,0 +1,115 @@
+"""`tailrace check SINK`: whatever a sink's own check does, there is one line that says what to mend."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from connectors import checking
+from connectors.batching import Limits
+from connectors.contract import Health
+from connectors.http import Http, NoAnswer
+from connectors.registry import Instance
+from tailrace.checks import Finding
+from tailrace.settings import Settings
+
+
+class Checked:
+    """A sink of which only the check counts."""
+
+    def __init__(self, answer: Callable[[], Health]) -> None:
+        self._answer = answer
+        self.closed = 0
+
+    def map(self, event: Any) -> Any:
+        raise AssertionError("not to be called")
+
+    async def send(self, batch: Any, http: Http) -> Any:
+        raise AssertionError("not to be called")
+
+    async def check(self, http: Http) -> Health:
+        return self._answer()
+
+    async def close(self) -> None:
+        self.closed += 1
+
+
+def found(monkeypatch: pytest.MonkeyPatch, answer: Callable[[], Health]) -> Finding:
+    sink = Checked(answer)
+
+    def made(settings: Settings, name: str) -> Instance:
+        return Instance(name, "acme", sink, Limits(), None)
+
+    monkeypatch.setattr(checking, "instance", made)
+    (finding,) = checking.findings(Settings(), ["mine", "mine"])
+    assert sink.closed == 1
+    return finding
+
+
+def raising(error: BaseException) -> Callable[[], Health]:
+    def answer() -> Health:
+        raise error
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "finding"),
+    [
+        (lambda: Health(True), Finding(True, "sink mine (acme) works")),
+        (lambda: Health(True, "project x"), Finding(True, "sink mine (acme) works: project x")),
+        (lambda: Health(False, "see\nkey"), Finding(False, "sink mine (acme): see key, in [sinks.mine]")),
+        (lambda: Health(False), Finding(False, "sink mine (acme): its check fails, in [sinks.mine]")),
+        (
+            raising(NoAnswer("timeout", "http://h")),
+            Finding(False, "sink mine (acme): timeout: http://h, in [sinks.mine]"),
+        ),
+        (
+            raising(TimeoutError()),
+            Finding(False, "sink mine (acme): no answer within 30 s, in [sinks.mine]"),
+        ),
+    ],
+)
+def test_each_answer_is_a_line(
+    monkeypatch: pytest.MonkeyPatch, answer: Callable[[], Health], finding: Finding
+) -> None:
+    assert found(monkeypatch, answer) == finding
+
+
+def test_an_exception_is_named_without_its_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    finding = found(monkeypatch, raising(RuntimeError("marker-1")))
+    assert not finding.ok
+    assert "its check raises RuntimeError in " in finding.text
+    assert "marker-1" not in finding.text
+
+
+def test_a_check_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Hangs(Checked):
+        async def check(self, http: Http) -> Health:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    monkeypatch.setattr(checking, "SECONDS", 0.05)
+    hanging = Instance("x", "acme", Hangs(lambda: Health(True)), Limits(), None)
+    assert asyncio.run(checking.ask(hanging)) == Health(False, "no answer within 0.05 s")
+
+
+def test_settings_that_are_wrong_are_a_finding_and_the_next_sink_is_asked() -> None:
+    settings = Settings(sinks={"otlp": {"endpoint": "nonsense"}, "console": {}})
+    first, second = checking.findings(settings, ["otlp", "console"])
+    assert not first.ok
+    assert first.text.startswith("sinks.otlp.endpoint: ")
+    assert second == Finding(True, "sink console (console) works")
+
+
+def test_without_names_the_settings_are_looked_at_and_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def never(chosen: Instance) -> Health:
+        raise AssertionError("not to be called")
+
+    monkeypatch.setattr(checking, "ask", never)
+    assert list(checking.findings(Settings(sinks={"console": {}}), [])) == []
+    (finding,) = checking.findings(Settings(sinks={"otlp": {}}), ())
+    assert not finding.ok

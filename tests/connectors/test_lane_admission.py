@@ -1,0 +1,79 @@
+"""One partition of a sink without Kafka: what is admitted, mapped, filtered and buried, and that it is counted by reason."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from connectors.admission import Admission
+from connectors.admission_settings import Admitted
+from connectors.batching import Limits
+from connectors.contract import Enriched, Payload, Skip
+from connectors.lane import Lane, Letter
+from connectors.reading import Reader
+from connectors.status import Counts
+from tailrace import codec
+from tailrace.ledger import SinkLedger
+from tailrace.records import Stage
+from tailrace.topics import HEADER
+from tests.connectors.enriching import make_context, make_event
+
+
+class Mapping:
+    """A sink that keeps what it is given to map."""
+
+    def __init__(self) -> None:
+        self.given: list[Enriched] = []
+
+    def map(self, event: Enriched) -> Payload | Skip:
+        self.given.append(event)
+        return Skip("boring") if event.event.name == "boring" else Payload(b"x", 1)
+
+
+def lane(admit: Any) -> tuple[Lane, Mapping, Counts, list[Letter]]:
+    sink, counts = Mapping(), Counts()
+    letters: list[Letter] = []
+    found: Any = sink
+    made = Lane("acme", "t", 0, found, Reader(None), Limits(), SinkLedger(), 0, counts, letters.append, admit=admit)
+    return made, sink, counts, letters
+
+
+def accept(to: Lane, n: int, **changes: Any) -> None:
+    event = make_event(n, **changes)
+    headers: list[tuple[str, bytes | None]] = [(HEADER, codec.encode(make_context(event, n)))]
+    to.accept(n, 1000 + n, b"k", codec.encode(event), headers, 0.0)
+
+
+def test_what_is_filtered_is_counted_by_its_reason_once_it_is_settled() -> None:
+    rules = Admission(Admitted(tenants=("!other",), content="none"))
+    to, sink, counts, letters = lane(rules.admit)
+    accept(to, 0)
+    accept(to, 1, tenant_id="other")
+    accept(to, 2, name="boring")
+    to.advance()
+    assert (counts.filtered, counts.filtered_by) == (0, {}), "the first one is not settled"
+    assert to.progress.oldest == 1000
+    to.progress._open[0].tally = to.progress._open[1].tally
+    to.advance()
+    assert counts.filtered_by == {"tenant": 1, "boring": 1}
+    assert (counts.read, len(to.progress), len(letters)) == (3, 0, 0)
+    assert [e.event.inputs for e in sink.given] == [None, None]
+
+
+def test_rules_that_fail_bury_that_record_alone() -> None:
+    def fails(found: Enriched) -> Enriched:
+        if found.offset == 1:
+            raise ValueError(found.event.inputs)
+        return found
+
+    to, sink, counts, letters = lane(fails)
+    for n in range(3):
+        accept(to, n)
+    (letter,) = letters
+    assert (letter.stage, letter.rejected.reason, letter.source.offset) == (Stage.MAP, "map_failed", 1)
+    assert "content" not in letter.rejected.detail
+    assert [e.offset for e in sink.given] == [0, 2]
+    letter.settle()
+    for ticket in (to.progress._open[0], to.progress._open[2]):
+        ticket.tally = to.progress._open[1].tally
+    to.advance()
+    assert counts.dead_lettered_by == {"map_failed": 1}

