@@ -35,7 +35,7 @@ from streams.dedupe import key as piece_key
 from streams.limits import Limits, MetricLimits
 from streams.links import PREFIX as LINK
 from streams.links import Links, pack
-from streams.metrics.measures import GROUP, MINUTES
+from streams.metrics.measures import GROUP, MINUTES, Measures
 from streams.restore import read_state
 from streams.state import POSITION, State
 from tailrace import Kind, NodeExecution, TraceEvent, WorkflowRun, codec, kafka, topics
@@ -174,7 +174,7 @@ def traced(traces: int) -> dict[str, float]:
     let_go("traces", state.traces.clear)
     del applier
     let_go("memo", state.measures._memo.clear)
-    let_go("measures", lambda: delattr(state, "measures"))
+    let_go("measures", lambda: setattr(state, "measures", Measures(0, LIMITS.metrics)))
     found = {
         "trace": sizes["traces"] / traces,
         "groups_and_rows": float(sizes["measures"]),

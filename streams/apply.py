@@ -30,7 +30,7 @@ from streams.correlate import (
     run_to_link,
 )
 from streams.enrich import ESTIMATED_PRICE, Enricher, dataset_names
-from streams.header import Header, read
+from streams.header import NAMES, Header, read
 from streams.prices import Prices
 from streams.state import Closed, State, UnreadableRecord
 from streams.trace import Trace
@@ -260,7 +260,8 @@ class Applier:
     def _check_sizes(self, h: Header, size: int) -> None:
         if size > self._max_value:
             raise Refused("too_large", f"{size} bytes, an enriched record may have {self._max_value}")
-        for name, field in zip(Header._fields, h, strict=True):
+        for name in NAMES:
+            field = getattr(h, name)
             texts = field if isinstance(field, list) else [field] if isinstance(field, bytes) else []
             if name != "error" and (longest := sum(map(len, texts))) > LONG_TEXT:
                 raise Refused("field_too_long", f"{name} has {longest} bytes, may have {LONG_TEXT}")

@@ -5,15 +5,69 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from operator import itemgetter
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from tailrace.codec import schemas, wire
 from tailrace.codec.decoder import Decode, compile_decoder
 from tailrace.errors import DecodeError
 
+NAMES: Final = (
+    "event_id",
+    "revision",
+    "kind",
+    "trace_id",
+    "source_id",
+    "parent_id",
+    "parent_run_id",
+    "parent_node_execution_id",
+    "root_trace_id",
+    "root_run_id",
+    "root_app_id",
+    "root_started_at",
+    "tenant_id",
+    "app_id",
+    "workflow_run_id",
+    "message_id",
+    "conversation_id",
+    "user_id",
+    "session_id",
+    "otel_trace_id",
+    "otel_span_id",
+    "otel_parent_span_id",
+    "app_name",
+    "workspace_name",
+    "name",
+    "started_at",
+    "ended_at",
+    "status",
+    "error",
+    "model_provider",
+    "model_name",
+    "input_tokens",
+    "output_tokens",
+    "total_tokens",
+    "total_price",
+    "currency",
+    "node_type",
+    "span_kind",
+    "tool_name",
+    "plugin_name",
+    "dataset_ids",
+    "operation_type",
+    "invoke_from",
+    "rating",
+    "mode",
+    "time_to_first_token",
+    "node_dataset_names",
+    "retrieved_dataset_names",
+)
+"""Fields of `Header`, in the order of the schema."""
 
-class Header(NamedTuple):
+
+class Header:
     """An event's header as the processor needs it. Texts are UTF-8 bytes, times microseconds UTC."""
+
+    __slots__ = NAMES
 
     event_id: bytes
     revision: int
@@ -66,21 +120,72 @@ class Header(NamedTuple):
     retrieved_dataset_names: list[bytes] | None
     """Of a dataset retrieval's body."""
 
+    def __init__(self, values: tuple[Any, ...]) -> None:
+        """values: of all fields, in their order."""
+        (
+            self.event_id,
+            self.revision,
+            self.kind,
+            self.trace_id,
+            self.source_id,
+            self.parent_id,
+            self.parent_run_id,
+            self.parent_node_execution_id,
+            self.root_trace_id,
+            self.root_run_id,
+            self.root_app_id,
+            self.root_started_at,
+            self.tenant_id,
+            self.app_id,
+            self.workflow_run_id,
+            self.message_id,
+            self.conversation_id,
+            self.user_id,
+            self.session_id,
+            self.otel_trace_id,
+            self.otel_span_id,
+            self.otel_parent_span_id,
+            self.app_name,
+            self.workspace_name,
+            self.name,
+            self.started_at,
+            self.ended_at,
+            self.status,
+            self.error,
+            self.model_provider,
+            self.model_name,
+            self.input_tokens,
+            self.output_tokens,
+            self.total_tokens,
+            self.total_price,
+            self.currency,
+            self.node_type,
+            self.span_kind,
+            self.tool_name,
+            self.plugin_name,
+            self.dataset_ids,
+            self.operation_type,
+            self.invoke_from,
+            self.rating,
+            self.mode,
+            self.time_to_first_token,
+            self.node_dataset_names,
+            self.retrieved_dataset_names,
+        ) = values
 
-Read = Callable[[bytes], Header]
+
+Read = Callable[[bytes], tuple[Any, ...]]
 _PATHS: Final = {
     "node_dataset_names": "node_execution.dataset_names",
     "retrieved_dataset_names": "dataset_retrieval.dataset_names",
 }
-_FIELDS: Final = tuple(_PATHS.get(name, name) for name in Header._fields)
+_FIELDS: Final = tuple(_PATHS.get(name, name) for name in NAMES)
 """Path in the schema of each field."""
 _NO_TEXT: Final = {
     "revision", "kind", "root_started_at", "started_at", "ended_at", "input_tokens", "output_tokens", "total_tokens", "span_kind", "dataset_ids",
     "time_to_first_token", *_PATHS,
 }  # fmt: skip
-_TEXTS: Final = tuple(
-    i for i, name in enumerate(Header._fields) if name not in _NO_TEXT and not name.startswith("otel_")
-)
+_TEXTS: Final = tuple(i for i, name in enumerate(NAMES) if name not in _NO_TEXT and not name.startswith("otel_"))
 _LISTS: Final = ("dataset_ids", *_PATHS)
 
 _texts: Final = itemgetter(*_TEXTS)
@@ -88,19 +193,18 @@ _texts: Final = itemgetter(*_TEXTS)
 
 _whole: Final[dict[bytes, Decode]] = {}
 """Frame of a record -> decoder of a schema that has every field of `Header`, in its order."""
-_new: Final[Callable[[type[Header], tuple[Any, ...]], Header]] = tuple.__new__
 
 
 def _reader(frame: bytes, schema: dict[str, Any]) -> Read:
     decode, paths = compile_decoder(schema, _FIELDS, build=wire.symbols())
-    make, body = Header._make, len(frame)
+    body = len(frame)
     if paths == _FIELDS:
         _whole[frame] = decode
 
-    def partial(value: bytes) -> Header:
+    def partial(value: bytes) -> tuple[Any, ...]:
         found: dict[str, Any] = {"revision": 0, "dataset_ids": []}
         found.update(zip(paths, decode(value, body), strict=True))
-        return make(found.get(path) for path in _FIELDS)
+        return tuple(found.get(path) for path in _FIELDS)
 
     return partial
 
@@ -123,20 +227,18 @@ def read(value: bytes | None) -> Header:
     value = value or b""
     decode = _whole.get(value[: wire.BODY])
     if decode is not None:
-        header = _new(Header, decode(value, wire.BODY))
+        values = decode(value, wire.BODY)
     else:
         decode = _whole.get(value[: wire.ID_BODY])
-        if decode is not None:
-            header = _new(Header, decode(value, wire.ID_BODY))
-        else:
-            header = _reader_of(wire.frame_in(value))(value)
-    if not b"".join(filter(None, _texts(header))).isascii() or header.dataset_ids:
-        _check_utf8(header)
+        values = _reader_of(wire.frame_in(value))(value) if decode is None else decode(value, wire.ID_BODY)
+    header = Header(values)
+    if not b"".join(filter(None, _texts(values))).isascii() or header.dataset_ids:
+        _check_utf8(header, values)
     return header
 
 
-def _check_utf8(header: Header) -> None:
-    texts: list[tuple[str, Any]] = [(Header._fields[i], header[i]) for i in _TEXTS]
+def _check_utf8(header: Header, values: tuple[Any, ...]) -> None:
+    texts: list[tuple[str, Any]] = [(NAMES[i], values[i]) for i in _TEXTS]
     texts += [(name, text) for name in _LISTS for text in getattr(header, name) or ()]
     for name, text in texts:
         try:

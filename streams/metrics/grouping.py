@@ -5,8 +5,6 @@ All series of a group move together, so an event is added to one place and not t
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from streams.header import Header
@@ -52,13 +50,6 @@ PRICED: Final = frozenset(
 )
 _PLUGINS: Final = frozenset({b"tool", b"knowledge-retrieval"})
 
-_raw: Final[Callable[[Any], tuple[Any, ...]]] = itemgetter(
-    *(
-        Header._fields.index(name)
-        for name in ("kind", *LABELS[:12], "span_kind", "currency")
-    )
-)  # fmt: skip
-
 
 class Group(NamedTuple):
     """Kind, label values in the order of `LABELS`, and datasets: what makes a group."""
@@ -90,7 +81,10 @@ def call_of(h: Header) -> str:
 
 def raw_key(h: Header, price: int) -> tuple[Any, ...]:
     """What a group depends on, cheap to make and to look up; price: 0 none, 1 the event's own, 2 estimated."""
-    key = (_raw(h), not h.error, not h.workflow_run_id, price)
+    key: tuple[Any, ...] = (
+        h.kind, h.tenant_id, h.app_id, h.status, h.invoke_from, h.node_type, h.model_provider, h.model_name, h.plugin_name,
+        h.tool_name, h.operation_type, h.rating, h.mode, h.span_kind, h.currency, not h.error, not h.workflow_run_id, price,
+    )  # fmt: skip
     return (*key, tuple(h.dataset_ids)) if h.dataset_ids and h.kind == "dataset_retrieval" else key
 
 
