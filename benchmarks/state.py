@@ -36,7 +36,7 @@ from streams.limits import Limits, MetricLimits
 from streams.links import PREFIX as LINK
 from streams.links import Links, pack
 from streams.metrics.measures import GROUP, MINUTES, Measures
-from streams.restore import read_state
+from streams.restore import read_state, uncollected
 from streams.state import POSITION, State
 from tailrace import Kind, NodeExecution, TraceEvent, WorkflowRun, codec, kafka, topics
 from tailrace.broker import Broker
@@ -342,15 +342,16 @@ def taking_over(bootstrap: str, prefix: str) -> dict[str, float]:
     """Reads and restores all partitions, as a worker does that owns them all."""
     settings = load({"kafka": {"bootstrap_servers": bootstrap}, "topics": {"prefix": prefix}}, env={})
     before, began, cpu = resident(), time.perf_counter(), time.process_time()
-    found = read_state(
-        settings.kafka, topics.Names.of(settings.topics).state, list(range(settings.topics.partitions))
-    )
-    read, read_cpu = time.perf_counter(), time.process_time() - cpu
-    states = []
-    for n in sorted(found):
-        state = State(LIMITS, n)
-        state.restore(found.pop(n))
-        states.append(state)
+    with uncollected():
+        found = read_state(
+            settings.kafka, topics.Names.of(settings.topics).state, list(range(settings.topics.partitions))
+        )
+        read, read_cpu = time.perf_counter(), time.process_time() - cpu
+        states = []
+        for n in sorted(found):
+            state = State(LIMITS, n)
+            state.restore(found.pop(n))
+            states.append(state)
     ended = time.perf_counter()
     used = time.process_time() - cpu
     with open("/proc/self/status") as f:

@@ -16,7 +16,7 @@ from streams.exits import BAD_STATE, CONFIG, FAILED, LOST_DATA
 from streams.held import Held, Waiting
 from streams.observe.observed import Observed
 from streams.partition import Partition, UnreadableState
-from streams.restore import first_records, read_state
+from streams.restore import first_records, read_state, uncollected
 from streams.state import UnreadableRecord
 from tailrace.settings import Settings
 from tailrace.topics import Names
@@ -96,11 +96,12 @@ class Owner:
             await self._opening
             fenced = time.perf_counter()
             state_topic = Names.of(self._settings.topics).state
-            found = await loop.run_in_executor(
-                self._openers, read_state, self._settings.kafka, state_topic, [p.number for p in new]
-            )
-            for p in new:  # not in the loop's thread: heartbeats go on
-                await loop.run_in_executor(self._openers, p.restore, found.pop(p.number))
+            with uncollected():
+                found = await loop.run_in_executor(
+                    self._openers, read_state, self._settings.kafka, state_topic, [p.number for p in new]
+                )
+                for p in new:  # not in the loop's thread: heartbeats go on
+                    await loop.run_in_executor(self._openers, p.restore, found.pop(p.number))
             unplaced = [p.number for p in new if not p.state.topic_id]
             worked = await loop.run_in_executor(self._openers, self._worked_before, unplaced)
             for p in new:
