@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -161,31 +160,41 @@ def record(run: bytes, link: Link, at: int) -> bytes:
     return _EVENT % (event_id, own, own, string(link.trace), root, app, began, stamp, stamp, stamp)
 
 
-def _pattern() -> re.Pattern[bytes]:
-    """What `record` writes for ids of printable ASCII, up to 63 bytes; the lengths before texts are checked by the caller."""
-    text, time = rb"(.)([ -~]{1,63})", rb"([\x80-\xff]{0,9}[\x00-\x7f])"
-    maybe = rb"(?:\x00|\x02(.)([ -~]{0,63}))"
-    slots = (
-        rb"(.)(link/([ -~]{1,58}))", rb"(.)\3", rb"(.)\3", text, maybe, maybe, rb"(?:\x00|\x02" + time + rb")", time, rb"\13", rb"\13",
-    )  # fmt: skip
-    parts = [re.escape(c) + s for c, s in zip(_CONSTANT, slots, strict=False)]
-    return re.compile(b"".join(parts) + re.escape(_CONSTANT[-1]), re.DOTALL)
-
-
-_MATCH: Final = _pattern().fullmatch
+_GAPS: Final = tuple(len(part) for part in _CONSTANT)
 
 
 def made_here(value: bytes) -> tuple[bytes, Link] | None:
-    """Run and link of a record that `record` wrote; None for all others, which the header's reader takes. Where
-    chatflows are such records are many, and this is a fraction of a reader's work."""
-    found = _MATCH(value) if value.startswith(ID, wire.BODY + 1) else None
-    if found is None:
+    """Run and link of a record that `record` wrote, of ids in ASCII below 64 bytes; None for all others, which the header's
+    reader takes. Where chatflows are such records are many, and this is a fraction of a reader's work: what stands where it
+    would is taken, and it is one of ours if `record` writes the same of it."""
+    try:
+        p = _GAPS[0]
+        n = value[p] >> 1
+        if n < len(ID) or not value.startswith(ID, p + 1):
+            return None
+        run = value[p + 1 + len(ID) : p + 1 + n]
+        p += 1 + n + _GAPS[1] + 1 + len(run) + _GAPS[2] + 1 + len(run) + _GAPS[3]
+        n = value[p] >> 1
+        trace = value[p + 1 : p + 1 + n]
+        p += 1 + n + _GAPS[4]
+        root = app = began = None
+        if value[p]:
+            n = value[p + 1] >> 1
+            root = value[p + 2 : p + 2 + n]
+            p += 1 + n
+        p += 1 + _GAPS[5]
+        if value[p]:
+            n = value[p + 1] >> 1
+            app = value[p + 2 : p + 2 + n]
+            p += 1 + n
+        p += 1 + _GAPS[6]
+        if value[p]:
+            began, p = varint(value, p + 1)
+            p -= 1
+        at, _ = varint(value, p + 1 + _GAPS[7])
+    except (IndexError, ValueError):
         return None
-    id_size, _, run, n1, n2, trace_size, trace, root_size, root, app_size, app, began, _ = found.groups()
-    size = 2 * len(run)
-    if (
-        id_size[0] != size + 2 * len(ID) or n1[0] != size or n2[0] != size or trace_size[0] != 2 * len(trace)
-        or (root is not None and root_size[0] != 2 * len(root)) or (app is not None and app_size[0] != 2 * len(app))
-    ):  # fmt: skip
+    link = Link(trace, root, began, app)
+    if not (run + trace + (root or b"") + (app or b"")).isascii() or record(run, link, at) != value:
         return None
-    return run, Link(trace, root, None if began is None else varint(began, 0)[0], app)
+    return run, link

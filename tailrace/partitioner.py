@@ -8,19 +8,23 @@ PARTITIONER = "murmur2_random"
 
 def murmur2(key: bytes) -> int:
     """Kafka's murmur2 (seed 0x9747b28c) as an unsigned 32-bit number."""
-    m, mask = 0x5BD1E995, 0xFFFFFFFF
     n = len(key)
     h = 0x9747B28C ^ n
     for i in range(0, n & ~3, 4):
-        k = int.from_bytes(key[i : i + 4], "little") * m & mask
-        k = (k ^ k >> 24) * m & mask
-        h = h * m & mask ^ k
+        k = _times_m(key[i] | key[i + 1] << 8 | key[i + 2] << 16 | key[i + 3] << 24)
+        k = _times_m(k ^ k >> 24)
+        h = _times_m(h) ^ k
     rest = n & 3
     if rest:
         h ^= int.from_bytes(key[n - rest :], "little")
-        h = h * m & mask
-    h = (h ^ h >> 13) * m & mask
+        h = _times_m(h)
+    h = _times_m(h ^ h >> 13)
     return h ^ h >> 15
+
+
+def _times_m(x: int) -> int:
+    """The low 32 bits of x times 0x5BD1E995, in halves: compiled, a product of over 62 bits is slow."""
+    return (x * 0xE995 + ((x * 0x5BD1 & 0xFFFF) << 16)) & 0xFFFFFFFF
 
 
 def partition_of(key: bytes, partitions: int) -> int:

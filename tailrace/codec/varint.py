@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-_M8: Final = 0x8080808080808080
-_HI: Final = 0x0080808080808080
 SMALL: Final = tuple(bytes([n]) if n < 128 else bytes([n & 127 | 128, n >> 7]) for n in range(1 << 14))
 """Unsigned varints of 0 to 16,383."""
 
@@ -36,24 +34,29 @@ def zigzag(n: int) -> bytes:
 
 
 def varint(b: bytes, p: int) -> tuple[int, int]:
-    """Zigzag varint at `p` -> (value, next position). Raises IndexError at the end, ValueError past 64 bits."""
-    x = int.from_bytes(b[p : p + 8], "little")
-    if x & _M8 == _HI:  # exactly eight bytes: a microsecond time
-        x = (x & 0x007F007F007F007F) | (x & 0x7F007F007F007F00) >> 1
-        x = (x & 0x00003FFF00003FFF) | (x & 0x3FFF00003FFF0000) >> 2
-        x = (x & 0x0FFFFFFF) | (x & 0x0FFFFFFF00000000) >> 4
-        return (x >> 1) ^ -(x & 1), p + 8
-    r = s = 0
+    """Zigzag varint at `p` -> (value, next position). Raises IndexError at the end, ValueError past 64 bits.
+
+    Up to eight bytes, which a time in microseconds has, in integers that stay small where this is compiled.
+    """
+    n = shift = 0
+    while shift < 56:
+        c = b[p]
+        p += 1
+        if c < 128:
+            n |= c << shift
+            return (n >> 1) ^ -(n & 1), p
+        n |= (c & 127) << shift
+        shift += 7
     while True:
         c = b[p]
         p += 1
-        r |= (c & 127) << s
+        n |= (c & 127) << shift
         if c < 128:
-            if r >> 64:
+            if n >> 64:
                 raise ValueError("varint over 64 bits")
-            return (r >> 1) ^ -(r & 1), p
-        s += 7
-        if s > 63:
+            return (n >> 1) ^ -(n & 1), p
+        shift += 7
+        if shift > 63:
             raise ValueError("varint over 64 bits")
 
 

@@ -144,19 +144,7 @@ class Walk:
         return step
 
     def _integer(self) -> int:
-        """Byte by byte, which is the fast way where it is compiled; over eight bytes as `varint` does it."""
-        b, p = self.b, self.p
-        n = shift = 0
-        while shift < 56:
-            c = b[p]
-            p += 1
-            if c < 128:
-                self.p = p
-                n |= c << shift
-                return (n >> 1) ^ -(n & 1)
-            n |= (c & 127) << shift
-            shift += 7
-        n, self.p = varint(b, self.p)
+        n, self.p = varint(self.b, self.p)
         return n
 
     def _length(self) -> int:
