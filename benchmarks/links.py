@@ -30,9 +30,9 @@ from benchmarks.stream_load import text
 from streams.apply import Applier, Unit
 from streams.limits import Limits
 from streams.state import State
-from streams.worker import GC_THRESHOLDS
 from tailrace import Kind, Message, NodeExecution, TraceEvent, WorkflowRun, codec
 from tailrace.identity import complete, kafka_key
+from tailrace.processes import collect_seldom
 
 NODES = 10
 TURN = NODES + 2
@@ -154,7 +154,7 @@ def main() -> None:
     if (least := (KEPT + 5) * UNIT // TURN) > args.turns:
         parser.error(f"--turns: at least {least}, or nothing expires")
 
-    gc.set_threshold(*GC_THRESHOLDS)  # as a worker has them
+    collect_seldom()  # as a worker does
     done = [complete(e, NOW * 1000) for e in turns(args.turns)]
     n = len(done)
     units = sources(((kafka_key(e) or "").encode(), codec.encode(e)) for e in done)

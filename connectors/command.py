@@ -21,7 +21,7 @@ from connectors.runner import Runner
 from connectors.status import Status
 from tailrace.commands.options import common, settings_from
 from tailrace.errors import ConfigError
-from tailrace.processes import set_up_logging
+from tailrace.processes import collect_seldom, set_up_logging
 from tailrace.registry import attach
 from tailrace.settings import Settings
 
@@ -70,6 +70,7 @@ def connect(
       tailrace connect eu us --config tailrace.toml      [sinks.eu] type = "otlp" …
       tailrace connect file --until-caught-up --json     for scripts
     """
+    collect_seldom()
     set_up_logging()
     env = dict(os.environ)
 

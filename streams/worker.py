@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import json
 import logging
 import os
@@ -29,14 +28,12 @@ from streams.owner import Owner
 from tailrace import kafka, topics
 from tailrace.codec import schemas
 from tailrace.errors import ConfigError, KafkaUnavailable, TopicMismatch
-from tailrace.processes import die_with_parent, set_up_logging
+from tailrace.processes import collect_seldom, die_with_parent, set_up_logging
 from tailrace.registry import attach
 from tailrace.settings import Settings
 
 log: Final = logging.getLogger("streams.worker")
 
-GC_THRESHOLDS: Final = (50_000, 20, 50)
-"""The record path makes no cycles, and a state of a million objects is slow to walk: the collector looks seldom."""
 REPORT_SECONDS: Final = 10.0
 
 
@@ -180,7 +177,7 @@ def run(job: Job) -> int:
 
 def main() -> NoReturn:
     die_with_parent(int(sys.argv[1]))
-    gc.set_threshold(*GC_THRESHOLDS)
+    collect_seldom()
     job = msgspec.convert(json.loads(sys.stdin.readline()), Job)
     set_up_logging(job.log_level)
     code = run(job)
