@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from connectors import redact
 from connectors.http import place
 from tailrace.errors import ConfigError
 
@@ -26,10 +25,10 @@ def url(endpoint: str, path: str = "", *, setting: str = "endpoint") -> str:
 
 
 def headers(values: Mapping[str, str], *, setting: str = "headers") -> dict[str, str]:
-    """Headers that HTTP can carry. Raises `ConfigError` that names the header, never its value."""
-    for name, value in values.items():
+    """Headers that HTTP can carry. Raises `ConfigError` that names the header, never its value, nor what is no name."""
+    for number, (name, value) in enumerate(values.items(), 1):
         if not name or not all((c.isalnum() and c.isascii()) or c in "!#$%&'*+-.^_`|~" for c in name):
-            raise ConfigError(f"{setting}: {redact.clean(name, 40)!r} is no name of a header")
+            raise ConfigError(f"{setting}: entry {number} has no name that a header can have")  # it may be a key
         if any(c in value for c in "\r\n\0"):
             raise ConfigError(f"{setting}: the value of {name} has line breaks, which a header cannot carry")
     return dict(values)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import traceback
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Final, TypeVar
+from urllib.parse import quote
 
 import msgspec
 
@@ -20,10 +24,33 @@ def clean(text: str, limit: int = 500) -> str:
 
 
 def masked(text: str, secrets: Iterable[str]) -> str:
-    """`text` without any of `secrets`. Secrets under four characters are left: they would mask half of every sentence."""
-    for secret in sorted((s for s in secrets if len(s) >= 4), key=len, reverse=True):
-        text = text.replace(secret, MASK)
+    """`text` without any of `secrets`, in any of their `forms`. To be called before a text is cut: half a key is a key, too."""
+    for form in sorted({form for secret in secrets for form in forms(secret)}, key=len, reverse=True):
+        text = text.replace(form, MASK)
     return text
+
+
+def safe(text: str, secrets: Iterable[str], limit: int = 500) -> str:
+    """What somebody else said, masked, then as `clean` has it."""
+    return clean(masked(text, secrets), limit)
+
+
+@lru_cache(maxsize=256)
+def forms(secret: str) -> tuple[str, ...]:
+    """How a secret may be written: as it is, quoted for a URL or in JSON; of the value of an Authorization header what follows
+    its scheme, and the password that is in it. Those under four characters are left out: they would mask half of every
+    sentence."""
+    scheme, _, rest = secret.partition(" ")
+    found = [secret, rest.strip()]
+    if scheme.lower() == "basic":
+        try:
+            pair = base64.b64decode(rest, validate=True).decode()
+        except ValueError:
+            pass
+        else:
+            found += [pair, pair.partition(":")[2]]
+    written = [w for f in found for w in (f, quote(f, safe=""), json.dumps(f)[1:-1])]
+    return tuple(dict.fromkeys(w for w in written if len(w) >= 4))
 
 
 def hidden(value: T, secrets: Sequence[str]) -> T:

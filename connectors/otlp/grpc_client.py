@@ -17,6 +17,8 @@ from tailrace.errors import ConfigError, MissingPackage
 
 METHOD: Final = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 _DETAILS: Final = "grpc-status-details-bin"
+UNCUT: Final = 4000
+"""Characters of a message; who masks it cuts it further."""
 
 
 class GrpcClient:
@@ -68,12 +70,12 @@ class GrpcClient:
                 body, timeout=seconds, metadata=self._metadata, compression=self._compression, wait_for_ready=False
             )
         except self._grpc.aio.AioRpcError as e:
-            detail = redact.clean(f"{e.details() or ''}")
+            detail = redact.clean(f"{e.details() or ''}", UNCUT)
             found = next((v for k, v in e.trailing_metadata() or () if k == _DETAILS), b"")
             details = found if isinstance(found, bytes) else str(found).encode()
             return decide(e.code().name, detail, details, records, fix=fix)
         rejected, message = partial_success_of(answer)
-        return Delivered(min(rejected, records), redact.clean(message))
+        return Delivered(min(rejected, records), redact.clean(message, UNCUT))
 
     async def close(self) -> None:
         """Ends the channel; the next call makes another."""

@@ -196,7 +196,7 @@ class Langfuse:
                 name = project(answer)
                 if name is None:
                     return Health(False, f"{where} answers, but not as Langfuse does; see host")
-                return Health(True, f"project {redact.clean(name, 100)}")
+                return Health(True, f"project {redact.safe(name, self._secrets, 100)}")
             case Paused(reason=reason, fix=settings):
                 return Health(False, f"{where}: {reason}; see {settings}" if settings else f"{where}: {reason}")
             case _:
@@ -244,7 +244,7 @@ class Langfuse:
         return [self._decide(answer, request)] * len(scores)
 
     def _decide(self, answer: Response, request: str = "") -> Outcome:
-        detail = "" if answer.status // 100 == 2 else redact.masked(redact.clean(said(answer)), self._secrets)
+        detail = "" if answer.status // 100 == 2 else redact.safe(said(answer), self._secrets)
         if suspended(answer):
             return Paused(f"quota (status 403): {detail}")
         outcome = policy.decide(POLICY, answer, self._now(), detail=detail, fix=fix(answer.status))

@@ -64,7 +64,7 @@ def partly(answer: Response, scores: Sequence[bytes], request: str, secrets: Ite
     errors = [e for e in found if isinstance(e, dict)] if isinstance(found, list) else []
     count = document.get("rejected") if isinstance(document, dict) else None
     rejected = min(count if type(count) is int and count >= 0 else len(errors), len(scores))
-    words = [redact.masked(redact.clean(_words(e)), secrets) for e in errors]
+    words = [redact.safe(_words(e), secrets) for e in errors]
     outcomes: list[Outcome] = [Delivered()] * len(scores)
     if rejected == len(scores):
         return [

@@ -178,7 +178,7 @@ class Opik:
         return f"{self._hours:g} h" if self._hours else "hours"
 
     def _said(self, answer: Response) -> str:
-        return redact.masked(redact.clean(opik_policy.message(answer)), self._secrets)
+        return redact.safe(opik_policy.message(answer), self._secrets)
 
     async def check(self, http: Http) -> Health:
         """Reads the list of projects, which needs the same credentials as writing."""

@@ -164,9 +164,9 @@ class Otlp:
             case Delivered() | Rejected() | Split():  # an empty request may be refused for being empty
                 return Health(True)
             case Paused(reason=reason):
-                return Health(False, redact.masked(f"{where}: {reason}; see {_FIX}", self._secrets))
+                return Health(False, redact.safe(f"{where}: {reason}; see {_FIX}", self._secrets, 700))
             case Retry(reason=reason):
-                return Health(False, redact.masked(f"{where} answers with {reason}", self._secrets))
+                return Health(False, redact.safe(f"{where} answers with {reason}", self._secrets, 700))
             case _:
                 return Health(False, f"{where}: no answer that is known")
 
@@ -208,11 +208,11 @@ class Otlp:
     def _decided(self, answer: Response, records: int) -> Outcome:
         """What an HTTP answer means; texts with secrets still in them."""
         good = answer.status // 100 == 2
-        detail = "" if good else redact.masked(redact.clean(error_message(answer)), self._secrets)
+        detail = "" if good else redact.safe(error_message(answer), self._secrets)
         outcome = policy.decide(policy.OTLP, answer, self._now(), detail=detail, fix=_FIX)
         if isinstance(outcome, Delivered):
             rejected, message = partial_success(answer)
-            return Delivered(min(rejected, records), redact.masked(message, self._secrets))
+            return Delivered(min(rejected, records), redact.safe(message, self._secrets))
         return outcome
 
     def _told(self, outcome: Outcome, records: int, size: int) -> Outcome:
@@ -224,12 +224,12 @@ class Otlp:
                 return msgspec.structs.replace(
                     outcome,
                     request=f"{what}, {records} spans, {size} bytes before compression",
-                    response=redact.masked(outcome.response, self._secrets) if outcome.response else None,
+                    response=redact.safe(outcome.response, self._secrets) if outcome.response else None,
                 )
             case Retry() | Paused():
-                return msgspec.structs.replace(outcome, reason=redact.masked(outcome.reason, self._secrets))
+                return msgspec.structs.replace(outcome, reason=redact.safe(outcome.reason, self._secrets, 600))
             case Delivered(detail=detail) if detail:
-                return msgspec.structs.replace(outcome, detail=redact.masked(detail, self._secrets))
+                return msgspec.structs.replace(outcome, detail=redact.safe(detail, self._secrets))
             case _:
                 return outcome
 
@@ -257,10 +257,10 @@ def _traces_url(endpoint: str) -> str:
 
 
 def _checked(headers: Mapping[str, str]) -> Mapping[str, str]:
-    """Headers that HTTP can carry. Raises `ConfigError` that names the header, never its value."""
-    for name, value in headers.items():
+    """Headers that HTTP can carry. Raises `ConfigError` that names the header, never its value, nor what is no name."""
+    for number, (name, value) in enumerate(headers.items(), 1):
         if not name or not all((c.isalnum() and c.isascii()) or c in "!#$%&'*+-.^_`|~" for c in name):
-            raise ConfigError(f"headers: {redact.clean(name, 40)!r} is no name of a header")
+            raise ConfigError(f"headers: entry {number} has no name that a header can have")  # it may be a key
         if any(c in value for c in "\r\n\0"):
             raise ConfigError(f"{name}: its value has line breaks, which a header cannot carry")
     return headers

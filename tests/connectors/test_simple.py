@@ -166,7 +166,7 @@ def test_a_function_may_ask_for_the_settings() -> None:
         ({"endpoint": "acme.example"}, "endpoint: must start with"),
         ({"endpoint": "http://"}, "endpoint: "),
         ({"endpoint": "http://h", "api_key": "marker\n"}, "api_key: the value of Authorization has line breaks"),
-        ({"endpoint": "http://h", "headers": {"a b": "marker"}}, "headers: 'a b' is no name"),
+        ({"endpoint": "http://h", "headers": {"a b": "marker"}}, "headers: entry 1 has no name"),
     ],
 )
 def test_wrong_settings_name_the_setting_and_not_its_value(settings: dict[str, Any], problem: str) -> None:

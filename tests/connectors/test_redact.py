@@ -1,0 +1,34 @@
+"""What is masked: a secret in the forms in which vendors and proxies repeat it, before a text is cut."""
+
+from __future__ import annotations
+
+import base64
+import json
+from urllib.parse import quote
+
+import pytest
+
+from connectors import redact
+
+KEY = 'k/ey+"0123456789'
+BASIC = "Basic " + base64.b64encode(f"user:{KEY}".encode()).decode()
+
+
+@pytest.mark.parametrize("secret", [KEY, f"Bearer {KEY}", BASIC])
+@pytest.mark.parametrize("written", [str, lambda t: quote(t, safe=""), lambda t: json.dumps(t)[1:-1]])
+def test_a_secret_is_masked_however_it_is_written(secret: str, written: object) -> None:
+    assert callable(written)
+    for part in {secret, secret.partition(" ")[2] or secret, KEY}:
+        assert redact.masked(f"no such key: {written(part)}!", [secret]) == "no such key: ***!"
+
+
+def test_what_is_cut_is_masked_before() -> None:
+    for n in range(60):
+        text = redact.safe("y" * (60 - n) + KEY, [KEY], 60)
+        assert not any(KEY[:i] in text for i in range(3, len(KEY))), text
+
+
+@pytest.mark.parametrize("secret", ["", "abc", "Basic", "Basic ???", "Basic /w==", "a b", " "])
+def test_what_is_no_credential_masks_no_sentence(secret: str) -> None:
+    said = "a sentence, Bearing nothing: a b abc"
+    assert redact.masked(said, [secret]) == said
