@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import venv
@@ -57,6 +58,9 @@ def test_the_base_install_is_light_and_says_what_else_a_command_needs(tmp_path: 
     code = "import sys; from tailrace import Publisher; print([m for m in sys.modules if m in ('faust', 'aiohttp', 'google.protobuf')])"
     ran = subprocess.run([python, "-c", code], check=True, capture_output=True, cwd=application)
     assert ran.stdout.strip() == b"[]"
+    code = "import tailrace.codec.walk as w; print(w.__file__)"
+    ran = subprocess.run([python, "-c", code], check=True, capture_output=True, cwd=application)
+    assert Path(ran.stdout.decode().strip()).suffix == (".so" if shutil.which("cc") or shutil.which("gcc") else ".py")
     script = str(tmp_path / "venv" / "bin" / "tailrace")
     for command, extra in (("process", "streams"), ("connect", "connectors"), ("broker", "broker")):
         ran = subprocess.run([script, command], check=False, capture_output=True, cwd=application)
