@@ -61,7 +61,12 @@ def compile_to(target: Path, work: Path) -> None:
     os.chdir(ROOT)  # mypy finds modules and its settings from here
     try:
         libraries = mypycify(
-            [*MODULES], opt_level="2", debug_level="0", multi_file=True, group_name=GROUP, target_dir=str(work / "c")
+            ["--ignore-missing-imports", *MODULES],
+            opt_level="2",
+            debug_level="0",
+            multi_file=True,
+            group_name=GROUP,
+            target_dir=str(work / "c"),
         )
         build = Distribution({"name": GROUP, "ext_modules": libraries}).get_command_obj("build_ext")
         build.build_lib, build.build_temp, build.parallel = str(work / "lib"), str(work / "temp"), os.cpu_count()

@@ -397,8 +397,7 @@ def test_a_stop_ends_every_other_wait_at_its_deadline(bench: Bench) -> None:
 def test_an_unknown_schema_holds_its_partition_until_it_is_known_and_else_for_its_time(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known = dict(schemas.by_fingerprint())
-    monkeypatch.setattr(schemas, "by_fingerprint", lambda: known)
+    monkeypatch.setattr(schemas, "known", schemas.Resolver())
     e = bench.enricher
     first = e.write(events(30))
 
@@ -415,7 +414,7 @@ def test_an_unknown_schema_holds_its_partition_until_it_is_known_and_else_for_it
         with Reloading(config_of(bench, endpoint=receiver.endpoint)) as sink:
             sink.until(delivered(40), "partition 0 is done, and what came before in the others")
             sink.until(lambda s: s.in_flight == 23, "two partitions wait")
-            known[b"comes in"] = ("TraceEvent", schemas.current("TraceEvent"))
+            schemas.known.add(wire.MARKER + b"comes in", schemas.Known("TraceEvent", schemas.current("TraceEvent")))
             sink.until(lambda s: s.counts.delivered == 61 and s.counts.dead_lettered == 2, "all is settled")
         assert receiver.stored == dict.fromkeys(ids(first + later) | {"event-100"}, 1)
     bench.assert_settled("otlp", delivered=61, dead_lettered=2)
