@@ -9,8 +9,8 @@ from connectors.http import place
 from tailrace.errors import ConfigError
 
 
-def url(endpoint: str, path: str = "", *, setting: str = "endpoint") -> str:
-    """`endpoint` with `path` added unless it ends with it. Raises `ConfigError` for what is no HTTP URL."""
+def checked(endpoint: str, *, setting: str = "endpoint") -> str:
+    """An HTTP URL as it stands. Raises `ConfigError` that shows no more of it than scheme, host and port."""
     if not endpoint.lower().startswith(("http://", "https://")):
         raise ConfigError(f"{setting}: must start with http:// or https://")
     try:
@@ -20,6 +20,12 @@ def url(endpoint: str, path: str = "", *, setting: str = "endpoint") -> str:
         usable = False
     if not usable or parts.fragment:
         raise ConfigError(f"{setting}: {place(endpoint)} is no URL to send to")
+    return endpoint
+
+
+def url(endpoint: str, path: str = "", *, setting: str = "endpoint") -> str:
+    """`endpoint` with `path` added unless it ends with it. Raises `ConfigError` for what is no HTTP URL."""
+    parts = urlsplit(checked(endpoint, setting=setting))
     own = parts.path.rstrip("/")
     return parts._replace(path=own if not path or own.endswith(path) else own + path).geturl()
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Final, Literal
-from urllib.parse import urlsplit
 
 import msgspec
 import orjson
@@ -27,6 +26,7 @@ from connectors import (
     Secret,
     Skip,
     Split,
+    endpoint,
     policy,
     redact,
     sink,
@@ -101,10 +101,11 @@ class Otlp:
             missing = "key_file" if settings.cert_file else "cert_file"
             raise ConfigError(f"{missing}: cert_file and key_file go together")
         self._timeout, self._zip, self._now = settings.timeout, settings.compression == "gzip", now
-        headers = dict(_checked(settings.headers))
+        if not settings.endpoint and not settings.traces_endpoint:
+            raise ConfigError("endpoint: is required; e.g. http://localhost:4318")
+        headers = endpoint.headers(settings.headers)
         if settings.api_key:
-            headers["Authorization"] = f"Bearer {settings.api_key}"
-            _checked({"api_key": settings.api_key})
+            headers |= endpoint.headers({"Authorization": f"Bearer {settings.api_key}"}, setting="api_key")
         self._secrets = (settings.api_key, *settings.headers.values())
         self._json = settings.protocol == "http/json"
         self._encoding: Any = as_json if self._json else wire
@@ -114,14 +115,14 @@ class Otlp:
         self._grpc: GrpcClient | None = None
         if settings.protocol == "grpc":
             self._grpc = GrpcClient(
-                _url("endpoint", settings.endpoint), headers, gzip=self._zip, ca_file=settings.ca_file,
+                endpoint.checked(settings.endpoint), headers, gzip=self._zip, ca_file=settings.ca_file,
                 cert_file=settings.cert_file, key_file=settings.key_file,
             )  # fmt: skip
         else:
             self._url = (
-                _url("traces_endpoint", settings.traces_endpoint)
+                endpoint.checked(settings.traces_endpoint, setting="traces_endpoint")
                 if settings.traces_endpoint
-                else _traces_url(settings.endpoint)
+                else endpoint.url(settings.endpoint, PATH)
             )
             self._headers = {
                 "Content-Type": "application/json" if self._json else "application/x-protobuf",
@@ -232,35 +233,3 @@ class Otlp:
                 return msgspec.structs.replace(outcome, detail=redact.safe(detail, self._secrets))
             case _:
                 return outcome
-
-
-def _url(setting: str, endpoint: str) -> str:
-    """An HTTP URL as it stands. Raises `ConfigError` that names the setting and shows no more than scheme, host and port."""
-    if not endpoint:
-        raise ConfigError(f"{setting}: is required; e.g. http://localhost:4318")
-    if not endpoint.lower().startswith(("http://", "https://")):
-        raise ConfigError(f"{setting}: must start with http:// or https://; e.g. http://localhost:4318")
-    try:
-        parts = urlsplit(endpoint)
-        usable = bool(parts.hostname) and (parts.port or 1) > 0
-    except ValueError:
-        usable = False
-    if not usable or parts.fragment:
-        raise ConfigError(f"{setting}: {place(endpoint)} is not the URL of a receiver; e.g. http://localhost:4318")
-    return endpoint
-
-
-def _traces_url(endpoint: str) -> str:
-    parts = urlsplit(_url("endpoint", endpoint))
-    path = parts.path.rstrip("/")
-    return parts._replace(path=path if path.endswith(PATH) else path + PATH).geturl()
-
-
-def _checked(headers: Mapping[str, str]) -> Mapping[str, str]:
-    """Headers that HTTP can carry. Raises `ConfigError` that names the header, never its value, nor what is no name."""
-    for number, (name, value) in enumerate(headers.items(), 1):
-        if not name or not all((c.isalnum() and c.isascii()) or c in "!#$%&'*+-.^_`|~" for c in name):
-            raise ConfigError(f"headers: entry {number} has no name that a header can have")  # it may be a key
-        if any(c in value for c in "\r\n\0"):
-            raise ConfigError(f"{name}: its value has line breaks, which a header cannot carry")
-    return headers

@@ -13,8 +13,6 @@ import base64
 import datetime
 import os
 import signal
-import socket
-import struct
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -27,12 +25,11 @@ from aiohttp import web
 from connectors.testing import otlp_request
 from connectors.testing.langfuse_store import Invalid, Store, score_of
 from connectors.testing.otlp_request import Refused
+from connectors.testing.serving import Listener, abort
 
 TRACES: Final = "/api/public/otel/v1/traces"
 SCORES: Final = "/api/public/scores"
 PROJECTS: Final = "/api/public/projects"
-_RESET_AT_ONCE: Final = struct.pack("ii", 1, 0)
-"""SO_LINGER that makes close() send RST."""
 
 
 class Faults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -153,11 +150,10 @@ class LangfuseDouble:
         self.requests = 0
         self._keep = keep
         self._faults, self._counts = faults or Faults(), {"traces": 0, "scores": 0, "any": 0}
-        self._host, self._port, self._project, self._max_bytes = host, port, project, max_bytes
+        self._project, self._max_bytes = project, max_bytes
         self._list_scores = list_scores
         self._windows = {"traces": Window(ingestion_per_minute, clock), "scores": Window(scores_per_minute, clock)}
-        self._runner: web.AppRunner | None = None
-        self._stopping = asyncio.Event()
+        self._listener = Listener(host, port)
 
     @property
     def faults(self) -> Faults:
@@ -180,22 +176,11 @@ class LangfuseDouble:
                 web.post("/_control", self._control),
             ]
         )
-        self._runner = web.AppRunner(
-            app, access_log=None, auto_decompress=False, shutdown_timeout=1.0, handle_signals=False
-        )
-        await self._runner.setup()
-        try:
-            await web.TCPSite(self._runner, self._host, self._port, reuse_address=True).start()
-        except OSError:
-            await self.stop()
-            raise
-        self._port = self._runner.addresses[0][1]
+        await self._listener.start(app)
 
     async def stop(self) -> None:
         """Ends what hangs, then closes."""
-        self._stopping.set()
-        if self._runner is not None:
-            await self._runner.cleanup()
+        await self._listener.stop()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -208,7 +193,7 @@ class LangfuseDouble:
 
     @property
     def endpoint(self) -> str:
-        return f"http://{self._host}:{self._port}"
+        return self._listener.url
 
     @property
     def state(self) -> dict[str, Any]:
@@ -298,7 +283,7 @@ class LangfuseDouble:
         try:
             if fault == "reset" and faults.reset == "request":
                 self._note(request, 0, b"")
-                return _abort(request)
+                return abort(request)
             body = await self._body(request)
             if fault == "status":
                 if faults.retry_after is not None:
@@ -313,11 +298,11 @@ class LangfuseDouble:
         await self._pause(faults.delay)
         if fault == "hang" and status // 100 == 2:
             self._note(request, 0, body)
-            await self._stopping.wait()
-            return _abort(request)
+            await self._listener.stopping.wait()
+            return abort(request)
         if fault == "reset" and status // 100 == 2:
             self._note(request, 0, body)
-            return _abort(request)
+            return abort(request)
         self._note(request, status, body)
         return web.Response(
             status=status, body=msgspec.json.encode(document), headers=headers, content_type="application/json"
@@ -361,7 +346,7 @@ class LangfuseDouble:
     async def _pause(self, seconds: float) -> None:
         if seconds > 0:
             try:
-                await asyncio.wait_for(self._stopping.wait(), seconds)
+                await asyncio.wait_for(self._listener.stopping.wait(), seconds)
             except TimeoutError:
                 pass
 
@@ -384,17 +369,6 @@ class LangfuseDouble:
 _NAMES: Final = {
     400: "InvalidRequestError", 401: "UnauthorizedError", 403: "ForbiddenError", 413: "PayloadTooLarge", 429: "TooManyRequests",
 }  # fmt: skip
-
-
-def _abort(request: web.Request) -> web.StreamResponse:
-    """Resets the connection; the response is what aiohttp finds it can no longer send."""
-    transport = request.transport
-    if transport is not None:
-        sock = transport.get_extra_info("socket")
-        if sock is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_AT_ONCE)
-        transport.abort()
-    return web.Response()
 
 
 async def _serve(double: LangfuseDouble, as_json: bool) -> None:

@@ -11,8 +11,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
-import struct
 import time
 import zlib
 from collections.abc import Callable
@@ -24,9 +22,8 @@ import msgspec
 from aiohttp import web
 
 from connectors.testing.opik_rules import Document, Refused, Store, items_of, out_of_window, problems
+from connectors.testing.serving import Listener, abort
 
-_RESET_AT_ONCE: Final = struct.pack("ii", 1, 0)
-"""SO_LINGER that makes close() send RST."""
 _MINUTE: Final = 60.0
 
 
@@ -115,11 +112,9 @@ class OpikDouble:
         self.store = Store()
         self.exchanges: list[Exchange] = []
         """Every write."""
-        self._host, self._port = host, port
         self._matching = 0
         self._minute, self._spent = 0.0, 0
-        self._runner: web.AppRunner | None = None
-        self._stopping = asyncio.Event()
+        self._listener = Listener(host, port)
 
     async def start(self) -> None:
         """Listens. Raises OSError."""
@@ -141,21 +136,10 @@ class OpikDouble:
                 web.get("/_state", self._state),
             ]
         )
-        self._runner = web.AppRunner(
-            app, access_log=None, auto_decompress=False, shutdown_timeout=1.0, handle_signals=False
-        )
-        await self._runner.setup()
-        try:
-            await web.TCPSite(self._runner, self._host, self._port, reuse_address=True).start()
-        except OSError:
-            await self.stop()
-            raise
-        self._port = self._runner.addresses[0][1]
+        await self._listener.start(app)
 
     async def stop(self) -> None:
-        self._stopping.set()
-        if self._runner is not None:
-            await self._runner.cleanup()
+        await self._listener.stop()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -169,7 +153,7 @@ class OpikDouble:
     @property
     def url(self) -> str:
         """What the sink's setting `url` takes."""
-        return f"http://{self._host}:{self._port}/api"
+        return f"{self._listener.url}/api"
 
     # -- writes
     def _write(self, name: str, keep: Callable[[web.Request, str, Any], None]) -> Callable[[web.Request], Any]:
@@ -183,7 +167,7 @@ class OpikDouble:
             try:
                 if fault == "reset" and faults.reset == "request":
                     self._note(request, 0, 0)
-                    return _abort(request)
+                    return abort(request)
                 body = await request.read()
                 self._authorise(request)
                 if fault == "status":
@@ -198,11 +182,11 @@ class OpikDouble:
                 status, message, headers = e.status, e.message, e.headers
             if fault == "hang":
                 self._note(request, 0, items)
-                await self._stopping.wait()
-                return _abort(request)
+                await self._listener.stopping.wait()
+                return abort(request)
             if fault == "reset":
                 self._note(request, 0, items)
-                return _abort(request)
+                return abort(request)
             self._note(request, status, items)
             if faults.delay:
                 await asyncio.sleep(faults.delay)
@@ -315,17 +299,6 @@ class OpikDouble:
     async def _state(self, request: web.Request) -> web.Response:
         accepted = sum(e.status == 204 for e in self.exchanges)
         return web.json_response({**self.store.state(), "requests": len(self.exchanges), "accepted": accepted})
-
-
-def _abort(request: web.Request) -> web.Response:
-    """Ends the connection; what it returns is what aiohttp finds it can no longer send."""
-    transport = request.transport
-    if transport is not None:
-        sock = transport.get_extra_info("socket")
-        if sock is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_AT_ONCE)
-        transport.abort()
-    return web.Response()
 
 
 async def _serve(double: OpikDouble, as_json: bool) -> None:

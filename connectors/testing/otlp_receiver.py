@@ -11,8 +11,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
-import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,10 +24,9 @@ from aiohttp import web
 from connectors.testing import otlp_request
 from connectors.testing.otlp_request import CONTENT_TYPE, Refused
 from connectors.testing.received import TEAR, Key, ReceivedSpan, encode_lines, read_spans
+from connectors.testing.serving import Listener, abort
 
 PATH: Final = "/v1/traces"
-_RESET_AT_ONCE: Final = struct.pack("ii", 1, 0)
-"""SO_LINGER that makes close() send RST."""
 
 
 class Faults(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,12 +107,11 @@ class OtlpReceiver:
         """Every span kept, those of an earlier run on the same file first. Empty without keep."""
         self.exchanges: list[Exchange] = []
         """Every request of this run. Empty without keep."""
-        self._host, self._port, self._max_bytes, self._keep, self._clock = host, port, max_bytes, keep, clock
+        self._max_bytes, self._keep, self._clock = max_bytes, keep, clock
         self._number = self._requests = self._count = 0
         self._keys: set[Key] = set()
         self._file: IO[bytes] | None = None
-        self._runner: web.AppRunner | None = None
-        self._stopping = asyncio.Event()
+        self._listener = Listener(host, port)
 
     async def start(self) -> None:
         """Opens the file and listens. Raises OSError, ValueError for a file that is not a receiver's."""
@@ -125,22 +121,15 @@ class OtlpReceiver:
         app.add_routes(
             [web.post(PATH, self._traces), web.get("/healthz", self._healthz), web.get("/stats", self._stats)]
         )
-        self._runner = web.AppRunner(
-            app, access_log=None, auto_decompress=False, shutdown_timeout=1.0, handle_signals=False
-        )
-        await self._runner.setup()
         try:
-            await web.TCPSite(self._runner, self._host, self._port, reuse_address=True).start()
+            await self._listener.start(app)
         except OSError:
             await self.stop()
             raise
-        self._port = self._runner.addresses[0][1]
 
     async def stop(self) -> None:
         """Answers what is under way, without its delay, then closes."""
-        self._stopping.set()
-        if self._runner is not None:
-            await self._runner.cleanup()
+        await self._listener.stop()
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -157,7 +146,7 @@ class OtlpReceiver:
     @property
     def endpoint(self) -> str:
         """Base URL; the traces' path comes after it."""
-        return f"http://{self._host}:{self._port}"
+        return self._listener.url
 
     @property
     def stats(self) -> dict[str, int]:
@@ -201,7 +190,7 @@ class OtlpReceiver:
             if fault == "reset" and faults.reset == "request":
                 await request.content.readany()
                 self._note(request, number, 0, 0, body)
-                return _abort(request, web.Response(), reset=True)
+                return abort(request)
             body = await self._body(request)
             if fault == "status":
                 if faults.retry_after is not None:
@@ -222,7 +211,7 @@ class OtlpReceiver:
             half = web.StreamResponse(headers={"Content-Type": CONTENT_TYPE, "Content-Length": "64"})
             await half.prepare(request)
             await half.write(bytes(32))
-            return _abort(request, half, reset=False)
+            return abort(request, half, reset=False)
         return web.Response(status=status, body=answer, headers=headers, content_type=CONTENT_TYPE)
 
     async def _body(self, request: web.Request) -> bytes:
@@ -254,7 +243,7 @@ class OtlpReceiver:
     async def _pause(self, seconds: float) -> None:
         if seconds > 0:
             try:
-                await asyncio.wait_for(self._stopping.wait(), seconds)
+                await asyncio.wait_for(self._listener.stopping.wait(), seconds)
             except TimeoutError:
                 pass
 
@@ -263,17 +252,6 @@ class OtlpReceiver:
 
     async def _stats(self, request: web.Request) -> web.Response:
         return web.json_response(self.stats)
-
-
-def _abort(request: web.Request, response: web.StreamResponse, *, reset: bool) -> web.StreamResponse:
-    """Ends the connection as it is; `response` is what aiohttp finds it can no longer send."""
-    transport = request.transport
-    if transport is not None:
-        sock = transport.get_extra_info("socket")
-        if reset and sock is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_AT_ONCE)
-        transport.abort()
-    return response
 
 
 async def _serve(receiver: OtlpReceiver, as_json: bool) -> None:

@@ -194,7 +194,7 @@ def test_endpoints(endpoint: str, url: str) -> None:
         ({"endpoint": "http://h", "compression": "zstd"}, "sinks.otlp.compression: "),
         ({"endpoint": "http://h", "headers": "a"}, "sinks.otlp.headers: "),
         ({"endpoint": "http://h", "headers": {"a b": "secret-1"}}, "sinks.otlp.headers: entry 1 has no name"),
-        ({"endpoint": "http://h", "headers": {"a": "secret-1\n"}}, "sinks.otlp.a: "),
+        ({"endpoint": "http://h", "headers": {"a": "secret-1\n"}}, "sinks.otlp.headers: the value of a "),
         ({"endpoint": "http://h", "max_records": 0}, "sinks.otlp.max_records: "),
         ({"endpoint": "http://h", "colour": 1}, "sinks.otlp: Object contains unknown field `colour`"),
     ],
