@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Final, Generic, TypeVar
-
-import msgspec
+from typing import Final, Generic, NamedTuple, TypeVar
 
 T = TypeVar("T")
 
 
-class Limits(msgspec.Struct, frozen=True):
+class Limits(NamedTuple):
     """Bounds of one batch."""
 
     max_records: int = 500

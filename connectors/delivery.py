@@ -98,13 +98,12 @@ class Courier:
         return run.settled()
 
     async def _send(self, run: Run, indices: list[int], turn: Turn) -> Outcomes:
-        for i in indices:
-            run.attempts[i] += 1
+        run.tried(indices)
         self.activity.requests += 1
         self.activity.sending += 1
         outcomes: Outcomes
         try:
-            outcomes = await self._sink.send(Batch(tuple(run.items[i] for i in indices)), self._http)
+            outcomes = await self._sink.send(run.batch(indices), self._http)
         except SinkStopped as e:
             raise SinkStopped(redact.masked(str(e), self._secrets)) from None
         except NoAnswer as e:
@@ -139,8 +138,7 @@ class Courier:
                 if n > 0:
                     self._warn_partial(run, indices, n, detail)
                 self.allowance.delivered(len(indices))
-                for k, i in enumerate(indices):
-                    run.fates[i] = Settled(outcome, run.attempts[i], k < n)
+                run.settle(indices, outcome, n)
             case Filtered():
                 self.allowance.delivered(len(indices))
                 run.settle(indices, outcome)

@@ -13,12 +13,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Final, NamedTuple
 
-import msgspec
-
 from connectors import redact
 from connectors.admission import Admit, current
 from connectors.batching import Buffer, Limits
 from connectors.contract import Batch, Enriched, Item, Payload, Sink, Skip, Source
+from connectors.letters import Letter
 from connectors.outcomes import Delivered, Filtered, Rejected
 from connectors.pieces import Settled
 from connectors.progress import DEAD_LETTERED, DELIVERED, FILTERED, Progress, Ticket
@@ -32,19 +31,6 @@ log: Final = logging.getLogger("tailrace.connect")
 
 WINDOW: Final = 10_000
 """Records of a partition that may be read and not settled; what is filtered behind a slow batch counts too."""
-
-
-class Letter(msgspec.Struct, frozen=True):
-    """A record to be dead-lettered."""
-
-    stage: Stage
-    source: Source
-    rejected: Rejected
-    attempts: int
-    value: bytes | None
-    """The record's bytes, where they could not be decoded."""
-    settle: Callable[[], None]
-    """To be called, in the consumer's thread, once the dead letter is durable."""
 
 
 LOOK_AGAIN: Final = 0.25

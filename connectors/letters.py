@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import Final
+
+import msgspec
 
 from connectors.contract import Source
 from connectors.outcomes import Rejected
@@ -15,6 +18,19 @@ TEXT: Final = 2000
 """Characters of a detail, request or response."""
 NAME: Final = 512
 """Characters of an id or name."""
+
+
+class Letter(msgspec.Struct, frozen=True):
+    """A record to be dead-lettered."""
+
+    stage: Stage
+    source: Source
+    rejected: Rejected
+    attempts: int
+    value: bytes | None
+    """The record's bytes, where they could not be decoded."""
+    settle: Callable[[], None]
+    """To be called, in the consumer's thread, once the dead letter is durable."""
 
 
 def dead_letter(

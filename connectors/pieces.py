@@ -7,7 +7,7 @@ from itertools import accumulate
 
 import msgspec
 
-from connectors.contract import Item
+from connectors.contract import Batch, Item
 from connectors.outcomes import Verdict
 from connectors.rates import Pace
 
@@ -29,9 +29,9 @@ class Piece(msgspec.Struct, frozen=True):
     tries: int
     """Sends of just these that ended with Retry."""
     events: int
-    """Of all."""
+    """Of all; 0 where nothing limits them."""
     first: int
-    """Of the first record."""
+    """Of the first record, likewise."""
 
     def pace(self, pace: Pace) -> Callable[[bool], Awaitable[None]]:
         return lambda single: pace.events(self.first if single else self.events)
@@ -43,15 +43,18 @@ class Run:
     def __init__(self, items: tuple[Item, ...]) -> None:
         self.items = items
         self.fates: list[Settled | None] = [None] * len(items)
-        self.attempts = [0] * len(items)
+        self._rounds = 0  # sends that all had a part in
+        self._attempts = [0] * len(items)  # beyond these
         self.todo: list[tuple[list[int], int]] = [(list(range(len(items))), 0)]
 
     def next(self, most_events: int | None) -> Piece:
         """What to send now; cut, if it counts for more than `most_events`."""
         indices, tries = self.todo.pop()
+        if most_events is None:
+            return Piece(indices, tries, 0, 0)
         events = [self.items[i].payload.events for i in indices]
         fit = len(indices)
-        if most_events is not None and sum(events) > most_events:
+        if sum(events) > most_events:
             fit = max(1, sum(1 for total in accumulate(events) if total <= most_events))
             self.again(indices[fit:])
         return Piece(indices[:fit], tries, sum(events[:fit]), events[0])
@@ -67,9 +70,27 @@ class Run:
         if indices:
             self.todo.append((indices, tries))
 
-    def settle(self, indices: list[int], verdict: Verdict) -> None:
+    def batch(self, indices: list[int]) -> Batch:
+        """What a sink gets of them."""
+        return Batch(self.items if len(indices) == len(self.items) else tuple(self.items[i] for i in indices))
+
+    def tried(self, indices: list[int]) -> None:
+        """They are about to be sent."""
+        if len(indices) == len(self.items):
+            self._rounds += 1
+            return
         for i in indices:
-            self.fates[i] = Settled(verdict, self.attempts[i])
+            self._attempts[i] += 1
+
+    def settle(self, indices: list[int], verdict: Verdict, unidentified: int = 0) -> None:
+        """unidentified: so many of them, the first ones, count as rejected without the sink saying which."""
+        made: dict[tuple[int, bool], Settled] = {}
+        for at, i in enumerate(indices):
+            kind = (self._attempts[i], at < unidentified)
+            fate = made.get(kind)
+            if fate is None:
+                fate = made[kind] = Settled(verdict, self._rounds + kind[0], kind[1])
+            self.fates[i] = fate
 
     def halve(self, indices: list[int]) -> None:
         middle = len(indices) // 2

@@ -4,30 +4,30 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterator
-
-import msgspec
+from typing import Final, NamedTuple
 
 from tailrace.ledger import SinkLedger, Tally
 
-DELIVERED = Tally(delivered=1)
-FILTERED = Tally(filtered=1)
-DEAD_LETTERED = Tally(dead_lettered=1)
+DELIVERED: Final = Tally(delivered=1)
+FILTERED: Final = Tally(filtered=1)
+DEAD_LETTERED: Final = Tally(dead_lettered=1)
 
 
-class Ticket(msgspec.Struct):
+class Ticket:
     """One record that was read; settled once `tally` is set."""
 
-    offset: int
-    sequence: int | None
-    generation: int | None
-    appended_at: int = 0
-    """Append time, milliseconds UTC."""
-    tally: Tally | None = None
-    reason: str | None = None
-    """Why it was filtered or dead-lettered."""
+    __slots__ = ("appended_at", "generation", "offset", "reason", "sequence", "tally")
+
+    def __init__(self, offset: int, sequence: int | None, generation: int | None, appended_at: int = 0) -> None:
+        self.offset, self.sequence, self.generation = offset, sequence, generation
+        self.appended_at = appended_at
+        """Append time, milliseconds UTC."""
+        self.tally: Tally | None = None
+        self.reason: str | None = None
+        """Why it was filtered or dead-lettered."""
 
 
-class Gap(msgspec.Struct, frozen=True):
+class Gap(NamedTuple):
     """A break in the sequence numbers: some never came, or some came twice."""
 
     generation: int

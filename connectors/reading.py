@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final
-
-import msgspec
+from typing import Any, Final, NamedTuple
 
 from connectors.contract import Enriched, Source
 from tailrace import codec, records
@@ -20,7 +18,7 @@ ALWAYS: Final = frozenset({"event_id", "kind", "trace_id", "tenant_id", "app_id"
 Headers = Sequence[tuple[str, bytes | None]] | None
 
 
-class Unreadable(msgspec.Struct, frozen=True):
+class Unreadable(NamedTuple):
     """A record whose value or context cannot be decoded, and what could be read of it all the same."""
 
     reason: str
@@ -32,40 +30,64 @@ class Unreadable(msgspec.Struct, frozen=True):
     """With reason unknown_schema: which one, the same for all records that have it."""
 
 
+class Decoders:
+    """Of the values of one class: one decoder a frame (what stands before the body, in either format), made when it is first met."""
+
+    def __init__(self, cls: type[Any], want: Iterable[str], build: dict[str, Any]) -> None:
+        """want: the class's fields that are to be decoded; build: as for `codec.compile_builder`."""
+        self._cls, self._want, self._build = cls, frozenset(want), build
+        self._by_frame: dict[bytes, Callable[[bytes, int], Any]] = {}
+
+    def decode(self, value: bytes) -> Any:
+        """Raises `DecodeError`, whose detail holds no content. A schema that is not known (`UnknownSchema`) is looked for from now
+        on where there is a registry: the same value may be readable later."""
+        decode, body = self._by_frame.get(value[: wire.BODY]), wire.BODY
+        if decode is None:
+            decode, body = self._by_frame.get(value[: wire.ID_BODY]), wire.ID_BODY
+        if decode is None:
+            frame = wire.frame_in(value)
+            decode, body = self._compile(frame), len(frame)
+            self._by_frame[frame] = decode
+        return decode(value, body)
+
+    def _compile(self, frame: bytes) -> Callable[[bytes, int], Any]:
+        name, schema = schemas.known.find_or_want(frame)
+        if name != self._cls.__name__:
+            raise DecodeError("wrong_record", f"the value is a {name}, not a {self._cls.__name__}")
+        return codec.compile_builder(schema, self._want, self._cls, build=self._build)
+
+
 class Reader:
     """Decodes for one sink; slices only the fields that it wants. Not for several threads at once."""
 
     def __init__(self, fields: Iterable[str] | None) -> None:
-        want = set(TraceEvent.__struct_fields__) if fields is None else set(fields) | ALWAYS
-        self._want: Final = frozenset(want)
-        self._decoders: dict[bytes, Callable[[bytes, int], TraceEvent]] = {}
-        """By frame: what stands before the body, in either format."""
+        want = TraceEvent.__struct_fields__ if fields is None else set(fields) | ALWAYS
+        self._events: Final = Decoders(TraceEvent, want, {**records.BY_NAME, **wire.symbols()})
+        self._contexts: Final = Decoders(TraceContext, TraceContext.__struct_fields__, wire.build())
 
     def event(self, value: bytes | None) -> TraceEvent:
-        """Raises `DecodeError`, whose detail holds no content. A schema that is not known (`UnknownSchema`) is looked for from now
-        on where there is a registry: the same value may be readable later."""
-        value = value or b""
-        decode, body = self._decoders.get(value[: wire.BODY]), wire.BODY
-        if decode is None:
-            decode, body = self._decoders.get(value[: wire.ID_BODY]), wire.ID_BODY
-        if decode is None:
-            frame = wire.frame_in(value)
-            decode, body = self._compile(frame), len(frame)
-            self._decoders[frame] = decode
-        return decode(value, body)
+        """Raises as `Decoders.decode`."""
+        found: TraceEvent = self._events.decode(value or b"")
+        return found
 
-    def _compile(self, frame: bytes) -> Callable[[bytes, int], TraceEvent]:
-        name, schema = schemas.known.find_or_want(frame)
-        if name != TraceEvent.__name__:
-            raise DecodeError("wrong_record", f"the value is a {name}, not a TraceEvent")
-        build: dict[str, Any] = {**records.BY_NAME, **wire.symbols()}
-        return codec.compile_builder(schema, self._want, TraceEvent, build=build)
+    def context(self, headers: Headers) -> TraceContext:
+        """Raises as `Decoders.decode`, and `DecodeError` where there is none."""
+        found = None
+        for name, data in headers or ():
+            if name == HEADER:
+                found = data
+        if not found:
+            raise DecodeError(
+                "no_context", f"the record has no header {HEADER}; only the processor's records have it"
+            )
+        context: TraceContext = self._contexts.decode(found)
+        return context
 
     def read(
         self, topic: str, partition: int, offset: int, appended_at: int, value: bytes | None, headers: Headers
     ) -> Enriched | Unreadable:
         try:
-            context = _context(headers)
+            context = self.context(headers)
         except DecodeError as e:
             try:
                 event = self.event(value)
@@ -83,16 +105,6 @@ def _schema(error: DecodeError) -> str:
     if not isinstance(error, UnknownSchema):
         return ""
     return f"id {error.schema_id}" if error.fingerprint is None else error.fingerprint.hex()
-
-
-def _context(headers: Headers) -> TraceContext:
-    found = None
-    for name, data in headers or ():
-        if name == HEADER:
-            found = data
-    if not found:
-        raise DecodeError("no_context", f"the record has no header {HEADER}; only the processor's records have it")
-    return codec.decode(found, TraceContext)
 
 
 def source(

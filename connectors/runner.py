@@ -30,8 +30,9 @@ from connectors.assignment import Assignment
 from connectors.contract import Sink
 from connectors.delivery import Courier
 from connectors.gate import Activity, Sleep
-from connectors.lane import Lane, Letter
-from connectors.letters import dead_letter, letter_key
+from connectors.intake import take
+from connectors.lane import Lane
+from connectors.letters import Letter, dead_letter, letter_key
 from connectors.observe.observer import Observer
 from connectors.outbox import Outbox
 from connectors.outcomes import Rejected
@@ -298,8 +299,9 @@ class Runner:
             self._commit(list(self._lanes.values()))
             self._measure_lag()
         busy = any(lane.unsettled or lane.waiting for lane in self._lanes.values())
-        for message in self._consumer.consume(FETCH, 0.005 if busy else 0.05):
-            self._take(message)
+        fetched = self._consumer.consume(FETCH, 0.005 if busy else 0.05)
+        for message in take(fetched, self._lanes, self._clock()):
+            self._hear(message)
 
     def _serve(self, lane: Lane, now: float, *, drain: bool = False) -> None:
         self._answered = (
@@ -328,20 +330,13 @@ class Runner:
                 change = self._consumer.pause if lane.paused else self._consumer.resume
                 change([TopicPartition(self._topic, lane.partition)])
 
-    def _take(self, message: Message) -> None:
+    def _hear(self, message: Message) -> None:
+        """What came in a record's place. Raises what ends the sink."""
         error = message.error()
         lane = self._lanes.get(message.partition())
         if error is None:
-            if lane is not None:
-                lane.accept(
-                    message.offset(),
-                    message.timestamp()[1],
-                    message.key(),
-                    message.value(),
-                    message.headers(),
-                    self._clock(),
-                )
-        elif error.code() == KafkaError._PARTITION_EOF:
+            return
+        if error.code() == KafkaError._PARTITION_EOF:
             if lane is not None:
                 lane.caught_up = True
         elif error.code() == KafkaError._AUTO_OFFSET_RESET:

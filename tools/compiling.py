@@ -23,12 +23,13 @@ GROUP: Final = "tailrace"
 SUFFIX: Final = sysconfig.get_config_var("EXT_SUFFIX") or ".so"
 
 MODULES: Final = (
-    "tailrace/codec/varint.py", "tailrace/codec/walk.py", "tailrace/ids.py", "tailrace/partitioner.py",
+    "tailrace/codec/shape.py", "tailrace/codec/varint.py", "tailrace/codec/walk.py", "tailrace/ids.py", "tailrace/partitioner.py",
     "streams/apply.py", "streams/avro.py", "streams/context.py", "streams/correlate.py", "streams/dedupe.py",
     "streams/enrich.py", "streams/header.py", "streams/links.py", "streams/money.py", "streams/operations.py", "streams/state.py",
     "streams/summary.py", "streams/trace.py", "streams/metrics/counted.py", "streams/metrics/distribution.py",
     "streams/metrics/grouping.py", "streams/metrics/instruments.py", "streams/metrics/measures.py",
     "streams/metrics/series.py",
+    "connectors/batching.py", "connectors/intake.py", "connectors/lane.py", "connectors/progress.py", "connectors/reading.py",
     "connectors/otlp/as_json.py", "connectors/otlp/memo.py", "connectors/otlp/wire.py", "connectors/sinks/langfuse_fields.py",
     "connectors/sinks/langfuse_map.py", "connectors/sinks/opik_ids.py", "connectors/sinks/opik_map.py",
     "connectors/sinks/opik_metadata.py", "connectors/sinks/opik_values.py", "connectors/sinks/otlp_span.py",

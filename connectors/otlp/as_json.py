@@ -28,14 +28,16 @@ def attribute(key: str, value: Value) -> bytes:
 def attributes(pairs: Iterable[Any]) -> list[bytes]:
     """Attributes from name, value, name, value, …; what is None is left out. As `wire.attributes`."""
     out: list[bytes] = []
-    it = iter(pairs)
-    for key, value in zip(it, it, strict=True):
+    given = pairs if isinstance(pairs, list) else list(pairs)
+    for i in range(0, len(given), 2):
+        value = given[i + 1]
         if value is None:
             continue
+        key: str = given[i]
         prefix = _PREFIXES.get(key)
         if prefix is None:
             prefix = _prefix(key)
-        if type(value) is str:
+        if isinstance(value, str):
             out.append(prefix + b'{"stringValue":' + orjson.dumps(value) + b"}}")
         else:
             out.append(prefix + _any_value(value) + b"}")

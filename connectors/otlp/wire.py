@@ -53,17 +53,23 @@ def attributes(pairs: Iterable[Any]) -> list[bytes]:
     """Attributes of a span from name, value, name, value, …, ready to join; what is None is left out. The same name twice
     is the caller's to avoid. Raises as `attribute`."""
     out: list[bytes] = []
-    it = iter(pairs)
-    for key, value in zip(it, it, strict=True):
+    given = pairs if isinstance(pairs, list) else list(pairs)
+    for i in range(0, len(given), 2):
+        value = given[i + 1]
         if value is None:
             continue
-        if type(value) is str:
+        key: str = given[i]
+        if isinstance(value, str):
             text = value.encode()
-            out += (_KEYS[key][len(text)], text)
-        elif type(value) is int:
+            out.append(_KEYS[key][len(text)])
+            out.append(text)
+        elif isinstance(value, bool):
+            out.append(_KEYS[key].around(_any_value(value)))
+        elif isinstance(value, int):
             out.append(_INTEGERS[key, value])
-        elif type(value) is float:
-            out += (_KEYS[key].double, _DOUBLE(value))
+        elif isinstance(value, float):
+            out.append(_KEYS[key].double)
+            out.append(_DOUBLE(value))
         else:
             out.append(_KEYS[key].around(_any_value(value)))
     return out

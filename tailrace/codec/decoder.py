@@ -17,8 +17,9 @@ from typing import Any, Final, TypeVar
 from tailrace.codec import walk
 from tailrace.codec.names import PRIMITIVE, Names, record_branch
 from tailrace.codec.plan import Planner
+from tailrace.codec.refusal import MALFORMED, refusal
+from tailrace.codec.shape import Shape
 from tailrace.codec.varint import block, size, varint
-from tailrace.errors import DecodeError
 
 Decode = Callable[[bytes, int], tuple[Any, ...]]
 """decode(data, start) -> the wanted values in schema order."""
@@ -31,7 +32,6 @@ STEP: Final = tuple((1 + (n >> 1)) if n < 128 and not n & 1 else _FAR for n in r
 
 _M8: Final = 0x8080808080808080
 _HI: Final = 0x0080808080808080
-_MALFORMED: Final = (IndexError, ValueError, OverflowError, struct.error)
 COMPILED: Final = not str(walk.__file__).endswith(".py")
 """Whether walking a table is the fast way; else it is code that is generated."""
 
@@ -363,8 +363,9 @@ def compile_decoder(
     other exception. Unless prefix_only, the record must end exactly where the data ends.
     """
     if COMPILED:
-        walking, paths = walker(schema, want, text=text, prefix_only=prefix_only, build=build)
-        return _total(walking, walking), paths  # it makes no guesses: the second try says what is wrong
+        planner = Planner(want, text, build or {})
+        steps = planner.top(schema, schema.get("header_last") if prefix_only else None)
+        return functools.partial(walk.read, steps, prefix_only), tuple(planner.paths)
     quick, general, paths = compile_both(schema, want, text=text, prefix_only=prefix_only, build=build)
     return _total(quick, general), paths
 
@@ -377,8 +378,7 @@ def compile_builder(
     if COMPILED:
         planner = Planner(want, True, build or {})
         steps = planner.top(schema, None)
-        walking = functools.partial(walk.decode_into, steps, planner.paths, into)
-        return _total(walking, walking)
+        return functools.partial(walk.read_into, steps, Shape(into, planner.paths))
     quick, general, _ = compile_both(schema, want, text=True, build=build, into=into)
     return _total(quick, general)
 
@@ -389,15 +389,11 @@ def _total(quick: Callable[[bytes, int], R], general: Callable[[bytes, int], R])
     def decode(b: bytes, p: int = 0) -> R:
         try:
             return quick(b, p)
-        except _MALFORMED:
+        except MALFORMED:
             pass
         try:
             return general(b, p)
-        except IndexError:
-            raise DecodeError("truncated", f"{len(b)} bytes are not one whole record") from None
-        except UnicodeDecodeError as e:
-            raise DecodeError("invalid_utf8", str(e)) from None
-        except _MALFORMED as e:
-            raise DecodeError("malformed", str(e)) from None
+        except MALFORMED as e:
+            raise refusal(e, len(b)) from None
 
     return decode

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from tailrace.codec import walk
 from tailrace.codec.names import PRIMITIVE, Names, record_branch
+from tailrace.codec.shape import Shape
 from tailrace.codec.walk import Step
 
 _SIMPLE: Final = {
@@ -86,12 +87,14 @@ class Planner:
     def _record(self, t: dict[str, Any], want: bool) -> Step:
         step = Step(walk.RECORD, want)
         known = self._build.get(t["name"].rsplit(".", 1)[-1])
-        step.build = known or dict
+        names: list[str] = []
         for field in t["fields"]:
             keep = want and (known is None or field["name"] in known.__struct_fields__)
             step.steps.append(self._step(field["type"], keep))
             if keep:
-                step.names.append(field["name"])
+                names.append(field["name"])
+        if want:
+            step.shape = Shape(known or dict, names)
         return step
 
     def _union(self, branches: list[Any], want: bool) -> Step:

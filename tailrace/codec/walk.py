@@ -9,6 +9,8 @@ from __future__ import annotations
 import struct
 from typing import Any, Final
 
+from tailrace.codec.refusal import MALFORMED, refusal
+from tailrace.codec.shape import Shape
 from tailrace.codec.varint import block, size, varint
 
 NULL: Final = 0
@@ -36,7 +38,7 @@ _NOTHING: Final[list[Any]] = []
 class Step:
     """One value of the schema."""
 
-    __slots__ = ("build", "kind", "names", "null", "nullable", "results", "size", "steps", "symbols", "want")
+    __slots__ = ("kind", "null", "nullable", "results", "shape", "size", "steps", "symbols", "want")
 
     def __init__(self, kind: int, want: bool) -> None:
         self.kind, self.want = kind, want
@@ -48,12 +50,10 @@ class Step:
         """Bytes of a fixed."""
         self.steps: list[Step] = []
         """Items, branches or fields; of a map its values."""
-        self.names: list[str] = []
-        """Of the fields that a record is built from."""
         self.symbols: list[Any] = []
         """What the symbols of an enum become."""
-        self.build: Any = None
-        """Called with the fields of a record by name."""
+        self.shape: Shape | None = None
+        """Of a record that is wanted whole."""
         self.results = 0
         """How many results are inside."""
 
@@ -190,7 +190,8 @@ class Walk:
         if kind == RECORD:
             values: list[Any] = []
             self.fields(step.steps, values)
-            return step.build(**dict(zip(step.names, values, strict=True)))
+            assert step.shape is not None
+            return step.shape.make(values)
         if kind == ARRAY:
             items: list[Any] = []
             inner = step.steps[0]
@@ -269,10 +270,21 @@ def decode(steps: list[Step], prefix_only: bool, b: bytes, p: int) -> tuple[Any,
     return tuple(out)
 
 
-def decode_into(steps: list[Step], names: list[str], into: Any, b: bytes, p: int) -> Any:
-    """`into(**{name: value})` of the wanted values. Raises what `decode` raises."""
+def read(steps: list[Step], prefix_only: bool, b: bytes, p: int = 0) -> tuple[Any, ...]:
+    """`decode`. Raises `DecodeError` and nothing else."""
+    try:
+        return decode(steps, prefix_only, b, p)
+    except MALFORMED as e:
+        raise refusal(e, len(b)) from None
+
+
+def read_into(steps: list[Step], shape: Shape, b: bytes, p: int = 0) -> Any:
+    """The record that `shape` makes of the wanted values. Raises `DecodeError`, and what `shape` raises."""
     walk, out = Walk(b, p), []  # type: Walk, list[Any]
-    walk.fields(steps, out)
-    if walk.p != len(b):
-        raise IndexError
-    return into(**dict(zip(names, out, strict=True)))
+    try:
+        walk.fields(steps, out)
+        if walk.p != len(b):
+            raise IndexError
+    except MALFORMED as e:
+        raise refusal(e, len(b)) from None
+    return shape.make(out)

@@ -18,6 +18,7 @@ __all__ = [
     "BODY",
     "ID_BODY",
     "MARKER",
+    "build",
     "decode",
     "decode_versioned",
     "encode",
@@ -53,7 +54,7 @@ def _member(cls: type[enum.StrEnum], default: str) -> Callable[[str], enum.StrEn
 
 
 @functools.cache
-def _build() -> dict[str, Callable[..., Any]]:
+def build() -> dict[str, Callable[..., Any]]:
     """What nested records and enums are decoded into, by name."""
     enums = {e["name"]: _member(getattr(records, e["name"]), e["default"]) for e in schemas.enums()}
     return {**records.BY_NAME, **enums}
@@ -71,7 +72,7 @@ def symbols() -> dict[str, Callable[[str], str]]:
 
 def _into_class(name: str, schema: schemas.Schema) -> tuple[Callable[[bytes, int], Any], type[Any]]:
     cls: type[Any] = getattr(records, name)
-    return compile_builder(schema, cls.__struct_fields__, cls, build=_build()), cls
+    return compile_builder(schema, cls.__struct_fields__, cls, build=build()), cls
 
 
 def encode(record: Any, frame: bytes | None = None) -> bytes:

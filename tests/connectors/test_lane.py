@@ -11,7 +11,8 @@ from connectors.admission import current
 from connectors.batching import Limits
 from connectors.contract import Batch, Enriched, Health, Payload, Skip
 from connectors.http import Http
-from connectors.lane import LOOK_AGAIN, Lane, Letter
+from connectors.lane import LOOK_AGAIN, Lane
+from connectors.letters import Letter
 from connectors.outcomes import Delivered, Outcomes, Rejected
 from connectors.pieces import Settled
 from connectors.reading import Reader

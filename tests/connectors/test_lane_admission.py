@@ -8,7 +8,8 @@ from connectors.admission import Admission
 from connectors.admission_settings import Admitted
 from connectors.batching import Limits
 from connectors.contract import Enriched, Payload, Skip
-from connectors.lane import Lane, Letter
+from connectors.lane import Lane
+from connectors.letters import Letter
 from connectors.reading import Reader
 from connectors.status import Counts
 from tailrace import codec

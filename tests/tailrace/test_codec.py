@@ -45,10 +45,25 @@ def at(data: Any, path: str) -> Any:
     return data
 
 
+def named(t: Any) -> dict[str, Any]:
+    """The record types in a schema, by their names: a second use of one is its name alone."""
+    if isinstance(t, list):
+        return {k: v for branch in t for k, v in named(branch).items()}
+    if not isinstance(t, dict):
+        return {}
+    found = {t["name"]: t} if t["type"] == "record" else {}
+    parts = [f["type"] for f in t.get("fields", ())] + [t[k] for k in ("items", "values") if k in t]
+    return {**found, **{k: v for part in parts for k, v in named(part).items()}}
+
+
+RECORDS = {k: v for name in NAMES for k, v in named(schemas.current(name)).items()}
+
+
 def as_bytes(t: Any, value: Any) -> Any:
     """What fastavro read, with strings as bytes; enums stay symbols."""
     if value is None:
         return None
+    t = RECORDS.get(t, t) if isinstance(t, str) else t
     if isinstance(t, list):
         return as_bytes(t[1], value)
     if t == "string":

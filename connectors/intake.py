@@ -1,0 +1,22 @@
+"""From what a consumer has fetched to the partitions' lanes. Compiled where there is a compiler."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from connectors.lane import Lane
+
+
+def take(messages: Sequence[Any], lanes: dict[int, Lane], now: float) -> list[Any]:
+    """Gives each record to its partition's lane. messages: confluent-kafka's; now: monotonic seconds. Returns those that are no
+    records but errors and ends of partitions. Records of a partition that was lost meanwhile are left out."""
+    others: list[Any] = []
+    for m in messages:
+        if m.error() is not None:
+            others.append(m)
+            continue
+        lane = lanes.get(m.partition())
+        if lane is not None:
+            lane.accept(m.offset(), m.timestamp()[1], m.key(), m.value(), m.headers(), now)
+    return others
