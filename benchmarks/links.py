@@ -113,14 +113,14 @@ class Side:
         return took
 
 
-def both(units: list[list[Source]]) -> tuple[Side, list[tuple[float, float]]]:
+def both(units: list[list[Source]], turn: int = 0) -> tuple[Side, list[tuple[float, float]]]:
     """Every unit with links and without, one after the other, so that a slow moment of the machine meets both: the side with
-    links, and both times of each unit once something expires in each."""
+    links, and both times of each unit once something expires in each. turn: who begins changes with it, and with each unit."""
     linked, bare = Side(), Side(linked=False)
     times = []
     gc.collect()
     for i, records in enumerate(units):
-        if i % 2:
+        if (i + turn) % 2:
             a = linked.work(records)
             b = bare.work(records)
         else:
@@ -163,8 +163,8 @@ def main() -> None:
     arriving = sources(linked.links, UNIT // TURN)
 
     rounds, received = [], []
-    for _ in range(args.rounds):
-        rounds.append(both(units)[1])
+    for turn in range(args.rounds):
+        rounds.append(both(units, turn)[1])
         owner, times = alone(arriving)
         received.append(times)
     pairs = [pair for found in rounds for pair in found]

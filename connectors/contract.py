@@ -32,7 +32,7 @@ from tailrace.errors import TailraceError
 from tailrace.records import TraceContext, TraceEvent
 
 
-class Enriched(msgspec.Struct, frozen=True):
+class Enriched(msgspec.Struct, frozen=True, gc=False):
     """One record of trace.enriched, decoded."""
 
     event: TraceEvent
@@ -45,7 +45,7 @@ class Enriched(msgspec.Struct, frozen=True):
     """Append time in trace.enriched, milliseconds UTC. Not the same in a replay: nothing a vendor keys on may use it."""
 
 
-class Payload(msgspec.Struct, frozen=True):
+class Payload(msgspec.Struct, frozen=True, gc=False):
     """One record as the sink will send it."""
 
     body: Any
@@ -77,7 +77,7 @@ class Skip(msgspec.Struct, frozen=True):
     reason: str
 
 
-class Source(msgspec.Struct, frozen=True):
+class Source(msgspec.Struct, frozen=True, gc=False):
     """Where a record is and what its header says: all that a dead letter or a log line needs, and no content."""
 
     topic: str
@@ -94,14 +94,14 @@ class Source(msgspec.Struct, frozen=True):
     app_id: str | None = None
 
 
-class Item(msgspec.Struct, frozen=True):
+class Item(msgspec.Struct, frozen=True, gc=False):
     """One record of a batch."""
 
     payload: Payload
     source: Source
 
 
-class Batch(msgspec.Struct, frozen=True):
+class Batch(msgspec.Struct, frozen=True, gc=False):
     """Records of one partition, in its order; never empty."""
 
     items: tuple[Item, ...]

@@ -12,7 +12,7 @@ from connectors.outcomes import Verdict
 from connectors.rates import Pace
 
 
-class Settled(msgspec.Struct, frozen=True):
+class Settled(msgspec.Struct, frozen=True, gc=False):
     """A record's final outcome."""
 
     verdict: Verdict

@@ -240,13 +240,13 @@ class Applier:
             trace.operations.add(h, span_id, parent_span, price, known == ESTIMATED_PRICE, source_id == key)
             trace.add(h, root, stamp, offset)
             run = h.workflow_run_id
-            if (
-                run is not None and self._link_runs and run != key and (trace.runs is None or run not in trace.runs)
-            ):  # once a run
+            if run is not None and self._link_runs and run != key and not trace.knows(run):  # once a run
                 run = run_to_link(h, root)
-                if run is not None and not trace.knows(run) and run not in state.known_links:
-                    link = Link(key, root.run, trace.started_at, trace.app_id)
-                    unit.links.append((run, link_records.record(run, link, stamp * 1000)))
+                if run is not None:
+                    trace.learn(run)
+                    if run not in state.known_links:
+                        link = Link(key, root.run, trace.started_at, trace.app_id)
+                        unit.links.append((run, link_records.record(run, link, stamp * 1000)))
             state.touch(key, trace)
             shared = trace.shared(source_id)
         if counted is not None:

@@ -7,7 +7,7 @@ node or run that called it, else the workflow run for nodes, the message for sid
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final, NamedTuple
+from typing import Final
 
 from streams.header import Header
 from tailrace.records import RootSource
@@ -72,27 +72,43 @@ def marks_of(h: Header, appended_at: int) -> tuple[bytes, ...]:
     return tuple(found)
 
 
-class Root(NamedTuple):
+class Root:
     """The outermost operation that an event belongs to, as far as it is known."""
 
-    trace: bytes | None
-    """Its trace id; None for events without a trace."""
-    run: bytes | None
-    """Its workflow run, if it has one that is known."""
-    started_at: int | None
-    """Its start, microseconds UTC, where someone said so."""
-    app: bytes | None
-    source: str
-    """own, header, link or inferred (`RootSource`)."""
+    __slots__ = ("app", "run", "source", "started_at", "trace")
+
+    def __init__(
+        self, trace: bytes | None, run: bytes | None, started_at: int | None, app: bytes | None, source: str
+    ) -> None:
+        self.trace = trace
+        """Its trace id; None for events without a trace."""
+        self.run = run
+        """Its workflow run, if it has one that is known."""
+        self.started_at = started_at
+        """Its start, microseconds UTC, where someone said so."""
+        self.app = app
+        self.source = source
+        """own, header, link or inferred (`RootSource`)."""
 
 
-class Link(NamedTuple):
+class Link:
     """That a run belongs under a root: a record in the log, by a publisher or by a partition's owner."""
 
-    trace: bytes
-    run: bytes | None
-    started_at: int | None
-    app: bytes | None
+    __slots__ = ("app", "run", "started_at", "trace")
+
+    def __init__(self, trace: bytes, run: bytes | None, started_at: int | None, app: bytes | None) -> None:
+        self.trace, self.run, self.started_at, self.app = trace, run, started_at, app
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Link) and (self.trace, self.run, self.started_at, self.app) == (
+            other.trace, other.run, other.started_at, other.app,
+        )  # fmt: skip
+
+    def __hash__(self) -> int:
+        return hash((self.trace, self.run))
+
+    def __repr__(self) -> str:
+        return f"Link({self.trace!r}, {self.run!r}, {self.started_at}, {self.app!r})"
 
 
 def link_of(h: Header) -> Link | None:

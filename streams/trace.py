@@ -62,7 +62,7 @@ class Trace:
 
     __slots__ = (
         "_shared", "app_id", "app_name", "appended_at", "certain", "conversation_id", "datasets", "events", "operations", "otel_trace_id", "part",
-        "revisions", "root", "root_run_id", "root_trace_id", "runs", "session_id", "started_at", "tenant_id", "touched", "user_id",
+        "revisions", "root", "root_run_id", "root_trace_id", "run", "runs", "session_id", "started_at", "tenant_id", "touched", "user_id",
         "workspace_name",
     )  # fmt: skip
 
@@ -85,7 +85,10 @@ class Trace:
         self.workspace_name: bytes | None = None
         self.events = 0
         self.certain = False
+        self.run: bytes | None = None
+        """The run of which a link was written to the log first; most traces have no other."""
         self.runs: dict[bytes, None] | None = None
+        """The others, the oldest first."""
         self.revisions: dict[bytes, int] | None = None
         self.datasets: dict[bytes, bytes] | None = None
         self.operations = Operations()
@@ -147,16 +150,26 @@ class Trace:
         return self.revisions is not None and h.revision < self.revisions.get(dedupe_hash(h.source_id), 0)
 
     def knows(self, run: bytes) -> bool:
-        """Whether a link of `run` is in the log; asked once a run, True from then on."""
+        """Whether a link of `run` was written to the log; of more than `MOST` runs the latest are remembered."""
+        return run == self.run or (self.runs is not None and run in self.runs)
+
+    def learn(self, run: bytes) -> None:
+        """A link of `run`, which it does not know, is in the log or about to be."""
+        if self.run is None:
+            self.run = run
+            return
         if self.runs is None:
-            self.runs = {run: None}
-            return False
-        if run in self.runs:
-            return True
+            self.runs = {}
         self.runs[run] = None
-        if len(self.runs) > MOST:
-            del self.runs[next(iter(self.runs))]
-        return False
+        if len(self.runs) >= MOST:
+            self.run = next(iter(self.runs))
+            del self.runs[self.run]
+
+    def _runs(self) -> bytes:
+        """All of them, encoded."""
+        if self.run is None:
+            return b"\0"
+        return strings([self.run, *self.runs]) if self.runs else b"\2" + string(self.run) + b"\0"
 
     def name_datasets(self, ids: list[bytes], names: list[bytes]) -> None:
         """Learns names of datasets, for events that have only their ids."""
@@ -208,7 +221,7 @@ class Trace:
             (
                 _VERSION, zigzag(self.appended_at), zigzag(self.touched), b"\1" if ops.ended else b"\0", self.shared(b"")[32:], _ROOT[self.root],
                 nullable(self.tenant_id), b"\0" if self.otel_trace_id is None else b"\2" + self.otel_trace_id, zigzag(self.events),
-                b"\1" if self.certain else b"\0", strings(list(self.runs)) if self.runs else b"\0", string(revisions), zigzag(self.part),
+                b"\1" if self.certain else b"\0", self._runs(), string(revisions), zigzag(self.part),
                 zigzag(ops.chunks), strings(ops.currencies) if ops.currencies else b"\0",
                 array([string(k) + string(v) for k, v in datasets.items()]) if datasets else b"\0",
                 string(fixed), string(texts), b"\0" if ops.beyond is None else string(msgspec.json.encode(ops.beyond)),
@@ -227,7 +240,8 @@ class Trace:
         trace.otel_trace_id = state.otel_trace_id
         trace.appended_at, trace.touched = state.appended_at, state.touched
         trace.events, trace.certain = state.events, state.certain
-        trace.runs = dict.fromkeys(r.encode() for r in state.runs) or None
+        for run in state.runs:
+            trace.learn(run.encode())
         packed = state.revisions
         trace.revisions = {
             packed[p : p + 8]: int.from_bytes(packed[p + 8 : p + 12], "big") for p in range(0, len(packed), 12)

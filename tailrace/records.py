@@ -1,4 +1,7 @@
-"""Every record type as a Python class. Generated from schemas/*.avsc by tools/contract.py (`make schemas`). Do not edit."""
+"""Every record type as a Python class. Generated from schemas/*.avsc by tools/contract.py (`make schemas`). Do not edit.
+
+They hold no cycles, so the garbage collector leaves them alone (gc=False).
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ class Stage(enum.StrEnum):
     RESOLVE = "resolve"
 
 
-class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
     """What could not be read, applied or delivered; value of trace.dead-letters."""
 
     dead_letter_id: str
@@ -76,7 +79,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Deliveries tried."""
 
 
-class DedupeBucket(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class DedupeBucket(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
     """Hashes of event ids seen within one bucket of append time; value of trace.state, key
     d/<bucket>/<piece>."""
 
@@ -84,7 +87,7 @@ class DedupeBucket(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """8 bytes an event id: the first half of its BLAKE2b-128."""
 
 
-class MetricGroup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class MetricGroup(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
     """Events that all count into the same series, since the group began; value of trace.state, key
     g/<number>."""
 
@@ -104,7 +107,7 @@ class MetricGroup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """What was counted; layout in streams/metrics/distribution.py."""
 
 
-class MetricMinute(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class MetricMinute(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
     """What a metric group counted in one event-time minute; value of trace.state, key m/<group>/<minute>."""
 
     touched: int
@@ -113,7 +116,7 @@ class MetricMinute(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """What was counted; layout in streams/metrics/distribution.py."""
 
 
-class MetricRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class MetricRow(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
     """Absolute value of one series in one event-time minute of one partition; value of trace.metrics."""
 
     partition: int
@@ -142,7 +145,7 @@ class MetricRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Last source offset counted."""
 
 
-class MetricTotal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class MetricTotal(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
     """Cumulative value of one series of one partition since started_at; value of trace.totals."""
 
     partition: int
@@ -169,7 +172,7 @@ class MetricTotal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Last source offset counted."""
 
 
-class PartitionPosition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PartitionPosition(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
     """Where a partition's owner stands; value of trace.state, key p. Written in the same transaction as what it
     counts."""
 
@@ -218,7 +221,7 @@ class PartitionPosition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """Summaries written."""
 
 
-class RunLink(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class RunLink(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
     """That a run belongs under a root; value of trace.state, key l/<run>."""
 
     root_trace_id: str
@@ -243,7 +246,7 @@ class ParentKind(enum.StrEnum):
     MESSAGE = "message"
 
 
-class TraceContext(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class TraceContext(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
     """What the processor adds to an event: one Kafka header (tailrace-context) beside the event's own bytes.
     What differs per event first, what a trace's events share last."""
 
@@ -340,7 +343,7 @@ class SpanKind(enum.StrEnum):
     RERANKER = "reranker"
 
 
-class Origin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Origin(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
     """Who and what caused the operation."""
 
     from_source: str | None = None
@@ -373,7 +376,7 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Files processed: ids or URLs."""
 
 
-class WorkflowRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class WorkflowRun(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
     """Body of workflow_run."""
 
     workflow_id: str | None = None
@@ -390,7 +393,7 @@ class WorkflowRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Failed attempts, retried ones included."""
 
 
-class NodeExecution(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class NodeExecution(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
     """Body of node_execution and draft_node_execution."""
 
     node_id: str | None = None
@@ -433,7 +436,7 @@ class NodeExecution(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Failed attempts, JSON text."""
 
 
-class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
     """Body of message."""
 
     conversation_model: str | None = None
@@ -450,7 +453,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Microseconds from the first token to the last."""
 
 
-class Moderation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Moderation(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
     """Body of moderation."""
 
     moderation_type: str | None = None
@@ -467,7 +470,7 @@ class Moderation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Content moderated."""
 
 
-class SuggestedQuestion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SuggestedQuestion(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
     """Body of suggested_question."""
 
     questions: Sequence[str] = ()
@@ -478,7 +481,7 @@ class SuggestedQuestion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """Status message."""
 
 
-class DatasetRetrieval(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class DatasetRetrieval(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
     """Body of dataset_retrieval."""
 
     query: str | None = None
@@ -497,7 +500,7 @@ class DatasetRetrieval(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """Rerank model."""
 
 
-class Tool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Tool(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
     """Body of tool."""
 
     call_id: str | None = None
@@ -518,7 +521,7 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """URLs of associated files."""
 
 
-class PromptGeneration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PromptGeneration(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
     """Body of prompt_generation."""
 
     instruction: str | None = None
@@ -529,7 +532,7 @@ class PromptGeneration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """Microseconds the model took."""
 
 
-class Span(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Span(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
     """Body of span."""
 
     otel_kind: str | None = None
@@ -552,7 +555,7 @@ class Span(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Resource attributes, JSON text."""
 
 
-class Feedback(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Feedback(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
     """Body of feedback."""
 
     content: str | None = None
@@ -561,7 +564,7 @@ class Feedback(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Id of the feedback record."""
 
 
-class RehydrationFailed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class RehydrationFailed(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
     """Body of rehydration_failed."""
 
     payload_type: str | None = None
@@ -570,7 +573,7 @@ class RehydrationFailed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """Correlation id of the failed payload."""
 
 
-class TraceEvent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class TraceEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
     """One ended operation of an LLM application, complete and immutable. Header first: a reader may stop after
     the field named by header_last."""
 
@@ -721,7 +724,7 @@ class TraceEvent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Outputs, JSON text."""
 
 
-class TraceOperations(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class TraceOperations(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
     """A full chunk of an open trace's operations, written once; value of trace.state, key o/<trace>/<chunk>."""
 
     fixed: bytes
@@ -737,7 +740,7 @@ class RootSource(enum.StrEnum):
     INFERRED = "inferred"
 
 
-class TraceState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class TraceState(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
     """An open trace as its partition's owner knows it; value of trace.state, key t/<trace>."""
 
     appended_at: int
@@ -796,7 +799,7 @@ class TraceState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Sums of the operations beyond those that are kept one by one; JSON, empty if none."""
 
 
-class SlowOperation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SlowOperation(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
     """A slow operation."""
 
     source_id: str
@@ -807,7 +810,7 @@ class SlowOperation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Microseconds."""
 
 
-class TraceSummary(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class TraceSummary(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
     """One trace summed up, or one part of it where an eviction came between; value of trace.summaries, key
     <trace>/<partition>/<part>."""
 

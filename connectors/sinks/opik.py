@@ -33,7 +33,7 @@ from connectors.compression import gzip
 from connectors.contract import Rates, Secret
 from connectors.http import place
 from connectors.sinks import opik_policy
-from connectors.sinks.opik_map import FIELDS, Parts, remedy, to_parts
+from connectors.sinks.opik_map import FIELDS, Parts, payload, remedy, to_parts
 from connectors.sinks.opik_requests import MOST, Call, calls, combine, to_be_held
 from tailrace.errors import ConfigError
 
@@ -109,17 +109,9 @@ class Opik:
 
     def map(self, event: Enriched) -> Payload | Skip | Rejected:
         parts = to_parts(event, self._project, self._window_ms, self._id_time_ms)
-        if isinstance(parts, Skip | Rejected):
+        if not isinstance(parts, tuple):
             return parts
-        trace, span, score, _ = parts
-        size = objects = 0
-        if trace is not None:
-            size, objects = len(trace) + 1, 1
-        if span is not None:
-            size, objects = size + len(span) + 1, objects + 1
-        if score is not None:
-            size, objects = size + len(score[3] or score[1]) + 1, objects + 1
-        return Payload(parts, size, objects)
+        return payload(parts)
 
     def render(self, payload: Payload) -> dict[str, list[Any]]:
         """What of a payload goes to which endpoint: traces, spans, scores (of traces), span_scores, and withdrawn_scores."""

@@ -17,12 +17,25 @@ LATEST_MS: Final = (1 << 48) - 1
 def uuid7(ms: int, name: bytes) -> str:
     """A UUID of version 7 with the time `ms` (milliseconds UTC, 0 to `LATEST_MS`) and, in place of random bits, a hash of
     `name`."""
-    t, h = f"{ms:012x}", blake2b(name, digest_size=10).hexdigest()
-    return f"{t[:8]}-{t[8:]}-7{h[1:4]}-{_VARIANT[h[4]]}{h[5:8]}-{h[8:]}"
+    t = _TIMES.get(ms) or _time(ms)
+    h = blake2b(name, digest_size=10).hexdigest()
+    return t + h[1:4] + _VARIANT[h[4]] + h[5:8] + "-" + h[8:]
 
 
-_VARIANT: Final = {f"{i:x}": "89ab"[i & 3] for i in range(16)}
-"""The digit that holds the RFC's variant and two bits of the hash."""
+_TIMES: Final[dict[int, str]] = {}
+"""The last times met, written; all ids of a trace have one."""
+
+
+def _time(ms: int) -> str:
+    t = f"{ms:012x}"
+    if len(_TIMES) >= 4096:
+        _TIMES.clear()
+    _TIMES[ms] = text = f"{t[:8]}-{t[8:]}-7"
+    return text
+
+
+_VARIANT: Final = {f"{i:x}": f"-{'89ab'[i & 3]}" for i in range(16)}
+"""What stands before the hash's next digits: the digit that holds the RFC's variant and two bits of the hash."""
 
 
 @lru_cache(maxsize=4096)

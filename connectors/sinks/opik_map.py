@@ -11,7 +11,7 @@ from typing import Final
 
 import orjson
 
-from connectors.contract import Enriched, Skip
+from connectors.contract import Enriched, Payload, Skip
 from connectors.outcomes import Rejected
 from connectors.sinks import opik_ids
 from connectors.sinks.opik_metadata import Usage, metadata
@@ -106,6 +106,19 @@ def to_parts(record: Enriched, project: str, window_ms: int = 0, id_time_ms: int
         return _operation(event, context, project, trace, ms)
     except (TypeError, ValueError) as e:  # orjson's errors: text that is no Unicode, numbers beyond 64 bits
         return Rejected("not_json", f"cannot be written as JSON: {type(e).__name__}")
+
+
+def payload(parts: Parts) -> Payload:
+    """What a record takes in a request, and how many objects it is in Opik's count."""
+    trace, span, score, _ = parts
+    size = objects = 0
+    if trace is not None:
+        size, objects = len(trace) + 1, 1
+    if span is not None:
+        size, objects = size + len(span) + 1, objects + 1
+    if score is not None:
+        size, objects = size + len(score[3] or score[1]) + 1, objects + 1
+    return Payload(parts, size, objects)
 
 
 def _beyond(late_ms: int, window_ms: int) -> Rejected:
@@ -268,13 +281,14 @@ def _repeats(event: TraceEvent) -> bool:
 
 
 def _tokens(event: TraceEvent) -> Usage:
-    found = {}
-    if event.input_tokens is not None:
-        found["prompt_tokens"] = event.input_tokens
-    if event.output_tokens is not None:
-        found["completion_tokens"] = event.output_tokens
-    if event.total_tokens is not None:
-        found["total_tokens"] = event.total_tokens
+    found: Usage = {}
+    given, returned, total = event.input_tokens, event.output_tokens, event.total_tokens
+    if given is not None:
+        found["prompt_tokens"] = given
+    if returned is not None:
+        found["completion_tokens"] = returned
+    if total is not None:
+        found["total_tokens"] = total
     return found
 
 
