@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from typing import ClassVar, Final, NamedTuple
+from typing import ClassVar, Final
 
 from streams.beyond import Beyond
 from streams.header import Header
@@ -45,13 +45,13 @@ _pack: Final[Callable[..., bytes]] = FIXED.pack
 _pack_lengths: Final[Callable[..., bytes]] = _TEXTS.pack
 
 
-class Texts(NamedTuple):
+class Texts:
     """Texts of an operation; empty where there is none."""
 
-    source_id: bytes
-    name: bytes
-    status: bytes
-    error: bytes
+    __slots__ = ("error", "name", "source_id", "status")
+
+    def __init__(self, source_id: bytes, name: bytes, status: bytes, error: bytes) -> None:
+        self.source_id, self.name, self.status, self.error = source_id, name, status, error
 
 
 def texts_at(texts: bytes, at: int) -> Texts:

@@ -8,7 +8,7 @@ import msgspec
 
 from streams.avro import array, nullable, string, strings
 from streams.beyond import Beyond
-from streams.correlate import Root, shows_root
+from streams.correlate import OWN, Root, shows_root
 from streams.header import Header
 from streams.money import decimal_text
 from streams.operations import KINDS, Operations
@@ -73,7 +73,7 @@ class Trace:
         self.part = part
         self.appended_at = 0
         self.touched = -1
-        self.root: str = RootSource.OWN.value
+        self.root: str = OWN
         self.root_run_id: bytes | None = None
         self.otel_trace_id: bytes | None = None
         self.tenant_id: bytes | None = None
