@@ -3,7 +3,8 @@
 python tools/compiling.py                  beside the sources, for a checkout (`make compile`)
 python tools/compiling.py --remove         plain Python again (`make pure`)
 
-A wheel that is built where there is a C compiler has the compiled modules in it (tools/hatch_build.py).
+A wheel that is built where there is a C compiler has the compiled modules in it (tools/hatch_build.py). MYPYC_OPT_LEVEL is the
+C compiler's -O, 2 unless set.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import shutil
 import sys
 import sysconfig
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 GROUP: Final = "tailrace"
@@ -53,6 +55,27 @@ def stale(root: Path) -> list[str]:
     ]
 
 
+def _side_by_side(compiler: Any) -> None:
+    """Lets a compiler of setuptools compile the files of a library at the same time, one a core."""
+
+    def compile_all(sources: list[str], output_dir: str | None = None, macros: Any = None, include_dirs: Any = None,
+                    debug: bool = False, extra_preargs: Any = None, extra_postargs: Any = None, depends: Any = None) -> list[str]:  # fmt: skip
+        _, objects, extra, options, build = compiler._setup_compile(
+            output_dir, macros, include_dirs, sources, depends, extra_postargs
+        )
+        arguments = compiler._get_cc_args(options, debug, extra_preargs)
+
+        def one(made: str) -> None:
+            source, suffix = build[made]
+            compiler._compile(made, source, suffix, arguments, extra, options)
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(one, (o for o in objects if o in build)))
+        return list(objects)
+
+    compiler.compile = compile_all
+
+
 def compile_to(target: Path, work: Path) -> None:
     """Makes the libraries below `target`, at the modules' places. Raises whatever mypyc and the C compiler end with."""
     from mypyc.build import mypycify
@@ -63,15 +86,22 @@ def compile_to(target: Path, work: Path) -> None:
     try:
         libraries = mypycify(
             ["--ignore-missing-imports", *MODULES],
-            opt_level="2",
+            opt_level=os.environ.get("MYPYC_OPT_LEVEL", "2"),
             debug_level="0",
             multi_file=True,
             group_name=GROUP,
             target_dir=str(work / "c"),
         )
         build = Distribution({"name": GROUP, "ext_modules": libraries}).get_command_obj("build_ext")
-        build.build_lib, build.build_temp, build.parallel = str(work / "lib"), str(work / "temp"), os.cpu_count()
+        build.build_lib, build.build_temp = str(work / "lib"), str(work / "temp")
         build.ensure_finalized()
+        make = build.build_extensions
+
+        def with_all_cores() -> None:
+            _side_by_side(build.compiler)
+            make()
+
+        build.build_extensions = with_all_cores
         build.run()
     finally:
         os.chdir(before)

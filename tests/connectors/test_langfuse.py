@@ -361,8 +361,12 @@ def deliver(
     meanwhile: Callable[[float], Awaitable[None]] | None = None,
     **values: Any,
 ) -> list[Settled]:
+    """Waits take no time: the courier's clock is what was waited. meanwhile: called for each wait."""
+    waited = [0.0]
+
     async def run() -> list[Settled]:
         async def sleep(seconds: float) -> None:
+            waited[0] += seconds
             if meanwhile is not None:
                 await meanwhile(seconds)
 
@@ -371,7 +375,7 @@ def deliver(
             try:
                 keys = {"public_key": "pk-lf-test", "secret_key": "sk-lf-test", "host": double.endpoint}
                 sink = make(**{**keys, **values})
-                courier = Courier("langfuse", sink, http, sleep=sleep, random=lambda: 0.5)
+                courier = Courier("langfuse", sink, http, sleep=sleep, random=lambda: 0.5, clock=lambda: waited[0])
                 return [s for b in batches(sink) for s in await courier.deliver(b)]
             finally:
                 await http.close()
