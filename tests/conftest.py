@@ -36,10 +36,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Files with tests on a broker first: they take longest, and at the end one of two would wait for the other. Without
-    --vendors, tests that need a vendor's server are skipped, and say so."""
-    slow = {item.path for item in items if item.get_closest_marker("kafka") or item.get_closest_marker("crash")}
-    items.sort(key=lambda item: item.path not in slow)
+    """Without --vendors, tests that need a vendor's server are skipped, and say so."""
     if not config.getoption("--vendors"):
         for item in items:
             if item.get_closest_marker("vendors"):
