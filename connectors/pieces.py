@@ -29,9 +29,9 @@ class Piece(msgspec.Struct, frozen=True):
     tries: int
     """Sends of just these that ended with Retry."""
     events: int
-    """Of all; 0 where nothing limits them."""
+    """Of all."""
     first: int
-    """Of the first record, likewise."""
+    """Of the first record."""
 
     def pace(self, pace: Pace) -> Callable[[bool], Awaitable[None]]:
         return lambda single: pace.events(self.first if single else self.events)
@@ -50,11 +50,9 @@ class Run:
     def next(self, most_events: int | None) -> Piece:
         """What to send now; cut, if it counts for more than `most_events`."""
         indices, tries = self.todo.pop()
-        if most_events is None:
-            return Piece(indices, tries, 0, 0)
         events = [self.items[i].payload.events for i in indices]
         fit = len(indices)
-        if sum(events) > most_events:
+        if most_events is not None and sum(events) > most_events:
             fit = max(1, sum(1 for total in accumulate(events) if total <= most_events))
             self.again(indices[fit:])
         return Piece(indices[:fit], tries, sum(events[:fit]), events[0])

@@ -9,8 +9,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.contract import Rates
+from connectors.contract import Item, Payload, Rates, Source
 from connectors.http import Response
+from connectors.pieces import Run
 from connectors.rates import SHARE, Bucket, Pace, PacedHttp
 
 arrivals = st.lists(st.tuples(st.floats(0, 30), st.integers(1, 50)), min_size=1, max_size=150)
@@ -106,3 +107,10 @@ def test_without_limits_nothing_waits_and_a_change_counts_at_once() -> None:
     asyncio.run(pace.events(30))
     assert clock.slept == [2.0]
     assert pace.waiting == 0
+
+
+def test_a_piece_counts_its_events_also_where_nothing_limits_them() -> None:
+    """A limit may come with mended settings while it waits for its turn."""
+    items = tuple(Item(Payload(b"", 1, n), Source("t", 0, n, 0)) for n in (1, 2, 3))
+    piece = Run(items).next(None)
+    assert (piece.indices, piece.events, piece.first) == ([0, 1, 2], 6, 1)
