@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from connectors import checking
 from connectors.batching import Limits
+from connectors.commands import check as checking
 from connectors.contract import Health
 from connectors.http import Http, NoAnswer
 from connectors.registry import Instance

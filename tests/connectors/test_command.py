@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from connectors import Batch, Delivered, Enriched, Health, Http, Outcomes, Payload, sink
 from connectors.batching import Limits
-from connectors.command import connect, sinks
+from connectors.commands.connect import connect, sinks
 from connectors.contract import spec_of
 from connectors.registry import instance, instances
 from connectors.runner import Runner
@@ -139,7 +139,7 @@ def test_a_running_sink_sees_its_settings_file_and_the_environment_of_its_start(
         def run(self) -> int:
             return 0
 
-    monkeypatch.setattr("connectors.command.Fleet", Fleet)
+    monkeypatch.setattr("connectors.commands.connect.Fleet", Fleet)
     config, key = tmp_path / "tailrace.toml", tmp_path / "key"
     config.write_text('[sinks.otlp]\nendpoint = "http://one"\n')
     key.write_text("key-1")

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from connectors import scaffold
-from connectors.command import sinks
+from connectors.commands import scaffold
+from connectors.commands.connect import sinks
 from tailrace.errors import ConfigError
 
 

@@ -11,13 +11,13 @@ import pytest
 from click.testing import CliRunner
 
 from connectors.batching import Limits
+from connectors.commands.render import render
 from connectors.contract import Batch, Enriched, Health, Payload, Skip
 from connectors.http import Http
 from connectors.offline import enriched
 from connectors.outcomes import Delivered, Outcomes, Rejected
 from connectors.registry import Instance
 from connectors.render import render_all, rendered
-from connectors.render_command import render
 from tests.golden.events import FILE, completed
 
 

@@ -26,7 +26,7 @@ from connectors import (
     sink,
 )
 from connectors.allowance import DeadLetterLimits
-from connectors.command import sinks
+from connectors.commands.connect import sinks
 from connectors.outcomes import Rejected, Retry
 from connectors.registry import Instance, instance
 from connectors.secret_settings import is_secret, is_text, values_of
@@ -70,7 +70,7 @@ class Acme:
 def acme(monkeypatch: pytest.MonkeyPatch) -> None:
     entry = EntryPoint("acme", f"{__name__}:Acme", registry.GROUP)
     monkeypatch.setattr(registry, "installed", lambda: {"acme": entry})
-    monkeypatch.setattr("connectors.command.installed", lambda: {"acme": entry})
+    monkeypatch.setattr("connectors.commands.connect.installed", lambda: {"acme": entry})
 
 
 def make(env: dict[str, str] | None = None, **table: Any) -> Instance:

@@ -47,7 +47,7 @@ RECORDS: Final = 12
 
 DEBUGGED: Final = """
 import sys
-import connectors.command as command
+import connectors.commands.connect as command
 from tailrace.cli import cli
 from tailrace.processes import set_up_logging
 command.set_up_logging = lambda: set_up_logging("DEBUG")

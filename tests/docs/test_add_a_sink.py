@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from connectors import scaffold
+from connectors.commands import scaffold
 from connectors.simple import http_sink
 from connectors.testing import conformance
 from connectors.testing.kit import Kit

@@ -63,7 +63,11 @@ def test_an_application_with_packages_of_our_names_is_not_in_the_way(tmp_path: P
 @pytest.mark.parametrize(
     ("value", "missing", "said"),
     [
-        ("connectors.command:connect", "aiohttp", "`tailrace x` needs aiohttp: pip install 'tailrace[connectors]'"),
+        (
+            "connectors.commands.connect:connect",
+            "aiohttp",
+            "`tailrace x` needs aiohttp: pip install 'tailrace[connectors]'",
+        ),
         (
             "tailrace.broker.command:broker",
             "jgo.parser",

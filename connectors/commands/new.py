@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from connectors import scaffold
+from connectors.commands import scaffold
 from connectors.registry import installed
 from tailrace.errors import ConfigError
 

@@ -12,9 +12,9 @@ from typing import Any, Final
 import click
 import msgspec
 
+from connectors.commands.new import new_sink
 from connectors.contract import spec_of
 from connectors.fleet import Fleet
-from connectors.new_command import new_sink
 from connectors.observe.health import observing
 from connectors.registry import describe, installed, instances, sink_class
 from connectors.runner import Runner
