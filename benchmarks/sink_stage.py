@@ -27,7 +27,7 @@ from confluent_kafka import Consumer, TopicPartition
 from benchmarks import sink_load
 from benchmarks.peers import NotRun, last_line
 from benchmarks.stream_stage import Row, measure, median
-from connectors.registry import installed
+from connectors.config.instances import installed
 from tailrace import kafka, topics
 from tailrace.broker import Broker
 from tailrace.settings import Settings, load

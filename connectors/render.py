@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 
 from connectors import redact
+from connectors.config.instances import Instance
 from connectors.contract import Enriched, Payload, Sink, Skip
 from connectors.offline import enriched
 from connectors.outcomes import Rejected
-from connectors.registry import Instance
 from tailrace.records import DeadLetter, Kind, TraceEvent
 
 Admit = Callable[[Enriched], Enriched | Skip | Rejected]

@@ -27,6 +27,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from connectors import redact
 from connectors.assignment import Assignment
+from connectors.config.instances import Instance
 from connectors.contract import Sink
 from connectors.delivery import Courier
 from connectors.gate import Activity, Sleep
@@ -38,7 +39,6 @@ from connectors.outbox import Outbox
 from connectors.outcomes import Rejected
 from connectors.rates import Pace
 from connectors.reading import Reader
-from connectors.registry import Instance
 from connectors.schema_waits import SchemaWaits
 from connectors.sending import SendLoop
 from connectors.starting import report_health, wait_for_topics

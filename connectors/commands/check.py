@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from connectors import redact
+from connectors.config.instances import Instance, instance, problems
 from connectors.contract import Health
 from connectors.http import NoAnswer
-from connectors.registry import Instance, instance, problems
 from connectors.transport import AiohttpTransport
 from tailrace.checks import Finding
 from tailrace.errors import ConfigError

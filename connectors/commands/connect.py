@@ -13,10 +13,10 @@ import click
 import msgspec
 
 from connectors.commands.new import new_sink
+from connectors.config.instances import describe, installed, instances, sink_class
 from connectors.contract import spec_of
 from connectors.fleet import Fleet
 from connectors.observe.health import observing
-from connectors.registry import describe, installed, instances, sink_class
 from connectors.runner import Runner
 from connectors.status import Status
 from tailrace.commands.options import common, settings_from

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from connectors.commands import scaffold
-from connectors.registry import installed
+from connectors.config.instances import installed
 from tailrace.errors import ConfigError
 
 

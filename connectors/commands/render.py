@@ -10,7 +10,7 @@ from typing import IO
 
 import click
 
-from connectors.registry import instance
+from connectors.config.instances import instance
 from connectors.render import Rendered, lines, render_all
 from tailrace import codec
 from tailrace.commands.options import common, settings_from

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
-from connectors.registry import instance
+from connectors.config.instances import instance
 from connectors.runner import Runner
 from tailrace import codec
 from tailrace.broker import Broker

@@ -10,9 +10,9 @@ import pytest
 
 from connectors.batching import Limits
 from connectors.commands import check as checking
+from connectors.config.instances import Instance
 from connectors.contract import Health
 from connectors.http import Http, NoAnswer
-from connectors.registry import Instance
 from tailrace.checks import Finding
 from tailrace.settings import Settings
 

@@ -12,8 +12,8 @@ from click.testing import CliRunner
 from connectors import Batch, Delivered, Enriched, Health, Http, Outcomes, Payload, sink
 from connectors.batching import Limits
 from connectors.commands.connect import connect, sinks
+from connectors.config.instances import instance, instances
 from connectors.contract import spec_of
-from connectors.registry import instance, instances
 from connectors.runner import Runner
 from tailrace.errors import ConfigError
 from tailrace.settings import Settings

@@ -13,9 +13,9 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from connectors.config.instances import instance
 from connectors.contract import Batch, Enriched, Item, Payload, SinkStopped, Source
 from connectors.outcomes import Delivered
-from connectors.registry import instance
 from connectors.sinks.console import Console
 from connectors.sinks.file import File
 from connectors.sinks.lines import as_json, as_text

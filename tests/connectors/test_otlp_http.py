@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from connectors.config.instances import instance
 from connectors.contract import Batch, Enriched, Item, Payload, Source
 from connectors.http import NoAnswer
 from connectors.otlp.rendering import as_document
 from connectors.outcomes import Delivered, Outcomes
-from connectors.registry import instance
 from connectors.sinks.otlp import Otlp
 from connectors.transport import AiohttpTransport
 from tailrace.errors import ConfigError

@@ -12,11 +12,11 @@ from click.testing import CliRunner
 
 from connectors.batching import Limits
 from connectors.commands.render import render
+from connectors.config.instances import Instance
 from connectors.contract import Batch, Enriched, Health, Payload, Skip
 from connectors.http import Http
 from connectors.offline import enriched
 from connectors.outcomes import Delivered, Outcomes, Rejected
-from connectors.registry import Instance
 from connectors.render import render_all, rendered
 from tests.golden.events import FILE, completed
 

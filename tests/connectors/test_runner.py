@@ -12,7 +12,7 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from connectors.assignment import OffsetLost
-from connectors.registry import instance
+from connectors.config.instances import instance
 from connectors.runner import FETCH, Runner
 from tailrace.codec import schemas, wire
 from tailrace.records import Kind, TraceEvent

@@ -20,9 +20,9 @@ import pytest
 from click.testing import CliRunner
 from confluent_kafka import Consumer, TopicPartition
 
+from connectors.config.instances import Common, installed, sink_class
+from connectors.config.secrets import is_secret
 from connectors.contract import spec_of
-from connectors.registry import Common, installed, sink_class
-from connectors.secret_settings import is_secret
 from connectors.testing.hostile_server import Answer, HostileServer, Received
 from tailrace.cli import cli
 from tests.connectors.conftest import Bench

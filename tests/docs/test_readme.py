@@ -15,10 +15,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from connectors.config.instances import Common, sink_class
 from connectors.contract import Batch, Enriched, Item, Skip, Source, spec_of
 from connectors.http import Response
 from connectors.outcomes import Delivered, Paused
-from connectors.registry import Common, sink_class
 from tailrace.codec import decode
 from tailrace.commands.options import settings_from
 from tailrace.event_lines import parse

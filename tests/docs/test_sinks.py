@@ -7,9 +7,9 @@ import re
 
 import pytest
 
+from connectors.config.instances import describe, installed, sink_class
 from connectors.contract import spec_of
 from connectors.policy import OTLP, Action, Table, action
-from connectors.registry import describe, installed, sink_class
 from connectors.sinks import otlp
 from connectors.sinks.langfuse_policy import POLICY as LANGFUSE
 from tests.docs.markdown import ROOT, rows

@@ -11,11 +11,12 @@ from typing import Annotated, Any, Final, Union, get_args, get_origin
 
 import msgspec
 
-from connectors import redact, secret_settings
+from connectors import redact
 from connectors.admission import Admission, Admit, current
 from connectors.admission_settings import Admitted, from_text
 from connectors.allowance import LIMITS, DeadLetterLimits
 from connectors.batching import Limits
+from connectors.config import secrets as secret_settings
 from connectors.contract import NO_RATES, Rates, Sink, Spec, spec_of
 from connectors.gate import FAILURES
 from tailrace.errors import ConfigError, MissingPackage

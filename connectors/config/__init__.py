@@ -1,0 +1,1 @@
+"""Instances of sinks, made from the settings; secrets."""
