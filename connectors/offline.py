@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import entry_points
 from typing import Final
 
+from connectors.consumer.reader import Reader, Unreadable
 from connectors.contract import Enriched
-from connectors.reading import Reader, Unreadable
 from tailrace.errors import MissingPackage
 from tailrace.records import DeadLetter, TraceEvent
 from tailrace.topics import HEADER

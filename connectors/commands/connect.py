@@ -14,11 +14,11 @@ import msgspec
 
 from connectors.commands.new import new_sink
 from connectors.config.instances import describe, installed, instances, sink_class
+from connectors.consumer.fleet import Fleet
+from connectors.consumer.runner import Runner
+from connectors.consumer.status import Status
 from connectors.contract import spec_of
-from connectors.fleet import Fleet
 from connectors.observe.health import observing
-from connectors.runner import Runner
-from connectors.status import Status
 from tailrace.commands.options import common, settings_from
 from tailrace.errors import ConfigError
 from tailrace.processes import collect_seldom, set_up_logging

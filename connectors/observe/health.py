@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Final
 
-from connectors.runner import Runner
-from connectors.status import pause_class
+from connectors.consumer.runner import Runner
+from connectors.consumer.status import pause_class
 from tailrace.errors import ConfigError
 from tailrace.observe.server import Page, Server, verdict, with_index
 from tailrace.settings import Connect

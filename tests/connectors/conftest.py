@@ -12,7 +12,7 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from connectors.config.instances import instance
-from connectors.runner import Runner
+from connectors.consumer.runner import Runner
 from tailrace import codec
 from tailrace.broker import Broker
 from tailrace.ledger import SinkLedger

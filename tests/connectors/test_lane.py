@@ -9,15 +9,15 @@ import pytest
 
 from connectors.admission import current
 from connectors.batching import Limits
+from connectors.consumer.dead_letters import Letter
+from connectors.consumer.partition import LOOK_AGAIN, Lane
+from connectors.consumer.reader import Reader
+from connectors.consumer.schema_waits import SchemaWaits
+from connectors.consumer.status import Counts
 from connectors.contract import Batch, Enriched, Health, Payload, Skip
 from connectors.http import Http
-from connectors.lane import LOOK_AGAIN, Lane
-from connectors.letters import Letter
 from connectors.outcomes import Delivered, Outcomes, Rejected
 from connectors.pieces import Settled
-from connectors.reading import Reader
-from connectors.schema_waits import SchemaWaits
-from connectors.status import Counts
 from tailrace import codec
 from tailrace.codec import schemas, wire
 from tailrace.ledger import SinkLedger

@@ -7,11 +7,11 @@ from typing import Any
 from connectors.admission import Admission
 from connectors.admission_settings import Admitted
 from connectors.batching import Limits
+from connectors.consumer.dead_letters import Letter
+from connectors.consumer.partition import Lane
+from connectors.consumer.reader import Reader
+from connectors.consumer.status import Counts
 from connectors.contract import Enriched, Payload, Skip
-from connectors.lane import Lane
-from connectors.letters import Letter
-from connectors.reading import Reader
-from connectors.status import Counts
 from tailrace import codec
 from tailrace.ledger import SinkLedger
 from tailrace.records import Stage

@@ -16,6 +16,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client.parser import text_string_to_metric_families
 
+from connectors.consumer.runner import Runner
+from connectors.consumer.status import REASONS, Counts, Status, pause_class
 from connectors.contract import Batch, Item, Payload, Source
 from connectors.delivery import Courier
 from connectors.observe.health import observing, pages, unhealthy, unready
@@ -23,8 +25,6 @@ from connectors.observe.observer import Delivery, Observer, Request, outcome_of
 from connectors.observe.telemetry import Telemetry, spans
 from connectors.outcomes import Delivered, Filtered, Outcomes, Paused, Rejected, Retry, Split
 from connectors.pieces import Settled
-from connectors.runner import Runner
-from connectors.status import REASONS, Counts, Status, pause_class
 from tailrace.errors import ConfigError
 from tailrace.ledger import Tally
 from tailrace.records import Kind

@@ -7,7 +7,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.progress import DEAD_LETTERED, DELIVERED, FILTERED, Progress
+from connectors.consumer.progress import DEAD_LETTERED, DELIVERED, FILTERED, Progress
 from tailrace.ledger import SinkLedger, Tally
 
 verdicts = st.sampled_from((DELIVERED, FILTERED, DEAD_LETTERED))

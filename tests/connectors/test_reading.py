@@ -6,10 +6,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from connectors.consumer.dead_letters import dead_letter, letter_key
+from connectors.consumer.reader import ALWAYS, Reader, Unreadable, source
 from connectors.contract import Enriched, Source
-from connectors.letters import dead_letter, letter_key
 from connectors.outcomes import Rejected
-from connectors.reading import ALWAYS, Reader, Unreadable, source
 from tailrace import codec
 from tailrace.records import DeadLetter, Stage, TraceContext, TraceEvent
 from tailrace.topics import HEADER

@@ -11,9 +11,9 @@ import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from connectors.assignment import OffsetLost
 from connectors.config.instances import instance
-from connectors.runner import FETCH, Runner
+from connectors.consumer.assignment import OffsetLost
+from connectors.consumer.runner import FETCH, Runner
 from tailrace.codec import schemas, wire
 from tailrace.records import Kind, TraceEvent
 from tailrace.settings import Settings

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.schema_waits import SchemaWaits
+from connectors.consumer.schema_waits import SchemaWaits
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 20)), max_size=60), st.floats(0, 60))

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.reading import Reader
+from connectors.consumer.reader import Reader
 from streams import header
 from tailrace import codec
 from tailrace.codec import foreign, schemas

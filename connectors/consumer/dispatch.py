@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from connectors.lane import Lane
+from connectors.consumer.partition import Lane
 
 
 def take(messages: Sequence[Any], lanes: dict[int, Lane], now: float) -> list[Any]:

@@ -26,23 +26,23 @@ from typing import Any, Final
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from connectors import redact
-from connectors.assignment import Assignment
 from connectors.config.instances import Instance
+from connectors.consumer.assignment import Assignment
+from connectors.consumer.dead_letter_producer import Outbox
+from connectors.consumer.dead_letters import Letter, dead_letter, letter_key
+from connectors.consumer.dispatch import take
+from connectors.consumer.partition import Lane
+from connectors.consumer.reader import Reader
+from connectors.consumer.schema_waits import SchemaWaits
+from connectors.consumer.startup import report_health, wait_for_topics
+from connectors.consumer.status import Counts, State, Status
 from connectors.contract import Sink
 from connectors.delivery import Courier
 from connectors.gate import Activity, Sleep
-from connectors.intake import take
-from connectors.lane import Lane
-from connectors.letters import Letter, dead_letter, letter_key
 from connectors.observe.observer import Observer
-from connectors.outbox import Outbox
 from connectors.outcomes import Rejected
 from connectors.rates import Pace
-from connectors.reading import Reader
-from connectors.schema_waits import SchemaWaits
 from connectors.sending import SendLoop
-from connectors.starting import report_health, wait_for_topics
-from connectors.status import Counts, State, Status
 from connectors.transport import AiohttpTransport
 from tailrace import kafka
 from tailrace.errors import ConfigError, KafkaUnavailable

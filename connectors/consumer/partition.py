@@ -16,14 +16,14 @@ from typing import Final, NamedTuple
 from connectors import redact
 from connectors.admission import Admit, current
 from connectors.batching import Buffer, Limits
+from connectors.consumer.dead_letters import Letter
+from connectors.consumer.progress import DEAD_LETTERED, DELIVERED, FILTERED, Progress, Ticket
+from connectors.consumer.reader import Headers, Reader, Unreadable, source
+from connectors.consumer.schema_waits import SchemaWaits
+from connectors.consumer.status import Counts
 from connectors.contract import Batch, Enriched, Item, Payload, Sink, Skip, Source
-from connectors.letters import Letter
 from connectors.outcomes import Delivered, Filtered, Rejected
 from connectors.pieces import Settled
-from connectors.progress import DEAD_LETTERED, DELIVERED, FILTERED, Progress, Ticket
-from connectors.reading import Headers, Reader, Unreadable, source
-from connectors.schema_waits import SchemaWaits
-from connectors.status import Counts
 from tailrace.ledger import SinkLedger, Tally
 from tailrace.records import Stage
 

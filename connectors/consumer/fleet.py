@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Final
 
-from connectors.runner import Runner
-from connectors.status import Status
+from connectors.consumer.runner import Runner
+from connectors.consumer.status import Status
 from tailrace.errors import TailraceError
 
 log: Final = logging.getLogger("tailrace.connect")

@@ -1,4 +1,4 @@
-"""A sink's dead letters: what they say about a record. Pure; `connectors.outbox` writes them."""
+"""A sink's dead letters: what they say about a record. Pure; `connectors.consumer.dead_letter_producer` writes them."""
 
 from __future__ import annotations
 
