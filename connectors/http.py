@@ -1,6 +1,6 @@
 """The HTTP that a sink may use: one small interface, so that tests and other clients can stand in for aiohttp.
 
-`connectors.transport` has the implementation that runs.
+`connectors.delivery.aiohttp_transport` has the implementation that runs.
 """
 
 from __future__ import annotations

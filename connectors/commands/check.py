@@ -9,8 +9,8 @@ from typing import Final
 from connectors import redact
 from connectors.config.instances import Instance, instance, problems
 from connectors.contract import Health
+from connectors.delivery.aiohttp_transport import AiohttpTransport
 from connectors.http import NoAnswer
-from connectors.transport import AiohttpTransport
 from tailrace.checks import Finding
 from tailrace.errors import ConfigError
 from tailrace.settings import Settings

@@ -37,13 +37,13 @@ from connectors.consumer.schema_waits import SchemaWaits
 from connectors.consumer.startup import report_health, wait_for_topics
 from connectors.consumer.status import Counts, State, Status
 from connectors.contract import Sink
-from connectors.delivery import Courier
-from connectors.gate import Activity, Sleep
-from connectors.observe.observer import Observer
+from connectors.delivery.aiohttp_transport import AiohttpTransport
+from connectors.delivery.batch_sender import Courier
+from connectors.delivery.gate import Activity, Sleep
+from connectors.delivery.observer import Observer
+from connectors.delivery.rate_limits import Pace
+from connectors.delivery.send_loop import SendLoop
 from connectors.outcomes import Rejected
-from connectors.rates import Pace
-from connectors.sending import SendLoop
-from connectors.transport import AiohttpTransport
 from tailrace import kafka
 from tailrace.errors import ConfigError, KafkaUnavailable
 from tailrace.settings import Settings

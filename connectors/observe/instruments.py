@@ -9,7 +9,7 @@ from typing import Final, NamedTuple, Protocol
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
 from connectors.consumer.status import Status, pause_class
-from connectors.observe.observer import Delivery, Observer, Request
+from connectors.delivery.observer import Delivery, Observer, Request
 
 PREFIX: Final = "tailrace.connect."
 SECONDS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)

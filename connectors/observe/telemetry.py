@@ -10,8 +10,8 @@ from typing import Final
 from opentelemetry.trace import Status, StatusCode, Tracer
 from opentelemetry.util.types import Attributes
 
+from connectors.delivery.observer import Delivery
 from connectors.observe.instruments import Observable, instruments
-from connectors.observe.observer import Delivery
 from tailrace.observe import telemetry
 
 SERVICE: Final = "tailrace-connect"

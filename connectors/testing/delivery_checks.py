@@ -7,8 +7,8 @@ import json
 from collections.abc import Collection, Sequence
 
 from connectors.contract import Batch
+from connectors.delivery.sub_batches import Settled
 from connectors.outcomes import Delivered, Rejected
-from connectors.pieces import Settled
 from connectors.testing.garbage import TEXTS
 from connectors.testing.hostile_server import Answer, Received
 from connectors.testing.kit import IMPATIENT, Bench, Kit, Record

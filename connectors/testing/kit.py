@@ -17,17 +17,17 @@ from unittest import mock
 
 import msgspec
 
-from connectors.batching import Buffer, Limits
 from connectors.contract import Batch, Enriched, Item, Payload, Sink, Skip, Source, Spec, spec_of
-from connectors.delivery import Courier
-from connectors.gate import Sleep
+from connectors.delivery.aiohttp_transport import AiohttpTransport
+from connectors.delivery.batch_sender import Courier
+from connectors.delivery.batching import Buffer, Limits
+from connectors.delivery.gate import Sleep
+from connectors.delivery.sub_batches import Settled
 from connectors.http import Http, Response
 from connectors.outcomes import Rejected
-from connectors.pieces import Settled
 from connectors.testing import samples
 from connectors.testing.hostile_server import OK, Answer, HostileServer, Plan, Received
 from connectors.testing.samples import Sample
-from connectors.transport import AiohttpTransport
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.allowance import SAMPLE, WINDOW, Allowance, DeadLetterLimits
+from connectors.delivery.dead_letter_limits import SAMPLE, WINDOW, Allowance, DeadLetterLimits
 
 answers = st.lists(st.one_of(st.just(0), st.integers(1, 700)), max_size=400)
 """0: a rejection; else so many deliveries."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.batching import Buffer, Limits
+from connectors.delivery.batching import Buffer, Limits
 
 limits = st.builds(Limits, st.integers(1, 20), st.integers(1, 500), st.just(0.2))
 

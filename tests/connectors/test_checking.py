@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from connectors.batching import Limits
 from connectors.commands import check as checking
 from connectors.config.instances import Instance
 from connectors.contract import Health
+from connectors.delivery.batching import Limits
 from connectors.http import Http, NoAnswer
 from tailrace.checks import Finding
 from tailrace.settings import Settings

@@ -10,11 +10,11 @@ import pytest
 from click.testing import CliRunner
 
 from connectors import Batch, Delivered, Enriched, Health, Http, Outcomes, Payload, sink
-from connectors.batching import Limits
 from connectors.commands.connect import connect, sinks
 from connectors.config.instances import instance, instances
 from connectors.consumer.runner import Runner
 from connectors.contract import spec_of
+from connectors.delivery.batching import Limits
 from tailrace.errors import ConfigError
 from tailrace.settings import Settings
 

@@ -8,16 +8,16 @@ from concurrent.futures import Future
 import pytest
 
 from connectors.admission import current
-from connectors.batching import Limits
 from connectors.consumer.dead_letters import Letter
 from connectors.consumer.partition import LOOK_AGAIN, Lane
 from connectors.consumer.reader import Reader
 from connectors.consumer.schema_waits import SchemaWaits
 from connectors.consumer.status import Counts
 from connectors.contract import Batch, Enriched, Health, Payload, Skip
+from connectors.delivery.batching import Limits
+from connectors.delivery.sub_batches import Settled
 from connectors.http import Http
 from connectors.outcomes import Delivered, Outcomes, Rejected
-from connectors.pieces import Settled
 from tailrace import codec
 from tailrace.codec import schemas, wire
 from tailrace.ledger import SinkLedger

@@ -16,16 +16,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.contract import Batch, Enriched, Item, Payload, Rates, Source
-from connectors.delivery import Courier
+from connectors.delivery.aiohttp_transport import AiohttpTransport
+from connectors.delivery.batch_sender import Courier
+from connectors.delivery.sub_batches import Settled
 from connectors.http import NoAnswer, Response
 from connectors.outcomes import Delivered, Outcome, Outcomes, Paused, Rejected, Retry, Split
-from connectors.pieces import Settled
 from connectors.policy import Action, action
 from connectors.sinks import opik_policy
 from connectors.sinks.opik import Opik, base_url, from_environment, is_cloud
 from connectors.sinks.opik_requests import Call, combine
 from connectors.testing.opik_double import Faults, OpikDouble
-from connectors.transport import AiohttpTransport
 from tailrace.errors import ConfigError
 from tests.docs.markdown import ROOT, rows
 from tests.golden.events import golden as every_golden

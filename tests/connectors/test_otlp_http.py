@@ -13,11 +13,11 @@ from aiohttp import web
 
 from connectors.config.instances import instance
 from connectors.contract import Batch, Enriched, Item, Payload, Source
+from connectors.delivery.aiohttp_transport import AiohttpTransport
 from connectors.http import NoAnswer
 from connectors.otlp.rendering import as_document
 from connectors.outcomes import Delivered, Outcomes
 from connectors.sinks.otlp import Otlp
-from connectors.transport import AiohttpTransport
 from tailrace.errors import ConfigError
 from tailrace.settings import Settings
 from tests.connectors.certificates import Certificates, certificates  # noqa: F401 - a fixture

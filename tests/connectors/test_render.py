@@ -10,10 +10,10 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from connectors.batching import Limits
 from connectors.commands.render import render
 from connectors.config.instances import Instance
 from connectors.contract import Batch, Enriched, Health, Payload, Skip
+from connectors.delivery.batching import Limits
 from connectors.http import Http
 from connectors.offline import enriched
 from connectors.outcomes import Delivered, Outcomes, Rejected

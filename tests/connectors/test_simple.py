@@ -24,11 +24,11 @@ from connectors import (
     http_sink,
 )
 from connectors.contract import Item, Source, spec_of
+from connectors.delivery.aiohttp_transport import AiohttpTransport
 from connectors.policy import Action
 from connectors.simple import Form, HttpSink
 from connectors.testing import conformance, samples
 from connectors.testing.hostile_server import Answer, HostileServer, Received
-from connectors.transport import AiohttpTransport
 from tailrace.errors import ConfigError
 
 

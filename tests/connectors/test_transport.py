@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from connectors.delivery.aiohttp_transport import BODY, AiohttpTransport
 from connectors.http import NoAnswer, Response
-from connectors.transport import BODY, AiohttpTransport
 from tailrace.errors import ConfigError
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from connectors.delivery.observer import OUTCOMES
 from connectors.observe import instruments as of_connect
-from connectors.observe.observer import OUTCOMES
 from streams.limits import Limits
 from streams.observe.instruments import GAUGES, HISTOGRAMS, OF_WORKER, PREFIX, unit
 from streams.observe.observed import COUNTS, SIZES

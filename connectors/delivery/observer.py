@@ -14,9 +14,9 @@ from typing import Any, Final
 import msgspec
 
 from connectors.contract import Batch, Sink
+from connectors.delivery.sub_batches import Settled
 from connectors.http import Http
 from connectors.outcomes import Outcomes, Rejected
-from connectors.pieces import Settled
 
 log: Final = logging.getLogger("tailrace.connect")
 

@@ -8,8 +8,8 @@ from itertools import accumulate
 import msgspec
 
 from connectors.contract import Batch, Item
+from connectors.delivery.rate_limits import Pace
 from connectors.outcomes import Verdict
-from connectors.rates import Pace
 
 
 class Settled(msgspec.Struct, frozen=True, gc=False):

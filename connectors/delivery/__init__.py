@@ -1,0 +1,1 @@
+"""Sending: batches, retries, rate limits, dead-letter limits, the HTTP transport."""
