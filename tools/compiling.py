@@ -31,7 +31,7 @@ MODULES: Final = (
     "streams/summary.py", "streams/trace.py", "streams/metrics/counted.py", "streams/metrics/distribution.py",
     "streams/metrics/grouping.py", "streams/metrics/instruments.py", "streams/metrics/measures.py",
     "streams/metrics/series.py",
-    "connectors/admission.py", "connectors/delivery/batching.py", "connectors/consumer/dispatch.py", "connectors/consumer/partition.py", "connectors/privacy.py", "connectors/consumer/progress.py", "connectors/consumer/reader.py",
+    "connectors/filters/admission.py", "connectors/delivery/batching.py", "connectors/consumer/dispatch.py", "connectors/consumer/partition.py", "connectors/filters/content.py", "connectors/consumer/progress.py", "connectors/consumer/reader.py",
     "connectors/otlp/as_json.py", "connectors/otlp/memo.py", "connectors/otlp/wire.py", "connectors/sinks/langfuse_fields.py",
     "connectors/sinks/langfuse_map.py", "connectors/sinks/opik_ids.py", "connectors/sinks/opik_map.py",
     "connectors/sinks/opik_metadata.py", "connectors/sinks/opik_values.py", "connectors/sinks/otlp_span.py",

@@ -14,7 +14,6 @@ from concurrent.futures import Future
 from typing import Final, NamedTuple
 
 from connectors import redact
-from connectors.admission import Admit, current
 from connectors.consumer.dead_letters import Letter
 from connectors.consumer.progress import DEAD_LETTERED, DELIVERED, FILTERED, Progress, Ticket
 from connectors.consumer.reader import Headers, Reader, Unreadable, source
@@ -23,6 +22,7 @@ from connectors.consumer.status import Counts
 from connectors.contract import Batch, Enriched, Item, Payload, Sink, Skip, Source
 from connectors.delivery.batching import Buffer, Limits
 from connectors.delivery.sub_batches import Settled
+from connectors.filters.admission import Admit, current
 from connectors.outcomes import Delivered, Filtered, Rejected
 from tailrace.ledger import SinkLedger, Tally
 from tailrace.records import Stage

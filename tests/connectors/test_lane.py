@@ -7,7 +7,6 @@ from concurrent.futures import Future
 
 import pytest
 
-from connectors.admission import current
 from connectors.consumer.dead_letters import Letter
 from connectors.consumer.partition import LOOK_AGAIN, Lane
 from connectors.consumer.reader import Reader
@@ -16,6 +15,7 @@ from connectors.consumer.status import Counts
 from connectors.contract import Batch, Enriched, Health, Payload, Skip
 from connectors.delivery.batching import Limits
 from connectors.delivery.sub_batches import Settled
+from connectors.filters.admission import current
 from connectors.http import Http
 from connectors.outcomes import Delivered, Outcomes, Rejected
 from tailrace import codec

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from connectors.admission import Admission
-from connectors.admission_settings import Admitted
 from connectors.consumer.dead_letters import Letter
 from connectors.consumer.partition import Lane
 from connectors.consumer.reader import Reader
 from connectors.consumer.status import Counts
 from connectors.contract import Enriched, Payload, Skip
 from connectors.delivery.batching import Limits
+from connectors.filters.admission import Admission
+from connectors.filters.settings import Admitted
 from tailrace import codec
 from tailrace.ledger import SinkLedger
 from tailrace.records import Stage

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from connectors.masking import BUILT_IN, Masks, luhn
+from connectors.filters.masking import BUILT_IN, Masks, luhn
 from tailrace.errors import ConfigError
 
 ALL = Masks()

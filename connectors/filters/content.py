@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
-from connectors.masking import BUILT_IN, Masks, quoted
+from connectors.filters.masking import BUILT_IN, Masks, quoted
 from tailrace.content import json_text
 from tailrace.errors import ConfigError
 from tailrace.oversize import CONTENT as MARKED

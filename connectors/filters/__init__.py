@@ -1,0 +1,1 @@
+"""What a sink gets of a record: filters, sampling, content policy, masks. Pure."""
