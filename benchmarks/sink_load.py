@@ -8,7 +8,7 @@ from collections import defaultdict
 from confluent_kafka import Producer
 
 from benchmarks.stream_load import NODES, events
-from connectors.offline import processor
+from connectors.preview.offline import processor
 from tailrace import kafka
 from tailrace.identity import complete
 from tailrace.records import TraceEvent

@@ -11,7 +11,7 @@ from typing import IO
 import click
 
 from connectors.config.instances import instance
-from connectors.render import Rendered, lines, render_all
+from connectors.preview.render import Rendered, lines, render_all
 from tailrace import codec
 from tailrace.commands.options import common, settings_from
 from tailrace.errors import ConfigError, InvalidEvent, MissingPackage

@@ -13,7 +13,7 @@ import msgspec
 
 from connectors.contract import Enriched, Payload, Skip
 from connectors.outcomes import Rejected
-from connectors.render import rendered
+from connectors.preview.render import rendered
 from connectors.testing import garbage, samples
 from connectors.testing.kit import Bench, Kit
 from tailrace.errors import ConfigError

@@ -11,7 +11,7 @@ import msgspec
 
 from connectors.config.secrets import is_secret
 from connectors.contract import Batch, Payload
-from connectors.render import rendered
+from connectors.preview.render import rendered
 from connectors.testing import samples
 from connectors.testing.hostile_server import Answer, Received
 from connectors.testing.kit import Bench, Kit

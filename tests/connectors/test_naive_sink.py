@@ -10,7 +10,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from connectors.consumer.reader import Reader
 from connectors.contract import Enriched, Payload
-from connectors.offline import processor
+from connectors.preview.offline import processor
 from connectors.sinks.otlp import Otlp
 from tailrace.identity import complete
 from tailrace.topics import HEADER

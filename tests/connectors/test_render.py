@@ -15,9 +15,9 @@ from connectors.config.instances import Instance
 from connectors.contract import Batch, Enriched, Health, Payload, Skip
 from connectors.delivery.batching import Limits
 from connectors.http import Http
-from connectors.offline import enriched
 from connectors.outcomes import Delivered, Outcomes, Rejected
-from connectors.render import render_all, rendered
+from connectors.preview.offline import enriched
+from connectors.preview.render import render_all, rendered
 from tests.golden.events import FILE, completed
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from connectors.contract import Enriched
 from connectors.filters.reparent import hang
-from connectors.offline import enriched
+from connectors.preview.offline import enriched
 from tailrace.ids import otel_span_id
 from tailrace.records import Kind, ParentKind, TraceContext, TraceEvent
 from tests.connectors.enriching import make_context

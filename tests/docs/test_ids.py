@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from connectors.contract import Enriched, Payload, Skip
-from connectors.offline import enriched
+from connectors.preview.offline import enriched
 from connectors.sinks.langfuse import Langfuse
 from connectors.sinks.opik import Opik
 from connectors.sinks.otlp import Otlp

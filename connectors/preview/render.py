@@ -12,8 +12,8 @@ import msgspec
 from connectors import redact
 from connectors.config.instances import Instance
 from connectors.contract import Enriched, Payload, Sink, Skip
-from connectors.offline import enriched
 from connectors.outcomes import Rejected
+from connectors.preview.offline import enriched
 from tailrace.records import DeadLetter, Kind, TraceEvent
 
 Admit = Callable[[Enriched], Enriched | Skip | Rejected]
