@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from connectors.contract import (
+    from connectors.sdk.contract import (
         Batch,
         Enriched,
         Health,
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
         Skip,
         sink,
     )
-    from connectors.http import Http, NoAnswer, Response
-    from connectors.outcomes import Delivered, Filtered, Outcome, Outcomes, Paused, Rejected, Retry, Split
-    from connectors.simple import HttpSettings, http_sink
+    from connectors.sdk.http import Http, NoAnswer, Response
+    from connectors.sdk.http_sink import HttpSettings, http_sink
+    from connectors.sdk.outcomes import Delivered, Filtered, Outcome, Outcomes, Paused, Rejected, Retry, Split
 
 __all__ = [
     "Batch", "Delivered", "Enriched", "Filtered", "Health", "Http", "HttpSettings", "NoAnswer", "Outcome", "Outcomes",
@@ -31,14 +31,14 @@ __all__ = [
 ]  # fmt: skip
 
 _HOMES: Final = {
-    "connectors.contract": (
+    "connectors.sdk.contract": (
         "Batch", "Enriched", "Health", "Payload", "Rates", "Secret", "SinkStopped", "Skip", "sink",
     ),
-    "connectors.http": ("Http", "NoAnswer", "Response"),
-    "connectors.outcomes": (
+    "connectors.sdk.http": ("Http", "NoAnswer", "Response"),
+    "connectors.sdk.outcomes": (
         "Delivered", "Filtered", "Outcome", "Outcomes", "Paused", "Rejected", "Retry", "Split",
     ),
-    "connectors.simple": ("HttpSettings", "http_sink"),
+    "connectors.sdk.http_sink": ("HttpSettings", "http_sink"),
 }  # fmt: skip
 _HOME: Final = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from connectors import redact
 from connectors.config.instances import Instance, instance, problems
-from connectors.contract import Health
 from connectors.delivery.aiohttp_transport import AiohttpTransport
-from connectors.http import NoAnswer
+from connectors.sdk import redact
+from connectors.sdk.contract import Health
+from connectors.sdk.http import NoAnswer
 from tailrace.checks import Finding
 from tailrace.errors import ConfigError
 from tailrace.settings import Settings

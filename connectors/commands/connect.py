@@ -17,8 +17,8 @@ from connectors.config.instances import describe, installed, instances, sink_cla
 from connectors.consumer.fleet import Fleet
 from connectors.consumer.runner import Runner
 from connectors.consumer.status import Status
-from connectors.contract import spec_of
 from connectors.observe.health import observing
+from connectors.sdk.contract import spec_of
 from tailrace.commands.options import common, settings_from
 from tailrace.errors import ConfigError
 from tailrace.processes import collect_seldom, set_up_logging

@@ -11,14 +11,14 @@ from typing import Annotated, Any, Final, Union, get_args, get_origin
 
 import msgspec
 
-from connectors import redact
 from connectors.config import secrets as secret_settings
-from connectors.contract import NO_RATES, Rates, Sink, Spec, spec_of
 from connectors.delivery.batching import Limits
 from connectors.delivery.dead_letter_limits import LIMITS, DeadLetterLimits
 from connectors.delivery.gate import FAILURES
 from connectors.filters.admission import Admission, Admit, current
 from connectors.filters.settings import Admitted, from_text
+from connectors.sdk import redact
+from connectors.sdk.contract import NO_RATES, Rates, Sink, Spec, spec_of
 from tailrace.errors import ConfigError, MissingPackage
 from tailrace.settings import Positive, Settings, convert, merge, pairs
 

@@ -8,9 +8,9 @@ from typing import Final
 
 import msgspec
 
-from connectors.contract import Source
-from connectors.outcomes import Rejected
-from connectors.redact import clean
+from connectors.sdk.contract import Source
+from connectors.sdk.outcomes import Rejected
+from connectors.sdk.redact import clean
 from tailrace.dead_letters import letter_id
 from tailrace.records import DeadLetter, Stage
 

@@ -13,17 +13,17 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Final, NamedTuple
 
-from connectors import redact
 from connectors.consumer.dead_letters import Letter
 from connectors.consumer.progress import DEAD_LETTERED, DELIVERED, FILTERED, Progress, Ticket
 from connectors.consumer.reader import Headers, Reader, Unreadable, source
 from connectors.consumer.schema_waits import SchemaWaits
 from connectors.consumer.status import Counts
-from connectors.contract import Batch, Enriched, Item, Payload, Sink, Skip, Source
 from connectors.delivery.batching import Buffer, Limits
 from connectors.delivery.sub_batches import Settled
 from connectors.filters.admission import Admit, current
-from connectors.outcomes import Delivered, Filtered, Rejected
+from connectors.sdk import redact
+from connectors.sdk.contract import Batch, Enriched, Item, Payload, Sink, Skip, Source
+from connectors.sdk.outcomes import Delivered, Filtered, Rejected
 from tailrace.ledger import SinkLedger, Tally
 from tailrace.records import Stage
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
-from connectors.contract import Enriched, Source
+from connectors.sdk.contract import Enriched, Source
 from tailrace import codec, records
 from tailrace.codec import schemas, wire
 from tailrace.errors import DecodeError, UnknownSchema

@@ -25,7 +25,6 @@ from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from connectors import redact
 from connectors.config.instances import Instance
 from connectors.consumer.assignment import Assignment
 from connectors.consumer.dead_letter_producer import Outbox
@@ -36,14 +35,15 @@ from connectors.consumer.reader import Reader
 from connectors.consumer.schema_waits import SchemaWaits
 from connectors.consumer.startup import report_health, wait_for_topics
 from connectors.consumer.status import Counts, State, Status
-from connectors.contract import Sink
 from connectors.delivery.aiohttp_transport import AiohttpTransport
 from connectors.delivery.batch_sender import Courier
 from connectors.delivery.gate import Activity, Sleep
 from connectors.delivery.observer import Observer
 from connectors.delivery.rate_limits import Pace
 from connectors.delivery.send_loop import SendLoop
-from connectors.outcomes import Rejected
+from connectors.sdk import redact
+from connectors.sdk.contract import Sink
+from connectors.sdk.outcomes import Rejected
 from tailrace import kafka
 from tailrace.errors import ConfigError, KafkaUnavailable
 from tailrace.settings import Settings

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Final
 
-from connectors import redact
-from connectors.contract import Health
+from connectors.sdk import redact
+from connectors.sdk.contract import Health
 from tailrace import kafka
 from tailrace.errors import KafkaUnavailable
 from tailrace.settings import Kafka

@@ -1,4 +1,4 @@
-"""`connectors.http.Http` with aiohttp."""
+"""`connectors.sdk.http.Http` with aiohttp."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 
 import aiohttp
 
-from connectors.http import NoAnswer, Response, place
+from connectors.sdk.http import NoAnswer, Response, place
 from tailrace import __version__
 from tailrace.errors import ConfigError
 

@@ -1,6 +1,6 @@
 """One batch to one sink until every record's fate is known: again, in halves, or waiting until the sink takes anything.
 
-The rules are `connectors.policy`'s, `connectors.delivery.gate`'s, `connectors.delivery.dead_letter_limits`'s and the sink's; sleep, clock and random are
+The rules are `connectors.sdk.policy`'s, `connectors.delivery.gate`'s, `connectors.delivery.dead_letter_limits`'s and the sink's; sleep, clock and random are
 passed in. Runs on the send loop.
 """
 
@@ -11,15 +11,15 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from connectors import redact
-from connectors.contract import NO_RATES, Batch, Rates, Sink, SinkStopped
 from connectors.delivery.dead_letter_limits import LIMITS, Allowance, DeadLetterLimits
 from connectors.delivery.gate import CIRCUIT, FAILURES, PROBES, Activity, Closed, Gate, Random, Sleep, Turn
 from connectors.delivery.rate_limits import Pace, PacedHttp
 from connectors.delivery.sub_batches import Run, Settled
-from connectors.http import Http, NoAnswer
-from connectors.outcomes import Delivered, Filtered, Outcomes, Paused, Rejected, Retry, Split
-from connectors.policy import Backoff
+from connectors.sdk import redact
+from connectors.sdk.contract import NO_RATES, Batch, Rates, Sink, SinkStopped
+from connectors.sdk.http import Http, NoAnswer
+from connectors.sdk.outcomes import Delivered, Filtered, Outcomes, Paused, Rejected, Retry, Split
+from connectors.sdk.policy import Backoff
 
 log: Final = logging.getLogger("tailrace.connect")
 

@@ -16,9 +16,9 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from connectors import redact
-from connectors.outcomes import Delivered, Filtered, Outcomes, Paused, Rejected, Retry
-from connectors.policy import MAX_AFTER, Backoff
+from connectors.sdk import redact
+from connectors.sdk.outcomes import Delivered, Filtered, Outcomes, Paused, Rejected, Retry
+from connectors.sdk.policy import MAX_AFTER, Backoff
 
 log: Final = logging.getLogger("tailrace.connect")
 

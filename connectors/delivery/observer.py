@@ -13,15 +13,15 @@ from typing import Any, Final
 
 import msgspec
 
-from connectors.contract import Batch, Sink
 from connectors.delivery.sub_batches import Settled
-from connectors.http import Http
-from connectors.outcomes import Outcomes, Rejected
+from connectors.sdk.contract import Batch, Sink
+from connectors.sdk.http import Http
+from connectors.sdk.outcomes import Outcomes, Rejected
 
 log: Final = logging.getLogger("tailrace.connect")
 
 OUTCOMES: Final = ("delivered", "filtered", "retry", "rejected", "split", "paused")
-"""Names of the classes in `connectors.outcomes`; a request has one of them, or `mixed`, or `failed` if `send` raised."""
+"""Names of the classes in `connectors.sdk.outcomes`; a request has one of them, or `mixed`, or `failed` if `send` raised."""
 
 
 class Request(msgspec.Struct, frozen=True):

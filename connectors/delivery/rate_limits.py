@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
-from connectors.contract import Rates
-from connectors.http import Http, Response
+from connectors.sdk.contract import Rates
+from connectors.sdk.http import Http, Response
 
 SHARE: Final = 0.1
 """Part of a minute's limit that may go out at once; the rest flows evenly. Together they are the limit, in any minute."""

@@ -7,9 +7,9 @@ from itertools import accumulate
 
 import msgspec
 
-from connectors.contract import Batch, Item
 from connectors.delivery.rate_limits import Pace
-from connectors.outcomes import Verdict
+from connectors.sdk.contract import Batch, Item
+from connectors.sdk.outcomes import Verdict
 
 
 class Settled(msgspec.Struct, frozen=True, gc=False):

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from typing import Final
 
-from connectors.contract import Enriched, Skip
 from connectors.filters import reparent
 from connectors.filters.content import ContentPolicy
 from connectors.filters.settings import Admitted
+from connectors.sdk.contract import Enriched, Skip
 from tailrace.errors import ConfigError
 from tailrace.records import Kind
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from connectors.contract import Secret
+from connectors.sdk.contract import Secret
 from tailrace.errors import ConfigError
 from tailrace.settings import pairs
 

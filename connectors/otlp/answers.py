@@ -9,7 +9,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-from connectors.http import Response
+from connectors.sdk.http import Response
 
 
 def partial_success(answer: Response) -> tuple[int, str]:

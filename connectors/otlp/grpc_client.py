@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from connectors import redact
-from connectors.http import place
 from connectors.otlp.answers import partial_success_of
 from connectors.otlp.grpc_status import decide
-from connectors.outcomes import Delivered, Outcome
+from connectors.sdk import redact
+from connectors.sdk.http import place
+from connectors.sdk.outcomes import Delivered, Outcome
 from tailrace import __version__
 from tailrace.errors import ConfigError, MissingPackage
 

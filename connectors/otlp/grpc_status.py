@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Final
 
-from connectors.outcomes import Delivered, Outcome, Paused, Rejected, Retry, Split
-from connectors.policy import MAX_AFTER, Action
+from connectors.sdk.outcomes import Delivered, Outcome, Paused, Rejected, Retry, Split
+from connectors.sdk.policy import MAX_AFTER, Action
 
 TABLE: Final[Mapping[str, Action]] = MappingProxyType(
     {

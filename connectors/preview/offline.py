@@ -7,7 +7,7 @@ from importlib.metadata import entry_points
 from typing import Final
 
 from connectors.consumer.reader import Reader, Unreadable
-from connectors.contract import Enriched
+from connectors.sdk.contract import Enriched
 from tailrace.errors import MissingPackage
 from tailrace.records import DeadLetter, TraceEvent
 from tailrace.topics import HEADER

@@ -9,11 +9,11 @@ from typing import Any
 
 import msgspec
 
-from connectors import redact
 from connectors.config.instances import Instance
-from connectors.contract import Enriched, Payload, Sink, Skip
-from connectors.outcomes import Rejected
 from connectors.preview.offline import enriched
+from connectors.sdk import redact
+from connectors.sdk.contract import Enriched, Payload, Sink, Skip
+from connectors.sdk.outcomes import Rejected
 from tailrace.records import DeadLetter, Kind, TraceEvent
 
 Admit = Callable[[Enriched], Enriched | Skip | Rejected]

@@ -29,14 +29,13 @@ from connectors import (
     Retry,
     Skip,
     Split,
-    policy,
-    redact,
     sink,
 )
-from connectors.compression import gzip
-from connectors.contract import Secret
-from connectors.http import place
 from connectors.otlp import wire
+from connectors.sdk import policy, redact
+from connectors.sdk.compression import gzip
+from connectors.sdk.contract import Secret
+from connectors.sdk.http import place
 from connectors.sinks.langfuse_fields import FIELDS as METADATA
 from connectors.sinks.langfuse_map import MAX_ID, environment, to_score, to_span
 from connectors.sinks.langfuse_policy import POLICY, fix, partly, said, suspended

@@ -13,9 +13,9 @@ from typing import Any, Final
 
 import msgspec
 
-from connectors.contract import Skip
 from connectors.otlp import wire
-from connectors.outcomes import Rejected
+from connectors.sdk.contract import Skip
+from connectors.sdk.outcomes import Rejected
 from connectors.sinks.langfuse_fields import FLAG, NUMBER, PREFIX, RESERVED, SECONDS, TABLES
 from connectors.sinks.langfuse_prompts import messages
 from tailrace import ids

@@ -8,10 +8,10 @@ from typing import Any, Final
 
 import msgspec
 
-from connectors import redact
-from connectors.http import Response
-from connectors.outcomes import Delivered, Outcome, Rejected
-from connectors.policy import Action, Table
+from connectors.sdk import redact
+from connectors.sdk.http import Response
+from connectors.sdk.outcomes import Delivered, Outcome, Rejected
+from connectors.sdk.policy import Action, Table
 
 POLICY: Final[Table] = MappingProxyType(
     {

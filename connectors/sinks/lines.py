@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import msgspec
 
-from connectors.contract import Enriched
-from connectors.redact import clean
+from connectors.sdk.contract import Enriched
+from connectors.sdk.redact import clean
 from tailrace.records import TraceEvent
 
 _encode: Final = msgspec.json.Encoder(enc_hook=str).encode

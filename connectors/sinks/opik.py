@@ -26,12 +26,12 @@ from connectors import (
     Retry,
     Skip,
     Split,
-    redact,
     sink,
 )
-from connectors.compression import gzip
-from connectors.contract import Rates, Secret
-from connectors.http import place
+from connectors.sdk import redact
+from connectors.sdk.compression import gzip
+from connectors.sdk.contract import Rates, Secret
+from connectors.sdk.http import place
 from connectors.sinks import opik_policy
 from connectors.sinks.opik_map import FIELDS, Parts, payload, remedy, to_parts
 from connectors.sinks.opik_requests import MOST, Call, calls, combine, to_be_held

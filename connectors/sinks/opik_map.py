@@ -11,8 +11,8 @@ from typing import Final
 
 import orjson
 
-from connectors.contract import Enriched, Payload, Skip
-from connectors.outcomes import Rejected
+from connectors.sdk.contract import Enriched, Payload, Skip
+from connectors.sdk.outcomes import Rejected
 from connectors.sinks import opik_ids
 from connectors.sinks.opik_metadata import Usage, metadata
 from connectors.sinks.opik_prompts import messages

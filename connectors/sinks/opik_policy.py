@@ -9,10 +9,10 @@ from typing import Final
 
 import msgspec
 
-from connectors import policy
-from connectors.http import Response
-from connectors.outcomes import Outcome, Paused, Rejected
-from connectors.policy import Action, Table
+from connectors.sdk import policy
+from connectors.sdk.http import Response
+from connectors.sdk.outcomes import Outcome, Paused, Rejected
+from connectors.sdk.policy import Action, Table
 
 OPIK: Final[Table] = MappingProxyType(
     {

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 import orjson
 
-from connectors.outcomes import Delivered, Outcome, Outcomes, Paused, Rejected, Retry, Split
+from connectors.sdk.outcomes import Delivered, Outcome, Outcomes, Paused, Rejected, Retry, Split
 from connectors.sinks.opik_map import Parts, Score
 
 MOST: Final = 1000

@@ -26,17 +26,15 @@ from connectors import (
     Secret,
     Skip,
     Split,
-    endpoint,
-    policy,
-    redact,
     sink,
 )
-from connectors.compression import gzip
-from connectors.http import place
 from connectors.otlp import as_json, wire
 from connectors.otlp.answers import error_message, partial_success
 from connectors.otlp.grpc_client import METHOD, GrpcClient
-from connectors.outcomes import Outcome
+from connectors.sdk import endpoint, policy, redact
+from connectors.sdk.compression import gzip
+from connectors.sdk.http import place
+from connectors.sdk.outcomes import Outcome
 from connectors.sinks.otlp_span import FIELDS, to_span
 from tailrace import __version__
 from tailrace.errors import ConfigError

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Protocol
 
-from connectors.contract import Enriched, Skip
 from connectors.filters.content import shown
 from connectors.otlp.wire import CLIENT, CONSUMER, ERROR, INTERNAL, OK, PRODUCER, SERVER, UNSET
-from connectors.outcomes import Rejected
+from connectors.sdk.contract import Enriched, Skip
+from connectors.sdk.outcomes import Rejected
 from tailrace.records import Kind, ParentKind, TraceContext, TraceEvent
 
 Pairs = list[Any]

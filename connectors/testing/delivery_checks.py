@@ -6,9 +6,9 @@ import asyncio
 import json
 from collections.abc import Collection, Sequence
 
-from connectors.contract import Batch
 from connectors.delivery.sub_batches import Settled
-from connectors.outcomes import Delivered, Rejected
+from connectors.sdk.contract import Batch
+from connectors.sdk.outcomes import Delivered, Rejected
 from connectors.testing.garbage import TEXTS
 from connectors.testing.hostile_server import Answer, Received
 from connectors.testing.kit import IMPATIENT, Bench, Kit, Record

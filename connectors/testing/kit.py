@@ -17,14 +17,14 @@ from unittest import mock
 
 import msgspec
 
-from connectors.contract import Batch, Enriched, Item, Payload, Sink, Skip, Source, Spec, spec_of
 from connectors.delivery.aiohttp_transport import AiohttpTransport
 from connectors.delivery.batch_sender import Courier
 from connectors.delivery.batching import Buffer, Limits
 from connectors.delivery.gate import Sleep
 from connectors.delivery.sub_batches import Settled
-from connectors.http import Http, Response
-from connectors.outcomes import Rejected
+from connectors.sdk.contract import Batch, Enriched, Item, Payload, Sink, Skip, Source, Spec, spec_of
+from connectors.sdk.http import Http, Response
+from connectors.sdk.outcomes import Rejected
 from connectors.testing import samples
 from connectors.testing.hostile_server import OK, Answer, HostileServer, Plan, Received
 from connectors.testing.samples import Sample

@@ -11,9 +11,9 @@ from unittest import mock
 
 import msgspec
 
-from connectors.contract import Enriched, Payload, Skip
-from connectors.outcomes import Rejected
 from connectors.preview.render import rendered
+from connectors.sdk.contract import Enriched, Payload, Skip
+from connectors.sdk.outcomes import Rejected
 from connectors.testing import garbage, samples
 from connectors.testing.kit import Bench, Kit
 from tailrace.errors import ConfigError

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from connectors.contract import Batch, Health
 from connectors.delivery.sub_batches import Settled
-from connectors.outcomes import Outcomes, Paused, Rejected
+from connectors.sdk.contract import Batch, Health
+from connectors.sdk.outcomes import Outcomes, Paused, Rejected
 from connectors.testing.delivery_checks import DeliveryChecks, all_delivered
 from connectors.testing.hostile_server import Answer
 from connectors.testing.kit import Bench

@@ -18,7 +18,7 @@ from typing import Any, Final
 import msgspec
 
 from connectors.consumer.reader import Reader
-from connectors.contract import Enriched
+from connectors.sdk.contract import Enriched
 from tailrace import codec
 from tailrace.ids import otel_span_id, otel_trace_id
 from tailrace.records import TraceContext, TraceEvent

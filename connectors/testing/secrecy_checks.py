@@ -10,8 +10,8 @@ from contextlib import contextmanager
 import msgspec
 
 from connectors.config.secrets import is_secret
-from connectors.contract import Batch, Payload
 from connectors.preview.render import rendered
+from connectors.sdk.contract import Batch, Payload
 from connectors.testing import samples
 from connectors.testing.hostile_server import Answer, Received
 from connectors.testing.kit import Bench, Kit

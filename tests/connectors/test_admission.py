@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from connectors.config.instances import instance
 from connectors.consumer.reader import ALWAYS
-from connectors.contract import Enriched, Skip
 from connectors.filters.admission import DROPPABLE, Admission, current, sampled
 from connectors.filters.settings import Admitted, from_text
+from connectors.sdk.contract import Enriched, Skip
 from connectors.sinks.otlp_span import FIELDS
 from tailrace.errors import ConfigError
 from tailrace.records import Kind, TraceContext, TraceEvent

@@ -10,9 +10,9 @@ import pytest
 
 from connectors.commands import check as checking
 from connectors.config.instances import Instance
-from connectors.contract import Health
 from connectors.delivery.batching import Limits
-from connectors.http import Http, NoAnswer
+from connectors.sdk.contract import Health
+from connectors.sdk.http import Http, NoAnswer
 from tailrace.checks import Finding
 from tailrace.settings import Settings
 

@@ -13,8 +13,8 @@ from connectors import Batch, Delivered, Enriched, Health, Http, Outcomes, Paylo
 from connectors.commands.connect import connect, sinks
 from connectors.config.instances import instance, instances
 from connectors.consumer.runner import Runner
-from connectors.contract import spec_of
 from connectors.delivery.batching import Limits
+from connectors.sdk.contract import spec_of
 from tailrace.errors import ConfigError
 from tailrace.settings import Settings
 

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.contract import Batch, Enriched, Health, Item, Payload, Rates, SinkStopped, Skip, Source
 from connectors.delivery.batch_sender import Courier
 from connectors.delivery.dead_letter_limits import DeadLetterLimits
 from connectors.delivery.sub_batches import Settled
-from connectors.http import Http, NoAnswer, Response
-from connectors.outcomes import Delivered, Filtered, Outcomes, Paused, Rejected, Retry, Split
-from connectors.policy import Backoff
+from connectors.sdk.contract import Batch, Enriched, Health, Item, Payload, Rates, SinkStopped, Skip, Source
+from connectors.sdk.http import Http, NoAnswer, Response
+from connectors.sdk.outcomes import Delivered, Filtered, Outcomes, Paused, Rejected, Retry, Split
+from connectors.sdk.policy import Backoff
 
 Behave = Callable[[list[int]], Outcomes]
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from connectors.delivery.gate import Activity, Closed, Gate, Turn
-from connectors.outcomes import Delivered, Filtered, Outcomes, Paused, Rejected, Retry, Split
+from connectors.sdk.outcomes import Delivered, Filtered, Outcomes, Paused, Rejected, Retry, Split
 
 USUAL, PROBE, SINGLE = Turn(False, False), Turn(True, False), Turn(True, True)
 

@@ -12,12 +12,12 @@ from connectors.consumer.partition import LOOK_AGAIN, Lane
 from connectors.consumer.reader import Reader
 from connectors.consumer.schema_waits import SchemaWaits
 from connectors.consumer.status import Counts
-from connectors.contract import Batch, Enriched, Health, Payload, Skip
 from connectors.delivery.batching import Limits
 from connectors.delivery.sub_batches import Settled
 from connectors.filters.admission import current
-from connectors.http import Http
-from connectors.outcomes import Delivered, Outcomes, Rejected
+from connectors.sdk.contract import Batch, Enriched, Health, Payload, Skip
+from connectors.sdk.http import Http
+from connectors.sdk.outcomes import Delivered, Outcomes, Rejected
 from tailrace import codec
 from tailrace.codec import schemas, wire
 from tailrace.ledger import SinkLedger

@@ -8,10 +8,10 @@ from connectors.consumer.dead_letters import Letter
 from connectors.consumer.partition import Lane
 from connectors.consumer.reader import Reader
 from connectors.consumer.status import Counts
-from connectors.contract import Enriched, Payload, Skip
 from connectors.delivery.batching import Limits
 from connectors.filters.admission import Admission
 from connectors.filters.settings import Admitted
+from connectors.sdk.contract import Enriched, Payload, Skip
 from tailrace import codec
 from tailrace.ledger import SinkLedger
 from tailrace.records import Stage

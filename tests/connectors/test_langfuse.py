@@ -16,13 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from connectors.contract import Batch, Enriched, Health, Item, Payload, Secret, Source
 from connectors.delivery.aiohttp_transport import AiohttpTransport
 from connectors.delivery.batch_sender import Courier
 from connectors.delivery.sub_batches import Settled
-from connectors.http import NoAnswer, Response
-from connectors.outcomes import Delivered, Outcomes, Paused, Rejected, Retry, Split
-from connectors.policy import Action, action
+from connectors.sdk.contract import Batch, Enriched, Health, Item, Payload, Secret, Source
+from connectors.sdk.http import NoAnswer, Response
+from connectors.sdk.outcomes import Delivered, Outcomes, Paused, Rejected, Retry, Split
+from connectors.sdk.policy import Action, action
 from connectors.sinks.langfuse import FIELDS, Langfuse, Score, from_environment, project
 from connectors.sinks.langfuse_policy import POLICY, partly, said
 from connectors.testing.langfuse_double import Faults, LangfuseDouble

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from connectors.contract import Enriched, Payload, Skip
-from connectors.outcomes import Rejected
+from connectors.sdk.contract import Enriched, Payload, Skip
+from connectors.sdk.outcomes import Rejected
 from connectors.sinks.langfuse import FIELDS, Langfuse, Score
 from connectors.sinks.langfuse_map import MAX_TIME, environment, seconds
 from connectors.testing import otlp_request

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from connectors.config.instances import instance
-from connectors.contract import Batch, Enriched, Item, Payload, SinkStopped, Source
-from connectors.outcomes import Delivered
+from connectors.sdk.contract import Batch, Enriched, Item, Payload, SinkStopped, Source
+from connectors.sdk.outcomes import Delivered
 from connectors.sinks.console import Console
 from connectors.sinks.file import File
 from connectors.sinks.lines import as_json, as_text

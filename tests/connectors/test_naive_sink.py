@@ -9,8 +9,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from connectors.consumer.reader import Reader
-from connectors.contract import Enriched, Payload
 from connectors.preview.offline import processor
+from connectors.sdk.contract import Enriched, Payload
 from connectors.sinks.otlp import Otlp
 from tailrace.identity import complete
 from tailrace.topics import HEADER

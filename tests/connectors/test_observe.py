@@ -18,13 +18,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from connectors.consumer.runner import Runner
 from connectors.consumer.status import REASONS, Counts, Status, pause_class
-from connectors.contract import Batch, Item, Payload, Source
 from connectors.delivery.batch_sender import Courier
 from connectors.delivery.observer import Delivery, Observer, Request, outcome_of
 from connectors.delivery.sub_batches import Settled
 from connectors.observe.health import observing, pages, unhealthy, unready
 from connectors.observe.telemetry import Telemetry, spans
-from connectors.outcomes import Delivered, Filtered, Outcomes, Paused, Rejected, Retry, Split
+from connectors.sdk.contract import Batch, Item, Payload, Source
+from connectors.sdk.outcomes import Delivered, Filtered, Outcomes, Paused, Rejected, Retry, Split
 from tailrace.errors import ConfigError
 from tailrace.ledger import Tally
 from tailrace.records import Kind

@@ -15,13 +15,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.contract import Batch, Enriched, Item, Payload, Rates, Source
 from connectors.delivery.aiohttp_transport import AiohttpTransport
 from connectors.delivery.batch_sender import Courier
 from connectors.delivery.sub_batches import Settled
-from connectors.http import NoAnswer, Response
-from connectors.outcomes import Delivered, Outcome, Outcomes, Paused, Rejected, Retry, Split
-from connectors.policy import Action, action
+from connectors.sdk.contract import Batch, Enriched, Item, Payload, Rates, Source
+from connectors.sdk.http import NoAnswer, Response
+from connectors.sdk.outcomes import Delivered, Outcome, Outcomes, Paused, Rejected, Retry, Split
+from connectors.sdk.policy import Action, action
 from connectors.sinks import opik_policy
 from connectors.sinks.opik import Opik, base_url, from_environment, is_cloud
 from connectors.sinks.opik_requests import Call, combine

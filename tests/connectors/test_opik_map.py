@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.contract import Enriched, Skip
-from connectors.outcomes import Rejected
+from connectors.sdk.contract import Enriched, Skip
+from connectors.sdk.outcomes import Rejected
 from connectors.sinks import opik_ids
 from connectors.sinks.opik_map import FIELDS, KINDS, Parts, to_parts
 from connectors.sinks.opik_values import as_object, content, iso, price

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from connectors.config.instances import instance
-from connectors.contract import Batch, Enriched, Item, Payload, Source
-from connectors.http import NoAnswer, Response
 from connectors.otlp.answers import error_message, partial_success
-from connectors.outcomes import Delivered, Outcomes, Paused, Rejected, Retry, Split
+from connectors.sdk.contract import Batch, Enriched, Item, Payload, Source
+from connectors.sdk.http import NoAnswer, Response
+from connectors.sdk.outcomes import Delivered, Outcomes, Paused, Rejected, Retry, Split
 from connectors.sinks.otlp import Otlp
 from connectors.testing import otlp_request
 from tailrace.errors import ConfigError

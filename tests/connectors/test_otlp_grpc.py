@@ -17,12 +17,12 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-from connectors.contract import Batch, Enriched, Health, Item, Payload, Source
-from connectors.http import Http
 from connectors.otlp.grpc_client import METHOD
 from connectors.otlp.grpc_status import TABLE, decide, retry_delay
-from connectors.outcomes import Delivered, Outcome, Paused, Rejected, Retry, Split
-from connectors.policy import MAX_AFTER
+from connectors.sdk.contract import Batch, Enriched, Health, Item, Payload, Source
+from connectors.sdk.http import Http
+from connectors.sdk.outcomes import Delivered, Outcome, Paused, Rejected, Retry, Split
+from connectors.sdk.policy import MAX_AFTER
 from connectors.sinks.otlp import Otlp
 from connectors.testing import otlp_request
 from tailrace.errors import ConfigError, MissingPackage

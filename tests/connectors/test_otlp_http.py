@@ -12,11 +12,11 @@ import pytest
 from aiohttp import web
 
 from connectors.config.instances import instance
-from connectors.contract import Batch, Enriched, Item, Payload, Source
 from connectors.delivery.aiohttp_transport import AiohttpTransport
-from connectors.http import NoAnswer
 from connectors.otlp.rendering import as_document
-from connectors.outcomes import Delivered, Outcomes
+from connectors.sdk.contract import Batch, Enriched, Item, Payload, Source
+from connectors.sdk.http import NoAnswer
+from connectors.sdk.outcomes import Delivered, Outcomes
 from connectors.sinks.otlp import Otlp
 from tailrace.errors import ConfigError
 from tailrace.settings import Settings

@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans, Span
 
-from connectors.contract import Enriched, Skip
 from connectors.otlp import as_json, wire
 from connectors.otlp.rendering import as_document
-from connectors.outcomes import Rejected
+from connectors.sdk.contract import Enriched, Skip
+from connectors.sdk.outcomes import Rejected
 from connectors.sinks import otlp_span
 from connectors.sinks.otlp_span import FIELDS
 from tailrace import codec, ids

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.http import Response, place
-from connectors.outcomes import Delivered, Outcome, Paused, Rejected, Retry, Split
-from connectors.policy import MAX_AFTER, OTLP, Action, Backoff, action, decide, reset_after, retry_after
+from connectors.sdk.http import Response, place
+from connectors.sdk.outcomes import Delivered, Outcome, Paused, Rejected, Retry, Split
+from connectors.sdk.policy import MAX_AFTER, OTLP, Action, Backoff, action, decide, reset_after, retry_after
 
 NOW = 1_700_000_000.0
 unit = st.floats(0, 1, exclude_max=True)

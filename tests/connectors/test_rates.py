@@ -9,10 +9,10 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.contract import Item, Payload, Rates, Source
 from connectors.delivery.rate_limits import SHARE, Bucket, Pace, PacedHttp
 from connectors.delivery.sub_batches import Run
-from connectors.http import Response
+from connectors.sdk.contract import Item, Payload, Rates, Source
+from connectors.sdk.http import Response
 
 arrivals = st.lists(st.tuples(st.floats(0, 30), st.integers(1, 50)), min_size=1, max_size=150)
 """Seconds since the one before, and how many tokens it wants."""

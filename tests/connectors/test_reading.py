@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from connectors.consumer.dead_letters import dead_letter, letter_key
 from connectors.consumer.reader import ALWAYS, Reader, Unreadable, source
-from connectors.contract import Enriched, Source
-from connectors.outcomes import Rejected
+from connectors.sdk.contract import Enriched, Source
+from connectors.sdk.outcomes import Rejected
 from tailrace import codec
 from tailrace.records import DeadLetter, Stage, TraceContext, TraceEvent
 from tailrace.topics import HEADER

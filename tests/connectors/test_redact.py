@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
-from connectors import redact
+from connectors.sdk import redact
 
 KEY = 'k/ey+"0123456789'
 BASIC = "Basic " + base64.b64encode(f"user:{KEY}".encode()).decode()

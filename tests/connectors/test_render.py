@@ -12,12 +12,12 @@ from click.testing import CliRunner
 
 from connectors.commands.render import render
 from connectors.config.instances import Instance
-from connectors.contract import Batch, Enriched, Health, Payload, Skip
 from connectors.delivery.batching import Limits
-from connectors.http import Http
-from connectors.outcomes import Delivered, Outcomes, Rejected
 from connectors.preview.offline import enriched
 from connectors.preview.render import render_all, rendered
+from connectors.sdk.contract import Batch, Enriched, Health, Payload, Skip
+from connectors.sdk.http import Http
+from connectors.sdk.outcomes import Delivered, Outcomes, Rejected
 from tests.golden.events import FILE, completed
 
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from connectors.contract import Enriched
 from connectors.filters.reparent import hang
 from connectors.preview.offline import enriched
+from connectors.sdk.contract import Enriched
 from tailrace.ids import otel_span_id
 from tailrace.records import Kind, ParentKind, TraceContext, TraceEvent
 from tests.connectors.enriching import make_context

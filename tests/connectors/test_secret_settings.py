@@ -11,13 +11,14 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from connectors import Batch, Delivered, Enriched, Health, Http, Outcomes, Payload, Rates, Secret, redact, sink
+from connectors import Batch, Delivered, Enriched, Health, Http, Outcomes, Payload, Rates, Secret, sink
 from connectors.commands.connect import sinks
 from connectors.config import instances as registry
 from connectors.config.instances import Instance, instance
 from connectors.config.secrets import is_secret, is_text, values_of
 from connectors.delivery.dead_letter_limits import DeadLetterLimits
-from connectors.outcomes import Rejected, Retry
+from connectors.sdk import redact
+from connectors.sdk.outcomes import Rejected, Retry
 from tailrace.errors import ConfigError
 from tailrace.settings import Settings
 

@@ -23,10 +23,10 @@ from connectors import (
     Skip,
     http_sink,
 )
-from connectors.contract import Item, Source, spec_of
 from connectors.delivery.aiohttp_transport import AiohttpTransport
-from connectors.policy import Action
-from connectors.simple import Form, HttpSink
+from connectors.sdk.contract import Item, Source, spec_of
+from connectors.sdk.http_sink import Form, HttpSink
+from connectors.sdk.policy import Action
 from connectors.testing import conformance, samples
 from connectors.testing.hostile_server import Answer, HostileServer, Received
 from tailrace.errors import ConfigError

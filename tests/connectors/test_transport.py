@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from connectors.delivery.aiohttp_transport import BODY, AiohttpTransport
-from connectors.http import NoAnswer, Response
+from connectors.sdk.http import NoAnswer, Response
 from tailrace.errors import ConfigError
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from connectors import (  # fmt: skip
+from connectors import (
     Batch,
     Delivered,
     Enriched,
@@ -22,10 +22,9 @@ from connectors import (  # fmt: skip
     Response,
     Secret,
     Skip,
-    policy,
-    redact,
     sink,
 )
+from connectors.sdk import policy, redact
 
 
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -6,7 +6,7 @@ import io
 from collections.abc import Collection
 from typing import Any
 
-from connectors.contract import Sink
+from connectors.sdk.contract import Sink
 from connectors.sinks.console import Console
 from connectors.sinks.file import File
 from connectors.sinks.langfuse import Langfuse

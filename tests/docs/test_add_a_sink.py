@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from connectors.commands import scaffold
-from connectors.simple import http_sink
+from connectors.sdk.http_sink import http_sink
 from connectors.testing import conformance
 from connectors.testing.kit import Kit
 from tests.docs.markdown import ROOT, blocks, rows

@@ -11,8 +11,8 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from connectors.contract import Enriched, Payload, Skip
 from connectors.preview.offline import enriched
+from connectors.sdk.contract import Enriched, Payload, Skip
 from connectors.sinks.langfuse import Langfuse
 from connectors.sinks.opik import Opik
 from connectors.sinks.otlp import Otlp

@@ -6,11 +6,11 @@ import re
 
 import msgspec
 
-from connectors.contract import Skip
 from connectors.filters import admission
 from connectors.filters.content import PATHS, POLICIES
 from connectors.filters.masking import BUILT_IN
 from connectors.filters.settings import Admitted
+from connectors.sdk.contract import Skip
 from tests.docs.markdown import ROOT, rows
 
 TEXT = (ROOT / "docs" / "privacy.md").read_text(encoding="utf-8")

@@ -16,9 +16,9 @@ import msgspec
 import pytest
 
 from connectors.config.instances import Common, sink_class
-from connectors.contract import Batch, Enriched, Item, Skip, Source, spec_of
-from connectors.http import Response
-from connectors.outcomes import Delivered, Paused
+from connectors.sdk.contract import Batch, Enriched, Item, Skip, Source, spec_of
+from connectors.sdk.http import Response
+from connectors.sdk.outcomes import Delivered, Paused
 from tailrace.codec import decode
 from tailrace.commands.options import settings_from
 from tailrace.event_lines import parse

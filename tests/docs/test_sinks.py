@@ -8,8 +8,8 @@ import re
 import pytest
 
 from connectors.config.instances import describe, installed, sink_class
-from connectors.contract import spec_of
-from connectors.policy import OTLP, Action, Table, action
+from connectors.sdk.contract import spec_of
+from connectors.sdk.policy import OTLP, Action, Table, action
 from connectors.sinks import otlp
 from connectors.sinks.langfuse_policy import POLICY as LANGFUSE
 from tests.docs.markdown import ROOT, rows

@@ -7,8 +7,8 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from connectors.contract import Enriched
 from connectors.preview.offline import enriched
+from connectors.sdk.contract import Enriched
 from tailrace.event_lines import parse
 from tailrace.identity import complete
 from tailrace.records import TraceEvent

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any, Final
 
-from connectors.contract import Enriched
+from connectors.sdk.contract import Enriched
 from tests.seeds.rules import iso
 
 

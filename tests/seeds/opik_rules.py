@@ -12,7 +12,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, Final
 
-from connectors.contract import Enriched
+from connectors.sdk.contract import Enriched
 
 PROJECT: Final = "Default Project"
 LLM_KINDS: Final = {"suggested_question", "generate_name", "prompt_generation"}

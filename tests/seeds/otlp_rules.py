@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any, Final
 
-from connectors.contract import Enriched
+from connectors.sdk.contract import Enriched
 
 _NAMES: Final = {
     "workflow_run": "dify.workflow.run",

@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from connectors.contract import Skip
-from connectors.outcomes import Rejected
+from connectors.sdk.contract import Skip
+from connectors.sdk.outcomes import Rejected
 from tests.golden.events import FILE, golden
 from tests.seeds.walker import MISSING, applies, at, dotted, leaves, readable, seeds
 

@@ -36,7 +36,7 @@ from typing import Any, Final, get_args, get_origin, get_type_hints
 import msgspec
 import yaml
 
-from connectors.contract import Enriched, Payload
+from connectors.sdk.contract import Enriched, Payload
 from tailrace.records import BY_NAME, Content
 from tests.seeds import rules
 from tests.seeds.tables import Fields, fields

@@ -12,8 +12,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from connectors.contract import Payload
 from connectors.otlp.rendering import as_document
+from connectors.sdk.contract import Payload
 from connectors.sinks.langfuse import FIELDS, Langfuse, Score
 from connectors.testing.langfuse_double import PROJECTS, LangfuseDouble
 from tests.golden.events import golden

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from connectors.contract import Payload
+from connectors.sdk.contract import Payload
 from connectors.sinks.opik import Opik
 from connectors.sinks.opik_map import FIELDS, PROVIDERS
 from connectors.testing.opik_rules import SCORE_SOURCES, SOURCES, TYPES, problems, version

@@ -14,8 +14,8 @@ from typing import Final
 
 import msgspec
 
-from connectors.http import Response
-from connectors.outcomes import Delivered, Outcome, Paused, Rejected, Retry, Split
+from connectors.sdk.http import Response
+from connectors.sdk.outcomes import Delivered, Outcome, Paused, Rejected, Retry, Split
 
 
 class Action(enum.StrEnum):

@@ -26,8 +26,8 @@ from typing import Annotated, Any, Final, Protocol, TypeVar
 
 import msgspec
 
-from connectors.http import Http
-from connectors.outcomes import Outcomes, Rejected
+from connectors.sdk.http import Http
+from connectors.sdk.outcomes import Outcomes, Rejected
 from tailrace.errors import TailraceError
 from tailrace.records import TraceContext, TraceEvent
 

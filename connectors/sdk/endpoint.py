@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from connectors.http import place
+from connectors.sdk.http import place
 from tailrace.errors import ConfigError
 
 

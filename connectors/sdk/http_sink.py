@@ -18,12 +18,12 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 
 import msgspec
 
-from connectors import endpoint, policy, redact
-from connectors.compression import gzip
-from connectors.contract import Batch, Enriched, Health, Payload, Rates, Secret, Skip, sink
-from connectors.http import Http, NoAnswer, Response, place
-from connectors.outcomes import Delivered, Outcome, Outcomes, Paused, Rejected, Retry, Split
-from connectors.policy import Table
+from connectors.sdk import endpoint, policy, redact
+from connectors.sdk.compression import gzip
+from connectors.sdk.contract import Batch, Enriched, Health, Payload, Rates, Secret, Skip, sink
+from connectors.sdk.http import Http, NoAnswer, Response, place
+from connectors.sdk.outcomes import Delivered, Outcome, Outcomes, Paused, Rejected, Retry, Split
+from connectors.sdk.policy import Table
 
 Form = Literal["array", "lines", "single"]
 """array: one JSON array a request. lines: a JSON document a line. single: a request a record."""
