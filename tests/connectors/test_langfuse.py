@@ -23,8 +23,8 @@ from connectors.sdk.contract import Batch, Enriched, Health, Item, Payload, Secr
 from connectors.sdk.http import NoAnswer, Response
 from connectors.sdk.outcomes import Delivered, Outcomes, Paused, Rejected, Retry, Split
 from connectors.sdk.policy import Action, action
-from connectors.sinks.langfuse import FIELDS, Langfuse, Score, from_environment, project
-from connectors.sinks.langfuse_policy import POLICY, partly, said
+from connectors.sinks.langfuse.responses import POLICY, partly, said
+from connectors.sinks.langfuse.sink import FIELDS, Langfuse, Score, from_environment, project
 from connectors.testing.langfuse_double import Faults, LangfuseDouble
 from tailrace.errors import ConfigError
 from tests.golden.events import golden

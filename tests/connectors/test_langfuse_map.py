@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from connectors.sdk.contract import Enriched, Payload, Skip
 from connectors.sdk.outcomes import Rejected
-from connectors.sinks.langfuse import FIELDS, Langfuse, Score
-from connectors.sinks.langfuse_map import MAX_TIME, environment, seconds
+from connectors.sinks.langfuse.mapping import MAX_TIME, environment, seconds
+from connectors.sinks.langfuse.sink import FIELDS, Langfuse, Score
 from connectors.testing import otlp_request
 from connectors.testing.langfuse_store import Store, score_of
 from tailrace.records import (

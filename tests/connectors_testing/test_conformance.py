@@ -9,7 +9,7 @@ from typing import Any
 from connectors.sdk.contract import Sink
 from connectors.sinks.console import Console
 from connectors.sinks.file import File
-from connectors.sinks.langfuse import Langfuse
+from connectors.sinks.langfuse.sink import Langfuse
 from connectors.sinks.opik import Opik
 from connectors.sinks.otlp import Otlp
 from connectors.testing import conformance, otlp_request

@@ -11,7 +11,7 @@ from connectors.config.instances import describe, installed, sink_class
 from connectors.sdk.contract import spec_of
 from connectors.sdk.policy import OTLP, Action, Table, action
 from connectors.sinks import otlp
-from connectors.sinks.langfuse_policy import POLICY as LANGFUSE
+from connectors.sinks.langfuse.responses import POLICY as LANGFUSE
 from tests.docs.markdown import ROOT, rows
 
 OURS = sorted(name for name, found in installed().items() if found.value.startswith("connectors."))

@@ -36,9 +36,9 @@ from connectors.sdk import policy, redact
 from connectors.sdk.compression import gzip
 from connectors.sdk.contract import Secret
 from connectors.sdk.http import place
-from connectors.sinks.langfuse_fields import FIELDS as METADATA
-from connectors.sinks.langfuse_map import MAX_ID, environment, to_score, to_span
-from connectors.sinks.langfuse_policy import POLICY, fix, partly, said, suspended
+from connectors.sinks.langfuse.fields import FIELDS as METADATA
+from connectors.sinks.langfuse.mapping import MAX_ID, environment, to_score, to_span
+from connectors.sinks.langfuse.responses import POLICY, fix, partly, said, suspended
 from tailrace import __version__
 from tailrace.errors import ConfigError
 

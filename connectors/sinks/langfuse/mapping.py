@@ -16,8 +16,8 @@ import msgspec
 from connectors.otlp import wire
 from connectors.sdk.contract import Skip
 from connectors.sdk.outcomes import Rejected
-from connectors.sinks.langfuse_fields import FLAG, NUMBER, PREFIX, RESERVED, SECONDS, TABLES
-from connectors.sinks.langfuse_prompts import messages
+from connectors.sinks.langfuse.fields import FLAG, NUMBER, PREFIX, RESERVED, SECONDS, TABLES
+from connectors.sinks.langfuse.prompts import messages
 from tailrace import ids
 from tailrace.records import TraceContext, TraceEvent
 
