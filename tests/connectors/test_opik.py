@@ -22,9 +22,9 @@ from connectors.sdk.contract import Batch, Enriched, Item, Payload, Rates, Sourc
 from connectors.sdk.http import NoAnswer, Response
 from connectors.sdk.outcomes import Delivered, Outcome, Outcomes, Paused, Rejected, Retry, Split
 from connectors.sdk.policy import Action, action
-from connectors.sinks import opik_policy
-from connectors.sinks.opik import Opik, base_url, from_environment, is_cloud
-from connectors.sinks.opik_requests import Call, combine
+from connectors.sinks.opik import responses as opik_policy
+from connectors.sinks.opik.requests import Call, combine
+from connectors.sinks.opik.sink import Opik, base_url, from_environment, is_cloud
 from connectors.testing.opik_double import Faults, OpikDouble
 from tailrace.errors import ConfigError
 from tests.docs.markdown import ROOT, rows

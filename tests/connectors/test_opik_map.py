@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from connectors.sdk.contract import Enriched, Skip
 from connectors.sdk.outcomes import Rejected
-from connectors.sinks import opik_ids
-from connectors.sinks.opik_map import FIELDS, KINDS, Parts, to_parts
-from connectors.sinks.opik_values import as_object, content, iso, price
+from connectors.sinks.opik import ids as opik_ids
+from connectors.sinks.opik.mapping import FIELDS, KINDS, Parts, to_parts
+from connectors.sinks.opik.values import as_object, content, iso, price
 from connectors.testing.opik_rules import problems, version
 from tailrace import ids
 from tailrace.records import Kind, ParentKind, Tool

@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from connectors.sinks.opik_ids import uuid7
+from connectors.sinks.opik.ids import uuid7
 from connectors.testing.opik_double import Faults, OpikDouble
 from connectors.testing.opik_rules import Store, out_of_window, problems, version
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from connectors.sdk.contract import Payload
-from connectors.sinks.opik import Opik
-from connectors.sinks.opik_map import FIELDS, PROVIDERS
+from connectors.sinks.opik.mapping import FIELDS, PROVIDERS
+from connectors.sinks.opik.sink import Opik
 from connectors.testing.opik_rules import SCORE_SOURCES, SOURCES, TYPES, problems, version
 from tests.golden.events import golden
 from tests.vendor import venvs

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from connectors.sinks.opik_values import Json, content
+from connectors.sinks.opik.values import Json, content
 from tailrace.records import Origin, TraceContext, TraceEvent
 
 Metadata = dict[str, Json]

@@ -32,9 +32,9 @@ from connectors.sdk import redact
 from connectors.sdk.compression import gzip
 from connectors.sdk.contract import Rates, Secret
 from connectors.sdk.http import place
-from connectors.sinks import opik_policy
-from connectors.sinks.opik_map import FIELDS, Parts, payload, remedy, to_parts
-from connectors.sinks.opik_requests import MOST, Call, calls, combine, to_be_held
+from connectors.sinks.opik import responses as opik_policy
+from connectors.sinks.opik.mapping import FIELDS, Parts, payload, remedy, to_parts
+from connectors.sinks.opik.requests import MOST, Call, calls, combine, to_be_held
 from tailrace.errors import ConfigError
 
 _CLOUD: Final = "comet.com"

@@ -9,7 +9,7 @@ import msgspec
 import orjson
 
 from connectors.sdk.outcomes import Delivered, Outcome, Outcomes, Paused, Rejected, Retry, Split
-from connectors.sinks.opik_map import Parts, Score
+from connectors.sinks.opik.mapping import Parts, Score
 
 MOST: Final = 1000
 """Items that Opik takes in a request."""

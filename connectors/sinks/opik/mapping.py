@@ -13,10 +13,10 @@ import orjson
 
 from connectors.sdk.contract import Enriched, Payload, Skip
 from connectors.sdk.outcomes import Rejected
-from connectors.sinks import opik_ids
-from connectors.sinks.opik_metadata import Usage, metadata
-from connectors.sinks.opik_prompts import messages
-from connectors.sinks.opik_values import LARGEST, Json, as_object, content, in_time, iso, price
+from connectors.sinks.opik import ids as opik_ids
+from connectors.sinks.opik.metadata import Usage, metadata
+from connectors.sinks.opik.prompts import messages
+from connectors.sinks.opik.values import LARGEST, Json, as_object, content, in_time, iso, price
 from tailrace.records import TraceContext, TraceEvent
 
 FIELDS: Final = frozenset(

@@ -1,0 +1,5 @@
+"""The Opik sink."""
+
+from connectors.sinks.opik.sink import Opik
+
+__all__ = ["Opik"]
