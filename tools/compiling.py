@@ -34,7 +34,7 @@ MODULES: Final = (
     "connectors/filters/admission.py", "connectors/delivery/batching.py", "connectors/consumer/dispatch.py", "connectors/consumer/partition.py", "connectors/filters/content.py", "connectors/consumer/progress.py", "connectors/consumer/reader.py",
     "connectors/otlp/as_json.py", "connectors/otlp/memo.py", "connectors/otlp/wire.py", "connectors/sinks/langfuse/fields.py",
     "connectors/sinks/langfuse/mapping.py", "connectors/sinks/opik/ids.py", "connectors/sinks/opik/mapping.py",
-    "connectors/sinks/opik/metadata.py", "connectors/sinks/opik/values.py", "connectors/sinks/otlp_span.py",
+    "connectors/sinks/opik/metadata.py", "connectors/sinks/opik/values.py", "connectors/sinks/otlp/mapping.py",
 )  # fmt: skip
 """What runs for each record. They define no msgspec.Struct and no Enum: those are not compiled right."""
 

@@ -16,7 +16,7 @@ from connectors.consumer.reader import ALWAYS
 from connectors.filters.admission import DROPPABLE, Admission, current, sampled
 from connectors.filters.settings import Admitted, from_text
 from connectors.sdk.contract import Enriched, Skip
-from connectors.sinks.otlp_span import FIELDS
+from connectors.sinks.otlp.mapping import FIELDS
 from tailrace.errors import ConfigError
 from tailrace.records import Kind, TraceContext, TraceEvent
 from tailrace.settings import Settings

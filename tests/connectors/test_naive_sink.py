@@ -11,7 +11,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from connectors.consumer.reader import Reader
 from connectors.preview.offline import processor
 from connectors.sdk.contract import Enriched, Payload
-from connectors.sinks.otlp import Otlp
+from connectors.sinks.otlp.sink import Otlp
 from tailrace.identity import complete
 from tailrace.topics import HEADER
 from tests.connectors.enriching import START

@@ -18,7 +18,7 @@ from connectors.otlp.answers import error_message, partial_success
 from connectors.sdk.contract import Batch, Enriched, Item, Payload, Source
 from connectors.sdk.http import NoAnswer, Response
 from connectors.sdk.outcomes import Delivered, Outcomes, Paused, Rejected, Retry, Split
-from connectors.sinks.otlp import Otlp
+from connectors.sinks.otlp.sink import Otlp
 from connectors.testing import otlp_request
 from tailrace.errors import ConfigError
 from tailrace.records import Kind

@@ -17,7 +17,7 @@ from connectors.otlp.rendering import as_document
 from connectors.sdk.contract import Batch, Enriched, Item, Payload, Source
 from connectors.sdk.http import NoAnswer
 from connectors.sdk.outcomes import Delivered, Outcomes
-from connectors.sinks.otlp import Otlp
+from connectors.sinks.otlp.sink import Otlp
 from tailrace.errors import ConfigError
 from tailrace.settings import Settings
 from tests.connectors.certificates import Certificates, certificates  # noqa: F401 - a fixture

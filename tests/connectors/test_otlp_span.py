@@ -17,8 +17,8 @@ from connectors.otlp import as_json, wire
 from connectors.otlp.rendering import as_document
 from connectors.sdk.contract import Enriched, Skip
 from connectors.sdk.outcomes import Rejected
-from connectors.sinks import otlp_span
-from connectors.sinks.otlp_span import FIELDS
+from connectors.sinks.otlp import mapping as otlp_span
+from connectors.sinks.otlp.mapping import FIELDS
 from tailrace import codec, ids
 from tailrace.codec import schemas
 from tailrace.codec.wire import BODY

@@ -16,7 +16,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans
 from connectors.filters.content import CONTENT, PATHS, POLICIES, TEXTS, ContentPolicy, policies, reference, shown
 from connectors.otlp import wire
 from connectors.sdk.contract import Enriched
-from connectors.sinks.otlp_span import to_span
+from connectors.sinks.otlp.mapping import to_span
 from tailrace.errors import ConfigError
 from tailrace.oversize import CONTENT as MARKED
 from tailrace.records import Kind, NodeExecution, SuggestedQuestion, Tool, TraceEvent

@@ -11,7 +11,7 @@ from connectors.sinks.console import Console
 from connectors.sinks.file import File
 from connectors.sinks.langfuse.sink import Langfuse
 from connectors.sinks.opik.sink import Opik
-from connectors.sinks.otlp import Otlp
+from connectors.sinks.otlp.sink import Otlp
 from connectors.testing import conformance, otlp_request
 from connectors.testing.conformance import Answer, Received
 

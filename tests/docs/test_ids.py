@@ -15,7 +15,7 @@ from connectors.preview.offline import enriched
 from connectors.sdk.contract import Enriched, Payload, Skip
 from connectors.sinks.langfuse.sink import Langfuse
 from connectors.sinks.opik.sink import Opik
-from connectors.sinks.otlp import Otlp
+from connectors.sinks.otlp.sink import Otlp
 from tailrace.identity import complete
 from tailrace.records import Kind, ParentKind
 from tests.docs.markdown import ROOT, rows

@@ -10,8 +10,8 @@ import pytest
 from connectors.config.instances import describe, installed, sink_class
 from connectors.sdk.contract import spec_of
 from connectors.sdk.policy import OTLP, Action, Table, action
-from connectors.sinks import otlp
 from connectors.sinks.langfuse.responses import POLICY as LANGFUSE
+from connectors.sinks.otlp import sink as otlp
 from tests.docs.markdown import ROOT, rows
 
 OURS = sorted(name for name, found in installed().items() if found.value.startswith("connectors."))
@@ -65,7 +65,7 @@ def test_the_otlp_page_has_the_variables_of_seed_003() -> None:
 
 
 def test_what_the_otlp_sink_has_as_spans_is_in_its_table() -> None:
-    from connectors.sinks.otlp_span import _KINDS
+    from connectors.sinks.otlp.mapping import _KINDS
 
     text = page("otlp")
     first = {cells[0].strip("`") for cells in rows(text.partition("## What becomes a span")[2].partition("###")[0])}

@@ -35,7 +35,7 @@ from connectors.sdk import endpoint, policy, redact
 from connectors.sdk.compression import gzip
 from connectors.sdk.http import place
 from connectors.sdk.outcomes import Outcome
-from connectors.sinks.otlp_span import FIELDS, to_span
+from connectors.sinks.otlp.mapping import FIELDS, to_span
 from tailrace import __version__
 from tailrace.errors import ConfigError
 
