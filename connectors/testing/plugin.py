@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pytest
 
-KIT = "connectors.testing.conformance"
+KIT = "connectors.testing.conformance.suite"
 _REWRITTEN = ("mapping_checks", "delivery_checks", "refusal_checks", "secrecy_checks")
 
 

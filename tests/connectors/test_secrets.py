@@ -23,7 +23,7 @@ from confluent_kafka import Consumer, TopicPartition
 from connectors.config.instances import Common, installed, sink_class
 from connectors.config.secrets import is_secret
 from connectors.sdk.contract import spec_of
-from connectors.testing.hostile_server import Answer, HostileServer, Received
+from connectors.testing.conformance.hostile_server import Answer, HostileServer, Received
 from tailrace.cli import cli
 from tests.connectors.conftest import Bench
 from tests.connectors.enriching import make_event

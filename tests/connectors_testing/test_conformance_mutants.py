@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from connectors.testing import conformance
-from connectors.testing.conformance import Answer, Received
+from connectors.testing.conformance import suite as conformance
+from connectors.testing.conformance.suite import Answer, Received
 from tests.connectors_testing.mutants import FAILS, MUTANTS
 from tests.connectors_testing.reference_sink import Good
 

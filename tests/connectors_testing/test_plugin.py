@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 KIT = """
-from connectors.testing import conformance
+from connectors.testing.conformance import suite as conformance
 from tests.connectors_testing.mutants import MUTANTS
 
 class TestBroken(conformance.SinkConformance):

@@ -7,8 +7,9 @@ import sys
 import msgspec
 import pytest
 
-from connectors.testing import garbage, samples
-from connectors.testing.hostile_server import plain
+from connectors.testing import samples
+from connectors.testing.conformance import garbage
+from connectors.testing.conformance.hostile_server import plain
 from tailrace.ids import otel_span_id
 from tailrace.records import Kind
 from tests.golden.events import golden

@@ -13,8 +13,8 @@ import pytest
 
 from connectors.commands import scaffold
 from connectors.sdk.http_sink import http_sink
-from connectors.testing import conformance
-from connectors.testing.kit import Kit
+from connectors.testing.conformance import suite as conformance
+from connectors.testing.conformance.kit import Kit
 from tests.docs.markdown import ROOT, blocks, rows
 
 PAGE = (ROOT / "docs" / "add-a-sink.md").read_text(encoding="utf-8")

@@ -26,7 +26,7 @@ from connectors.sdk.contract import Batch, Enriched, Item, Payload, Sink, Skip, 
 from connectors.sdk.http import Http, Response
 from connectors.sdk.outcomes import Rejected
 from connectors.testing import samples
-from connectors.testing.hostile_server import OK, Answer, HostileServer, Plan, Received
+from connectors.testing.conformance.hostile_server import OK, Answer, HostileServer, Plan, Received
 from connectors.testing.samples import Sample
 
 T = TypeVar("T")

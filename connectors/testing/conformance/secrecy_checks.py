@@ -13,8 +13,8 @@ from connectors.config.secrets import is_secret
 from connectors.preview.render import rendered
 from connectors.sdk.contract import Batch, Payload
 from connectors.testing import samples
-from connectors.testing.hostile_server import Answer, Received
-from connectors.testing.kit import Bench, Kit
+from connectors.testing.conformance.hostile_server import Answer, Received
+from connectors.testing.conformance.kit import Bench, Kit
 
 _STATUSES = (400, 401, 403, 404, 409, 413, 422, 429, 500, 503, 200, 207)
 _KINDS = ("application/json", "text/plain", "application/x-protobuf")

@@ -9,9 +9,9 @@ from collections.abc import Collection, Sequence
 from connectors.delivery.sub_batches import Settled
 from connectors.sdk.contract import Batch
 from connectors.sdk.outcomes import Delivered, Rejected
-from connectors.testing.garbage import TEXTS
-from connectors.testing.hostile_server import Answer, Received
-from connectors.testing.kit import IMPATIENT, Bench, Kit, Record
+from connectors.testing.conformance.garbage import TEXTS
+from connectors.testing.conformance.hostile_server import Answer, Received
+from connectors.testing.conformance.kit import IMPATIENT, Bench, Kit, Record
 
 POISONED = 3
 """Which record of a batch is at fault."""

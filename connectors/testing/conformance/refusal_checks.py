@@ -7,9 +7,9 @@ import re
 from connectors.delivery.sub_batches import Settled
 from connectors.sdk.contract import Batch, Health
 from connectors.sdk.outcomes import Outcomes, Paused, Rejected
-from connectors.testing.delivery_checks import DeliveryChecks, all_delivered
-from connectors.testing.hostile_server import Answer
-from connectors.testing.kit import Bench
+from connectors.testing.conformance.delivery_checks import DeliveryChecks, all_delivered
+from connectors.testing.conformance.hostile_server import Answer
+from connectors.testing.conformance.kit import Bench
 
 ELSEWHERE = "/kit-elsewhere"
 

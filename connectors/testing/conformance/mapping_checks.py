@@ -14,8 +14,9 @@ import msgspec
 from connectors.preview.render import rendered
 from connectors.sdk.contract import Enriched, Payload, Skip
 from connectors.sdk.outcomes import Rejected
-from connectors.testing import garbage, samples
-from connectors.testing.kit import Bench, Kit
+from connectors.testing import samples
+from connectors.testing.conformance import garbage
+from connectors.testing.conformance.kit import Bench, Kit
 from tailrace.errors import ConfigError
 from tailrace.settings import convert
 
