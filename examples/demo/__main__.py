@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from connectors.testing.received import ReceivedSpan, read_spans
+from connectors.testing.doubles.received import ReceivedSpan, read_spans
 from examples.demo import counted
 from examples.demo.stack import Stack
 from examples.demo.trees import compare, draw

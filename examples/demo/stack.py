@@ -73,7 +73,7 @@ class Stack:
             "receiver",
             "-P",
             "-m",
-            "connectors.testing.otlp_receiver",
+            "connectors.testing.doubles.otlp",
             "--port",
             "0",
             "--file",

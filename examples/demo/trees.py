@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from connectors.testing.received import ReceivedSpan
+from connectors.testing.doubles.received import ReceivedSpan
 from examples.recorded_runs.tree import Expected
 from tailrace.ids import otel_span_id, otel_trace_id
 

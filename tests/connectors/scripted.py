@@ -14,7 +14,7 @@ import msgspec
 from aiohttp import web
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from connectors.testing import otlp_request
+from connectors.testing.doubles import otlp_request
 
 
 class Answer(msgspec.Struct, frozen=True):

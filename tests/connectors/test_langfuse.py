@@ -25,7 +25,7 @@ from connectors.sdk.outcomes import Delivered, Outcomes, Paused, Rejected, Retry
 from connectors.sdk.policy import Action, action
 from connectors.sinks.langfuse.responses import POLICY, partly, said
 from connectors.sinks.langfuse.sink import FIELDS, Langfuse, Score, from_environment, project
-from connectors.testing.langfuse_double import Faults, LangfuseDouble
+from connectors.testing.doubles.langfuse import Faults, LangfuseDouble
 from tailrace.errors import ConfigError
 from tests.golden.events import golden
 

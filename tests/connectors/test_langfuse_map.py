@@ -16,8 +16,8 @@ from connectors.sdk.contract import Enriched, Payload, Skip
 from connectors.sdk.outcomes import Rejected
 from connectors.sinks.langfuse.mapping import MAX_TIME, environment, seconds
 from connectors.sinks.langfuse.sink import FIELDS, Langfuse, Score
-from connectors.testing import otlp_request
-from connectors.testing.langfuse_store import Store, score_of
+from connectors.testing.doubles import otlp_request
+from connectors.testing.doubles.langfuse_store import Store, score_of
 from tailrace.records import (
     Feedback,
     Kind,

@@ -25,7 +25,7 @@ from connectors.sdk.policy import Action, action
 from connectors.sinks.opik import responses as opik_policy
 from connectors.sinks.opik.requests import Call, combine
 from connectors.sinks.opik.sink import Opik, base_url, from_environment, is_cloud
-from connectors.testing.opik_double import Faults, OpikDouble
+from connectors.testing.doubles.opik import Faults, OpikDouble
 from tailrace.errors import ConfigError
 from tests.docs.markdown import ROOT, rows
 from tests.golden.events import golden as every_golden

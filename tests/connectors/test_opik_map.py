@@ -19,7 +19,7 @@ from connectors.sdk.outcomes import Rejected
 from connectors.sinks.opik import ids as opik_ids
 from connectors.sinks.opik.mapping import FIELDS, KINDS, Parts, to_parts
 from connectors.sinks.opik.values import as_object, content, iso, price
-from connectors.testing.opik_rules import problems, version
+from connectors.testing.doubles.opik_rules import problems, version
 from tailrace import ids
 from tailrace.records import Kind, ParentKind, Tool
 from tests.connectors.enriching import START, make_context, make_event

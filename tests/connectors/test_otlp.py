@@ -19,7 +19,7 @@ from connectors.sdk.contract import Batch, Enriched, Item, Payload, Source
 from connectors.sdk.http import NoAnswer, Response
 from connectors.sdk.outcomes import Delivered, Outcomes, Paused, Rejected, Retry, Split
 from connectors.sinks.otlp.sink import Otlp
-from connectors.testing import otlp_request
+from connectors.testing.doubles import otlp_request
 from tailrace.errors import ConfigError
 from tailrace.records import Kind
 from tailrace.settings import Settings

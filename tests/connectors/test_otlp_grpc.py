@@ -24,7 +24,7 @@ from connectors.sdk.http import Http
 from connectors.sdk.outcomes import Delivered, Outcome, Paused, Rejected, Retry, Split
 from connectors.sdk.policy import MAX_AFTER
 from connectors.sinks.otlp.sink import Otlp
-from connectors.testing import otlp_request
+from connectors.testing.doubles import otlp_request
 from tailrace.errors import ConfigError, MissingPackage
 from tests.connectors.certificates import Certificates, certificates  # noqa: F401 - a fixture
 from tests.connectors.enriching import make_context, make_event

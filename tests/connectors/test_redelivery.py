@@ -14,9 +14,9 @@ from typing import Any, Final, Self
 import msgspec
 import pytest
 
-from connectors.testing.langfuse_double import LangfuseDouble
-from connectors.testing.opik_double import OpikDouble
-from connectors.testing.otlp_receiver import OtlpReceiver
+from connectors.testing.doubles.langfuse import LangfuseDouble
+from connectors.testing.doubles.opik import OpikDouble
+from connectors.testing.doubles.otlp import OtlpReceiver
 from tailrace import Publisher
 from tailrace.accounts import read_books
 from tailrace.broker import Broker

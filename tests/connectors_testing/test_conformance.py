@@ -12,9 +12,9 @@ from connectors.sinks.file import File
 from connectors.sinks.langfuse.sink import Langfuse
 from connectors.sinks.opik.sink import Opik
 from connectors.sinks.otlp.sink import Otlp
-from connectors.testing import otlp_request
 from connectors.testing.conformance import suite as conformance
 from connectors.testing.conformance.suite import Answer, Received
+from connectors.testing.doubles import otlp_request
 
 JSON = {"Content-Type": "application/json"}
 PROTOBUF = {"Content-Type": otlp_request.CONTENT_TYPE}

@@ -20,8 +20,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from connectors.testing.langfuse_double import PROJECTS, SCORES, TRACES, Faults, LangfuseDouble
-from connectors.testing.langfuse_store import Invalid, score_of
+from connectors.testing.doubles.langfuse import PROJECTS, SCORES, TRACES, Faults, LangfuseDouble
+from connectors.testing.doubles.langfuse_store import Invalid, score_of
 
 AUTH = {"Authorization": "Basic " + base64.b64encode(b"pk-lf-test:sk-lf-test").decode()}
 HEADERS = {**AUTH, "Content-Type": "application/x-protobuf", "x-langfuse-ingestion-version": "4"}
@@ -238,7 +238,7 @@ def test_faults_come_in_turn() -> None:
 
 
 def test_it_runs_by_itself() -> None:
-    command = [sys.executable, "-m", "connectors.testing.langfuse_double", "--json"]
+    command = [sys.executable, "-m", "connectors.testing.doubles.langfuse", "--json"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, env=dict(os.environ))
     assert process.stdout is not None
     try:

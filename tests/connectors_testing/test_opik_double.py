@@ -16,8 +16,8 @@ import aiohttp
 import pytest
 
 from connectors.sinks.opik.ids import uuid7
-from connectors.testing.opik_double import Faults, OpikDouble
-from connectors.testing.opik_rules import Store, out_of_window, problems, version
+from connectors.testing.doubles.opik import Faults, OpikDouble
+from connectors.testing.doubles.opik_rules import Store, out_of_window, problems, version
 
 NOW = 1_772_366_500.0
 MS = int(NOW * 1000)
@@ -278,7 +278,7 @@ def test_uuid_versions() -> None:
 
 def test_as_a_process() -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "connectors.testing.opik_double", "--port", "0", "--json", "--api-key", "k"],
+        [sys.executable, "-m", "connectors.testing.doubles.opik", "--port", "0", "--json", "--api-key", "k"],
         stdout=subprocess.PIPE,
     )
     try:

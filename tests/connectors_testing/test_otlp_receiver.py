@@ -22,8 +22,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue, KeyValueList
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from connectors.testing.otlp_receiver import Faults, OtlpReceiver
-from connectors.testing.received import ReceivedSpan, latest, read_spans, tree
+from connectors.testing.doubles.otlp import Faults, OtlpReceiver
+from connectors.testing.doubles.received import ReceivedSpan, latest, read_spans, tree
 
 TRACE, PARENT = bytes(range(16)), bytes(range(1, 9))
 HEADERS = {"Content-Type": "application/x-protobuf"}
@@ -250,7 +250,7 @@ def processes() -> Iterator[list[subprocess.Popen[bytes]]]:
 
 
 def start(processes: list[subprocess.Popen[bytes]], file: Path, *args: str) -> tuple[subprocess.Popen[bytes], str]:
-    command = [sys.executable, "-m", "connectors.testing.otlp_receiver", "--file", str(file), "--json", *args]
+    command = [sys.executable, "-m", "connectors.testing.doubles.otlp", "--file", str(file), "--json", *args]
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
     processes.append(process)
     assert process.stdout is not None
@@ -289,7 +289,7 @@ def test_a_killed_receiver_goes_on_where_it_was(tmp_path: Path, processes: list[
 
 
 def test_stops_cleanly_on_interrupt_and_says_what_it_got(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "connectors.testing.otlp_receiver", "--file", str(tmp_path / "s.jsonl")]
+    command = [sys.executable, "-m", "connectors.testing.doubles.otlp", "--file", str(tmp_path / "s.jsonl")]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert b"OTLP traces at http://127.0.0.1:" in process.stdout.readline()
@@ -300,7 +300,7 @@ def test_stops_cleanly_on_interrupt_and_says_what_it_got(tmp_path: Path) -> None
 
 def test_says_why_it_cannot_start(tmp_path: Path) -> None:
     (tmp_path / "notes").write_text("not a span\nnor this\n")
-    command = [sys.executable, "-m", "connectors.testing.otlp_receiver", "--file", str(tmp_path / "notes")]
+    command = [sys.executable, "-m", "connectors.testing.doubles.otlp", "--file", str(tmp_path / "notes")]
     failed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (failed.returncode, "line 1" in failed.stderr, "Traceback" in failed.stderr) == (1, True, False)
 

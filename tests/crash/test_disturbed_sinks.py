@@ -21,7 +21,7 @@ import msgspec
 import pytest
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from connectors.testing.received import read_spans
+from connectors.testing.doubles.received import read_spans
 from tailrace import codec
 from tailrace.broker import Broker
 from tailrace.records import DeadLetter
@@ -154,7 +154,7 @@ def healthy(folder: Path) -> Iterator[str]:
     """A receiver in a process of its own; its endpoint."""
     arguments = ["--port", "0", "--file", str(folder / "spans.jsonl"), "--json"]
     with Child(
-        [sys.executable, "-P", "-m", "connectors.testing.otlp_receiver", *arguments], {}, folder / "receiver.log"
+        [sys.executable, "-P", "-m", "connectors.testing.doubles.otlp", *arguments], {}, folder / "receiver.log"
     ) as child:
         yield child.json_line()["endpoint"]
 

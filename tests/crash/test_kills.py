@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from connectors.testing.received import read_spans
+from connectors.testing.doubles.received import read_spans
 from tailrace import Publisher
 from tailrace.broker import Broker
 from tests.crash.kills import (
@@ -40,7 +40,7 @@ def receiver(folder: Path, delay: float) -> Iterator[tuple[Child, str]]:
     """An OTLP receiver that stores at once and answers after `delay` seconds."""
     arguments = ["--port", "0", "--file", str(folder / "spans.jsonl"), "--delay", str(delay), "--json"]
     with Child(
-        [sys.executable, "-P", "-m", "connectors.testing.otlp_receiver", *arguments], {}, folder / "receiver.log"
+        [sys.executable, "-P", "-m", "connectors.testing.doubles.otlp", *arguments], {}, folder / "receiver.log"
     ) as child:
         yield child, child.json_line()["endpoint"]
 

@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 
 import msgspec
 
-from connectors.testing.received import ReceivedSpan
+from connectors.testing.doubles.received import ReceivedSpan
 from tailrace.delivery import DeliveryReport
 from tailrace.ids import event_id, otel_span_id, otel_trace_id
 from tailrace.records import Kind, TraceEvent
@@ -358,7 +358,7 @@ def _difference(expected: Canonical, got: Canonical) -> str:
 
 
 def expected_tree(obligations: Obligations) -> dict[str, dict[str, str | None]]:
-    """Trace id -> span id -> parent span id that a store must hold in the end (see `connectors.testing.received.tree`)."""
+    """Trace id -> span id -> parent span id that a store must hold in the end (see `connectors.testing.doubles.received.tree`)."""
     found: dict[str, dict[str, str | None]] = {}
     for o in obligations.acked.values():
         found.setdefault(o.expected.trace_id, {})[o.expected.span_id] = o.expected.parent_span_id

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.testing.received import ReceivedSpan, tree
+from connectors.testing.doubles.received import ReceivedSpan, tree
 from tailrace import codec
 from tailrace.delivery import DeliveryReport
 from tailrace.identity import complete

@@ -12,7 +12,7 @@ import pytest
 from connectors.sdk.contract import Payload
 from connectors.sinks.opik.mapping import FIELDS, PROVIDERS
 from connectors.sinks.opik.sink import Opik
-from connectors.testing.opik_rules import SCORE_SOURCES, SOURCES, TYPES, problems, version
+from connectors.testing.doubles.opik_rules import SCORE_SOURCES, SOURCES, TYPES, problems, version
 from tests.golden.events import golden
 from tests.vendor import venvs
 

@@ -1,6 +1,6 @@
 """A local OTLP/HTTP trace receiver that keeps every span it is sent, and fails as scripted.
 
-    python -m connectors.testing.otlp_receiver --port 0 --file spans.jsonl
+    python -m connectors.testing.doubles.otlp --port 0 --file spans.jsonl
 
 A span is in the file before its request is answered, so killing the receiver loses nothing that it accepted. It appends:
 restarted on the same file and port it goes on where it was. Redeliveries are kept as often as they come.
@@ -21,10 +21,10 @@ import click
 import msgspec
 from aiohttp import web
 
-from connectors.testing import otlp_request
-from connectors.testing.otlp_request import CONTENT_TYPE, Refused
-from connectors.testing.received import TEAR, Key, ReceivedSpan, encode_lines, read_spans
-from connectors.testing.serving import Listener, abort
+from connectors.testing.doubles import otlp_request
+from connectors.testing.doubles.otlp_request import CONTENT_TYPE, Refused
+from connectors.testing.doubles.received import TEAR, Key, ReceivedSpan, encode_lines, read_spans
+from connectors.testing.doubles.serving import Listener, abort
 
 PATH: Final = "/v1/traces"
 

@@ -13,7 +13,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-from connectors.testing.received import ReceivedSpan, SpanEvent, SpanLink
+from connectors.testing.doubles.received import ReceivedSpan, SpanEvent, SpanLink
 
 CONTENT_TYPE: Final = "application/x-protobuf"
 _KINDS: Final = ("unspecified", "internal", "server", "client", "producer", "consumer")

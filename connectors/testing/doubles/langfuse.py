@@ -1,6 +1,6 @@
 """A local stand-in for a Langfuse server: it enforces the documented rules, keeps what Langfuse would, and fails as scripted.
 
-    python -m connectors.testing.langfuse_double --port 0 --json
+    python -m connectors.testing.doubles.langfuse --port 0 --json
 
 Its own paths: `GET /_state` (observations and scores as merged), `POST /_control` (keys and faults while it runs). Unlike
 Langfuse it takes OTLP as protobuf only, stores at once, and keeps nothing on the disk.
@@ -22,10 +22,10 @@ import click
 import msgspec
 from aiohttp import web
 
-from connectors.testing import otlp_request
-from connectors.testing.langfuse_store import Invalid, Store, score_of
-from connectors.testing.otlp_request import Refused
-from connectors.testing.serving import Listener, abort
+from connectors.testing.doubles import otlp_request
+from connectors.testing.doubles.langfuse_store import Invalid, Store, score_of
+from connectors.testing.doubles.otlp_request import Refused
+from connectors.testing.doubles.serving import Listener, abort
 
 TRACES: Final = "/api/public/otel/v1/traces"
 SCORES: Final = "/api/public/scores"

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from connectors.testing.received import ReceivedSpan
+from connectors.testing.doubles.received import ReceivedSpan
 
 TYPES: Final = frozenset(
     {"span", "generation", "event", "embedding", "agent", "tool", "chain", "retriever", "guardrail", "evaluator"}

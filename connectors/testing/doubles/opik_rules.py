@@ -1,4 +1,4 @@
-"""What Opik's server demands of a request, and how its store merges: the rules behind `connectors.testing.opik_double`.
+"""What Opik's server demands of a request, and how its store merges: the rules behind `connectors.testing.doubles.opik`.
 
 By Opik's REST API documentation and the source of its backend (July 2026). Pure.
 """

@@ -1,6 +1,6 @@
 """A local stand-in for Opik's server: it demands what Opik demands, merges as its store merges, and fails as scripted.
 
-    python -m connectors.testing.opik_double --port 0 --json
+    python -m connectors.testing.doubles.opik --port 0 --json
 
 The API is below /api. `GET /_state` reads back what the store holds after merging, with counts of requests.
 """
@@ -21,8 +21,8 @@ import click
 import msgspec
 from aiohttp import web
 
-from connectors.testing.opik_rules import Document, Refused, Store, items_of, out_of_window, problems
-from connectors.testing.serving import Listener, abort
+from connectors.testing.doubles.opik_rules import Document, Refused, Store, items_of, out_of_window, problems
+from connectors.testing.doubles.serving import Listener, abort
 
 _MINUTE: Final = 60.0
 
