@@ -10,7 +10,7 @@ import faust
 from faust.types import TP
 
 from streams.credentials import broker_url, credentials
-from streams.exits import FAILED
+from streams.exit_codes import FAILED
 from streams.owner import Owner
 from streams.transport import BatchTopic
 from tailrace.settings import Settings

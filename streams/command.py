@@ -9,7 +9,7 @@ from typing import Final
 
 import click
 
-from streams.exits import CONFIG
+from streams.exit_codes import CONFIG
 from tailrace import kafka, topics
 from tailrace.commands.options import common, settings_from
 from tailrace.errors import ConfigError, KafkaUnavailable, TopicMismatch

@@ -12,7 +12,7 @@ from typing import Any, Final, NoReturn
 from confluent_kafka import KafkaError, KafkaException
 
 from streams.apply import Unit
-from streams.exits import BAD_STATE, CONFIG, FAILED, LOST_DATA
+from streams.exit_codes import BAD_STATE, CONFIG, FAILED, LOST_DATA
 from streams.held import Held, Waiting
 from streams.observe.observed import Observed
 from streams.partition import Partition, UnreadableState

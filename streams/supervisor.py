@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from streams.exits import FINAL
+from streams.exit_codes import FINAL
 from streams.worker import Job
 
 log: Final = logging.getLogger("streams.supervisor")

@@ -17,7 +17,7 @@ import msgspec
 from confluent_kafka import KafkaException
 
 from streams.app import make_app
-from streams.exits import CONFIG, FAILED, LOST_DATA
+from streams.exit_codes import CONFIG, FAILED, LOST_DATA
 from streams.held import Waiting
 from streams.observe.ends import LogEnds
 from streams.observe.health import pages, serve

@@ -15,7 +15,7 @@ from typing import Any, Final, NoReturn
 
 from confluent_kafka import KafkaException
 
-from streams.exits import FAILED
+from streams.exit_codes import FAILED
 from streams.observe.ends import LogEnds, Tails
 from streams.observe.observed import Observed
 from streams.observe.stuck import Stuck, Verdict

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import pytest
 
-from streams.exits import FAILED
+from streams.exit_codes import FAILED
 from streams.observe.ends import LogEnds
 from streams.observe.observed import Ends, Observed
 from streams.observe.stuck import Verdict
