@@ -22,7 +22,7 @@ import fastavro
 import msgspec
 
 from examples.recorded_runs.publish_runs import events
-from streams.header import NAMES, read
+from streams.processing.header import NAMES, read
 from tailrace import TraceEvent, codec
 from tailrace.codec import schemas, wire
 from tailrace.identity import complete

@@ -27,9 +27,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from benchmarks.stream_load import text
-from streams.apply import Applier, Unit
-from streams.limits import Limits
-from streams.state import State
+from streams.processing.apply import Applier, Unit
+from streams.processing.limits import Limits
+from streams.processing.state import State
 from tailrace import Kind, Message, NodeExecution, TraceEvent, WorkflowRun, codec
 from tailrace.identity import complete, kafka_key
 from tailrace.processes import collect_seldom

@@ -28,16 +28,16 @@ import msgspec
 from confluent_kafka import Producer
 
 from benchmarks.stream_load import text
-from streams.apply import Applier, Unit
-from streams.correlate import Link
-from streams.dedupe import PIECE, Dedupe
-from streams.dedupe import key as piece_key
-from streams.limits import Limits, MetricLimits
-from streams.links import PREFIX as LINK
-from streams.links import Links, pack
 from streams.metrics.measures import GROUP, MINUTES, Measures
+from streams.processing.apply import Applier, Unit
+from streams.processing.correlate import Link
+from streams.processing.dedupe import PIECE, Dedupe
+from streams.processing.dedupe import key as piece_key
+from streams.processing.limits import Limits, MetricLimits
+from streams.processing.links import PREFIX as LINK
+from streams.processing.links import Links, pack
+from streams.processing.state import POSITION, State
 from streams.restore import read_state, uncollected
-from streams.state import POSITION, State
 from tailrace import Kind, NodeExecution, TraceEvent, WorkflowRun, codec, kafka, topics
 from tailrace.broker import Broker
 from tailrace.codec import wire

@@ -8,9 +8,9 @@ from typing import Final
 
 import msgspec
 
-from streams.apply import Applier, Unit
-from streams.limits import Limits
-from streams.state import State
+from streams.processing.apply import Applier, Unit
+from streams.processing.limits import Limits
+from streams.processing.state import State
 from tailrace import codec
 from tailrace.records import DeadLetter, TraceEvent
 

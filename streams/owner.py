@@ -11,13 +11,13 @@ from typing import Any, Final, NoReturn
 
 from confluent_kafka import KafkaError, KafkaException
 
-from streams.apply import Unit
 from streams.exit_codes import BAD_STATE, CONFIG, FAILED, LOST_DATA
 from streams.held import Held, Waiting
 from streams.observe.observed import Observed
 from streams.partition import Partition, UnreadableState
+from streams.processing.apply import Unit
+from streams.processing.state import UnreadableRecord
 from streams.restore import first_records, read_state, uncollected
-from streams.state import UnreadableRecord
 from tailrace.settings import Settings
 from tailrace.topics import Names
 

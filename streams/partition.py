@@ -14,10 +14,10 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from streams.apply import Applier, Unit
-from streams.limits import Limits, MetricLimits
+from streams.processing.apply import Applier, Unit
+from streams.processing.limits import Limits, MetricLimits
+from streams.processing.state import State, UnreadableRecord
 from streams.restore import Records
-from streams.state import State, UnreadableRecord
 from tailrace import kafka
 from tailrace.partitioner import PARTITIONER
 from tailrace.settings import Settings

@@ -728,7 +728,7 @@ class TraceOperations(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbi
     """A full chunk of an open trace's operations, written once; value of trace.state, key o/<trace>/<chunk>."""
 
     fixed: bytes
-    """Operations, fixed length each; layout in streams/operations.py."""
+    """Operations, fixed length each; layout in streams/processing/operations.py."""
     texts: bytes
     """Their texts, in the same order."""
 
@@ -792,7 +792,7 @@ class TraceState(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unk
     datasets: Mapping[str, str]
     """Dataset id -> name, as events of the trace said them; the first 100."""
     fixed: bytes
-    """Operations after the last full chunk; layout in streams/operations.py."""
+    """Operations after the last full chunk; layout in streams/processing/operations.py."""
     texts: bytes
     """Their texts."""
     beyond: bytes

@@ -26,9 +26,9 @@ SUFFIX: Final = sysconfig.get_config_var("EXT_SUFFIX") or ".so"
 
 MODULES: Final = (
     "tailrace/codec/shape.py", "tailrace/codec/varint.py", "tailrace/codec/walk.py", "tailrace/ids.py", "tailrace/partitioner.py",
-    "streams/apply.py", "streams/avro.py", "streams/context.py", "streams/correlate.py", "streams/dedupe.py",
-    "streams/enrich.py", "streams/header.py", "streams/links.py", "streams/money.py", "streams/operations.py", "streams/state.py",
-    "streams/summary.py", "streams/trace.py", "streams/metrics/counted.py", "streams/metrics/distribution.py",
+    "streams/processing/apply.py", "streams/processing/avro.py", "streams/processing/context.py", "streams/processing/correlate.py", "streams/processing/dedupe.py",
+    "streams/processing/enrich.py", "streams/processing/header.py", "streams/processing/links.py", "streams/processing/money.py", "streams/processing/operations.py", "streams/processing/state.py",
+    "streams/processing/summary.py", "streams/processing/trace.py", "streams/metrics/counted.py", "streams/metrics/distribution.py",
     "streams/metrics/grouping.py", "streams/metrics/instruments.py", "streams/metrics/measures.py",
     "streams/metrics/series.py",
     "connectors/filters/admission.py", "connectors/delivery/batching.py", "connectors/consumer/dispatch.py", "connectors/consumer/partition.py", "connectors/filters/content.py", "connectors/consumer/progress.py", "connectors/consumer/reader.py",

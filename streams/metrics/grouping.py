@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-from streams.header import Header
-from streams.operations import cut, failed
+from streams.processing.header import Header
+from streams.processing.operations import cut, failed
 
 OVERFLOW: Final = "__overflow__"
 LONGEST: Final = 256

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from streams.metrics import distribution as d
 from streams.metrics.grouping import OVERFLOW, Group
-from streams.providers import normalised
+from streams.processing.providers import normalised
 
 CALL_SECONDS: Final = d.SECONDS[:14]
 """OpenTelemetry's bounds for gen_ai.client.operation.duration."""

@@ -9,14 +9,14 @@ import heapq
 from collections.abc import Iterator
 from typing import Any, Final
 
-from streams.header import Header
-from streams.limits import MetricLimits
 from streams.metrics import distribution
 from streams.metrics.counted import Counted, Minute, packed_minute, values_of
 from streams.metrics.grouping import Group, group_of, overflow_of, raw_key
 from streams.metrics.instruments import definitions
 from streams.metrics.series import MINUTE, Series
-from streams.operations import MOST_TOKENS, count, failed
+from streams.processing.header import Header
+from streams.processing.limits import MetricLimits
+from streams.processing.operations import MOST_TOKENS, count, failed
 from tailrace.codec import wire
 from tailrace.codec.varint import varint, zigzag
 from tailrace.errors import DecodeError

@@ -6,9 +6,9 @@ import functools
 import hashlib
 from typing import Final
 
-from streams.avro import longs, string
 from streams.metrics.distribution import MOST, Values
 from streams.metrics.instruments import Counter, Definition, Histogram
+from streams.processing.avro import longs, string
 from tailrace.codec.varint import zigzag
 from tailrace.codec.wire import frame_of
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import pytest
 
-from streams.operations import MOST
+from streams.processing.operations import MOST
 from tailrace import Publisher, codec
 from tailrace.broker import Broker
 from tailrace.partitioner import partition_of

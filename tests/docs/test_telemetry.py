@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from connectors.delivery.observer import OUTCOMES
 from connectors.observe import instruments as of_connect
-from streams.limits import Limits
 from streams.observe.instruments import GAUGES, HISTOGRAMS, OF_WORKER, PREFIX, unit
 from streams.observe.observed import COUNTS, SIZES
-from streams.state import FRESH, State
+from streams.processing.limits import Limits
+from streams.processing.state import FRESH, State
 from tests.docs.markdown import ROOT, rows
 
 TEXT = (ROOT / "docs" / "telemetry.md").read_text(encoding="utf-8")

@@ -10,10 +10,10 @@ import sys
 
 import msgspec
 
-import streams.apply
-from streams.apply import Applier, Unit
-from streams.limits import Limits
-from streams.state import State
+import streams.processing.apply
+from streams.processing.apply import Applier, Unit
+from streams.processing.limits import Limits
+from streams.processing.state import State
 from tailrace import codec
 from tailrace.identity import kafka_key
 from tests.harness.mixed import mixed
@@ -56,4 +56,4 @@ def digest(seed: int, events: int) -> str:
 
 
 if __name__ == "__main__":
-    print(streams.apply.__file__, digest(int(sys.argv[1]), int(sys.argv[2])))
+    print(streams.processing.apply.__file__, digest(int(sys.argv[1]), int(sys.argv[2])))

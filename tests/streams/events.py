@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import msgspec
 from hypothesis import strategies as st
 
-from streams.apply import Applier, Unit
-from streams.limits import Limits
-from streams.state import State
+from streams.processing.apply import Applier, Unit
+from streams.processing.limits import Limits
+from streams.processing.state import State
 from tailrace import codec
 from tailrace.identity import complete, kafka_key
 from tailrace.records import DeadLetter, Kind, NodeExecution, TraceContext, TraceEvent, WorkflowRun

@@ -15,8 +15,8 @@ from typing import Any
 import msgspec
 
 from streams import supervisor, worker
-from streams.apply import Applier
 from streams.partition import Partition
+from streams.processing.apply import Applier
 from streams.worker import Job
 from tailrace.processes import set_up_logging
 from tailrace.settings import load

@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from streams.limits import Limits
 from streams.observe.observed import Observed
-from streams.state import FRESH, State
+from streams.processing.limits import Limits
+from streams.processing.state import FRESH, State
 
 
 class Clock:

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.apply import Applier, Unit
-from streams.limits import Limits, MetricLimits
-from streams.prices import Prices
-from streams.state import Closed, State
+from streams.processing.apply import Applier, Unit
+from streams.processing.limits import Limits, MetricLimits
+from streams.processing.prices import Prices
+from streams.processing.state import Closed, State
 from tailrace import codec
 from tailrace.ids import otel_span_id, otel_trace_id
 from tailrace.records import Kind, Message, MetricRow, ParentKind, Span, TraceContext, TraceEvent, TraceSummary

@@ -8,20 +8,20 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams import context, links
-from streams.avro import nullable, strings
-from streams.beyond import Beyond
-from streams.correlate import Link
-from streams.dedupe import BUCKET_MS, PIECE, Dedupe
-from streams.header import read
 from streams.metrics import distribution
 from streams.metrics.counted import Counted
 from streams.metrics.distribution import DURATION, FIRST_TOKEN, INPUT, OUTPUT, SECONDS, SIZE
 from streams.metrics.grouping import LABELS, Group
 from streams.metrics.instruments import Histogram, definitions
 from streams.metrics.series import MINUTE, Series, measured
-from streams.operations import FIXED
-from streams.trace import Trace
+from streams.processing import context, links
+from streams.processing.avro import nullable, strings
+from streams.processing.correlate import Link
+from streams.processing.dedupe import BUCKET_MS, PIECE, Dedupe
+from streams.processing.header import read
+from streams.processing.operation_totals import Beyond
+from streams.processing.operations import FIXED
+from streams.processing.trace import Trace
 from tailrace import codec
 from tailrace.codec.varint import zigzag
 from tailrace.ids import dedupe_hash

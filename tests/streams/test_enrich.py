@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from streams.prices import Prices
+from streams.processing.prices import Prices
 from tailrace.ids import otel_span_id
 from tailrace.records import DatasetRetrieval, Kind, NodeExecution, Span, SpanKind, TraceContext, TraceEvent
 from tests.streams.events import apply, contexts, event, fresh, records, uuid

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from streams.apply import Applier, Unit
-from streams.limits import Limits, MetricLimits
-from streams.state import State
+from streams.processing.apply import Applier, Unit
+from streams.processing.limits import Limits, MetricLimits
+from streams.processing.state import State
 from tailrace import codec
 from tailrace.identity import complete
 from tailrace.ids import otel_span_id, otel_trace_id

@@ -186,7 +186,7 @@ def owning(monkeypatch: pytest.MonkeyPatch, sources: Sources, scenario: Callable
     monkeypatch.setattr(module, "Partition", InMemory)
     monkeypatch.setattr(module, "read_state", lambda settings, topic, partitions: {n: {} for n in partitions})
     monkeypatch.setattr(Owner, "_worked_before", lambda self, partitions: set())
-    monkeypatch.setattr("streams.header.schemas.known", sources.resolver)
+    monkeypatch.setattr("streams.processing.header.schemas.known", sources.resolver)
 
     async def run() -> Owner:
         owner = Owner(Settings(), "topic", 2, False, ended, sources.waiting())

@@ -6,10 +6,10 @@ from typing import Final
 
 import msgspec
 
-from streams.apply import Applier, Unit
-from streams.correlate import CLOCK_SKEW
-from streams.limits import Limits, MetricLimits
-from streams.state import State
+from streams.processing.apply import Applier, Unit
+from streams.processing.correlate import CLOCK_SKEW
+from streams.processing.limits import Limits, MetricLimits
+from streams.processing.state import State
 from tailrace import codec
 from tailrace.identity import kafka_key
 from tailrace.records import TraceContext, TraceEvent

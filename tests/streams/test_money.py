@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from streams.money import LIMIT, LONGEST, decimal_text, half_even, units_of
+from streams.processing.money import LIMIT, LONGEST, decimal_text, half_even, units_of
 
 UNIT = Decimal("1e-12")
 WIDE = Context(prec=200, Emax=10**6, Emin=-(10**6))

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from streams import links
-from streams.apply import Applier, Unit
-from streams.correlate import Link
-from streams.state import State
+from streams.processing import links
+from streams.processing.apply import Applier, Unit
+from streams.processing.correlate import Link
+from streams.processing.state import State
 from tailrace import codec
 from tailrace.codec import wire
 from tailrace.identity import complete, kafka_key

@@ -25,10 +25,10 @@ from genai_prices.types import (
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from streams import prices as module
-from streams.money import LIMIT
-from streams.prices import IDS, TOKENS, Prices
-from streams.providers import ALIASES, normalised
+from streams.processing import prices as module
+from streams.processing.money import LIMIT
+from streams.processing.prices import IDS, TOKENS, Prices
+from streams.processing.providers import ALIASES, normalised
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 WIDE = Context(prec=60)
@@ -306,7 +306,7 @@ def hook(event, args):
         print(event, args)
         sys.exit(3)
 sys.addaudithook(hook)
-from streams.prices import Prices
+from streams.processing.prices import Prices
 prices = Prices()
 assert prices.estimate(b"openai", b"gpt-4o", 1000, 1000, 1_790_000_000_000_000)
 assert prices.estimate(None, b"unheard-of", 1000, 1000, 1_790_000_000_000_000) is None

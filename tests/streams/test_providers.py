@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams import providers
-from streams.providers import ALIASES, LONGEST, normalised
+from streams.processing import providers
+from streams.processing.providers import ALIASES, LONGEST, normalised
 
 WELL_KNOWN = {
     "openai", "gcp.gen_ai", "gcp.vertex_ai", "gcp.gemini", "anthropic", "cohere", "azure.ai.inference", "azure.ai.openai", "ibm.watsonx.ai",

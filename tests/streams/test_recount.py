@@ -8,11 +8,11 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.apply import Applier, Unit
-from streams.limits import Limits, MetricLimits
-from streams.prices import Prices
-from streams.providers import normalised
-from streams.state import State
+from streams.processing.apply import Applier, Unit
+from streams.processing.limits import Limits, MetricLimits
+from streams.processing.prices import Prices
+from streams.processing.providers import normalised
+from streams.processing.state import State
 from tailrace import codec
 from tailrace.identity import kafka_key
 from tailrace.records import MetricRow, MetricTotal, TraceEvent, TraceSummary

@@ -343,7 +343,7 @@ def test_switched_off_nothing_listens(broker: Broker, tmp_path: Path) -> None:
 
 
 def test_every_count_of_the_position_is_known() -> None:
-    from streams.state import FRESH
+    from streams.processing.state import FRESH
 
     counts = {"events_in", "enriched", "links", "duplicates", "dead_lettered", "evicted", "units"}
     assert counts <= set(COUNTS)

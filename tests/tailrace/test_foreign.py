@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.consumer.reader import Reader
-from streams import header
+from streams.processing import header
 from tailrace import codec
 from tailrace.codec import foreign, schemas
 from tailrace.codec.decoder import compile_decoder, walker

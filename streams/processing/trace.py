@@ -6,13 +6,13 @@ from typing import Final
 
 import msgspec
 
-from streams.avro import array, nullable, string, strings
-from streams.beyond import Beyond
-from streams.correlate import OWN, Root, shows_root
-from streams.header import Header
-from streams.money import decimal_text
-from streams.operations import KINDS, Operations
-from streams.summary import LARGEST, sum_up
+from streams.processing.avro import array, nullable, string, strings
+from streams.processing.correlate import OWN, Root, shows_root
+from streams.processing.header import Header
+from streams.processing.money import decimal_text
+from streams.processing.operation_totals import Beyond
+from streams.processing.operations import KINDS, Operations
+from streams.processing.summary import LARGEST, sum_up
 from tailrace import ids
 from tailrace.codec import wire
 from tailrace.codec.varint import varint, zigzag

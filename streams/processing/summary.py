@@ -6,7 +6,7 @@ from collections.abc import Callable
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
-from streams.operations import (
+from streams.processing.operations import (
     ESTIMATED,
     FAILED,
     FIXED,

@@ -26,8 +26,8 @@ from genai_prices.types import (
     TimeOfDateConstraint,
 )
 
-from streams.money import DECIMALS, LIMIT, half_even
-from streams.providers import LONGEST, normalised
+from streams.processing.money import DECIMALS, LIMIT, half_even
+from streams.processing.providers import LONGEST, normalised
 
 IDS: Final[Mapping[bytes, str]] = {
     b"aws.bedrock": "aws",
@@ -44,7 +44,7 @@ IDS: Final[Mapping[bytes, str]] = {
     b"voyage": "voyageai",
     b"x_ai": "x-ai",
 }
-"""Providers, by their name in `streams.providers`, whose id in the table is another. Any other name is an id, or unknown."""
+"""Providers, by their name in `streams.processing.providers`, whose id in the table is another. Any other name is an id, or unknown."""
 
 TOKENS: Final = 2**40
 """The most tokens, of either kind, that are believed."""
@@ -203,7 +203,7 @@ class Prices:
         output_tokens: int | None,
         at_us: int,
     ) -> int | None:
-        """The list price of a call in units of 1e-12 US dollars (`streams.money`), rounded once, half to even.
+        """The list price of a call in units of 1e-12 US dollars (`streams.processing.money`), rounded once, half to even.
 
         provider, model: as in the event or as `normalised` has them. at_us: when the call was made, microseconds UTC: prices
         change, and some depend on the time of day. A count that is None is 0. As `genai_prices.calc_price` has it for the same

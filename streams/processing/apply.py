@@ -11,9 +11,9 @@ from typing import Final, Protocol
 
 import msgspec
 
-from streams import context
-from streams import links as link_records
-from streams.correlate import (
+from streams.processing import context
+from streams.processing import links as link_records
+from streams.processing.correlate import (
     CLOCK_SKEW,
     CUT,
     INFERRED,
@@ -29,11 +29,11 @@ from streams.correlate import (
     root_of,
     run_to_link,
 )
-from streams.enrich import ESTIMATED_PRICE, Enricher, dataset_names
-from streams.header import NAMES, Header, read
-from streams.prices import Prices
-from streams.state import Closed, State, UnreadableRecord
-from streams.trace import Trace
+from streams.processing.enrich import ESTIMATED_PRICE, Enricher, dataset_names
+from streams.processing.header import NAMES, Header, read
+from streams.processing.prices import Prices
+from streams.processing.state import Closed, State, UnreadableRecord
+from streams.processing.trace import Trace
 from tailrace.codec import wire
 from tailrace.codec.varint import zigzag
 from tailrace.codec.wire import BODY

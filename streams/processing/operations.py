@@ -1,7 +1,7 @@
 """A trace's operations, packed: a fixed part of equal length each, and their texts. Appended to, never changed.
 
 What a summary needs of an operation and nothing else, in about 130 bytes: a trace of a hundred nodes stays small in memory and
-in trace.state, and summing up reads whole columns at C speed (streams/summary.py).
+in trace.state, and summing up reads whole columns at C speed (streams/processing/summary.py).
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import struct
 from collections.abc import Callable
 from typing import ClassVar, Final
 
-from streams.beyond import Beyond
-from streams.header import Header
+from streams.processing.header import Header
+from streams.processing.operation_totals import Beyond
 from tailrace.codec.varint import LENGTHS, zigzag
 from tailrace.records import Kind
 

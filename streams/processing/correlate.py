@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from streams.header import Header
+from streams.processing.header import Header
 from tailrace.records import RootSource
 
 HOUR: Final = 3_600_000_000

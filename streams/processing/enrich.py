@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from streams.avro import nullable, strings
-from streams.header import Header
 from streams.metrics.grouping import call_of
-from streams.money import decimal_text, units_of
-from streams.prices import Prices
-from streams.providers import normalised
-from streams.trace import Trace
+from streams.processing.avro import nullable, strings
+from streams.processing.header import Header
+from streams.processing.money import decimal_text, units_of
+from streams.processing.prices import Prices
+from streams.processing.providers import normalised
+from streams.processing.trace import Trace
 
 NO_PRICE, OWN_PRICE, ESTIMATED_PRICE = range(3)
 _NOTHING_ELSE: Final = b"\0\0\0\0"

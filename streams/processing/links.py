@@ -7,8 +7,8 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from streams.avro import nullable, string
-from streams.correlate import Link
+from streams.processing.avro import nullable, string
+from streams.processing.correlate import Link
 from tailrace.codec import schemas, wire
 from tailrace.codec.decoder import compile_decoder
 from tailrace.codec.varint import varint, zigzag

@@ -1,0 +1,1 @@
+"""What the processor does with a record: correlate, enrich, measure. Pure."""
