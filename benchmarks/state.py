@@ -28,7 +28,6 @@ import msgspec
 from confluent_kafka import Producer
 
 from benchmarks.stream_load import text
-from streams.metrics.measures import GROUP, MINUTES, Measures
 from streams.processing.apply import Applier, Unit
 from streams.processing.correlate import Link
 from streams.processing.dedupe import PIECE, Dedupe
@@ -36,6 +35,7 @@ from streams.processing.dedupe import key as piece_key
 from streams.processing.limits import Limits, MetricLimits
 from streams.processing.links import PREFIX as LINK
 from streams.processing.links import Links, pack
+from streams.processing.metrics.aggregator import GROUP, MINUTES, Measures
 from streams.processing.state import POSITION, State
 from streams.restore import read_state, uncollected
 from tailrace import Kind, NodeExecution, TraceEvent, WorkflowRun, codec, kafka, topics

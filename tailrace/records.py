@@ -94,7 +94,7 @@ class MetricGroup(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_un
     kind: str
     """Kind of the events."""
     labels: Sequence[str]
-    """Label values in the order of streams/metrics/grouping.py; empty where the events have none."""
+    """Label values in the order of streams/processing/metrics/grouping.py; empty where the events have none."""
     datasets: Sequence[str]
     """Datasets searched."""
     started_at: int
@@ -104,7 +104,7 @@ class MetricGroup(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_un
     touched: int
     """Source offset of the last event."""
     values: bytes
-    """What was counted; layout in streams/metrics/distribution.py."""
+    """What was counted; layout in streams/processing/metrics/distribution.py."""
 
 
 class MetricMinute(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
@@ -113,7 +113,7 @@ class MetricMinute(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_u
     touched: int
     """Source offset of the last event."""
     values: bytes
-    """What was counted; layout in streams/metrics/distribution.py."""
+    """What was counted; layout in streams/processing/metrics/distribution.py."""
 
 
 class MetricRow(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):

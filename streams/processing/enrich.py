@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from streams.metrics.grouping import call_of
 from streams.processing.avro import nullable, strings
 from streams.processing.header import Header
+from streams.processing.metrics.grouping import call_of
 from streams.processing.money import decimal_text, units_of
 from streams.processing.prices import Prices
 from streams.processing.providers import normalised

@@ -6,15 +6,15 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Final
 
-from streams.metrics.measures import GROUP as _GROUP
-from streams.metrics.measures import MINUTES as _MINUTES
-from streams.metrics.measures import Measures
 from streams.processing import links
 from streams.processing.correlate import Link
 from streams.processing.dedupe import Dedupe
 from streams.processing.limits import Limits
 from streams.processing.links import PREFIX as _LINK
 from streams.processing.links import Links
+from streams.processing.metrics.aggregator import GROUP as _GROUP
+from streams.processing.metrics.aggregator import MINUTES as _MINUTES
+from streams.processing.metrics.aggregator import Measures
 from streams.processing.trace import Stored, Trace
 from tailrace.codec import wire
 from tailrace.errors import DecodeError

@@ -8,17 +8,17 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.metrics import distribution
-from streams.metrics.counted import Counted
-from streams.metrics.distribution import DURATION, FIRST_TOKEN, INPUT, OUTPUT, SECONDS, SIZE
-from streams.metrics.grouping import LABELS, Group
-from streams.metrics.instruments import Histogram, definitions
-from streams.metrics.series import MINUTE, Series, measured
 from streams.processing import context, links
 from streams.processing.avro import nullable, strings
 from streams.processing.correlate import Link
 from streams.processing.dedupe import BUCKET_MS, PIECE, Dedupe
 from streams.processing.header import read
+from streams.processing.metrics import distribution
+from streams.processing.metrics.definitions import Histogram, definitions
+from streams.processing.metrics.distribution import DURATION, FIRST_TOKEN, INPUT, OUTPUT, SECONDS, SIZE
+from streams.processing.metrics.group_state import Counted
+from streams.processing.metrics.grouping import LABELS, Group
+from streams.processing.metrics.series import MINUTE, Series, measured
 from streams.processing.operation_totals import Beyond
 from streams.processing.operations import FIXED
 from streams.processing.trace import Trace

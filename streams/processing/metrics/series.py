@@ -6,9 +6,9 @@ import functools
 import hashlib
 from typing import Final
 
-from streams.metrics.distribution import MOST, Values
-from streams.metrics.instruments import Counter, Definition, Histogram
 from streams.processing.avro import longs, string
+from streams.processing.metrics.definitions import Counter, Definition, Histogram
+from streams.processing.metrics.distribution import MOST, Values
 from tailrace.codec.varint import zigzag
 from tailrace.codec.wire import frame_of
 

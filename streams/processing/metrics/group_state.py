@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from streams.metrics import distribution
-from streams.metrics.distribution import Observed, Values
-from streams.metrics.grouping import Group
-from streams.metrics.series import Series
 from streams.processing.avro import string, strings
+from streams.processing.metrics import distribution
+from streams.processing.metrics.distribution import Observed, Values
+from streams.processing.metrics.grouping import Group
+from streams.processing.metrics.series import Series
 from tailrace.codec.varint import zigzag
 
 

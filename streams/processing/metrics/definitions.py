@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from streams.metrics import distribution as d
-from streams.metrics.grouping import OVERFLOW, Group
+from streams.processing.metrics import distribution as d
+from streams.processing.metrics.grouping import OVERFLOW, Group
 from streams.processing.providers import normalised
 
 CALL_SECONDS: Final = d.SECONDS[:14]

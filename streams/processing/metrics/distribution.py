@@ -1,6 +1,6 @@
 """What a group of events adds up to: a list of integers of fixed layout, and its packed form.
 
-Counts and sums of everything that a metric asks for; each series reads its part (streams/metrics/instruments.py). Most places are 0,
+Counts and sums of everything that a metric asks for; each series reads its part (streams/processing/metrics/definitions.py). Most places are 0,
 so what is packed is the places that are not.
 """
 

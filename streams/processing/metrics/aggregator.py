@@ -9,13 +9,13 @@ import heapq
 from collections.abc import Iterator
 from typing import Any, Final
 
-from streams.metrics import distribution
-from streams.metrics.counted import Counted, Minute, packed_minute, values_of
-from streams.metrics.grouping import Group, group_of, overflow_of, raw_key
-from streams.metrics.instruments import definitions
-from streams.metrics.series import MINUTE, Series
 from streams.processing.header import Header
 from streams.processing.limits import MetricLimits
+from streams.processing.metrics import distribution
+from streams.processing.metrics.definitions import definitions
+from streams.processing.metrics.group_state import Counted, Minute, packed_minute, values_of
+from streams.processing.metrics.grouping import Group, group_of, overflow_of, raw_key
+from streams.processing.metrics.series import MINUTE, Series
 from streams.processing.operations import MOST_TOKENS, count, failed
 from tailrace.codec import wire
 from tailrace.codec.varint import varint, zigzag
