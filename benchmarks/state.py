@@ -37,7 +37,7 @@ from streams.processing.links import PREFIX as LINK
 from streams.processing.links import Links, pack
 from streams.processing.metrics.aggregator import GROUP, MINUTES, Measures
 from streams.processing.state import POSITION, State
-from streams.restore import read_state, uncollected
+from streams.runtime.restore import read_state, uncollected
 from tailrace import Kind, NodeExecution, TraceEvent, WorkflowRun, codec, kafka, topics
 from tailrace.broker import Broker
 from tailrace.codec import wire

@@ -95,9 +95,9 @@ def process(
         raise SystemExit(_say(str(e))) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
-    from streams.slot import Slot
-    from streams.supervisor import supervise
-    from streams.worker import Job
+    from streams.runtime.host_slot import Slot
+    from streams.runtime.supervisor import supervise
+    from streams.runtime.worker import Job
 
     n = workers or settings.streams.workers
     if n > count:

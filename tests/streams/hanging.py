@@ -14,10 +14,10 @@ from typing import Any
 
 import msgspec
 
-from streams import supervisor, worker
-from streams.partition import Partition
 from streams.processing.apply import Applier
-from streams.worker import Job
+from streams.runtime import supervisor, worker
+from streams.runtime.partition import Partition
+from streams.runtime.worker import Job
 from tailrace.processes import set_up_logging
 from tailrace.settings import load
 

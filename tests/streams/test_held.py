@@ -8,11 +8,11 @@ from typing import Any, NoReturn
 
 import pytest
 
-from streams import owner as module
-from streams.held import Held, Waiting
-from streams.owner import Owner
-from streams.partition import Partition
-from streams.unknown import MAX_FRAMES, Unknown
+from streams.runtime import owner as module
+from streams.runtime.owner import Owner
+from streams.runtime.partition import Partition
+from streams.runtime.schema_buffer import Held, Waiting
+from streams.runtime.schema_waits import MAX_FRAMES, Unknown
 from tailrace import codec
 from tailrace.codec import schemas
 from tailrace.codec.schemas import Resolver, id_frame

@@ -8,9 +8,9 @@ from typing import ClassVar, NoReturn
 
 import pytest
 
-from streams import owner as module
-from streams.owner import Owner
-from streams.partition import Partition
+from streams.runtime import owner as module
+from streams.runtime.owner import Owner
+from streams.runtime.partition import Partition
 from tailrace.settings import Settings
 
 

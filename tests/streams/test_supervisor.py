@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.supervisor import LAST_DELAY, Supervisor, delay, told
-from streams.worker import Job
+from streams.runtime.supervisor import LAST_DELAY, Supervisor, delay, told
+from streams.runtime.worker import Job
 from tailrace.settings import Settings
 
 JOB = Job(Settings(), "host-0")

@@ -15,9 +15,9 @@ from typing import Final
 import msgspec
 
 from streams.exit_codes import FINAL
-from streams.worker import Job
+from streams.runtime.worker import Job
 
-log: Final = logging.getLogger("streams.supervisor")
+log: Final = logging.getLogger("streams.runtime.supervisor")
 
 FIRST_DELAY: Final = 0.1
 LAST_DELAY: Final = 30.0
@@ -32,7 +32,7 @@ def delay(failures: int) -> float:
 
 def start(job: Job) -> subprocess.Popen[bytes]:
     """One worker. -P: a `streams/` in the current folder must not shadow ours. A session of its own: Ctrl-C is ours to handle."""
-    command = [sys.executable, "-P", "-m", "streams.worker", str(os.getpid())]
+    command = [sys.executable, "-P", "-m", "streams.runtime.worker", str(os.getpid())]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
     assert process.stdin is not None
     process.stdin.write(msgspec.json.encode(job) + b"\n")

@@ -17,13 +17,13 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from streams.processing.apply import Applier, Unit
 from streams.processing.limits import Limits, MetricLimits
 from streams.processing.state import State, UnreadableRecord
-from streams.restore import Records
+from streams.runtime.restore import Records
 from tailrace import kafka
 from tailrace.partitioner import PARTITIONER
 from tailrace.settings import Settings
 from tailrace.topics import HEADER, ROOM, Names
 
-log: Final = logging.getLogger("streams.partition")
+log: Final = logging.getLogger("streams.runtime.partition")
 
 INIT_SECONDS: Final = 30.0
 COMMIT_SECONDS: Final = 5.0
@@ -83,7 +83,7 @@ class Partition:
                     queue_buffering_max_kbytes=256 * 1024,
                 ),
                 "error_cb": self._error,
-                "logger": logging.getLogger("streams.partition.client"),
+                "logger": logging.getLogger("streams.runtime.partition.client"),
             }
         )
         self._producer.poll(0.1)  # an init that meets a connection being set up waits 500 ms

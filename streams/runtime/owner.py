@@ -12,16 +12,16 @@ from typing import Any, Final, NoReturn
 from confluent_kafka import KafkaError, KafkaException
 
 from streams.exit_codes import BAD_STATE, CONFIG, FAILED, LOST_DATA
-from streams.held import Held, Waiting
 from streams.observe.observed import Observed
-from streams.partition import Partition, UnreadableState
 from streams.processing.apply import Unit
 from streams.processing.state import UnreadableRecord
-from streams.restore import first_records, read_state, uncollected
+from streams.runtime.partition import Partition, UnreadableState
+from streams.runtime.restore import first_records, read_state, uncollected
+from streams.runtime.schema_buffer import Held, Waiting
 from tailrace.settings import Settings
 from tailrace.topics import Names
 
-log: Final = logging.getLogger("streams.owner")
+log: Final = logging.getLogger("streams.runtime.owner")
 
 DRAIN_SECONDS: Final = 10.0
 

@@ -9,9 +9,9 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
-from streams.unknown import Schemas, Unknown
+from streams.runtime.schema_waits import Schemas, Unknown
 
-log: Final = logging.getLogger("streams.held")
+log: Final = logging.getLogger("streams.runtime.schema_buffer")
 
 LOOK_SECONDS: Final = 0.05
 

@@ -9,13 +9,13 @@ from typing import Any, Final
 import faust
 from faust.types import TP
 
-from streams.credentials import broker_url, credentials
 from streams.exit_codes import FAILED
-from streams.owner import Owner
-from streams.transport import BatchTopic
+from streams.runtime.credentials import broker_url, credentials
+from streams.runtime.faust_transport import BatchTopic
+from streams.runtime.owner import Owner
 from tailrace.settings import Settings
 
-log: Final = logging.getLogger("streams.app")
+log: Final = logging.getLogger("streams.runtime.app")
 
 
 class App(faust.App):

@@ -1,4 +1,4 @@
-"""One worker process: `python -m streams.worker PARENT`, started by the supervisor with its settings on standard input."""
+"""One worker process: `python -m streams.runtime.worker PARENT`, started by the supervisor with its settings on standard input."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ import faust
 import msgspec
 from confluent_kafka import KafkaException
 
-from streams.app import make_app
 from streams.exit_codes import CONFIG, FAILED, LOST_DATA
-from streams.held import Waiting
 from streams.observe.ends import LogEnds
 from streams.observe.health import pages, serve
 from streams.observe.observed import Observed
 from streams.observe.telemetry import Telemetry
 from streams.observe.watchdog import Watchdog
-from streams.owner import Owner
+from streams.runtime.app import make_app
+from streams.runtime.owner import Owner
+from streams.runtime.schema_buffer import Waiting
 from tailrace import kafka, topics
 from tailrace.codec import schemas
 from tailrace.errors import ConfigError, KafkaUnavailable, TopicMismatch
@@ -32,7 +32,7 @@ from tailrace.processes import collect_seldom, die_with_parent, set_up_logging
 from tailrace.registry import attach
 from tailrace.settings import Settings
 
-log: Final = logging.getLogger("streams.worker")
+log: Final = logging.getLogger("streams.runtime.worker")
 
 REPORT_SECONDS: Final = 10.0
 

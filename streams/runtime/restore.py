@@ -41,7 +41,7 @@ def _reader(settings: Kafka) -> Consumer:
                 settings, group_id="tailrace-restore", enable_auto_commit=False, enable_partition_eof=True, auto_offset_reset="earliest",
                 isolation_level="read_committed", queued_min_messages=100_000, fetch_wait_max_ms=10, fetch_queue_backoff_ms=5,
             ),
-            "logger": logging.getLogger("streams.restore.client"),
+            "logger": logging.getLogger("streams.runtime.restore.client"),
         }
     )  # fmt: skip
 

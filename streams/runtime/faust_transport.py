@@ -18,7 +18,7 @@ from faust.types.tuples import TP, ConsumerMessage
 
 
 class Positions(Protocol):
-    """What the transport asks of the application (`streams.owner.Owner`)."""
+    """What the transport asks of the application (`streams.runtime.owner.Owner`)."""
 
     topic: str
 

@@ -1,0 +1,1 @@
+"""The processor on Kafka and Faust: ownership, transactions, restoring, workers."""
