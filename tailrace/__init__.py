@@ -4,7 +4,7 @@ Applications import from here and from nowhere else.
 """
 
 from tailrace.content import JsonText
-from tailrace.delivery import Counts, DeliveryReport, FlushReport
+from tailrace.delivery_reports import Counts, DeliveryReport, FlushReport
 from tailrace.errors import (
     ConfigError,
     DecodeError,

@@ -19,7 +19,7 @@ import msgspec
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from tailrace import codec, kafka, oversize
-from tailrace.delivery import Counts, DeliveryReport, FlushReport, InFlight, OnDelivery
+from tailrace.delivery_reports import Counts, DeliveryReport, FlushReport, InFlight, OnDelivery
 from tailrace.errors import EventTooLarge, PublisherClosed, QueueFull
 from tailrace.identity import complete, kafka_key
 from tailrace.partitioner import PARTITIONER

@@ -14,7 +14,7 @@ import msgspec
 
 from tailrace import kafka, topics
 from tailrace.commands.options import common, settings_from
-from tailrace.delivery import DeliveryReport
+from tailrace.delivery_reports import DeliveryReport
 from tailrace.errors import InvalidEvent, KafkaUnavailable, QueueFull, TopicMismatch
 from tailrace.event_lines import parse
 from tailrace.processes import set_up_logging

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from tailrace import Publisher
-from tailrace.delivery import DeliveryReport
+from tailrace.delivery_reports import DeliveryReport
 from tailrace.records import TraceEvent
 from tests.crash.kills import TRICKLE, OpenTransactions, signalled, state_of, worker_of
 from tests.harness.pipeline import Pipeline

@@ -14,7 +14,7 @@ import pytest
 
 from tailrace.broker import Broker
 from tailrace.codec import decode_versioned
-from tailrace.delivery import DeliveryReport
+from tailrace.delivery_reports import DeliveryReport
 from tailrace.records import PartitionPosition
 from tests.crash.storm import (
     TAKEN,

@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 import msgspec
 
 from connectors.testing.doubles.received import ReceivedSpan
-from tailrace.delivery import DeliveryReport
+from tailrace.delivery_reports import DeliveryReport
 from tailrace.ids import event_id, otel_span_id, otel_trace_id
 from tailrace.records import Kind, TraceEvent
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from connectors.testing.doubles.received import ReceivedSpan, tree
 from tailrace import codec
-from tailrace.delivery import DeliveryReport
+from tailrace.delivery_reports import DeliveryReport
 from tailrace.identity import complete
 from tailrace.ids import otel_span_id, otel_trace_id
 from tailrace.records import Kind, ParentKind, TraceContext, TraceEvent

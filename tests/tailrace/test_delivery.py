@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from tailrace.delivery import DeliveryReport, FlushReport, InFlight
+from tailrace.delivery_reports import DeliveryReport, FlushReport, InFlight
 from tailrace.errors import PublisherClosed
 
 
