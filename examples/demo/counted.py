@@ -6,7 +6,7 @@ import threading
 import time
 from typing import Final
 
-from tailrace.commands.metric_text import duration, table
+from tailrace.commands.metrics.formatting import duration, table
 from tailrace.metric_rows import Reading, read
 from tailrace.records import MetricRow
 from tailrace.settings import Settings

@@ -18,11 +18,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailrace import codec
-from tailrace.commands import metric_answers as answers
-from tailrace.commands import metric_text as text
-from tailrace.commands import metric_views as views
-from tailrace.commands.metric_plot import Line, draw, runs, ticks, times
-from tailrace.commands.metrics import metrics
+from tailrace.commands.metrics import formatting as text
+from tailrace.commands.metrics import query as answers
+from tailrace.commands.metrics import views
+from tailrace.commands.metrics.command import metrics
+from tailrace.commands.metrics.plot import Line, draw, runs, ticks, times
 from tailrace.errors import KafkaUnavailable, MissingPackage, TopicMismatch
 from tailrace.metric_rows import Reading, read
 from tailrace.records import MetricRow

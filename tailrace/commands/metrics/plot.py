@@ -9,7 +9,7 @@ from typing import Final
 import click
 import msgspec
 
-from tailrace.commands.metric_text import MONEY, SECONDS, at, human
+from tailrace.commands.metrics.formatting import MONEY, SECONDS, at, human
 from tailrace.errors import MissingPackage
 
 COLOURS: Final = ("cyan", "yellow", "magenta", "green", "red", "blue", "bright_white", "bright_red", "bright_black")

@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import Any, Final
 
-from tailrace.commands.metric_answers import Answer, Listed
-from tailrace.commands.metric_plot import Line
-from tailrace.commands.metric_text import SECONDS, at, human, label, percentile, plain, span, table
+from tailrace.commands.metrics.formatting import SECONDS, at, human, label, percentile, plain, span, table
+from tailrace.commands.metrics.plot import Line
+from tailrace.commands.metrics.query import Answer, Listed
 from tailrace.windows import OTHERS, Cell, Group, Windows
 
 PLOTTED: Final = 0.95

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from tailrace.commands.metric_text import MONEY, near
+from tailrace.commands.metrics.formatting import MONEY, near
 from tailrace.records import MetricRow
 from tailrace.windows import OTHERS, Labels, Windows, labels_of, minute_of, top, windows
 

@@ -14,10 +14,10 @@ import click
 from confluent_kafka import KafkaException
 
 from tailrace import kafka
-from tailrace.commands import metric_answers as answers
-from tailrace.commands import metric_text as text
-from tailrace.commands import metric_views as views
-from tailrace.commands.metric_plot import draw
+from tailrace.commands.metrics import formatting as text
+from tailrace.commands.metrics import query as answers
+from tailrace.commands.metrics import views
+from tailrace.commands.metrics.plot import draw
 from tailrace.commands.options import common, settings_from
 from tailrace.errors import KafkaUnavailable, MissingPackage
 from tailrace.metric_rows import Reading, read
