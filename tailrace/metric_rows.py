@@ -11,8 +11,8 @@ import msgspec
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from tailrace import codec, kafka
-from tailrace.accounts import ends
 from tailrace.errors import DecodeError, KafkaUnavailable, TopicMismatch
+from tailrace.ledger.report import ends
 from tailrace.records import MetricRow
 from tailrace.settings import Settings
 from tailrace.topics import Names

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailrace.errors import DecodeError
-from tailrace.ledger import LIMIT, NEW, SinkLedger, Tally
+from tailrace.ledger.sink_ledger import LIMIT, NEW, SinkLedger, Tally
 
 counts = st.integers(0, LIMIT - 1)
 tallies = st.builds(Tally, st.integers(0, 50), st.integers(0, 50), st.integers(0, 50)).filter(lambda t: t.total > 0)

@@ -11,7 +11,7 @@ from confluent_kafka import KafkaException, TopicPartition
 
 from tailrace import kafka
 from tailrace.errors import DecodeError, TailraceError
-from tailrace.ledger import SinkLedger
+from tailrace.ledger.sink_ledger import SinkLedger
 
 log: Final = logging.getLogger("tailrace.connect")
 ATTEMPTS: Final = 12

@@ -24,7 +24,7 @@ from connectors.filters.admission import Admit, current
 from connectors.sdk import redact
 from connectors.sdk.contract import Batch, Enriched, Item, Payload, Sink, Skip, Source
 from connectors.sdk.outcomes import Delivered, Filtered, Rejected
-from tailrace.ledger import SinkLedger, Tally
+from tailrace.ledger.sink_ledger import SinkLedger, Tally
 from tailrace.records import Stage
 
 log: Final = logging.getLogger("tailrace.connect")

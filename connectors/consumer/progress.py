@@ -6,7 +6,7 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from tailrace.ledger import SinkLedger, Tally
+from tailrace.ledger.sink_ledger import SinkLedger, Tally
 
 DELIVERED: Final = Tally(delivered=1)
 FILTERED: Final = Tally(filtered=1)

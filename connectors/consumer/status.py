@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from tailrace.ledger import Tally
+from tailrace.ledger.sink_ledger import Tally
 
 REASONS: Final = 50
 """Reasons that are told apart; a sink gives few."""

@@ -21,9 +21,9 @@ from examples.recorded_runs.recording import RECORDING
 from examples.recorded_runs.salted import renaming
 from examples.recorded_runs.tree import expected
 from tailrace import Counts, Publisher
-from tailrace.accounts import Books, read_books
 from tailrace.commands.ledger import lines, total
 from tailrace.errors import TailraceError
+from tailrace.ledger.report import Books, read_books
 
 PATIENCE = 120.0
 """Seconds without progress after which the demo gives up."""

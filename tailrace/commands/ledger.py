@@ -11,9 +11,9 @@ import msgspec
 from confluent_kafka import KafkaException
 
 from tailrace import kafka
-from tailrace.accounts import Books, SinkAccount, StreamAccount, read_books
 from tailrace.commands.options import common, settings_from
 from tailrace.errors import KafkaUnavailable
+from tailrace.ledger.report import Books, SinkAccount, StreamAccount, read_books
 
 
 def total(accounts: Sequence[StreamAccount | SinkAccount], field: str) -> int:

@@ -15,7 +15,7 @@ from connectors.config.instances import instance
 from connectors.consumer.runner import Runner
 from tailrace import codec
 from tailrace.broker import Broker
-from tailrace.ledger import SinkLedger
+from tailrace.ledger.sink_ledger import SinkLedger
 from tailrace.records import DeadLetter
 from tailrace.settings import Settings
 from tests.connectors.enriching import Enricher

@@ -20,7 +20,7 @@ from connectors.sdk.http import Http
 from connectors.sdk.outcomes import Delivered, Outcomes, Rejected
 from tailrace import codec
 from tailrace.codec import schemas, wire
-from tailrace.ledger import SinkLedger
+from tailrace.ledger.sink_ledger import SinkLedger
 from tailrace.records import Stage, TraceContext
 from tailrace.topics import HEADER
 from tests.connectors.enriching import make_context, make_event

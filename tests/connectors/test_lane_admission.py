@@ -13,7 +13,7 @@ from connectors.filters.admission import Admission
 from connectors.filters.settings import Admitted
 from connectors.sdk.contract import Enriched, Payload, Skip
 from tailrace import codec
-from tailrace.ledger import SinkLedger
+from tailrace.ledger.sink_ledger import SinkLedger
 from tailrace.records import Stage
 from tailrace.topics import HEADER
 from tests.connectors.enriching import make_context, make_event

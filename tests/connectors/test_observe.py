@@ -26,7 +26,7 @@ from connectors.observe.telemetry import Telemetry, spans
 from connectors.sdk.contract import Batch, Item, Payload, Source
 from connectors.sdk.outcomes import Delivered, Filtered, Outcomes, Paused, Rejected, Retry, Split
 from tailrace.errors import ConfigError
-from tailrace.ledger import Tally
+from tailrace.ledger.sink_ledger import Tally
 from tailrace.records import Kind
 from tailrace.settings import Connect
 from tests.connectors.conftest import Bench

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.consumer.progress import DEAD_LETTERED, DELIVERED, FILTERED, Progress
-from tailrace.ledger import SinkLedger, Tally
+from tailrace.ledger.sink_ledger import SinkLedger, Tally
 
 verdicts = st.sampled_from((DELIVERED, FILTERED, DEAD_LETTERED))
 

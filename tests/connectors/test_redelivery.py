@@ -18,8 +18,8 @@ from connectors.testing.doubles.langfuse import LangfuseDouble
 from connectors.testing.doubles.opik import OpikDouble
 from connectors.testing.doubles.otlp import OtlpReceiver
 from tailrace import Publisher
-from tailrace.accounts import read_books
 from tailrace.broker import Broker
+from tailrace.ledger.report import read_books
 from tailrace.settings import Settings
 from tests.golden.events import completed
 from tests.harness.mixed import mixed

@@ -11,7 +11,7 @@ import msgspec
 from confluent_kafka.admin import AdminClient
 
 from tailrace import topics
-from tailrace.accounts import Books, read_books
+from tailrace.ledger.report import Books, read_books
 from tailrace.settings import Connect, Kafka, Settings, Streams, Topics
 from tests.harness.processes import Child, wait_until
 

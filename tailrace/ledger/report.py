@@ -12,7 +12,7 @@ from confluent_kafka.admin import AdminClient
 from tailrace import kafka
 from tailrace.codec import decode_versioned
 from tailrace.errors import DecodeError, TopicMismatch
-from tailrace.ledger import SinkLedger
+from tailrace.ledger.sink_ledger import SinkLedger
 from tailrace.records import PartitionPosition
 from tailrace.settings import Settings
 from tailrace.topics import Names, topic_id
@@ -98,7 +98,7 @@ def _consumer(settings: Settings, group: str = "tailrace-reader") -> Consumer:
                 settings.kafka, group_id=group, enable_auto_commit=False, enable_partition_eof=True, auto_offset_reset="earliest",
                 isolation_level="read_committed", fetch_wait_max_ms=10,
             ),
-            "logger": logging.getLogger("tailrace.accounts.client"),
+            "logger": logging.getLogger("tailrace.ledger.report.client"),
         }
     )  # fmt: skip
 
