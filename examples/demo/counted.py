@@ -7,10 +7,10 @@ import time
 from typing import Final
 
 from tailrace.commands.metrics.formatting import duration, table
-from tailrace.metric_rows import Reading, read
+from tailrace.metrics.rows import Reading, read
+from tailrace.metrics.windows import Cell, fold
 from tailrace.records import MetricRow
 from tailrace.settings import Settings
-from tailrace.windows import Cell, fold
 
 PATIENCE: Final = 15.0
 

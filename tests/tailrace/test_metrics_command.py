@@ -24,11 +24,11 @@ from tailrace.commands.metrics import views
 from tailrace.commands.metrics.command import metrics
 from tailrace.commands.metrics.plot import Line, draw, runs, ticks, times
 from tailrace.errors import KafkaUnavailable, MissingPackage, TopicMismatch
-from tailrace.metric_rows import Reading, read
+from tailrace.metrics.rows import Reading, read
+from tailrace.metrics.windows import MINUTE_US
 from tailrace.records import MetricRow
 from tailrace.settings import Settings, convert
 from tailrace.topics import Names
-from tailrace.windows import MINUTE_US
 
 NOON = 29_701_440
 """2026-06-22 00:00 UTC, in minutes."""
@@ -299,7 +299,7 @@ def test_a_reading_that_stalls_is_given_up(monkeypatch: pytest.MonkeyPatch) -> N
 
         def close(self) -> None: ...
 
-    monkeypatch.setattr("tailrace.metric_rows._consumer", lambda settings: Silent())
+    monkeypatch.setattr("tailrace.metrics.rows._consumer", lambda settings: Silent())
     seconds = iter(range(0, 1000, 10))
     with pytest.raises(KafkaUnavailable, match=r"trace\.metrics: nothing came for 30 s, after 0 records"):
         list(read(convert({}, Settings, ""), Reading(), clock=lambda: next(seconds)))

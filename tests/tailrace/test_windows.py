@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailrace.records import MetricRow
-from tailrace.windows import (
+from tailrace.metrics.windows import (
     MINUTE_US,
     OTHERS,
     Cell,
@@ -24,6 +23,7 @@ from tailrace.windows import (
     top,
     windows,
 )
+from tailrace.records import MetricRow
 
 BOUNDS = (5, 10, 25, 50, 100, 250)
 

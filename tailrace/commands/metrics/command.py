@@ -20,10 +20,10 @@ from tailrace.commands.metrics import views
 from tailrace.commands.metrics.plot import draw
 from tailrace.commands.options import common, settings_from
 from tailrace.errors import KafkaUnavailable, MissingPackage
-from tailrace.metric_rows import Reading, read
+from tailrace.metrics.rows import Reading, read
+from tailrace.metrics.windows import Change, fold, minute_of
 from tailrace.records import MetricRow
 from tailrace.topics import Names
-from tailrace.windows import Change, fold, minute_of
 
 _EVERY: Final = 5.0
 """Seconds between two lines of progress."""

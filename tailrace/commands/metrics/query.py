@@ -9,8 +9,8 @@ from typing import Final
 import msgspec
 
 from tailrace.commands.metrics.formatting import MONEY, near
+from tailrace.metrics.windows import OTHERS, Labels, Windows, labels_of, minute_of, top, windows
 from tailrace.records import MetricRow
-from tailrace.windows import OTHERS, Labels, Windows, labels_of, minute_of, top, windows
 
 SHOWN: Final = 36
 """Windows that are shown without a range."""

@@ -9,7 +9,7 @@ from typing import Any, Final
 from tailrace.commands.metrics.formatting import SECONDS, at, human, label, percentile, plain, span, table
 from tailrace.commands.metrics.plot import Line
 from tailrace.commands.metrics.query import Answer, Listed
-from tailrace.windows import OTHERS, Cell, Group, Windows
+from tailrace.metrics.windows import OTHERS, Cell, Group, Windows
 
 PLOTTED: Final = 0.95
 """The quantile that is drawn where each group has a line, if it is among those that are asked for."""

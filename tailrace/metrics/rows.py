@@ -13,10 +13,10 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from tailrace import codec, kafka
 from tailrace.errors import DecodeError, KafkaUnavailable, TopicMismatch
 from tailrace.ledger.report import ends
+from tailrace.metrics.windows import Change, problem
 from tailrace.records import MetricRow
 from tailrace.settings import Settings
 from tailrace.topics import Names
-from tailrace.windows import Change, problem
 
 STALLED: Final = 30.0
 """Seconds without a record after which the reading is given up."""
@@ -80,7 +80,7 @@ def _consumer(settings: Settings) -> Consumer:
                 settings.kafka, group_id="tailrace-metrics", enable_auto_commit=False, enable_partition_eof=True,
                 auto_offset_reset="earliest", isolation_level="read_committed", fetch_wait_max_ms=10,
             ),
-            "logger": logging.getLogger("tailrace.metric_rows.client"),
+            "logger": logging.getLogger("tailrace.metrics.rows.client"),
         }
     )  # fmt: skip
 

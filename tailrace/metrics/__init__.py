@@ -1,0 +1,1 @@
+"""Reading metric rows, and merging them into windows."""
