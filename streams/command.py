@@ -14,7 +14,7 @@ from tailrace import kafka, topics
 from tailrace.commands.options import common, settings_from
 from tailrace.errors import ConfigError, KafkaUnavailable, TopicMismatch
 from tailrace.processes import set_up_logging
-from tailrace.registry import attach
+from tailrace.schema_registry import attach
 from tailrace.settings import Settings
 
 log: Final = logging.getLogger("streams")

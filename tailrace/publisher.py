@@ -28,7 +28,7 @@ from tailrace.settings import Settings, load
 from tailrace.topics import ROOM, Names
 
 if TYPE_CHECKING:
-    from tailrace.registry.subjects import Framing
+    from tailrace.schema_registry.subjects import Framing
 
 log: Final = logging.getLogger("tailrace.publisher")
 
@@ -85,7 +85,7 @@ class Publisher:
         self._closed = False
         self._framing: Framing | None = None
         if settings.registry.url and settings.registry.write == "confluent":
-            from tailrace.registry.subjects import Framing
+            from tailrace.schema_registry.subjects import Framing
 
             self._framing = Framing(settings)
         self._start()

@@ -22,7 +22,7 @@ from connectors.sdk.contract import spec_of
 from tailrace.commands.options import common, settings_from
 from tailrace.errors import ConfigError
 from tailrace.processes import collect_seldom, set_up_logging
-from tailrace.registry import attach
+from tailrace.schema_registry import attach
 from tailrace.settings import Settings
 
 log: Final = logging.getLogger("tailrace.connect")

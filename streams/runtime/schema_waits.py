@@ -13,7 +13,7 @@ MAX_FRAMES: Final = 10_000
 
 
 class Schemas(Protocol):
-    """Where schemas are looked for (`tailrace.registry.Source`); none of it blocks."""
+    """Where schemas are looked for (`tailrace.schema_registry.Source`); none of it blocks."""
 
     def want(self, frame: bytes) -> None:
         """Somebody needs the schema of a frame: look for it."""

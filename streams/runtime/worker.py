@@ -29,7 +29,7 @@ from tailrace import kafka, topics
 from tailrace.codec import schemas
 from tailrace.errors import ConfigError, KafkaUnavailable, TopicMismatch
 from tailrace.processes import collect_seldom, die_with_parent, set_up_logging
-from tailrace.registry import attach
+from tailrace.schema_registry import attach
 from tailrace.settings import Settings
 
 log: Final = logging.getLogger("streams.runtime.worker")

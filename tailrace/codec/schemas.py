@@ -75,7 +75,7 @@ class Resolver:
     """Frame (all that stands before a value's body: its length is where the body starts) -> schema. What is known stays known.
 
     Any thread may ask and any may add. want: called by readers that miss a frame, and does not block: whoever can find its
-    schema looks for it (`tailrace.registry`).
+    schema looks for it (`tailrace.schema_registry`).
     """
 
     def __init__(self) -> None:

@@ -15,7 +15,7 @@ from tailrace import kafka, topics
 from tailrace.checks import Finding
 from tailrace.commands.options import common, settings_from
 from tailrace.errors import ConfigError, KafkaUnavailable, MissingPackage
-from tailrace.registry import reports
+from tailrace.schema_registry import reports
 from tailrace.settings import Settings
 
 GROUP: Final = "tailrace.checks"

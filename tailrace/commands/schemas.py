@@ -15,7 +15,7 @@ from tailrace.codec import schemas as known
 from tailrace.codec.wire import BODY, MARKER
 from tailrace.commands.options import common, settings_from
 from tailrace.errors import ConfigError
-from tailrace.registry import reports
+from tailrace.schema_registry import reports
 
 _HEX: Final = re.compile(r"(?:[0-9a-fA-F]{2})+")
 

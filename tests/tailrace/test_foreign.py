@@ -21,7 +21,7 @@ from tailrace.codec.decoder import compile_decoder, walker
 from tailrace.codec.schemas import MARKER, Resolver
 from tailrace.errors import DecodeError, UnknownSchema
 from tailrace.records import Kind, TraceContext, TraceEvent
-from tailrace.registry.source import learn
+from tailrace.schema_registry.fetcher import learn
 
 OURS = schemas.current("TraceEvent")
 REQUIRED = ("event_id", "kind", "source_id", "started_at", "ended_at", "published_at")

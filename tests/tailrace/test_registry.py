@@ -19,12 +19,12 @@ from tailrace.codec import schemas, wire
 from tailrace.codec.schemas import MARKER, Resolver
 from tailrace.errors import ConfigError, DecodeError, RegistryRefused, RegistryUnavailable, UnknownSchema
 from tailrace.records import Kind, TraceEvent
-from tailrace.registry.asking import ABSENT_SECONDS, AWAY_SECONDS, MAX_WANTED, Asking
-from tailrace.registry.attached import attach
-from tailrace.registry.cache import Cache, folder
-from tailrace.registry.client import LEVEL, NO_SCHEMA, Client
-from tailrace.registry.source import Source
-from tailrace.registry.subjects import Framing, ensure, subject_of, text_of
+from tailrace.schema_registry.cache import Cache, folder
+from tailrace.schema_registry.client import LEVEL, NO_SCHEMA, Client
+from tailrace.schema_registry.fetch_policy import ABSENT_SECONDS, AWAY_SECONDS, MAX_WANTED, Asking
+from tailrace.schema_registry.fetcher import Source
+from tailrace.schema_registry.setup import attach
+from tailrace.schema_registry.subjects import Framing, ensure, subject_of, text_of
 from tailrace.settings import Registry, Settings, convert, load
 from tests.harness.processes import wait_until
 from tests.harness.schema_registry import SchemaRegistry

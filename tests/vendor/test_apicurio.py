@@ -14,9 +14,9 @@ from tailrace.codec import schemas
 from tailrace.codec.schemas import Resolver
 from tailrace.errors import ConfigError
 from tailrace.records import Kind, TraceEvent
-from tailrace.registry import Client, attach, reports
-from tailrace.registry.client import LEVEL
-from tailrace.registry.subjects import Framing, subject_of, text_of
+from tailrace.schema_registry import Client, attach, reports
+from tailrace.schema_registry.client import LEVEL
+from tailrace.schema_registry.subjects import Framing, subject_of, text_of
 from tailrace.settings import Registry, Settings, Topics
 from tests.harness import writers
 from tests.harness.pipeline import Pipeline

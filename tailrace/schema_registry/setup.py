@@ -9,10 +9,10 @@ from typing import Final
 from tailrace.codec import schemas
 from tailrace.codec.schemas import Known, Resolver
 from tailrace.errors import ConfigError, DecodeError
-from tailrace.registry.cache import Cache, folder
-from tailrace.registry.client import Client
-from tailrace.registry.source import Source, learn
-from tailrace.registry.subjects import subject_of
+from tailrace.schema_registry.cache import Cache, folder
+from tailrace.schema_registry.client import Client
+from tailrace.schema_registry.fetcher import Source, learn
+from tailrace.schema_registry.subjects import subject_of
 from tailrace.settings import Settings
 
 _sources: Final[dict[tuple[object, str], Source]] = {}

@@ -10,13 +10,13 @@ from typing import Final, Protocol
 
 from tailrace.codec import schemas
 from tailrace.errors import ConfigError, RegistryRefused, RegistryUnavailable
-from tailrace.registry.asking import AWAY_SECONDS
-from tailrace.registry.cache import Cache, folder
-from tailrace.registry.client import LEVEL, Client
+from tailrace.schema_registry.cache import Cache, folder
+from tailrace.schema_registry.client import LEVEL, Client
+from tailrace.schema_registry.fetch_policy import AWAY_SECONDS
 from tailrace.settings import Settings
 from tailrace.topics import Names
 
-log: Final = logging.getLogger("tailrace.registry")
+log: Final = logging.getLogger("tailrace.schema_registry")
 
 RECORD: Final = "TraceEvent"
 

@@ -9,10 +9,10 @@ import msgspec
 from tailrace.codec import schemas
 from tailrace.codec.schemas import Resolver
 from tailrace.errors import ConfigError, DecodeError, RegistryRefused, RegistryUnavailable
-from tailrace.registry.attached import read_file
-from tailrace.registry.client import LEVEL, Client
-from tailrace.registry.source import learn
-from tailrace.registry.subjects import RECORD, ensure, subject_of, text_of
+from tailrace.schema_registry.client import LEVEL, Client
+from tailrace.schema_registry.fetcher import learn
+from tailrace.schema_registry.setup import read_file
+from tailrace.schema_registry.subjects import RECORD, ensure, subject_of, text_of
 from tailrace.settings import Settings
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-log: Final = logging.getLogger("tailrace.registry")
+log: Final = logging.getLogger("tailrace.schema_registry")
 
 
 def folder(cache_dir: str, url: str) -> Path:

@@ -11,11 +11,11 @@ from typing import Final, Protocol
 from tailrace.codec import foreign
 from tailrace.codec.schemas import MARKER, Known, Resolver, id_frame
 from tailrace.errors import DecodeError, RegistryRefused, RegistryUnavailable
-from tailrace.registry.asking import Asking
-from tailrace.registry.cache import Cache
-from tailrace.registry.client import Registered
+from tailrace.schema_registry.cache import Cache
+from tailrace.schema_registry.client import Registered
+from tailrace.schema_registry.fetch_policy import Asking
 
-log: Final = logging.getLogger("tailrace.registry")
+log: Final = logging.getLogger("tailrace.schema_registry")
 
 MAX_ID: Final = (1 << 31) - 1
 """Registries number with a signed 32-bit integer; some answer larger ones as if they were no registry."""
