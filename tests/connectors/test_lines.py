@@ -23,9 +23,9 @@ from tailrace import codec
 from tailrace.errors import ConfigError
 from tailrace.records import TraceContext, TraceEvent
 from tailrace.settings import Settings
+from tests.connectors.delivery.test_batch_sender import NoHttp
 from tests.connectors.enriching import make_context, make_event
 from tests.connectors.generated import contexts, events
-from tests.connectors.test_delivery import NoHttp
 
 slow = settings(
     max_examples=100, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large], deadline=None
