@@ -28,7 +28,7 @@ from connectors import (  # fmt: skip
     Skip,
     sink,
 )
-from tests.connectors_testing.reference_sink import Good, Options
+from tests.connectors.testing.reference_sink import Good, Options
 
 MUTANTS: Final[dict[str, type[Any]]] = {}
 """Name of the class -> the mutant."""

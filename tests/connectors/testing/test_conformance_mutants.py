@@ -10,8 +10,8 @@ import pytest
 
 from connectors.testing.conformance import suite as conformance
 from connectors.testing.conformance.suite import Answer, Received
-from tests.connectors_testing.mutants import FAILS, MUTANTS
-from tests.connectors_testing.reference_sink import Good
+from tests.connectors.testing.mutants import FAILS, MUTANTS
+from tests.connectors.testing.reference_sink import Good
 
 CHECKS = conformance.checks()
 

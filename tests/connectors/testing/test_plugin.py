@@ -8,7 +8,7 @@ from pathlib import Path
 
 KIT = """
 from connectors.testing.conformance import suite as conformance
-from tests.connectors_testing.mutants import MUTANTS
+from tests.connectors.testing.mutants import MUTANTS
 
 class TestBroken(conformance.SinkConformance):
     sink, settings = MUTANTS["NeverWell"], {"endpoint": "{endpoint}"}
