@@ -34,7 +34,7 @@ from tests.harness.pipeline import Pipeline
 from tests.harness.processes import Child, wait_until
 from tests.harness.recount import Recount, recount
 from tests.harness.recount_events import Logged, applied
-from tests.streams.test_recount import HOURS, estimate, normalise
+from tests.streams.processing.test_recount import HOURS, estimate, normalise
 
 pytestmark = [pytest.mark.kafka, pytest.mark.crash, pytest.mark.timeout(900)]
 

@@ -46,7 +46,7 @@ def test_both_forms_write_the_same_bytes(plain: Path, seed: int) -> None:
 def test_plain_python_passes_the_tests_of_the_pass_and_of_the_codec(plain: Path) -> None:
     """The suite itself runs in the form that is there."""
     said = run(
-        plain, "-m", "pytest", "-q", "tests/streams/test_apply.py", "tests/streams/test_bytes.py", "tests/tailrace/test_partitioner.py",
+        plain, "-m", "pytest", "-q", "tests/streams/processing/test_apply.py", "tests/streams/processing/test_bytes.py", "tests/tailrace/test_partitioner.py",
     )  # fmt: skip
     assert " passed" in said
 

@@ -19,7 +19,7 @@ from tests.harness import enriched
 from tests.harness.pipeline import Pipeline
 from tests.harness.processes import wait_until
 from tests.streams.events import event
-from tests.streams.test_nesting import chatflow, check_whole
+from tests.streams.processing.test_nesting import chatflow, check_whole
 
 pytestmark = pytest.mark.kafka
 

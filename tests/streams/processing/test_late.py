@@ -18,7 +18,7 @@ from tests.harness.mixed import mixed, root_of
 from tests.harness.recount import Row, Series, recount
 from tests.harness.recount_events import MINUTE, Logged
 from tests.streams.events import NOW, Source, event
-from tests.streams.test_recount import estimate, normalise
+from tests.streams.processing.test_recount import estimate, normalise
 
 DAY: Final = 86_400_000_000
 HORIZON_HOURS: Final = 96

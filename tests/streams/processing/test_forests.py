@@ -45,7 +45,7 @@ from tests.harness.forests import (
 from tests.harness.recount import Counted, Recount, recount
 from tests.harness.recount_events import Logged
 from tests.streams.events import NOW, Source, uuid
-from tests.streams.test_recount import estimate, normalise
+from tests.streams.processing.test_recount import estimate, normalise
 
 HOURS = 48
 LIMITS = Limits(
