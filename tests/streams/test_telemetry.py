@@ -27,8 +27,8 @@ from tailrace.observe.telemetry import exported, resource
 from tests.harness.pipeline import Pipeline
 from tests.harness.processes import Child, wait_until
 from tests.streams.observing import partition, worker
+from tests.streams.runtime.test_worker import publish
 from tests.streams.test_health import get
-from tests.streams.test_worker import publish
 
 Samples = dict[tuple[str, str | None], float]
 """Name and partition -> value."""

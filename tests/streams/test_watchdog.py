@@ -23,9 +23,9 @@ from tailrace.settings import Kafka, Streams, convert
 from tests.harness.pipeline import Pipeline
 from tests.harness.processes import Child, wait_until
 from tests.streams.observing import Clock, Loop, partition, worker
+from tests.streams.runtime.test_worker import check, publish
 from tests.streams.test_health import get
 from tests.streams.test_telemetry import url_of
-from tests.streams.test_worker import check, publish
 
 
 class Log(LogEnds):
