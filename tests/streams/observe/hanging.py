@@ -1,4 +1,4 @@
-"""`python -m tests.streams.hanging apply|commit FOLDER`: `tailrace process` with one worker, which hangs once.
+"""`python -m tests.streams.observe.hanging apply|commit FOLDER`: `tailrace process` with one worker, which hangs once.
 
 As a worker process it lets that function block for ever at the first call that finds FOLDER/hang, which it takes away.
 """
@@ -24,7 +24,7 @@ from tailrace.settings import load
 
 def spawn(job: Job) -> subprocess.Popen[bytes]:
     """As the supervisor's `start`, with this module as the worker."""
-    command = [sys.executable, "-m", "tests.streams.hanging", str(os.getpid()), *sys.argv[1:]]
+    command = [sys.executable, "-m", "tests.streams.observe.hanging", str(os.getpid()), *sys.argv[1:]]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
     assert process.stdin is not None
     process.stdin.write(msgspec.json.encode(job) + b"\n")

@@ -22,10 +22,10 @@ from tailrace.errors import ConfigError
 from tailrace.settings import Kafka, Streams, convert
 from tests.harness.pipeline import Pipeline
 from tests.harness.processes import Child, wait_until
-from tests.streams.observing import Clock, Loop, partition, worker
+from tests.streams.observe.observing import Clock, Loop, partition, worker
+from tests.streams.observe.test_health import get
+from tests.streams.observe.test_telemetry import url_of
 from tests.streams.runtime.test_worker import check, publish
-from tests.streams.test_health import get
-from tests.streams.test_telemetry import url_of
 
 
 class Log(LogEnds):
@@ -217,7 +217,7 @@ def test_a_worker_that_hangs_is_ended_with_its_stacks_and_the_next_one_goes_on(
 ) -> None:
     pipeline = Pipeline(broker.bootstrap_servers, tmp_path)
     env = {**pipeline.env, "TAILRACE_STREAMS_WATCHDOG_SECONDS": str(limit)}
-    command = [sys.executable, "-m", "tests.streams.hanging", where, str(tmp_path)]
+    command = [sys.executable, "-m", "tests.streams.observe.hanging", where, str(tmp_path)]
     with Child(command, env, tmp_path / "hanging.log") as supervisor:
         total = publish(pipeline, range(20))
         pipeline.wait_for_enriched(total, alive=(supervisor,))

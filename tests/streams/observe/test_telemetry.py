@@ -26,9 +26,9 @@ from tailrace.observe import telemetry
 from tailrace.observe.telemetry import exported, resource
 from tests.harness.pipeline import Pipeline
 from tests.harness.processes import Child, wait_until
-from tests.streams.observing import partition, worker
+from tests.streams.observe.observing import partition, worker
+from tests.streams.observe.test_health import get
 from tests.streams.runtime.test_worker import publish
-from tests.streams.test_health import get
 
 Samples = dict[tuple[str, str | None], float]
 """Name and partition -> value."""

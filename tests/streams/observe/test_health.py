@@ -14,7 +14,7 @@ from streams.observe.health import pages, serve, unhealthy, unready
 from streams.observe.observed import Observed
 from tailrace.errors import ConfigError
 from tailrace.observe.server import Server
-from tests.streams.observing import Loop, partition, worker
+from tests.streams.observe.observing import Loop, partition, worker
 
 
 def get(url: str) -> tuple[int, str]:
