@@ -16,7 +16,9 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $(STAMP)
 
-$(COMPILED): $(STAMP) tools/compiling.py $(wildcard tailrace/*.py tailrace/codec/*.py streams/*.py streams/metrics/*.py)
+SOURCES := $(shell find tailrace streams connectors -name "*.py")
+
+$(COMPILED): $(STAMP) tools/compiling.py $(SOURCES)
 	$(if $(wildcard $(PURE)),,$(BIN)/python tools/compiling.py)
 	@touch $@
 

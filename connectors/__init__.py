@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from connectors.sdk import endpoint, policy, redact
     from connectors.sdk.contract import (
         Batch,
         Enriched,
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Batch", "Delivered", "Enriched", "Filtered", "Health", "Http", "HttpSettings", "NoAnswer", "Outcome", "Outcomes",
-    "Paused", "Payload", "Rates", "Rejected", "Response", "Retry", "Secret", "SinkStopped", "Skip", "Split", "http_sink",
-    "sink",
+    "Paused", "Payload", "Rates", "Rejected", "Response", "Retry", "Secret", "SinkStopped", "Skip", "Split", "endpoint",
+    "http_sink", "policy", "redact", "sink",
 ]  # fmt: skip
 
 _HOMES: Final = {
@@ -40,10 +41,13 @@ _HOMES: Final = {
     ),
     "connectors.sdk.http_sink": ("HttpSettings", "http_sink"),
 }  # fmt: skip
+_MODULES: Final = ("endpoint", "policy", "redact")
 _HOME: Final = {name: home for home, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"connectors.sdk.{name}")
     home = _HOME.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

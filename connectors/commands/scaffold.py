@@ -39,7 +39,7 @@ def {name}(record: Enriched) -> dict[str, object] | Skip:
 '''
 TEST: Final = """from {module} import {name}
 
-from connectors.testing.conformance import suite as conformance
+from connectors.testing import conformance
 
 
 class Test{title}(conformance.SinkConformance):

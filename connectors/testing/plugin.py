@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pytest
 
-KIT = "connectors.testing.conformance.suite"
+KIT = "connectors.testing.conformance"
 _REWRITTEN = ("mapping_checks", "delivery_checks", "refusal_checks", "secrecy_checks")
 
 
@@ -20,7 +20,7 @@ def pytest_configure(config: pytest.Config) -> None:
     import pytest
 
     if KIT not in sys.modules:
-        pytest.register_assert_rewrite(*(f"connectors.testing.{name}" for name in _REWRITTEN))
+        pytest.register_assert_rewrite(*(f"{KIT}.{name}" for name in _REWRITTEN))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from connectors.commands import scaffold
 from connectors.sdk.http_sink import http_sink
-from connectors.testing.conformance import suite as conformance
+from connectors.testing import conformance
 from connectors.testing.conformance.kit import Kit
 from tests.docs.markdown import ROOT, blocks, rows
 

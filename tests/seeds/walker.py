@@ -3,7 +3,7 @@
 One file a vendor sink, `tests/seeds/<sink>.yaml`:
 
     seed: "001"
-    sink: connectors.sinks.langfuse.sink:Langfuse        # module:class
+    sink: connectors.sinks.langfuse:Langfuse        # module:class
     settings: {public_key: pk, secret_key: sk}      # of the instance that renders
     kinds:
       workflow_run:

@@ -18,9 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailrace import codec
-from tailrace.commands.metrics import formatting as text
-from tailrace.commands.metrics import query as answers
-from tailrace.commands.metrics import views
+from tailrace.commands.metrics import formatting, query, views
 from tailrace.commands.metrics.command import metrics
 from tailrace.commands.metrics.plot import Line, draw, runs, ticks, times
 from tailrace.errors import KafkaUnavailable, MissingPackage, TopicMismatch
@@ -57,14 +55,14 @@ def node(minute: int, kind: str, *microseconds: int, **fields: Any) -> MetricRow
 
 @pytest.mark.parametrize(("given", "found"), [("1m", 1), ("15m", 15), ("1h", 60), ("2d", 2880)])
 def test_durations_are_whole_minutes(given: str, found: int) -> None:
-    assert text.minutes(given) == found
-    assert text.span(found) == given
+    assert formatting.minutes(given) == found
+    assert formatting.span(found) == given
 
 
 @pytest.mark.parametrize("given", ["", "0m", "30s", "1.5h", "-1h", "h", "1w", "1h30m", "９９９９９９９m"])
 def test_other_durations_are_refused_with_an_example(given: str) -> None:
     with pytest.raises(ValueError, match="write it as 1m, 15m, 1h or 1d"):
-        text.minutes(given)
+        formatting.minutes(given)
 
 
 @pytest.mark.parametrize(
@@ -80,13 +78,13 @@ def test_other_durations_are_refused_with_an_example(given: str) -> None:
     ],
 )
 def test_moments(given: str, found: float) -> None:
-    assert text.moment(given, (NOON + 10) * 60) == found
+    assert formatting.moment(given, (NOON + 10) * 60) == found
 
 
 @pytest.mark.parametrize("given", ["yesterday", "", "-1", "-90s", "12:00"])
 def test_other_moments_are_refused(given: str) -> None:
     with pytest.raises(ValueError, match="write it as"):
-        text.moment(given, 0)
+        formatting.moment(given, 0)
 
 
 @pytest.mark.parametrize(
@@ -112,36 +110,36 @@ def test_other_moments_are_refused(given: str) -> None:
     ],
 )
 def test_values_are_for_people(value: float | None, unit: str, found: str) -> None:
-    assert text.human(value, unit) == found
+    assert formatting.human(value, unit) == found
 
 
 def test_money_in_a_column_has_its_points_below_each_other() -> None:
-    assert text.human(10**12, text.MONEY, aligned=True) == "1.000000"
+    assert formatting.human(10**12, formatting.MONEY, aligned=True) == "1.000000"
 
 
 @given(st.integers(-(10**30), 10**30))
 def test_money_for_machines_is_exact(value: int) -> None:
-    said = text.money(value)
+    said = formatting.money(value)
     assert Decimal(said).scaleb(12, Context(prec=80)) == value
     assert "E" not in said
-    assert text.plain(value, "{currency}") == said
-    assert text.plain(value, "s") == value
+    assert formatting.plain(value, "{currency}") == said
+    assert formatting.plain(value, "s") == value
 
 
 @given(st.text())
 def test_a_labels_value_is_safe_in_a_terminal(value: str) -> None:
-    shown = text.label(value)
+    shown = formatting.label(value)
     assert shown.isprintable()
     assert 1 <= len(shown) <= 48
 
 
 def test_near_names() -> None:
     names = {"dify.tokens.total", "dify.tokens.input", "dify.node.duration"}
-    assert text.near("tokens", names) == "did you mean dify.tokens.input or dify.tokens.total?"
-    assert "dify.node.duration" in text.near("dify.node.duratoin", names)
-    assert text.near("qq", names) == "there are dify.node.duration, dify.tokens.input, dify.tokens.total"
-    assert text.near("qq", [f"m{n}" for n in range(30)]).endswith("and 10 more")
-    assert text.near("qq", ()) == "there are none"
+    assert formatting.near("tokens", names) == "did you mean dify.tokens.input or dify.tokens.total?"
+    assert "dify.node.duration" in formatting.near("dify.node.duratoin", names)
+    assert formatting.near("qq", names) == "there are dify.node.duration, dify.tokens.input, dify.tokens.total"
+    assert formatting.near("qq", [f"m{n}" for n in range(30)]).endswith("and 10 more")
+    assert formatting.near("qq", ()) == "there are none"
 
 
 # -- answers
@@ -149,10 +147,10 @@ def test_near_names() -> None:
 
 def test_without_a_range_it_is_the_windows_that_end_with_the_newest_row_up_to_now() -> None:
     rows = [row(NOON - 1000), *(row(NOON + n) for n in range(-200, 1)), row(NOON + 10**6)]
-    one = answers.answer("m", rows, rows, answers.Asked(), NOON + 3)
+    one = query.answer("m", rows, rows, query.Asked(), NOON + 3)
     starts = [start for start, _ in one.found]
     assert (starts[0], starts[-1], len(starts)) == (NOON - 175, NOON, 36)
-    future = answers.answer("m", rows[-1:], rows[-1:], answers.Asked(), NOON)
+    future = query.answer("m", rows[-1:], rows[-1:], query.Asked(), NOON)
     assert len(future.found) == 1
 
 
@@ -161,38 +159,38 @@ def test_currencies_are_never_added() -> None:
         row(NOON, {"currency": c, "app_id": a}, unit="{currency}", sum=n * 10**12)
         for c, a, n in (("USD", "a", 9), ("EUR", "a", 5), ("USD", "b", 2), ("EUR", "b", 1))
     ]
-    one = answers.answer("m", rows, rows, answers.Asked(), NOON)
+    one = query.answer("m", rows, rows, query.Asked(), NOON)
     assert {group: cell.sum // 10**12 for (_, group), cell in one.found.items()} == {("USD",): 11, ("EUR",): 6}
-    few = answers.shown(answers.answer("m", rows, rows, answers.Asked(by=("app_id",)), NOON), 1)
+    few = query.shown(query.answer("m", rows, rows, query.Asked(by=("app_id",)), NOON), 1)
     assert {group: cell.sum // 10**12 for (_, group), cell in few.found.items()} == {
         ("a", "USD"): 9,
         ("(others)", "USD"): 2,
         ("(others)", "EUR"): 6,
     }
-    assert [one.currency for one in answers.listed(rows, answers.Asked())] == ["EUR", "USD"]
+    assert [one.currency for one in query.listed(rows, query.Asked())] == ["EUR", "USD"]
 
 
 def test_tokens_that_count_twice_and_rows_of_another_unit_are_said() -> None:
     rows = [
         row(NOON, {"operation_type": t}, metric="dify.tokens.total", unit="{token}") for t in ("workflow", "node")
     ]
-    asked = answers.Asked()
-    (note,) = answers.answer("dify.tokens.total", rows, rows, asked, NOON).notes
+    asked = query.Asked()
+    (note,) = query.answer("dify.tokens.total", rows, rows, asked, NOON).notes
     assert "--by operation_type" in note
-    assert answers.answer("dify.tokens.total", rows, rows[:1], asked, NOON).notes == ()
-    kept = answers.answer("dify.tokens.total", rows, rows, answers.Asked(by=("operation_type",)), NOON)
+    assert query.answer("dify.tokens.total", rows, rows[:1], asked, NOON).notes == ()
+    kept = query.answer("dify.tokens.total", rows, rows, query.Asked(by=("operation_type",)), NOON)
     assert kept.notes == ()
     mixed = [row(NOON - 1, unit="x"), row(NOON, unit="y")]
-    one = answers.answer("m", mixed, mixed, asked, NOON)
+    one = query.answer("m", mixed, mixed, asked, NOON)
     assert (one.unit, one.notes) == ("y", ("1 rows in another unit than y are left out",))
 
 
 def test_a_label_that_no_row_has_is_refused_with_those_there_are() -> None:
     rows = [row(NOON, {"node_type": "llm"}), row(NOON, {"node_type": "code", "x": "1"})]
-    for asked in (answers.Asked(by=("node_typ",)), answers.Asked(filters={"node_typ": frozenset("a")})):
-        with pytest.raises(answers.Unknown, match="did you mean node_type"):
-            answers.select(rows, asked)
-    assert answers.select(rows, answers.Asked(filters={"node_type": frozenset(["llm", "tool"])})) == rows[:1]
+    for asked in (query.Asked(by=("node_typ",)), query.Asked(filters={"node_typ": frozenset("a")})):
+        with pytest.raises(query.Unknown, match="did you mean node_type"):
+            query.select(rows, asked)
+    assert query.select(rows, query.Asked(filters={"node_type": frozenset(["llm", "tool"])})) == rows[:1]
 
 
 # -- the plot
@@ -205,7 +203,7 @@ def test_ticks_are_few_and_reach_the_top(high: float, unit: str) -> None:
     assert found[-1] >= high * 0.999
     assert 2 <= len(found) <= 7
     assert found == sorted(set(found))
-    assert len({text.human(v, unit) for v in found}) == len(found) or high < 1e7
+    assert len({formatting.human(v, unit) for v in found}) == len(found) or high < 1e7
 
 
 @given(st.integers(0, 10**8), st.sampled_from([1, 5, 7, 60, 1440]), st.integers(2, 300), st.integers(40, 200))
@@ -248,11 +246,11 @@ def test_without_plotext_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_counters_are_drawn_with_zeros_and_histograms_with_gaps() -> None:
     rows = [row(NOON, {"a": "x"}), row(NOON + 10, {"a": "x"}), row(NOON + 5, {"a": "y"}, sum=7)]
-    _, starts, lines = views.plotted(answers.answer("m", rows, rows, answers.Asked(by=("a",)), NOON + 10))
+    _, starts, lines = views.plotted(query.answer("m", rows, rows, query.Asked(by=("a",)), NOON + 10))
     assert starts == [NOON, NOON + 5, NOON + 10]
     assert lines == [Line("y", [0, 7, 0]), Line("x", [1, 0, 1])]
     nodes = [node(NOON, "llm", 50_000), node(NOON + 10, "llm", 50_000)]
-    name, _, lines = views.plotted(answers.answer("d", nodes, nodes, answers.Asked(), NOON + 10))
+    name, _, lines = views.plotted(query.answer("d", nodes, nodes, query.Asked(), NOON + 10))
     assert name == "d: p50, p95, p99 in 5m"
     assert [line.values for line in lines] == [[50_000, None, 50_000]] * 3
 

@@ -13,7 +13,7 @@ import orjson
 
 from connectors.sdk.contract import Enriched, Payload, Skip
 from connectors.sdk.outcomes import Rejected
-from connectors.sinks.opik import ids as opik_ids
+from connectors.sinks.opik import ids
 from connectors.sinks.opik.metadata import Usage, metadata
 from connectors.sinks.opik.prompts import messages
 from connectors.sinks.opik.values import LARGEST, Json, as_object, content, in_time, iso, price
@@ -156,7 +156,7 @@ def is_root(event: TraceEvent, context: TraceContext, trace: str) -> bool:
 
 
 def _operation(event: TraceEvent, context: TraceContext, project: str, trace: str, ms: int) -> Parts:
-    scope, trace_id = opik_ids.trace_scope(ms, project, trace)
+    scope, trace_id = ids.trace_scope(ms, project, trace)
     name, kind, tags = _looks(event, context)
     root = is_root(event, context, trace)
     usage = _tokens(event)
@@ -166,7 +166,7 @@ def _operation(event: TraceEvent, context: TraceContext, project: str, trace: st
         known["inputs"] = given
     end, updated = max(event.started_at, event.ended_at), event.published_at
     span: dict[str, Json] = {
-        "id": opik_ids.span_id(ms, scope, context.span_id),
+        "id": ids.span_id(ms, scope, context.span_id),
         "trace_id": trace_id,
         "project_name": project,
         "name": name,
@@ -180,7 +180,7 @@ def _operation(event: TraceEvent, context: TraceContext, project: str, trace: st
     }
     parent = context.parent_span_id
     if parent is not None:
-        span["parent_span_id"] = opik_ids.parent_id(ms, scope, parent)
+        span["parent_span_id"] = ids.parent_id(ms, scope, parent)
     _content(span, event, prompts)
     if event.environment:
         span["environment"] = event.environment[:_ENVIRONMENT]
@@ -314,10 +314,10 @@ def _error(event: TraceEvent) -> dict[str, str] | None:
 def _rating(event: TraceEvent, context: TraceContext, project: str, trace: str, ms: int) -> Parts | Skip | Rejected:
     if event.rating is not None and event.rating not in _RATINGS:
         return Rejected("unknown_rating", "a rating is like, dislike, or null, which withdraws it")
-    scope, rated = opik_ids.trace_scope(ms, project, trace)
+    scope, rated = ids.trace_scope(ms, project, trace)
     parent, entity = context.parent_span_id, "traces"
     if parent is not None and context.parent_source_id != trace:
-        entity, rated = "spans", opik_ids.parent_id(ms, scope, parent)
+        entity, rated = "spans", ids.parent_id(ms, scope, parent)
     origin = event.origin
     name = "admin_feedback" if origin is not None and origin.from_source == "admin" else "user_feedback"
     if event.rating is None:

@@ -32,7 +32,7 @@ from connectors.sdk import redact
 from connectors.sdk.compression import gzip
 from connectors.sdk.contract import Rates, Secret
 from connectors.sdk.http import place
-from connectors.sinks.opik import responses as opik_policy
+from connectors.sinks.opik import responses
 from connectors.sinks.opik.mapping import FIELDS, Parts, payload, remedy, to_parts
 from connectors.sinks.opik.requests import MOST, Call, calls, combine, to_be_held
 from tailrace.errors import ConfigError
@@ -150,18 +150,18 @@ class Opik:
         answer = await http.request(call.method, self._base + call.path, body, self._writing, seconds=self._timeout)
         if answer.status // 100 == 2:
             return Delivered()
-        outcome = opik_policy.outcome(answer, self._now(), self._said(answer))
+        outcome = responses.outcome(answer, self._now(), self._said(answer))
         if call.rates:
-            outcome = opik_policy.of_ratings(answer, outcome)
+            outcome = responses.of_ratings(answer, outcome)
         if not isinstance(outcome, Rejected):
             return outcome
         request = f"{call.method} {place(self._base)}{call.path}, {len(call.records)} records, {len(call.body)} bytes before compression"
-        detail = remedy(self._window()) if outcome.reason == opik_policy.TOO_OLD else outcome.detail
+        detail = remedy(self._window()) if outcome.reason == responses.TOO_OLD else outcome.detail
         return msgspec.structs.replace(outcome, request=request, detail=detail)
 
     def _too_old(self, bodies: list[Parts], answered: list[tuple[Call, Outcome]]) -> frozenset[int]:
         """Records that are too old as well, where Opik has refused one for that: not each has to be asked for alone."""
-        if not any(isinstance(o, Rejected) and o.reason == opik_policy.TOO_OLD for _, o in answered):
+        if not any(isinstance(o, Rejected) and o.reason == responses.TOO_OLD for _, o in answered):
             return frozenset()
         before = self._now() * 1000 - (self._hours or _CLOUD_HOURS) * 3_600_000 - _MARGIN_MS
         return frozenset(i for i, parts in enumerate(bodies) if parts[2] is None and parts[3] < before)
@@ -170,7 +170,7 @@ class Opik:
         return f"{self._hours:g} h" if self._hours else "hours"
 
     def _said(self, answer: Response) -> str:
-        return redact.safe(opik_policy.message(answer), self._secrets)
+        return redact.safe(responses.message(answer), self._secrets)
 
     async def check(self, http: Http) -> Health:
         """Reads the list of projects, which needs the same credentials as writing."""
@@ -184,7 +184,7 @@ class Opik:
             if _is_page(answer):
                 return Health(True)
             return Health(False, f"{at} answers, but not as Opik's API does; see url, which ends with /api")
-        match opik_policy.outcome(answer, self._now(), self._said(answer)):
+        match responses.outcome(answer, self._now(), self._said(answer)):
             case Paused(reason=reason, fix=fix):
                 return Health(False, f"{at}: {reason}; see {fix}")
             case _:

@@ -1,6 +1,6 @@
 """The conformance kit: what every sink must do, as tests that a sink's author gets by naming the sink.
 
-    from connectors.testing.conformance import suite as conformance
+    from connectors.testing import conformance
 
     class TestAcme(conformance.SinkConformance):
         sink, settings = Acme, {"endpoint": "{endpoint}", "api_key": "{secret}"}

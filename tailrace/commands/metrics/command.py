@@ -14,9 +14,7 @@ import click
 from confluent_kafka import KafkaException
 
 from tailrace import kafka
-from tailrace.commands.metrics import formatting as text
-from tailrace.commands.metrics import query as answers
-from tailrace.commands.metrics import views
+from tailrace.commands.metrics import formatting, query, views
 from tailrace.commands.metrics.plot import draw
 from tailrace.commands.options import common, settings_from
 from tailrace.errors import KafkaUnavailable, MissingPackage
@@ -50,7 +48,7 @@ def _parsed(parse: Callable[[str], Any]) -> Callable[[click.Context, click.Param
 
 
 def _moment(value: str) -> float:
-    return text.moment(value, time.time())
+    return formatting.moment(value, time.time())
 
 
 def _labels(value: Iterable[str]) -> dict[str, frozenset[str]]:
@@ -90,9 +88,9 @@ def _only(changes: Iterable[Change], metric: str | None, names: set[str]) -> Ite
 @click.command()
 @click.argument("metric", required=False)
 @common
-@click.option("--window", "size", default="5m", show_default=True, callback=_parsed(text.minutes), metavar="DURATION",
+@click.option("--window", "size", default="5m", show_default=True, callback=_parsed(formatting.minutes), metavar="DURATION",
               help="Length of a window: 1m, 15m, 1h, 1d, …")  # fmt: skip
-@click.option("--every", "step", callback=_parsed(text.minutes), metavar="DURATION",
+@click.option("--every", "step", callback=_parsed(formatting.minutes), metavar="DURATION",
               help="From one window's start to the next's; shorter than --window they overlap. Default: as --window.")  # fmt: skip
 @click.option("--from", "start", callback=_parsed(_moment), metavar="TIME",
               help="Windows that end after this. Default: 36 windows.")  # fmt: skip
@@ -131,7 +129,7 @@ def metrics(
       tailrace metrics dify.requests.total --window 1h --every 5m --from 2026-11-01T08:00 --to 2026-11-01T12:00
       tailrace metrics dify.errors.total --window 1d --json | jq '.rows[].sum'
     """  # fmt: skip
-    asked = answers.Asked(size, step or size, start, end, by, filters, quantiles or answers.QUANTILES)
+    asked = query.Asked(size, step or size, start, end, by, filters, quantiles or query.QUANTILES)
     if asked.step > size:
         raise click.BadParameter("longer than --window it leaves minutes out", param_hint="--every")
     if start is not None and end is not None and start >= end:
@@ -148,10 +146,12 @@ def metrics(
     if reading.unreadable > len(reading.problems):
         _warn(f"not readable: {reading.unreadable - len(reading.problems)} more")
     if metric and names and metric not in names:
-        raise click.BadParameter(f"there is no metric {metric!r}: {text.near(metric, names)}", param_hint="METRIC")
+        raise click.BadParameter(
+            f"there is no metric {metric!r}: {formatting.near(metric, names)}", param_hint="METRIC"
+        )
     try:
-        selected = answers.select(rows, asked)
-    except answers.Unknown as e:
+        selected = query.select(rows, asked)
+    except query.Unknown as e:
         raise click.BadParameter(str(e), param_hint="--label, --by") from None
     if not rows:
         _warn(
@@ -162,7 +162,7 @@ def metrics(
     elif not selected:
         _warn("no row has these labels; " + "; ".join(_values(rows, name) for name in filters))
     if metric is None:
-        found = answers.listed(selected, asked)
+        found = query.listed(selected, asked)
         if as_json:
             _print_json({"metrics": [views.listed_document(one) for one in found]}, reading)
         elif found:
@@ -170,8 +170,8 @@ def metrics(
         elif selected:
             _warn("no metric has rows in this range")
         return
-    one = answers.answer(metric, rows, selected, asked, time.time() / 60)
-    one = one if as_json else answers.shown(one, most)
+    one = query.answer(metric, rows, selected, asked, time.time() / 60)
+    one = one if as_json else query.shown(one, most)
     for note in one.notes:
         _warn(f"note: {note}")
     if as_json:
@@ -180,12 +180,14 @@ def metrics(
         _show(one, sys.stdout.isatty() if plot is None else plot)
     elif selected:
         first, last = min(map(minute_of, selected)), max(map(minute_of, selected))
-        _warn(f"{metric} has no rows in this range; it has some from {text.at(first)} to {text.at(last)} UTC")
+        _warn(
+            f"{metric} has no rows in this range; it has some from {formatting.at(first)} to {formatting.at(last)} UTC"
+        )
 
 
 def _values(rows: Iterable[MetricRow], name: str) -> str:
     found = sorted({row.labels[name] for row in rows if name in row.labels})
-    return f"{name} is {', '.join(map(text.label, found[:10]))}" + (
+    return f"{name} is {', '.join(map(formatting.label, found[:10]))}" + (
         f" or one of {len(found) - 10} more" if len(found) > 10 else ""
     )
 
@@ -199,7 +201,7 @@ def _print_json(found: dict[str, Any], reading: Reading) -> None:
     click.echo(json.dumps({**found, "records": reading.records, "unreadable": reading.unreadable}))
 
 
-def _show(one: answers.Answer, plot: bool) -> None:
+def _show(one: query.Answer, plot: bool) -> None:
     _print([views.title(one), *views.window_lines(one)])
     if not plot:
         return

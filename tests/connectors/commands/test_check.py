@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from connectors.commands import check as checking
+from connectors.commands import check
 from connectors.config.instances import Instance
 from connectors.delivery.batching import Limits
 from connectors.sdk.contract import Health
@@ -43,8 +43,8 @@ def found(monkeypatch: pytest.MonkeyPatch, answer: Callable[[], Health]) -> Find
     def made(settings: Settings, name: str) -> Instance:
         return Instance(name, "acme", sink, Limits(), None)
 
-    monkeypatch.setattr(checking, "instance", made)
-    (finding,) = checking.findings(Settings(), ["mine", "mine"])
+    monkeypatch.setattr(check, "instance", made)
+    (finding,) = check.findings(Settings(), ["mine", "mine"])
     assert sink.closed == 1
     return finding
 
@@ -92,14 +92,14 @@ def test_a_check_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
             await asyncio.Event().wait()
             raise AssertionError
 
-    monkeypatch.setattr(checking, "SECONDS", 0.05)
+    monkeypatch.setattr(check, "SECONDS", 0.05)
     hanging = Instance("x", "acme", Hangs(lambda: Health(True)), Limits(), None)
-    assert asyncio.run(checking.ask(hanging)) == Health(False, "no answer within 0.05 s")
+    assert asyncio.run(check.ask(hanging)) == Health(False, "no answer within 0.05 s")
 
 
 def test_settings_that_are_wrong_are_a_finding_and_the_next_sink_is_asked() -> None:
     settings = Settings(sinks={"otlp": {"endpoint": "nonsense"}, "console": {}})
-    first, second = checking.findings(settings, ["otlp", "console"])
+    first, second = check.findings(settings, ["otlp", "console"])
     assert not first.ok
     assert first.text.startswith("sinks.otlp.endpoint: ")
     assert second == Finding(True, "sink console (console) works")
@@ -109,7 +109,7 @@ def test_without_names_the_settings_are_looked_at_and_nobody_is_asked(monkeypatc
     async def never(chosen: Instance) -> Health:
         raise AssertionError("not to be called")
 
-    monkeypatch.setattr(checking, "ask", never)
-    assert list(checking.findings(Settings(sinks={"console": {}}), [])) == []
-    (finding,) = checking.findings(Settings(sinks={"otlp": {}}), ())
+    monkeypatch.setattr(check, "ask", never)
+    assert list(check.findings(Settings(sinks={"console": {}}), [])) == []
+    (finding,) = check.findings(Settings(sinks={"otlp": {}}), ())
     assert not finding.ok

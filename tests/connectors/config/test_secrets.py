@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from connectors import Batch, Delivered, Enriched, Health, Http, Outcomes, Payload, Rates, Secret, sink
 from connectors.commands.connect import sinks
-from connectors.config import instances as registry
+from connectors.config import instances
 from connectors.config.instances import Instance, instance
 from connectors.config.secrets import is_secret, is_text, values_of
 from connectors.delivery.dead_letter_limits import DeadLetterLimits
@@ -57,8 +57,8 @@ class Acme:
 
 @pytest.fixture(autouse=True)
 def acme(monkeypatch: pytest.MonkeyPatch) -> None:
-    entry = EntryPoint("acme", f"{__name__}:Acme", registry.GROUP)
-    monkeypatch.setattr(registry, "installed", lambda: {"acme": entry})
+    entry = EntryPoint("acme", f"{__name__}:Acme", instances.GROUP)
+    monkeypatch.setattr(instances, "installed", lambda: {"acme": entry})
     monkeypatch.setattr("connectors.commands.connect.installed", lambda: {"acme": entry})
 
 

@@ -27,8 +27,7 @@ from connectors.delivery.aiohttp_transport import AiohttpTransport
 from connectors.sdk.contract import Item, Source, spec_of
 from connectors.sdk.http_sink import Form, HttpSink
 from connectors.sdk.policy import Action
-from connectors.testing import samples
-from connectors.testing.conformance import suite as conformance
+from connectors.testing import conformance, samples
 from connectors.testing.conformance.hostile_server import Answer, HostileServer, Received
 from tailrace.errors import ConfigError
 

@@ -22,7 +22,7 @@ from connectors.sdk.contract import Batch, Enriched, Item, Payload, Rates, Sourc
 from connectors.sdk.http import NoAnswer, Response
 from connectors.sdk.outcomes import Delivered, Outcome, Outcomes, Paused, Rejected, Retry, Split
 from connectors.sdk.policy import Action, action
-from connectors.sinks.opik import responses as opik_policy
+from connectors.sinks.opik import responses
 from connectors.sinks.opik.requests import Call, combine
 from connectors.sinks.opik.sink import Opik, base_url, from_environment, is_cloud
 from connectors.testing.doubles.opik import Faults, OpikDouble
@@ -328,7 +328,7 @@ def test_the_status_table_of_the_docs_is_the_policy() -> None:
                 classes[int(part[0])] = Action(cells[1])
     assert set(classes) == {2, 3, 4, 5}
     for status in range(200, 600):
-        assert told.get(status, classes[status // 100]) == action(opik_policy.OPIK, status), status
+        assert told.get(status, classes[status // 100]) == action(responses.OPIK, status), status
 
 
 @given(
@@ -339,11 +339,11 @@ def test_the_status_table_of_the_docs_is_the_policy() -> None:
     ).map(lambda d: json.dumps(d).encode())
 )
 def test_any_answer_can_be_read(body: bytes) -> None:
-    assert isinstance(opik_policy.message(Response(400, JSON, body)), str)
+    assert isinstance(responses.message(Response(400, JSON, body)), str)
 
 
 def test_messages_of_answers() -> None:
-    read = opik_policy.message
+    read = responses.message
     assert read(Response(400, JSON, b'{"errors": ["a", 1, "b"]}')) == "a; b"
     assert read(Response(400, JSON, b'{"code": 400, "message": "a", "details": "b"}')) == "a: b"
     assert read(Response(400, JSON, b"[" * 100_000)) == ""

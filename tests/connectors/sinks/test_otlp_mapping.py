@@ -17,7 +17,7 @@ from connectors.otlp import as_json, wire
 from connectors.otlp.rendering import as_document
 from connectors.sdk.contract import Enriched, Skip
 from connectors.sdk.outcomes import Rejected
-from connectors.sinks.otlp import mapping as otlp_span
+from connectors.sinks.otlp import mapping
 from connectors.sinks.otlp.mapping import FIELDS
 from tailrace import codec, ids
 from tailrace.codec import schemas
@@ -46,7 +46,7 @@ class Content(NamedTuple):
 SEED = Content()
 RUN = "550e8400-e29b-41d4-a716-446655440000"
 OUTER = "660e8400-e29b-41d4-a716-446655440001"
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 CALLER = "770e8400-e29b-41d4-a716-446655440002"
 NODE = "880e8400-e29b-41d4-a716-446655440003"
 
@@ -63,8 +63,8 @@ def context(root: str, source: str, parent: str | None, kind: ParentKind, **chan
 
 def to_span(record: Enriched, content: Content) -> Span | Skip | Rejected:
     """As the protobuf classes read what the mapping wrote; the JSON of it must say the same."""
-    found = otlp_span.to_span(record, wire, *content)
-    written = otlp_span.to_span(record, as_json, *content)
+    found = mapping.to_span(record, wire, *content)
+    written = mapping.to_span(record, as_json, *content)
     if not isinstance(found, bytes):
         assert written == found
         return found
@@ -387,7 +387,7 @@ def test_the_mapping_reads_no_field_that_it_does_not_name() -> None:
     """Fields that FIELDS lacks would silently have their defaults in the runner."""
     full = Enriched(WORKFLOW, context(OUTER, RUN, CALLER, ParentKind.NODE), "trace.enriched", 0, 0, 0)
     assert to_span(full, Content(on_spans=True)) == span_of(WORKFLOW, full.context, Content(on_spans=True))
-    source = "".join((ROOT / "connectors" / "sinks" / name).read_text() for name in ("otlp_span.py", "otlp.py"))
+    source = "".join((ROOT / "connectors" / "sinks" / name).read_text() for name in ("mapping.py", "otlp.py"))
     read = {name for name in TraceEvent.__struct_fields__ if re.search(rf"event\.{name}\b", source)}
     assert read == FIELDS
 

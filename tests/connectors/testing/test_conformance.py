@@ -12,7 +12,7 @@ from connectors.sinks.file import File
 from connectors.sinks.langfuse.sink import Langfuse
 from connectors.sinks.opik.sink import Opik
 from connectors.sinks.otlp.sink import Otlp
-from connectors.testing.conformance import suite as conformance
+from connectors.testing import conformance
 from connectors.testing.conformance.suite import Answer, Received
 from connectors.testing.doubles import otlp_request
 

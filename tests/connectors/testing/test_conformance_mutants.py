@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from connectors.testing.conformance import suite as conformance
+from connectors.testing import conformance
 from connectors.testing.conformance.suite import Answer, Received
 from tests.connectors.testing.mutants import FAILS, MUTANTS
 from tests.connectors.testing.reference_sink import Good

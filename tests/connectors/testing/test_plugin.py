@@ -7,13 +7,13 @@ import sys
 from pathlib import Path
 
 KIT = """
-from connectors.testing.conformance import suite as conformance
+from connectors.testing import conformance
 from tests.connectors.testing.mutants import MUTANTS
 
 class TestBroken(conformance.SinkConformance):
     sink, settings = MUTANTS["NeverWell"], {"endpoint": "{endpoint}"}
 """
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def pytest_in(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
