@@ -1,11 +1,12 @@
-"""The generated encoders and decoders beside fastavro, on the events of the recorded runs: µs of CPU an event.
+"""The generated encoders and decoders beside fastavro, on the events of the recorded runs: µs of CPU an
+event.
 
     python benchmarks/codec.py [--rounds 5] [--json]
 
-Three jobs of the pipeline: the publisher's (a record to bytes), the processor's (the header's fields out of the bytes, the
-rest stepped over) and a sink's (the whole record). fastavro, compiled C, does the same from and to dicts; for the header it
-gets a reader schema with only those fields. Of several rounds the quickest counts. Both results are compared first.
-"""
+Three jobs of the pipeline: the publisher's (a record to bytes), the processor's (the header's fields out of
+the bytes, the rest stepped over) and a sink's (the whole record). fastavro, compiled C, does the same from
+and to dicts; for the header it gets a reader schema with only those fields. Of several rounds the quickest
+counts. Both results are compared first."""
 
 from __future__ import annotations
 
@@ -40,7 +41,8 @@ def plain(value: Any) -> Any:
 
 
 def header_schema(schema: dict[str, Any]) -> dict[str, Any]:
-    """`schema` with the processor's fields only. The types of fields left out are not referred to by those that stay."""
+    """`schema` with the processor's fields only. The types of fields left out are not referred to by those
+    that stay."""
     return {**schema, "fields": [f for f in schema["fields"] if f["name"] in NAMES]}
 
 
@@ -101,7 +103,10 @@ def main() -> None:
             best(args.rounds, n, lambda: [whole(b) for b in bodies]),
         ),
     }
-    machine = f"{os.cpu_count()} cores, Python {sys.version.split()[0]}, fastavro {fastavro.__version__}, load {os.getloadavg()[0]:.1f}"
+    machine = (
+        f"{os.cpu_count()} cores, Python {sys.version.split()[0]}, fastavro {fastavro.__version__}, load "
+        f"{os.getloadavg()[0]:.1f}"
+    )
     size = sum(map(len, values)) // n
     if args.json:
         print(json.dumps({"machine": machine, "events": n, "mean_bytes": size, "us": rows}))

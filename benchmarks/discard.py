@@ -1,4 +1,5 @@
-"""An HTTP server that reads every request to its end, discards it and answers 200: what a sink's requests cost nobody else.
+"""An HTTP server that reads every request to its end, discards it and answers 200: what a sink's requests
+cost nobody else.
 
 python -m benchmarks.discard        prints its port
 """

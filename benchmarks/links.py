@@ -1,16 +1,17 @@
-"""What links cost: a chatflow's turns applied with and without them, in one process, no broker: µs of CPU an event.
+"""What links cost: a chatflow's turns applied with and without them, in one process, no broker: µs of CPU an
+event.
 
     python benchmarks/links.py [--turns 4000] [--rounds 9] [--json]
 
-A turn is ten node events, their workflow run and the message, keyed by the message: the run isn't the trace's key, so one
-link a run goes to the run's own partition. Two parts: making links at the partition that sees the turn (with less without,
-unit by unit in turns; the median of the differences, and the difference of each unit's quickest rounds, for a machine that
-others use), and applying the link records where they arrive. State is taken as often as a unit is committed, and its
-horizons are so short that links and traces expire while it runs.
+A turn is ten node events, their workflow run and the message, keyed by the message: the run isn't the trace's
+key, so one link a run goes to the run's own partition. Two parts: making links at the partition that sees the
+turn (with less without, unit by unit in turns; the median of the differences, and the difference of each
+unit's quickest rounds, for a machine that others use), and applying the link records where they arrive. State
+is taken as often as a unit is committed, and its horizons are so short that links and traces expire while it
+runs.
 
-Without: the rule that asks for a link always says None; its call stays. Not in here: what Kafka's client takes to carry the
-link's record and its state records, whose number and size are printed.
-"""
+Without: the rule that asks for a link always says None; its call stays. Not in here: what Kafka's client
+takes to carry the link's record and its state records, whose number and size are printed."""
 
 from __future__ import annotations
 
@@ -61,9 +62,19 @@ def turns(count: int) -> Iterator[TraceEvent]:
         run, message = f"{turn:08x}-0000-4000-8000-{turn:012x}", f"{turn:08x}-0000-4000-9000-{turn:012x}"
         for n in range(TURN):
             at = NOW * 1000 + turn * 5000 + n
-            about: dict[str, Any] = {"message_id": message, "started_at": at, "ended_at": at + 1000, "tenant_id": f"tenant-{turn % 20}",
-                 "app_id": f"app-{turn % 50}", "app_name": f"App {turn % 50}", "user_id": f"user-{turn % 1000}", "conversation_id": f"c-{turn % 500}",
-                 "status": "succeeded", "inputs": {"query": text(turn + n, 28)}, "outputs": {"text": text(turn + n + 1, 28)}}  # fmt: skip
+            about: dict[str, Any] = {
+                "message_id": message,
+                "started_at": at,
+                "ended_at": at + 1000,
+                "tenant_id": f"tenant-{turn % 20}",
+                "app_id": f"app-{turn % 50}",
+                "app_name": f"App {turn % 50}",
+                "user_id": f"user-{turn % 1000}",
+                "conversation_id": f"c-{turn % 500}",
+                "status": "succeeded",
+                "inputs": {"query": text(turn + n, 28)},
+                "outputs": {"text": text(turn + n + 1, 28)},
+            }
             if n < NODES:
                 own = {"source_id": f"{turn:08x}-{n:04x}-4000-a000-{turn:012x}", "workflow_run_id": run}
                 body: dict[str, Any] = {
@@ -114,8 +125,9 @@ class Side:
 
 
 def both(units: list[list[Source]], turn: int = 0) -> tuple[Side, list[tuple[float, float]]]:
-    """Every unit with links and without, one after the other, so that a slow moment of the machine meets both: the side with
-    links, and both times of each unit once something expires in each. turn: who begins changes with it, and with each unit."""
+    """Every unit with links and without, one after the other, so that a slow moment of the machine meets
+    both: the side with links, and both times of each unit once something expires in each. turn: who begins
+    changes with it, and with each unit."""
     linked, bare = Side(), Side(linked=False)
     times = []
     gc.collect()
@@ -189,7 +201,9 @@ def main() -> None:
     if args.json:
         print(json.dumps({"machine": machine, "events": n, "us": rows, "pairs": pairs}))
         return
-    print(f"{machine}; {args.turns} turns of {TURN} events, {args.rounds} rounds, {len(pairs)} pairs of units")
+    print(
+        f"{machine}; {args.turns} turns of {TURN} events, {args.rounds} rounds, {len(pairs)} pairs of units"
+    )
     print(f"{'µs CPU an event':<44}{'median':>10}{'middle half':>18}{'quickest':>12}")
     print(f"{'applied with links':<44}{rows['with']:>10.2f}")
     print(f"{'applied without links':<44}{rows['without']:>10.2f}")

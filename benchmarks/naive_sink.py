@@ -1,10 +1,11 @@
-"""The sink stage as it is written at first: fastavro, the protobuf classes or json, zlib level 6, http.client.
+"""The sink stage as it is written at first: fastavro, the protobuf classes or json, zlib level 6,
+http.client.
 
     python -m benchmarks.naive_sink FORMAT BOOTSTRAP TOPIC GROUP URL        FORMAT: otlp or opik
 
-Reads in a consumer group, sends 500 records a request, commits. The OTLP spans are those of tailrace's sink with content_on_spans,
-for the kinds of the benchmark's load; the Opik spans have the fields that Opik's API names.
-"""
+Reads in a consumer group, sends 500 records a request, commits. The OTLP spans are those of tailrace's sink
+with content_on_spans, for the kinds of the benchmark's load; the Opik spans have the fields that Opik's API
+names."""
 
 from __future__ import annotations
 

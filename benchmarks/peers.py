@@ -1,14 +1,17 @@
-"""The peers of the stream stage: each forwards the unchanged bytes to another topic, written as its own guide does, with
-its own defaults for delivery. None correlates, keeps state or writes transactions; tailrace does.
+"""The peers of the stream stage: each forwards the unchanged bytes to another topic, written as its own guide
+does, with its own defaults for delivery. None correlates, keeps state or writes transactions; tailrace does.
 
-- Faust (faust-streaming 0.15.3, as tailrace itself uses it): an agent whose body is one `send`; at least once.
+- Faust (faust-streaming 0.15.3, as tailrace itself uses it): an agent whose body is one `send`; at least
+once.
 - Quix Streams 3.28.1: `app.dataframe(topic).to_topic(topic)`; at least once, offsets committed every 5 s.
-- Bytewax 0.21.1: `KafkaSource`, one `map`, `KafkaSink`, flushed batch by batch; without a recovery store, which is the
-  default, it keeps no position: a restart reads from the beginning again, nothing is lost and everything is repeated.
+- Bytewax 0.21.1: `KafkaSource`, one `map`, `KafkaSink`, flushed batch by batch; without a recovery store,
+which is the
+  default, it keeps no position: a restart reads from the beginning again, nothing is lost and everything is
+  repeated.
 
-Quix Streams and Bytewax need other clients than tailrace, so each gets a virtual environment of its own the first time it
-runs, in `$XDG_CACHE_HOME/tailrace/benchmarks` (default `~/.cache`); to be rid of them, remove that folder.
-"""
+Quix Streams and Bytewax need other clients than tailrace, so each gets a virtual environment of its own the
+first time it runs, in `$XDG_CACHE_HOME/tailrace/benchmarks` (default `~/.cache`); to be rid of them, remove
+that folder."""
 
 from __future__ import annotations
 
@@ -26,8 +29,9 @@ INSTALL_SECONDS: Final = 600
 _FAUST: Final = """
 import sys, faust
 group, broker, source, target = [sys.argv.pop() for _ in range(4)][::-1]
-app = faust.App(group, broker="kafka://" + broker, store="memory://", web_enabled=False, topic_disable_leader=True,
-                consumer_auto_offset_reset="earliest", stream_buffer_maxsize=16384, producer_linger=0.02, datadir=group)
+app = faust.App(group, broker="kafka://" + broker, store="memory://", web_enabled=False,
+                topic_disable_leader=True, consumer_auto_offset_reset="earliest", stream_buffer_maxsize=16384,
+                producer_linger=0.02, datadir=group)
 incoming = app.topic(source, value_type=bytes, value_serializer="raw", key_serializer="raw")
 outgoing = app.topic(target, value_type=bytes, value_serializer="raw", key_serializer="raw")
 @app.agent(incoming)
@@ -41,7 +45,8 @@ _QUIX: Final = """
 import sys
 from quixstreams import Application
 group, broker, source, target = sys.argv[1:]
-app = Application(broker_address=broker, consumer_group=group, auto_offset_reset="earliest", loglevel="WARNING")
+app = Application(broker_address=broker, consumer_group=group, auto_offset_reset="earliest",
+                  loglevel="WARNING")
 incoming = app.topic(source, value_deserializer="bytes", key_deserializer="bytes")
 outgoing = app.topic(target, value_serializer="bytes", key_serializer="bytes")
 app.dataframe(incoming).to_topic(outgoing)
@@ -84,7 +89,8 @@ class NotRun(Exception):
 
 
 def python_of(name: str, peer: Peer, base: str) -> str:
-    """The interpreter that runs a peer; makes its environment with the interpreter `base` if there is none. Raises `NotRun`."""
+    """The interpreter that runs a peer; makes its environment with the interpreter `base` if there is none.
+    Raises `NotRun`."""
     if not peer.requirements:
         return sys.executable
     version = peer.requirements[0].rsplit("==", 1)[1]
@@ -99,7 +105,17 @@ def python_of(name: str, peer: Peer, base: str) -> str:
         shutil.rmtree(folder, ignore_errors=True)
         cache.mkdir(parents=True, exist_ok=True)
         _call(base, "-m", "venv", str(folder))
-        _call(str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary", ":all:", *peer.requirements)  # fmt: skip
+        _call(
+            str(python),
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--only-binary",
+            ":all:",
+            *peer.requirements,
+        )
         stamp.write_text(wanted)
     except OSError as e:
         raise NotRun(f"{folder} cannot be made: {e}") from e
@@ -108,7 +124,10 @@ def python_of(name: str, peer: Peer, base: str) -> str:
 
 def _runs(python: Path) -> bool:
     """Whether the interpreter that an environment was made with is still there."""
-    return python.exists() and subprocess.run([python, "-c", ""], capture_output=True, check=False).returncode == 0
+    return (
+        python.exists()
+        and subprocess.run([python, "-c", ""], capture_output=True, check=False).returncode == 0
+    )
 
 
 def _call(*command: str) -> None:
@@ -126,14 +145,20 @@ def last_line(text: str) -> str:
 
 
 @contextlib.contextmanager
-def started(peer: Peer, python: str, group: str, broker: str, source: str, target: str, folder: Path) -> Iterator[subprocess.Popen[bytes]]:  # fmt: skip
+def started(
+    peer: Peer, python: str, group: str, broker: str, source: str, target: str, folder: Path
+) -> Iterator[subprocess.Popen[bytes]]:
     """A peer at work; its output goes to `<folder>/<group>.log`."""
     script = folder / f"{group.replace('-', '_')}.py"
     script.write_text(peer.script)
     command = [python, str(script), *peer.options, group, broker, source, target]
-    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
+    environment = {
+        k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
+    }
     with (folder / f"{group}.log").open("wb") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=out, cwd=folder, env=environment if peer.requirements else None)  # fmt: skip
+        process = subprocess.Popen(
+            command, stdout=out, stderr=out, cwd=folder, env=environment if peer.requirements else None
+        )
         try:
             yield process
         finally:

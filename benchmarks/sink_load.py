@@ -1,4 +1,5 @@
-"""The load of the sink stage's benchmark: the stream stage's events as the processor enriches them, in trace.enriched."""
+"""The load of the sink stage's benchmark: the stream stage's events as the processor enriches them, in
+trace.enriched."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ from tailrace.topics import HEADER, Names
 
 
 def fill(settings: Settings, count: int) -> int:
-    """Writes about `count` enriched records, dense in each partition; returns their mean size, context included."""
+    """Writes about `count` enriched records, dense in each partition; returns their mean size, context
+    included."""
     topic, partitions = Names.of(settings.topics).enriched, settings.topics.partitions
     producer = Producer(kafka.client(settings.kafka, linger_ms=20, compression_type="lz4"))
     process, now, total = processor(), time.time_ns() // 1000, 0

@@ -1,12 +1,13 @@
-"""The sink stage: each built-in sink beside the same work written as it is written at first, on one real broker, in one run.
+"""The sink stage: each built-in sink beside the same work written as it is written at first, on one real
+broker, in one run.
 
     python benchmarks/sink_stage.py [--events 100000] [--rounds 3] [--sinks otlp,opik] [--json]
 
-Every run reads the same enriched records (about 1.2 KB) from 4 partitions in a consumer group of its own, decodes, maps, compresses,
-posts 500 a request to an HTTP server in another process that discards them, and commits. `tailrace connect` is measured as users
-start it. CPU is the sink process's own, all threads, between the first and the last commit seen, so neither start nor load count.
-Rounds take turns and the median of each counts. Compare within a run: the machine's other load moves all.
-"""
+Every run reads the same enriched records (about 1.2 KB) from 4 partitions in a consumer group of its own,
+decodes, maps, compresses, posts 500 a request to an HTTP server in another process that discards them, and
+commits. `tailrace connect` is measured as users start it. CPU is the sink process's own, all threads, between
+the first and the last commit seen, so neither start nor load count. Rounds take turns and the median of each
+counts. Compare within a run: the machine's other load moves all."""
 
 from __future__ import annotations
 
@@ -48,7 +49,9 @@ CANDIDATES: Final = {
     "otlp-json": Candidate(
         "otlp", {"endpoint": "{url}", "content_on_spans": "true", "protocol": "http/json"}, "otlp"
     ),
-    "langfuse": Candidate("langfuse", {"host": "{url}", "public_key": "pk-lf-1", "secret_key": "sk-lf-1"}, "otlp"),
+    "langfuse": Candidate(
+        "langfuse", {"host": "{url}", "public_key": "pk-lf-1", "secret_key": "sk-lf-1"}, "otlp"
+    ),
     "opik": Candidate("opik", {"url": "{url}"}, "opik"),
 }
 
@@ -56,7 +59,9 @@ CANDIDATES: Final = {
 @contextlib.contextmanager
 def discarding() -> Iterator[str]:
     """The URL of a server that discards."""
-    with subprocess.Popen([sys.executable, "-m", "benchmarks.discard"], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.discard"], stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         try:
             yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
@@ -111,10 +116,16 @@ class Bench:
     def tailrace(self, name: str, n: int) -> Row:
         """Raises `NotRun`."""
         candidate, instance = CANDIDATES[name], f"{name}-{n}"
-        given = {"type": candidate.type, **{k: v.replace("{url}", self._url) for k, v in candidate.settings.items()}}
+        given = {
+            "type": candidate.type,
+            **{k: v.replace("{url}", self._url) for k, v in candidate.settings.items()},
+        }
         pairs = [part for k, v in given.items() for part in ("--set", f"sinks.{instance}.{k}={v}")]
-        return self._measure(f"{name}, tailrace", ["tailrace", "connect", instance, "-b", self._bootstrap, *pairs],
-                             self.settings.connect.group_prefix + instance)  # fmt: skip
+        return self._measure(
+            f"{name}, tailrace",
+            ["tailrace", "connect", instance, "-b", self._bootstrap, *pairs],
+            self.settings.connect.group_prefix + instance,
+        )
 
     def naive(self, form: str, n: int) -> Row:
         """Raises `NotRun`."""
@@ -157,7 +168,11 @@ def main() -> None:
                 if label in missing:
                     continue
                 try:
-                    row = bench.tailrace(label, n) if label in names else bench.naive(label.removeprefix("naive "), n)
+                    row = (
+                        bench.tailrace(label, n)
+                        if label in names
+                        else bench.naive(label.removeprefix("naive "), n)
+                    )
                     found.setdefault(label, []).append(row)
                 except NotRun as e:
                     missing[label] = str(e)
@@ -169,18 +184,32 @@ def main() -> None:
     }
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     machine = (
-        f"{os.cpu_count()} cores, {memory:.0f} GiB, Python {sys.version.split()[0]}, load {os.getloadavg()[0]:.1f}"
+        f"{os.cpu_count()} cores, {memory:.0f} GiB, Python {sys.version.split()[0]}, load "
+        f"{os.getloadavg()[0]:.1f}"
     )
     rows = [row for of in found.values() for row in of]
     if args.json:
-        print(json.dumps({"machine": machine, "record_bytes": bench.size, "rows": rows, "median": medians, "naive_over_tailrace": ratios, "not_run": missing}))  # fmt: skip
+        print(
+            json.dumps(
+                {
+                    "machine": machine,
+                    "record_bytes": bench.size,
+                    "rows": rows,
+                    "median": medians,
+                    "naive_over_tailrace": ratios,
+                    "not_run": missing,
+                }
+            )
+        )
         return
     print(f"{machine}; records of {bench.size} B, 4 partitions, Apache Kafka 4.1 on the same machine")
     print(f"{'':<28}{'events':>10}{'µs CPU an event':>18}{'events/s':>12}")
     for row in rows:
         print(f"{row['stage']:<28}{row['events']:>10}{row['us_cpu']:>18.1f}{row['per_second']:>12.0f}")
     for name, ratio in ratios.items():
-        print(f"median of {name}: {medians[name]['us_cpu']:.1f} µs; the naive way takes {ratio:.1f} times that")
+        print(
+            f"median of {name}: {medians[name]['us_cpu']:.1f} µs; the naive way takes {ratio:.1f} times that"
+        )
     for name, reason in missing.items():
         print(f"{name}: not run: {reason}")
 

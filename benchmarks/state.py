@@ -1,13 +1,15 @@
-"""The processor's state: bytes of memory an open trace and what else is kept, and the time to take a million state records over.
+"""The processor's state: bytes of memory an open trace and what else is kept, and the time to take a million
+state records over.
 
-    python benchmarks/state.py [--traces 10000] [--records 1000000] [--dedupe-minutes 60] [--rounds 3] [--json]
+    python benchmarks/state.py [--traces 10000] [--records 1000000] [--dedupe-minutes 60] [--rounds 3]
+    [--json]
 
-Memory is measured in processes of their own, which apply runs of twelve nodes and the run itself with random ids: tracemalloc
-tells what each part holds, by letting go of one after the other; the resident size is that of a process without tracemalloc.
-The state that is taken over is that of really applied events, written for a real broker: the records of a few thousand traces,
-each several times with other ids, so that they need no hour to make; then metric minutes, links and pieces of event ids in the
-proportions of an hour of traffic. Each round is a new process, and includes reading, decompressing and taking over.
-"""
+Memory is measured in processes of their own, which apply runs of twelve nodes and the run itself with random
+ids: tracemalloc tells what each part holds, by letting go of one after the other; the resident size is that
+of a process without tracemalloc. The state that is taken over is that of really applied events, written for a
+real broker: the records of a few thousand traces, each several times with other ids, so that they need no
+hour to make; then metric minutes, links and pieces of event ids in the proportions of an hour of traffic.
+Each round is a new process, and includes reading, decompressing and taking over."""
 
 from __future__ import annotations
 
@@ -51,9 +53,12 @@ EVENTS = NODES + 1
 NOW = 1_763_700_000_000_000
 """Microseconds UTC of the first event."""
 LIMITS = Limits(
-    idle_ms=900_000, max_traces=200_000, dedupe_ms=3_600_000, link_ms=3_600_000,
+    idle_ms=900_000,
+    max_traces=200_000,
+    dedupe_ms=3_600_000,
+    link_ms=3_600_000,
     metrics=MetricLimits(horizon_ms=192 * 3_600_000, max_groups=10_000, max_rows=500_000),
-)  # fmt: skip
+)
 LONG_NODES = 60
 """Nodes of every twentieth trace of the state that is taken over: some have full chunks."""
 TRACED = 500
@@ -81,17 +86,36 @@ def run(random: Random, number: int, nodes: int, at: int) -> Iterator[TraceEvent
     """The events of one run: its nodes, then itself. at: its start, microseconds UTC."""
     run_id = uuid(random)
     about: dict[str, Any] = {
-        "workflow_run_id": run_id, "root_run_id": run_id, "root_trace_id": run_id, "root_started_at": at, "tenant_id": f"tenant-{number % 20}",
-        "app_id": f"app-{number % 50}", "app_name": f"App {number % 50}", "user_id": f"user-{number % 1000}", "status": "succeeded",
-    }  # fmt: skip
+        "workflow_run_id": run_id,
+        "root_run_id": run_id,
+        "root_trace_id": run_id,
+        "root_started_at": at,
+        "tenant_id": f"tenant-{number % 20}",
+        "app_id": f"app-{number % 50}",
+        "app_name": f"App {number % 50}",
+        "user_id": f"user-{number % 1000}",
+        "status": "succeeded",
+    }
     for node in range(nodes):
         start = at + node * 100_000
         yield TraceEvent(
-            kind=Kind.NODE_EXECUTION, source_id=uuid(random), name=f"Node {node}", node_type="llm", model_provider="openai", model_name="gpt-4o",
-            input_tokens=100 + node, output_tokens=20 + node, total_tokens=120 + 2 * node, total_price="0.00123", currency="USD",
-            started_at=start, ended_at=start + random.randrange(90_000), node_execution=NodeExecution(node_id=f"n{node}", index=node + 1),
-            inputs={"query": text(number, 8)}, **about,
-        )  # fmt: skip
+            kind=Kind.NODE_EXECUTION,
+            source_id=uuid(random),
+            name=f"Node {node}",
+            node_type="llm",
+            model_provider="openai",
+            model_name="gpt-4o",
+            input_tokens=100 + node,
+            output_tokens=20 + node,
+            total_tokens=120 + 2 * node,
+            total_price="0.00123",
+            currency="USD",
+            started_at=start,
+            ended_at=start + random.randrange(90_000),
+            node_execution=NodeExecution(node_id=f"n{node}", index=node + 1),
+            inputs={"query": text(number, 8)},
+            **about,
+        )
     yield msgspec.convert(
         {
             "kind": "workflow_run",
@@ -125,7 +149,8 @@ def apply(
     source: Iterable[list[Record]],
     each: Callable[[list[Pair]], None] = lambda _: None,
 ) -> None:
-    """Applies units, every fifth with all that is due, and in the end too. each: gets the state records of each unit."""
+    """Applies units, every fifth with all that is due, and in the end too. each: gets the state records of
+    each unit."""
     state.next_offset = 0
     for number, records in enumerate(source, 1):
         unit = Unit()
@@ -192,7 +217,10 @@ def traced(traces: int) -> dict[str, float]:
     for n in range(20_000):
         root = uuid(random).encode()
         links.add(
-            uuid(random).encode(), Link(root, bytes(bytearray(root)), NOW + n, b"app-%d" % n), NOW // 1000 + n, n
+            uuid(random).encode(),
+            Link(root, bytes(bytearray(root)), NOW + n, b"app-%d" % n),
+            NOW // 1000 + n,
+            n,
         )
     list(links.changes())
     found["link"] = (tracemalloc.get_traced_memory()[0] - before) / 20_000
@@ -231,7 +259,9 @@ def record_sizes(log: dict[bytes, bytes]) -> dict[str, float]:
         sizes = [len(k) + len(v) for k, v in log.items() if k.startswith(start)]
         if start == b"d/":
             ids = sum(
-                len(wire.decode_versioned(v, DedupeBucket).hashes) // 8 for k, v in log.items() if k.startswith(start)
+                len(wire.decode_versioned(v, DedupeBucket).hashes) // 8
+                for k, v in log.items()
+                if k.startswith(start)
             )
             found["record d/, an id"] = sum(sizes) / ids
         else:
@@ -284,9 +314,9 @@ def moved(value: bytes, touched: int) -> bytes:
 def a_partition(
     random: Random, count: int, made: list[tuple[bytes, list[Pair]]], log: dict[bytes, bytes], minutes: int
 ) -> Iterator[Pair]:
-    """About `count` records of one partition, its position last: of an hour of traffic, what is open after 15 minutes of it
-    (45% of the records are traces), the event ids of `minutes`, links of a twentieth of its traces; the rest are minutes of
-    its metric groups."""
+    """About `count` records of one partition, its position last: of an hour of traffic, what is open after 15
+    minutes of it (45% of the records are traces), the event ids of `minutes`, links of a twentieth of its
+    traces; the rest are minutes of its metric groups."""
     traces = count * 45 // 100
     out: list[Pair] = []
     for n in range(traces):
@@ -295,16 +325,23 @@ def a_partition(
         for key, value in records:
             assert value is not None
             changed = value.replace(run_id, new)
-            out.append((key.replace(run_id, new), moved(changed, n * EVENTS) if key.startswith(b"t/") else changed))
+            out.append(
+                (key.replace(run_id, new), moved(changed, n * EVENTS) if key.startswith(b"t/") else changed)
+            )
     bucket = NOW // 1000 // 300_000
     pieces = traces * minutes * EVENTS // 15 // PIECE
     out += [
-        (piece_key(bucket - n % 12, n // 12), wire.encode_versioned(DedupeBucket(hashes=random.randbytes(8 * PIECE))))
+        (
+            piece_key(bucket - n % 12, n // 12),
+            wire.encode_versioned(DedupeBucket(hashes=random.randbytes(8 * PIECE))),
+        )
         for n in range(pieces)
     ]
     for n in range(traces * 4 // 20):
         root = uuid(random).encode()
-        out.append((LINK + uuid(random).encode(), pack(Link(root, root, NOW, b"app-%d" % (n % 50)), NOW // 1000, n)))
+        out.append(
+            (LINK + uuid(random).encode(), pack(Link(root, root, NOW, b"app-%d" % (n % 50)), NOW // 1000, n))
+        )
     out += [(k, v) for k, v in log.items() if k.startswith(GROUP)]
     rows = [(k.split(b"/")[1], v) for k, v in log.items() if k.startswith(MINUTES)]
     newest = NOW // 60_000_000
@@ -320,13 +357,19 @@ def fill(settings: Settings, topic: str, records: int, minutes: int) -> dict[str
     """Writes the state of all partitions; returns how many records of each kind."""
     producer = Producer(
         kafka.client(
-            settings.kafka, linger_ms=20, compression_type="lz4", batch_size=1 << 20, delivery_report_only_error=True
+            settings.kafka,
+            linger_ms=20,
+            compression_type="lz4",
+            batch_size=1 << 20,
+            delivery_report_only_error=True,
         )
     )
     made, log = templates()
     counts: dict[str, int] = {}
     for partition in range(settings.topics.partitions):
-        for key, value in a_partition(Random(partition), records // settings.topics.partitions, made, log, minutes):
+        for key, value in a_partition(
+            Random(partition), records // settings.topics.partitions, made, log, minutes
+        ):
             counts[key[:2].decode()] = counts.get(key[:2].decode(), 0) + 1
             while True:
                 try:
@@ -357,10 +400,17 @@ def taking_over(bootstrap: str, prefix: str) -> dict[str, float]:
     with open("/proc/self/status") as f:
         peak = int(next(line for line in f if line.startswith("VmHWM")).split()[1]) * 1024
     return {
-        "seconds": ended - began, "read_seconds": read - began, "cpu_seconds": used, "read_cpu_seconds": read_cpu, "peak_bytes": peak, "kept_bytes": resident() - before,
-        "traces": sum(len(s.traces) for s in states), "ids": sum(len(s.dedupe) for s in states),
-        "links": sum(len(s.known_links) for s in states), "rows": sum(s.measures.rows for s in states),
-    }  # fmt: skip
+        "seconds": ended - began,
+        "read_seconds": read - began,
+        "cpu_seconds": used,
+        "read_cpu_seconds": read_cpu,
+        "peak_bytes": peak,
+        "kept_bytes": resident() - before,
+        "traces": sum(len(s.traces) for s in states),
+        "ids": sum(len(s.dedupe) for s in states),
+        "links": sum(len(s.known_links) for s in states),
+        "rows": sum(s.measures.rows for s in states),
+    }
 
 
 # -- all of it
@@ -380,9 +430,13 @@ def run_part(name: str, arguments: list[str]) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Memory of the processor's state, and the time to take it over.")
+    parser = argparse.ArgumentParser(
+        description="Memory of the processor's state, and the time to take it over."
+    )
     parser.add_argument("--traces", type=int, default=10_000, help="open traces that memory is measured with")
-    parser.add_argument("--records", type=int, default=1_000_000, help="state records that are taken over; 0: none")
+    parser.add_argument(
+        "--records", type=int, default=1_000_000, help="state records that are taken over; 0: none"
+    )
     parser.add_argument("--dedupe-minutes", type=int, default=60, help="of which event ids are taken over")
     parser.add_argument("--rounds", type=int, default=3, help="of taking over; the median counts")
     parser.add_argument("--json", action="store_true")
@@ -402,9 +456,13 @@ def main() -> None:
             settings = load({"kafka": {"bootstrap_servers": broker.bootstrap_servers}}, env={})
             admin, _ = kafka.wait_for_broker(settings.kafka, 30)
             topics.create(admin, settings.topics)
-            out["records"] = fill(settings, topics.Names.of(settings.topics).state, args.records, args.dedupe_minutes)
+            out["records"] = fill(
+                settings, topics.Names.of(settings.topics).state, args.records, args.dedupe_minutes
+            )
             total = sum(out["records"].values())
-            rounds = [part("restore", broker.bootstrap_servers, settings.topics.prefix) for _ in range(args.rounds)]
+            rounds = [
+                part("restore", broker.bootstrap_servers, settings.topics.prefix) for _ in range(args.rounds)
+            ]
             out["rounds"] = rounds
             out["median"] = sorted(rounds, key=lambda r: r["seconds"])[(args.rounds - 1) // 2]
             out["per_second"] = total / out["median"]["seconds"]
@@ -418,10 +476,17 @@ def say(out: dict[str, Any]) -> None:
     print(out["machine"])
     if "bytes" in out:
         b, r = out["bytes"], out["resident"]
-        print(f"a trace of {NODES} nodes and the run, bytes: {b['trace']:.0f} applied, {b['restored_trace']:.0f} taken over, "
-              f"{b['opened_trace']:.0f} taken over and opened; resident {r['trace']:.0f}, with its event ids {r['trace_and_dedupe']:.0f}")  # fmt: skip
-        print(f"an event id {b['dedupe']:.0f}, a link {b['link']:.0f}, {b['groups']:.0f} metric groups with {b['rows']:.0f} rows "
-              f"{b['groups_and_rows']:.0f}")  # fmt: skip
+        print(
+            f"a trace of {NODES} nodes and the run, bytes: {b['trace']:.0f} applied, "
+            f"{b['restored_trace']:.0f} taken over, "
+            f"{b['opened_trace']:.0f} taken over and opened; resident {r['trace']:.0f}, with its event ids "
+            f"{r['trace_and_dedupe']:.0f}"
+        )
+        print(
+            f"an event id {b['dedupe']:.0f}, a link {b['link']:.0f}, {b['groups']:.0f} metric groups with "
+            f"{b['rows']:.0f} rows "
+            f"{b['groups_and_rows']:.0f}"
+        )
         print(
             "in trace.state, mean bytes: "
             + ", ".join(f"{k[7:]} {v:.0f}" for k, v in b.items() if k.startswith("record"))
@@ -430,10 +495,16 @@ def say(out: dict[str, Any]) -> None:
         m, counts = out["median"], out["records"]
         print(", ".join(f"{n} {kind}" for kind, n in sorted(counts.items())))
         for row in out["rounds"]:
-            print(f"taken over in {row['seconds']:.1f} s, {row['read_seconds']:.1f} of them reading; CPU {row['cpu_seconds']:.1f} s, "
-                  f"peak {row['peak_bytes'] / 2**20:.0f} MiB, kept {row['kept_bytes'] / 2**20:.0f} MiB")  # fmt: skip
-        print(f"median {m['seconds']:.1f} s, {out['per_second']:.0f} records/s; {m['traces']:.0f} traces, {m['ids']:.0f} event ids, "
-              f"{m['links']:.0f} links, {m['rows']:.0f} rows")  # fmt: skip
+            print(
+                f"taken over in {row['seconds']:.1f} s, {row['read_seconds']:.1f} of them reading; CPU "
+                f"{row['cpu_seconds']:.1f} s, "
+                f"peak {row['peak_bytes'] / 2**20:.0f} MiB, kept {row['kept_bytes'] / 2**20:.0f} MiB"
+            )
+        print(
+            f"median {m['seconds']:.1f} s, {out['per_second']:.0f} records/s; {m['traces']:.0f} traces, "
+            f"{m['ids']:.0f} event ids, "
+            f"{m['links']:.0f} links, {m['rows']:.0f} rows"
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""The load of the stream stage's benchmark: about 1 KB events with distinct texts, put into a topic before a worker starts."""
+"""The load of the stream stage's benchmark: about 1 KB events with distinct texts, put into a topic before a
+worker starts."""
 
 from __future__ import annotations
 
@@ -16,9 +17,29 @@ from tailrace.settings import Settings
 
 NODES = 9
 WORDS = (
-    "transport", "correlate", "partition", "retention", "enrich", "replay", "deliver", "ledger", "connector", "latency", "token", "prompt",
-    "completion", "retrieval", "embedding", "guardrail", "iteration", "workflow", "message", "conversation", "tenant", "workspace",
-)  # fmt: skip
+    "transport",
+    "correlate",
+    "partition",
+    "retention",
+    "enrich",
+    "replay",
+    "deliver",
+    "ledger",
+    "connector",
+    "latency",
+    "token",
+    "prompt",
+    "completion",
+    "retrieval",
+    "embedding",
+    "guardrail",
+    "iteration",
+    "workflow",
+    "message",
+    "conversation",
+    "tenant",
+    "workspace",
+)
 
 
 def text(seed: int, words: int) -> str:
@@ -35,9 +56,21 @@ def events(count: int, now: int) -> Iterator[TraceEvent]:
         run, node = divmod(i, NODES + 1)
         run_id = f"{run:08x}-0000-4000-8000-{run:012x}"
         at = now + i * 100
-        about: dict[str, Any] = {"started_at": at, "ended_at": at + 1000 + i % 997, "workflow_run_id": run_id, "root_run_id": run_id, "root_trace_id": run_id,
-                 "root_started_at": now + run * 1000, "tenant_id": f"tenant-{run % 20}", "app_id": f"app-{run % 50}", "app_name": f"App {run % 50}",
-                 "user_id": f"user-{run % 1000}", "status": "succeeded", "inputs": {"query": text(i, 28)}, "outputs": {"text": text(i + 1, 28)}}  # fmt: skip
+        about: dict[str, Any] = {
+            "started_at": at,
+            "ended_at": at + 1000 + i % 997,
+            "workflow_run_id": run_id,
+            "root_run_id": run_id,
+            "root_trace_id": run_id,
+            "root_started_at": now + run * 1000,
+            "tenant_id": f"tenant-{run % 20}",
+            "app_id": f"app-{run % 50}",
+            "app_name": f"App {run % 50}",
+            "user_id": f"user-{run % 1000}",
+            "status": "succeeded",
+            "inputs": {"query": text(i, 28)},
+            "outputs": {"text": text(i + 1, 28)},
+        }
         if node == NODES:
             yield msgspec.convert(
                 {
@@ -49,15 +82,27 @@ def events(count: int, now: int) -> Iterator[TraceEvent]:
             )
         else:
             yield TraceEvent(
-                kind=Kind.NODE_EXECUTION, source_id=f"{run:08x}-{node + 1:04x}-4000-8000-{run:012x}", name=f"Node {node}", node_type="llm",
-                model_provider="openai", model_name="gpt-4o", input_tokens=100 + i % 900, output_tokens=20 + i % 90, total_tokens=120 + i % 990,
-                total_price="0.00123", currency="USD", node_execution=NodeExecution(node_id=f"n{node}", index=node + 1), **about,
-            )  # fmt: skip
+                kind=Kind.NODE_EXECUTION,
+                source_id=f"{run:08x}-{node + 1:04x}-4000-8000-{run:012x}",
+                name=f"Node {node}",
+                node_type="llm",
+                model_provider="openai",
+                model_name="gpt-4o",
+                input_tokens=100 + i % 900,
+                output_tokens=20 + i % 90,
+                total_tokens=120 + i % 990,
+                total_price="0.00123",
+                currency="USD",
+                node_execution=NodeExecution(node_id=f"n{node}", index=node + 1),
+                **about,
+            )
 
 
 def fill(settings: Settings, topic: str, count: int) -> int:
     """Publishes `count` events; returns their mean size in bytes."""
-    producer = Producer(kafka.client(settings.kafka, partitioner=PARTITIONER, linger_ms=20, compression_type="lz4"))
+    producer = Producer(
+        kafka.client(settings.kafka, partitioner=PARTITIONER, linger_ms=20, compression_type="lz4")
+    )
     now, total = time.time_ns() // 1000, 0
     for event in events(count, now):
         done = complete(event, now)

@@ -1,13 +1,15 @@
-"""The stream stage: tailrace's worker beside stream processors that only forward, on one real broker, in one run.
+"""The stream stage: tailrace's worker beside stream processors that only forward, on one real broker, in one
+run.
 
-    python benchmarks/stream_stage.py [--events 200000] [--peers faust,quix,bytewax] [--peer-events 40000] [--json]
+    python benchmarks/stream_stage.py [--events 200000] [--peers faust,quix,bytewax] [--peer-events 40000]
+    [--json]
 
-All read the same load from 4 partitions: about 1 KB events. tailrace correlates, enriches, keeps state, and commits
-transactions; each peer is a bare forward of the bytes, one process, as its own guide writes it (benchmarks/peers.py).
-CPU is the worker process's own (all threads), between the first and the last output seen; loads are in the topic before
-a worker starts, so neither the loader nor the start counts. Rounds take turns and the median of each counts. Compare within
-a run: the machine's other load moves all. A peer that cannot be installed or started is reported and left out.
-"""
+All read the same load from 4 partitions: about 1 KB events. tailrace correlates, enriches, keeps state, and
+commits transactions; each peer is a bare forward of the bytes, one process, as its own guide writes it
+(benchmarks/peers.py). CPU is the worker process's own (all threads), between the first and the last output
+seen; loads are in the topic before a worker starts, so neither the loader nor the start counts. Rounds take
+turns and the median of each counts. Compare within a run: the machine's other load moves all. A peer that
+cannot be installed or started is reported and left out."""
 
 from __future__ import annotations
 
@@ -45,7 +47,8 @@ def committed(settings: Settings, topic: str, partitions: int) -> Callable[[], i
     def ends() -> int:
         try:
             return sum(
-                consumer.get_watermark_offsets(TopicPartition(topic, n), timeout=10)[1] for n in range(partitions)
+                consumer.get_watermark_offsets(TopicPartition(topic, n), timeout=10)[1]
+                for n in range(partitions)
             )
         except KafkaException as e:
             if e.args[0].code() in (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.UNKNOWN_TOPIC_OR_PART):
@@ -61,7 +64,8 @@ def cpu_seconds(pid: int) -> float:
 
 
 def measure(name: str, pid: Callable[[], int | None], count: Callable[[], int], total: int) -> Row:
-    """CPU and rate between the first and (nearly) the last of `total` records at the output. Raises `NotRun`."""
+    """CPU and rate between the first and (nearly) the last of `total` records at the output. Raises
+    `NotRun`."""
     pause, began = threading.Event(), time.monotonic()
     first: tuple[float, float, int] | None = None
     while time.monotonic() - began < MOST_SECONDS:
@@ -75,7 +79,12 @@ def measure(name: str, pid: Callable[[], int | None], count: Callable[[], int], 
                     raise NotRun(
                         f"the first output seen was {first[2]} of {total} records: too few events to measure"
                     )
-                return {"stage": name, "events": n, "us_cpu": (now[1] - first[1]) / n * 1e6, "per_second": n / (now[0] - first[0])}  # fmt: skip
+                return {
+                    "stage": name,
+                    "events": n,
+                    "us_cpu": (now[1] - first[1]) / n * 1e6,
+                    "per_second": n / (now[0] - first[0]),
+                }
         pause.wait(0.02)
     raise NotRun(f"{count()} of {total} records after {MOST_SECONDS} s")
 
@@ -101,7 +110,9 @@ def tailrace_worker(bootstrap: str, log: Path) -> Iterator[Callable[[], int | No
 
 def filled(broker: Broker, prefix: str, count: int) -> tuple[Settings, int]:
     """New topics with `count` events in them, and the events' mean size."""
-    settings = load({"kafka": {"bootstrap_servers": broker.bootstrap_servers}, "topics": {"prefix": prefix}}, env={})
+    settings = load(
+        {"kafka": {"bootstrap_servers": broker.bootstrap_servers}, "topics": {"prefix": prefix}}, env={}
+    )
     admin, _ = kafka.wait_for_broker(settings.kafka, 30)
     topics.create(admin, settings.topics)
     return settings, fill(settings, topics.Names.of(settings.topics).events, count)
@@ -125,7 +136,9 @@ def peer_round(broker: Broker, name: str, n: int, count: int, python: str, folde
     settings, _ = filled(broker, f"{group}.", count)
     names = topics.Names.of(settings.topics)
     seen = committed(settings, names.enriched, settings.topics.partitions)
-    with started(peer, python, group, broker.bootstrap_servers, names.events, names.enriched, folder) as process:
+    with started(
+        peer, python, group, broker.bootstrap_servers, names.events, names.enriched, folder
+    ) as process:
 
         def pid() -> int:
             if process.poll() is not None:
@@ -148,7 +161,9 @@ def peers_asked(text: str) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="µs of CPU an event, tailrace's stream stage beside its peers.")
+    parser = argparse.ArgumentParser(
+        description="µs of CPU an event, tailrace's stream stage beside its peers."
+    )
     parser.add_argument("--events", type=int, default=200_000)
     parser.add_argument(
         "--peer-events", type=int, default=40_000, help="a smaller part of the same load: peers are slower"
@@ -188,11 +203,23 @@ def main() -> None:
     ratios = {name: float(row["us_cpu"]) / float(ours["us_cpu"]) for name, row in peers.items()}
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     machine = (
-        f"{os.cpu_count()} cores, {memory:.0f} GiB, Python {sys.version.split()[0]}, load {os.getloadavg()[0]:.1f}"
+        f"{os.cpu_count()} cores, {memory:.0f} GiB, Python {sys.version.split()[0]}, load "
+        f"{os.getloadavg()[0]:.1f}"
     )
     rows += [row for of in found.values() for row in of]
     if args.json:
-        print(json.dumps({"machine": machine, "event_bytes": size, "rows": rows, "median": ours, "peers_over_tailrace": ratios, "not_run": missing}))  # fmt: skip
+        print(
+            json.dumps(
+                {
+                    "machine": machine,
+                    "event_bytes": size,
+                    "rows": rows,
+                    "median": ours,
+                    "peers_over_tailrace": ratios,
+                    "not_run": missing,
+                }
+            )
+        )
         return
     print(f"{machine}; events of {size} B, 4 partitions, Apache Kafka 4.1 on the same machine")
     print(f"{'':<28}{'events':>10}{'µs CPU an event':>18}{'events/s':>12}")

@@ -1,4 +1,5 @@
-"""Sinks: from trace.enriched to the observability backends. What a sink's author needs is here; the rest is the runner's.
+"""Sinks: from trace.enriched to the observability backends. What a sink's author needs is here; the rest is
+the runner's.
 
 Names are imported when they are first used: the pytest plugin lives below this package and must cost nothing.
 """
@@ -26,21 +27,58 @@ if TYPE_CHECKING:
     from connectors.sdk.outcomes import Delivered, Filtered, Outcome, Outcomes, Paused, Rejected, Retry, Split
 
 __all__ = [
-    "Batch", "Delivered", "Enriched", "Filtered", "Health", "Http", "HttpSettings", "NoAnswer", "Outcome", "Outcomes",
-    "Paused", "Payload", "Rates", "Rejected", "Response", "Retry", "Secret", "SinkStopped", "Skip", "Split", "endpoint",
-    "http_sink", "policy", "redact", "sink",
-]  # fmt: skip
+    "Batch",
+    "Delivered",
+    "Enriched",
+    "Filtered",
+    "Health",
+    "Http",
+    "HttpSettings",
+    "NoAnswer",
+    "Outcome",
+    "Outcomes",
+    "Paused",
+    "Payload",
+    "Rates",
+    "Rejected",
+    "Response",
+    "Retry",
+    "Secret",
+    "SinkStopped",
+    "Skip",
+    "Split",
+    "endpoint",
+    "http_sink",
+    "policy",
+    "redact",
+    "sink",
+]
 
 _HOMES: Final = {
     "connectors.sdk.contract": (
-        "Batch", "Enriched", "Health", "Payload", "Rates", "Secret", "SinkStopped", "Skip", "sink",
+        "Batch",
+        "Enriched",
+        "Health",
+        "Payload",
+        "Rates",
+        "Secret",
+        "SinkStopped",
+        "Skip",
+        "sink",
     ),
     "connectors.sdk.http": ("Http", "NoAnswer", "Response"),
     "connectors.sdk.outcomes": (
-        "Delivered", "Filtered", "Outcome", "Outcomes", "Paused", "Rejected", "Retry", "Split",
+        "Delivered",
+        "Filtered",
+        "Outcome",
+        "Outcomes",
+        "Paused",
+        "Rejected",
+        "Retry",
+        "Split",
     ),
     "connectors.sdk.http_sink": ("HttpSettings", "http_sink"),
-}  # fmt: skip
+}
 _MODULES: Final = ("endpoint", "policy", "redact")
 _HOME: Final = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -13,10 +13,33 @@ def now() -> int:
 with Publisher("127.0.0.1:9092") as publisher:
     chain, question, started = str(uuid.uuid4()), {"question": "Where is order 4711?"}, now()
     called, answer = now(), {"text": "It left the warehouse this morning."}  # your model call goes here
-    publisher.publish(TraceEvent(
-        kind=Kind.SPAN, span_kind=SpanKind.LLM, name="answer", parent_id=chain, trace_id=chain, started_at=called, ended_at=now(),
-        model_provider="openai", model_name="gpt-4o-mini", input_tokens=12, output_tokens=9, total_tokens=21, inputs=question, outputs=answer,
-    ))  # fmt: skip
-    publisher.publish(TraceEvent(
-        kind=Kind.SPAN, span_kind=SpanKind.CHAIN, name="support", source_id=chain, started_at=started, ended_at=now(), inputs=question, outputs=answer,
-    ))  # fmt: skip
+    publisher.publish(
+        TraceEvent(
+            kind=Kind.SPAN,
+            span_kind=SpanKind.LLM,
+            name="answer",
+            parent_id=chain,
+            trace_id=chain,
+            started_at=called,
+            ended_at=now(),
+            model_provider="openai",
+            model_name="gpt-4o-mini",
+            input_tokens=12,
+            output_tokens=9,
+            total_tokens=21,
+            inputs=question,
+            outputs=answer,
+        )
+    )
+    publisher.publish(
+        TraceEvent(
+            kind=Kind.SPAN,
+            span_kind=SpanKind.CHAIN,
+            name="support",
+            source_id=chain,
+            started_at=started,
+            ended_at=now(),
+            inputs=question,
+            outputs=answer,
+        )
+    )

@@ -23,8 +23,8 @@ log: Final = logging.getLogger("streams")
 def wait_until_ready(settings: Settings, create_topics: bool) -> int:
     """The partition count, once Kafka answers and the topics are there. Says what it waits for.
 
-    Raises `TopicMismatch` for topics that are there but wrong, `KafkaUnavailable` for what waiting cannot mend.
-    """
+    Raises `TopicMismatch` for topics that are there but wrong, `KafkaUnavailable` for what waiting cannot
+    mend."""
     admin, _ = kafka.wait_for_broker(settings.kafka)
     if create_topics:
         for name in topics.create(admin, settings.topics):
@@ -37,7 +37,8 @@ def wait_until_ready(settings: Settings, create_topics: bool) -> int:
             return topics.verify(admin, settings.topics)
         if time.monotonic() - said > 10:
             log.warning(
-                "waiting for %s: run `tailrace topics create` (or start with --create-topics)", ", ".join(missing)
+                "waiting for %s: run `tailrace topics create` (or start with --create-topics)",
+                ", ".join(missing),
             )
             said = time.monotonic()
         time.sleep(1.0)
@@ -46,15 +47,24 @@ def wait_until_ready(settings: Settings, create_topics: bool) -> int:
 @click.command()
 @common
 @click.option(
-    "--workers", type=click.IntRange(1, 256), help="Worker processes; about one a core. Default: streams.workers, 1."
+    "--workers",
+    type=click.IntRange(1, 256),
+    help="Worker processes; about one a core. Default: streams.workers, 1.",
 )
-@click.option("--create-topics", is_flag=True, help="Make missing topics first, as `tailrace topics create` does.")
+@click.option(
+    "--create-topics", is_flag=True, help="Make missing topics first, as `tailrace topics create` does."
+)
 @click.option(
     "--instance-id",
-    help="Name of this host's workers in the consumer group, unique and the same after a restart. Default: the host name and a free number.",
+    help=(
+        "Name of this host's workers in the consumer group, unique and the same after a restart. Default: "
+        "the host name and a free number."
+    ),
 )
 @click.option(
-    "--accept-loss", is_flag=True, help="Go on where events are missing between the stored position and the log."
+    "--accept-loss",
+    is_flag=True,
+    help="Go on where events are missing between the stored position and the log.",
 )
 @click.option(
     "--log-level", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]), default="INFO", show_default=True
@@ -71,8 +81,9 @@ def process(
 ) -> None:
     """Correlate and enrich: read trace.events, write trace.enriched, exactly once.
 
-    Runs worker processes under a supervisor, which starts one again that ended; until SIGTERM or Ctrl-C, which finish what is
-    under way. Any number of hosts may run it: partitions are shared out among all workers.
+    Runs worker processes under a supervisor, which starts one again that ended; until SIGTERM or Ctrl-C,
+    which finish what is under way. Any number of hosts may run it: partitions are shared out among all
+    workers.
 
     \b
     Exit codes: 0 stopped, 2 wrong setting or topic, 6 events are missing (see --accept-loss), 7 a record of

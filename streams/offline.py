@@ -1,4 +1,5 @@
-"""The processor without Kafka: events in, enriched records out, as one owner of one partition would write them."""
+"""The processor without Kafka: events in, enriched records out, as one owner of one partition would write
+them."""
 
 from __future__ import annotations
 
@@ -26,14 +27,16 @@ class _Record(msgspec.Struct):
 
 
 def enrich(events: Iterable[TraceEvent]) -> list[tuple[bytes, bytes] | DeadLetter | None]:
-    """For each completed event, in order: value and context of its enriched record, the dead letter that it becomes, or None
-    for a duplicate or a link. Append time is the event's publication. No link is read back from the log: a publisher's links
-    come before what they resolve."""
+    """For each completed event, in order: value and context of its enriched record, the dead letter that it
+    becomes, or None for a duplicate or a link. Append time is the event's publication. No link is read back
+    from the log: a publisher's links come before what they resolve."""
     applier, state = Applier("trace.events", 0, 1 << 30, 1 << 20), State(_LIMITS)
     found: list[tuple[bytes, bytes] | DeadLetter | None] = []
     for offset, event in enumerate(events):
         unit = Unit()
-        applier.apply(state, [_Record(offset, (event.published_at or 0) // 1000, None, codec.encode(event))], unit)
+        applier.apply(
+            state, [_Record(offset, (event.published_at or 0) // 1000, None, codec.encode(event))], unit
+        )
         if unit.letters:
             found.append(codec.decode(unit.letters[0][1], DeadLetter))
         elif unit.outputs:

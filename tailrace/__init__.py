@@ -1,4 +1,5 @@
-"""tailrace: publish the trace events of LLM applications to Kafka once; every observability backend gets them.
+"""tailrace: publish the trace events of LLM applications to Kafka once; every observability backend gets
+them.
 
 Applications import from here and from nowhere else.
 """
@@ -36,8 +37,32 @@ from tailrace.records import (
 __version__ = "0.1.0"
 
 __all__ = [
-    "ConfigError", "Counts", "DatasetRetrieval", "DecodeError", "DeliveryReport", "EventTooLarge", "Feedback", "FlushReport",
-    "InvalidEvent", "JsonText", "Kind", "Message", "Moderation", "NodeExecution", "Origin", "PromptGeneration", "Publisher",
-    "PublisherClosed", "QueueFull", "RehydrationFailed", "Span", "SpanKind", "SuggestedQuestion", "TailraceError", "Tool",
-    "TraceEvent", "WorkflowRun", "__version__",
-]  # fmt: skip
+    "ConfigError",
+    "Counts",
+    "DatasetRetrieval",
+    "DecodeError",
+    "DeliveryReport",
+    "EventTooLarge",
+    "Feedback",
+    "FlushReport",
+    "InvalidEvent",
+    "JsonText",
+    "Kind",
+    "Message",
+    "Moderation",
+    "NodeExecution",
+    "Origin",
+    "PromptGeneration",
+    "Publisher",
+    "PublisherClosed",
+    "QueueFull",
+    "RehydrationFailed",
+    "Span",
+    "SpanKind",
+    "SuggestedQuestion",
+    "TailraceError",
+    "Tool",
+    "TraceEvent",
+    "WorkflowRun",
+    "__version__",
+]

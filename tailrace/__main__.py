@@ -1,5 +1,5 @@
-"""`python -m tailrace`: the current folder is taken off the path, so that an application's own streams/ or connectors/ there
-does not shadow ours."""
+"""`python -m tailrace`: the current folder is taken off the path, so that an application's own streams/ or
+connectors/ there does not shadow ours."""
 
 import sys
 from pathlib import Path

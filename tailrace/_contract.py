@@ -19,7 +19,8 @@ HISTORY: dict[str, tuple[str, ...]] = {
         'name":"attempts","type":"int","default":0}]}',
     ),
     "DedupeBucket": (
-        '{"type":"record","name":"DedupeBucket","namespace":"tailrace","fields":[{"name":"hashes","type":"bytes"}]}',
+        '{"type":"record","name":"DedupeBucket","namespace":"tailrace","fields":[{"name":"hashes","type":"byt'
+        'es"}]}',
     ),
     "MetricGroup": (
         '{"type":"record","name":"MetricGroup","namespace":"tailrace","fields":[{"name":"kind","type":"string'

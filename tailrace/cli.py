@@ -1,4 +1,5 @@
-"""The `tailrace` command. Sub-commands come from the entry-point group `tailrace.commands`: nothing here imports them."""
+"""The `tailrace` command. Sub-commands come from the entry-point group `tailrace.commands`: nothing here
+imports them."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ GROUP: Final = "tailrace.commands"
 
 
 class Commands(click.Group):
-    """Loads a sub-command only when it is asked for; one whose extra is not installed says which to install."""
+    """Loads a sub-command only when it is asked for; one whose extra is not installed says which to
+    install."""
 
     def _found(self) -> dict[str, EntryPoint]:
         return {e.name: e for e in entry_points(group=GROUP)}
@@ -37,7 +39,10 @@ class Commands(click.Group):
                 text = f"`tailrace {cmd_name}` is not in this installation: {e}"
 
             @click.command(
-                name=cmd_name, help=text, context_settings={"ignore_unknown_options": True}, add_help_option=False
+                name=cmd_name,
+                help=text,
+                context_settings={"ignore_unknown_options": True},
+                add_help_option=False,
             )
             @click.argument("args", nargs=-1)
             def unavailable(args: tuple[str, ...]) -> None:

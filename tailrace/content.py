@@ -18,7 +18,8 @@ class JsonText(str):
 
 
 def _other(value: Any) -> Any:
-    """What msgspec does not encode by itself: JSON inside other content, and subclasses of str and numbers."""
+    """What msgspec does not encode by itself: JSON inside other content, and subclasses of str and
+    numbers."""
     if isinstance(value, JsonText):
         _check(value.encode())
         return msgspec.Raw(value.encode())
@@ -37,9 +38,8 @@ _check: Final = msgspec.json.Decoder(msgspec.Raw).decode
 def json_text(value: Any, field: str) -> str | None:
     """`value` as JSON text: None stays None, `JsonText` is checked, all else (a plain str too) is encoded.
 
-    NaN and infinities become null, bytes base64, dates RFC 3339, Decimal a string. Raises `InvalidEvent` for what JSON
-    cannot say.
-    """
+    NaN and infinities become null, bytes base64, dates RFC 3339, Decimal a string. Raises `InvalidEvent` for
+    what JSON cannot say."""
     if value is None:
         return None
     try:
@@ -79,7 +79,9 @@ def with_json_text(event: records.TraceEvent) -> dict[str, Any]:
     for body_name, (cls, fields) in BODY_CONTENT.items():
         body = getattr(event, body_name)
         if body is not None and fields and isinstance(body, cls):  # of another class: the encoder's to refuse
-            inner = {f: json_text(v, f"{body_name}.{f}") for f in fields if (v := getattr(body, f)) is not None}
+            inner = {
+                f: json_text(v, f"{body_name}.{f}") for f in fields if (v := getattr(body, f)) is not None
+            }
             if inner:
                 changes[body_name] = msgspec.structs.replace(body, **inner)
     return changes

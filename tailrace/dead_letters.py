@@ -1,4 +1,5 @@
-"""Dead letters: what they are called and which records they hold. Shared by the processor and the connectors."""
+"""Dead letters: what they are called and which records they hold. Shared by the processor and the
+connectors."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ def raw_letter(
     value: bytes | None,
     keep: int,
 ) -> DeadLetter:
-    """A record that could not be read or applied, with its bytes; of those over `keep` the start and the digest of all."""
+    """A record that could not be read or applied, with its bytes; of those over `keep` the start and the
+    digest of all."""
     size = len(value or b"")
     cut = size > keep
     return DeadLetter(

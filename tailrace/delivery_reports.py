@@ -30,7 +30,8 @@ class FlushReport(msgspec.Struct, frozen=True, kw_only=True):
     """What flush() left behind. True if everything is settled."""
 
     undelivered: tuple[str, ...] = ()
-    """Ids of events whose fate is not known yet. They are still being tried, until their delivery time-out."""
+    """Ids of events whose fate is not known yet. They are still being tried, until their delivery
+    time-out."""
 
     def __bool__(self) -> bool:
         return not self.undelivered

@@ -12,7 +12,8 @@ class ConfigError(TailraceError):
 
 
 class MissingPackage(ConfigError):
-    """What the settings name needs a package that is not installed; the message names the extra that brings it."""
+    """What the settings name needs a package that is not installed; the message names the extra that brings
+    it."""
 
 
 class InvalidEvent(TailraceError, ValueError):
@@ -38,8 +39,8 @@ class DecodeError(TailraceError, ValueError):
 
 
 class UnknownSchema(DecodeError):
-    """A well-formed frame whose schema is not known here. `frame` is all that stands before the body; `fingerprint` or
-    `schema_id` is what it says, the other one is None."""
+    """A well-formed frame whose schema is not known here. `frame` is all that stands before the body;
+    `fingerprint` or `schema_id` is what it says, the other one is None."""
 
     def __init__(self, frame: bytes) -> None:
         self.frame = frame

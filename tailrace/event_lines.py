@@ -19,11 +19,11 @@ _plain = msgspec.json.Decoder().decode
 
 
 def parse(line: bytes) -> TraceEvent:
-    """One line as an event, not completed yet. Raises `InvalidEvent` with the field named; ``line`` if it is no JSON object.
+    """One line as an event, not completed yet. Raises `InvalidEvent` with the field named; ``line`` if it is
+    no JSON object.
 
-    Content (inputs, outputs, tool.tool_inputs, …) is any JSON and is kept as it is written. Times are integers,
-    microseconds UTC, or RFC 3339 text with its zone; OpenTelemetry ids are hex.
-    """
+    Content (inputs, outputs, tool.tool_inputs, …) is any JSON and is kept as it is written. Times are
+    integers, microseconds UTC, or RFC 3339 text with its zone; OpenTelemetry ids are hex."""
     try:
         raw = _fields(line)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as e:

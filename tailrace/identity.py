@@ -1,4 +1,5 @@
-"""Which trace an event belongs to, how it is identified, and which key it is published under. Pure functions."""
+"""Which trace an event belongs to, how it is identified, and which key it is published under. Pure
+functions."""
 
 from __future__ import annotations
 
@@ -18,17 +19,26 @@ NO_TRACE: Final = frozenset({Kind.APP_CREATED, Kind.APP_UPDATED, Kind.APP_DELETE
 """Kinds that belong to no trace; their Kafka key is the application."""
 
 _BODY: Final = {
-    Kind.WORKFLOW_RUN: "workflow_run", Kind.NODE_EXECUTION: "node_execution", Kind.DRAFT_NODE_EXECUTION: "node_execution",
-    Kind.MESSAGE: "message", Kind.MODERATION: "moderation", Kind.SUGGESTED_QUESTION: "suggested_question",
-    Kind.DATASET_RETRIEVAL: "dataset_retrieval", Kind.TOOL: "tool", Kind.PROMPT_GENERATION: "prompt_generation",
-    Kind.SPAN: "span", Kind.FEEDBACK: "feedback", Kind.REHYDRATION_FAILED: "rehydration_failed",
-}  # fmt: skip
+    Kind.WORKFLOW_RUN: "workflow_run",
+    Kind.NODE_EXECUTION: "node_execution",
+    Kind.DRAFT_NODE_EXECUTION: "node_execution",
+    Kind.MESSAGE: "message",
+    Kind.MODERATION: "moderation",
+    Kind.SUGGESTED_QUESTION: "suggested_question",
+    Kind.DATASET_RETRIEVAL: "dataset_retrieval",
+    Kind.TOOL: "tool",
+    Kind.PROMPT_GENERATION: "prompt_generation",
+    Kind.SPAN: "span",
+    Kind.FEEDBACK: "feedback",
+    Kind.REHYDRATION_FAILED: "rehydration_failed",
+}
 BODIES: Final = tuple(dict.fromkeys(_BODY.values()))
 """Fields of TraceEvent that hold a kind's body."""
 
 
 _IDS: Final = ("event_id", "trace_id", "source_id", "workflow_run_id", "message_id")
-"""Fields that others are derived from: checked first, so that an error names the field that the caller set."""
+"""Fields that others are derived from: checked first, so that an error names the field that the caller
+set."""
 
 
 def mint() -> str:
@@ -46,8 +56,8 @@ def own_id(event: TraceEvent) -> str | None:
 
 
 def trace_of(event: TraceEvent, source_id: str) -> str | None:
-    """The business trace id: the draft's own id, else the message, else the workflow run, else the own id; None for kinds
-    without a trace. A trace_id given by the publisher wins."""
+    """The business trace id: the draft's own id, else the message, else the workflow run, else the own id;
+    None for kinds without a trace. A trace_id given by the publisher wins."""
     if event.kind in NO_TRACE:
         return None
     if event.trace_id:
@@ -58,10 +68,12 @@ def trace_of(event: TraceEvent, source_id: str) -> str | None:
 
 
 def complete(event: TraceEvent, now: int, new_id: Callable[[], str] = mint) -> TraceEvent:
-    """The event as it is published: with source_id, trace_id, event_id, published_at (`now`, microseconds UTC) and its
-    content as JSON text. Completing it again gives the same ids and times (its content is text then: a JSON string).
+    """The event as it is published: with source_id, trace_id, event_id, published_at (`now`, microseconds
+    UTC) and its content as JSON text. Completing it again gives the same ids and times (its content is text
+    then: a JSON string).
 
-    Raises `InvalidEvent` with the field named. The types of fields that nothing is derived from are checked by the encoder."""
+    Raises `InvalidEvent` with the field named. The types of fields that nothing is derived from are checked
+    by the encoder."""
     if not isinstance(event, TraceEvent):
         raise InvalidEvent("event", f"is {type(event).__name__}, must be a tailrace.TraceEvent")
     kind = event.kind
@@ -72,7 +84,9 @@ def complete(event: TraceEvent, now: int, new_id: Callable[[], str] = mint) -> T
     allowed = _BODY.get(kind)
     for name in BODIES:
         if name != allowed and getattr(event, name) is not None:
-            raise InvalidEvent(name, f"is the body of another kind; {kind} events take {allowed or 'no body'}")
+            raise InvalidEvent(
+                name, f"is the body of another kind; {kind} events take {allowed or 'no body'}"
+            )
     for name in _IDS:
         _check_id(name, getattr(event, name))
     if type(event.revision) is not int or not 0 <= event.revision < 1 << 31:
@@ -84,7 +98,8 @@ def complete(event: TraceEvent, now: int, new_id: Callable[[], str] = mint) -> T
         )
     if kind == Kind.LINK and not (event.root_trace_id or event.root_run_id):
         raise InvalidEvent(
-            "root_trace_id", "a link names the root that its source_id belongs to; set root_trace_id or root_run_id"
+            "root_trace_id",
+            "a link names the root that its source_id belongs to; set root_trace_id or root_run_id",
         )
     source_id = source_id or new_id()
     trace_id = trace_of(event, source_id)
@@ -111,8 +126,9 @@ def _check_id(field: str, value: object) -> None:
 
 
 def kafka_key(event: TraceEvent) -> str | None:
-    """The key that a completed event is published under: the root's trace where it is known, else the parent run, else the
-    own trace; the application for kinds without a trace. A link goes where the inner run's events are: under that run."""
+    """The key that a completed event is published under: the root's trace where it is known, else the parent
+    run, else the own trace; the application for kinds without a trace. A link goes where the inner run's
+    events are: under that run."""
     if event.kind == Kind.LINK:
         return event.source_id
     if event.kind in NO_TRACE:

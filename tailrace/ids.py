@@ -1,9 +1,8 @@
 """OpenTelemetry ids from business ids: deterministic, so that a redelivery writes the same span again.
 
-Rules of seed 003 (telemetry data dictionary), section 5: trace_id = int(UUID(correlation_id)),
-span_id = SHA256(source_id)[:8]. Added here: a correlation id that is no UUID gives the first 16 bytes of its SHA-256,
-and an id is never all zero, which OpenTelemetry calls invalid.
-"""
+Rules of seed 003 (telemetry data dictionary), section 5: trace_id = int(UUID(correlation_id)), span_id =
+SHA256(source_id)[:8]. Added here: a correlation id that is no UUID gives the first 16 bytes of its SHA-256,
+and an id is never all zero, which OpenTelemetry calls invalid."""
 
 from __future__ import annotations
 
@@ -19,8 +18,8 @@ _ZERO8: Final = bytes(8)
 
 
 def otel_trace_id(correlation_id: str | bytes) -> bytes:
-    """16 bytes of a correlation id (a workflow run id, a message id, ...): its UUID value, dashed or plain hex; of
-    anything else, and of the nil UUID, the first 16 bytes of SHA-256 over its UTF-8 text."""
+    """16 bytes of a correlation id (a workflow run id, a message id, ...): its UUID value, dashed or plain
+    hex; of anything else, and of the nil UUID, the first 16 bytes of SHA-256 over its UTF-8 text."""
     raw = correlation_id.encode() if isinstance(correlation_id, str) else correlation_id
     if _UUID.fullmatch(raw):
         value = bytes.fromhex(raw.replace(b"-", b"").decode("ascii"))
@@ -37,8 +36,8 @@ def otel_span_id(source_id: str | bytes) -> bytes:
 
 
 def event_id(kind: str, trace_id: str | None, source_id: str, revision: int) -> str:
-    """Id of an event whose publisher gave none: a UUID of version 8 over what identifies the event, so that publishing
-    the same operation twice is a duplicate, and a correction is not."""
+    """Id of an event whose publisher gave none: a UUID of version 8 over what identifies the event, so that
+    publishing the same operation twice is a duplicate, and a correction is not."""
     text = "\0".join((kind, trace_id or "", source_id, str(revision)))
     h = blake2b(text.encode(), digest_size=16).hexdigest()
     return f"{h[:8]}-{h[8:12]}-8{h[13:16]}-{'89ab'[int(h[16], 16) & 3]}{h[17:20]}-{h[20:]}"

@@ -26,8 +26,8 @@ _WRONG_PROTOCOL: Final = "connecting to a PLAINTEXT broker listener?"
 
 
 class _Errors:
-    """Says that no broker answers and why, and what waiting cannot mend: each once in a while, however many clients meet it.
-    What a client tries again by itself is no news."""
+    """Says that no broker answers and why, and what waiting cannot mend: each once in a while, however many
+    clients meet it. What a client tries again by itself is no news."""
 
     _said: ClassVar[dict[tuple[str, int], float]] = {}
 
@@ -50,10 +50,11 @@ class _Errors:
 
 
 def client(settings: Kafka, **properties: Any) -> Properties:
-    """librdkafka properties: ours, then `properties` (dots written as underscores), then the user's pass-through, which wins.
+    """librdkafka properties: ours, then `properties` (dots written as underscores), then the user's
+    pass-through, which wins.
 
-    librdkafka's own log is off; errors come to `error_cb`, which logs them unless the caller has one of its own.
-    """
+    librdkafka's own log is off; errors come to `error_cb`, which logs them unless the caller has one of its
+    own."""
     base: Properties = {
         "bootstrap.servers": settings.bootstrap_servers,
         "reconnect.backoff.max.ms": 1000,
@@ -67,7 +68,8 @@ def client(settings: Kafka, **properties: Any) -> Properties:
 
 
 def open_client(make: Callable[[Properties], T], properties: Properties) -> T:
-    """make(properties), e.g. a Producer. Raises `ConfigError` for properties that librdkafka refuses, without their secrets."""
+    """make(properties), e.g. a Producer. Raises `ConfigError` for properties that librdkafka refuses, without
+    their secrets."""
     try:
         return make(properties)
     except KafkaException as e:
@@ -75,15 +77,27 @@ def open_client(make: Callable[[Properties], T], properties: Properties) -> T:
         for name, value in properties.items():
             if isinstance(value, str) and len(value) >= _SHORT and any(s in name for s in _SECRET):
                 text = text.replace(value, "***")
-        raise ConfigError(f"{text} (kafka.client holds properties of librdkafka, see its CONFIGURATION.md)") from None
+        raise ConfigError(
+            f"{text} (kafka.client holds properties of librdkafka, see its CONFIGURATION.md)"
+        ) from None
 
 
 def fatal(error: KafkaError) -> bool:
     """Whether waiting cannot help: wrong credentials, wrong protocol."""
-    return bool(error.fatal()) or _WRONG_PROTOCOL in error.str() or error.code() in (
-        KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError._SSL, KafkaError.TOPIC_AUTHORIZATION_FAILED,
-        KafkaError.CLUSTER_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError._INVALID_ARG,
-    )  # fmt: skip
+    return (
+        bool(error.fatal())
+        or _WRONG_PROTOCOL in error.str()
+        or error.code()
+        in (
+            KafkaError._AUTHENTICATION,
+            KafkaError.SASL_AUTHENTICATION_FAILED,
+            KafkaError._SSL,
+            KafkaError.TOPIC_AUTHORIZATION_FAILED,
+            KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+            KafkaError.GROUP_AUTHORIZATION_FAILED,
+            KafkaError._INVALID_ARG,
+        )
+    )
 
 
 def wait_for_broker(
@@ -96,9 +110,9 @@ def wait_for_broker(
 ) -> tuple[AdminClient, ClusterMetadata]:
     """An admin client of a cluster that answers. deadline: seconds to wait; None is for ever.
 
-    Says once that it waits, and again every 10 s. Raises `KafkaUnavailable` past the deadline or when `stop()` is true, and
-    at once for what waiting cannot mend (credentials, TLS); `ConfigError` for properties that are none.
-    """
+    Says once that it waits, and again every 10 s. Raises `KafkaUnavailable` past the deadline or when
+    `stop()` is true, and at once for what waiting cannot mend (credentials, TLS); `ConfigError` for
+    properties that are none."""
     began, said = clock(), 0.0
     problems: list[KafkaError] = []
     properties = {
@@ -118,14 +132,17 @@ def wait_for_broker(
         waited = clock() - began
         if fatal(problem):
             raise KafkaUnavailable(
-                f"kafka.bootstrap_servers {settings.bootstrap_servers}: {problem.str()}; see security.protocol and sasl.… in kafka.client"
+                f"kafka.bootstrap_servers {settings.bootstrap_servers}: {problem.str()}; see "
+                "security.protocol and sasl.… in kafka.client"
             )
         if stop() or (deadline is not None and waited >= deadline):
             raise KafkaUnavailable(
-                f"no Kafka broker answers at {settings.bootstrap_servers} (kafka.bootstrap_servers), waited {waited:.0f} s: {problem.str()}"
+                f"no Kafka broker answers at {settings.bootstrap_servers} (kafka.bootstrap_servers), waited "
+                f"{waited:.0f} s: {problem.str()}"
             )
         if not said or waited - said >= 10:
             say(
-                f"no Kafka broker answers at {settings.bootstrap_servers}: {problem.str()}; waiting for it ({waited:.0f} s)"
+                f"no Kafka broker answers at {settings.bootstrap_servers}: {problem.str()}; waiting for it "
+                f"({waited:.0f} s)"
             )
             said = waited or 0.001

@@ -1,4 +1,5 @@
-"""Events over the topic's limit: which content is large, and what is left of it when it is cut. Pure functions."""
+"""Events over the topic's limit: which content is large, and what is left of it when it is cut. Pure
+functions."""
 
 from __future__ import annotations
 
@@ -49,13 +50,15 @@ def _size(value: Any) -> int:
 
 
 def sizes(event: TraceEvent) -> list[tuple[int, str]]:
-    """(bytes, dotted path) of the fields that hold text, largest first. The event's content must be JSON text."""
+    """(bytes, dotted path) of the fields that hold text, largest first. The event's content must be JSON
+    text."""
     found = ((_size(_value(event, path)), path) for path in _FIELDS)
     return sorted((f for f in found if f[0]), reverse=True)
 
 
 def cut(value: str, kind: str) -> str:
-    """What is left of a content field: its start, its size in bytes and its SHA-256, so that one can tell what was lost."""
+    """What is left of a content field: its start, its size in bytes and its SHA-256, so that one can tell
+    what was lost."""
     raw = value.encode("utf-8", "surrogatepass")
     digest = hashlib.sha256(raw).hexdigest()
     start = raw[:KEPT].decode("utf-8", "ignore")
@@ -71,7 +74,8 @@ def _shorter(value: Any, kind: str) -> Any:
 
 
 def truncate(event: TraceEvent, excess: int) -> TraceEvent:
-    """The event with its largest content fields cut until `excess` bytes are saved, or cutting saves nothing more."""
+    """The event with its largest content fields cut until `excess` bytes are saved, or cutting saves nothing
+    more."""
     for size, path in sizes(event):
         if excess <= 0:
             break

@@ -1,4 +1,5 @@
-"""What every process of tailrace does when it starts: its log's form, and ending with the process that started it."""
+"""What every process of tailrace does when it starts: its log's form, and ending with the process that
+started it."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ _NOISY: Final = ("aiokafka", "faust", "mode", "asyncio", "_preload", "openteleme
 
 
 class _OncePerPeriod(logging.Filter):
-    """Lets the same text of a noisy library through once in 10 s: aiokafka logs some 20 lines a second while a broker is down."""
+    """Lets the same text of a noisy library through once in 10 s: aiokafka logs some 20 lines a second while
+    a broker is down."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,7 +33,8 @@ class _OncePerPeriod(logging.Filter):
 
 
 def set_up_logging(level: str = "INFO") -> None:
-    """Logs to stderr, in UTC. Libraries below us only from WARNING on, and not the same line again and again."""
+    """Logs to stderr, in UTC. Libraries below us only from WARNING on, and not the same line again and
+    again."""
     formatter = logging.Formatter(FORMAT)
     formatter.converter = time.gmtime
     handler = logging.StreamHandler(sys.stderr)
@@ -44,17 +47,18 @@ def set_up_logging(level: str = "INFO") -> None:
 
 
 def collect_seldom() -> None:
-    """For processes on the record path, which makes no cycles: the garbage collector looks seldom, and never at what is there
-    by now. Walking a state of a million objects takes seconds."""
+    """For processes on the record path, which makes no cycles: the garbage collector looks seldom, and never
+    at what is there by now. Walking a state of a million objects takes seconds."""
     gc.set_threshold(50_000, 20, 50)
     gc.freeze()
 
 
 def die_with_parent(parent: int) -> None:
-    """Linux: SIGTERM to this process when the thread that started it ends, or at once if it has ended already. Elsewhere nothing.
+    """Linux: SIGTERM to this process when the thread that started it ends, or at once if it has ended
+    already. Elsewhere nothing.
 
-    Call it first thing. parent: the process id of whoever started this one, as that one knows it: asked here, it may be too late.
-    """
+    Call it first thing. parent: the process id of whoever started this one, as that one knows it: asked here,
+    it may be too late."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGTERM, 0, 0, 0)  # PR_SET_PDEATHSIG
         if os.getppid() != parent:

@@ -43,23 +43,25 @@ def _now() -> int:
 
 
 class Publisher:
-    """Publishes events to Kafka, idempotently and with acks=all, keyed so that a trace stays in one partition.
+    """Publishes events to Kafka, idempotently and with acks=all, keyed so that a trace stays in one
+    partition.
 
         with Publisher("localhost:9092") as publisher:
             publisher.publish(TraceEvent(kind=Kind.TOOL, started_at=…, ended_at=…, name="search"))
 
-    `publish` returns as soon as the event is in a bounded queue in this process; a background thread sends. An event is
-    durable when its `DeliveryReport` says so, not before: what is still queued is lost with the process. **When Kafka is
-    down** events wait in the queue for `publisher.delivery_timeout_seconds`, then are reported as failed; when the queue is
-    full, `publisher.when_full` decides (block, drop and count, raise).
+    `publish` returns as soon as the event is in a bounded queue in this process; a background thread sends.
+    An event is durable when its `DeliveryReport` says so, not before: what is still queued is lost with the
+    process. **When Kafka is down** events wait in the queue for `publisher.delivery_timeout_seconds`, then
+    are reported as failed; when the queue is full, `publisher.when_full` decides (block, drop and count,
+    raise).
 
-    Threads may share one publisher. After fork the child has a fresh, empty one: what the parent had queued is the
-    parent's to send. Order is kept per trace, except for what was given up.
+    Threads may share one publisher. After fork the child has a fresh, empty one: what the parent had queued
+    is the parent's to send. Order is kept per trace, except for what was given up.
 
-    bootstrap_servers, or settings: where Kafka is (settings default to tailrace.toml and TAILRACE_… variables). redact:
-    called with each event before anything else sees it; what it returns is published, and if it raises, nothing is.
-    on_delivery: called with every report, in the background thread or in one that waits in publish, flush or close: be quick,
-    don't block. clock: microseconds UTC.
+    bootstrap_servers, or settings: where Kafka is (settings default to tailrace.toml and TAILRACE_…
+    variables). redact: called with each event before anything else sees it; what it returns is published, and
+    if it raises, nothing is. on_delivery: called with every report, in the background thread or in one that
+    waits in publish, flush or close: be quick, don't block. clock: microseconds UTC.
     Raises `ConfigError`. Does not need a broker to be there yet, nor the schema registry, where one is set.
     """
 
@@ -93,7 +95,8 @@ class Publisher:
 
     # -- publishing
     def publish(self, event: TraceEvent, on_delivery: OnDelivery | None = None) -> str:
-        """Takes one event and returns its event_id. Blocks only when the queue is full and when_full is `block`.
+        """Takes one event and returns its event_id. Blocks only when the queue is full and when_full is
+        `block`.
 
         Raises `InvalidEvent` (`EventTooLarge`) with the field named, `QueueFull`, `PublisherClosed`.
         """
@@ -111,10 +114,11 @@ class Publisher:
         return event_id
 
     async def publish_async(self, event: TraceEvent) -> DeliveryReport:
-        """Publishes from asyncio without blocking the loop, and waits for the report (which may say that it failed).
+        """Publishes from asyncio without blocking the loop, and waits for the report (which may say that it
+        failed).
 
-        Raises as `publish`. A caller that doesn't want to wait uses `publish`, with when_full `drop` or `raise`.
-        """
+        Raises as `publish`. A caller that doesn't want to wait uses `publish`, with when_full `drop` or
+        `raise`."""
         event, key, value = self._prepare(event)
         loop = asyncio.get_running_loop()
         done: asyncio.Future[DeliveryReport] = loop.create_future()
@@ -144,21 +148,30 @@ class Publisher:
         """Waits up to `timeout` seconds until everything taken so far is settled; says what is not."""
         deadline = time.monotonic() + timeout
         while self._in_flight and (left := deadline - time.monotonic()) > 0:
-            self._producer.flush(min(left, 0.02))  # it does not see what the background thread settles: look often
+            self._producer.flush(
+                min(left, 0.02)
+            )  # it does not see what the background thread settles: look often
         return FlushReport(undelivered=self._in_flight.ids())
 
     def close(self, timeout: float | None = None) -> FlushReport:
-        """Takes no more events, waits as `flush` (default: until the delivery time-out has settled everything), stops the
-        background thread. What is not settled then never will be delivered: it is logged and returned."""
+        """Takes no more events, waits as `flush` (default: until the delivery time-out has settled
+        everything), stops the background thread. What is not settled then never will be delivered: it is
+        logged and returned."""
         if self._closed:
             return FlushReport()
         self._closed = True
         self._in_flight.close()
         if timeout is None:
-            timeout = self._settings.publisher.delivery_timeout_seconds + 2.0  # librdkafka looks for it once a second
+            timeout = (
+                self._settings.publisher.delivery_timeout_seconds + 2.0
+            )  # librdkafka looks for it once a second
         report = self.flush(timeout)
         if not report:
-            log.error("closed with %d events not delivered, first %s", len(report.undelivered), report.undelivered[0])
+            log.error(
+                "closed with %d events not delivered, first %s",
+                len(report.undelivered),
+                report.undelivered[0],
+            )
             self._producer.purge()
             self.flush(5.0)  # brings the reports of what was purged
         self._stop.set()
@@ -246,13 +259,14 @@ class Publisher:
         size, field = oversize.sizes(event)[0]
         raise EventTooLarge(
             field,
-            f"has {size} bytes; the event has {len(value)} and its key, the limit is {self._limit} (topics.max_event_bytes less {ROOM}). "
+            f"has {size} bytes; the event has {len(value)} and its key, the limit is {self._limit} "
+            f"(topics.max_event_bytes less {ROOM}). "
             "Raise it on the topic and in the settings, or set publisher.oversize = truncate",
         )
 
     def _offer(self, event_id: str, key: bytes | None, value: bytes, on_delivery: OnDelivery | None) -> bool:
-        """Hands a record to librdkafka; False if its queue is full. What it refuses at once is reported like what it refuses
-        later: a topic that it knows not to be there."""
+        """Hands a record to librdkafka; False if its queue is full. What it refuses at once is reported like
+        what it refuses later: a topic that it knows not to be there."""
         in_flight = self._in_flight
         ticket = in_flight.add(event_id)
         general = self._on_delivery
@@ -261,7 +275,9 @@ class Publisher:
             in_flight.settle(ticket, error is None)
             if error is not None:
                 self._failed(
-                    event_id, error, logging.ERROR if on_delivery is None and general is None else logging.DEBUG
+                    event_id,
+                    error,
+                    logging.ERROR if on_delivery is None and general is None else logging.DEBUG,
                 )
             else:
                 self._said.clear()
@@ -306,8 +322,10 @@ class Publisher:
     def _queue_full(self) -> QueueFull:
         s = self._settings.publisher
         return QueueFull(
-            f"{self._in_flight.counts().in_flight} events wait for Kafka at {self._settings.kafka.bootstrap_servers}, the queue is full "
-            f"(publisher.queue_max_events {s.queue_max_events}, publisher.queue_max_bytes {s.queue_max_bytes})"
+            f"{self._in_flight.counts().in_flight} events wait for Kafka at "
+            f"{self._settings.kafka.bootstrap_servers}, the queue is full "
+            f"(publisher.queue_max_events {s.queue_max_events}, publisher.queue_max_bytes "
+            f"{s.queue_max_bytes})"
         )
 
     def _failed(self, event_id: str, error: KafkaError, level: int) -> None:
@@ -330,14 +348,17 @@ class Publisher:
             servers = self._settings.kafka.bootstrap_servers
             if down:
                 log.warning(
-                    "no Kafka broker answers at %s: events wait here for up to %g s; %s", servers,
-                    self._settings.publisher.delivery_timeout_seconds, self._reason,
-                )  # fmt: skip
+                    "no Kafka broker answers at %s: events wait here for up to %g s; %s",
+                    servers,
+                    self._settings.publisher.delivery_timeout_seconds,
+                    self._reason,
+                )
             else:
                 log.error("Kafka at %s: %s", servers, error.str())
 
     def _after_fork(self) -> None:
-        """In the child: the parent's producer has no threads here and must never be touched, not even destroyed."""
+        """In the child: the parent's producer has no threads here and must never be touched, not even
+        destroyed."""
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._producer))
         if not self._closed:
             self._start()
@@ -354,7 +375,8 @@ def _say_what_is_lost() -> None:
     for publisher in list(_alive):
         if not publisher._closed and not (left := publisher.flush(max(0.0, deadline - time.monotonic()))):
             log.error(
-                "%d events not delivered: close() the publisher or use it as a context manager", len(left.undelivered)
+                "%d events not delivered: close() the publisher or use it as a context manager",
+                len(left.undelivered),
             )
 
 

@@ -1,10 +1,9 @@
 """Settings of every command: `tailrace.toml`, then `TAILRACE_…` variables, then flags; the later one wins.
 
-One struct a section. A variable is ``TAILRACE_<SECTION>_<FIELD>`` (``TAILRACE_KAFKA_BOOTSTRAP_SERVERS``), a sink's
-``TAILRACE_SINKS_<INSTANCE>_<FIELD>``; a variable that ends in ``_FILE`` names a file that holds the value (but ``CA_FILE``, which is a
-setting of its own). Tables are
-written ``key=value,key=value`` in variables, or one pair a line; lists comma separated.
-"""
+One struct a section. A variable is ``TAILRACE_<SECTION>_<FIELD>`` (``TAILRACE_KAFKA_BOOTSTRAP_SERVERS``), a
+sink's ``TAILRACE_SINKS_<INSTANCE>_<FIELD>``; a variable that ends in ``_FILE`` names a file that holds the
+value (but ``CA_FILE``, which is a setting of its own). Tables are written ``key=value,key=value`` in
+variables, or one pair a line; lists comma separated."""
 
 from __future__ import annotations
 
@@ -25,15 +24,28 @@ Positive = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
 
 _SERVERS: Final = ("bootstrap.servers", "metadata.broker.list")
-_RELIED_ON: Final = frozenset({
-    "group.id", "group.instance.id", "enable.auto.commit", "enable.auto.offset.store", "auto.offset.reset", "isolation.level", "acks",
-    "request.required.acks", "enable.idempotence", "transactional.id", "partitioner", "partition.assignment.strategy",
-})  # fmt: skip
+_RELIED_ON: Final = frozenset(
+    {
+        "group.id",
+        "group.instance.id",
+        "enable.auto.commit",
+        "enable.auto.offset.store",
+        "auto.offset.reset",
+        "isolation.level",
+        "acks",
+        "request.required.acks",
+        "enable.idempotence",
+        "transactional.id",
+        "partitioner",
+        "partition.assignment.strategy",
+    }
+)
 """Properties of librdkafka that decide whether anything is lost, or arrives twice or out of order."""
 
 
 def _port(server: str) -> str | None:
-    """The port of ``host``, ``host:port``, ``[v6]:port``, ``v6`` or any of them after ``protocol://``; None: it has none."""
+    """The port of ``host``, ``host:port``, ``[v6]:port``, ``v6`` or any of them after ``protocol://``; None:
+    it has none."""
     host, colon, port = server.rpartition("://")[2].rpartition(":")
     return port if colon and (":" not in host or host.endswith("]")) else None
 
@@ -42,8 +54,8 @@ class Kafka(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bootstrap_servers: str = "127.0.0.1:9092"
     """host:port, comma separated."""
     client: dict[str, str] = {}
-    """librdkafka properties, e.g. security.protocol, sasl.mechanism, sasl.username, sasl.password, ssl.ca.location; not those
-    that tailrace relies on."""
+    """librdkafka properties, e.g. security.protocol, sasl.mechanism, sasl.username, sasl.password,
+    ssl.ca.location; not those that tailrace relies on."""
 
     def __post_init__(self) -> None:
         servers = [s.strip() for s in self.bootstrap_servers.split(",") if s.strip()]
@@ -52,7 +64,9 @@ class Kafka(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for server in servers:
             port = _port(server)
             if port is not None and not (port.isascii() and port.isdigit() and 1 <= int(port[:6]) <= 65535):
-                raise ConfigError(f"kafka.bootstrap_servers: {server}: the port must be a number from 1 to 65535")
+                raise ConfigError(
+                    f"kafka.bootstrap_servers: {server}: the port must be a number from 1 to 65535"
+                )
         for key in self.client:
             if key in _SERVERS:
                 raise ConfigError(f"kafka.client: {key} cannot be set here; use kafka.bootstrap_servers")
@@ -77,14 +91,17 @@ class Publisher(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     queue_max_bytes: Positive = 256 * 1024 * 1024
     """Bytes that may wait."""
     when_full: Literal["block", "drop", "raise"] = "block"
-    """What publish() does when the queue is full: wait up to block_seconds, then raise; drop and count; raise at once."""
+    """What publish() does when the queue is full: wait up to block_seconds, then raise; drop and count; raise
+    at once."""
     block_seconds: Seconds = 5.0
     delivery_timeout_seconds: Annotated[float, msgspec.Meta(gt=0)] = 120.0
-    """How long an event may wait for its acknowledgement before it is reported as failed. Kafka down for longer loses it."""
+    """How long an event may wait for its acknowledgement before it is reported as failed. Kafka down for
+    longer loses it."""
     linger_ms: Annotated[int, msgspec.Meta(ge=0)] = 5
     compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = "lz4"
     oversize: Literal["refuse", "truncate"] = "refuse"
-    """An event over topics.max_event_bytes: refuse it with the field named, or cut its content fields, with a marker."""
+    """An event over topics.max_event_bytes: refuse it with the field named, or cut its content fields, with a
+    marker."""
 
 
 class Streams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -108,22 +125,28 @@ class Streams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dedupe_minutes: Positive = 60
     """How long an event id is remembered (by append time)."""
     link_minutes: Positive = 60
-    """How long it is remembered under which root a run belongs (by append time); inner runs start within this time."""
+    """How long it is remembered under which root a run belongs (by append time); inner runs start within this
+    time."""
     metrics_interval_ms: Annotated[int, msgspec.Meta(ge=0)] = 5000
     """How often metric rows, series and summaries are written that have changed."""
     metrics_horizon_hours: Positive = 192
-    """How long a minute's row stays open for late events (by append time): the retention of trace.events and a day."""
+    """How long a minute's row stays open for late events (by append time): the retention of trace.events and
+    a day."""
     max_metric_groups: Positive = 10_000
-    """Combinations of label values, a kind of event and partition, that are counted apart; further ones as `__overflow__`."""
+    """Combinations of label values, a kind of event and partition, that are counted apart; further ones as
+    `__overflow__`."""
     max_metric_rows: Positive = 500_000
     """Minutes of such combinations that a partition keeps open; beyond it the oldest close."""
     http_host: str = "127.0.0.1"
-    """Where /healthz, /readyz and /metrics are served; 0.0.0.0 for probes from outside. Nobody is asked who they are."""
+    """Where /healthz, /readyz and /metrics are served; 0.0.0.0 for probes from outside. Nobody is asked who
+    they are."""
     http_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 9464
-    """Port of a host's first worker, the next one has the next; a taken port is replaced by a free one, see the log. 0: none."""
+    """Port of a host's first worker, the next one has the next; a taken port is replaced by a free one, see
+    the log. 0: none."""
     watchdog_seconds: Seconds = 60.0
-    """A worker whose event loop stands still for so long, or that makes no progress on a partition with records to read, ends
-    itself and is started again; a take-over may last ten times as long. 0: it never does; else at least 5."""
+    """A worker whose event loop stands still for so long, or that makes no progress on a partition with
+    records to read, ends itself and is started again; a take-over may last ten times as long. 0: it never
+    does; else at least 5."""
 
     def __post_init__(self) -> None:
         if 0 < self.watchdog_seconds < 5:
@@ -140,21 +163,25 @@ class Connect(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     drain_seconds: Seconds = 20.0
     """How long a stop or a rebalance may wait for what is under way."""
     max_attempts: Annotated[int, msgspec.Meta(ge=0)] = 0
-    """Tries of a batch that the sink asks to retry; 0 is without end: a sink that is down holds its partitions."""
+    """Tries of a batch that the sink asks to retry; 0 is without end: a sink that is down holds its
+    partitions."""
     http_host: str = "127.0.0.1"
-    """Where /healthz, /readyz and /metrics are served; 0.0.0.0 for probes from outside. Nobody is asked who they are."""
+    """Where /healthz, /readyz and /metrics are served; 0.0.0.0 for probes from outside. Nobody is asked who
+    they are."""
     http_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 9474
     """The next free port is taken where it is not free, see the log. 0: none."""
     unknown_schema_seconds: Seconds = 60.0
-    """How long the first record of an unknown schema is waited for, before it and what follows are dead letters."""
+    """How long the first record of an unknown schema is waited for, before it and what follows are dead
+    letters."""
     instance_id: str = ""
-    """Static member of its groups (group.instance.id): a restart within session_timeout_ms moves no partition. Different for each
-    process; empty: none."""
+    """Static member of its groups (group.instance.id): a restart within session_timeout_ms moves no
+    partition. Different for each process; empty: none."""
 
 
 class Registry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     url: str = ""
-    """Of a schema registry with Confluent's REST interface, with the path where that is not the root; empty: none."""
+    """Of a schema registry with Confluent's REST interface, with the path where that is not the root; empty:
+    none."""
     user: str = ""
     """Basic authentication, with password."""
     password: str = ""
@@ -171,7 +198,8 @@ class Registry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     auto_register: bool = True
     """A publisher registers its schema where the subject does not have it; false: it refuses to start."""
     write: Literal["confluent", "single-object"] = "confluent"
-    """What publishers write before a value: the registry's schema id, or the schema's fingerprint, as without a registry."""
+    """What publishers write before a value: the registry's schema id, or the schema's fingerprint, as without
+    a registry."""
     cache_dir: str = ""
     """Where schemas are kept for good; empty: tailrace/registry in $XDG_CACHE_HOME or ~/.cache."""
 
@@ -212,7 +240,8 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 
 def convert(values: Mapping[str, Any], cls: type[T], where: str) -> T:
-    """`values` as `cls`, text turned into numbers and booleans as needed. Raises `ConfigError` that names the setting."""
+    """`values` as `cls`, text turned into numbers and booleans as needed. Raises `ConfigError` that names the
+    setting."""
     try:
         return msgspec.convert(dict(values), cls, strict=False)
     except msgspec.ValidationError as e:
@@ -227,14 +256,16 @@ def convert(values: Mapping[str, Any], cls: type[T], where: str) -> T:
 
 
 def pairs(text: str) -> dict[str, str]:
-    """``a=b,c=d``, or a pair a line -> {"a": "b", "c": "d"}. Raises ValueError, which does not say what stands there: it may be
-    a secret."""
+    """``a=b,c=d``, or a pair a line -> {"a": "b", "c": "d"}. Raises ValueError, which does not say what
+    stands there: it may be a secret."""
     out: dict[str, str] = {}
     parts = text.splitlines() if "\n" in text else text.split(",")
     for number, part in enumerate(filter(None, (p.strip() for p in parts)), 1):
         key, sep, value = part.partition("=")
         if not sep or not key.strip():
-            raise ValueError(f"entry {number} is not key=value (values with a comma: one pair a line, or in {FILE})")
+            raise ValueError(
+                f"entry {number} is not key=value (values with a comma: one pair a line, or in {FILE})"
+            )
         out[key.strip()] = value.strip()
     return out
 
@@ -249,7 +280,8 @@ def _is_table(section: type[Any], field: str) -> bool:
 
 
 def from_environment(env: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """Sections and fields that `TAILRACE_…` variables set. Raises `ConfigError` for one that names no section."""
+    """Sections and fields that `TAILRACE_…` variables set. Raises `ConfigError` for one that names no
+    section."""
     sections = {f.name: f.type for f in msgspec.structs.fields(Settings)}
     found: dict[str, dict[str, Any]] = {}
     for name, raw in env.items():
@@ -259,7 +291,8 @@ def from_environment(env: Mapping[str, str]) -> dict[str, dict[str, Any]]:
         section = next((s for s in sections if rest.startswith(s + "_")), None)
         if section is None:
             raise ConfigError(
-                f"{name}: no such setting; a variable is {PREFIX}<SECTION>_<FIELD>, sections are {', '.join(sections)}"
+                f"{name}: no such setting; a variable is {PREFIX}<SECTION>_<FIELD>, sections are "
+                f"{', '.join(sections)}"
             )
         field = rest[len(section) + 1 :]
         if field.endswith("_file") and not field.endswith("ca_file"):
@@ -297,7 +330,8 @@ def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"sasl": {"password": "x"}} -> {"sasl.password": "x"}: dots in the keys of TOML and of --set make tables."""
+    """{"sasl": {"password": "x"}} -> {"sasl.password": "x"}: dots in the keys of TOML and of --set make
+    tables."""
     out: dict[str, Any] = {}
     for key, value in table.items():
         out |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
@@ -329,7 +363,8 @@ def load(
     path: str | Path | None = None,
     env: Mapping[str, str] | None = None,
 ) -> Settings:
-    """The settings of this process. path: the TOML file; default ``$TAILRACE_CONFIG``, else ``tailrace.toml`` if it is there.
+    """The settings of this process. path: the TOML file; default ``$TAILRACE_CONFIG``, else ``tailrace.toml``
+    if it is there.
 
     Raises `ConfigError`: unreadable file, unknown setting, wrong value; the message names the setting.
     """

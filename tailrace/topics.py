@@ -15,7 +15,8 @@ from tailrace.settings import Topics
 
 DAY_MS: Final = 86_400_000
 ROOM: Final = 65_536
-"""Bytes that an internal record may be larger than the event it came from: context, framing, dead-letter fields."""
+"""Bytes that an internal record may be larger than the event it came from: context, framing, dead-letter
+fields."""
 HEADER: Final = "tailrace-context"
 """Name of the Kafka header that carries a record's `TraceContext`."""
 
@@ -59,7 +60,11 @@ def wanted(settings: Topics) -> tuple[Topic, ...]:
     def topic(name: str, config: dict[str, str], size: str = internal) -> Topic:
         return Topic(name, n, name != names.dead_letters, {"max.message.bytes": size, **config})
 
-    log = {"cleanup.policy": "delete", "retention.ms": str(7 * DAY_MS), "message.timestamp.type": "LogAppendTime"}
+    log = {
+        "cleanup.policy": "delete",
+        "retention.ms": str(7 * DAY_MS),
+        "message.timestamp.type": "LogAppendTime",
+    }
     compact = {"cleanup.policy": "compact"}
     both = {"cleanup.policy": "compact,delete", "retention.ms": str(30 * DAY_MS)}
     return (
@@ -95,7 +100,9 @@ def describe(admin: AdminClient, names: list[str], timeout: float = 30.0) -> dic
     metadata = admin.list_topics(timeout=timeout).topics
     there = [n for n in names if n in metadata and metadata[n].error is None]
     configs = (
-        admin.describe_configs([ConfigResource(ResourceType.TOPIC, n) for n in there], request_timeout=timeout)
+        admin.describe_configs(
+            [ConfigResource(ResourceType.TOPIC, n) for n in there], request_timeout=timeout
+        )
         if there
         else {}
     )
@@ -114,7 +121,9 @@ def topic_id(admin: AdminClient, name: str, timeout: float = 30.0) -> str:
     """The id that a topic got when it was made; empty if there is none. Raises KafkaException."""
     try:
         return str(
-            admin.describe_topics(TopicCollection([name]), request_timeout=timeout)[name].result(timeout).topic_id
+            admin.describe_topics(TopicCollection([name]), request_timeout=timeout)[name]
+            .result(timeout)
+            .topic_id
         )
     except KafkaException as e:
         if e.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
@@ -123,8 +132,8 @@ def topic_id(admin: AdminClient, name: str, timeout: float = 30.0) -> str:
 
 
 def create(admin: AdminClient, settings: Topics, timeout: float = 30.0) -> list[str]:
-    """Makes the topics that are missing and returns their names. What is there already is left as it is (see `mismatches`);
-    where the events topic is, its partition count is that of the new ones.
+    """Makes the topics that are missing and returns their names. What is there already is left as it is (see
+    `mismatches`); where the events topic is, its partition count is that of the new ones.
 
     Raises KafkaException with the broker's reason, e.g. too few brokers for topics.replication_factor.
     """
@@ -169,7 +178,8 @@ def mismatches(settings: Topics, found: dict[str, Found]) -> Iterator[str]:
             continue
         if events and spec.same_partitions and have.partitions != events.partitions:
             yield (
-                f"{spec.name} has {have.partitions} partitions, {names.events} has {events.partitions}, they must have the same "
+                f"{spec.name} has {have.partitions} partitions, {names.events} has {events.partitions}, they "
+                "must have the same "
                 f"number: before anything is in it, delete {spec.name} and run `tailrace topics create`"
             )
         for key, value in spec.config.items():
@@ -179,7 +189,10 @@ def mismatches(settings: Topics, found: dict[str, Found]) -> Iterator[str]:
             if key == "max.message.bytes" and is_.isdigit() and int(is_) >= int(value):
                 continue
             if key in ("cleanup.policy", "message.timestamp.type", "max.message.bytes"):
-                yield f"{spec.name} has {key}={is_}, needs {value}: `kafka-configs --alter --topic {spec.name} --add-config {key}={_quoted(value)}`"
+                yield (
+                    f"{spec.name} has {key}={is_}, needs {value}: `kafka-configs --alter --topic {spec.name} "
+                    f"--add-config {key}={_quoted(value)}`"
+                )
 
 
 def _quoted(value: str) -> str:
@@ -187,7 +200,8 @@ def _quoted(value: str) -> str:
 
 
 def not_durable(settings: Topics, found: dict[str, Found]) -> Iterator[str]:
-    """Why acknowledged events could still be lost: replication < 3 or min.insync.replicas < 2. Warnings, not errors."""
+    """Why acknowledged events could still be lost: replication < 3 or min.insync.replicas < 2. Warnings, not
+    errors."""
     for spec in wanted(settings):
         have = found.get(spec.name)
         if have and (have.replication_factor < 3 or int(have.config.get("min.insync.replicas", "1")) < 2):

@@ -1,4 +1,5 @@
-"""One real broker for all tests of a run, started when the first of them asks for it; the seed of the crash tests."""
+"""One real broker for all tests of a run, started when the first of them asks for it; the seed of the crash
+tests."""
 
 from __future__ import annotations
 
@@ -22,12 +23,18 @@ hypothesis.settings.load_profile("tests")
 
 def pytest_configure(config: pytest.Config) -> None:
     if old := compiling.stale(compiling.ROOT):
-        pytest.exit(f"{', '.join(old)}: newer than what was compiled of it; run `make compile`, or `make pure`", 2)
+        pytest.exit(
+            f"{', '.join(old)}: newer than what was compiled of it; run `make compile`, or `make pure`", 2
+        )
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--seed", type=int, help="seed of the crash tests; default: another one each run, printed")
-    parser.addoption("--full", action="store_true", help="crash tests at full size, as `make test-crash` runs them")
+    parser.addoption(
+        "--seed", type=int, help="seed of the crash tests; default: another one each run, printed"
+    )
+    parser.addoption(
+        "--full", action="store_true", help="crash tests at full size, as `make test-crash` runs them"
+    )
     parser.addoption(
         "--vendors",
         action="store_true",
@@ -65,11 +72,11 @@ def broker() -> Iterator[Broker]:
 
 @pytest.fixture
 def topics_settings(broker: Broker) -> Callable[..., Settings]:
-    """Makes settings whose topics are nobody else's, and the topics: `topics_settings(partitions=2, publisher={…})`.
+    """Makes settings whose topics are nobody else's, and the topics: `topics_settings(partitions=2,
+    publisher={…})`.
 
-    client: properties of the Kafka client. publisher: that section. create: False leaves the topics out. What else is named
-    goes into the section `topics`.
-    """
+    client: properties of the Kafka client. publisher: that section. create: False leaves the topics out. What
+    else is named goes into the section `topics`."""
 
     def make(
         *,

@@ -1,11 +1,11 @@
-"""Compiles the record path with mypyc: the same sources, two to three times as fast. Without a C compiler all runs as it is.
+"""Compiles the record path with mypyc: the same sources, two to three times as fast. Without a C compiler all
+runs as it is.
 
 python tools/compiling.py                  beside the sources, for a checkout (`make compile`)
 python tools/compiling.py --remove         plain Python again (`make pure`)
 
-A wheel that is built where there is a C compiler has the compiled modules in it (tools/hatch_build.py). MYPYC_OPT_LEVEL is the
-C compiler's -O, 2 unless set.
-"""
+A wheel that is built where there is a C compiler has the compiled modules in it (tools/hatch_build.py).
+MYPYC_OPT_LEVEL is the C compiler's -O, 2 unless set."""
 
 from __future__ import annotations
 
@@ -25,17 +25,48 @@ GROUP: Final = "tailrace"
 SUFFIX: Final = sysconfig.get_config_var("EXT_SUFFIX") or ".so"
 
 MODULES: Final = (
-    "tailrace/codec/shape.py", "tailrace/codec/varint.py", "tailrace/codec/walk.py", "tailrace/ids.py", "tailrace/partitioner.py",
-    "streams/processing/apply.py", "streams/processing/avro.py", "streams/processing/context.py", "streams/processing/correlate.py", "streams/processing/dedupe.py",
-    "streams/processing/enrich.py", "streams/processing/header.py", "streams/processing/links.py", "streams/processing/money.py", "streams/processing/operations.py", "streams/processing/state.py",
-    "streams/processing/summary.py", "streams/processing/trace.py", "streams/processing/metrics/group_state.py", "streams/processing/metrics/distribution.py",
-    "streams/processing/metrics/grouping.py", "streams/processing/metrics/definitions.py", "streams/processing/metrics/aggregator.py",
+    "tailrace/codec/shape.py",
+    "tailrace/codec/varint.py",
+    "tailrace/codec/walk.py",
+    "tailrace/ids.py",
+    "tailrace/partitioner.py",
+    "streams/processing/apply.py",
+    "streams/processing/avro.py",
+    "streams/processing/context.py",
+    "streams/processing/correlate.py",
+    "streams/processing/dedupe.py",
+    "streams/processing/enrich.py",
+    "streams/processing/header.py",
+    "streams/processing/links.py",
+    "streams/processing/money.py",
+    "streams/processing/operations.py",
+    "streams/processing/state.py",
+    "streams/processing/summary.py",
+    "streams/processing/trace.py",
+    "streams/processing/metrics/group_state.py",
+    "streams/processing/metrics/distribution.py",
+    "streams/processing/metrics/grouping.py",
+    "streams/processing/metrics/definitions.py",
+    "streams/processing/metrics/aggregator.py",
     "streams/processing/metrics/series.py",
-    "connectors/filters/admission.py", "connectors/delivery/batching.py", "connectors/consumer/dispatch.py", "connectors/consumer/partition.py", "connectors/filters/content.py", "connectors/consumer/progress.py", "connectors/consumer/reader.py",
-    "connectors/otlp/as_json.py", "connectors/otlp/memo.py", "connectors/otlp/wire.py", "connectors/sinks/langfuse/fields.py",
-    "connectors/sinks/langfuse/mapping.py", "connectors/sinks/opik/ids.py", "connectors/sinks/opik/mapping.py",
-    "connectors/sinks/opik/metadata.py", "connectors/sinks/opik/values.py", "connectors/sinks/otlp/mapping.py",
-)  # fmt: skip
+    "connectors/filters/admission.py",
+    "connectors/delivery/batching.py",
+    "connectors/consumer/dispatch.py",
+    "connectors/consumer/partition.py",
+    "connectors/filters/content.py",
+    "connectors/consumer/progress.py",
+    "connectors/consumer/reader.py",
+    "connectors/otlp/as_json.py",
+    "connectors/otlp/memo.py",
+    "connectors/otlp/wire.py",
+    "connectors/sinks/langfuse/fields.py",
+    "connectors/sinks/langfuse/mapping.py",
+    "connectors/sinks/opik/ids.py",
+    "connectors/sinks/opik/mapping.py",
+    "connectors/sinks/opik/metadata.py",
+    "connectors/sinks/opik/values.py",
+    "connectors/sinks/otlp/mapping.py",
+)
 """What runs for each record. They define no msgspec.Struct and no Enum: those are not compiled right."""
 
 
@@ -58,8 +89,16 @@ def stale(root: Path) -> list[str]:
 def _side_by_side(compiler: Any) -> None:
     """Lets a compiler of setuptools compile the files of a library at the same time, one a core."""
 
-    def compile_all(sources: list[str], output_dir: str | None = None, macros: Any = None, include_dirs: Any = None,
-                    debug: bool = False, extra_preargs: Any = None, extra_postargs: Any = None, depends: Any = None) -> list[str]:  # fmt: skip
+    def compile_all(
+        sources: list[str],
+        output_dir: str | None = None,
+        macros: Any = None,
+        include_dirs: Any = None,
+        debug: bool = False,
+        extra_preargs: Any = None,
+        extra_postargs: Any = None,
+        depends: Any = None,
+    ) -> list[str]:
         _, objects, extra, options, build = compiler._setup_compile(
             output_dir, macros, include_dirs, sources, depends, extra_postargs
         )
@@ -77,7 +116,8 @@ def _side_by_side(compiler: Any) -> None:
 
 
 def compile_to(target: Path, work: Path) -> None:
-    """Makes the libraries below `target`, at the modules' places. Raises whatever mypyc and the C compiler end with."""
+    """Makes the libraries below `target`, at the modules' places. Raises whatever mypyc and the C compiler
+    end with."""
     from mypyc.build import mypycify
     from setuptools import Distribution
 

@@ -95,7 +95,9 @@ def enum(t: dict[str, Any]) -> str:
 
 
 def record(t: dict[str, Any], schemas: dict[str, dict[str, Any]]) -> str:
-    lines = [f"class {t['name']}(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):"]
+    lines = [
+        f"class {t['name']}(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):"
+    ]
     lines += [doc(f'"""{t["doc"]}"""', "    "), ""]
     for field in t["fields"]:
         name = field["name"]
@@ -118,12 +120,21 @@ def records_module(schemas: dict[str, dict[str, Any]]) -> str:
         for t in named(schema):
             seen.setdefault(t["name"], enum(t) if t["type"] == "enum" else record(t, schemas))
     names = [n for n in seen if "msgspec.Struct" in seen[n]]
-    head = f'"""Every record type as a Python class. {NOTE}\n\nThey hold no cycles, so the garbage collector leaves them alone (gc=False).\n"""'
+    head = (
+        f'"""Every record type as a Python class. {NOTE}\n\nThey hold no cycles, so the garbage collector '
+        'leaves them alone (gc=False).\n"""'
+    )
     body = "\n\n\n".join(seen.values())
-    table = "BY_NAME: dict[str, type[msgspec.Struct]] = {\n" + "".join(f'    "{n}": {n},\n' for n in names) + "}\n"
+    table = (
+        "BY_NAME: dict[str, type[msgspec.Struct]] = {\n"
+        + "".join(f'    "{n}": {n},\n' for n in names)
+        + "}\n"
+    )
     return (
-        f"{head}\n\nfrom __future__ import annotations\n\nimport enum\nfrom collections.abc import Mapping, Sequence\nfrom typing import Any\n\nimport msgspec\n\n"
-        'Content = Any\n"""Anything that JSON can say; a `tailrace.JsonText` is taken as JSON already, a plain str as a JSON string."""\n\n\n'
+        f"{head}\n\nfrom __future__ import annotations\n\nimport enum\nfrom collections.abc import Mapping, "
+        "Sequence\nfrom typing import Any\n\nimport msgspec\n\n"
+        'Content = Any\n"""Anything that JSON can say; a `tailrace.JsonText` is taken as JSON already, a '
+        'plain str as a JSON string."""\n\n\n'
         f'{body}\n\n\n{table}"""Class by record name."""\n'
     )
 
@@ -168,8 +179,9 @@ def formatted(code: str, path: Path) -> str:
 
 
 def problems(schemas: dict[str, dict[str, Any]], folder: Path = SCHEMAS) -> Iterator[str]:
-    """What is wrong with the schemas and their history: a change that is not in the history, or that an old reader or an old
-    writer could not live with (every version must read every other: FULL_TRANSITIVE, and more)."""
+    """What is wrong with the schemas and their history: a change that is not in the history, or that an old
+    reader or an old writer could not live with (every version must read every other: FULL_TRANSITIVE, and
+    more)."""
     from tools.evolution import broken
 
     for name, schema in schemas.items():
@@ -195,7 +207,9 @@ def problems(schemas: dict[str, dict[str, Any]], folder: Path = SCHEMAS) -> Iter
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=re.sub(r"\s+", " ", str(__doc__).split("\n\n")[0]))
-    parser.add_argument("--check", action="store_true", help="only compare; exit 1 if anything is out of date")
+    parser.add_argument(
+        "--check", action="store_true", help="only compare; exit 1 if anything is out of date"
+    )
     check = parser.parse_args().check
     schemas = load()
     wrong = list(problems(schemas))

@@ -1,4 +1,5 @@
-"""What a new version of a schema may not do to an old one, beyond what Avro's schema resolution refuses. Pure."""
+"""What a new version of a schema may not do to an old one, beyond what Avro's schema resolution refuses.
+Pure."""
 
 from __future__ import annotations
 
@@ -9,8 +10,8 @@ from tailrace.codec.resolution import kind, named_types, problems, short
 
 
 def broken(old: Any, new: Any) -> Iterator[str]:
-    """One sentence for each thing that old readers or old records could not live with: each must be able to read the other, and
-    nothing that was there may go away, which a default would hide."""
+    """One sentence for each thing that old readers or old records could not live with: each must be able to
+    read the other, and nothing that was there may go away, which a default would hide."""
     for problem in problems(old, new):
         yield f"the new version cannot read the old one: {problem}"
     for problem in problems(new, old):
@@ -28,7 +29,10 @@ def broken(old: Any, new: Any) -> Iterator[str]:
 
 def _enum(name: str, was: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
     if now["symbols"][: len(was["symbols"])] != was["symbols"]:
-        yield f"{name}: symbols were {', '.join(was['symbols'])}; they stay, in this order, and new ones come after them"
+        yield (
+            f"{name}: symbols were {', '.join(was['symbols'])}; they stay, in this order, and new ones come "
+            "after them"
+        )
     if was.get("default") != now.get("default"):
         yield f"{name}: the default was {was.get('default')}, is {now.get('default')}"
 

@@ -1,7 +1,7 @@
 """Build hook: a wheel holds the compiled record path where there is a C compiler, else plain Python.
 
-TAILRACE_COMPILE=0 leaves it out, =require fails without it. A checkout (`pip install -e`) is compiled by `make compile`.
-"""
+TAILRACE_COMPILE=0 leaves it out, =require fails without it. A checkout (`pip install -e`) is compiled by
+`make compile`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ class CustomBuildHook(BuildHookInterface):
         except BaseException as e:  # mypyc ends with SystemExit, the C compiler with errors of setuptools
             if isinstance(e, KeyboardInterrupt) or wanted == "require":
                 raise
-            self.app.display_warning(f"tailrace is not compiled, it runs as plain Python: {type(e).__name__}: {e}")
+            self.app.display_warning(
+                f"tailrace is not compiled, it runs as plain Python: {type(e).__name__}: {e}"
+            )
             return
         for library in self._made.rglob("*.so"):
             if "work" not in library.relative_to(self._made).parts:

@@ -20,8 +20,8 @@ SECONDS: Final = 30.0
 
 
 def findings(settings: Settings, sinks: Sequence[str]) -> Iterator[Finding]:
-    """Without names: what is wrong with the configured instances. With names: what the check of each of them says, by asking
-    its vendor. Raises `MissingPackage`."""
+    """Without names: what is wrong with the configured instances. With names: what the check of each of them
+    says, by asking its vendor. Raises `MissingPackage`."""
     if not sinks:
         yield from (Finding(False, text) for text in problems(settings))
         return
@@ -36,7 +36,9 @@ def findings(settings: Settings, sinks: Sequence[str]) -> Iterator[Finding]:
         if health.ok:
             yield Finding(True, f"sink {name} ({chosen.type}) works" + (f": {detail}" if detail else ""))
         else:
-            yield Finding(False, f"sink {name} ({chosen.type}): {detail or 'its check fails'}, in [sinks.{name}]")
+            yield Finding(
+                False, f"sink {name} ({chosen.type}): {detail or 'its check fails'}, in [sinks.{name}]"
+            )
 
 
 async def ask(chosen: Instance) -> Health:

@@ -46,7 +46,10 @@ def _json(statuses: Sequence[Status], final: bool) -> None:
     "--until-caught-up", is_flag=True, help="End with exit code 0 once what is in the topic now is settled."
 )
 @click.option(
-    "--json", "as_json", is_flag=True, help="Print counts as JSON lines on standard output, a last one at the end."
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print counts as JSON lines on standard output, a last one at the end.",
 )
 def connect(
     sinks: tuple[str, ...],
@@ -56,11 +59,12 @@ def connect(
     until_caught_up: bool,
     as_json: bool,
 ) -> None:
-    """Forward enriched events to sinks, until stopped. SINK: an instance, [sinks.SINK] in the settings; without one: all.
+    """Forward enriched events to sinks, until stopped. SINK: an instance, [sinks.SINK] in the settings;
+    without one: all.
 
-    Each sink reads with a consumer group of its own and commits only what the sink accepted, or what is in the dead
-    letters. SIGTERM and Ctrl-C finish what is under way; a second one ends at once, and what was not committed is sent
-    again. Exit code: 0 stopped or caught up, 1 a sink failed, 2 wrong settings.
+    Each sink reads with a consumer group of its own and commits only what the sink accepted, or what is in
+    the dead letters. SIGTERM and Ctrl-C finish what is under way; a second one ends at once, and what was not
+    committed is sent again. Exit code: 0 stopped or caught up, 1 a sink failed, 2 wrong settings.
 
     \b
     Examples:

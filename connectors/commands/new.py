@@ -15,9 +15,13 @@ from tailrace.errors import ConfigError
 @click.command("new")
 @click.argument("name")
 @click.option(
-    "--dir", "parent", type=click.Path(file_okay=False, path_type=Path), default=".", show_default=True,
+    "--dir",
+    "parent",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=".",
+    show_default=True,
     help="Folder that the package's folder is made in.",
-)  # fmt: skip
+)
 def new_sink(name: str, parent: Path) -> None:
     """Write a package with a sink NAME that can be installed and tested as it is: tailrace-sink-NAME.
 
@@ -44,7 +48,8 @@ def new_sink(name: str, parent: Path) -> None:
 
 
 def write(name: str, parent: Path) -> Path:
-    """Writes the package and returns its folder. Raises `ConfigError`, also if the folder is there, and OSError."""
+    """Writes the package and returns its folder. Raises `ConfigError`, also if the folder is there, and
+    OSError."""
     found = scaffold.files(name)
     target = parent / scaffold.folder(name)
     if target.exists():

@@ -35,11 +35,12 @@ def render(
 ) -> None:
     """Print what SINK would send for events, without Kafka and without sending: one JSON line an event.
 
-    FILE has events as `tailrace publish` takes them; - is stdin. They are enriched together, as one partition would.
-    A line has event_id, kind, and payload; or filtered, rejected or dead_letter where nothing would be sent. A summary goes to
-    standard error.
+    FILE has events as `tailrace publish` takes them; - is stdin. They are enriched together, as one partition
+    would. A line has event_id, kind, and payload; or filtered, rejected or dead_letter where nothing would be
+    sent. A summary goes to standard error.
 
-    Exit status: 0 all lines are events; 1 some are not (named FILE:LINE: field); 2 settings or options are wrong.
+    Exit status: 0 all lines are events; 1 some are not (named FILE:LINE: field); 2 settings or options are
+    wrong.
 
     \b
     Examples:
@@ -63,7 +64,9 @@ def render(
     for problem in refused:
         click.echo(problem, err=True)
     parts = [
-        f"{counts[name]:,} {name}" for name in ("rendered", "filtered", "rejected", "dead-lettered") if counts[name]
+        f"{counts[name]:,} {name}"
+        for name in ("rendered", "filtered", "rejected", "dead-lettered")
+        if counts[name]
     ]
     if refused:
         parts.append(f"{len(refused):,} no events")

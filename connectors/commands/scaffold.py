@@ -1,4 +1,5 @@
-"""`tailrace sinks new`: the files of a package with one sink, its entry point, and its test by the conformance kit. Pure."""
+"""`tailrace sinks new`: the files of a package with one sink, its entry point, and its test by the
+conformance kit. Pure."""
 
 from __future__ import annotations
 
@@ -79,7 +80,8 @@ tailrace check {name} --set sinks.{name}.endpoint=https://{name}.example
 tailrace connect {name} --set sinks.{name}.endpoint=https://{name}.example
 ```
 
-The key goes into `TAILRACE_SINKS_{variable}_API_KEY`, or into a file that `TAILRACE_SINKS_{variable}_API_KEY_FILE` names.
+The key goes into `TAILRACE_SINKS_{variable}_API_KEY`, or into a file that
+`TAILRACE_SINKS_{variable}_API_KEY_FILE` names.
 """
 
 
@@ -87,7 +89,8 @@ def files(name: str) -> Mapping[str, str]:
     """Path in the package's folder -> text. Raises `ConfigError` for what is no name of a sink."""
     if not _NAME.fullmatch(name) or keyword.iskeyword(name):
         raise ConfigError(
-            f"{name}: a sink's name has small letters and digits and starts with a letter, so that variables can name it"
+            f"{name}: a sink's name has small letters and digits and starts with a letter, so that variables "
+            "can name it"
         )
     words = {
         "name": name,

@@ -56,7 +56,8 @@ class Instance(msgspec.Struct, frozen=True):
     limits: Limits
     fields: frozenset[str] | None
     ca_file: str | None = None
-    """Certificate authorities of its HTTPS endpoint, from the sink's setting of that name; None: the system's."""
+    """Certificate authorities of its HTTPS endpoint, from the sink's setting of that name; None: the
+    system's."""
     cert_file: str | None = None
     key_file: str | None = None
     """The certificate that its requests show, and the key, from the sink's settings of these names."""
@@ -70,7 +71,8 @@ class Instance(msgspec.Struct, frozen=True):
     fingerprint: bytes = b""
     """Differs between instances whose settings differ, secret files included."""
     reload: Callable[[Instance], Instance | None] | None = None
-    """Its settings read again: the instance as they want it now, None while they are the same. Raises `ConfigError`."""
+    """Its settings read again: the instance as they want it now, None while they are the same. Raises
+    `ConfigError`."""
 
     def __repr__(self) -> str:
         return f"Instance({self.name!r}, {self.type!r})"
@@ -103,7 +105,8 @@ def sink_class(name: str, where: str) -> type[Any]:
     found = installed()
     if name not in found:
         raise ConfigError(
-            f"{where}: there is no sink {name!r}; known are {', '.join(found) or 'none (is tailrace installed?)'}"
+            f"{where}: there is no sink {name!r}; known are "
+            f"{', '.join(found) or 'none (is tailrace installed?)'}"
         )
     try:
         cls: type[Any] = found[name].load()
@@ -131,7 +134,8 @@ def _tables(values: Mapping[str, Any], cls: type[msgspec.Struct], where: str) ->
 
 
 def prepare(settings: Settings, name: str, env: Mapping[str, str] | None = None) -> Prepared:
-    """The settings of the instance `name`, its secret files read. Raises `ConfigError` that names the setting, never a value."""
+    """The settings of the instance `name`, its secret files read. Raises `ConfigError` that names the
+    setting, never a value."""
     where = f"sinks.{name}"
     table = dict(settings.sinks.get(name, {}))
     cls = sink_class(str(table.get("type", name)), where)
@@ -218,13 +222,15 @@ def instances(
     chosen = list(dict.fromkeys(names)) or list(settings.sinks)
     if not chosen:
         raise ConfigError(
-            f"no sink named; give one of {', '.join(installed())}, or add a table [sinks.<name>] to the settings"
+            f"no sink named; give one of {', '.join(installed())}, or add a table [sinks.<name>] to the "
+            "settings"
         )
     return [instance(settings, name, env, read) for name in chosen]
 
 
 def problems(settings: Settings) -> Iterator[str]:
-    """For `tailrace check`: what is wrong with the configured instances. Raises `MissingPackage` after the others were checked."""
+    """For `tailrace check`: what is wrong with the configured instances. Raises `MissingPackage` after the
+    others were checked."""
     missing: MissingPackage | None = None
     for name in settings.sinks:
         try:

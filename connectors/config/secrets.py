@@ -31,8 +31,8 @@ def is_text(kind: Any) -> bool:
 def from_files(table: Mapping[str, Any], settings: type[msgspec.Struct], where: str) -> dict[str, Any]:
     """`table` with each ``<secret>_file`` replaced by what the file holds, without the white space around it.
 
-    where: the table's name. Raises `ConfigError` if a secret is given in both ways, or its file can't be read or is empty.
-    """
+    where: the table's name. Raises `ConfigError` if a secret is given in both ways, or its file can't be read
+    or is empty."""
     out = dict(table)
     fields = {f.encode_name: f.type for f in msgspec.structs.fields(settings)}
     for name, kind in fields.items():

@@ -1,4 +1,5 @@
-"""Where a sink starts in each partition it is given, and where its consumer stands. Kafka only, no rules of delivery."""
+"""Where a sink starts in each partition it is given, and where its consumer stands. Kafka only, no rules of
+delivery."""
 
 from __future__ import annotations
 
@@ -19,8 +20,8 @@ SECONDS: Final = 5.0
 
 
 class OffsetLost(TailraceError):
-    """The committed offset is not in the topic any more: records were deleted before this sink had them, or the topic is
-    another one. An alarm: someone has to decide."""
+    """The committed offset is not in the topic any more: records were deleted before this sink had them, or
+    the topic is another one. An alarm: someone has to decide."""
 
 
 class Start(msgspec.Struct, frozen=True):
@@ -38,14 +39,16 @@ class Assignment:
         """Partition -> its end when it was assigned, where that was asked for."""
 
     def take(self, partitions: list[Any], *, ends: bool = False) -> list[Start]:
-        """Assigns new partitions: from the committed offset with its ledger; on a sink's first start from the beginning.
+        """Assigns new partitions: from the committed offset with its ledger; on a sink's first start from the
+        beginning.
 
         Raises KafkaException when the cluster cannot say where that is for a minute.
         """
         if not partitions:
             return []
         starts = [
-            self._start(p) for p in self._patiently(lambda: self._consumer.committed(partitions, timeout=SECONDS))
+            self._start(p)
+            for p in self._patiently(lambda: self._consumer.committed(partitions, timeout=SECONDS))
         ]
         if ends:
             self.ends.update((p.partition, self._range(p)[1]) for p in partitions)
@@ -72,9 +75,13 @@ class Assignment:
             return SinkLedger.decode(committed.metadata)
         except DecodeError as e:
             log.warning(
-                "%s: %s[%d] was committed at %d without a ledger that can be read (%s); counting starts anew", self._name,
-                self._topic, committed.partition, committed.offset, e,
-            )  # fmt: skip
+                "%s: %s[%d] was committed at %d without a ledger that can be read (%s); counting starts anew",
+                self._name,
+                self._topic,
+                committed.partition,
+                committed.offset,
+                e,
+            )
             return SinkLedger()
 
     def _patiently(self, ask: Any) -> Any:
@@ -99,11 +106,14 @@ class Assignment:
         return {p.partition: p.offset for p in found if p.error is None}
 
     def lag(self, nexts: dict[int, int]) -> int:
-        """Records behind the end as last heard; nexts: partition -> next offset to settle. -1: not known for any."""
+        """Records behind the end as last heard; nexts: partition -> next offset to settle. -1: not known for
+        any."""
         total, known = 0, False
         for partition, next_offset in nexts.items():
             try:
-                _, high = self._consumer.get_watermark_offsets(TopicPartition(self._topic, partition), cached=True)
+                _, high = self._consumer.get_watermark_offsets(
+                    TopicPartition(self._topic, partition), cached=True
+                )
             except KafkaException:
                 continue
             if high >= 0:
@@ -115,13 +125,18 @@ class Assignment:
         low = high = at = "?"
         try:
             tp = TopicPartition(self._topic, partition)
-            low, high = (str(n) for n in self._consumer.get_watermark_offsets(tp, timeout=SECONDS, cached=False))
+            low, high = (
+                str(n) for n in self._consumer.get_watermark_offsets(tp, timeout=SECONDS, cached=False)
+            )
             at = str(self._consumer.committed([tp], timeout=SECONDS)[0].offset)
         except KafkaException as e:
             log.debug("%s: no offsets for the message: %s", self._name, e)
         return OffsetLost(
-            f"{self._name}: the committed offset {at} of {self._topic}[{partition}] is not in the topic, which now has {low} to {high}: "
-            "records were deleted before this sink had them, or the topic was made anew. To go on with what is there, move its "
-            "group: kafka-consumer-groups --reset-offsets --to-earliest --execute --group <connect.group_prefix>"
+            f"{self._name}: the committed offset {at} of {self._topic}[{partition}] is not in the topic, "
+            f"which now has {low} to {high}: "
+            "records were deleted before this sink had them, or the topic was made anew. To go on with what "
+            "is there, move its "
+            "group: kafka-consumer-groups --reset-offsets --to-earliest --execute --group "
+            "<connect.group_prefix>"
             f"{self._name} --topic {self._topic}"
         )

@@ -27,8 +27,8 @@ OnAcknowledged = Callable[[], None]
 
 
 class Outbox:
-    """Dead letters on their way. A letter that cannot be written is tried for ever; until then the sink does not commit
-    past its record."""
+    """Dead letters on their way. A letter that cannot be written is tried for ever; until then the sink does
+    not commit past its record."""
 
     def __init__(self, settings: Settings, name: str, clock: Callable[[], float]) -> None:
         """clock: monotonic seconds."""
@@ -54,7 +54,8 @@ class Outbox:
         )
 
     def write(self, key: bytes | None, letter: DeadLetter, on_acknowledged: OnAcknowledged) -> None:
-        """Takes a letter; `on_acknowledged` is called by a later `poll` once it is durable, and at most once."""
+        """Takes a letter; `on_acknowledged` is called by a later `poll` once it is durable, and at most
+        once."""
 
         def reported(error: KafkaError | None, message: Any) -> None:
             if error is None:
@@ -80,7 +81,8 @@ class Outbox:
                 self._again.append((at, key, letter, on_acknowledged))
 
     def close(self, seconds: float) -> None:
-        """Waits up to `seconds` for what is under way. What is not acknowledged then was not committed past either."""
+        """Waits up to `seconds` for what is under way. What is not acknowledged then was not committed past
+        either."""
         self._producer.flush(max(0.0, seconds))
         self._producer.purge()
 
@@ -95,9 +97,14 @@ class Outbox:
             self._said = self._clock()
             hint = ": run `tailrace topics create`" if error.code() in _UNKNOWN else ""
             log.error(
-                "%s: %d dead letters wait, %s cannot be written: %s%s. Their partitions are not committed until it works",
-                self._name, len(self._again) + 1, self._topic, error.str(), hint,
-            )  # fmt: skip
+                "%s: %d dead letters wait, %s cannot be written: %s%s. Their partitions are not committed "
+                "until it works",
+                self._name,
+                len(self._again) + 1,
+                self._topic,
+                error.str(),
+                hint,
+            )
         self._again.append((self._clock() + PAUSE, key, letter, on_acknowledged))
 
 

@@ -1,4 +1,5 @@
-"""A sink's dead letters: what they say about a record. Pure; `connectors.consumer.dead_letter_producer` writes them."""
+"""A sink's dead letters: what they say about a record. Pure; `connectors.consumer.dead_letter_producer`
+writes them."""
 
 from __future__ import annotations
 
@@ -46,10 +47,10 @@ def dead_letter(
 ) -> DeadLetter:
     """The record at `source` as a dead letter of `sink`. failed_at: milliseconds UTC.
 
-    value: the record's bytes, only where they could not be decoded; of those over `keep` bytes the start and the digest of
-    all. Of what could be decoded nothing but header fields: content is as the sink's policy leaves it, and the record can
-    be found by topic, partition and offset. Every text is bounded, so the letter fits its topic.
-    """
+    value: the record's bytes, only where they could not be decoded; of those over `keep` bytes the start and
+    the digest of all. Of what could be decoded nothing but header fields: content is as the sink's policy
+    leaves it, and the record can be found by topic, partition and offset. Every text is bounded, so the
+    letter fits its topic."""
     raw = value or b""
     cut = len(raw) > keep
     return DeadLetter(

@@ -9,8 +9,9 @@ from connectors.consumer.partition import Lane
 
 
 def take(messages: Sequence[Any], lanes: dict[int, Lane], now: float) -> list[Any]:
-    """Gives each record to its partition's lane. messages: confluent-kafka's; now: monotonic seconds. Returns those that are no
-    records but errors and ends of partitions. Records of a partition that was lost meanwhile are left out."""
+    """Gives each record to its partition's lane. messages: confluent-kafka's; now: monotonic seconds. Returns
+    those that are no records but errors and ends of partitions. Records of a partition that was lost
+    meanwhile are left out."""
     others: list[Any] = []
     for m in messages:
         if m.error() is not None:

@@ -1,4 +1,5 @@
-"""Several sinks in one process, each in a thread of its own: a slow one slows no other, and one that fails stops no other."""
+"""Several sinks in one process, each in a thread of its own: a slow one slows no other, and one that fails
+stops no other."""
 
 from __future__ import annotations
 
@@ -33,11 +34,11 @@ class Fleet:
     def run(self) -> int:
         """Blocks until the last sink has ended; in the main thread, where SIGTERM and SIGINT are handled.
 
-        The first signal drains, the second ends the process at once with 128 + its number, leaving what is under way
-        uncommitted. Returns 0, or 1 if a sink failed.
-        """
+        The first signal drains, the second ends the process at once with 128 + its number, leaving what is
+        under way uncommitted. Returns 0, or 1 if a sink failed."""
         threads = [
-            threading.Thread(target=self._one, args=(r,), name=f"sink-{r.name}", daemon=True) for r in self._runners
+            threading.Thread(target=self._one, args=(r,), name=f"sink-{r.name}", daemon=True)
+            for r in self._runners
         ]
         with self._signals():
             for thread in threads:

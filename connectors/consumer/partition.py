@@ -1,9 +1,10 @@
-"""One partition of one sink, without Kafka and without HTTP: records in, batches out, verdicts back, a prefix to commit.
+"""One partition of one sink, without Kafka and without HTTP: records in, batches out, verdicts back, a prefix
+to commit.
 
-A record that may not be settled yet holds up what follows it: one whose schema is not known, for a while; one that cannot
-be mapped where the dead-letter limits forbid to give it up. Used by the consumer's thread alone. At most one batch is under way, so records reach the sink in the partition's order,
-retries and halves included.
-"""
+A record that may not be settled yet holds up what follows it: one whose schema is not known, for a while; one
+that cannot be mapped where the dead-letter limits forbid to give it up. Used by the consumer's thread alone.
+At most one batch is under way, so records reach the sink in the partition's order, retries and halves
+included."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ from tailrace.records import Stage
 log: Final = logging.getLogger("tailrace.connect")
 
 WINDOW: Final = 10_000
-"""Records of a partition that may be read and not settled; what is filtered behind a slow batch counts too."""
+"""Records of a partition that may be read and not settled; what is filtered behind a slow batch counts
+too."""
 
 
 LOOK_AGAIN: Final = 0.25
@@ -52,15 +54,27 @@ def _always(rejected: Rejected) -> bool:
 
 
 class Lane:
-    """State of one partition that this process owns. bury: takes the letters of records that are given up. may_bury: whether one
-    that cannot be mapped may be given up now; else it is asked again. waits: of the sink's partitions, for unknown schemas.
-    admit: what the sink gets of a record."""
+    """State of one partition that this process owns. bury: takes the letters of records that are given up.
+    may_bury: whether one that cannot be mapped may be given up now; else it is asked again. waits: of the
+    sink's partitions, for unknown schemas. admit: what the sink gets of a record."""
 
     def __init__(
-        self, name: str, topic: str, partition: int, sink: Sink, reader: Reader, limits: Limits, ledger: SinkLedger, start: int,
-        counts: Counts, bury: Callable[[Letter], None], may_bury: Callable[[Rejected], bool] = _always,
-        waits: SchemaWaits | None = None, secrets: Sequence[str] = (), admit: Admit = current,
-    ) -> None:  # fmt: skip
+        self,
+        name: str,
+        topic: str,
+        partition: int,
+        sink: Sink,
+        reader: Reader,
+        limits: Limits,
+        ledger: SinkLedger,
+        start: int,
+        counts: Counts,
+        bury: Callable[[Letter], None],
+        may_bury: Callable[[Rejected], bool] = _always,
+        waits: SchemaWaits | None = None,
+        secrets: Sequence[str] = (),
+        admit: Admit = current,
+    ) -> None:
         self.name, self.topic, self.partition = name, topic, partition
         self.progress = Progress(ledger, start)
         self.committed: tuple[int, SinkLedger] | None = None
@@ -82,7 +96,13 @@ class Lane:
 
     # -- in
     def accept(
-        self, offset: int, appended_at: int, key: bytes | None, value: bytes | None, headers: Headers, now: float
+        self,
+        offset: int,
+        appended_at: int,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Headers,
+        now: float,
     ) -> None:
         """Decodes and maps one record. Never raises: what cannot be read or mapped is buried, alone."""
         self._counts.read += 1
@@ -90,7 +110,13 @@ class Lane:
             self._held.append(_Record(offset, appended_at, key, value, headers))
 
     def _take(
-        self, offset: int, appended_at: int, key: bytes | None, value: bytes | None, headers: Headers, now: float
+        self,
+        offset: int,
+        appended_at: int,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Headers,
+        now: float,
     ) -> bool:
         """False: it cannot be taken yet, and nothing has been done."""
         found = self._reader.read(self.topic, self.partition, offset, appended_at, value, headers)
@@ -126,9 +152,13 @@ class Lane:
             mapped = admitted if isinstance(admitted, Skip) else self._sink.map(admitted)
         except Exception as e:
             log.debug(
-                "%s: map raised for %s[%d]@%d\n%s", self.name, self.topic, self.partition, found.offset,
+                "%s: map raised for %s[%d]@%d\n%s",
+                self.name,
+                self.topic,
+                self.partition,
+                found.offset,
                 redact.stack(e, self._secrets),
-            )  # fmt: skip
+            )
             return Rejected("map_failed", redact.where(e))
         if isinstance(mapped, Payload):
             return mapped
@@ -143,9 +173,13 @@ class Lane:
             self._unknown = schema
         if first and wait:
             log.warning(
-                "%s: %s[%d]@%d has the unknown schema %s; its partition waits for it", self.name, self.topic, self.partition,
-                offset, schema,
-            )  # fmt: skip
+                "%s: %s[%d]@%d has the unknown schema %s; its partition waits for it",
+                self.name,
+                self.topic,
+                self.partition,
+                offset,
+                schema,
+            )
         return wait
 
     def look_again(self, now: float) -> None:
@@ -181,7 +215,8 @@ class Lane:
 
     # -- out
     def next_batch(self, now: float, *, drain: bool = False) -> Batch | None:
-        """The batch to send now, if there is one; None while another is under way. drain: don't wait for age or size."""
+        """The batch to send now, if there is one; None while another is under way. drain: don't wait for age
+        or size."""
         if self._sending is not None or not (self._buffer.due(now) or (drain and len(self._buffer))):
             return None
         self._tickets = self._buffer.take()
@@ -206,7 +241,9 @@ class Lane:
                         DELIVERED
                         if fate.attempts == 1 and not fate.unidentified
                         else Tally(
-                            delivered=1, rejected_unidentified=int(fate.unidentified), retried=fate.attempts - 1
+                            delivered=1,
+                            rejected_unidentified=int(fate.unidentified),
+                            retried=fate.attempts - 1,
                         )
                     )
                 case Filtered():
@@ -236,15 +273,25 @@ class Lane:
                 else f"{gap.repeated} records came before: sent, not counted again"
             )
             log.error(
-                "%s: %s[%d]@%d has sequence number %s, expected %d (generation %d): %s", self.name, self.topic,
-                self.partition, gap.offset, gap.got, gap.expected, gap.generation, what,
-            )  # fmt: skip
+                "%s: %s[%d]@%d has sequence number %s, expected %d (generation %d): %s",
+                self.name,
+                self.topic,
+                self.partition,
+                gap.offset,
+                gap.got,
+                gap.expected,
+                gap.generation,
+                what,
+            )
 
     @property
     def full(self) -> bool:
-        """Whether no more should be read for now: a batch is under way and another is complete, or too much is open."""
+        """Whether no more should be read for now: a batch is under way and another is complete, or too much
+        is open."""
         return (
-            bool(self._held) or (self._sending is not None and self._buffer.full) or len(self.progress) >= self._limit
+            bool(self._held)
+            or (self._sending is not None and self._buffer.full)
+            or len(self.progress) >= self._limit
         )
 
     @property
@@ -287,7 +334,8 @@ class Lane:
         return len(self.progress) == 0 and not self._held
 
     def to_commit(self, position: int) -> tuple[int, SinkLedger] | None:
-        """Offset and ledger to commit, if they differ from the last ones. position: the consumer's, or negative."""
+        """Offset and ledger to commit, if they differ from the last ones. position: the consumer's, or
+        negative."""
         if not self._held:
             self.progress.pass_to(position)
         now = (self.progress.next_offset, self.progress.ledger)

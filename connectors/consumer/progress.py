@@ -1,4 +1,5 @@
-"""Where a sink stands in one partition: what was read, what of it is settled, and the prefix that may be committed. Pure."""
+"""Where a sink stands in one partition: what was read, what of it is settled, and the prefix that may be
+committed. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +19,9 @@ class Ticket:
 
     __slots__ = ("appended_at", "generation", "offset", "reason", "sequence", "tally")
 
-    def __init__(self, offset: int, sequence: int | None, generation: int | None, appended_at: int = 0) -> None:
+    def __init__(
+        self, offset: int, sequence: int | None, generation: int | None, appended_at: int = 0
+    ) -> None:
         self.offset, self.sequence, self.generation = offset, sequence, generation
         self.appended_at = appended_at
         """Append time, milliseconds UTC."""
@@ -40,14 +43,16 @@ class Gap(NamedTuple):
 
 
 class Progress:
-    """Tickets of one partition in offset order, the ledger of the settled prefix, and the next offset after it."""
+    """Tickets of one partition in offset order, the ledger of the settled prefix, and the next offset after
+    it."""
 
     def __init__(self, ledger: SinkLedger, next_offset: int) -> None:
         self.ledger = ledger
         self.next_offset = next_offset
         """What a restart would read first, were this committed."""
         self.reasons: Counter[tuple[str, str]] = Counter()
-        """What the last `advance` settled otherwise than delivered, by outcome (a field of `Tally`) and reason."""
+        """What the last `advance` settled otherwise than delivered, by outcome (a field of `Tally`) and
+        reason."""
         self._open: deque[Ticket] = deque()
 
     def __len__(self) -> int:
@@ -56,7 +61,8 @@ class Progress:
 
     @property
     def oldest(self) -> int | None:
-        """Append time of the first record that is not settled, milliseconds UTC; None: there is none. From any thread."""
+        """Append time of the first record that is not settled, milliseconds UTC; None: there is none. From
+        any thread."""
         try:
             return self._open[0].appended_at
         except IndexError:
@@ -69,12 +75,14 @@ class Progress:
         return ticket
 
     def pass_to(self, position: int) -> None:
-        """Everything before `position` was read: what lies between are transaction markers. Only while nothing is open."""
+        """Everything before `position` was read: what lies between are transaction markers. Only while
+        nothing is open."""
         if not self._open and position > self.next_offset:
             self.next_offset = position
 
     def advance(self) -> tuple[Tally, list[Gap]]:
-        """Moves the settled prefix forward as far as it goes, into the ledger: what was settled, and what is to be reported."""
+        """Moves the settled prefix forward as far as it goes, into the ledger: what was settled, and what is
+        to be reported."""
         settled, gaps = Tally(), []
         self.reasons.clear()
         for run in self._runs():
@@ -90,7 +98,9 @@ class Progress:
             missing, repeated = after.gaps - before.gaps, after.repeated - before.repeated
             if missing or repeated:
                 first = run[0]
-                gaps.append(Gap(after.generation, before.last + 1, first.sequence, first.offset, missing, repeated))
+                gaps.append(
+                    Gap(after.generation, before.last + 1, first.sequence, first.offset, missing, repeated)
+                )
         return settled, gaps
 
     def _explain(self, run: list[Ticket]) -> None:

@@ -1,4 +1,5 @@
-"""From a Kafka record to what a sink maps: the event's bytes and the context header, decoded. Total: no exception."""
+"""From a Kafka record to what a sink maps: the event's bytes and the context header, decoded. Total: no
+exception."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ class Unreadable(NamedTuple):
 
 
 class Decoders:
-    """Of the values of one class: one decoder a frame (what stands before the body, in either format), made when it is first met."""
+    """Of the values of one class: one decoder a frame (what stands before the body, in either format), made
+    when it is first met."""
 
     def __init__(self, cls: type[Any], want: Iterable[str], build: dict[str, Any]) -> None:
         """want: the class's fields that are to be decoded; build: as for `codec.compile_builder`."""
@@ -39,8 +41,8 @@ class Decoders:
         self._by_frame: dict[bytes, Callable[[bytes, int], Any]] = {}
 
     def decode(self, value: bytes) -> Any:
-        """Raises `DecodeError`, whose detail holds no content. A schema that is not known (`UnknownSchema`) is looked for from now
-        on where there is a registry: the same value may be readable later."""
+        """Raises `DecodeError`, whose detail holds no content. A schema that is not known (`UnknownSchema`)
+        is looked for from now on where there is a registry: the same value may be readable later."""
         decode, body = self._by_frame.get(value[: wire.BODY]), wire.BODY
         if decode is None:
             decode, body = self._by_frame.get(value[: wire.ID_BODY]), wire.ID_BODY

@@ -1,17 +1,19 @@
-"""One sink, running: its consumer group, its partitions, its send loop. Plumbing; the rules are in the modules it calls.
+"""One sink, running: its consumer group, its partitions, its send loop. Plumbing; the rules are in the
+modules it calls.
 
-Two threads. The consumer's reads, decodes, maps, commits and answers rebalances; the send loop's sends. In flight, per
-partition: one batch under way, one complete batch waiting, and what one `consume` call (`FETCH` records) brings on top of
-it; then the partition is paused. Memory is bounded by that and by librdkafka's own queue (`PREFETCH_KB` a process).
+Two threads. The consumer's reads, decodes, maps, commits and answers rebalances; the send loop's sends. In
+flight, per partition: one batch under way, one complete batch waiting, and what one `consume` call (`FETCH`
+records) brings on top of it; then the partition is paused. Memory is bounded by that and by librdkafka's own
+queue (`PREFETCH_KB` a process).
 
 The order that makes it at-least-once, and never less:
 
-1. a record is read and gets a ticket; 2. it is delivered, filtered, or durably in the dead letters, which settles the
-ticket; 3. the offset after the settled prefix is committed, with the ledger of exactly that prefix as metadata.
+1. a record is read and gets a ticket; 2. it is delivered, filtered, or durably in the dead letters, which
+settles the ticket; 3. the offset after the settled prefix is committed, with the ledger of exactly that
+prefix as metadata.
 
-What is under way when a partition is lost or the process dies is sent again by the next owner, with the same ids: at most
-two batches a partition, the one being sent and the one whose commit is being made.
-"""
+What is under way when a partition is lost or the process dies is sent again by the next owner, with the same
+ids: at most two batches a partition, the one being sent and the one whose commit is being made."""
 
 from __future__ import annotations
 
@@ -56,7 +58,8 @@ FETCH: Final = 500
 PREFETCH_KB: Final = 16_384
 """Kilobytes that librdkafka may hold ahead."""
 PATIENCE: Final = 0.02
-"""Seconds that a full partition may hold up the others before it is paused: pausing discards what was fetched ahead."""
+"""Seconds that a full partition may hold up the others before it is paused: pausing discards what was fetched
+ahead."""
 ALONE: Final = 10.0
 """Seconds after which a member without partitions takes it that the group has none for it."""
 RELOAD: Final = 1.0
@@ -68,7 +71,8 @@ def _files(instance: Instance) -> tuple[str | None, ...]:
 
 
 class Runner:
-    """Runs one instance. `run` blocks in the thread that calls it; `stop` and `status` may be called from any thread."""
+    """Runs one instance. `run` blocks in the thread that calls it; `stop` and `status` may be called from any
+    thread."""
 
     def __init__(
         self,
@@ -81,8 +85,8 @@ class Runner:
         sleep: Sleep = asyncio.sleep,
         random: Callable[[], float] = random_module.random,
     ) -> None:
-        """until_caught_up: `run` returns once everything that was in the topic when its partitions came is settled.
-        clock: monotonic seconds; now: Unix seconds."""
+        """until_caught_up: `run` returns once everything that was in the topic when its partitions came is
+        settled. clock: monotonic seconds; now: Unix seconds."""
         self.name = instance.name
         self.observer = Observer()
         self.joined = False
@@ -131,7 +135,8 @@ class Runner:
         )
 
     def oldest(self) -> int | None:
-        """Append time of the first record that was read and is not settled, milliseconds UTC; None: there is none."""
+        """Append time of the first record that was read and is not settled, milliseconds UTC; None: there is
+        none."""
         found = [at for lane in tuple(self._lanes.values()) if (at := lane.progress.oldest) is not None]
         return min(found, default=None)
 
@@ -143,11 +148,12 @@ class Runner:
     def run(self) -> None:
         """Works until `stop`, then drains and commits within connect.drain_seconds and leaves the group.
 
-        Raises `OffsetLost`, `KafkaUnavailable` (credentials), `ConfigError` (the sink's ca_file), `SinkStopped`, and
-        for bugs anything; then nothing is committed that was not by then.
-        """
+        Raises `OffsetLost`, `KafkaUnavailable` (credentials), `ConfigError` (the sink's ca_file),
+        `SinkStopped`, and for bugs anything; then nothing is committed that was not by then."""
         try:
-            if wait_for_topics(self.name, self._settings.kafka, (self._topic, self._dead_letters), self._stop):
+            if wait_for_topics(
+                self.name, self._settings.kafka, (self._topic, self._dead_letters), self._stop
+            ):
                 self._work()
             self._state = "stopped"
         except BaseException as e:
@@ -174,7 +180,9 @@ class Runner:
             )
             self._activity, self._pace = self._courier.activity, self._courier.pace
             report_health(
-                self.name, lambda: self._loop.submit(instance.sink.check(self._http)), secrets=instance.secrets
+                self.name,
+                lambda: self._loop.submit(instance.sink.check(self._http)),
+                secrets=instance.secrets,
             )
             self._outbox = Outbox(self._settings, self.name, self._clock)
             try:
@@ -197,7 +205,8 @@ class Runner:
 
     # -- settings that are mended while it is paused
     def _reload(self, now: float) -> None:
-        """Looks whether the settings of a paused sink have changed, and goes on with a sink made of the new ones."""
+        """Looks whether the settings of a paused sink have changed, and goes on with a sink made of the new
+        ones."""
         if not self._activity.paused or self._instance.reload is None or now < self._next_reload:
             return
         self._next_reload = now + RELOAD
@@ -210,12 +219,15 @@ class Runner:
             problem = redact.masked(str(e), self._secrets)
         if problem and problem != self._reload_problem:
             log.error(
-                "%s: its settings have changed and cannot be used: %s; it stays with the old ones", self.name, problem
+                "%s: its settings have changed and cannot be used: %s; it stays with the old ones",
+                self.name,
+                problem,
             )
         self._reload_problem = problem
 
     def _use(self, instance: Instance) -> None:
-        """From now on maps and sends with another sink object. Limits of batches stay until a partition is assigned anew.
+        """From now on maps and sends with another sink object. Limits of batches stay until a partition is
+        assigned anew.
 
         Raises `ConfigError` (certificates)."""
         if any((*_files(instance), *_files(self._instance))):  # what is in them may have changed too
@@ -225,7 +237,9 @@ class Runner:
         self._former.append(self._instance.sink)
         self._instance = instance
         self._reader = Reader(instance.fields)
-        self._secrets = tuple(dict.fromkeys((*instance.secrets, *self._secrets)))  # an answer may still have old ones
+        self._secrets = tuple(
+            dict.fromkeys((*instance.secrets, *self._secrets))
+        )  # an answer may still have old ones
         for lane in self._lanes.values():
             lane.use(instance.sink, self._secrets, instance.admit, self._reader)
         self._loop.call(
@@ -372,9 +386,16 @@ class Runner:
         """Dead-letters one record; it is settled when the broker has acknowledged that."""
         where, rejected = letter.source, letter.rejected
         log.warning(
-            "%s: %s[%d]@%d (event %s) goes to the dead letters (%s): %s %s", self.name, where.topic, where.partition,
-            where.offset, where.event_id, letter.stage, rejected.reason, rejected.detail,
-        )  # fmt: skip
+            "%s: %s[%d]@%d (event %s) goes to the dead letters (%s): %s %s",
+            self.name,
+            where.topic,
+            where.partition,
+            where.offset,
+            where.event_id,
+            letter.stage,
+            rejected.reason,
+            rejected.detail,
+        )
         record = dead_letter(
             letter.stage,
             self.name,
@@ -391,11 +412,12 @@ class Runner:
     def _commit(self, lanes: list[Lane], *, wait: bool = False, inside_consume: bool = False) -> None:
         """Commits what is settled and not committed yet.
 
-        inside_consume: in a rebalance callback. There the consumer's position may be ahead of what it has handed out, so
-        only settled records count.
-        """
+        inside_consume: in a rebalance callback. There the consumer's position may be ahead of what it has
+        handed out, so only settled records count."""
         positions = (
-            {} if inside_consume else self._assignment.positions([lane.partition for lane in lanes if lane.idle])
+            {}
+            if inside_consume
+            else self._assignment.positions([lane.partition for lane in lanes if lane.idle])
         )
         offsets = []
         for lane in lanes:
@@ -417,7 +439,10 @@ class Runner:
         if not failed:
             return
         log.warning(
-            "%s: a commit of %d partitions failed: %s", self.name, len(failed), (error or failed[0].error).str()
+            "%s: a commit of %d partitions failed: %s",
+            self.name,
+            len(failed),
+            (error or failed[0].error).str(),
         )
         for p in failed:
             if p.partition in self._lanes:
@@ -427,15 +452,30 @@ class Runner:
     def _on_assign(self, consumer: Any, partitions: list[Any]) -> None:
         for start in self._assignment.take(partitions, ends=self._until_caught_up):
             self._lanes[start.partition] = Lane(
-                self.name, self._topic, start.partition, self._instance.sink, self._reader, self._instance.limits, start.ledger,
-                start.offset, self._counts, self._bury, self._may_bury, self._schema_waits, self._secrets, self._instance.admit,
-            )  # fmt: skip
+                self.name,
+                self._topic,
+                start.partition,
+                self._instance.sink,
+                self._reader,
+                self._instance.limits,
+                start.ledger,
+                start.offset,
+                self._counts,
+                self._bury,
+                self._may_bury,
+                self._schema_waits,
+                self._secrets,
+                self._instance.admit,
+            )
         self.joined = True
-        self._next_commit = self._clock()  # at once: from a sink's first start on, what is deleted unread is an alarm
+        self._next_commit = (
+            self._clock()
+        )  # at once: from a sink's first start on, what is deleted unread is an alarm
         log.info("%s: has partitions %s", self.name, sorted(self._lanes))
 
     def _on_revoke(self, consumer: Any, partitions: list[Any]) -> None:
-        """Lets what is under way finish within connect.drain_seconds, commits, gives up. What waits is the next owner's."""
+        """Lets what is under way finish within connect.drain_seconds, commits, gives up. What waits is the
+        next owner's."""
         lanes = [self._lanes[p.partition] for p in partitions if p.partition in self._lanes]
         deadline = self._clock() + self._settings.connect.drain_seconds
         while any(lane.unsettled for lane in lanes) and self._clock() < deadline and not self._stuck(lanes):
@@ -460,7 +500,8 @@ class Runner:
         log.warning("%s: lost partitions %s", self.name, sorted(p.partition for p in partitions))
 
     def _drain(self) -> None:
-        """Sends everything that was read, within connect.drain_seconds, and commits; still a member of the group."""
+        """Sends everything that was read, within connect.drain_seconds, and commits; still a member of the
+        group."""
         deadline = self._clock() + self._settings.connect.drain_seconds
         lanes = list(self._lanes.values())
         while not all(lane.idle for lane in lanes) and self._clock() < deadline and not self._stuck(lanes):
@@ -470,7 +511,8 @@ class Runner:
         self._measure_lag()
 
     def _stuck(self, lanes: list[Lane]) -> bool:
-        """Whether waiting would settle nothing: the sink is paused and no probe is out, or only what cannot be taken is left."""
+        """Whether waiting would settle nothing: the sink is paused and no probe is out, or only what cannot
+        be taken is left."""
         if self._activity.sending or any(lane.burying for lane in lanes):
             return False
         return bool(self._activity.paused) or all(lane.idle or lane.blocked for lane in lanes)
@@ -481,5 +523,9 @@ class Runner:
             lane.advance()
         left = sum(len(lane.progress) for lane in lanes)
         if left:
-            log.info("%s: %d records that were read are not settled; whoever reads next sends them", self.name, left)
+            log.info(
+                "%s: %d records that were read are not settled; whoever reads next sends them",
+                self.name,
+                left,
+            )
         self._commit(lanes, wait=True, inside_consume=inside_consume)

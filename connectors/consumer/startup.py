@@ -19,7 +19,8 @@ CHECK_SECONDS: Final = 30.0
 
 
 def wait_for_topics(name: str, settings: Kafka, topics: Sequence[str], stop: threading.Event) -> bool:
-    """Waits until all `topics` are there, however long; says what is missing and what makes it. False: stopped meanwhile.
+    """Waits until all `topics` are there, however long; says what is missing and what makes it. False:
+    stopped meanwhile.
 
     Raises `KafkaUnavailable` for what waiting cannot mend.
     """
@@ -42,8 +43,8 @@ def wait_for_topics(name: str, settings: Kafka, topics: Sequence[str], stop: thr
 
 
 def report_health(name: str, check: Callable[[], Future[Health]], *, secrets: Sequence[str] = ()) -> None:
-    """Says what the sink's check finds. A sink that fails it starts all the same: retry and pause handle it, and an answer to
-    an empty request may be wrong about full ones."""
+    """Says what the sink's check finds. A sink that fails it starts all the same: retry and pause handle it,
+    and an answer to an empty request may be wrong about full ones."""
     future = check()
     try:
         health = future.result(CHECK_SECONDS)

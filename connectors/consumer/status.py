@@ -22,13 +22,15 @@ _CLASS: Final = re.compile(r"[a-z][a-z_]{0,39}(?![a-z_])")
 
 
 def pause_class(paused: str) -> str:
-    """The kind of reason that a pause has, as a label: its first word, since what follows may be a vendor's message."""
+    """The kind of reason that a pause has, as a label: its first word, since what follows may be a vendor's
+    message."""
     found = _CLASS.match(paused)
     return found.group() if found else "other"
 
 
 class Counts(msgspec.Struct):
-    """Records of one sink over all its partitions, by what became of them; only what is settled in offset order counts."""
+    """Records of one sink over all its partitions, by what became of them; only what is settled in offset
+    order counts."""
 
     read: int = 0
     delivered: int = 0
@@ -72,7 +74,8 @@ class Status(msgspec.Struct, frozen=True):
     state: State
     partitions: int
     lag: int
-    """Offsets behind the end, over the partitions of this process (transaction markers count); -1: not known yet."""
+    """Offsets behind the end, over the partitions of this process (transaction markers count); -1: not known
+    yet."""
     in_flight: int
     """Records read and not settled."""
     counts: Counts
@@ -88,11 +91,17 @@ class Status(msgspec.Struct, frozen=True):
     def line(self) -> str:
         """For the log."""
         c = self.counts
-        text = f"{self.sink}: {self.state}, {c.delivered} delivered, {c.filtered} filtered, {c.dead_lettered} dead-lettered"
+        text = (
+            f"{self.sink}: {self.state}, {c.delivered} delivered, {c.filtered} filtered, {c.dead_lettered} "
+            "dead-lettered"
+        )
         for label, n in (
-            ("rejected unidentified", c.rejected_unidentified), ("sequence numbers lost", c.gaps), ("repeated", c.repeated),
-            ("batches waiting to retry", self.retrying), ("requests waiting for a rate limit", self.limited),
-        ):  # fmt: skip
+            ("rejected unidentified", c.rejected_unidentified),
+            ("sequence numbers lost", c.gaps),
+            ("repeated", c.repeated),
+            ("batches waiting to retry", self.retrying),
+            ("requests waiting for a rate limit", self.limited),
+        ):
             text += f", {n} {label}" if n else ""
         lag = "unknown" if self.lag < 0 else str(self.lag)
         text += f"; {self.in_flight} in flight, lag {lag}, {self.partitions} partitions"

@@ -20,11 +20,13 @@ BODY: Final = 65_536
 class AiohttpTransport:
     """Keep-alive connections, no redirects, no cookies, no proxy from the environment.
 
-    To be made on the loop that uses it. ca_file: certificate authorities instead of the system's. cert_file, key_file: the
-    certificate that this client shows, and its key without a password. Raises `ConfigError`.
+    To be made on the loop that uses it. ca_file: certificate authorities instead of the system's. cert_file,
+    key_file: the certificate that this client shows, and its key without a password. Raises `ConfigError`.
     """
 
-    def __init__(self, ca_file: str | None = None, cert_file: str | None = None, key_file: str | None = None) -> None:
+    def __init__(
+        self, ca_file: str | None = None, cert_file: str | None = None, key_file: str | None = None
+    ) -> None:
         try:
             context = ssl.create_default_context(cafile=ca_file)
         except (OSError, ssl.SSLError) as e:
@@ -33,7 +35,9 @@ class AiohttpTransport:
             try:
                 context.load_cert_chain(cert_file, key_file, password="")  # or OpenSSL asks at the terminal
             except (OSError, ssl.SSLError) as e:
-                raise ConfigError(f"cert_file: {cert_file} and key_file {key_file} cannot be used: {e}") from None
+                raise ConfigError(
+                    f"cert_file: {cert_file} and key_file {key_file} cannot be used: {e}"
+                ) from None
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=context, limit=0, keepalive_timeout=30.0),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -65,7 +69,9 @@ class AiohttpTransport:
                 "certificate", f"{place(url)} has a certificate that is not trusted; see ca_file"
             ) from None
         except aiohttp.ClientConnectorError as e:
-            raise NoAnswer("unreachable", f"{place(url)}: {e.os_error.strerror or type(e).__name__}") from None
+            raise NoAnswer(
+                "unreachable", f"{place(url)}: {e.os_error.strerror or type(e).__name__}"
+            ) from None
         except (aiohttp.InvalidURL, ValueError) as e:
             raise NoAnswer("bad_request", f"{place(url)}: {type(e).__name__}") from None
         except (aiohttp.ClientError, OSError) as e:

@@ -1,8 +1,9 @@
-"""One batch to one sink until every record's fate is known: again, in halves, or waiting until the sink takes anything.
+"""One batch to one sink until every record's fate is known: again, in halves, or waiting until the sink takes
+anything.
 
-The rules are `connectors.sdk.policy`'s, `connectors.delivery.gate`'s, `connectors.delivery.dead_letter_limits`'s and the sink's; sleep, clock and random are
-passed in. Runs on the send loop.
-"""
+The rules are `connectors.sdk.policy`'s, `connectors.delivery.gate`'s,
+`connectors.delivery.dead_letter_limits`'s and the sink's; sleep, clock and random are passed in. Runs on the
+send loop."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ BACKOFF: Final = Backoff()
 
 
 class Courier:
-    """Delivers batches to one sink. Batches of different partitions may be under way at once, those of one must not."""
+    """Delivers batches to one sink. Batches of different partitions may be under way at once, those of one
+    must not."""
 
     def __init__(
         self,
@@ -47,24 +49,39 @@ class Courier:
         probes: Backoff = PROBES,
         circuit: Backoff = CIRCUIT,
     ) -> None:
-        """max_attempts: tries of a piece that the sink asks to retry; 0: without end. failures: in a row, that open the
-        circuit; 0: never. secrets: masked in whatever the sink says. probes, circuit: waits while nothing else is sent.
-        clock: monotonic seconds."""
+        """max_attempts: tries of a piece that the sink asks to retry; 0: without end. failures: in a row,
+        that open the circuit; 0: never. secrets: masked in whatever the sink says. probes, circuit: waits
+        while nothing else is sent. clock: monotonic seconds."""
         self.activity = Activity()
         self.allowance = Allowance(limits)
         self.pace = Pace(rates, sleep, clock)
         self._name, self._secrets = name, secrets
         self._sleep, self._random, self._max_attempts, self._backoff = sleep, random, max_attempts, backoff
         self._gate = Gate(
-            name, self.activity, sleep=sleep, random=random, clock=clock, failures=failures, probes=probes, circuit=circuit
-        )  # fmt: skip
+            name,
+            self.activity,
+            sleep=sleep,
+            random=random,
+            clock=clock,
+            failures=failures,
+            probes=probes,
+            circuit=circuit,
+        )
         self._sink, self._http = sink, PacedHttp(http, self.pace)
 
     async def use(
-        self, sink: Sink, http: Http, *, limits: DeadLetterLimits, rates: Rates, failures: int, secrets: Sequence[str]
+        self,
+        sink: Sink,
+        http: Http,
+        *,
+        limits: DeadLetterLimits,
+        rates: Rates,
+        failures: int,
+        secrets: Sequence[str],
     ) -> None:
-        """Goes on with another sink object of the same type, made of changed settings; what waits is sent by it. A probe is
-        due at once; if it was the dead-letter limits that stopped the sink, it has them anew."""
+        """Goes on with another sink object of the same type, made of changed settings; what waits is sent by
+        it. A probe is due at once; if it was the dead-letter limits that stopped the sink, it has them
+        anew."""
         self._sink, self._http, self._secrets = sink, PacedHttp(http, self.pace), secrets
         self.allowance.limits, self._gate.failures = limits, failures
         if rates != self.pace.rates:
@@ -74,12 +91,14 @@ class Courier:
         self._gate.wake()
 
     async def over(self, limit: str, rejected: Rejected) -> None:
-        """A record that could not be mapped may not become a dead letter: the sink pauses. limit: the one it would exceed."""
+        """A record that could not be mapped may not become a dead letter: the sink pauses. limit: the one it
+        would exceed."""
         self._gate.over(limit, rejected, probe=False)
 
     async def deliver(self, batch: Batch) -> list[Settled]:
-        """One `Settled` a record, in order. Returns only when all are final. Raises `SinkStopped`, and TypeError for a
-        sink that answers with the wrong number of outcomes; cancelling leaves the fate of what was sent unknown."""
+        """One `Settled` a record, in order. Returns only when all are final. Raises `SinkStopped`, and
+        TypeError for a sink that answers with the wrong number of outcomes; cancelling leaves the fate of
+        what was sent unknown."""
         run = Run(batch.items)
         while run.todo:
             piece = run.next(self.pace.most_events)
@@ -145,7 +164,9 @@ class Courier:
             case Rejected() if len(indices) == 1:
                 run.again(self._reject(run, indices, outcome, turn))
             case Split(status=status) if len(indices) == 1:
-                too_large = Rejected("too_large", "the sink does not take this record even alone", status=status)
+                too_large = Rejected(
+                    "too_large", "the sink does not take this record even alone", status=status
+                )
                 run.again(self._reject(run, indices, too_large, turn))
             case Rejected() | Split():
                 run.halve(indices)
@@ -156,7 +177,9 @@ class Courier:
             case _:
                 raise TypeError(f"sink {self._name} answered {type(outcome).__name__}, which is no outcome")
 
-    async def _each(self, run: Run, indices: list[int], tries: int, outcomes: Sequence[object], turn: Turn) -> None:
+    async def _each(
+        self, run: Run, indices: list[int], tries: int, outcomes: Sequence[object], turn: Turn
+    ) -> None:
         again: list[int] = []
         halve: list[int] = []
         asked: list[Retry] = []
@@ -200,9 +223,16 @@ class Courier:
         if tries & (tries - 1) == 0:  # 1, 2, 4, 8, ...
             first = run.items[indices[0]].source
             log.warning(
-                "%s: %d records from %s[%d]@%d again in %.1f s (try %d): %s", self._name, len(indices), first.topic,
-                first.partition, first.offset, delay, tries + 1, redact.clean(outcome.reason),
-            )  # fmt: skip
+                "%s: %d records from %s[%d]@%d again in %.1f s (try %d): %s",
+                self._name,
+                len(indices),
+                first.topic,
+                first.partition,
+                first.offset,
+                delay,
+                tries + 1,
+                redact.clean(outcome.reason),
+            )
         self.activity.retrying += 1
         try:
             await self._sleep(delay)
@@ -212,6 +242,14 @@ class Courier:
     def _warn_partial(self, run: Run, indices: list[int], n: int, detail: str) -> None:
         first, last = run.items[indices[0]].source, run.items[indices[-1]].source
         log.warning(
-            "%s: the sink took %d records (%s[%d] offsets %d to %d) and did not store %d of them, without saying which: %s",
-            self._name, len(indices), first.topic, first.partition, first.offset, last.offset, n, redact.clean(detail),
-        )  # fmt: skip
+            "%s: the sink took %d records (%s[%d] offsets %d to %d) and did not store %d of them, without "
+            "saying which: %s",
+            self._name,
+            len(indices),
+            first.topic,
+            first.partition,
+            first.offset,
+            last.offset,
+            n,
+            redact.clean(detail),
+        )

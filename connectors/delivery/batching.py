@@ -1,4 +1,5 @@
-"""How records of one partition become batches: in order, bounded by records and bytes, not older than allowed. Pure."""
+"""How records of one partition become batches: in order, bounded by records and bytes, not older than
+allowed. Pure."""
 
 from __future__ import annotations
 
@@ -21,9 +22,8 @@ class Limits(NamedTuple):
 class Buffer(Generic[T]):
     """Mapped records of one partition that wait to be sent, in offset order.
 
-    It does not refuse anything: the caller stops reading the partition while it is `full`, and what it had already read
-    by then still goes in. Times are of any one monotonic clock.
-    """
+    It does not refuse anything: the caller stops reading the partition while it is `full`, and what it had
+    already read by then still goes in. Times are of any one monotonic clock."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits: Final = limits

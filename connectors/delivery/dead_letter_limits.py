@@ -1,8 +1,9 @@
-"""How many records of a sink may become dead letters before it has to stop: a rule over the last answers. Pure.
+"""How many records of a sink may become dead letters before it has to stop: a rule over the last answers.
+Pure.
 
-A sink that refuses everything has a fault of its own, and its records are healthy; one that refuses a record in a hundred
-has met bad records. What tells them apart is the share of rejections, and how many come in a row.
-"""
+A sink that refuses everything has a fault of its own, and its records are healthy; one that refuses a record
+in a hundred has met bad records. What tells them apart is the share of rejections, and how many come in a
+row."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ LIMITS: Final = DeadLetterLimits()
 
 
 class Allowance:
-    """Counts one sink's deliveries and rejections over all its partitions. Safe to call from several threads."""
+    """Counts one sink's deliveries and rejections over all its partitions. Safe to call from several
+    threads."""
 
     def __init__(self, limits: DeadLetterLimits) -> None:
         self.limits = limits
@@ -48,8 +50,8 @@ class Allowance:
                 self._add(False, min(count, WINDOW))
 
     def reject(self) -> str:
-        """Asks to dead-letter one record. Empty: it may be, and is counted. Else the limit it would exceed, by its setting, and
-        nothing is counted."""
+        """Asks to dead-letter one record. Empty: it may be, and is counted. Else the limit it would exceed,
+        by its setting, and nothing is counted."""
         with self._lock:
             over = self._over()
             if not over:

@@ -1,9 +1,9 @@
 """Whether a sink may be sent to now: one answer for all its partitions.
 
-Closed, one task at a time probes, with back-off, until it opens for all. It closes for one of three reasons: the sink
-takes nothing (`Paused`), it gives no usable answer (the circuit breaker), or it refuses so many records that there must be
-another fault than theirs (the dead-letter limits). Held back, nobody sends until a time that the sink has named.
-"""
+Closed, one task at a time probes, with back-off, until it opens for all. It closes for one of three reasons:
+the sink takes nothing (`Paused`), it gives no usable answer (the circuit breaker), or it refuses so many
+records that there must be another fault than theirs (the dead-letter limits). Held back, nobody sends until a
+time that the sink has named."""
 
 from __future__ import annotations
 
@@ -96,7 +96,13 @@ class Gate:
         circuit: Backoff = CIRCUIT,
     ) -> None:
         """failures: in a row, that open the circuit; 0: never."""
-        self._name, self._activity, self._sleep, self._random, self._clock = name, activity, sleep, random, clock
+        self._name, self._activity, self._sleep, self._random, self._clock = (
+            name,
+            activity,
+            sleep,
+            random,
+            clock,
+        )
         self.failures = failures
         self._backoffs = {Closed.PAUSED: probes, Closed.CIRCUIT: circuit, Closed.LIMIT: probes}
         self._why: Closed | None = None
@@ -114,8 +120,8 @@ class Gate:
 
     @asynccontextmanager
     async def turn(self, pace: Callable[[bool], Awaitable[None]]) -> AsyncIterator[Turn]:
-        """The right to send once: at once while it is open, else as the only probe. pace: awaited before it is given, with
-        whether it is for a single record."""
+        """The right to send once: at once while it is open, else as the only probe. pace: awaited before it
+        is given, with whether it is for a single record."""
         while True:
             if self._why is not None:
                 async with self._lock:
@@ -168,7 +174,11 @@ class Gate:
         elif (
             self._why is Closed.CIRCUIT
             or (self._why is Closed.PAUSED and not all(isinstance(o, Retry) for o in each))
-            or (self._why is Closed.LIMIT and turn.probe and all(isinstance(o, Delivered | Filtered) for o in each))
+            or (
+                self._why is Closed.LIMIT
+                and turn.probe
+                and all(isinstance(o, Delivered | Filtered) for o in each)
+            )
         ):
             self.open()
 

@@ -1,8 +1,7 @@
 """What a running sink tells of its requests and batches; its counts and state are in its `Status`.
 
-Nothing is done a record: listeners are called once a request and once a batch, in the send loop's thread, and what they raise
-ends nothing.
-"""
+Nothing is done a record: listeners are called once a request and once a batch, in the send loop's thread, and
+what they raise ends nothing."""
 
 from __future__ import annotations
 
@@ -21,7 +20,8 @@ from connectors.sdk.outcomes import Outcomes, Rejected
 log: Final = logging.getLogger("tailrace.connect")
 
 OUTCOMES: Final = ("delivered", "filtered", "retry", "rejected", "split", "paused")
-"""Names of the classes in `connectors.sdk.outcomes`; a request has one of them, or `mixed`, or `failed` if `send` raised."""
+"""Names of the classes in `connectors.sdk.outcomes`; a request has one of them, or `mixed`, or `failed` if
+`send` raised."""
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -75,7 +75,9 @@ class Observer:
         """The same sink, each of whose requests is told of."""
         return _Timed(sink, self)
 
-    async def delivering(self, batch: Batch, deliver: Callable[[Batch], Awaitable[list[Settled]]]) -> list[Settled]:
+    async def delivering(
+        self, batch: Batch, deliver: Callable[[Batch], Awaitable[list[Settled]]]
+    ) -> list[Settled]:
         """`deliver(batch)`, told of when it has ended."""
         self.under_way += 1
         began = self._clock()

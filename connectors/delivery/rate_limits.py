@@ -1,4 +1,5 @@
-"""How fast a sink may be sent to: token buckets for events and requests a minute. The rule is pure; times are passed in."""
+"""How fast a sink may be sent to: token buckets for events and requests a minute. The rule is pure; times are
+passed in."""
 
 from __future__ import annotations
 
@@ -9,11 +10,13 @@ from connectors.sdk.contract import Rates
 from connectors.sdk.http import Http, Response
 
 SHARE: Final = 0.1
-"""Part of a minute's limit that may go out at once; the rest flows evenly. Together they are the limit, in any minute."""
+"""Part of a minute's limit that may go out at once; the rest flows evenly. Together they are the limit, in
+any minute."""
 
 
 class Bucket:
-    """One limit. In any 60 seconds no more than `per_minute` tokens are granted, unless a single grant is larger."""
+    """One limit. In any 60 seconds no more than `per_minute` tokens are granted, unless a single grant is
+    larger."""
 
     def __init__(self, per_minute: int, now: float) -> None:
         """per_minute: above 0. now: monotonic seconds."""
@@ -32,7 +35,9 @@ class Bucket:
 class Pace:
     """The limits of one sink, for all its partitions in this process."""
 
-    def __init__(self, rates: Rates, sleep: Callable[[float], Awaitable[None]], clock: Callable[[], float]) -> None:
+    def __init__(
+        self, rates: Rates, sleep: Callable[[float], Awaitable[None]], clock: Callable[[], float]
+    ) -> None:
         self._sleep, self._clock = sleep, clock
         self.waiting = 0
         """Requests that wait for their turn now."""
@@ -70,7 +75,8 @@ class Pace:
 
 
 class PacedHttp:
-    """An `Http` whose every request waits for its turn first; the request's own time limit starts after that."""
+    """An `Http` whose every request waits for its turn first; the request's own time limit starts after
+    that."""
 
     def __init__(self, http: Http, pace: Pace) -> None:
         self._http, self._pace = http, pace

@@ -19,7 +19,8 @@ class Settled(msgspec.Struct, frozen=True, gc=False):
     attempts: int
     """Sends it took part in."""
     unidentified: bool = False
-    """Counted among those that the sink rejected without saying which. Which of a batch's records carry it means nothing."""
+    """Counted among those that the sink rejected without saying which. Which of a batch's records carry it
+    means nothing."""
 
 
 class Piece(msgspec.Struct, frozen=True):

@@ -1,8 +1,8 @@
-"""What a sink gets of a record before its `map`: filters, sampling, what hangs where, content. Pure, compiled once.
+"""What a sink gets of a record before its `map`: filters, sampling, what hangs where, content. Pure, compiled
+once.
 
-In this order: superseded revisions, tenants, apps, environments and kinds that are left out, traces that are not in the
-sample; of what stays, the parent if its own is left out, then the content policy.
-"""
+In this order: superseded revisions, tenants, apps, environments and kinds that are left out, traces that are
+not in the sample; of what stays, the parent if its own is left out, then the content policy."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ ENVIRONMENT: Final = Skip("environment")
 KIND: Final = Skip("kind")
 SAMPLED_OUT: Final = Skip("sampled_out")
 
-DROPPABLE: Final = tuple(str(k) for k in Kind if k not in (Kind.UNKNOWN, Kind.LINK, Kind.NODE_EXECUTION, Kind.SPAN))
+DROPPABLE: Final = tuple(
+    str(k) for k in Kind if k not in (Kind.UNKNOWN, Kind.LINK, Kind.NODE_EXECUTION, Kind.SPAN)
+)
 """Kinds that contain nothing, and those of which is known where their children hang then."""
 _WHOLE: Final = 1 << 64
 
@@ -38,8 +40,8 @@ def current(found: Enriched) -> Enriched | Skip:
 
 
 def sampled(root: str, threshold: int) -> bool:
-    """Whether a trace is in the sample: the same verdict everywhere and every time, and a larger sample has all of a smaller
-    one. root: id of its root; threshold: the share of 2**64."""
+    """Whether a trace is in the sample: the same verdict everywhere and every time, and a larger sample has
+    all of a smaller one. root: id of its root; threshold: the share of 2**64."""
     digest = blake2b(root.encode("utf-8", "surrogatepass"), digest_size=8, person=b"tailrace.sample").digest()
     return int.from_bytes(digest, "big") < threshold
 
@@ -63,7 +65,9 @@ class Admission:
         own = {"environment"} if self._environments else set()
         self.reads: Final = frozenset(own) | hanging | self._policy.reads
         """Fields of TraceEvent that it needs, beside those that are always read."""
-        chosen = self._tenants or self._apps or self._environments or self._kinds or self._threshold is not None
+        chosen = (
+            self._tenants or self._apps or self._environments or self._kinds or self._threshold is not None
+        )
         self.admit: Final[Admit] = current if self._policy.full and not chosen else self._admit
 
     def _admit(self, found: Enriched) -> Enriched | Skip:
@@ -103,7 +107,8 @@ def _names(setting: str, given: Iterable[str]) -> Names | None:
     excluded = [n[1:] for n in names if n.startswith("!")]
     if excluded and len(excluded) < len(names):
         raise ConfigError(
-            f"{setting}: has names to let through and names with !, to leave out; must be the one or the other"
+            f"{setting}: has names to let through and names with !, to leave out; must be the one or the "
+            "other"
         )
     if "" in (excluded or names):
         raise ConfigError(f"{setting}: has an empty name")
@@ -114,7 +119,8 @@ def _kinds(given: Iterable[str]) -> frozenset[str]:
     for kind in given:
         if kind in (Kind.NODE_EXECUTION, Kind.SPAN):
             raise ConfigError(
-                f"drop_kinds: {kind} cannot be left out, since others hang on it; known are {', '.join(DROPPABLE)}"
+                f"drop_kinds: {kind} cannot be left out, since others hang on it; known are "
+                f"{', '.join(DROPPABLE)}"
             )
         if kind not in DROPPABLE:
             raise ConfigError(f"drop_kinds: there is no {kind!r}; known are {', '.join(DROPPABLE)}")

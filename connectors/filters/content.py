@@ -1,8 +1,8 @@
 """What a sink gets of an event's content: all, masked, a hash, a reference, or nothing; field by field. Pure.
 
-Content is what the contract marks as content, the free attributes and the addresses of files. Texts about an operation
-(`TEXTS`) stay, but are masked wherever content is not sent in full, unless a policy of their own says otherwise.
-"""
+Content is what the contract marks as content, the free attributes and the addresses of files. Texts about an
+operation (`TEXTS`) stay, but are masked wherever content is not sent in full, unless a policy of their own
+says otherwise."""
 
 from __future__ import annotations
 
@@ -24,26 +24,35 @@ from tailrace.records import TraceEvent
 FULL, MASKED, HASHED, REFERENCE, NONE = POLICIES = ("full", "masked", "hashed", "reference", "none")
 
 CONTENT: Final[Mapping[str, str]] = {
-    **MARKED, "attributes": "map", "origin.file_list": "text", "tool.file_urls": "text",
-}  # fmt: skip
+    **MARKED,
+    "attributes": "map",
+    "origin.file_list": "text",
+    "tool.file_urls": "text",
+}
 """Path of a content field -> json (JSON text), text (or a list of texts), or map (of texts)."""
 TEXTS: Final[Mapping[str, str]] = {
-    "error": "text", "name": "text", "suggested_question.status_message": "text", "moderation.preset_response": "text",
-    "span.links": "json", "span.resource": "json",
-}  # fmt: skip
+    "error": "text",
+    "name": "text",
+    "suggested_question.status_message": "text",
+    "moderation.preset_response": "text",
+    "span.links": "json",
+    "span.resource": "json",
+}
 """The same of texts about an operation."""
 PATHS: Final = {**CONTENT, **TEXTS}
 _BODIES: Final = frozenset(path.partition(".")[0] for path in PATHS if "." in path)
 _HASH: Final = re.compile(r'"?sha256:[0-9a-f]{64}"?')
 _STAND_INS: Final = ('"ref:', '"sha256:')
 
-READS: Final = frozenset({"kind", "source_id", "trace_id", "workflow_run_id", "message_id", "conversation_id"})
+READS: Final = frozenset(
+    {"kind", "source_id", "trace_id", "workflow_run_id", "message_id", "conversation_id"}
+)
 """Fields of TraceEvent that references are made of."""
 
 
 def reference(event: TraceEvent) -> str | None:
-    """Where an event's content can be looked up: ``ref:<id>=<value>`` (seed 003, section 9). None: nowhere; feedback has no
-    id to look it up by."""
+    """Where an event's content can be looked up: ``ref:<id>=<value>`` (seed 003, section 9). None: nowhere;
+    feedback has no id to look it up by."""
     kind = event.kind
     run, message, trace = event.workflow_run_id, event.message_id, event.trace_id
     if kind == "feedback":
@@ -63,7 +72,8 @@ def reference(event: TraceEvent) -> str | None:
 
 
 def shown(text: str) -> str:
-    """JSON text of a content field as an attribute's text: as it is, but a hash or a reference without the quotes."""
+    """JSON text of a content field as an attribute's text: as it is, but a hash or a reference without the
+    quotes."""
     if text.startswith(_STAND_INS):
         try:
             value = json.loads(text)
@@ -76,10 +86,9 @@ def shown(text: str) -> str:
 class ContentPolicy:
     """One policy for everything, or one a field.
 
-    content: a policy, or a table path -> policy, where a path is a field of TraceEvent (``inputs``), of a body
-    (``node_execution.process_data``), a body (``tool``) or ``*`` for the others, which are full without it. hash_key: makes
-    hashes HMACs. Raises `ConfigError` that names the setting.
-    """
+    content: a policy, or a table path -> policy, where a path is a field of TraceEvent (``inputs``), of a
+    body (``node_execution.process_data``), a body (``tool``) or ``*`` for the others, which are full without
+    it. hash_key: makes hashes HMACs. Raises `ConfigError` that names the setting."""
 
     def __init__(
         self,
@@ -121,7 +130,9 @@ class ContentPolicy:
                     changes[name] = msgspec.structs.replace(body, **inner)
         return msgspec.structs.replace(event, **changes) if changes else event
 
-    def _changed(self, record: Any, fields: Iterable[tuple[str, str, str]], event: TraceEvent) -> dict[str, Any]:
+    def _changed(
+        self, record: Any, fields: Iterable[tuple[str, str, str]], event: TraceEvent
+    ) -> dict[str, Any]:
         changes: dict[str, Any] = {}
         for name, kind, policy in fields:
             value = getattr(record, name)
@@ -178,7 +189,9 @@ def policies(content: str | Mapping[str, str]) -> dict[str, str]:
             where = "content" if isinstance(content, str) else f"content.{path}"
             raise ConfigError(f"{where}: there is no policy {policy!r}; known are {', '.join(POLICIES)}")
         if path != "*" and path not in PATHS and path not in _BODIES:
-            raise ConfigError(f"content.{path}: is no content; known are *, {', '.join((*PATHS, *sorted(_BODIES)))}")
+            raise ConfigError(
+                f"content.{path}: is no content; known are *, {', '.join((*PATHS, *sorted(_BODIES)))}"
+            )
     rest = table.get("*", FULL)
     found = {}
     for path in PATHS:

@@ -1,8 +1,8 @@
-"""Personal data and credentials in text and in JSON text, replaced by what they were in brackets: ``[email]``. Pure.
+"""Personal data and credentials in text and in JSON text, replaced by what they were in brackets:
+``[email]``. Pure.
 
-Every pattern takes time linear in the text. What is found is what looks like it: a name or a street is nothing that a
-pattern can know.
-"""
+Every pattern takes time linear in the text. What is found is what looks like it: a name or a street is
+nothing that a pattern can know."""
 
 from __future__ import annotations
 
@@ -51,7 +51,9 @@ _PHONES: Final = (
     re.compile(
         r"[(\d](?<![\w.,-].)(?:(?<=\()\d{3}\) ?|(?<=\d)\d\d[-. ])\d{3}[-. ]\d{4}(?![\w-]|\.\d)"
     ),  # North American
-    re.compile(r"[(0](?<![\w.,-].)(?:(?<=\()0\d{1,4}\)|(?<=0)\d{1,4})[ /-]\d{3,4}(?:[ -]?\d){2,6}(?![\w-]|[.,]\d)"),
+    re.compile(
+        r"[(0](?<![\w.,-].)(?:(?<=\()0\d{1,4}\)|(?<=0)\d{1,4})[ /-]\d{3,4}(?:[ -]?\d){2,6}(?![\w-]|[.,]\d)"
+    ),
 )
 """The last one: national, with its trunk prefix."""
 
@@ -60,8 +62,8 @@ _parse: Final = json.JSONDecoder(parse_int=len, parse_float=len).decode
 
 
 def is_json(text: str) -> bool:
-    """Whether `text` is JSON, lone surrogates and numbers of any length included; of what is nested too deep to tell it is
-    assumed."""
+    """Whether `text` is JSON, lone surrogates and numbers of any length included; of what is nested too deep
+    to tell it is assumed."""
     try:
         _parse(text)
     except RecursionError:
@@ -131,18 +133,40 @@ def _address(found: Match) -> str:
 
 
 Rule = tuple[tuple[str, ...] | re.Pattern[str], re.Pattern[str], Replace]
-"""What makes the pattern worth a try (one of these texts, in small letters; a match; with none of them a digit), the pattern,
-and what it is replaced by."""
+"""What makes the pattern worth a try (one of these texts, in small letters; a match; with none of them a
+digit), the pattern, and what it is replaced by."""
 _DIGIT: Final = re.compile(r"\d")
 
 BUILT_IN: Final[Mapping[str, tuple[Rule, ...]]] = {
     "api_key": (
-        (("sk-", "sk_", "pk-", "pk_", "rk-", "rk_", "gh", "glpat-", "xox", "hf_", "aiza", "ya29.", "app-", "dataset-", "-----begin"),
-         _API_KEY, "[api_key]"),
+        (
+            (
+                "sk-",
+                "sk_",
+                "pk-",
+                "pk_",
+                "rk-",
+                "rk_",
+                "gh",
+                "glpat-",
+                "xox",
+                "hf_",
+                "aiza",
+                "ya29.",
+                "app-",
+                "dataset-",
+                "-----begin",
+            ),
+            _API_KEY,
+            "[api_key]",
+        ),
     ),
     "aws_key": (
-        (("akia", "asia", "agpa", "aida", "aroa", "anpa", "anva", "abia", "acca", "secret"),
-         _AWS_KEY, lambda m: (m.group(1) or "") + "[aws_key]"),
+        (
+            ("akia", "asia", "agpa", "aida", "aroa", "anpa", "anva", "abia", "acca", "secret"),
+            _AWS_KEY,
+            lambda m: (m.group(1) or "") + "[aws_key]",
+        ),
     ),
     "token": ((("eyj", "bearer", "basic"), _TOKEN, lambda m: (m.group(1) or m.group(2) or "") + "[token]"),),
     "email": ((("@",), _EMAIL, "[email]"),),
@@ -150,7 +174,7 @@ BUILT_IN: Final[Mapping[str, tuple[Rule, ...]]] = {
     "credit_card": (((), _DIGITS, _cards),),
     "ip": ((_IPV6_HINT, _IPV6, _address), ((".",), _IPV4, _address)),
     "phone": tuple(((), phone, "[phone]") for phone in _PHONES),
-}  # fmt: skip
+}
 """In the order in which they are looked for."""
 
 _TOKENS: Final = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|-?\d[\d.eE+-]*+', re.DOTALL)
@@ -159,12 +183,15 @@ _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
 
 class Masks:
-    """What is replaced. names: of `BUILT_IN`; own: name -> regular expression. Raises `ConfigError` that names the setting."""
+    """What is replaced. names: of `BUILT_IN`; own: name -> regular expression. Raises `ConfigError` that
+    names the setting."""
 
     def __init__(self, names: Iterable[str] = BUILT_IN, own: Mapping[str, str] | None = None) -> None:
         chosen = frozenset(names)
         if unknown := chosen.difference(BUILT_IN):
-            raise ConfigError(f"mask: there is no {', '.join(sorted(unknown))}; known are {', '.join(BUILT_IN)}")
+            raise ConfigError(
+                f"mask: there is no {', '.join(sorted(unknown))}; known are {', '.join(BUILT_IN)}"
+            )
         self._own = tuple(_compiled(name, pattern) for name, pattern in (own or {}).items())
         marks = [f"[{name}]" for name in (*BUILT_IN, *(own or {}))]
         for name, (pattern, _) in zip(own or {}, self._own, strict=True):
@@ -197,8 +224,9 @@ class Masks:
         return text
 
     def json(self, text: str, depth: int = DEPTH) -> str:
-        """JSON text, masked inside its strings, names of members among them; a number that is masked becomes a string. All
-        else stays as it was written, and what was JSON is JSON. What is no JSON is masked as text."""
+        """JSON text, masked inside its strings, names of members among them; a number that is masked becomes
+        a string. All else stays as it was written, and what was JSON is JSON. What is no JSON is masked as
+        text."""
         if not self._own and "\\" not in text and self._once(text) == text:
             return text
         if not is_json(text):

@@ -1,8 +1,7 @@
 """Where an event hangs when runs or messages are left out: on what is left above it. Pure.
 
-What hung on a run that is left out hangs on the node that called the run, where the event names it; else on the root of its
-trace. What hung on the root itself, when that is left out, is a root.
-"""
+What hung on a run that is left out hangs on the node that called the run, where the event names it; else on
+the root of its trace. What hung on the root itself, when that is left out, is a root."""
 
 from __future__ import annotations
 
@@ -20,7 +19,8 @@ READS: Final = frozenset(
 
 
 def hang(event: TraceEvent, context: TraceContext, *, runs: bool, messages: bool) -> TraceContext:
-    """The context of an event of a sink that gets no workflow runs or no messages. The event itself is kept."""
+    """The context of an event of a sink that gets no workflow runs or no messages. The event itself is
+    kept."""
     if runs and context.linked_span_id is not None:  # the span of a calling run
         context = msgspec.structs.replace(context, linked_span_id=None)
     parent = context.parent_source_id
@@ -37,7 +37,9 @@ def hang(event: TraceEvent, context: TraceContext, *, runs: bool, messages: bool
 
 
 def _is_message(event: TraceEvent, context: TraceContext, parent: str) -> bool:
-    return context.parent_kind == "message" or (context.parent_kind == "operation" and parent == event.message_id)
+    return context.parent_kind == "message" or (
+        context.parent_kind == "operation" and parent == event.message_id
+    )
 
 
 def _is_run(event: TraceEvent, context: TraceContext, parent: str) -> bool:
@@ -47,8 +49,11 @@ def _is_run(event: TraceEvent, context: TraceContext, parent: str) -> bool:
     )
 
 
-def _under_root(event: TraceEvent, context: TraceContext, parent: str, runs: bool, messages: bool) -> TraceContext:
-    """A trace is named after its root: a message, else a run, else (a draft, an operation without either) the operation."""
+def _under_root(
+    event: TraceEvent, context: TraceContext, parent: str, runs: bool, messages: bool
+) -> TraceContext:
+    """A trace is named after its root: a message, else a run, else (a draft, an operation without either) the
+    operation."""
     root, run = context.root_trace_id, context.root_run_id
     if root is None or root in (parent, event.source_id):
         return _under(context, None, ParentKind.NONE)

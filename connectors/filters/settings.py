@@ -1,4 +1,5 @@
-"""The settings of what a sink instance gets: its part of the table [sinks.<name>], and these settings written as text."""
+"""The settings of what a sink instance gets: its part of the table [sinks.<name>], and these settings written
+as text."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from tailrace.settings import pairs
 
 
 class Admitted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which records a sink gets and what of them. Lists are names, or names with ! in front for all others."""
+    """Which records a sink gets and what of them. Lists are names, or names with ! in front for all
+    others."""
 
     tenants: tuple[str, ...] = ()
     """Tenant ids; empty: all."""
@@ -36,8 +38,8 @@ class Admitted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 def from_text(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values of `Admitted` as variables and flags write them: lists as ``a,b``, tables as ``a=b,c=d`` or nested by the dots
-    of --set. Raises `ConfigError`."""
+    """Values of `Admitted` as variables and flags write them: lists as ``a,b``, tables as ``a=b,c=d`` or
+    nested by the dots of --set. Raises `ConfigError`."""
     out = dict(values)
     for name in ("tenants", "apps", "environments", "drop_kinds", "mask"):
         if isinstance(text := out.get(name), str):

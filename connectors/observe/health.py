@@ -19,17 +19,19 @@ from tailrace.settings import Connect
 log: Final = logging.getLogger("tailrace.connect")
 
 SILENT_SECONDS: Final = 120.0
-"""A sink's consumer loop comes round at least this often, beside what a drain may take: asking a cluster that moves for
-committed offsets may take a minute."""
+"""A sink's consumer loop comes round at least this often, beside what a drain may take: asking a cluster that
+moves for committed offsets may take a minute."""
 TRIES: Final = 20
 """Ports after the one that is set, which may all be taken by others of this host."""
 
 
 def unhealthy(runners: Sequence[Runner], drain: float) -> list[str]:
-    """Why this process should be started anew; empty: it is well. A sink that waits, is paused or has failed for a reason that
-    it gave is no reason: the others go on."""
+    """Why this process should be started anew; empty: it is well. A sink that waits, is paused or has failed
+    for a reason that it gave is no reason: the others go on."""
     return [
-        f"{r.name}: has done nothing for {r.silent():.0f} s" for r in runners if r.silent() > SILENT_SECONDS + drain
+        f"{r.name}: has done nothing for {r.silent():.0f} s"
+        for r in runners
+        if r.silent() > SILENT_SECONDS + drain
     ]
 
 
@@ -79,7 +81,9 @@ def serve(settings: Connect, found: Mapping[str, Page]) -> Server:
 
 
 @contextmanager
-def observing(settings: Connect, runners: Sequence[Runner], env: Mapping[str, str] = os.environ) -> Iterator[None]:
+def observing(
+    settings: Connect, runners: Sequence[Runner], env: Mapping[str, str] = os.environ
+) -> Iterator[None]:
     """Serves and measures until the end of the block. Raises `ConfigError`.
 
     Without OpenTelemetry's SDK there are no metrics, and the probes answer all the same.
@@ -96,7 +100,9 @@ def observing(settings: Connect, runners: Sequence[Runner], env: Mapping[str, st
         log.warning("no metrics: they need the package %s: pip install 'tailrace[connectors]'", e.name)
     try:
         if settings.http_port:
-            server = serve(settings, pages(runners, settings.drain_seconds, telemetry.metrics if telemetry else None))
+            server = serve(
+                settings, pages(runners, settings.drain_seconds, telemetry.metrics if telemetry else None)
+            )
         yield
     finally:
         if server is not None:

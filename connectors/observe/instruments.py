@@ -1,4 +1,5 @@
-"""What the sinks of a process measure, as OpenTelemetry instruments. docs/telemetry.md is the table for people."""
+"""What the sinks of a process measure, as OpenTelemetry instruments. docs/telemetry.md is the table for
+people."""
 
 from __future__ import annotations
 
@@ -70,30 +71,96 @@ def _age(reading: Reading) -> float:
 
 
 COUNTERS: Final = (
-    Instrument("read", "{record}", "Records read from trace.enriched", (), lambda r: _one(r.status.counts.read)),
-    Instrument("delivered", "{record}", "Records that the sink accepted", (), lambda r: _one(r.status.counts.delivered)),
-    Instrument("filtered", "{record}", "Records left out, by reason", ("reason",), lambda r: _by_reason(r.status.counts.filtered_by)),
-    Instrument("dead_lettered", "{record}", "Records in trace.dead-letters, by reason", ("reason",),
-               lambda r: _by_reason(r.status.counts.dead_lettered_by)),
-    Instrument("rejected_unidentified", "{record}", "Of those delivered: not stored by the sink, which didn't say which", (),
-               lambda r: _one(r.status.counts.rejected_unidentified)),
-    Instrument("retried", "{record}", "Sends of records beyond their first", (), lambda r: _one(r.status.counts.retried)),
-    Instrument("lost", "{record}", "Sequence numbers that never came", (), lambda r: _one(r.status.counts.gaps)),
-    Instrument("repeated", "{record}", "Records whose sequence number had come before", (), lambda r: _one(r.status.counts.repeated)),
+    Instrument(
+        "read", "{record}", "Records read from trace.enriched", (), lambda r: _one(r.status.counts.read)
+    ),
+    Instrument(
+        "delivered",
+        "{record}",
+        "Records that the sink accepted",
+        (),
+        lambda r: _one(r.status.counts.delivered),
+    ),
+    Instrument(
+        "filtered",
+        "{record}",
+        "Records left out, by reason",
+        ("reason",),
+        lambda r: _by_reason(r.status.counts.filtered_by),
+    ),
+    Instrument(
+        "dead_lettered",
+        "{record}",
+        "Records in trace.dead-letters, by reason",
+        ("reason",),
+        lambda r: _by_reason(r.status.counts.dead_lettered_by),
+    ),
+    Instrument(
+        "rejected_unidentified",
+        "{record}",
+        "Of those delivered: not stored by the sink, which didn't say which",
+        (),
+        lambda r: _one(r.status.counts.rejected_unidentified),
+    ),
+    Instrument(
+        "retried",
+        "{record}",
+        "Sends of records beyond their first",
+        (),
+        lambda r: _one(r.status.counts.retried),
+    ),
+    Instrument(
+        "lost", "{record}", "Sequence numbers that never came", (), lambda r: _one(r.status.counts.gaps)
+    ),
+    Instrument(
+        "repeated",
+        "{record}",
+        "Records whose sequence number had come before",
+        (),
+        lambda r: _one(r.status.counts.repeated),
+    ),
     Instrument("requests", "{request}", "Calls of send", (), lambda r: _one(r.status.requests)),
-)  # fmt: skip
+)
 GAUGES: Final = (
-    Instrument("partitions", "{partition}", "Partitions that this process has", (), lambda r: _one(r.status.partitions)),
-    Instrument("in_flight", "{record}", "Records read and not settled", (), lambda r: _one(r.status.in_flight)),
+    Instrument(
+        "partitions",
+        "{partition}",
+        "Partitions that this process has",
+        (),
+        lambda r: _one(r.status.partitions),
+    ),
+    Instrument(
+        "in_flight", "{record}", "Records read and not settled", (), lambda r: _one(r.status.in_flight)
+    ),
     Instrument("batches", "{batch}", "Batches being delivered", (), lambda r: _one(r.under_way)),
-    Instrument("retrying", "{batch}", "Of them: waiting for another try", (), lambda r: _one(r.status.retrying)),
-    Instrument("lag", "{offset}", "Offsets from what is settled to the end, over the partitions of this process", (),
-               lambda r: _one(None if r.status.lag < 0 else r.status.lag)),
-    Instrument("oldest_age", "s", "Age of the oldest record that was read and is not settled, by its append time", (),
-               lambda r: _one(_age(r))),
-    Instrument("paused", "1", "1 while the sink is paused, with the kind of reason, else 0", ("reason",), _paused),
-    Instrument("up", "1", "1 while the sink runs, else 0: waiting, stopped, failed", (), lambda r: _one(int(r.status.state == "running"))),
-)  # fmt: skip
+    Instrument(
+        "retrying", "{batch}", "Of them: waiting for another try", (), lambda r: _one(r.status.retrying)
+    ),
+    Instrument(
+        "lag",
+        "{offset}",
+        "Offsets from what is settled to the end, over the partitions of this process",
+        (),
+        lambda r: _one(None if r.status.lag < 0 else r.status.lag),
+    ),
+    Instrument(
+        "oldest_age",
+        "s",
+        "Age of the oldest record that was read and is not settled, by its append time",
+        (),
+        lambda r: _one(_age(r)),
+    ),
+    Instrument(
+        "paused", "1", "1 while the sink is paused, with the kind of reason, else 0", ("reason",), _paused
+    ),
+    Instrument(
+        "up",
+        "1",
+        "1 while the sink runs, else 0: waiting, stopped, failed",
+        (),
+        lambda r: _one(int(r.status.state == "running")),
+    ),
+)
 HISTOGRAMS: Final = {
     "request.duration": ("s", "Time that a call of send took, by its outcome", ("outcome",), SECONDS),
     "request.records": ("{record}", "Records in a request", (), RECORDS),
@@ -105,8 +172,8 @@ HISTOGRAMS: Final = {
 def instruments(
     meter: Meter, runners: Sequence[Observable], now: Callable[[], float] = time.time
 ) -> Mapping[str, tuple[Callable[[Request], None], Callable[[Delivery], None]]]:
-    """Registers all of them; sink -> what is to be called for a request, and for a batch. Counts are those of this process,
-    from its start."""
+    """Registers all of them; sink -> what is to be called for a request, and for a batch. Counts are those of
+    this process, from its start."""
 
     def observe(read: Callable[[Reading], Values]) -> Callable[[CallbackOptions], Iterable[Observation]]:
         def callback(options: CallbackOptions) -> Iterator[Observation]:
@@ -122,7 +189,9 @@ def instruments(
     for i in GAUGES:
         meter.create_observable_gauge(PREFIX + i.name, [observe(i.read)], i.unit, i.description)
     made = {
-        name: meter.create_histogram(PREFIX + name, unit, description, explicit_bucket_boundaries_advisory=bounds)
+        name: meter.create_histogram(
+            PREFIX + name, unit, description, explicit_bucket_boundaries_advisory=bounds
+        )
         for name, (unit, description, _, bounds) in HISTOGRAMS.items()
     }
 

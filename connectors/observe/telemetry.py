@@ -34,8 +34,11 @@ class Telemetry(telemetry.Telemetry):
             )
 
 
-def spans(tracer: Tracer, sink: str, every: int, also: Callable[[Delivery], None]) -> Callable[[Delivery], None]:
-    """A listener that writes spans, and calls `also`. every: how many uneventful batches there are to a span."""
+def spans(
+    tracer: Tracer, sink: str, every: int, also: Callable[[Delivery], None]
+) -> Callable[[Delivery], None]:
+    """A listener that writes spans, and calls `also`. every: how many uneventful batches there are to a
+    span."""
     turn = itertools.cycle([True] + [False] * (every - 1))
 
     def listener(d: Delivery) -> None:
@@ -50,10 +53,15 @@ def batch_span(tracer: Tracer, sink: str, d: Delivery) -> None:
     """One batch; it has just been settled."""
     ended = time.time_ns()
     attributes: Attributes = {
-        "tailrace.sink": sink, "tailrace.partition": d.partition, "tailrace.offset": d.offset, "tailrace.records": d.records,
-        "tailrace.bytes": d.bytes, "tailrace.attempts": d.attempts, "tailrace.rejected": d.rejected,
+        "tailrace.sink": sink,
+        "tailrace.partition": d.partition,
+        "tailrace.offset": d.offset,
+        "tailrace.records": d.records,
+        "tailrace.bytes": d.bytes,
+        "tailrace.attempts": d.attempts,
+        "tailrace.rejected": d.rejected,
         "tailrace.outcome": "rejected" if d.rejected else "delivered",
-    }  # fmt: skip
+    }
     span = tracer.start_span("deliver", start_time=ended - int(d.seconds * 1e9), attributes=attributes)
     if d.rejected:
         span.set_status(Status(StatusCode.ERROR, f"{d.rejected} records rejected"))

@@ -1,4 +1,5 @@
-"""What an OTLP receiver's answer says: over HTTP in protobuf or JSON, over gRPC in a message. Total: garbage says nothing."""
+"""What an OTLP receiver's answer says: over HTTP in protobuf or JSON, over gRPC in a message. Total: garbage
+says nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from connectors.sdk.http import Response
 
 
 def partial_success(answer: Response) -> tuple[int, str]:
-    """Spans that a 2xx says were not stored, and its message. An answer that cannot be read rejected nothing."""
+    """Spans that a 2xx says were not stored, and its message. An answer that cannot be read rejected
+    nothing."""
     if "json" not in answer.headers.get("content-type", ""):
         return partial_success_of(answer.body)
     try:
@@ -35,10 +37,13 @@ def partial_success_of(body: bytes) -> tuple[int, str]:
 
 
 def error_message(answer: Response) -> str:
-    """What an error's body says: the message of a google.rpc.Status in protobuf or JSON, else its text, if it is text."""
+    """What an error's body says: the message of a google.rpc.Status in protobuf or JSON, else its text, if it
+    is text."""
     kind = answer.headers.get("content-type", "")
     if "protobuf" in kind:
-        try:  # google.rpc.Status, which opentelemetry-proto does not ship, has its code and message in the same two fields
+        # google.rpc.Status, which opentelemetry-proto does not ship, has its code and message in the same two
+        # fields
+        try:
             return str(ExportTracePartialSuccess.FromString(answer.body).error_message)
         except Exception:  # protobuf's DecodeError, which it ships without types
             return ""

@@ -1,9 +1,9 @@
-"""OTLP trace requests as JSON (the protocol's JSON mapping): `connectors.otlp.wire`'s functions, other bytes. Pure.
+"""OTLP trace requests as JSON (the protocol's JSON mapping): `connectors.otlp.wire`'s functions, other bytes.
+Pure.
 
-Trace and span ids are hexadecimal, 64-bit integers are strings, enums are numbers, and what is empty is left out. Text is
-joined ready-made: no dict a span, whose garbage collection would cost more than all of this. Text with lone surrogates
-raises TypeError (`orjson.JSONEncodeError`).
-"""
+Trace and span ids are hexadecimal, 64-bit integers are strings, enums are numbers, and what is empty is left
+out. Text is joined ready-made: no dict a span, whose garbage collection would cost more than all of this.
+Text with lone surrogates raises TypeError (`orjson.JSONEncodeError`)."""
 
 from __future__ import annotations
 
@@ -70,7 +70,8 @@ def span(
     if parent_span_id:
         parts += (b',"parentSpanId":"', parent_span_id.hex().encode(), b'"')
     parts.append(
-        b',"kind":%d,"startTimeUnixNano":"%d","endTimeUnixNano":"%d","attributes":[' % (kind, start_ns, end_ns)
+        b',"kind":%d,"startTimeUnixNano":"%d","endTimeUnixNano":"%d","attributes":['
+        % (kind, start_ns, end_ns)
     )
     parts.append(b",".join(attributes))
     linked = b",".join(links)

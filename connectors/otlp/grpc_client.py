@@ -1,4 +1,5 @@
-"""OTLP over gRPC: the unary Export call on raw bytes, by grpcio (extra ``[grpc]``), which is imported when it is asked for."""
+"""OTLP over gRPC: the unary Export call on raw bytes, by grpcio (extra ``[grpc]``), which is imported when it
+is asked for."""
 
 from __future__ import annotations
 
@@ -34,9 +35,9 @@ class GrpcClient:
         cert_file: str | None,
         key_file: str | None,
     ) -> None:
-        """endpoint: http://host:port in plain text, https://host:port with TLS; nothing may follow the port. headers: metadata of
-        each call. The files are PEM; without ca_file gRPC's own list of authorities counts. Raises `ConfigError`,
-        `MissingPackage`."""
+        """endpoint: http://host:port in plain text, https://host:port with TLS; nothing may follow the port.
+        headers: metadata of each call. The files are PEM; without ca_file gRPC's own list of authorities
+        counts. Raises `ConfigError`, `MissingPackage`."""
         try:
             import grpc
             import grpc.aio
@@ -46,7 +47,9 @@ class GrpcClient:
             ) from None
         parts = urlsplit(endpoint)
         if parts.path.strip("/") or parts.query or parts.username:
-            raise ConfigError(f"endpoint: with protocol grpc it is scheme, host and port only: {place(endpoint)}")
+            raise ConfigError(
+                f"endpoint: with protocol grpc it is scheme, host and port only: {place(endpoint)}"
+            )
         self._grpc: Any = grpc
         self._place = place(endpoint)
         self._target = (
@@ -67,7 +70,11 @@ class GrpcClient:
             self._open()
         try:
             answer = await self._call(
-                body, timeout=seconds, metadata=self._metadata, compression=self._compression, wait_for_ready=False
+                body,
+                timeout=seconds,
+                metadata=self._metadata,
+                compression=self._compression,
+                wait_for_ready=False,
             )
         except self._grpc.aio.AioRpcError as e:
             detail = redact.clean(f"{e.details() or ''}", UNCUT)

@@ -1,4 +1,5 @@
-"""From a gRPC status to an outcome: the table of the OTLP specification, and RetryInfo. Pure, and without grpc."""
+"""From a gRPC status to an outcome: the table of the OTLP specification, and RetryInfo. Pure, and without
+grpc."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ TABLE: Final[Mapping[str, Action]] = MappingProxyType(
     {
         "OK": Action.DELIVERED,
         "CANCELLED": Action.RETRY,
-        "UNKNOWN": Action.RETRY,  # like INTERNAL: the specification says no, but ids are the same every time, as with HTTP's 500
+        # like INTERNAL: the specification says no, but ids are the same every time, as with HTTP's 500
+        "UNKNOWN": Action.RETRY,
         "INVALID_ARGUMENT": Action.REJECT,
         "DEADLINE_EXCEEDED": Action.RETRY,
         "NOT_FOUND": Action.PAUSE,
@@ -38,10 +40,9 @@ _SIZE: Final = ("larger than max", "too large", "message size", "message length"
 def decide(code: str, detail: str, status_details: bytes, records: int, *, fix: str = "") -> Outcome:
     """The outcome of one call that ended with status `code`.
 
-    detail: the status's message, redacted. status_details: metadata grpc-status-details-bin, or empty. records: spans that
-    were sent. A single record that is refused for want of resources, with nothing said of its size, is a quota: the sink
-    pauses, so that nothing healthy is dead-lettered.
-    """
+    detail: the status's message, redacted. status_details: metadata grpc-status-details-bin, or empty.
+    records: spans that were sent. A single record that is refused for want of resources, with nothing said of
+    its size, is a quota: the sink pauses, so that nothing healthy is dead-lettered."""
     after = retry_delay(status_details)
     said = f"{code}: {detail}" if detail else code
     match TABLE.get(code, Action.RETRY):
@@ -60,7 +61,8 @@ def decide(code: str, detail: str, status_details: bytes, records: int, *, fix: 
 
 
 def retry_delay(status_details: bytes) -> float | None:
-    """Seconds to wait by the RetryInfo in a google.rpc.Status; None without one. At most MAX_AFTER, garbage is none."""
+    """Seconds to wait by the RetryInfo in a google.rpc.Status; None without one. At most MAX_AFTER, garbage
+    is none."""
     try:
         for number, detail in _fields(status_details):
             if number != 3 or not isinstance(detail, bytes):
@@ -71,7 +73,12 @@ def retry_delay(status_details: bytes) -> float | None:
                 delay = dict(_fields(value)).get(1, b"")
                 duration = dict(_fields(delay)) if isinstance(delay, bytes) else {}
                 seconds, nanos = duration.get(1, 0), duration.get(2, 0)
-                if isinstance(seconds, int) and isinstance(nanos, int) and seconds < 1 << 62 and nanos < 10**9:
+                if (
+                    isinstance(seconds, int)
+                    and isinstance(nanos, int)
+                    and seconds < 1 << 62
+                    and nanos < 10**9
+                ):
                     return min(seconds + nanos / 1e9, MAX_AFTER)
     except (IndexError, ValueError):
         pass

@@ -1,6 +1,5 @@
-"""Tables of what is encoded again and again. They forget at a cap: hostile values cost time, not memory. Not compiled:
-what is looked up stays a plain dict subclass, whose `__getitem__` is C.
-"""
+"""Tables of what is encoded again and again. They forget at a cap: hostile values cost time, not memory. Not
+compiled: what is looked up stays a plain dict subclass, whose `__getitem__` is C."""
 
 from __future__ import annotations
 

@@ -12,8 +12,8 @@ _IDS = ("traceId", "spanId", "parentSpanId")
 
 
 def as_document(body: bytes) -> dict[str, Any]:
-    """An ExportTraceServiceRequest by the protocol's JSON mapping: ids hexadecimal, 64-bit integers as text, enums as
-    numbers."""
+    """An ExportTraceServiceRequest by the protocol's JSON mapping: ids hexadecimal, 64-bit integers as text,
+    enums as numbers."""
     request = ExportTraceServiceRequest.FromString(body)
     document: dict[str, Any] = json_format.MessageToDict(request, use_integers_for_enums=True)
     for group in document.get("resourceSpans", ()):

@@ -1,4 +1,5 @@
-"""Events as the processor would hand them to a sink, without Kafka: what `tailrace render` and golden tests map."""
+"""Events as the processor would hand them to a sink, without Kafka: what `tailrace render` and golden tests
+map."""
 
 from __future__ import annotations
 
@@ -30,9 +31,12 @@ def processor() -> Callable[[Iterable[TraceEvent]], Processed]:
     return process
 
 
-def enriched(events: Iterable[TraceEvent], fields: Iterable[str] | None = None) -> list[Enriched | DeadLetter | None]:
-    """For each completed event, in order: what a sink with these `fields` would map (topic trace.enriched, partition 0), the
-    dead letter that it becomes, or None for a duplicate or a link. Raises `MissingPackage`."""
+def enriched(
+    events: Iterable[TraceEvent], fields: Iterable[str] | None = None
+) -> list[Enriched | DeadLetter | None]:
+    """For each completed event, in order: what a sink with these `fields` would map (topic trace.enriched,
+    partition 0), the dead letter that it becomes, or None for a duplicate or a link. Raises
+    `MissingPackage`."""
     reader, offset = Reader(fields), 0
     out: list[Enriched | DeadLetter | None] = []
     for processed in processor()(events):

@@ -42,8 +42,9 @@ class Rendered(msgspec.Struct, frozen=True):
 
 
 def rendered(sink: Sink, payload: Payload) -> Any:
-    """The payload as JSON-able Python: the sink's own `render`; else the body: bytes and text that are JSON as that JSON, other
-    text as it is, other bytes as {"base64": …}. Raises TypeError for a body that none of that fits."""
+    """The payload as JSON-able Python: the sink's own `render`; else the body: bytes and text that are JSON
+    as that JSON, other text as it is, other bytes as {"base64": …}. Raises TypeError for a body that none of
+    that fits."""
     own = getattr(sink, "render", None)
     if callable(own):
         return own(payload)

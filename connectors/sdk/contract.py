@@ -1,4 +1,5 @@
-"""What a sink is: a class with a settings struct, a pure `map`, a `send` that answers in outcomes, and a `check`.
+"""What a sink is: a class with a settings struct, a pure `map`, a `send` that answers in outcomes, and a
+`check`.
 
     @sink("acme", max_records=500, max_bytes=4_000_000)
     class Acme:
@@ -12,12 +13,12 @@
         async def send(self, batch: Batch, http: Http) -> Outcomes: ...
         async def check(self, http: Http) -> Health: ...
 
-A sink may have ``async def close(self) -> None``, called in the send loop after its last batch, for what it keeps open, and
-``def render(self, payload: Payload) -> Any``, the payload as JSON-able Python for people (`tailrace render`, golden tests).
+A sink may have ``async def close(self) -> None``, called in the send loop after its last batch, for what it
+keeps open, and ``def render(self, payload: Payload) -> Any``, the payload as JSON-able Python for people
+(`tailrace render`, golden tests).
 
-It is found through the entry-point group ``tailrace.sinks``; everything else (consumer group, batches, retries, halving,
-dead letters, commits, rebalances) is the runner's.
-"""
+It is found through the entry-point group ``tailrace.sinks``; everything else (consumer group, batches,
+retries, halving, dead letters, commits, rebalances) is the runner's."""
 
 from __future__ import annotations
 
@@ -36,13 +37,15 @@ class Enriched(msgspec.Struct, frozen=True, gc=False):
     """One record of trace.enriched, decoded."""
 
     event: TraceEvent
-    """With the sink's `fields` only, if it named any; the others have their defaults. Enums are plain strings."""
+    """With the sink's `fields` only, if it named any; the others have their defaults. Enums are plain
+    strings."""
     context: TraceContext
     topic: str
     partition: int
     offset: int
     appended_at: int
-    """Append time in trace.enriched, milliseconds UTC. Not the same in a replay: nothing a vendor keys on may use it."""
+    """Append time in trace.enriched, milliseconds UTC. Not the same in a replay: nothing a vendor keys on may
+    use it."""
 
 
 class Payload(msgspec.Struct, frozen=True, gc=False):
@@ -57,8 +60,8 @@ class Payload(msgspec.Struct, frozen=True, gc=False):
 
 
 Secret = Annotated[str, msgspec.Meta(extra={"secret": True})]
-"""Type of a setting that must not be seen: it is masked wherever the runner, `sinks` or `check` print anything, and may be
-given as a file, `<name>_file`."""
+"""Type of a setting that must not be seen: it is masked wherever the runner, `sinks` or `check` print
+anything, and may be given as a file, `<name>_file`."""
 
 
 class Rates(msgspec.Struct, frozen=True):
@@ -78,7 +81,8 @@ class Skip(msgspec.Struct, frozen=True):
 
 
 class Source(msgspec.Struct, frozen=True, gc=False):
-    """Where a record is and what its header says: all that a dead letter or a log line needs, and no content."""
+    """Where a record is and what its header says: all that a dead letter or a log line needs, and no
+    content."""
 
     topic: str
     partition: int
@@ -123,7 +127,8 @@ class Health(msgspec.Struct, frozen=True):
 
 
 class SinkStopped(TailraceError):
-    """Raised by `send`: this sink cannot go on in this process (its terminal is gone). Nothing of the batch is settled."""
+    """Raised by `send`: this sink cannot go on in this process (its terminal is gone). Nothing of the batch
+    is settled."""
 
 
 class Sink(Protocol):
@@ -134,15 +139,16 @@ class Sink(Protocol):
         ...
 
     async def send(self, batch: Batch, http: Http) -> Outcomes:
-        """In the send loop's thread. One call at a time a partition, several at once over partitions; may be cancelled.
+        """In the send loop's thread. One call at a time a partition, several at once over partitions; may be
+        cancelled.
 
-        May raise `NoAnswer`, OSError and TimeoutError, which are retried, and `SinkStopped`. Any other exception counts
-        as a rejection of the batch, and is so pinned down to one record.
-        """
+        May raise `NoAnswer`, OSError and TimeoutError, which are retried, and `SinkStopped`. Any other
+        exception counts as a rejection of the batch, and is so pinned down to one record."""
         ...
 
     async def check(self, http: Http) -> Health:
-        """Called once before the first record is read; may send, but nothing that a user would see as data."""
+        """Called once before the first record is read; may send, but nothing that a user would see as
+        data."""
         ...
 
 
@@ -178,12 +184,11 @@ def sink(
 ) -> Callable[[S], S]:
     """Makes a class a sink of type `name`.
 
-    max_records, max_bytes: bounds of a batch, which an instance's settings may lower or raise. fields: the fields of
-    TraceEvent that `map` reads, for a decoder that slices only these; None: all. environment: settings that well-known
-    variables give where the instance has none. rates: what the vendor takes a minute; an attribute `rates` of the sink object
-    wins (where it depends on the plan or the host), and an instance's settings over both. Raises TypeError for a class that
-    is no sink, or an unknown field.
-    """
+    max_records, max_bytes: bounds of a batch, which an instance's settings may lower or raise. fields: the
+    fields of TraceEvent that `map` reads, for a decoder that slices only these; None: all. environment:
+    settings that well-known variables give where the instance has none. rates: what the vendor takes a
+    minute; an attribute `rates` of the sink object wins (where it depends on the plan or the host), and an
+    instance's settings over both. Raises TypeError for a class that is no sink, or an unknown field."""
     wanted = None if fields is None else frozenset(fields)
     if unknown := (wanted or frozenset()) - set(TraceEvent.__struct_fields__):
         raise TypeError(f"sink {name}: TraceEvent has no field {', '.join(sorted(unknown))}")
@@ -198,7 +203,16 @@ def sink(
         setattr(
             cls,
             _SPEC,
-            Spec(name, max_records, max_bytes, wanted, settings, environment, (cls.__doc__ or "").strip(), rates),
+            Spec(
+                name,
+                max_records,
+                max_bytes,
+                wanted,
+                settings,
+                environment,
+                (cls.__doc__ or "").strip(),
+                rates,
+            ),
         )
         return cls
 

@@ -1,4 +1,5 @@
-"""URLs and headers out of settings: checked when a sink is made, so that a mistake is found before the first record."""
+"""URLs and headers out of settings: checked when a sink is made, so that a mistake is found before the first
+record."""
 
 from __future__ import annotations
 
@@ -31,10 +32,13 @@ def url(endpoint: str, path: str = "", *, setting: str = "endpoint") -> str:
 
 
 def headers(values: Mapping[str, str], *, setting: str = "headers") -> dict[str, str]:
-    """Headers that HTTP can carry. Raises `ConfigError` that names the header, never its value, nor what is no name."""
+    """Headers that HTTP can carry. Raises `ConfigError` that names the header, never its value, nor what is
+    no name."""
     for number, (name, value) in enumerate(values.items(), 1):
         if not name or not all((c.isalnum() and c.isascii()) or c in "!#$%&'*+-.^_`|~" for c in name):
-            raise ConfigError(f"{setting}: entry {number} has no name that a header can have")  # it may be a key
+            raise ConfigError(
+                f"{setting}: entry {number} has no name that a header can have"
+            )  # it may be a key
         if any(c in value for c in "\r\n\0"):
             raise ConfigError(f"{setting}: the value of {name} has line breaks, which a header cannot carry")
     return dict(values)

@@ -1,4 +1,5 @@
-"""The HTTP that a sink may use: one small interface, so that tests and other clients can stand in for aiohttp.
+"""The HTTP that a sink may use: one small interface, so that tests and other clients can stand in for
+aiohttp.
 
 `connectors.delivery.aiohttp_transport` has the implementation that runs.
 """
@@ -39,8 +40,8 @@ class Http(Protocol):
     async def request(
         self, method: str, url: str, body: bytes, headers: Mapping[str, str], *, seconds: float = 30.0
     ) -> Response:
-        """Sends `body` by `method` (GET, POST, PUT, …; empty: none) and waits up to `seconds` for the whole answer. Redirects
-        are not followed: a 3xx is an answer.
+        """Sends `body` by `method` (GET, POST, PUT, …; empty: none) and waits up to `seconds` for the whole
+        answer. Redirects are not followed: a 3xx is an answer.
 
         Raises `NoAnswer`, whose text has neither credentials nor the URL's path and query.
         """

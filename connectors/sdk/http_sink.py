@@ -5,8 +5,8 @@
         '''Operations to Acme.'''
         return {"id": record.context.span_id.hex(), "name": record.event.name}
 
-The function is the sink's `map`; address, key, headers, compression, outcomes by status, and `check` come with it.
-"""
+The function is the sink's `map`; address, key, headers, compression, outcomes by status, and `check` come
+with it."""
 
 from __future__ import annotations
 
@@ -28,14 +28,19 @@ from connectors.sdk.policy import Table
 Form = Literal["array", "lines", "single"]
 """array: one JSON array a request. lines: a JSON document a line. single: a request a record."""
 Mapper = Callable[..., Any]
-"""function(record), or function(record, settings) -> JSON-able Python or bytes that are JSON, or Skip, or Rejected."""
+"""function(record), or function(record, settings) -> JSON-able Python or bytes that are JSON, or Skip, or
+Rejected."""
 
 _TYPES: Final[Mapping[Form, str]] = {
-    "array": "application/json", "lines": "application/x-ndjson", "single": "application/json",
-}  # fmt: skip
+    "array": "application/json",
+    "lines": "application/x-ndjson",
+    "single": "application/json",
+}
 _ENDS: Final[Mapping[Form, tuple[bytes, bytes, bytes]]] = {
-    "array": (b"[", b",", b"]"), "lines": (b"", b"\n", b"\n"), "single": (b"", b"", b""),
-}  # fmt: skip
+    "array": (b"[", b",", b"]"),
+    "lines": (b"", b"\n", b"\n"),
+    "single": (b"", b"", b""),
+}
 _encode: Final = msgspec.json.Encoder().encode
 FIX: Final = "endpoint, api_key, headers"
 
@@ -78,7 +83,9 @@ class HttpSink:
         """now: Unix seconds, for Retry-After dates. Raises `ConfigError`."""
         self._options, self._now, target = settings, now, self.target
         self._url = endpoint.url(settings.endpoint, target.path)
-        self._check_url = None if target.check_path is None else endpoint.url(settings.endpoint, target.check_path)
+        self._check_url = (
+            None if target.check_path is None else endpoint.url(settings.endpoint, target.check_path)
+        )
         key = settings.api_key
         basic = base64.b64encode(key.encode()).decode()
         self._headers = {"Content-Type": _TYPES[target.form]}
@@ -100,7 +107,9 @@ class HttpSink:
         try:
             body = bytes(found) if isinstance(found, bytes | bytearray) else _encode(found)
         except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as e:
-            return Rejected("not_json", f"what {target.function.__name__} returns is not JSON: {redact.where(e)}")
+            return Rejected(
+                "not_json", f"what {target.function.__name__} returns is not JSON: {redact.where(e)}"
+            )
         if target.form == "lines" and b"\n" in body:
             return Rejected("not_a_line", f"what {target.function.__name__} returns has line breaks")
         return Payload(body, len(body) + 1)
@@ -129,13 +138,19 @@ class HttpSink:
         zipped = self._options.compression == "gzip" and bool(body)
         headers = {**self._headers, "Content-Encoding": "gzip"} if zipped else self._headers
         return await http.request(
-            self.target.method, self._url, gzip(body) if zipped else body, headers, seconds=self._options.timeout
+            self.target.method,
+            self._url,
+            gzip(body) if zipped else body,
+            headers,
+            seconds=self._options.timeout,
         )
 
     def _decide(self, answer: Response, records: int, size: int) -> Outcome:
         outcome = policy.decide(self.target.table, answer, self._now(), detail=self._detail(answer), fix=FIX)
         if isinstance(outcome, Rejected):
-            sent = f"{self.target.method} {place(self._url)}, {records} records, {size} bytes before compression"
+            sent = (
+                f"{self.target.method} {place(self._url)}, {records} records, {size} bytes before compression"
+            )
             return msgspec.structs.replace(outcome, request=sent)
         return outcome
 
@@ -146,7 +161,8 @@ class HttpSink:
         return redact.clean(redact.masked(answer.body[:4000].decode("utf-8", "replace"), self._secrets), 300)
 
     async def check(self, http: Http) -> Health:
-        """Asks `check_path`; without one sends what has no records in it; where that is not possible, asks for the address."""
+        """Asks `check_path`; without one sends what has no records in it; where that is not possible, asks
+        for the address."""
         seconds = min(self._options.timeout, 10.0)
         try:
             if self._check_url is not None:
@@ -157,7 +173,11 @@ class HttpSink:
                 answer = await http.request("GET", self._url, b"", self._headers, seconds=seconds)
         except NoAnswer as e:
             return Health(False, f"{e}; see endpoint")
-        if self._check_url is None and self.target.form != "array" and answer.status in (400, 404, 405, 406, 415):
+        if (
+            self._check_url is None
+            and self.target.form != "array"
+            and answer.status in (400, 404, 405, 406, 415)
+        ):
             return Health(True, "it answers, and does not say whether the key is right")
         match policy.decide(self.target.table, answer, self._now()):
             case Delivered():
@@ -187,19 +207,25 @@ def http_sink(
 ) -> Callable[[Mapper], type[HttpSink]]:
     """Makes a function a sink of type `name`.
 
-    path: added to the setting endpoint. auth: the header that carries api_key, if there is one; {basic} is its Base64 (for
-    user:password). table: rows that differ from `policy.OTLP`. check_path: what `check` asks with GET, e.g. the address of the
-    account. settings: a subclass of `HttpSettings` with more; the function gets them as its second argument. fields, max_records,
-    max_bytes, rates: as for `sink`. Raises TypeError for an unknown field.
-    """
+    path: added to the setting endpoint. auth: the header that carries api_key, if there is one; {basic} is
+    its Base64 (for user:password). table: rows that differ from `policy.OTLP`. check_path: what `check` asks
+    with GET, e.g. the address of the account. settings: a subclass of `HttpSettings` with more; the function
+    gets them as its second argument. fields, max_records, max_bytes, rates: as for `sink`. Raises TypeError
+    for an unknown field."""
 
     def make(function: Mapper) -> type[HttpSink]:
         wants = len(inspect.signature(function).parameters) > 1
-        target = Target(function, wants, method, path, form, auth, {**policy.OTLP, **(table or {})}, check_path)
+        target = Target(
+            function, wants, method, path, form, auth, {**policy.OTLP, **(table or {})}, check_path
+        )
         members = {
-            "Settings": settings, "target": target, "rates": rates, "__doc__": function.__doc__, "__module__": function.__module__,
+            "Settings": settings,
+            "target": target,
+            "rates": rates,
+            "__doc__": function.__doc__,
+            "__module__": function.__module__,
             "__qualname__": function.__qualname__,
-        }  # fmt: skip
+        }
         made = type(function.__name__, (HttpSink,), members)
         return sink(name, max_records=max_records, max_bytes=max_bytes, fields=fields)(made)
 

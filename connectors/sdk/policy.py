@@ -1,7 +1,8 @@
-"""From an HTTP status to an outcome, and how long to wait: data and pure rules. No clock, no randomness, no network here.
+"""From an HTTP status to an outcome, and how long to wait: data and pure rules. No clock, no randomness, no
+network here.
 
-A table is status -> `Action`, with a class ("2xx") for what is not listed; a sink changes single rows for its vendor.
-"""
+A table is status -> `Action`, with a class ("2xx") for what is not listed; a sink changes single rows for its
+vendor."""
 
 from __future__ import annotations
 
@@ -46,7 +47,8 @@ OTLP: Final[Table] = MappingProxyType(
         "4xx": Action.PAUSE,  # 401, 403, 404 and what says nothing about a record: rather wait than lose
         501: Action.PAUSE,
         505: Action.PAUSE,
-        "5xx": Action.RETRY,  # the spec names 502, 503, 504 only; span ids are the same every time, so 500 is safe too
+        # the spec names 502, 503, 504 only; span ids are the same every time, so 500 is safe too
+        "5xx": Action.RETRY,
     }
 )
 """The OTLP specification, where ids are deterministic and so a retry is harmless."""
@@ -55,9 +57,15 @@ _UNIX_TIME: Final = 1e9
 """Seconds from which on a number is a point in time, no duration."""
 
 _REASONS: Final = {
-    401: "unauthorized", 402: "quota", 403: "forbidden", 404: "not_found", 405: "wrong_method", 407: "proxy_credentials",
-    415: "wrong_media_type", 431: "headers_too_large",
-}  # fmt: skip
+    401: "unauthorized",
+    402: "quota",
+    403: "forbidden",
+    404: "not_found",
+    405: "wrong_method",
+    407: "proxy_credentials",
+    415: "wrong_media_type",
+    431: "headers_too_large",
+}
 
 MAX_AFTER: Final = 300.0
 """Seconds; a longer Retry-After is cut to this, so that a sink's mistake does not stop it for days."""
@@ -70,8 +78,8 @@ def action(table: Table, status: int) -> Action:
 
 
 def reset_after(value: str | None, now: float) -> float | None:
-    """Seconds to wait by a RateLimit-Reset header: seconds from now, or a Unix time, as some send it; None if it says nothing
-    useful. A date is not understood: that of one vendor is in its browser's own form."""
+    """Seconds to wait by a RateLimit-Reset header: seconds from now, or a Unix time, as some send it; None if
+    it says nothing useful. A date is not understood: that of one vendor is in its browser's own form."""
     try:
         seconds = float(value or "")
     except ValueError:
@@ -82,10 +90,11 @@ def reset_after(value: str | None, now: float) -> float | None:
 
 
 def retry_after(value: str | None, now: float) -> float | None:
-    """Seconds to wait by a Retry-After header (RFC 9110: seconds or an HTTP date); None if it says nothing useful.
+    """Seconds to wait by a Retry-After header (RFC 9110: seconds or an HTTP date); None if it says nothing
+    useful.
 
-    now: Unix time. At most MAX_AFTER; negative numbers and garbage count as no header, a date that has passed as 0.
-    """
+    now: Unix time. At most MAX_AFTER; negative numbers and garbage count as no header, a date that has passed
+    as 0."""
     if not value:
         return None
     text = value.strip()
@@ -116,9 +125,8 @@ class Backoff(msgspec.Struct, frozen=True):
     def delay(self, attempt: int, after: float | None, random: Callable[[], float]) -> float:
         """Seconds to wait after failed attempt `attempt`. random: in [0, 1).
 
-        Without `after`: anything up to the ceiling. With it: `after`, and up to as much again (but not above the ceiling)
-        as jitter, so that partitions that were told the same do not come back together.
-        """
+        Without `after`: anything up to the ceiling. With it: `after`, and up to as much again (but not above
+        the ceiling) as jitter, so that partitions that were told the same do not come back together."""
         ceiling = self.ceiling(attempt)
         if after is None:
             return random() * ceiling
@@ -126,14 +134,20 @@ class Backoff(msgspec.Struct, frozen=True):
 
 
 def decide(
-    table: Table, response: Response, now: float, *, detail: str = "", fix: str = "", reset_header: str | None = None
+    table: Table,
+    response: Response,
+    now: float,
+    *,
+    detail: str = "",
+    fix: str = "",
+    reset_header: str | None = None,
 ) -> Outcome:
-    """The outcome of one request. now: Unix time, for Retry-After dates. detail: what the body says, redacted.
+    """The outcome of one request. now: Unix time, for Retry-After dates. detail: what the body says,
+    redacted.
 
-    fix: the settings to look at if the sink has to pause. reset_header: a header that says when a rate limit is over, in
-    seconds, e.g. ratelimit-reset; the longer of it and Retry-After counts. A whole batch's `Rejected` and `Split` are for the
-    runner to halve.
-    """
+    fix: the settings to look at if the sink has to pause. reset_header: a header that says when a rate limit
+    is over, in seconds, e.g. ratelimit-reset; the longer of it and Retry-After counts. A whole batch's
+    `Rejected` and `Split` are for the runner to halve."""
     status = response.status
     match action(table, status):
         case Action.DELIVERED:

@@ -24,7 +24,8 @@ def clean(text: str, limit: int = 500) -> str:
 
 
 def masked(text: str, secrets: Iterable[str]) -> str:
-    """`text` without any of `secrets`, in any of their `forms`. To be called before a text is cut: half a key is a key, too."""
+    """`text` without any of `secrets`, in any of their `forms`. To be called before a text is cut: half a key
+    is a key, too."""
     for form in sorted({form for secret in secrets for form in forms(secret)}, key=len, reverse=True):
         text = text.replace(form, MASK)
     return text
@@ -37,9 +38,9 @@ def safe(text: str, secrets: Iterable[str], limit: int = 500) -> str:
 
 @lru_cache(maxsize=256)
 def forms(secret: str) -> tuple[str, ...]:
-    """How a secret may be written: as it is, quoted for a URL or in JSON; of the value of an Authorization header what follows
-    its scheme, and the password that is in it. Those under four characters are left out: they would mask half of every
-    sentence."""
+    """How a secret may be written: as it is, quoted for a URL or in JSON; of the value of an Authorization
+    header what follows its scheme, and the password that is in it. Those under four characters are left out:
+    they would mask half of every sentence."""
     scheme, _, rest = secret.partition(" ")
     found = [secret, rest.strip()]
     if scheme.lower() == "basic":
@@ -68,7 +69,8 @@ def stack(error: BaseException, secrets: Iterable[str]) -> str:
 
 
 def where(error: BaseException) -> str:
-    """An exception without its message, which may quote an event's content: type, and the line that raised it."""
+    """An exception without its message, which may quote an event's content: type, and the line that raised
+    it."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

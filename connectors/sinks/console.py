@@ -31,7 +31,8 @@ class Console:
         return Payload(line, len(line))
 
     async def send(self, batch: Batch, http: Http) -> Outcomes:
-        """Delivered means written and flushed. Raises `SinkStopped` when nobody reads any more (`… | head`)."""
+        """Delivered means written and flushed. Raises `SinkStopped` when nobody reads any more (`… |
+        head`)."""
         try:
             self._stream.write("\n".join(batch.bodies) + "\n")
             self._stream.flush()

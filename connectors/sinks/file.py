@@ -20,7 +20,8 @@ class File:
 
     class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         path: str
-        """The file; its folder must be there. Several processes may append to the same one, on one machine."""
+        """The file; its folder must be there. Several processes may append to the same one, on one
+        machine."""
         fsync: bool = True
         """False: left to the operating system, so that a power failure can lose what was delivered."""
 
@@ -30,7 +31,8 @@ class File:
         self._lock = asyncio.Lock()
         if self._path.is_dir() or not self._path.parent.is_dir():
             raise ConfigError(
-                f"path: {self._path} cannot be a file: {'it is a folder' if self._path.is_dir() else 'its folder is missing'}"
+                f"path: {self._path} cannot be a file: "
+                f"{'it is a folder' if self._path.is_dir() else 'its folder is missing'}"
             )
 
     def map(self, event: Enriched) -> Payload | Skip | Rejected:
@@ -38,7 +40,8 @@ class File:
         return Payload(line, len(line))
 
     async def send(self, batch: Batch, http: Http) -> Outcomes:
-        """All lines of a batch or none: what a full disk cuts off is taken back. Raises OSError, which is retried.
+        """All lines of a batch or none: what a full disk cuts off is taken back. Raises OSError, which is
+        retried.
 
         A batch that is cancelled while it is being written may be in the file all the same, and come again.
         """

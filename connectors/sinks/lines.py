@@ -18,9 +18,8 @@ _CODES: Final = {"dim": "2", "bold": "1", "red": "31", "green": "32"}
 def as_json(record: Enriched) -> bytes:
     """One JSON object without line break: topic, partition, offset, context and event.
 
-    Fields without a value are left out, bytes are hex, times microseconds, and content is JSON text inside a string, as it
-    came: it reads back to exactly the same event.
-    """
+    Fields without a value are left out, bytes are hex, times microseconds, and content is JSON text inside a
+    string, as it came: it reads back to exactly the same event."""
     document = {
         "topic": record.topic,
         "partition": record.partition,

@@ -1,4 +1,5 @@
-"""`python -m connectors.testing.langfuse_double`: the Langfuse double, which lives in `connectors.testing.doubles.langfuse`."""
+"""`python -m connectors.testing.langfuse_double`: the Langfuse double, which lives in
+`connectors.testing.doubles.langfuse`."""
 
 from connectors.testing.doubles.langfuse import main
 

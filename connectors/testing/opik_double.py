@@ -1,4 +1,5 @@
-"""`python -m connectors.testing.opik_double`: the Opik double, which lives in `connectors.testing.doubles.opik`."""
+"""`python -m connectors.testing.opik_double`: the Opik double, which lives in
+`connectors.testing.doubles.opik`."""
 
 from connectors.testing.doubles.opik import main
 

@@ -1,4 +1,5 @@
-"""`python -m connectors.testing.otlp_receiver`: the OTLP double, which lives in `connectors.testing.doubles.otlp`."""
+"""`python -m connectors.testing.otlp_receiver`: the OTLP double, which lives in
+`connectors.testing.doubles.otlp`."""
 
 from connectors.testing.doubles.otlp import main
 

@@ -1,8 +1,7 @@
 """The pytest plugin of the conformance kit (entry point pytest11): a check that fails says its rule.
 
-It is loaded by every pytest run of an environment that has tailrace, so it imports nothing and does nothing until the
-kit is there.
-"""
+It is loaded by every pytest run of an environment that has tailrace, so it imports nothing and does nothing
+until the kit is there."""
 
 from __future__ import annotations
 
@@ -39,6 +38,11 @@ class Rules:
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         cls, function = getattr(item, "cls", None), getattr(item, "function", None)
         kit = getattr(sys.modules.get(KIT), "SinkConformance", None)
-        if kit is not None and cls is not None and issubclass(cls, kit) and getattr(function, "__doc__", None):
+        if (
+            kit is not None
+            and cls is not None
+            and issubclass(cls, kit)
+            and getattr(function, "__doc__", None)
+        ):
             lines = (line.strip() for line in str(function.__doc__).splitlines())
             item.user_properties.append(("rule", "\n".join(lines)))

@@ -1,9 +1,8 @@
 """One event of every kind as a sink gets it, and as many different copies of it as a check wants.
 
-`samples.json` holds what the processor made of one event and more of every kind, so that a sink's tests need neither
-the processor nor Kafka (`make samples` writes it). A copy has ids of its own everywhere, consistently, so that it is found in a request for what
-it is; tenant and application stay.
-"""
+`samples.json` holds what the processor made of one event and more of every kind, so that a sink's tests need
+neither the processor nor Kafka (`make samples` writes it). A copy has ids of its own everywhere,
+consistently, so that it is found in a request for what it is; tenant and application stay."""
 
 from __future__ import annotations
 
@@ -76,7 +75,8 @@ def marker(number: int) -> str:
 
 
 def copy(sample: Sample, number: int, **changed: Any) -> Sample:
-    """Copy `number` of a sample: other ids, and a `marker` in its name. changed: fields of the event to set besides."""
+    """Copy `number` of a sample: other ids, and a `marker` in its name. changed: fields of the event to set
+    besides."""
     before = msgspec.to_builtins(sample)
     event, context = before["event"], before["context"]
     kept = {event[k] for k in _KEPT if event.get(k)}
@@ -84,11 +84,7 @@ def copy(sample: Sample, number: int, **changed: Any) -> Sample:
         part[name] for part in (event, context) for name in _OWN if part.get(name)
     }
     ids = {old: _other(old, number) for old in found - kept}
-    raw = {
-        make(old): make(new)
-        for old, new in ids.items()
-        for make in (otel_span_id, otel_trace_id)
-    }  # fmt: skip
+    raw = {make(old): make(new) for old, new in ids.items() for make in (otel_span_id, otel_trace_id)}
 
     def renamed(value: Any) -> Any:
         match value:
@@ -105,7 +101,9 @@ def copy(sample: Sample, number: int, **changed: Any) -> Sample:
                 return value
 
     new = {
-        name: renamed(_as_data(getattr(sample.event, name))) if name not in _KEPT else getattr(sample.event, name)
+        name: renamed(_as_data(getattr(sample.event, name)))
+        if name not in _KEPT
+        else getattr(sample.event, name)
         for name in sample.event.__struct_fields__
     }
     if new["name"] is not None:

@@ -1,4 +1,5 @@
-"""Runs the demo: `python -m examples.demo [--keep] [--folder DIR]`. Exit code 0 only if everything balances and every tree is right."""
+"""Runs the demo: `python -m examples.demo [--keep] [--folder DIR]`. Exit code 0 only if everything balances
+and every tree is right."""
 
 from __future__ import annotations
 
@@ -60,7 +61,9 @@ def wait_until_delivered(stack: Stack, published: int, progress: Callable[[int, 
         if passed != last:
             last, moved = passed, time.monotonic()
         elif time.monotonic() - moved > PATIENCE:
-            raise RuntimeError(f"nothing moves any more, see {stack.folder}/logs:\n" + "\n".join(lines(books, True)))
+            raise RuntimeError(
+                f"nothing moves any more, see {stack.folder}/logs:\n" + "\n".join(lines(books, True))
+            )
         pause.wait(0.2)
 
 
@@ -68,7 +71,8 @@ SALT = "demo"
 
 
 def show(console: Console, spans: list[ReceivedSpan]) -> None:
-    """The most interesting trace: the one with the most levels, then with failures or retries, then the largest."""
+    """The most interesting trace: the one with the most levels, then with failures or retries, then the
+    largest."""
     traces: dict[str, list[ReceivedSpan]] = {}
     for span in spans:
         traces.setdefault(span.trace_id, []).append(span)
@@ -120,7 +124,8 @@ def run(stack: Stack, console: Console) -> int:
         and workflow_tokens == comparison.tokens
     )
     console.print(
-        f"\npublished {counts.delivered}, enriched {enriched}, delivered {delivered}, dead-lettered {letters}; the receiver holds {received} spans"
+        f"\npublished {counts.delivered}, enriched {enriched}, delivered {delivered}, dead-lettered "
+        f"{letters}; the receiver holds {received} spans"
     )
     for line in lines(books, False):
         console.print("  " + line, markup=False, highlight=False, soft_wrap=True)
@@ -129,22 +134,28 @@ def run(stack: Stack, console: Console) -> int:
     right = "as recorded" if not comparison.different else f"{len(comparison.different)} differences"
     console.print(f"trees of {comparison.runs} runs: {right}")
     console.print(
-        f"counted {operations} operations and {workflow_tokens} tokens of workflow runs (recorded: {comparison.tokens}):"
+        f"counted {operations} operations and {workflow_tokens} tokens of workflow runs (recorded: "
+        f"{comparison.tokens}):"
     )
     for line in counted.lines(rows):
         console.print("  " + line, markup=False, highlight=False, soft_wrap=True)
     console.print("the counts balance" if balanced else "[red]the counts do not balance")
     console.print(
-        f"{counts.delivered} events end to end in {seconds:.1f} s ({counts.delivered / seconds:.0f}/s, most of it waiting for the last batch)"
+        f"{counts.delivered} events end to end in {seconds:.1f} s ({counts.delivered / seconds:.0f}/s, most "
+        "of it waiting for the last batch)"
     )
     console.print(f"\nKafka      {stack.bootstrap_servers}")
     console.print(f"receiver   {stack.endpoint}, what it got: {stack.spans}", soft_wrap=True)
-    console.print(f"logs       {stack.folder / 'logs'}, Kafka's data: {stack.folder / 'kafka'}", soft_wrap=True)
+    console.print(
+        f"logs       {stack.folder / 'logs'}, Kafka's data: {stack.folder / 'kafka'}", soft_wrap=True
+    )
     return 0 if balanced else 1
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="The whole pipeline on this machine, on recorded workflow runs.")
+    parser = argparse.ArgumentParser(
+        description="The whole pipeline on this machine, on recorded workflow runs."
+    )
     parser.add_argument("--keep", action="store_true", help="leave everything running until Ctrl-C")
     parser.add_argument(
         "--folder",
@@ -167,7 +178,8 @@ def main() -> int:
                 code = run(stack, console)
                 if args.keep:
                     console.print(
-                        f"\nstill running; try `.venv/bin/tailrace ledger -b {stack.bootstrap_servers}`, or `metrics` in its place. Ctrl-C stops everything"
+                        f"\nstill running; try `.venv/bin/tailrace ledger -b {stack.bootstrap_servers}`, or "
+                        "`metrics` in its place. Ctrl-C stops everything"
                     )
                     while True:
                         stack.check()

@@ -51,5 +51,7 @@ def lines(rows: list[MetricRow]) -> list[str]:
 def tokens(rows: list[MetricRow]) -> int:
     """Tokens of all workflow runs; the nodes' are in them."""
     return sum(
-        row.sum for row in rows if row.metric == "dify.tokens.total" and row.labels["operation_type"] == "workflow"
+        row.sum
+        for row in rows
+        if row.metric == "dify.tokens.total" and row.labels["operation_type"] == "workflow"
     )

@@ -1,4 +1,5 @@
-"""The demo's processes: a broker, a worker, an OTLP receiver, a connector. Started in order, stopped in reverse."""
+"""The demo's processes: a broker, a worker, an OTLP receiver, a connector. Started in order, stopped in
+reverse."""
 
 from __future__ import annotations
 
@@ -44,7 +45,8 @@ class Stack:
         return self
 
     def _take_folder(self) -> None:
-        """Beside the folder, which is emptied: a lock that ends with this process. Raises RuntimeError if another has it."""
+        """Beside the folder, which is emptied: a lock that ends with this process. Raises RuntimeError if
+        another has it."""
         path = self.folder.resolve()
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = path.with_name(path.name + ".lock").open("ab")
@@ -63,7 +65,9 @@ class Stack:
     def _start(self) -> None:
         self._say("starting Apache Kafka (the first time it downloads 45 MB)")
         self._broker = Broker(self.folder / "kafka", log=self._say).start()
-        self.settings: Settings = load({"kafka": {"bootstrap_servers": self._broker.bootstrap_servers}}, env={})
+        self.settings: Settings = load(
+            {"kafka": {"bootstrap_servers": self._broker.bootstrap_servers}}, env={}
+        )
         admin, _ = kafka.wait_for_broker(self.settings.kafka, 30)
         topics.create(admin, self.settings.topics)
         self.admin = admin
@@ -100,12 +104,17 @@ class Stack:
         )
 
     def _child(self, name: str, *arguments: str, pipe: bool = False) -> subprocess.Popen[bytes]:
-        """A Python process in a session of its own, so that Ctrl-C reaches only the demo, which stops it in order."""
+        """A Python process in a session of its own, so that Ctrl-C reaches only the demo, which stops it in
+        order."""
         with self.log(name).open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE if pipe else log, stderr=log,
-                start_new_session=True, env={k: v for k, v in os.environ.items() if not k.startswith(("TAILRACE_", "ENTERPRISE_"))},
-            )  # fmt: skip
+                [sys.executable, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE if pipe else log,
+                stderr=log,
+                start_new_session=True,
+                env={k: v for k, v in os.environ.items() if not k.startswith(("TAILRACE_", "ENTERPRISE_"))},
+            )
         self._children.append((name, process))
         return process
 

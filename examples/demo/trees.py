@@ -24,7 +24,8 @@ class Comparison(msgspec.Struct, frozen=True):
 
 
 def compare(expected: Runs, spans: list[ReceivedSpan]) -> Comparison:
-    """Every run's operations with parent, name, status and tokens; and nothing else may have arrived, nothing twice."""
+    """Every run's operations with parent, name, status and tokens; and nothing else may have arrived, nothing
+    twice."""
     got: dict[tuple[str, str], list[ReceivedSpan]] = defaultdict(list)
     for span in spans:
         got[span.trace_id, span.span_id].append(span)
@@ -40,9 +41,12 @@ def compare(expected: Runs, spans: list[ReceivedSpan]) -> Comparison:
                 different.append(f"run {run_id}: {op.name} ({source_id}) arrived {len(found)} times")
                 continue
             different.extend(
-                f"run {run_id}: {op.name} ({source_id}): {text}" for text in _differences(source_id, op, found[0])
+                f"run {run_id}: {op.name} ({source_id}): {text}"
+                for text in _differences(source_id, op, found[0])
             )
-    different.extend(f"span {s} of trace {t} was not in the recording" for t, s in got if (t, s) not in wanted)
+    different.extend(
+        f"span {s} of trace {t} was not in the recording" for t, s in got if (t, s) not in wanted
+    )
     tokens = sum(
         op.total_tokens for operations in expected.values() for op in operations.values() if op.parent is None
     )

@@ -1,8 +1,7 @@
 """Recorded engine events in, trace events out: what an engine layer does, one event when an operation ends.
 
-A pause emits nothing. What is still open when a run ends was cut off, and ends with it as `stopped`. Events come in the
-order in which operations end, so children before what contains them.
-"""
+A pause emits nothing. What is still open when a run ends was cut off, and ends with it as `stopped`. Events
+come in the order in which operations end, so children before what contains them."""
 
 from __future__ import annotations
 
@@ -37,10 +36,10 @@ def adapt(
 ) -> Iterator[TraceEvent]:
     """The recording's trace events, each as soon as its line is read.
 
-    tenant_id: the recording has none. shift: microseconds added to all times. salt: derives other ids for runs, node
-    executions and conversations; recorded content (prompts, URLs, the `sys.*` outputs) keeps what it says. Raises
-    `RecordingError`, which names the line, for what is garbled, contradicts itself, or stops before its runs do.
-    """
+    tenant_id: the recording has none. shift: microseconds added to all times. salt: derives other ids for
+    runs, node executions and conversations; recorded content (prompts, URLs, the `sys.*` outputs) keeps what
+    it says. Raises `RecordingError`, which names the line, for what is garbled, contradicts itself, or stops
+    before its runs do."""
     rename = renaming(salt)
     runs: dict[str, _Run] = {}
     number = 0
@@ -56,7 +55,8 @@ def adapt(
         run = runs.get(line.run_id)
         if run is None:
             raise RecordingError(
-                number, f"run {line.run_id} is not under way; its graph_start is missing or its end came before"
+                number,
+                f"run {line.run_id} is not under way; its graph_start is missing or its end came before",
             )
         yield from run.take(number, line)
         if run.ended:
@@ -82,7 +82,9 @@ class _Run:
             case GraphStart():
                 self.paused = False
             case EdgeTaken(data=edge):
-                self._predecessors[edge.container_id, _edge_round(edge), edge.target_node_id] = edge.source_node_id
+                self._predecessors[edge.container_id, _edge_round(edge), edge.target_node_id] = (
+                    edge.source_node_id
+                )
             case NodeStarted(data=started):
                 if started.id not in self._open:
                     self._executions += 1
@@ -113,7 +115,9 @@ class _Run:
     def _under_way(self, number: int, execution_id: str) -> Execution:
         if execution_id not in self._open:
             raise RecordingError(
-                number, f"node execution {execution_id} is not under way; its start is missing or its end came before"
+                number,
+                f"node execution {execution_id} is not under way; its start is missing or its end came "
+                "before",
             )
         return self._open[execution_id]
 
@@ -124,21 +128,24 @@ class _Run:
         yield ended_run(self._context, end, self._elapsed, len(self._currencies.get(None, ())) == 1)
 
     def _spent(self, execution_id: str, parent_id: str | None, currency: str | None) -> bool:
-        """Notes what an execution's usage was paid in, for itself and what contains it: a container's usage is its children's,
-        prices just added up. True if that is one currency."""
+        """Notes what an execution's usage was paid in, for itself and what contains it: a container's usage
+        is its children's, prices just added up. True if that is one currency."""
         currencies = self._currencies.pop(execution_id, set()) or ({currency} if currency else set())
         self._currencies.setdefault(parent_id, set()).update(currencies)
         return len(currencies) == 1
 
 
 def _edge_round(edge: EdgeData) -> int:
-    """Round of the container that an edge was taken in; -1 at the root. The frame's id has no counterpart on nodes, so edges
-    of one loop that runs in several items of an iteration at once share a key: same graph, same round."""
+    """Round of the container that an edge was taken in; -1 at the root. The frame's id has no counterpart on
+    nodes, so edges of one loop that runs in several items of an iteration at once share a key: same graph,
+    same round."""
     _, _, number = edge.frame_id.rpartition(":")
     return int(number) if number.isdecimal() else -1
 
 
 def _node_round(started: StartedData) -> int:
     metadata = started.node_run_result.metadata
-    number = metadata.get("loop_index" if metadata.get("loop_id") == started.container_id else "iteration_index", -1)
+    number = metadata.get(
+        "loop_index" if metadata.get("loop_id") == started.container_id else "iteration_index", -1
+    )
     return number if started.container_id and isinstance(number, int) else -1

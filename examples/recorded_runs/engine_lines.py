@@ -1,4 +1,5 @@
-"""The recorded lines that trace events are made of, and of each only the fields that matter: typed, checked when decoded."""
+"""The recorded lines that trace events are made of, and of each only the fields that matter: typed, checked
+when decoded."""
 
 from __future__ import annotations
 
@@ -17,7 +18,9 @@ class Usage(msgspec.Struct, frozen=True):
     completion_price: str
     total_price: str
     currency: str
-    time_to_first_token: Decimal | None = None  # seconds, from the number's own text: no binary fraction in between
+    time_to_first_token: Decimal | None = (
+        None  # seconds, from the number's own text: no binary fraction in between
+    )
 
 
 class Result(msgspec.Struct, frozen=True):

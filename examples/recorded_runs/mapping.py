@@ -50,11 +50,17 @@ class RunContext:
     def fields(self) -> dict[str, Any]:
         run_id, conversation = self.rename(self.start.run_id), self.system.conversation_id
         return {
-            "workflow_run_id": run_id, "root_trace_id": run_id, "root_run_id": run_id, "root_app_id": self.system.app_id,
-            "root_started_at": microseconds(self.start.at) + self.shift, "tenant_id": self.tenant_id,
-            "app_id": self.system.app_id, "app_name": self.start.workflow, "user_id": self.system.user_id,
+            "workflow_run_id": run_id,
+            "root_trace_id": run_id,
+            "root_run_id": run_id,
+            "root_app_id": self.system.app_id,
+            "root_started_at": microseconds(self.start.at) + self.shift,
+            "tenant_id": self.tenant_id,
+            "app_id": self.system.app_id,
+            "app_name": self.start.workflow,
+            "user_id": self.system.user_id,
             "conversation_id": conversation and self.rename(conversation),
-        }  # fmt: skip
+        }
 
 
 def seconds(duration: Decimal) -> int:
@@ -63,8 +69,8 @@ def seconds(duration: Decimal) -> int:
 
 
 def usage_fields(usage: Usage, priced: bool) -> dict[str, Any]:
-    """Tokens, and prices unless they were added up over several currencies. Nothing where no model ran: the engine writes
-    zeros there."""
+    """Tokens, and prices unless they were added up over several currencies. Nothing where no model ran: the
+    engine writes zeros there."""
     if usage.total_tokens == 0:
         return {}
     tokens = {
@@ -75,9 +81,12 @@ def usage_fields(usage: Usage, priced: bool) -> dict[str, Any]:
     if not priced:
         return tokens
     return {
-        **tokens, "input_price": usage.prompt_price, "output_price": usage.completion_price, "total_price": usage.total_price,
+        **tokens,
+        "input_price": usage.prompt_price,
+        "output_price": usage.completion_price,
+        "total_price": usage.total_price,
         "currency": _ISO_4217.get(usage.currency, usage.currency),
-    }  # fmt: skip
+    }
 
 
 def _text(value: Any) -> str | None:
@@ -100,7 +109,9 @@ def _datasets(result: Result) -> dict[str, str]:
     """Id -> name of the datasets that a knowledge retrieval's documents came from, best document first."""
     found = result.outputs.get("result")
     documents = found.get("value") if isinstance(found, dict) else None
-    places = [d.get("metadata") for d in documents if isinstance(d, dict)] if isinstance(documents, list) else []
+    places = (
+        [d.get("metadata") for d in documents if isinstance(d, dict)] if isinstance(documents, list) else []
+    )
     return {
         p["dataset_id"]: _text(p.get("dataset_name")) or ""
         for p in places
@@ -114,13 +125,19 @@ def _round(metadata: dict[str, Any]) -> dict[str, Any]:
 
 def _retries(execution: Execution, shift: int) -> dict[str, Any]:
     attempts = [
-        {"error": r.error, "error_type": r.node_run_result.error_type, "started_at": microseconds(r.start_at) + shift}
+        {
+            "error": r.error,
+            "error_type": r.node_run_result.error_type,
+            "started_at": microseconds(r.start_at) + shift,
+        }
         for r in execution.retries
     ]
     return {"retry_count": len(attempts), "retries": attempts or None}
 
 
-def _node(context: RunContext, execution: Execution, body: dict[str, Any], fields: dict[str, Any]) -> TraceEvent:
+def _node(
+    context: RunContext, execution: Execution, body: dict[str, Any], fields: dict[str, Any]
+) -> TraceEvent:
     started, parent = execution.started, execution.parent_execution_id
     return TraceEvent(
         **context.fields(),
@@ -144,7 +161,8 @@ def _node(context: RunContext, execution: Execution, body: dict[str, Any], field
 
 
 def ended_node(context: RunContext, execution: Execution, end: EndedData, priced: bool) -> TraceEvent:
-    """A node execution with a result. It starts where its first attempt did; the elapsed time is the last attempt's."""
+    """A node execution with a result. It starts where its first attempt did; the elapsed time is the last
+    attempt's."""
     result, usage = end.node_run_result, end.node_run_result.llm_usage
     model, first_token = _model(result), usage.time_to_first_token
     datasets = _datasets(result) if execution.started.node_type == "knowledge-retrieval" else {}
@@ -165,7 +183,8 @@ def ended_node(context: RunContext, execution: Execution, end: EndedData, priced
         "ended_at": microseconds(end.finished_at) + context.shift,
         "status": result.status,
         "error": end.error or result.error or None,
-        # where an error strategy took over, the result's own error is empty and the class is among the outputs
+        # where an error strategy took over, the result's own error is empty and the class is among the
+        # outputs
         "error_type": result.error_type
         or (_text(result.outputs.get("error_type")) if result.status == "exception" else None),
         "inputs": result.inputs,

@@ -28,7 +28,8 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class RecordingError(ValueError):
-    """The recording is truncated, garbled or contradicts itself. `line` is the number of the line at fault, from 1."""
+    """The recording is truncated, garbled or contradicts itself. `line` is the number of the line at fault,
+    from 1."""
 
     def __init__(self, line: int, problem: str) -> None:
         super().__init__(f"line {line}: {problem}")
@@ -49,11 +50,17 @@ class _Head(msgspec.Struct, frozen=True):
 
 _head: Final = msgspec.json.Decoder(_Head)
 _CLASSES: Final[dict[str, type[Line]]] = {
-    "graph_start": GraphStart, "graph_end": GraphEnd, "NodeRunStartedEvent": NodeStarted,
-    "NodeRunIterationStartedEvent": ContainerStarted, "NodeRunLoopStartedEvent": ContainerStarted,
-    "NodeRunRetryEvent": NodeRetried, "NodeRunSucceededEvent": NodeEnded, "NodeRunFailedEvent": NodeEnded,
-    "NodeRunExceptionEvent": NodeEnded, "GraphEdgeTakenEvent": EdgeTaken,
-}  # fmt: skip
+    "graph_start": GraphStart,
+    "graph_end": GraphEnd,
+    "NodeRunStartedEvent": NodeStarted,
+    "NodeRunIterationStartedEvent": ContainerStarted,
+    "NodeRunLoopStartedEvent": ContainerStarted,
+    "NodeRunRetryEvent": NodeRetried,
+    "NodeRunSucceededEvent": NodeEnded,
+    "NodeRunFailedEvent": NodeEnded,
+    "NodeRunExceptionEvent": NodeEnded,
+    "GraphEdgeTakenEvent": EdgeTaken,
+}
 _line: Final[dict[str, msgspec.json.Decoder[Line]]] = {
     name: msgspec.json.Decoder(cls) for name, cls in _CLASSES.items()
 }
@@ -72,7 +79,8 @@ def lines(path: Path = RECORDING) -> Iterator[bytes]:
 
 
 def read(raw: Iterable[bytes]) -> Iterator[tuple[int, Line]]:
-    """(line number, line) of the lines that trace events are made of; all others are checked to be lines and passed over."""
+    """(line number, line) of the lines that trace events are made of; all others are checked to be lines and
+    passed over."""
     for number, text in enumerate(raw, 1):
         try:
             head = _head.decode(text)
@@ -85,7 +93,8 @@ def read(raw: Iterable[bytes]) -> Iterator[tuple[int, Line]]:
 
 
 def latest(raw: Iterable[bytes]) -> int:
-    """The latest time in the recording, microseconds UTC: when its last line was written. No operation ends after it."""
+    """The latest time in the recording, microseconds UTC: when its last line was written. No operation ends
+    after it."""
     found = 0
     for number, text in enumerate(raw, 1):
         try:

@@ -1,8 +1,8 @@
-"""What must arrive at a backend, read from the recording by another route than the adapter's, to check a pipeline against.
+"""What must arrive at a backend, read from the recording by another route than the adapter's, to check a
+pipeline against.
 
-Nothing here is shared with `adapter.py`: plain JSON, the whole file at once, other fields where the recording says a thing
-twice (titles from the start events, tokens from the results' metadata).
-"""
+Nothing here is shared with `adapter.py`: plain JSON, the whole file at once, other fields where the recording
+says a thing twice (titles from the start events, tokens from the results' metadata)."""
 
 from __future__ import annotations
 
@@ -35,8 +35,9 @@ def _same(recorded_id: str) -> str:
 
 
 def expected(path: Path, rename: Callable[[str], str] = _same) -> dict[str, dict[str, Expected]]:
-    """Run id -> node execution or run id -> what must arrive. A run that ended paused has its ended nodes, but neither itself
-    nor the node that waits. rename: recorded id -> published id, where it was published with a salt."""
+    """Run id -> node execution or run id -> what must arrive. A run that ended paused has its ended nodes,
+    but neither itself nor the node that waits. rename: recorded id -> published id, where it was published
+    with a salt."""
     with gzip.open(path) as file:
         lines = [json.loads(line) for line in file]
     by_run: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -45,7 +46,9 @@ def expected(path: Path, rename: Callable[[str], str] = _same) -> dict[str, dict
     return {rename(run_id): _operations(run_id, of_run, rename) for run_id, of_run in by_run.items()}
 
 
-def _operations(run_id: str, lines: list[dict[str, Any]], rename: Callable[[str], str]) -> dict[str, Expected]:
+def _operations(
+    run_id: str, lines: list[dict[str, Any]], rename: Callable[[str], str]
+) -> dict[str, Expected]:
     end = lines[-1]
     over = end["status"] != "paused"
     starts = {line["data"]["id"]: line for line in lines if line.get("event") == "NodeRunStartedEvent"}
@@ -59,7 +62,9 @@ def _operations(run_id: str, lines: list[dict[str, Any]], rename: Callable[[str]
             parent=rename(start["parent_execution_id"] or run_id),
             name=start["data"]["node_title"],
             status=_RESULTS[result["event"]] if result else "stopped",
-            total_tokens=result["data"]["node_run_result"]["metadata"].get("total_tokens", 0) if result else 0,
+            total_tokens=result["data"]["node_run_result"]["metadata"].get("total_tokens", 0)
+            if result
+            else 0,
         )
     if over:
         found[rename(run_id)] = Expected(None, end["workflow"], end["status"], end["total_tokens"])

@@ -7,7 +7,14 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from streams.observe.observed import Ends
@@ -48,23 +55,32 @@ class LogEnds:
         return found
 
     def has_record(self, partition: int, position: int) -> bool:
-        """Whether a committed record is at `position` (-1: the beginning of the log) or after it. Reads one fetch.
+        """Whether a committed record is at `position` (-1: the beginning of the log) or after it. Reads one
+        fetch.
 
         Raises KafkaException, and TimeoutError if that takes too long.
         """
         consumer = Consumer(
             {
                 **kafka.client(
-                    self._settings, group_id="tailrace-watchdog", enable_auto_commit=False, enable_partition_eof=True,
-                    auto_offset_reset="earliest", isolation_level="read_committed", queued_min_messages=1, fetch_message_max_bytes=65_536,
+                    self._settings,
+                    group_id="tailrace-watchdog",
+                    enable_auto_commit=False,
+                    enable_partition_eof=True,
+                    auto_offset_reset="earliest",
+                    isolation_level="read_committed",
+                    queued_min_messages=1,
+                    fetch_message_max_bytes=65_536,
                     fetch_wait_max_ms=100,
                 ),
                 "logger": logging.getLogger("streams.observe.ends.client"),
             }
-        )  # fmt: skip
+        )
         until = time.monotonic() + ASK_SECONDS
         try:
-            consumer.assign([TopicPartition(self._topic, partition, OFFSET_BEGINNING if position < 0 else position)])
+            consumer.assign(
+                [TopicPartition(self._topic, partition, OFFSET_BEGINNING if position < 0 else position)]
+            )
             while time.monotonic() < until:
                 message = consumer.poll(0.1)
                 if message is None:
@@ -78,12 +94,14 @@ class LogEnds:
                     raise KafkaException(error)
         finally:
             consumer.close()
-        raise TimeoutError(f"{self._topic} partition {partition} could not be read within {ASK_SECONDS:.0f} s")
+        raise TimeoutError(
+            f"{self._topic} partition {partition} could not be read within {ASK_SECONDS:.0f} s"
+        )
 
 
 class Tails:
-    """Where there is something to read: the end markers of transactions (of links) are offsets too, so that a partition that
-    has been read to its end keeps a distance of one or more from it.
+    """Where there is something to read: the end markers of transactions (of links) are offsets too, so that a
+    partition that has been read to its end keeps a distance of one or more from it.
 
     has_record(partition, position): asked only while a position stands still, and once for each end.
     """

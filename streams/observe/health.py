@@ -1,4 +1,5 @@
-"""Whether a worker lives and is ready, over HTTP, from a thread of its own: it answers when the event loop does not."""
+"""Whether a worker lives and is ready, over HTTP, from a thread of its own: it answers when the event loop
+does not."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ from tailrace.observe.server import Page, Server, verdict, with_index
 log: Final = logging.getLogger("streams.observe.health")
 
 LOOP_SECONDS: Final = 10.0
-"""The event loop of a healthy worker runs at least this often; while it takes over partitions, ten times as long."""
+"""The event loop of a healthy worker runs at least this often; while it takes over partitions, ten times as
+long."""
 
 
 def unhealthy(seen: Observed) -> list[str]:
@@ -65,5 +67,7 @@ def serve(host: str, port: int, number: int, found: Mapping[str, Page]) -> Serve
     if server.server_port == port + number:
         log.info("worker %d: %shealthz, readyz, metrics", number, server.url)
     else:
-        log.warning("worker %d: %shealthz, readyz, metrics (port %d is taken)", number, server.url, port + number)
+        log.warning(
+            "worker %d: %shealthz, readyz, metrics (port %d is taken)", number, server.url, port + number
+        )
     return server

@@ -14,9 +14,16 @@ SECONDS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0
 RECORDS: Final = (1.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 3e4, 1e5, 1e6)
 
 _UNITS: Final = {
-    "evicted": "{trace}", "units": "{unit}", "open_traces": "{trace}", "remembered_events": "{event}", "remembered_links": "{link}",
-    "restored_bytes": "By", "written_bytes": "By", "metric_groups": "{group}", "metric_rows": "{row}",
-}  # fmt: skip
+    "evicted": "{trace}",
+    "units": "{unit}",
+    "open_traces": "{trace}",
+    "remembered_events": "{event}",
+    "remembered_links": "{link}",
+    "restored_bytes": "By",
+    "written_bytes": "By",
+    "metric_groups": "{group}",
+    "metric_rows": "{row}",
+}
 """Of counts and sizes; else records."""
 _MEANINGS: Final = {
     "events_in": "Records of trace.events that were applied",
@@ -61,12 +68,25 @@ class Gauge(NamedTuple):
 
 GAUGES: Final = (
     Gauge("next_offset", "{offset}", "Committed position in trace.events", lambda o, n: o.position(n)),
-    Gauge("end_offset", "{offset}", "End of the log of trace.events", lambda o, n: None if (e := o.ends.get(n)) is None else e.high),
-    Gauge("lag", "{offset}", "Offsets from the committed position to the last stable offset; 0 if no record is there",
-          lambda o, n: o.lags.get(n)),
-    Gauge("unstable", "{offset}", "Offsets after the last stable offset: of open transactions; stays up when one hangs",
-          lambda o, n: None if (e := o.ends.get(n)) is None else e.high - e.stable),
-)  # fmt: skip
+    Gauge(
+        "end_offset",
+        "{offset}",
+        "End of the log of trace.events",
+        lambda o, n: None if (e := o.ends.get(n)) is None else e.high,
+    ),
+    Gauge(
+        "lag",
+        "{offset}",
+        "Offsets from the committed position to the last stable offset; 0 if no record is there",
+        lambda o, n: o.lags.get(n),
+    ),
+    Gauge(
+        "unstable",
+        "{offset}",
+        "Offsets after the last stable offset: of open transactions; stays up when one hangs",
+        lambda o, n: None if (e := o.ends.get(n)) is None else e.high - e.stable,
+    ),
+)
 """Gauges by partition, besides those of the state's sizes."""
 OF_WORKER: Final = (
     ("owned_partitions", "{partition}", "Partitions that the worker works on", lambda o: len(o.owned())),
@@ -116,19 +136,22 @@ def _of_worker(
 def instruments(meter: Meter, seen: Observed) -> tuple[Callable[[Commit], None], Callable[[TakeOver], None]]:
     """Registers all of them; returns what is to be called for a committed unit and for a take-over.
 
-    Counts are the partition's own, from its state: they go on where a former owner stopped, and a partition's series are
-    those of its owner.
-    """
+    Counts are the partition's own, from its state: they go on where a former owner stopped, and a partition's
+    series are those of its owner."""
     for name in COUNTS:
         meter.create_observable_counter(
-            PREFIX + name, [_by_partition(seen, _count(name))],
-            unit(name), _MEANINGS.get(name, f"{name}, of the partition's position"),
-        )  # fmt: skip
+            PREFIX + name,
+            [_by_partition(seen, _count(name))],
+            unit(name),
+            _MEANINGS.get(name, f"{name}, of the partition's position"),
+        )
     for name in SIZES:
         meter.create_observable_gauge(
-            PREFIX + name, [_by_partition(seen, _size(name))],
-            unit(name), _MEANINGS.get(name, f"{name}, of the partition's state"),
-        )  # fmt: skip
+            PREFIX + name,
+            [_by_partition(seen, _size(name))],
+            unit(name),
+            _MEANINGS.get(name, f"{name}, of the partition's state"),
+        )
     for gauge in GAUGES:
         meter.create_observable_gauge(
             PREFIX + gauge.name, [_by_partition(seen, gauge.read)], gauge.unit, gauge.description
@@ -136,7 +159,9 @@ def instruments(meter: Meter, seen: Observed) -> tuple[Callable[[Commit], None],
     for name, of, description, one in OF_WORKER:
         meter.create_observable_gauge(PREFIX + name, [_of_worker(seen, one)], of, description)
     made = {
-        name: meter.create_histogram(PREFIX + name, of, description, explicit_bucket_boundaries_advisory=bounds)
+        name: meter.create_histogram(
+            PREFIX + name, of, description, explicit_bucket_boundaries_advisory=bounds
+        )
         for name, (of, description, bounds) in HISTOGRAMS.items()
     }
 

@@ -1,8 +1,8 @@
-"""What a worker shows of itself. The loop's thread writes it, those of the HTTP server and of the watchdog read it.
+"""What a worker shows of itself. The loop's thread writes it, those of the HTTP server and of the watchdog
+read it.
 
-Only here are Owner, Partition and State looked into for that. Nothing is done a record: hooks are called once a unit of work
-and once a take-over of partitions, and what they call must not end a worker.
-"""
+Only here are Owner, Partition and State looked into for that. Nothing is done a record: hooks are called once
+a unit of work and once a take-over of partitions, and what they call must not end a worker."""
 
 from __future__ import annotations
 
@@ -16,9 +16,19 @@ import msgspec
 log: Final = logging.getLogger("streams.observe.observed")
 
 COUNTS: Final = (
-    "events_in", "enriched", "links", "duplicates", "dead_lettered", "evicted", "units", "corrections", "skewed", "late",
-    "overflowed", "summaries",
-)  # fmt: skip
+    "events_in",
+    "enriched",
+    "links",
+    "duplicates",
+    "dead_lettered",
+    "evicted",
+    "units",
+    "corrections",
+    "skewed",
+    "late",
+    "overflowed",
+    "summaries",
+)
 """Fields of `PartitionPosition` that count, as far as it has them."""
 SIZES: Final = {
     "open_traces": "traces",
@@ -30,8 +40,8 @@ SIZES: Final = {
     "metric_groups": "metric_groups",
     "metric_rows": "metric_rows",
 }
-"""What is told of a partition's state as it is now -> the attribute of `State`, a number or a collection; left out where it
-has none."""
+"""What is told of a partition's state as it is now -> the attribute of `State`, a number or a collection;
+left out where it has none."""
 
 
 class Ends(msgspec.Struct, frozen=True):
@@ -132,7 +142,8 @@ class Observed:
         self._tell(self.on_take_over, TakeOver(numbers, began, fenced, time.perf_counter(), restored))
 
     def closing(self, p: Any, unit: Any) -> Callable[[Any], None]:
-        """Hook of `Owner._start`: call it when a unit of the `Partition` is closed, and what it returns when it is committed."""
+        """Hook of `Owner._start`: call it when a unit of the `Partition` is closed, and what it returns when
+        it is committed."""
         position = p.state.position()
 
         def committed(future: Any) -> None:
@@ -159,8 +170,8 @@ class Observed:
         return None if found is None else int(found.next_offset)
 
     def count(self, partition: int, name: str) -> int | None:
-        """One of `COUNTS`, as of the last commit: unlike what is applied, it never goes back when a worker dies. None: there
-        is none."""
+        """One of `COUNTS`, as of the last commit: unlike what is applied, it never goes back when a worker
+        dies. None: there is none."""
         found: int | None = getattr(self._positions.get(partition), name, None)
         return found
 

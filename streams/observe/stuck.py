@@ -7,7 +7,8 @@ from typing import Final
 import msgspec
 
 TAKE_OVER: Final = 10
-"""A take-over may last this many times the limit, and so may what it keeps the event loop from: a large state takes its time."""
+"""A take-over may last this many times the limit, and so may what it keeps the event loop from: a large state
+takes its time."""
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -35,7 +36,8 @@ class Stuck:
         self._paused = float("-inf")
 
     def observe(self, partition: int, position: int, end: int, now: float) -> Verdict | None:
-        """position: committed next offset. end: next offset of what there is to read; not above position: nothing."""
+        """position: committed next offset. end: next offset of what there is to read; not above position:
+        nothing."""
         if end <= position:
             self._still.pop(partition, None)
             return None

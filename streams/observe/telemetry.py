@@ -1,4 +1,5 @@
-"""Metrics and traces of a worker through OpenTelemetry: /metrics always, OTLP/HTTP where the standard variables name an endpoint."""
+"""Metrics and traces of a worker through OpenTelemetry: /metrics always, OTLP/HTTP where the standard
+variables name an endpoint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Ends a worker that hangs, from a thread of its own: the supervisor starts another, which resumes at the committed position."""
+"""Ends a worker that hangs, from a thread of its own: the supervisor starts another, which resumes at the
+committed position."""
 
 from __future__ import annotations
 
@@ -148,7 +149,11 @@ class Watchdog:
         """Those of the loop, if they can be had from this thread: they may change meanwhile."""
         for _ in range(3):
             with contextlib.suppress(RuntimeError):
-                return [] if self._loop is None else sorted(asyncio.all_tasks(self._loop), key=lambda t: t.get_name())
+                return (
+                    []
+                    if self._loop is None
+                    else sorted(asyncio.all_tasks(self._loop), key=lambda t: t.get_name())
+                )
         return []
 
 
@@ -157,8 +162,12 @@ def place(task: asyncio.Task[Any]) -> str:
     frames: list[str] = []
     inner: Any = task.get_coro()
     while inner is not None:
-        frame = next((f for a in ("cr_frame", "gi_frame", "ag_frame") if (f := getattr(inner, a, None))), None)
+        frame = next(
+            (f for a in ("cr_frame", "gi_frame", "ag_frame") if (f := getattr(inner, a, None))), None
+        )
         if frame is not None:
             frames.append(f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} {frame.f_code.co_name}")
-        inner = next((w for a in ("cr_await", "gi_yieldfrom", "ag_await") if (w := getattr(inner, a, None))), None)
+        inner = next(
+            (w for a in ("cr_await", "gi_yieldfrom", "ag_await") if (w := getattr(inner, a, None))), None
+        )
     return f"{task.get_name()[:80]}: {' > '.join(frames) or 'no frame'}"

@@ -1,8 +1,8 @@
-"""The one pass: a record of trace.events and the partition's state give an enriched record, a dead letter, or nothing.
+"""The one pass: a record of trace.events and the partition's state give an enriched record, a dead letter, or
+nothing.
 
-Deterministic in the log: no clock but the append times of the records that it reads, no randomness, no I/O. Total: what
-cannot be read or applied becomes a dead letter and leaves no trace in the state.
-"""
+Deterministic in the log: no clock but the append times of the records that it reads, no randomness, no I/O.
+Total: what cannot be read or applied becomes a dead letter and leaves no trace in the state."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ from tailrace.partitioner import partition_of
 from tailrace.records import Stage
 
 LONG_TEXT: Final = 8192
-"""Bytes that an id or a name in the header may have: each goes into the context of every later event of its trace."""
+"""Bytes that an id or a name in the header may have: each goes into the context of every later event of its
+trace."""
 _MEMO: Final = 65_536
 
 Output = tuple[bytes, bytes | None, bytes]
@@ -83,7 +84,8 @@ class Unit:
 
 
 class SpanIds(dict[bytes, bytes]):
-    """source_id -> span id. Parents repeat; emptied when full, so that hostile ids cost time and not memory."""
+    """source_id -> span id. Parents repeat; emptied when full, so that hostile ids cost time and not
+    memory."""
 
     def __missing__(self, source_id: bytes) -> bytes:
         if len(self) >= _MEMO:
@@ -112,7 +114,10 @@ def misrouted(key: bytes | None, belongs: int, partitions: int) -> str:
         if key is None
         else f"murmur2 of its key puts it into partition {belongs} of {partitions}"
     )
-    return f"{what}: publish with partitioner=murmur2_random (librdkafka's own default is CRC32), keyed as tailrace.Publisher does"
+    return (
+        f"{what}: publish with partitioner=murmur2_random (librdkafka's own default is CRC32), keyed as "
+        "tailrace.Publisher does"
+    )
 
 
 class Refused(Exception):
@@ -126,10 +131,9 @@ class Refused(Exception):
 class Applier:
     """Applies records to one partition's state.
 
-    topic, partition: where the records come from. max_value: bytes that an enriched record's value may have. keep: bytes of
-    a dead letter's raw record that are kept. partitions: how many there are; 0: don't check that a record is where it belongs.
-    link_runs: whether it writes links of runs to their roots.
-    """
+    topic, partition: where the records come from. max_value: bytes that an enriched record's value may have.
+    keep: bytes of a dead letter's raw record that are kept. partitions: how many there are; 0: don't check
+    that a record is where it belongs. link_runs: whether it writes links of runs to their roots."""
 
     def __init__(
         self,
@@ -148,7 +152,8 @@ class Applier:
         self._enricher = Enricher(prices or Prices())
 
     def apply(self, state: State, records: Iterable[Record], unit: Unit) -> None:
-        """Applies records in offset order. Those below the state's position were applied already and are passed over."""
+        """Applies records in offset order. Those below the state's position were applied already and are
+        passed over."""
         stamp, appended = -1, b""
         prefix = zigzag(state.generation)
         output = unit.outputs.append
@@ -197,7 +202,15 @@ class Applier:
             state.next_offset = offset + 1
 
     def _event(
-        self, state: State, unit: Unit, h: Header, offset: int, stamp: int, appended: bytes, prefix: bytes, size: int
+        self,
+        state: State,
+        unit: Unit,
+        h: Header,
+        offset: int,
+        stamp: int,
+        appended: bytes,
+        prefix: bytes,
+        size: int,
     ) -> bytes:
         """The context of one event; the state learns of it last, when nothing can fail any more."""
         if size > LONG_TEXT:
@@ -267,12 +280,28 @@ class Applier:
                 raise Refused("field_too_long", f"{name} has {longest} bytes, may have {LONG_TEXT}")
 
     def _refuse(
-        self, state: State, unit: Unit, record: Record, h: Header | None, stage: Stage, reason: str, detail: str
+        self,
+        state: State,
+        unit: Unit,
+        record: Record,
+        h: Header | None,
+        stage: Stage,
+        reason: str,
+        detail: str,
     ) -> None:
         """Dead-letters a record: with its bytes, and with its identity where the header could be read."""
         letter = raw_letter(
-            stage, reason, detail, self._topic, self._partition, record.offset, record.timestamp, record.key, record.value, self._keep
-        )  # fmt: skip
+            stage,
+            reason,
+            detail,
+            self._topic,
+            self._partition,
+            record.offset,
+            record.timestamp,
+            record.key,
+            record.value,
+            self._keep,
+        )
         key = record.key
         if h is not None:
             letter = msgspec.structs.replace(

@@ -1,4 +1,5 @@
-"""Pieces of Avro bodies that are written by hand on the record path; the tests hold them against the codec."""
+"""Pieces of Avro bodies that are written by hand on the record path; the tests hold them against the
+codec."""
 
 from __future__ import annotations
 

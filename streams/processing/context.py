@@ -1,4 +1,5 @@
-"""The context header of an enriched record, as bytes: written by hand, checked against the schema in the tests."""
+"""The context header of an enriched record, as bytes: written by hand, checked against the schema in the
+tests."""
 
 from __future__ import annotations
 
@@ -32,8 +33,8 @@ def encode(
     enriched: bytes,
     shared: bytes,
 ) -> bytes:
-    """One `TraceContext`, framed. position: generation and sequence, appended_at: both encoded already, since they repeat or
-    are counted by the caller. enriched: see `Enricher.fields`; shared: see `Trace.shared`."""
+    """One `TraceContext`, framed. position: generation and sequence, appended_at: both encoded already, since
+    they repeat or are counted by the caller. enriched: see `Enricher.fields`; shared: see `Trace.shared`."""
     parent = b"\0" if parent_span_id is None else b"\2" + parent_span_id
     source = b"\0" if parent_source_id is None else b"\2" + zigzag(len(parent_source_id)) + parent_source_id
     tail = _NO_MARKS if not found else marks(found)

@@ -1,8 +1,8 @@
 """Where an event hangs: its structural parent, and what is odd about it. Pure functions over headers.
 
-Rules: seed 003, section 5 (scenarios A to C). The parent is the operation that contains this one (parent_id), else the
-node or run that called it, else the workflow run for nodes, the message for side operations; never a conversation.
-"""
+Rules: seed 003, section 5 (scenarios A to C). The parent is the operation that contains this one (parent_id),
+else the node or run that called it, else the workflow run for nodes, the message for side operations; never a
+conversation."""
 
 from __future__ import annotations
 
@@ -61,7 +61,8 @@ def _declared(h: Header) -> Parent:
 
 
 def marks_of(h: Header, appended_at: int) -> tuple[bytes, ...]:
-    """What is odd about an event's times. appended_at: milliseconds UTC. Nothing is repaired here: sinks read the marks."""
+    """What is odd about an event's times. appended_at: milliseconds UTC. Nothing is repaired here: sinks read
+    the marks."""
     if h.ended_at >= h.started_at and h.started_at - appended_at * 1000 <= HOUR:
         return ()
     found = []
@@ -101,8 +102,11 @@ class Link:
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Link) and (self.trace, self.run, self.started_at, self.app) == (
-            other.trace, other.run, other.started_at, other.app,
-        )  # fmt: skip
+            other.trace,
+            other.run,
+            other.started_at,
+            other.app,
+        )
 
     def __hash__(self) -> int:
         return hash((self.trace, self.run))
@@ -124,16 +128,18 @@ def link_of(h: Header) -> Link | None:
 def root_of(h: Header, links: Mapping[bytes, Link], is_root: Callable[[bytes], bool]) -> Root:
     """The root of an event (seed 003, scenario B, at any depth).
 
-    The header wins; then a link of the calling run, or of the event's own run; then the calling run itself, which is right at
-    depth 1 and marked as inferred unless `is_root` knows that run to have no caller; else the event's own trace, which is all
-    that a draft has. Links name a root outright: nothing is followed, so a cycle of links ends at its first step.
-    """
+    The header wins; then a link of the calling run, or of the event's own run; then the calling run itself,
+    which is right at depth 1 and marked as inferred unless `is_root` knows that run to have no caller; else
+    the event's own trace, which is all that a draft has. Links name a root outright: nothing is followed, so
+    a cycle of links ends at its first step."""
     if h.root_trace_id is not None or h.root_run_id is not None:
         return Root(h.root_trace_id or h.root_run_id, h.root_run_id, h.root_started_at, h.root_app_id, HEADER)
     if h.kind == _DRAFT:
         return Root(h.trace_id, None, None, None, OWN)
     parent, own = h.parent_run_id, h.workflow_run_id
-    link = (links.get(parent) if parent is not None else None) or (links.get(own) if own is not None else None)
+    link = (links.get(parent) if parent is not None else None) or (
+        links.get(own) if own is not None else None
+    )
     if link is not None:
         return Root(link.trace, link.run, link.started_at, link.app, LINK)
     if parent is not None and parent != own:
@@ -142,8 +148,8 @@ def root_of(h: Header, links: Mapping[bytes, Link], is_root: Callable[[bytes], b
 
 
 def run_to_link(h: Header, root: Root) -> bytes | None:
-    """The run of an event whose inner runs arrive elsewhere and must learn its root: any run that is not the root's own key,
-    under a root that is certain. None: nothing to say; a draft says nothing of a run."""
+    """The run of an event whose inner runs arrive elsewhere and must learn its root: any run that is not the
+    root's own key, under a root that is certain. None: nothing to say; a draft says nothing of a run."""
     run = h.workflow_run_id
     if run is None or root.trace is None or run == root.trace or root.source == INFERRED or h.kind == _DRAFT:
         return None
@@ -151,8 +157,8 @@ def run_to_link(h: Header, root: Root) -> bytes | None:
 
 
 def shows_root(h: Header, root: Root) -> bool:
-    """Whether an event shows that its trace is that of a run with neither a caller nor a message above it: it is of that run
-    and names no caller, or a header or link names the run as the root."""
+    """Whether an event shows that its trace is that of a run with neither a caller nor a message above it: it
+    is of that run and names no caller, or a header or link names the run as the root."""
     if root.source == OWN:
         return h.parent_run_id is None and h.workflow_run_id is not None and h.trace_id == h.workflow_run_id
     return root.source != INFERRED and root.trace is not None and root.trace in (root.run, h.workflow_run_id)

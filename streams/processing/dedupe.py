@@ -1,4 +1,5 @@
-"""Event ids seen lately, in buckets of append time: what is written to trace.state grows by pieces and goes by buckets."""
+"""Event ids seen lately, in buckets of append time: what is written to trace.state grows by pieces and goes
+by buckets."""
 
 from __future__ import annotations
 
@@ -23,8 +24,8 @@ _from_bytes: Final = int.from_bytes
 class Dedupe:
     """Remembers event ids for a horizon, by the partition's clock. horizon_ms is rounded up to whole buckets.
 
-    Forgotten with its bucket, an id would be taken for new: a duplicate that comes later than the horizon is not found.
-    """
+    Forgotten with its bucket, an id would be taken for new: a duplicate that comes later than the horizon is
+    not found."""
 
     def __init__(self, horizon_ms: int) -> None:
         self._keep = -(-horizon_ms // BUCKET_MS)
@@ -67,7 +68,10 @@ class Dedupe:
     def changes(self) -> Iterator[tuple[bytes, bytes | None]]:
         """State records since the last call: changed pieces, and tombstones of those that went."""
         for bucket, i in sorted(self._changed):
-            yield key(bucket, i), wire.encode_versioned(DedupeBucket(hashes=_packed(self._buckets[bucket][i])))
+            yield (
+                key(bucket, i),
+                wire.encode_versioned(DedupeBucket(hashes=_packed(self._buckets[bucket][i]))),
+            )
         for gone in self._gone:
             yield gone, None
         self._changed, self._gone = set(), []

@@ -1,4 +1,5 @@
-"""What an event says less plainly than it could: names by OpenTelemetry's conventions, tool and datasets, a missing price.
+"""What an event says less plainly than it could: names by OpenTelemetry's conventions, tool and datasets, a
+missing price.
 
 Everything goes into the context; the event's own bytes stay as they are.
 """
@@ -23,7 +24,8 @@ _TOOL: Final = b"tool"
 
 
 class Enricher:
-    """Enriches events; keeps what repeats. prices: the table for events with tokens and a model but no price."""
+    """Enriches events; keeps what repeats. prices: the table for events with tokens and a model but no
+    price."""
 
     def __init__(self, prices: Prices) -> None:
         self._prices = prices
@@ -32,8 +34,9 @@ class Enricher:
         """Provider and model -> their names encoded, and these as all that there is to say."""
 
     def price(self, h: Header) -> tuple[int, int]:
-        """What an operation cost in 1e-12 of its currency, and how that is known: `OWN_PRICE` or `ESTIMATED_PRICE` (in US
-        dollars); -1 and `NO_PRICE` if it is not. Only what is itself a call of a model gets an estimate."""
+        """What an operation cost in 1e-12 of its currency, and how that is known: `OWN_PRICE` or
+        `ESTIMATED_PRICE` (in US dollars); -1 and `NO_PRICE` if it is not. Only what is itself a call of a
+        model gets an estimate."""
         if h.total_price and (own := units_of(h.total_price)) is not None:
             return (own, OWN_PRICE) if own >= 0 else (-1, NO_PRICE)
         if h.model_name and (h.input_tokens or h.output_tokens) and call_of(h):
@@ -45,7 +48,8 @@ class Enricher:
         return -1, NO_PRICE
 
     def fields(self, h: Header, linked: bytes | None, price: int, known: int, trace: Trace | None) -> bytes:
-        """`TraceContext` from linked_span_id to price_table. linked: span id of the calling run where the root was inferred."""
+        """`TraceContext` from linked_span_id to price_table. linked: span id of the calling run where the
+        root was inferred."""
         key = (h.model_provider, h.model_name)
         found = self._names.get(key)
         if found is None:
@@ -78,12 +82,14 @@ def tool_of(h: Header) -> bytes | None:
 
 
 def dataset_names(h: Header) -> list[bytes]:
-    """Names of an event's datasets as its body has them, in the order of dataset_ids; empty if it has none."""
+    """Names of an event's datasets as its body has them, in the order of dataset_ids; empty if it has
+    none."""
     return h.retrieved_dataset_names or h.node_dataset_names or []
 
 
 def datasets_of(h: Header, trace: Trace | None) -> list[bytes]:
-    """Names of an event's datasets: its own, else what earlier events of the trace called them. None of them unless all are known."""
+    """Names of an event's datasets: its own, else what earlier events of the trace called them. None of them
+    unless all are known."""
     names = dataset_names(h)
     if names:
         return names

@@ -1,4 +1,5 @@
-"""What the processor reads of an event: the header's prefix, by writer schema. Content is stepped over, never decoded."""
+"""What the processor reads of an event: the header's prefix, by writer schema. Content is stepped over, never
+decoded."""
 
 from __future__ import annotations
 
@@ -182,10 +183,22 @@ _PATHS: Final = {
 _FIELDS: Final = tuple(_PATHS.get(name, name) for name in NAMES)
 """Path in the schema of each field."""
 _NO_TEXT: Final = {
-    "revision", "kind", "root_started_at", "started_at", "ended_at", "input_tokens", "output_tokens", "total_tokens", "span_kind", "dataset_ids",
-    "time_to_first_token", *_PATHS,
-}  # fmt: skip
-_TEXTS: Final = tuple(i for i, name in enumerate(NAMES) if name not in _NO_TEXT and not name.startswith("otel_"))
+    "revision",
+    "kind",
+    "root_started_at",
+    "started_at",
+    "ended_at",
+    "input_tokens",
+    "output_tokens",
+    "total_tokens",
+    "span_kind",
+    "dataset_ids",
+    "time_to_first_token",
+    *_PATHS,
+}
+_TEXTS: Final = tuple(
+    i for i, name in enumerate(NAMES) if name not in _NO_TEXT and not name.startswith("otel_")
+)
 _LISTS: Final = ("dataset_ids", *_PATHS)
 
 _texts: Final = itemgetter(*_TEXTS)
@@ -220,10 +233,10 @@ def _reader_of(frame: bytes) -> Read:
 def read(value: bytes | None) -> Header:
     """The header of a record of trace.events, whichever schema wrote it, in either frame.
 
-    The whole record is walked, so that a torn one is found here and not once a sink; of the texts only those named in
-    `Header` are checked to be UTF-8. Raises `DecodeError` (``empty``, ``bad_magic``, ``truncated``, ``malformed``,
-    ``invalid_utf8``, ``wrong_record``, ``unreadable_schema``) or `UnknownSchema`; it looks for no schema, its caller did.
-    """
+    The whole record is walked, so that a torn one is found here and not once a sink; of the texts only those
+    named in `Header` are checked to be UTF-8. Raises `DecodeError` (``empty``, ``bad_magic``, ``truncated``,
+    ``malformed``, ``invalid_utf8``, ``wrong_record``, ``unreadable_schema``) or `UnknownSchema`; it looks for
+    no schema, its caller did."""
     value = value or b""
     decode = _whole.get(value[: wire.BODY])
     if decode is not None:

@@ -1,4 +1,5 @@
-"""Links: which runs are known to belong under which root, in memory, in trace.state, and as records of trace.events."""
+"""Links: which runs are known to belong under which root, in memory, in trace.state, and as records of
+trace.events."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ PREFIX: Final = b"l/"
 
 
 class Links(Mapping[bytes, Link]):
-    """Run -> root, the oldest first. A run that has a root takes no other, so that two links against each other end there."""
+    """Run -> root, the oldest first. A run that has a root takes no other, so that two links against each
+    other end there."""
 
     def __init__(self, keep_ms: int, most: int) -> None:
         """keep_ms: how long a link is kept, by the partition's clock. most: beyond it the oldest go."""
@@ -132,8 +134,8 @@ _SLOTS: Final = {
 
 
 def _template() -> tuple[bytes, ...]:
-    """A link event, constant bytes before each slot and after the last. Fields without a slot are null, empty or 0, one zero
-    byte, but for the kind."""
+    """A link event, constant bytes before each slot and after the last. Fields without a slot are null, empty
+    or 0, one zero byte, but for the kind."""
     kind = zigzag(list(Kind).index(Kind.LINK))
     names = [f["name"] for f in schemas.current("TraceEvent")["fields"]]
     if [n for n in names if n in _SLOTS] != list(_SLOTS):
@@ -164,9 +166,10 @@ _GAPS: Final = tuple(len(part) for part in _CONSTANT)
 
 
 def made_here(value: bytes) -> tuple[bytes, Link] | None:
-    """Run and link of a record that `record` wrote, of ids in ASCII below 64 bytes; None for all others, which the header's
-    reader takes. Where chatflows are such records are many, and this is a fraction of a reader's work: what stands where it
-    would is taken, and it is one of ours if `record` writes the same of it."""
+    """Run and link of a record that `record` wrote, of ids in ASCII below 64 bytes; None for all others,
+    which the header's reader takes. Where chatflows are such records are many, and this is a fraction of a
+    reader's work: what stands where it would is taken, and it is one of ours if `record` writes the same of
+    it."""
     try:
         p = _GAPS[0]
         n = value[p] >> 1

@@ -1,4 +1,5 @@
-"""Money as integers: one unit is 1e-12 US dollars. Pure; no float on the way, and one rounding at most, half to even."""
+"""Money as integers: one unit is 1e-12 US dollars. Pure; no float on the way, and one rounding at most, half
+to even."""
 
 from __future__ import annotations
 
@@ -6,10 +7,12 @@ import re
 from typing import Final
 
 DECIMALS: Final = 12
-"""Decimal places of a unit: a millionth of what a token of one dollar per million costs, so that prices per token are whole."""
+"""Decimal places of a unit: a millionth of what a token of one dollar per million costs, so that prices per
+token are whole."""
 
 LIMIT: Final = 2**63
-"""Amounts lie strictly between -LIMIT and LIMIT, about 9.2 million dollars: a signed 64-bit field holds them."""
+"""Amounts lie strictly between -LIMIT and LIMIT, about 9.2 million dollars: a signed 64-bit field holds
+them."""
 
 LONGEST: Final = 64
 """Bytes of the longest text that is read as an amount."""
@@ -27,24 +30,29 @@ def half_even(numerator: int, denominator: int) -> int:
 
 
 def decimal_text(units: int) -> str:
-    """An amount as plain decimal dollars: no exponent, no trailing zeros. 1_230_000_000 is "0.00123", 0 is "0"."""
+    """An amount as plain decimal dollars: no exponent, no trailing zeros. 1_230_000_000 is "0.00123", 0 is
+    "0"."""
     whole, rest = divmod(abs(units), _ONE)
     text = f"{whole}.{rest:012d}".rstrip("0") if rest else str(whole)
     return "-" + text if units < 0 else text
 
 
 def units_of(text: bytes) -> int | None:
-    """What a decimal text in dollars is in units, rounded once, half to even; an exponent and a sign may be there.
+    """What a decimal text in dollars is in units, rounded once, half to even; an exponent and a sign may be
+    there.
 
-    None: no finite number as JSON and Python's `str(Decimal)` write them (nor blanks, nor underscores, nor digits other
-    than ASCII), longer than `LONGEST` bytes, or not within `LIMIT`.
-    """
+    None: no finite number as JSON and Python's `str(Decimal)` write them (nor blanks, nor underscores, nor
+    digits other than ASCII), longer than `LONGEST` bytes, or not within `LIMIT`."""
     if len(text) > LONGEST:
         return None
     whole, _, rest = text.partition(b".")
     if whole.isdigit() and (rest.isdigit() or not rest):
         shift = DECIMALS - len(rest)
-        units = int(whole + rest) * _POWERS[shift] if shift >= 0 else half_even(int(whole + rest), _POWERS[-shift])
+        units = (
+            int(whole + rest) * _POWERS[shift]
+            if shift >= 0
+            else half_even(int(whole + rest), _POWERS[-shift])
+        )
         return units if units < LIMIT else None
     return _any(text)
 

@@ -1,8 +1,9 @@
-"""A trace's operations, packed: a fixed part of equal length each, and their texts. Appended to, never changed.
+"""A trace's operations, packed: a fixed part of equal length each, and their texts. Appended to, never
+changed.
 
-What a summary needs of an operation and nothing else, in about 130 bytes: a trace of a hundred nodes stays small in memory and
-in trace.state, and summing up reads whole columns at C speed (streams/processing/summary.py).
-"""
+What a summary needs of an operation and nothing else, in about 130 bytes: a trace of a hundred nodes stays
+small in memory and in trace.state, and summing up reads whole columns at C speed
+(streams/processing/summary.py)."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ MOST: Final = 10_000
 """Operations that a trace keeps one by one; beyond them only sums (`Beyond`)."""
 NO_SPAN: Final = bytes(8)
 FAILED, ESTIMATED, ROOT, TOP = 1, 2, 4, 8
-"""Flags. ROOT: its source_id is the trace's id. TOP: a span without a parent, the root where there is no ROOT."""
+"""Flags. ROOT: its source_id is the trace's id. TOP: a span without a parent, the root where there is no
+ROOT."""
 LONGEST_ERROR: Final = 300
 LONGEST_NAME: Final = 200
 MOST_TOKENS: Final = 1 << 50
@@ -37,10 +39,11 @@ _KIND: Final = {k: i for i, k in enumerate(KINDS)}
 _CONTAINERS: Final = frozenset({b"iteration", b"loop"})
 
 FIXED: Final = struct.Struct("<8s8sqqqqqqIiBBB")
-"""Span, parent span, start, end, input, output and total tokens (0: none), price (1e-12 of the currency, 0: none), where its
-texts begin, revision, kind, flags, currency."""
+"""Span, parent span, start, end, input, output and total tokens (0: none), price (1e-12 of the currency, 0:
+none), where its texts begin, revision, kind, flags, currency."""
 _TEXTS: Final = struct.Struct("<HHHH")
-"""Lengths of what follows: source_id and name as the beginning of an Avro SlowOperation, source_id within it, status, error."""
+"""Lengths of what follows: source_id and name as the beginning of an Avro SlowOperation, source_id within it,
+status, error."""
 _pack: Final[Callable[..., bytes]] = FIXED.pack
 _pack_lengths: Final[Callable[..., bytes]] = _TEXTS.pack
 
@@ -141,7 +144,8 @@ class Operations:
     def add(
         self, h: Header, span_id: bytes, parent_span: bytes | None, price: int, estimated: bool, is_root: bool
     ) -> None:
-        """One operation. price: 1e-12 of its currency, 0 for none; estimated: whether it is of a price table, so in USD."""
+        """One operation. price: 1e-12 of its currency, 0 for none; estimated: whether it is of a price table,
+        so in USD."""
         status = b""
         if is_root:
             flags, status, self.ended = ROOT, cut(h.status, LONGEST_NAME), True
@@ -176,9 +180,20 @@ class Operations:
             name = cut(name, LONGEST_NAME)
         source_id = h.source_id
         self.fixed += _pack(
-            span_id, parent_span or NO_SPAN, h.started_at, h.ended_at, given, received, total, price, len(self.texts), h.revision,
-            _KIND[h.kind], flags, currency_index,
-        )  # fmt: skip
+            span_id,
+            parent_span or NO_SPAN,
+            h.started_at,
+            h.ended_at,
+            given,
+            received,
+            total,
+            price,
+            len(self.texts),
+            h.revision,
+            _KIND[h.kind],
+            flags,
+            currency_index,
+        )
         size = len(source_id)
         entry = (LENGTHS[size] if size < 8192 else zigzag(size)) + source_id
         entry += b"\2" + LENGTHS[len(name)] + name if name else b"\0"
@@ -228,9 +243,14 @@ class Operations:
         return int.from_bytes(self.fixed[at : at + 4], "little") if at < len(self.fixed) else len(self.texts)
 
     def restore(
-        self, chunks: list[tuple[bytes, bytes]], fixed: bytes, texts: bytes, currencies: list[bytes] | None,
-        beyond: Beyond | None, ended: bool,
-    ) -> None:  # fmt: skip
+        self,
+        chunks: list[tuple[bytes, bytes]],
+        fixed: bytes,
+        texts: bytes,
+        currencies: list[bytes] | None,
+        beyond: Beyond | None,
+        ended: bool,
+    ) -> None:
         """Takes over what `full_chunks` and `tail` gave, in order."""
         self.chunks = len(chunks)
         self.fixed = bytearray(b"".join((*(c[0] for c in chunks), fixed)))

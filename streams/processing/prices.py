@@ -1,8 +1,8 @@
-"""What a model call probably cost: tokens times the list prices that genai-prices ships. Pure; nothing is fetched.
+"""What a model call probably cost: tokens times the list prices that genai-prices ships. Pure; nothing is
+fetched.
 
-The table is that of the installed package, read once. `genai_prices.UpdatePrices`, which would fetch a newer one, is never
-started, and a table that somebody else in the process put in its place isn't used either.
-"""
+The table is that of the installed package, read once. `genai_prices.UpdatePrices`, which would fetch a newer
+one, is never started, and a table that somebody else in the process put in its place isn't used either."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ IDS: Final[Mapping[bytes, str]] = {
     b"voyage": "voyageai",
     b"x_ai": "x-ai",
 }
-"""Providers, by their name in `streams.processing.providers`, whose id in the table is another. Any other name is an id, or unknown."""
+"""Providers, by their name in `streams.processing.providers`, whose id in the table is another. Any other
+name is an id, or unknown."""
 
 TOKENS: Final = 2**40
 """The most tokens, of either kind, that are believed."""
@@ -69,7 +70,8 @@ class _Step(NamedTuple):
 
 
 class _Rates:
-    """One price of the table in integers: units are (input tokens * input + output tokens * output + call) / over."""
+    """One price of the table in integers: units are (input tokens * input + output tokens * output + call) /
+    over."""
 
     __slots__ = ("over", "price", "steps")
 
@@ -89,8 +91,11 @@ class _Rates:
         return _by_library(self.price, input_tokens, output_tokens)
 
     def _agrees(self) -> bool:
-        """Whether the library says the same on both sides of every step: a later one may count what these don't."""
-        counts = {n for step in self.steps for n in (step.above, step.above + 1, step.above + 1_000_003) if n >= 0}
+        """Whether the library says the same on both sides of every step: a later one may count what these
+        don't."""
+        counts = {
+            n for step in self.steps for n in (step.above, step.above + 1, step.above + 1_000_003) if n >= 0
+        }
         return all(self.units(n, 999_983) == _by_library(self.price, n, 999_983) for n in counts)
 
 
@@ -156,7 +161,8 @@ class _Model:
 
 
 def _cuts(info: ModelInfo) -> list[int]:
-    """When in a day, microseconds UTC, a price can begin: midnight, and what its constraints say. Empty: they say it otherwise."""
+    """When in a day, microseconds UTC, a price can begin: midnight, and what its constraints say. Empty: they
+    say it otherwise."""
     times = {0, _DAY}
     for constraint in (p.constraint for p in _prices(info)):
         if isinstance(constraint, TimeOfDateConstraint):
@@ -176,7 +182,8 @@ def _prices(info: ModelInfo) -> list[ConditionalPrice]:
 
 
 def _rates(price: ModelPrice) -> _Rates | None:
-    """None: charged by something else than tokens (hours, characters, pages). A price that charges nothing is free."""
+    """None: charged by something else than tokens (hours, characters, pages). A price that charges nothing is
+    free."""
     charged = {key for key, value in vars(price).items() if value is not None}
     return _Rates(price) if not charged or charged & {"input_mtok", "output_mtok"} else None
 
@@ -203,18 +210,20 @@ class Prices:
         output_tokens: int | None,
         at_us: int,
     ) -> int | None:
-        """The list price of a call in units of 1e-12 US dollars (`streams.processing.money`), rounded once, half to even.
+        """The list price of a call in units of 1e-12 US dollars (`streams.processing.money`), rounded once,
+        half to even.
 
-        provider, model: as in the event or as `normalised` has them. at_us: when the call was made, microseconds UTC: prices
-        change, and some depend on the time of day. A count that is None is 0. As `genai_prices.calc_price` has it for the same
-        provider, model, counts and time, without its guess at providers whose names merely contain a known one (a server
-        that speaks OpenAI's protocol isn't OpenAI); a provider that isn't given is told by the model's name, as there.
+        provider, model: as in the event or as `normalised` has them. at_us: when the call was made,
+        microseconds UTC: prices change, and some depend on the time of day. A count that is None is 0. As
+        `genai_prices.calc_price` has it for the same provider, model, counts and time, without its guess at
+        providers whose names merely contain a known one (a server that speaks OpenAI's protocol isn't
+        OpenAI); a provider that isn't given is told by the model's name, as there.
 
-        None: no tokens, a count below 0 or above `TOKENS`, a provider or model that isn't in the table, one that isn't charged
-        by tokens, a time that no calendar has, an amount not within `money.LIMIT`.
+        None: no tokens, a count below 0 or above `TOKENS`, a provider or model that isn't in the table, one
+        that isn't charged by tokens, a time that no calendar has, an amount not within `money.LIMIT`.
 
-        An estimate: it knows neither of discounts, batches nor service tiers, and takes all tokens as uncached text.
-        """
+        An estimate: it knows neither of discounts, batches nor service tiers, and takes all tokens as
+        uncached text."""
         n, m = input_tokens or 0, output_tokens or 0
         if not (0 <= n <= TOKENS and 0 <= m <= TOKENS and n + m and _FIRST <= at_us <= _LAST):
             return None

@@ -1,4 +1,5 @@
-"""Names of providers and models as OpenTelemetry's GenAI conventions write them. Pure; the table is `ALIASES`.
+"""Names of providers and models as OpenTelemetry's GenAI conventions write them. Pure; the table is
+`ALIASES`.
 
 Source: the well-known values of gen_ai.provider.name in open-telemetry/semantic-conventions-genai,
 model/gen-ai/registry.yaml (status: development).
@@ -14,7 +15,13 @@ ALIASES: Final[Mapping[bytes, tuple[bytes, ...]]] = {
     b"anthropic": (),
     b"aws.bedrock": (b"bedrock", b"bedrock_converse", b"amazon_bedrock", b"aws_bedrock"),
     b"azure.ai.openai": (b"azure_openai", b"azure", b"az.ai.openai"),
-    b"azure.ai.inference": (b"azure_ai_studio", b"azure_ai_inference", b"azure_ai_foundry", b"azure_ai", b"az.ai.inference"),
+    b"azure.ai.inference": (
+        b"azure_ai_studio",
+        b"azure_ai_inference",
+        b"azure_ai_foundry",
+        b"azure_ai",
+        b"az.ai.inference",
+    ),
     b"gcp.gemini": (b"gemini", b"google", b"google_genai", b"google_gla", b"google_ai_studio"),
     b"gcp.vertex_ai": (b"vertex_ai", b"vertexai", b"vertex", b"google_vertex", b"google_vertexai"),
     b"gcp.gen_ai": (),
@@ -26,15 +33,16 @@ ALIASES: Final[Mapping[bytes, tuple[bytes, ...]]] = {
     b"moonshot_ai": (b"moonshot", b"moonshotai"),
     b"perplexity": (b"perplexity_ai",),
     b"x_ai": (b"xai", b"x", b"grok"),
-}  # fmt: skip
-"""The convention's names, and what Dify's plugins, LiteLLM, LangChain and older conventions call the same; ``-`` counts as ``_``.
+}
+"""The convention's names, and what Dify's plugins, LiteLLM, LangChain and older conventions call the same;
+``-`` counts as ``_``.
 
-`google` is Gemini: so Dify names that plugin's provider (langgenius/gemini/google). openai_api_compatible isn't OpenAI: it is any
-server that speaks its protocol.
-"""
+`google` is Gemini: so Dify names that plugin's provider (langgenius/gemini/google). openai_api_compatible
+isn't OpenAI: it is any server that speaks its protocol. """
 
 REPEATS: Final = frozenset((b"groq", b"perplexity"))
-"""Providers with models whose own names begin with theirs: groq/compound; perplexity/sonar, which isn't priced as sonar is."""
+"""Providers with models whose own names begin with theirs: groq/compound; perplexity/sonar, which isn't
+priced as sonar is."""
 
 LONGEST: Final = 256
 """Bytes of the longest name that is looked at."""
@@ -51,16 +59,15 @@ _known: Final[dict[Names, Names]] = {}
 def normalised(provider: bytes | None, model: bytes | None) -> Names:
     """gen_ai.provider.name and gen_ai.request.model of an operation, from what the application calls them.
 
-    Provider: the convention's name by the last segment of a path, else that segment in lower case. Model: the name in the
-    request, without ``models/`` (Gemini's resource names) and without a first segment that repeats the provider
-    (``openai/gpt-4o`` of openai is ``gpt-4o``), unless the provider is one of `REPEATS`. A first segment that names another
-    stays: it belongs to the model's name at gateways and hosts (``openai/gpt-4o`` at openrouter, ``openai/gpt-oss-120b`` at
-    groq); Bedrock's ids stay, and so does case. A provider that isn't given is known only where the model's first segment is
-    one of the table's names.
+    Provider: the convention's name by the last segment of a path, else that segment in lower case. Model: the
+    name in the request, without ``models/`` (Gemini's resource names) and without a first segment that
+    repeats the provider (``openai/gpt-4o`` of openai is ``gpt-4o``), unless the provider is one of `REPEATS`.
+    A first segment that names another stays: it belongs to the model's name at gateways and hosts
+    (``openai/gpt-4o`` at openrouter, ``openai/gpt-oss-120b`` at groq); Bedrock's ids stay, and so does case.
+    A provider that isn't given is known only where the model's first segment is one of the table's names.
 
-    Empty names are None. A name that is no UTF-8 or longer than `LONGEST` stays as it is. Applying it twice changes nothing.
-    It isn't checked that a provider or model exists.
-    """
+    Empty names are None. A name that is no UTF-8 or longer than `LONGEST` stays as it is. Applying it twice
+    changes nothing. It isn't checked that a provider or model exists."""
     found = _known.get((provider, model))
     return found if found is not None else _learn(provider, model)
 

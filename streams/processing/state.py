@@ -1,4 +1,5 @@
-"""Everything one partition's owner knows, in memory and as the records of trace.state. No Kafka, no clock of its own."""
+"""Everything one partition's owner knows, in memory and as the records of trace.state. No Kafka, no clock of
+its own."""
 
 from __future__ import annotations
 
@@ -27,9 +28,28 @@ _DEDUPE: Final = b"d/"
 _OPERATIONS: Final = b"o/"
 
 FRESH: Final = PartitionPosition(
-    topic_id="", partitions=0, generation=0, next_offset=-1, sequence=0, appended_at=0, events_in=0, enriched=0, links=0, duplicates=0,
-    dead_lettered=0, evicted=0, units=0, flushed=0, corrections=0, skewed=0, late=0, overflowed=0, oldest_minute=0, groups=0, summaries=0,
-)  # fmt: skip
+    topic_id="",
+    partitions=0,
+    generation=0,
+    next_offset=-1,
+    sequence=0,
+    appended_at=0,
+    events_in=0,
+    enriched=0,
+    links=0,
+    duplicates=0,
+    dead_lettered=0,
+    evicted=0,
+    units=0,
+    flushed=0,
+    corrections=0,
+    skewed=0,
+    late=0,
+    overflowed=0,
+    oldest_minute=0,
+    groups=0,
+    summaries=0,
+)
 
 Records = list[tuple[bytes, bytes | None]]
 """Keys and values; None is a tombstone."""
@@ -54,7 +74,8 @@ class Closed:
 
 
 class State:
-    """Traces in the order of their last event, seen event ids, and the position. Changes are collected until `changes`."""
+    """Traces in the order of their last event, seen event ids, and the position. Changes are collected until
+    `changes`."""
 
     def __init__(self, limits: Limits, partition: int = 0) -> None:
         self.limits, self.partition = limits, partition
@@ -118,7 +139,8 @@ class State:
         self._changed.add(key)
 
     def advance(self, appended_at: int) -> None:
-        """Moves the partition's clock (milliseconds; it never goes back) and evicts what has been idle for too long."""
+        """Moves the partition's clock (milliseconds; it never goes back) and evicts what has been idle for
+        too long."""
         if appended_at <= self.clock:
             return
         self.clock = appended_at
@@ -155,16 +177,33 @@ class State:
     def position(self) -> PartitionPosition:
         m = self.measures
         return PartitionPosition(
-            topic_id=self.topic_id, partitions=self.partitions, generation=self.generation, next_offset=self.next_offset,
-            sequence=self.sequence, appended_at=self.clock, events_in=self.events_in, enriched=self.enriched, links=self.links,
-            duplicates=self.duplicates, dead_lettered=self.dead_lettered, evicted=self.evicted, units=self.units, flushed=self.flushed,
-            corrections=m.corrections, skewed=m.skewed, late=m.late, overflowed=m.overflowed, oldest_minute=m.oldest_minute,
-            groups=m.next_group, summaries=self.summaries,
-        )  # fmt: skip
+            topic_id=self.topic_id,
+            partitions=self.partitions,
+            generation=self.generation,
+            next_offset=self.next_offset,
+            sequence=self.sequence,
+            appended_at=self.clock,
+            events_in=self.events_in,
+            enriched=self.enriched,
+            links=self.links,
+            duplicates=self.duplicates,
+            dead_lettered=self.dead_lettered,
+            evicted=self.evicted,
+            units=self.units,
+            flushed=self.flushed,
+            corrections=m.corrections,
+            skewed=m.skewed,
+            late=m.late,
+            overflowed=m.overflowed,
+            oldest_minute=m.oldest_minute,
+            groups=m.next_group,
+            summaries=self.summaries,
+        )
 
     def close(self, flush: bool) -> Closed:
-        """What a unit writes: records of trace.state for all that changed since the last call, the position last; summaries of
-        traces that were evicted and metric rows that closed; with flush also metric rows, series, and summaries of traces whose root has ended."""
+        """What a unit writes: records of trace.state for all that changed since the last call, the position
+        last; summaries of traces that were evicted and metric rows that closed; with flush also metric rows,
+        series, and summaries of traces whose root has ended."""
         self.units += 1
         closed = Closed(self._changes(), self._parted, self.measures.closing())
         self._parted = []
@@ -204,8 +243,9 @@ class State:
         return out
 
     def restore(self, records: Iterable[tuple[bytes, bytes | None]] | dict[bytes, bytes]) -> None:
-        """Takes over what a former owner wrote: the last record of each key, or all in log order. Raises `UnreadableRecord`; keys
-        of no kind of ours are passed over. Traces are unpacked when they are needed, so `trace` may raise it later."""
+        """Takes over what a former owner wrote: the last record of each key, or all in log order. Raises
+        `UnreadableRecord`; keys of no kind of ours are passed over. Traces are unpacked when they are needed,
+        so `trace` may raise it later."""
         last = records if isinstance(records, dict) else dict(records)
         traces: dict[bytes, Stored] = {}
         found: list[tuple[bytes, tuple[Link, int, int]]] = []
@@ -241,7 +281,10 @@ class State:
         self._unsummed = {k: None for k, s in self.traces.items() if s.ended and s.touched >= self.flushed}
 
     def _restore_parts(
-        self, traces: dict[bytes, Stored], chunks: list[tuple[bytes, bytes]], minutes: list[tuple[bytes, bytes]]
+        self,
+        traces: dict[bytes, Stored],
+        chunks: list[tuple[bytes, bytes]],
+        minutes: list[tuple[bytes, bytes]],
     ) -> None:
         """What belongs to a trace or a metric group that is there by now."""
         for key, value in chunks:
@@ -259,7 +302,12 @@ class State:
     def _restore_position(self, p: PartitionPosition) -> None:
         self.topic_id, self.partitions, self.generation = p.topic_id, p.partitions, p.generation
         self.next_offset, self.sequence, self.clock = p.next_offset, p.sequence, p.appended_at
-        self.events_in, self.enriched, self.links, self.duplicates = p.events_in, p.enriched, p.links, p.duplicates
+        self.events_in, self.enriched, self.links, self.duplicates = (
+            p.events_in,
+            p.enriched,
+            p.links,
+            p.duplicates,
+        )
         self.dead_lettered, self.evicted, self.units = p.dead_lettered, p.evicted, p.units
         self.flushed, self.summaries = p.flushed, p.summaries
         m = self.measures

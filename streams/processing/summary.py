@@ -72,7 +72,8 @@ def latest(rows: list[Row]) -> list[Row]:
 
 
 def uncovered(spans: Texts, parents: Texts, bearing: list[int]) -> list[int]:
-    """Those of `bearing` (with tokens, or with a price) below which no other of them is: what counts for sums."""
+    """Those of `bearing` (with tokens, or with a price) below which no other of them is: what counts for
+    sums."""
     above = dict(zip(spans, parents, strict=True))
     covered: set[bytes] = set()
     for i in bearing:
@@ -171,7 +172,9 @@ def _root(flags: tuple[int, ...], starts: tuple[int, ...], source_of: SourceOf) 
     return min(tops, key=lambda i: (starts[i], source_of(i))) if tops else None
 
 
-def _slowest(spans: Texts, parents: Texts, durations: list[int], root: int | None, source_of: SourceOf) -> list[int]:
+def _slowest(
+    spans: Texts, parents: Texts, durations: list[int], root: int | None, source_of: SourceOf
+) -> list[int]:
     """The slowest operations that contain no other."""
     above = set(parents)
     leaves = [(-d, i) for i, d in enumerate(durations) if spans[i] not in above and i != root]
@@ -183,7 +186,9 @@ def _slowest(spans: Texts, parents: Texts, durations: list[int], root: int | Non
     return [i for _, _, i in sorted((d, source_of(i), i) for d, i in leaves if d <= least)[:SLOWEST]]
 
 
-def _path(spans: Texts, parents: Texts, durations: list[int], root: int | None, source_of: SourceOf) -> list[int]:
+def _path(
+    spans: Texts, parents: Texts, durations: list[int], root: int | None, source_of: SourceOf
+) -> list[int]:
     """From the root down to the slowest child at each step; parents that contain each other end it."""
     if root is None:
         return []

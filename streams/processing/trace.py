@@ -1,4 +1,5 @@
-"""An open trace in memory, and its packed form in trace.state. What a trace's events share is encoded once and kept."""
+"""An open trace in memory, and its packed form in trace.state. What a trace's events share is encoded once
+and kept."""
 
 from __future__ import annotations
 
@@ -61,10 +62,30 @@ class Trace:
     """What the processor knows of one open trace. Sticky fields keep the first non-null value in the log."""
 
     __slots__ = (
-        "_shared", "app_id", "app_name", "appended_at", "certain", "conversation_id", "datasets", "events", "operations", "otel_trace_id", "part",
-        "revisions", "root", "root_run_id", "root_trace_id", "run", "runs", "session_id", "started_at", "tenant_id", "touched", "user_id",
+        "_shared",
+        "app_id",
+        "app_name",
+        "appended_at",
+        "certain",
+        "conversation_id",
+        "datasets",
+        "events",
+        "operations",
+        "otel_trace_id",
+        "part",
+        "revisions",
+        "root",
+        "root_run_id",
+        "root_trace_id",
+        "run",
+        "runs",
+        "session_id",
+        "started_at",
+        "tenant_id",
+        "touched",
+        "user_id",
         "workspace_name",
-    )  # fmt: skip
+    )
 
     def __init__(self, root_trace_id: bytes | None, started_at: int, part: int = 0) -> None:
         """part: source offset of the first event."""
@@ -145,12 +166,13 @@ class Trace:
                 del self.revisions[next(iter(self.revisions))]
 
     def superseded(self, h: Header) -> bool:
-        """Whether a higher revision of the same operation went before; of more than `MOST` corrected operations the latest are
-        remembered."""
+        """Whether a higher revision of the same operation went before; of more than `MOST` corrected
+        operations the latest are remembered."""
         return self.revisions is not None and h.revision < self.revisions.get(dedupe_hash(h.source_id), 0)
 
     def knows(self, run: bytes) -> bool:
-        """Whether a link of `run` was written to the log; of more than `MOST` runs the latest are remembered."""
+        """Whether a link of `run` was written to the log; of more than `MOST` runs the latest are
+        remembered."""
         return run == self.run or (self.runs is not None and run in self.runs)
 
     def learn(self, run: bytes) -> None:
@@ -190,8 +212,8 @@ class Trace:
         self.operations.rest()
 
     def shared(self, correlation_id: bytes) -> bytes:
-        """The end of every `TraceContext` of this trace, from run_trace_id on. correlation_id: what stands for the trace
-        where there is neither a root run nor a trace id."""
+        """The end of every `TraceContext` of this trace, from run_trace_id on. correlation_id: what stands
+        for the trace where there is neither a root run nor a trace id."""
         if self._shared is None:
             self._shared = shared_fields(self, correlation_id)
         return self._shared
@@ -201,36 +223,77 @@ class Trace:
         s = sum_up(self.operations)
         return b"".join(
             (
-                _SUMMARY, string(self.root_trace_id or b""), zigzag(partition), zigzag(self.part), zigzag(self.events), _BOOL[s.complete],
-                _BOOL[s.truncated], self.shared(b"")[:16], nullable(self.tenant_id), nullable(self.app_id), nullable(self.user_id), nullable(self.session_id),
-                nullable(self.conversation_id), nullable(s.name if s.name is not None else self.app_name), nullable(s.status), zigzag(s.started_at),
-                zigzag(s.ended_at), zigzag(s.duration), zigzag(len(s.counts)), *(_KIND[k] + zigzag(n) for k, n in s.counts.items()), b"\0",
-                zigzag(s.errors), nullable(s.first_error), nullable(s.first_error_source_id), zigzag(min(s.input_tokens, LARGEST)),
-                zigzag(min(s.output_tokens, LARGEST)), zigzag(min(s.total_tokens, LARGEST)), _costs(s.cost), _BOOL[s.cost_estimated],
-                array(s.slowest), array(s.slowest_path),
+                _SUMMARY,
+                string(self.root_trace_id or b""),
+                zigzag(partition),
+                zigzag(self.part),
+                zigzag(self.events),
+                _BOOL[s.complete],
+                _BOOL[s.truncated],
+                self.shared(b"")[:16],
+                nullable(self.tenant_id),
+                nullable(self.app_id),
+                nullable(self.user_id),
+                nullable(self.session_id),
+                nullable(self.conversation_id),
+                nullable(s.name if s.name is not None else self.app_name),
+                nullable(s.status),
+                zigzag(s.started_at),
+                zigzag(s.ended_at),
+                zigzag(s.duration),
+                zigzag(len(s.counts)),
+                *(_KIND[k] + zigzag(n) for k, n in s.counts.items()),
+                b"\0",
+                zigzag(s.errors),
+                nullable(s.first_error),
+                nullable(s.first_error_source_id),
+                zigzag(min(s.input_tokens, LARGEST)),
+                zigzag(min(s.output_tokens, LARGEST)),
+                zigzag(min(s.total_tokens, LARGEST)),
+                _costs(s.cost),
+                _BOOL[s.cost_estimated],
+                array(s.slowest),
+                array(s.slowest_path),
             )
-        )  # fmt: skip
+        )
 
     def pack(self) -> bytes:
-        """The value of trace.state: a version byte and the Avro body of `TraceState`. Full chunks of operations go apart."""
+        """The value of trace.state: a version byte and the Avro body of `TraceState`. Full chunks of
+        operations go apart."""
         ops = self.operations
-        revisions = b"".join(o + r.to_bytes(4, "big") for o, r in self.revisions.items()) if self.revisions else b""
+        revisions = (
+            b"".join(o + r.to_bytes(4, "big") for o, r in self.revisions.items()) if self.revisions else b""
+        )
         fixed, texts = ops.tail()
         datasets = self.datasets
         return b"".join(
             (
-                _VERSION, zigzag(self.appended_at), zigzag(self.touched), b"\1" if ops.ended else b"\0", self.shared(b"")[32:], _ROOT[self.root],
-                nullable(self.tenant_id), b"\0" if self.otel_trace_id is None else b"\2" + self.otel_trace_id, zigzag(self.events),
-                b"\1" if self.certain else b"\0", self._runs(), string(revisions), zigzag(self.part),
-                zigzag(ops.chunks), strings(ops.currencies) if ops.currencies else b"\0",
+                _VERSION,
+                zigzag(self.appended_at),
+                zigzag(self.touched),
+                b"\1" if ops.ended else b"\0",
+                self.shared(b"")[32:],
+                _ROOT[self.root],
+                nullable(self.tenant_id),
+                b"\0" if self.otel_trace_id is None else b"\2" + self.otel_trace_id,
+                zigzag(self.events),
+                b"\1" if self.certain else b"\0",
+                self._runs(),
+                string(revisions),
+                zigzag(self.part),
+                zigzag(ops.chunks),
+                strings(ops.currencies) if ops.currencies else b"\0",
                 array([string(k) + string(v) for k, v in datasets.items()]) if datasets else b"\0",
-                string(fixed), string(texts), b"\0" if ops.beyond is None else string(msgspec.json.encode(ops.beyond)),
+                string(fixed),
+                string(texts),
+                b"\0" if ops.beyond is None else string(msgspec.json.encode(ops.beyond)),
             )
-        )  # fmt: skip
+        )
 
     @classmethod
     def unpack(cls, value: bytes, chunks: list[tuple[bytes, bytes]] | None = None) -> Trace:
-        """What `pack` wrote, in any version. chunks: the full chunks of its operations, in order. Raises `DecodeError`."""
+        """What `pack` wrote, in any version. chunks: the full chunks of its operations, in order. Raises
+        `DecodeError`."""
         state = wire.decode_versioned(value, TraceState)
         trace = cls(None, state.started_at, state.part)
         for name in _TEXTS:
@@ -244,7 +307,8 @@ class Trace:
             trace.learn(run.encode())
         packed = state.revisions
         trace.revisions = {
-            packed[p : p + 8]: int.from_bytes(packed[p + 8 : p + 12], "big") for p in range(0, len(packed), 12)
+            packed[p : p + 8]: int.from_bytes(packed[p + 8 : p + 12], "big")
+            for p in range(0, len(packed), 12)
         } or None
         trace.datasets = {k.encode(): v.encode() for k, v in state.datasets.items()} or None
         having = chunks or []
@@ -255,18 +319,25 @@ class Trace:
         except msgspec.DecodeError as e:
             raise DecodeError("malformed", f"beyond: {e}") from None
         trace.operations.restore(
-            having, state.fixed, state.texts, [c.encode() for c in state.currencies] or None, beyond, state.ended
+            having,
+            state.fixed,
+            state.texts,
+            [c.encode() for c in state.currencies] or None,
+            beyond,
+            state.ended,
         )
         return trace
 
 
 class Stored:
-    """A trace as a former owner wrote it, not unpacked before it is needed: taking over a million of them is quick."""
+    """A trace as a former owner wrote it, not unpacked before it is needed: taking over a million of them is
+    quick."""
 
     __slots__ = ("appended_at", "chunks", "ended", "touched", "value")
 
     def __init__(self, value: bytes) -> None:
-        """Raises `DecodeError` for a version that this tailrace does not know, IndexError or ValueError for garbage."""
+        """Raises `DecodeError` for a version that this tailrace does not know, IndexError or ValueError for
+        garbage."""
         if value[:1] != _VERSION:
             raise DecodeError("unknown_version", f"version {value[:1].hex() or 'none'} of a trace's state")
         self.value = value
@@ -284,20 +355,32 @@ _ROOT: Final = {str(s): zigzag(i) for i, s in enumerate(RootSource)}
 
 
 def shared_fields(t: Trace, correlation_id: bytes) -> bytes:
-    """`TraceContext` from run_trace_id to its end. Seed 003, section 5: the correlation id is the root run, else the run, else
-    the trace id; sinks that root a trace at its message use the root's trace id. A native OpenTelemetry id wins over both."""
+    """`TraceContext` from run_trace_id to its end. Seed 003, section 5: the correlation id is the root run,
+    else the run, else the trace id; sinks that root a trace at its message use the root's trace id. A native
+    OpenTelemetry id wins over both."""
     message = t.root_trace_id or correlation_id
     run = t.root_run_id or message
     by_run = t.otel_trace_id or ids.otel_trace_id(run)
     by_message = t.otel_trace_id or (by_run if run == message else ids.otel_trace_id(message))
     return b"".join(
         (
-            by_run, by_message, nullable(t.root_trace_id), nullable(t.root_run_id), zigzag(t.started_at), nullable(t.user_id), nullable(t.session_id),
-            nullable(t.conversation_id), nullable(t.app_id), nullable(t.app_name), nullable(t.workspace_name),
+            by_run,
+            by_message,
+            nullable(t.root_trace_id),
+            nullable(t.root_run_id),
+            zigzag(t.started_at),
+            nullable(t.user_id),
+            nullable(t.session_id),
+            nullable(t.conversation_id),
+            nullable(t.app_id),
+            nullable(t.app_name),
+            nullable(t.workspace_name),
         )
-    )  # fmt: skip
+    )
 
 
 def _costs(cost: dict[str, int]) -> bytes:
     """A map of decimal texts."""
-    return array([string(code.encode()) + string(decimal_text(amount).encode()) for code, amount in cost.items()])
+    return array(
+        [string(code.encode()) + string(decimal_text(amount).encode()) for code, amount in cost.items()]
+    )

@@ -26,8 +26,8 @@ class App(faust.App):
 
 
 def make_app(settings: Settings, owner: Owner, instance_id: str, datadir: str) -> App:
-    """The app of one worker. instance_id: its static group membership, which makes a quick restart cheap; unique among the
-    workers. Raises `ConfigError`."""
+    """The app of one worker. instance_id: its static group membership, which makes a quick restart cheap;
+    unique among the workers. Raises `ConfigError`."""
     s = settings.streams
     session = s.session_timeout_ms / 1000
     app = App(
@@ -89,8 +89,12 @@ def make_app(settings: Settings, owner: Owner, instance_id: str, datadir: str) -
     async def correlate(stream: Any) -> None:
         async for event in stream.noack().events():
             message = event.message
-            if message.generation_id != app.consumer_generation_id or message.partition not in owner.partitions:
-                continue  # of before a rebalance: the consumer was placed anew, and reads it again if it is still ours
+            if (
+                message.generation_id != app.consumer_generation_id
+                or message.partition not in owner.partitions
+            ):
+                # of before a rebalance: the consumer was placed anew, and reads it again if it is still ours
+                continue
             try:
                 await owner.batch(message.partition, message.checksum, message.offset, message.value)
             except asyncio.CancelledError:

@@ -18,7 +18,8 @@ def broker_url(bootstrap_servers: str) -> str:
 
 
 def credentials(client: Mapping[str, str]) -> Any:
-    """Faust credentials for the pass-through properties; None for plain text. Raises `ConfigError` for what aiokafka cannot do."""
+    """Faust credentials for the pass-through properties; None for plain text. Raises `ConfigError` for what
+    aiokafka cannot do."""
     protocol = client.get("security.protocol", "plaintext").upper()
     if protocol == "PLAINTEXT":
         return None
@@ -27,12 +28,14 @@ def credentials(client: Mapping[str, str]) -> Any:
         return faust.SSLCredentials(context=context)
     if protocol not in ("SASL_PLAINTEXT", "SASL_SSL"):
         raise ConfigError(
-            f"kafka.client.security.protocol: {protocol} is not one of plaintext, ssl, sasl_plaintext, sasl_ssl"
+            f"kafka.client.security.protocol: {protocol} is not one of plaintext, ssl, sasl_plaintext, "
+            "sasl_ssl"
         )
     mechanism = client.get("sasl.mechanism", client.get("sasl.mechanisms", "PLAIN")).upper()
     if mechanism not in ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"):
         raise ConfigError(
-            f"kafka.client.sasl.mechanism: {mechanism} is not supported by the processor; use PLAIN or SCRAM-SHA-256/512"
+            f"kafka.client.sasl.mechanism: {mechanism} is not supported by the processor; use PLAIN or "
+            "SCRAM-SHA-256/512"
         )
     return faust.SASLCredentials(
         username=client.get("sasl.username", ""),
@@ -47,7 +50,9 @@ def _tls(client: Mapping[str, str]) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=client.get("ssl.ca.location"))
         if "ssl.certificate.location" in client:
             context.load_cert_chain(
-                client["ssl.certificate.location"], client.get("ssl.key.location"), client.get("ssl.key.password")
+                client["ssl.certificate.location"],
+                client.get("ssl.key.location"),
+                client.get("ssl.key.password"),
             )
     except (OSError, ssl.SSLError) as e:
         raise ConfigError(f"kafka.client.ssl.*: {e}") from None

@@ -1,9 +1,10 @@
-"""Faust on batches: one message per partition and fetch, and the position is the application's, not the group's.
+"""Faust on batches: one message per partition and fetch, and the position is the application's, not the
+group's.
 
-Registered through the entry-point group `faust.transports`: ``broker="batch+kafka://host:9092"``. Faust spends far more on a
-message than we do (benchmarks/stream_stage.py), so an agent gets a message whose value is the list of a fetch's records. Faust
-keeps what it is good at: group membership, assignment, rebalance, life cycle.
-"""
+Registered through the entry-point group `faust.transports`: ``broker="batch+kafka://host:9092"``. Faust
+spends far more on a message than we do (benchmarks/stream_stage.py), so an agent gets a message whose value
+is the list of a fetch's records. Faust keeps what it is good at: group membership, assignment, rebalance,
+life cycle."""
 
 from __future__ import annotations
 
@@ -35,12 +36,13 @@ class Positions(Protocol):
         """The consumer has been placed there."""
 
     def lost(self, partition: int, wanted: int, first: int, end: int) -> None:
-        """The wanted offset is not in the log (any more). Ends the process, or returns to go on at `first`."""
+        """The wanted offset is not in the log (any more). Ends the process, or returns to go on at
+        `first`."""
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
-    """Places the consumer at the application's positions. Faust's perform_seek calls `seek_to_committed` after every
-    rebalance, so a seek anywhere else would be undone."""
+    """Places the consumer at the application's positions. Faust's perform_seek calls `seek_to_committed`
+    after every rebalance, so a seek anywhere else would be undone."""
 
     logger = logging.getLogger("faust.consumer")
 
@@ -76,9 +78,9 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         return placed
 
     def reset_policy(self, strategy: int) -> None:
-        """What aiokafka does when a position is not in the log. Once placed, nothing: the error ends the process, and the next
-        one says what is missing. A silent jump would lose events unseen. Before a placing (a partition just assigned has no
-        position for a moment) it may take any."""
+        """What aiokafka does when a position is not in the log. Once placed, nothing: the error ends the
+        process, and the next one says what is missing. A silent jump would lose events unseen. Before a
+        placing (a partition just assigned has no position for a moment) it may take any."""
         if self._consumer is not None and self._consumer._fetcher is not None:
             self._consumer._fetcher._default_reset_strategy = strategy
 
@@ -118,11 +120,26 @@ class Consumer(driver.Consumer):
             self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
             self._read_offset[tp] = None  # Faust would silently drop by it; the link below is checked instead
             follows, self._link[tp] = self._link.get(tp, -1), last.offset + 1
-            # checksum carries the offset that this batch continues from: a gap in the hand-over is found by the agent
-            yield tp, ConsumerMessage(
-                tp.topic, tp.partition, last.offset, last.timestamp / 1000.0, last.timestamp_type, [], None, batch, follows, 0, 0, tp,
-                generation_id=generation,
-            )  # fmt: skip
+            # checksum carries the offset that this batch continues from: a gap in the hand-over is found by
+            # the agent
+            yield (
+                tp,
+                ConsumerMessage(
+                    tp.topic,
+                    tp.partition,
+                    last.offset,
+                    last.timestamp / 1000.0,
+                    last.timestamp_type,
+                    [],
+                    None,
+                    batch,
+                    follows,
+                    0,
+                    0,
+                    tp,
+                    generation_id=generation,
+                ),
+            )
 
     def applied(self, tp: TP, offset: int) -> None:
         """Offset up to which a partition is committed; the group's offset is for lag monitors only."""
@@ -144,7 +161,9 @@ class Consumer(driver.Consumer):
         await super().on_partitions_revoked(revoked)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
-        self.app.owner.assigned({tp.partition for tp in assigned if tp.topic == self.app.owner.topic}, generation_id)
+        self.app.owner.assigned(
+            {tp.partition for tp in assigned if tp.topic == self.app.owner.topic}, generation_id
+        )
         await super().on_partitions_assigned(assigned, generation_id)
 
     async def on_stop(self) -> None:

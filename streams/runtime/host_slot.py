@@ -1,4 +1,5 @@
-"""Names for the workers of one host: a slot is held by a lock, so that two supervisors take different ones and a restart the same."""
+"""Names for the workers of one host: a slot is held by a lock, so that two supervisors take different ones
+and a restart the same."""
 
 from __future__ import annotations
 
@@ -13,10 +14,12 @@ SLOTS: Final = 256
 
 
 class Slot:
-    """The lowest number on this host that no other `tailrace process` of the same app_id holds; released with the process."""
+    """The lowest number on this host that no other `tailrace process` of the same app_id holds; released with
+    the process."""
 
     def __init__(self, app_id: str, folder: Path | None = None) -> None:
-        """folder: where the locks are; default: the system's temporary folder. Raises RuntimeError if all are taken."""
+        """folder: where the locks are; default: the system's temporary folder. Raises RuntimeError if all are
+        taken."""
         folder = folder or Path(tempfile.gettempdir())
         safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in app_id)
         for number in range(SLOTS):

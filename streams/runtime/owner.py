@@ -1,4 +1,5 @@
-"""Ownership of partitions: taking them over, working on them unit by unit, giving them up. Plumbing; the rules are in apply."""
+"""Ownership of partitions: taking them over, working on them unit by unit, giving them up. Plumbing; the
+rules are in apply."""
 
 from __future__ import annotations
 
@@ -29,10 +30,9 @@ DRAIN_SECONDS: Final = 10.0
 class Owner:
     """The partitions of trace.events that this worker owns.
 
-    topic_id, partition_count: of trace.events as it is now. accept_loss: go on where data is missing. end: ends the process
-    at once with an exit code and a reason; it does not return. waiting: where schemas that are not known are looked for before
-    their records are applied; None: nowhere.
-    """
+    topic_id, partition_count: of trace.events as it is now. accept_loss: go on where data is missing. end:
+    ends the process at once with an exit code and a reason; it does not return. waiting: where schemas that
+    are not known are looked for before their records are applied; None: nowhere."""
 
     def __init__(
         self,
@@ -62,7 +62,8 @@ class Owner:
         self._held: dict[int, Held] = {}
         """Partitions with batches that wait for a schema."""
         self._stale: set[int] = set()
-        """Partitions of which held batches were dropped: what comes is passed over until they are placed anew."""
+        """Partitions of which held batches were dropped: what comes is passed over until they are placed
+        anew."""
         self._generation: int | None = None
         self._opening: asyncio.Future[Any] | None = None
         """Producers that are being made: each fences the former owner when it is."""
@@ -86,7 +87,9 @@ class Owner:
         """Opens the partitions that are new: fence, then restore. Awaited before Faust seeks and resumes."""
         loop, generation = asyncio.get_running_loop(), self._generation
         new = [
-            Partition(n, self._count, self._settings, self._fatal) for n in sorted(wanted) if n not in self.partitions
+            Partition(n, self._count, self._settings, self._fatal)
+            for n in sorted(wanted)
+            if n not in self.partitions
         ]
         if not new:
             return
@@ -120,7 +123,9 @@ class Owner:
                 f"taking over partitions {[p.number for p in new]} failed: {e.args[0].str()}{hint}",
             )
         except Exception as e:
-            self.end(FAILED, f"taking over partitions {[p.number for p in new]} failed: {type(e).__name__}: {e}")
+            self.end(
+                FAILED, f"taking over partitions {[p.number for p in new]} failed: {type(e).__name__}: {e}"
+            )
         if generation != self._generation:
             return  # rebalanced meanwhile: called again
         for p in new:
@@ -128,9 +133,12 @@ class Owner:
             self._due(p)  # what a former owner counted and did not write
         log.info(
             "took over partitions %s: fenced in %.2f s, restored %d records in %.2f s, next offsets %s",
-            [p.number for p in new], fenced - began, sum(p.state.restored_records for p in new), time.perf_counter() - fenced,
+            [p.number for p in new],
+            fenced - began,
+            sum(p.state.restored_records for p in new),
+            time.perf_counter() - fenced,
             [p.state.next_offset for p in new],
-        )  # fmt: skip
+        )
         self.observed.took_over(new, began, fenced, sum(p.state.restored_records for p in new))
 
     def _worked_before(self, partitions: list[int]) -> set[int]:
@@ -142,21 +150,30 @@ class Owner:
         )
 
     def _check_identity(self, p: Partition, worked_before: bool) -> None:
-        """The stored position must belong to this very topic, and there must be one where work was done before."""
+        """The stored position must belong to this very topic, and there must be one where work was done
+        before."""
         s = p.state
         if not s.topic_id and worked_before:
             names = Names.of(self._settings.topics)
-            self._gone(f"partition {p.number}: {names.state} holds no position, but {names.enriched} has records: "
-                       "the state is lost, and everything would be enriched a second time")  # fmt: skip
+            self._gone(
+                f"partition {p.number}: {names.state} holds no position, but {names.enriched} has records: "
+                "the state is lost, and everything would be enriched a second time"
+            )
         if not s.topic_id:
             s.topic_id, s.partitions = self.topic_id, self._count
         elif s.topic_id != self.topic_id:
-            self._gone(f"partition {p.number}: the stored position is of another {self.topic} (topic id {s.topic_id}, now {self.topic_id}): "
-                       "it was deleted and made again")  # fmt: skip
+            self._gone(
+                f"partition {p.number}: the stored position is of another {self.topic} (topic id "
+                f"{s.topic_id}, now {self.topic_id}): "
+                "it was deleted and made again"
+            )
             s.topic_id, s.partitions, s.next_offset = self.topic_id, self._count, -1
         elif s.partitions != self._count:
-            self.end(LOST_DATA, f"{self.topic} had {s.partitions} partitions when its state was written, now {self._count}: "
-                      "traces would move between partitions. Drain, then start a new generation")  # fmt: skip
+            self.end(
+                LOST_DATA,
+                f"{self.topic} had {s.partitions} partitions when its state was written, now {self._count}: "
+                "traces would move between partitions. Drain, then start a new generation",
+            )
 
     def next_offset(self, partition: int) -> int | None:
         p = self.partitions.get(partition)
@@ -171,7 +188,8 @@ class Owner:
     def lost(self, partition: int, wanted: int, first: int, end: int) -> None:
         what = "retention removed the records between" if wanted < first else "the log ends before"
         self._gone(
-            f"partition {partition}: the stored position is {wanted}, the log of {self.topic} is {first} to {end}: {what} it"
+            f"partition {partition}: the stored position is {wanted}, the log of {self.topic} is {first} to "
+            f"{end}: {what} it"
         )
         p = self.partitions[partition]
         p.state.next_offset = first
@@ -183,13 +201,15 @@ class Owner:
 
     # -- working
     async def batch(self, partition: int, follows: int, last_offset: int, records: list[Any]) -> None:
-        """Applies one fetch of one partition, or holds it from the first record on whose schema is being looked for. Waits while a
-        full unit cannot be committed yet: that is the back-pressure."""
+        """Applies one fetch of one partition, or holds it from the first record on whose schema is being
+        looked for. Waits while a full unit cannot be committed yet: that is the back-pressure."""
         if partition in self._stale:
             return
         p = self.partitions.get(partition)
         if p is None or follows != p.expects:
-            self.end(FAILED, f"partition {partition}: a batch continues from {follows}, expected {p and p.expects}")
+            self.end(
+                FAILED, f"partition {partition}: a batch continues from {follows}, expected {p and p.expects}"
+            )
         p.expects = last_offset + 1
         if self._waiting is None:
             await self._apply(p, records)
@@ -219,7 +239,9 @@ class Owner:
             try:
                 await self._apply(p, records)
             except Exception as e:
-                log.exception("partition %d: a batch of %d records that waited for a schema", p.number, len(records))
+                log.exception(
+                    "partition %d: a batch of %d records that waited for a schema", p.number, len(records)
+                )
                 self.end(FAILED, f"partition {p.number}: {type(e).__name__}: {e}")
 
         def told(holds: bool) -> None:
@@ -245,8 +267,8 @@ class Owner:
         self._due(p)
 
     def _due(self, p: Partition) -> None:
-        """Starts the commit of the open unit if it is old or large enough, or if rows, series and summaries are due; unless a
-        commit of this partition is under way."""
+        """Starts the commit of the open unit if it is old or large enough, or if rows, series and summaries
+        are due; unless a commit of this partition is under way."""
         if p.committing is not None or p.given_up:
             return
         limits, now = self._settings.streams, time.perf_counter()
@@ -273,7 +295,9 @@ class Owner:
     def _committed(self, p: Partition, unit: Unit, reached: int, future: asyncio.Future[Any]) -> None:
         error = future.exception()
         if error is not None:
-            self.end(FAILED, f"partition {p.number}: a unit of {unit.records} records was not committed: {error}")
+            self.end(
+                FAILED, f"partition {p.number}: a unit of {unit.records} records was not committed: {error}"
+            )
         p.committing, p.committed = None, reached
         self.applied += unit.records
         if not p.given_up:
@@ -282,18 +306,23 @@ class Owner:
 
     # -- giving up
     async def drain(self) -> None:
-        """Commits what is open. Ends the process if that takes longer than 10 s: its state would be of no use. Producers that
-        are being made are waited for: one that is ready after a rebalance would fence the new owner."""
+        """Commits what is open. Ends the process if that takes longer than 10 s: its state would be of no
+        use. Producers that are being made are waited for: one that is ready after a rebalance would fence the
+        new owner."""
         self._drop_held()
         deadline = time.monotonic() + DRAIN_SECONDS
         if self._opening is not None and not self._opening.done():
             await asyncio.wait([self._opening], timeout=DRAIN_SECONDS)
             if not self._opening.done():
-                self.end(FAILED, f"taking over partitions was not done within {DRAIN_SECONDS:.0f} s of a rebalance")
+                self.end(
+                    FAILED, f"taking over partitions was not done within {DRAIN_SECONDS:.0f} s of a rebalance"
+                )
         for p in list(self.partitions.values()):
             while p.unit.records or p.state.unflushed or p.committing is not None:
                 if time.monotonic() > deadline:
-                    self.end(FAILED, f"partition {p.number} could not be drained within {DRAIN_SECONDS:.0f} s")
+                    self.end(
+                        FAILED, f"partition {p.number} could not be drained within {DRAIN_SECONDS:.0f} s"
+                    )
                 if p.committing is None:
                     self._start(p, flush=True)
                 await asyncio.wait([p.committing], timeout=1.0)

@@ -1,9 +1,8 @@
 """One owned partition: its state, its transactional producer, and the commit of a unit of work.
 
-The order that makes it exact: init_transactions (fences any earlier owner and ends its open transaction), restore
-read_committed to the end, seek the source to the stored position, work. After a commit error that is not retriable this
-object is of no use any more: end the process.
-"""
+The order that makes it exact: init_transactions (fences any earlier owner and ends its open transaction),
+restore read_committed to the end, seek the source to the stored position, work. After a commit error that is
+not retriable this object is of no use any more: end the process."""
 
 from __future__ import annotations
 
@@ -36,8 +35,8 @@ class UnreadableState(Exception):
 
 
 class Partition:
-    """Owner's side of one partition. `apply` runs in the loop's thread; `open` and `commit` in an executor thread, one at a
-    time, while the next unit is applied."""
+    """Owner's side of one partition. `apply` runs in the loop's thread; `open` and `commit` in an executor
+    thread, one at a time, while the next unit is applied."""
 
     def __init__(
         self, number: int, partitions: int, settings: Settings, on_fatal: Callable[[int, KafkaError], None]
@@ -46,11 +45,14 @@ class Partition:
         self.number = number
         self.state = State(
             Limits(
-                s.trace_idle_minutes * 60_000, s.max_open_traces, s.dedupe_minutes * 60_000, s.link_minutes * 60_000,
+                s.trace_idle_minutes * 60_000,
+                s.max_open_traces,
+                s.dedupe_minutes * 60_000,
+                s.link_minutes * 60_000,
                 MetricLimits(s.metrics_horizon_hours * 3_600_000, s.max_metric_groups, s.max_metric_rows),
             ),
             number,
-        )  # fmt: skip
+        )
         self.unit = Unit()
         self.committing: Any = None
         """The future of the commit under way, or None."""
@@ -99,7 +101,8 @@ class Partition:
     def unreadable(self, e: UnreadableRecord) -> UnreadableState:
         """What to say of a state record that cannot be read."""
         return UnreadableState(
-            f"{self._names.state} partition {self.number}: the record with key {e.key!r} cannot be read: {e}. If a newer tailrace wrote "
+            f"{self._names.state} partition {self.number}: the record with key {e.key!r} cannot be read: "
+            f"{e}. If a newer tailrace wrote "
             "it, run that one; if nothing of ours did, write a tombstone (a null value) under that key"
         )
 
@@ -108,8 +111,8 @@ class Partition:
             self._on_fatal(self.number, error)
 
     def close_unit(self, flush: bool) -> tuple[Unit, int]:
-        """Takes the open unit with what is written besides its outputs, and the offset it reaches; opens the next one. flush:
-        write metric rows, series and summaries too. Raises `UnreadableState`."""
+        """Takes the open unit with what is written besides its outputs, and the offset it reaches; opens the
+        next one. flush: write metric rows, series and summaries too. Raises `UnreadableState`."""
         unit, self.unit = self.unit, Unit()
         try:
             unit.closed = self.state.close(flush)
@@ -118,10 +121,11 @@ class Partition:
         return unit, self.state.next_offset
 
     def commit(self, unit: Unit) -> tuple[float, float]:
-        """Writes one transaction: outputs, dead letters, changed states, position. Blocks until it is committed.
+        """Writes one transaction: outputs, dead letters, changed states, position. Blocks until it is
+        committed.
 
-        Returns seconds spent producing and committing. Raises for anything but a retriable commit; the caller ends the process.
-        """
+        Returns seconds spent producing and committing. Raises for anything but a retriable commit; the caller
+        ends the process."""
         p, n, names = self._producer, self.number, self._names
         began = time.perf_counter()
         p.begin_transaction()
@@ -140,8 +144,11 @@ class Partition:
         closed = unit.closed
         assert closed is not None
         for topic, records in (
-            (names.metrics, closed.rows), (names.totals, closed.totals), (names.summaries, closed.summaries), (names.state, closed.state),
-        ):  # fmt: skip
+            (names.metrics, closed.rows),
+            (names.totals, closed.totals),
+            (names.summaries, closed.summaries),
+            (names.state, closed.state),
+        ):
             for name, content in records:
                 self._produce(topic, content, name, n)
         while len(p):

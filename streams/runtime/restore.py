@@ -1,4 +1,5 @@
-"""Reading what a former owner wrote to trace.state. Valid only after init_transactions of the partition's producer."""
+"""Reading what a former owner wrote to trace.state. Valid only after init_transactions of the partition's
+producer."""
 
 from __future__ import annotations
 
@@ -22,8 +23,9 @@ Records = dict[bytes, bytes]
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """No garbage collection while a state is read and taken over: that makes millions of objects and no garbage, and walking
-    them again and again takes longer than making them. Afterwards the collector leaves them alone (`gc.freeze`)."""
+    """No garbage collection while a state is read and taken over: that makes millions of objects and no
+    garbage, and walking them again and again takes longer than making them. Afterwards the collector leaves
+    them alone (`gc.freeze`)."""
     was = gc.isenabled()
     gc.disable()
     try:
@@ -38,20 +40,26 @@ def _reader(settings: Kafka) -> Consumer:
     return Consumer(
         {
             **kafka.client(
-                settings, group_id="tailrace-restore", enable_auto_commit=False, enable_partition_eof=True, auto_offset_reset="earliest",
-                isolation_level="read_committed", queued_min_messages=100_000, fetch_wait_max_ms=10, fetch_queue_backoff_ms=5,
+                settings,
+                group_id="tailrace-restore",
+                enable_auto_commit=False,
+                enable_partition_eof=True,
+                auto_offset_reset="earliest",
+                isolation_level="read_committed",
+                queued_min_messages=100_000,
+                fetch_wait_max_ms=10,
+                fetch_queue_backoff_ms=5,
             ),
             "logger": logging.getLogger("streams.runtime.restore.client"),
         }
-    )  # fmt: skip
+    )
 
 
 def read_state(settings: Kafka, topic: str, partitions: list[int]) -> dict[int, Records]:
     """What the partitions' state is, of all committed records up to the last stable offset. Blocks.
 
-    After init_transactions nobody else can commit and every marker is written, so that offset is the end. Of a log that is
-    not compacted yet only what counts is kept in memory. Raises KafkaException.
-    """
+    After init_transactions nobody else can commit and every marker is written, so that offset is the end. Of
+    a log that is not compacted yet only what counts is kept in memory. Raises KafkaException."""
     found: dict[int, Records] = {n: {} for n in partitions}
     for message in _to_the_end(settings, topic, partitions):
         records, key, value = found[message.partition()], message.key() or b"", message.value()
@@ -63,7 +71,8 @@ def read_state(settings: Kafka, topic: str, partitions: list[int]) -> dict[int, 
 
 
 def first_records(settings: Kafka, topic: str, partitions: list[int]) -> set[int]:
-    """Partitions that hold a committed record. Blocks; reads one fetch of each at most. Raises KafkaException."""
+    """Partitions that hold a committed record. Blocks; reads one fetch of each at most. Raises
+    KafkaException."""
     return {n for n in partitions if next(_to_the_end(settings, topic, [n]), None) is not None}
 
 

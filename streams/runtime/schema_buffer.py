@@ -1,4 +1,5 @@
-"""Batches of one partition that wait for a schema, in order; what comes after them waits behind them, other partitions go on."""
+"""Batches of one partition that wait for a schema, in order; what comes after them waits behind them, other
+partitions go on."""
 
 from __future__ import annotations
 
@@ -17,12 +18,17 @@ LOOK_SECONDS: Final = 0.05
 
 
 class Waiting:
-    """What all partitions of a worker share: where schemas are looked for, and how long a record waits for one."""
+    """What all partitions of a worker share: where schemas are looked for, and how long a record waits for
+    one."""
 
     def __init__(
-        self, source: Schemas, knows: Callable[[bytes], bool], seconds: float,
-        clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    ) -> None:  # fmt: skip
+        self,
+        source: Schemas,
+        knows: Callable[[bytes], bool],
+        seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         self._unknown = Unknown(source, knows, seconds)
         self._clock, self._sleep = clock, sleep
 
@@ -45,12 +51,16 @@ class Waiting:
 
 
 class Held:
-    """Of one partition. apply: applies a batch. told: called with True when a batch is held, with False when none is any more."""
+    """Of one partition. apply: applies a batch. told: called with True when a batch is held, with False when
+    none is any more."""
 
     def __init__(
-        self, partition: int, waiting: Waiting, apply: Callable[[Sequence[Any]], Awaitable[None]],
+        self,
+        partition: int,
+        waiting: Waiting,
+        apply: Callable[[Sequence[Any]], Awaitable[None]],
         told: Callable[[bool], None],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._partition, self._waiting, self._apply, self._told = partition, waiting, apply, told
         self._batches: deque[Sequence[Any]] = deque()
         self._task: asyncio.Task[None] | None = None
@@ -82,4 +92,6 @@ class Held:
 
 
 def _name(frame: bytes) -> str:
-    return f"id {int.from_bytes(frame[1:], 'big')}" if frame[:1] == b"\0" else f"fingerprint {frame[2:].hex()}"
+    return (
+        f"id {int.from_bytes(frame[1:], 'big')}" if frame[:1] == b"\0" else f"fingerprint {frame[2:].hex()}"
+    )

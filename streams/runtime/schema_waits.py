@@ -9,7 +9,8 @@ from tailrace.codec import wire
 from tailrace.errors import DecodeError
 
 MAX_FRAMES: Final = 10_000
-"""Unknown frames that are remembered; a producer of garbage has a new one a record, and beyond this none waits."""
+"""Unknown frames that are remembered; a producer of garbage has a new one a record, and beyond this none
+waits."""
 
 
 class Schemas(Protocol):
@@ -26,9 +27,9 @@ class Schemas(Protocol):
 
 
 class Unknown:
-    """knows: whether the schema of a frame is known. seconds: how long a frame's first record may wait. Later ones wait as long as
-    is left; when that is over, or the schema was denied, only for the answer to one more request, which a registry that is
-    away does not get."""
+    """knows: whether the schema of a frame is known. seconds: how long a frame's first record may wait. Later
+    ones wait as long as is left; when that is over, or the schema was denied, only for the answer to one more
+    request, which a registry that is away does not get."""
 
     def __init__(self, schemas: Schemas, knows: Callable[[bytes], bool], seconds: float) -> None:
         self._schemas, self._knows, self._seconds = schemas, knows, seconds

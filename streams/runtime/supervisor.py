@@ -31,7 +31,8 @@ def delay(failures: int) -> float:
 
 
 def start(job: Job) -> subprocess.Popen[bytes]:
-    """One worker. -P: a `streams/` in the current folder must not shadow ours. A session of its own: Ctrl-C is ours to handle."""
+    """One worker. -P: a `streams/` in the current folder must not shadow ours. A session of its own: Ctrl-C
+    is ours to handle."""
     command = [sys.executable, "-P", "-m", "streams.runtime.worker", str(os.getpid())]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
     assert process.stdin is not None
@@ -110,7 +111,9 @@ class Supervisor:
                 process.wait(max(0.1, deadline - self._clock()))
             except subprocess.TimeoutExpired:
                 log.error(
-                    "worker with pid %d did not stop within %.0f s, killing it", process.pid, self._stop_seconds
+                    "worker with pid %d did not stop within %.0f s, killing it",
+                    process.pid,
+                    self._stop_seconds,
                 )
                 process.kill()
                 process.wait()

@@ -1,4 +1,5 @@
-"""One worker process: `python -m streams.runtime.worker PARENT`, started by the supervisor with its settings on standard input."""
+"""One worker process: `python -m streams.runtime.worker PARENT`, started by the supervisor with its settings
+on standard input."""
 
 from __future__ import annotations
 
@@ -49,16 +50,20 @@ class Job(msgspec.Struct, frozen=True):
 
 
 def end(code: int, reason: str) -> NoReturn:
-    """Ends the process at once: nothing of this worker's state may be written any more. The supervisor starts another."""
+    """Ends the process at once: nothing of this worker's state may be written any more. The supervisor starts
+    another."""
     log.critical("%s", reason)
     logging.shutdown()
     os._exit(code)
 
 
 def prepare(job: Job) -> Owner:
-    """Learns schemas, checks topics and makes the owner. Raises `ConfigError`, `KafkaUnavailable`, `TopicMismatch`, KafkaException."""
+    """Learns schemas, checks topics and makes the owner. Raises `ConfigError`, `KafkaUnavailable`,
+    `TopicMismatch`, KafkaException."""
     source = attach(job.settings)
-    waiting = None if source is None else Waiting(source, schemas.known.knows, job.settings.registry.wait_seconds)
+    waiting = (
+        None if source is None else Waiting(source, schemas.known.knows, job.settings.registry.wait_seconds)
+    )
     admin, _ = kafka.wait_for_broker(job.settings.kafka, deadline=None, say=log.warning)
     count = topics.verify(admin, job.settings.topics)
     return Owner(
@@ -81,7 +86,8 @@ def still_there(settings: Settings, owner: Owner) -> None:
     if now != owner.topic_id:
         end(
             LOST_DATA,
-            f"{owner.topic} was deleted and made again (topic id {owner.topic_id}, now {now or 'none'}) while this worker ran",
+            f"{owner.topic} was deleted and made again (topic id {owner.topic_id}, now {now or 'none'}) "
+            "while this worker ran",
         )
 
 
@@ -102,14 +108,19 @@ async def report(owner: Owner, say: Any = log.info) -> None:
             states = [p.state for p in owner.partitions.values()]
             say(
                 "%d records (%.0f/s), %d partitions, %d open traces, %d duplicates, %d dead letters",
-                now, (now - before) / REPORT_SECONDS, len(states), sum(len(s.traces) for s in states),
-                sum(s.duplicates for s in states), sum(s.dead_lettered for s in states),
-            )  # fmt: skip
+                now,
+                (now - before) / REPORT_SECONDS,
+                len(states),
+                sum(len(s.traces) for s in states),
+                sum(s.duplicates for s in states),
+                sum(s.dead_lettered for s in states),
+            )
         before = now
 
 
 STOP_SECONDS: Final = 15.0
-"""A stop that takes longer (no broker answers) ends the process as it is: what is not committed is applied again."""
+"""A stop that takes longer (no broker answers) ends the process as it is: what is not committed is applied
+again."""
 
 
 class Worker(faust.Worker):

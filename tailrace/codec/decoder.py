@@ -1,11 +1,10 @@
-"""Avro decoders as generated straight-line Python: slices only what is wanted, steps over the rest. Where the package is
-compiled, the same by walking a table (`tailrace.codec.walk`), which is then four times as fast.
+"""Avro decoders as generated straight-line Python: slices only what is wanted, steps over the rest. Where the
+package is compiled, the same by walking a table (`tailrace.codec.walk`), which is then four times as fast.
 
-`compile_decoder` turns a writer schema and the dotted paths a reader wants into a function from bytes to a tuple. Two
-functions are generated from the same walk: a speculative one, which takes short strings to have one-byte lengths and
-runs off the end (IndexError) where that is wrong, and a general one, which decodes everything. fastavro is the oracle
-in the tests.
-"""
+`compile_decoder` turns a writer schema and the dotted paths a reader wants into a function from bytes to a
+tuple. Two functions are generated from the same walk: a speculative one, which takes short strings to have
+one-byte lengths and runs off the end (IndexError) where that is wrong, and a general one, which decodes
+everything. fastavro is the oracle in the tests."""
 
 from __future__ import annotations
 
@@ -28,7 +27,8 @@ R = TypeVar("R")
 
 _FAR: Final = 1 << 40
 STEP: Final = tuple((1 + (n >> 1)) if n < 128 and not n & 1 else _FAR for n in range(256))
-"""First byte of a string -> bytes of length and string; out of range unless it is a one-byte, non-negative length."""
+"""First byte of a string -> bytes of length and string; out of range unless it is a one-byte, non-negative
+length."""
 
 _M8: Final = 0x8080808080808080
 _HI: Final = 0x0080808080808080
@@ -137,7 +137,9 @@ class _Writer:
         if v:
             self.emit(d + 2, f"n = (n & {0x007F007F007F007F}) | (n & {0x7F007F007F007F00}) >> 1")
             self.emit(d + 2, f"n = (n & {0x00003FFF00003FFF}) | (n & {0x3FFF00003FFF0000}) >> 2")
-            self.emit(d + 2, f"n = (n & {0x0FFFFFFF}) | (n & {0x0FFFFFFF00000000}) >> 4; {v} = (n >> 1) ^ -(n & 1)")
+            self.emit(
+                d + 2, f"n = (n & {0x0FFFFFFF}) | (n & {0x0FFFFFFF00000000}) >> 4; {v} = (n >> 1) ^ -(n & 1)"
+            )
         self.emit(d + 2, "p += 8")
         self.emit(d + 1, f"else: {v or '_'}, p = varint(b, p)")
 
@@ -160,7 +162,9 @@ class _Writer:
     def union(self, branches: list[Any], v: str | None, d: int, content: bool) -> None:
         if len(branches) > 63:
             raise ValueError("unions of more than 63 branches are not supported")
-        if branches == ["null", "string"] and self.fast and not content:  # most fields: branch and length in one go
+        if (
+            branches == ["null", "string"] and self.fast and not content
+        ):  # most fields: branch and length in one go
             text = ".decode()" if self.text else ""
             self.emit(d, "n = b[p]")
             self.emit(d, "if not n: p += 1" + (f"; {v} = None" if v else ""))
@@ -248,7 +252,8 @@ class _Writer:
         return False
 
     def inside(self, inner: dict[str, Any], branch: int | None, path: str, d: int) -> None:
-        """A nested record of which single fields are wanted. branch: its number in a union with null, or None: in none."""
+        """A nested record of which single fields are wanted. branch: its number in a union with null, or
+        None: in none."""
         if branch is None:
             self.fields(inner, path + ".", d, None)
             return
@@ -264,7 +269,8 @@ class _Writer:
 
 
 def _enum_table(t: dict[str, Any], build: Mapping[str, Any]) -> Any:
-    """First byte -> what the symbol becomes. What is no symbol's byte raises ValueError, as everything malformed does."""
+    """First byte -> what the symbol becomes. What is no symbol's byte raises ValueError, as everything
+    malformed does."""
     make = build.get(t["name"].rsplit(".", 1)[-1], str)
     return _Symbols({i * 2: make(s) for i, s in enumerate(t["symbols"])})
 
@@ -311,12 +317,19 @@ def compile_both(
     build: Mapping[str, Any] | None = None,
     into: Callable[..., Any] | None = None,
 ) -> tuple[Callable[[bytes, int], Any], Callable[[bytes, int], Any], tuple[str, ...]]:
-    """The speculative and the general function behind `compile_decoder`, which raise whatever they run into."""
+    """The speculative and the general function behind `compile_decoder`, which raise whatever they run
+    into."""
     wanted = None if want is None else frozenset(want)
     env = {
-        "STEP": STEP, "BOOL": _Booleans({0: False, 1: True}), "varint": varint, "size": size, "block": block,
-        "word": struct.Struct("<Q").unpack_from, "unpack_f": struct.Struct("<f").unpack_from, "unpack_d": struct.Struct("<d").unpack_from,
-    }  # fmt: skip
+        "STEP": STEP,
+        "BOOL": _Booleans({0: False, 1: True}),
+        "varint": varint,
+        "size": size,
+        "block": block,
+        "word": struct.Struct("<Q").unpack_from,
+        "unpack_f": struct.Struct("<f").unpack_from,
+        "unpack_d": struct.Struct("<d").unpack_from,
+    }
     functions: list[Callable[[bytes, int], Any]] = []
     paths: tuple[str, ...] = ()
     for fast in (True, False):
@@ -353,15 +366,16 @@ def compile_decoder(
 ) -> tuple[Decode, tuple[str, ...]]:
     """A decoder of `schema` and the paths of the values it returns, in schema order.
 
-    want: dotted paths (``"tool_name"``, ``"node_execution.node_id"``); None for all top-level fields. A path that the
-    schema lacks is simply not among the results. Single fields of a null record are None; nested records wanted whole
-    are what ``build[name](**fields)`` makes, else dicts; enums what ``build[name](symbol)`` makes, else their symbols, in
-    either mode. text: strings are decoded (and so checked to be UTF-8), else they stay bytes. prefix_only: stops after
-    the schema's ``header_last`` field; what follows is not looked at.
+    want: dotted paths (``"tool_name"``, ``"node_execution.node_id"``); None for all top-level fields. A path
+    that the schema lacks is simply not among the results. Single fields of a null record are None; nested
+    records wanted whole are what ``build[name](**fields)`` makes, else dicts; enums what
+    ``build[name](symbol)`` makes, else their symbols, in either mode. text: strings are decoded (and so
+    checked to be UTF-8), else they stay bytes. prefix_only: stops after the schema's ``header_last`` field;
+    what follows is not looked at.
 
-    The decoder raises `DecodeError` (reason ``truncated``, ``malformed`` or ``invalid_utf8``) for bytes that do not fit, and is total: no
-    other exception. Unless prefix_only, the record must end exactly where the data ends.
-    """
+    The decoder raises `DecodeError` (reason ``truncated``, ``malformed`` or ``invalid_utf8``) for bytes that
+    do not fit, and is total: no other exception. Unless prefix_only, the record must end exactly where the
+    data ends."""
     if COMPILED:
         planner = Planner(want, text, build or {})
         steps = planner.top(schema, schema.get("header_last") if prefix_only else None)
@@ -371,10 +385,15 @@ def compile_decoder(
 
 
 def compile_builder(
-    schema: Mapping[str, Any], want: Iterable[str], into: Callable[..., R], *, build: Mapping[str, Any] | None = None
+    schema: Mapping[str, Any],
+    want: Iterable[str],
+    into: Callable[..., R],
+    *,
+    build: Mapping[str, Any] | None = None,
 ) -> Callable[[bytes, int], R]:
-    """A decoder, with text decoded, that gives ``into(**{field: value})`` of the wanted top-level fields: what
-    `compile_decoder` and a call would, in a third of the time, as no tuple or dict is made. Raises as that."""
+    """A decoder, with text decoded, that gives ``into(**{field: value})`` of the wanted top-level fields:
+    what `compile_decoder` and a call would, in a third of the time, as no tuple or dict is made. Raises as
+    that."""
     if COMPILED:
         planner = Planner(want, True, build or {})
         steps = planner.top(schema, None)
@@ -384,7 +403,8 @@ def compile_builder(
 
 
 def _total(quick: Callable[[bytes, int], R], general: Callable[[bytes, int], R]) -> Callable[[bytes, int], R]:
-    """The speculating function, then the general one; malformed bytes raise `DecodeError` and nothing else."""
+    """The speculating function, then the general one; malformed bytes raise `DecodeError` and nothing
+    else."""
 
     def decode(b: bytes, p: int = 0) -> R:
         try:

@@ -1,8 +1,7 @@
 """Avro encoders as generated straight-line Python: type checks that name the field, no dict in between.
 
-fastavro writes a float into a long and a bool into an int without a word, and its errors name no field; it is the oracle
-in the tests, not the encoder.
-"""
+fastavro writes a float into a long and a bool into an int without a word, and its errors name no field; it is
+the oracle in the tests, not the encoder."""
 
 from __future__ import annotations
 
@@ -17,9 +16,15 @@ Encode = Callable[[Any], list[bytes]]
 """encode(record) -> pieces of the Avro body, to be joined."""
 
 _PYTHON: Final = {
-    "string": "a string", "bytes": "bytes", "int": "an integer", "long": "an integer", "boolean": "True or False",
-    "float": "a float", "double": "a float", "null": "None",
-}  # fmt: skip
+    "string": "a string",
+    "bytes": "bytes",
+    "int": "an integer",
+    "long": "an integer",
+    "boolean": "True or False",
+    "float": "a float",
+    "double": "a float",
+    "null": "None",
+}
 
 
 def _shown(value: Any) -> str:
@@ -57,7 +62,8 @@ class _Writer:
         self.lines.append("    " * d + line)
 
     def value(self, t: Any, v: str, path: str, d: int, null: bool = False) -> None:
-        """Emits the encoding of variable `v`; `null`: it is a branch of a nullable union, its index is written first."""
+        """Emits the encoding of variable `v`; `null`: it is a branch of a nullable union, its index is
+        written first."""
         if isinstance(t, list):
             if len(t) != 2 or t[0] != "null":
                 raise ValueError(f"{path}: only unions of null and one type are supported")
@@ -77,7 +83,8 @@ class _Writer:
             self.emit(d + 1, f"try: x = {v}.encode()")
             self.emit(
                 d + 1,
-                f"except UnicodeEncodeError as e: raise wrong({path!r}, {v}, 'valid Unicode (' + e.reason + ')') from None",
+                f"except UnicodeEncodeError as e: raise wrong({path!r}, {v}, 'valid Unicode (' + e.reason + "
+                "')') from None",
             )
             self.emit(d + 1, f"n = len(x); w({one}(SMALL[n << 1] if n < 8192 else zz(n))); w(x)")
         elif kind == "bytes":
@@ -87,7 +94,8 @@ class _Writer:
             self.emit(d, f"{head} type({v}) is int:")
             self.emit(
                 d + 1,
-                f"if not -{1 << bound} <= {v} < {1 << bound}: raise wrong({path!r}, {v}, 'within {bound + 1} bits')",
+                f"if not -{1 << bound} <= {v} < {1 << bound}: raise wrong({path!r}, {v}, 'within {bound + 1} "
+                "bits')",
             )
             self.emit(d + 1, f"w({one}zz({v}))")
         elif kind == "boolean":
@@ -147,12 +155,12 @@ class _Writer:
 
 
 def compile_encoder(schema: Mapping[str, Any], classes: Mapping[str, type[Any]]) -> Encode:
-    """An encoder of objects with `schema`'s fields as attributes (the generated records); `classes` are those of its nested
-    records, by name.
+    """An encoder of objects with `schema`'s fields as attributes (the generated records); `classes` are those
+    of its nested records, by name.
 
-    It raises `InvalidEvent` for the first field, in schema order, whose value does not fit, with its dotted path, and
-    nothing else. Strings must be encodable to UTF-8; bools are not integers; numbers beyond their width are refused.
-    """
+    It raises `InvalidEvent` for the first field, in schema order, whose value does not fit, with its dotted
+    path, and nothing else. Strings must be encodable to UTF-8; bools are not integers; numbers beyond their
+    width are refused."""
     w = _Writer(classes)
     w.emit(0, "def encode(r):")
     w.emit(1, "out = []; w = out.append")

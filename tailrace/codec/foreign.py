@@ -1,9 +1,8 @@
-"""Schemas that others wrote: whether their records can be read as ours, and the schema in the shape that decoders are
-generated from. Pure; whatever the text is, it becomes a schema or a `DecodeError`.
+"""Schemas that others wrote: whether their records can be read as ours, and the schema in the shape that
+decoders are generated from. Pure; whatever the text is, it becomes a schema or a `DecodeError`.
 
-Decoders are generated code, so names are checked to be names, recursion is refused, and the size of what a schema unfolds to
-is bounded.
-"""
+Decoders are generated code, so names are checked to be names, recursion is refused, and the size of what a
+schema unfolds to is bounded."""
 
 from __future__ import annotations
 
@@ -34,10 +33,11 @@ class _Bad(Exception):
 
 
 def adopted(text: str) -> tuple[str, Schema]:
-    """The record that a schema writes, by our name, and the schema in our shape: references unfolded, short names, no docs.
+    """The record that a schema writes, by our name, and the schema in our shape: references unfolded, short
+    names, no docs.
 
-    Raises `DecodeError`: ``wrong_record``, of a record that is none of ours; ``unreadable_schema``, with the field named.
-    """
+    Raises `DecodeError`: ``wrong_record``, of a record that is none of ours; ``unreadable_schema``, with the
+    field named."""
     try:
         if len(text) > MAX_TEXT:
             raise _Bad(f"has {len(text)} characters, may have {MAX_TEXT}")
@@ -53,7 +53,9 @@ def adopted(text: str) -> tuple[str, Schema]:
         return known
     name = whole["name"] if isinstance(whole, dict) and whole["type"] == "record" else ""
     if name not in schemas.NAMES:
-        raise DecodeError("wrong_record", f"the schema is of {name or 'no record'}, not of a record of tailrace")
+        raise DecodeError(
+            "wrong_record", f"the schema is of {name or 'no record'}, not of a record of tailrace"
+        )
     ours = schemas.current(name)
     found = next(problems(whole, ours), None)
     if found is not None:
@@ -77,8 +79,8 @@ class _Shaping:
         self._names = named_types(reader)
 
     def of(self, w: Any, r: Any, path: str) -> Any:
-        """The writer's type: text where it says bytes (the same on the wire), and content marked. Raises `DecodeError` for a
-        logical type that changes what a value means."""
+        """The writer's type: text where it says bytes (the same on the wire), and content marked. Raises
+        `DecodeError` for a logical type that changes what a value means."""
         if isinstance(w, list):
             return [self.of(branch, r, path) for branch in w]
         r = self._branch(w, r)
@@ -107,7 +109,9 @@ class _Shaping:
         """What of the reader takes `w`; of a union the branch of its own kind, else the first that can."""
         if isinstance(r, list):
             found = [
-                b for b in (self._names.get(b, b) if isinstance(b, str) else b for b in r) if not [*problems(w, b)]
+                b
+                for b in (self._names.get(b, b) if isinstance(b, str) else b for b in r)
+                if not [*problems(w, b)]
             ]
             r = next((b for b in found if kind(b) == kind(w)), found[0])
         return self._names.get(r, r) if isinstance(r, str) else r
@@ -183,7 +187,11 @@ class _Unfolded:
             raise _Bad(f"{path or 'the schema'}: {full} is defined twice")
         before, deepest, self._deepest = self._nodes, self._deepest, depth
         self._open.add(full)
-        made = {"type": t["type"], "name": short(full), **self._inside(t, full.rpartition(".")[0], path, depth)}
+        made = {
+            "type": t["type"],
+            "name": short(full),
+            **self._inside(t, full.rpartition(".")[0], path, depth),
+        }
         self._open.discard(full)
         self._types[full] = made, self._nodes - before, self._deepest - depth
         self._deepest = max(deepest, self._deepest)

@@ -11,9 +11,15 @@ from tailrace.codec.shape import Shape
 from tailrace.codec.walk import Step
 
 _SIMPLE: Final = {
-    "null": (walk.NULL, 0), "boolean": (walk.BOOLEAN, 1), "int": (walk.INTEGER, 0), "long": (walk.INTEGER, 0),
-    "float": (walk.FLOAT, 4), "double": (walk.DOUBLE, 8), "string": (walk.STRING, 0), "bytes": (walk.STRING, 0),
-}  # fmt: skip
+    "null": (walk.NULL, 0),
+    "boolean": (walk.BOOLEAN, 1),
+    "int": (walk.INTEGER, 0),
+    "long": (walk.INTEGER, 0),
+    "float": (walk.FLOAT, 4),
+    "double": (walk.DOUBLE, 8),
+    "string": (walk.STRING, 0),
+    "bytes": (walk.STRING, 0),
+}
 
 
 class Planner:
@@ -101,7 +107,12 @@ class Planner:
         if len(branches) > 63:
             raise ValueError("unions of more than 63 branches are not supported")
         steps = [self._step(b, want) for b in branches]
-        if branches[0] == "null" and len(branches) == 2 and not steps[1].nullable and steps[1].kind != walk.UNION:
+        if (
+            branches[0] == "null"
+            and len(branches) == 2
+            and not steps[1].nullable
+            and steps[1].kind != walk.UNION
+        ):
             steps[1].nullable = True
             return steps[1]
         step = Step(walk.UNION, want)

@@ -1,4 +1,5 @@
-"""Whether a reader with one Avro schema can read what was written with another (Avro 1.12, "Schema Resolution"). Pure."""
+"""Whether a reader with one Avro schema can read what was written with another (Avro 1.12, "Schema
+Resolution"). Pure."""
 
 from __future__ import annotations
 
@@ -16,9 +17,9 @@ NAMED: Final = ("record", "enum", "fixed")
 
 
 def problems(writer: Any, reader: Any, path: str = "") -> Iterator[str]:
-    """One sentence for each thing that a reader with `reader` cannot make of `writer`'s records; nothing if it can. What
-    depends on the record (a branch of the writer's union that the reader lacks) counts as cannot. Aliases are not looked at: no
-    decoder of ours does."""
+    """One sentence for each thing that a reader with `reader` cannot make of `writer`'s records; nothing if
+    it can. What depends on the record (a branch of the writer's union that the reader lacks) counts as
+    cannot. Aliases are not looked at: no decoder of ours does."""
     yield from _Pair(writer, reader).check(writer, reader, path)
 
 
@@ -35,7 +36,9 @@ class _Pair:
         if isinstance(r, list):
             tried = [list(self.check(w, branch, path)) for branch in r]
             if all(tried):
-                of_its_kind = [found for branch, found in zip(r, tried, strict=True) if self._alike(w, branch)]
+                of_its_kind = [
+                    found for branch, found in zip(r, tried, strict=True) if self._alike(w, branch)
+                ]
                 if len(of_its_kind) == 1:
                     yield from of_its_kind[0]
                 else:

@@ -1,5 +1,5 @@
-"""Schemas by name and by what stands before a value: those that ship with the package, every version of every record, and
-those learned at run time, from files and from a schema registry."""
+"""Schemas by name and by what stands before a value: those that ship with the package, every version of every
+record, and those learned at run time, from files and from a schema registry."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ MARKER: Final = b"\xc3\x01"
 BODY: Final = 10
 """Where the Avro body of a single object starts."""
 ID_BODY: Final = 5
-"""Where it starts in Confluent's wire format: after a zero byte and the registry's id of the schema, 4 bytes, big endian."""
+"""Where it starts in Confluent's wire format: after a zero byte and the registry's id of the schema, 4 bytes,
+big endian."""
 
 
 @functools.cache
 def history(name: str) -> tuple[Schema, ...]:
-    """All versions of a record's schema, oldest first; the last one is what is written. KeyError: no such record."""
+    """All versions of a record's schema, oldest first; the last one is what is written. KeyError: no such
+    record."""
     return tuple(json.loads(text) for text in _contract.HISTORY[name])
 
 
@@ -35,8 +37,8 @@ def current(name: str) -> Schema:
 
 
 def fingerprint(schema: Schema | str) -> bytes:
-    """CRC-64-AVRO of the Parsing Canonical Form: 8 bytes in the order in which they stand on the wire (Avro 1.12,
-    "Single object encoding")."""
+    """CRC-64-AVRO of the Parsing Canonical Form: 8 bytes in the order in which they stand on the wire (Avro
+    1.12, "Single object encoding")."""
     return bytes.fromhex(_fingerprint(to_parsing_canonical_form(schema), "CRC-64-AVRO"))
 
 
@@ -56,7 +58,12 @@ def enums() -> Iterator[Schema]:
         elif isinstance(t, dict):
             if t["type"] == "enum":
                 yield t
-            for part in (t["type"], t.get("items"), t.get("values"), *(f["type"] for f in t.get("fields", ()))):
+            for part in (
+                t["type"],
+                t.get("items"),
+                t.get("values"),
+                *(f["type"] for f in t.get("fields", ())),
+            ):
                 if isinstance(part, (dict, list)):
                     yield from inside(part)
 
@@ -72,11 +79,11 @@ class Known(NamedTuple):
 
 
 class Resolver:
-    """Frame (all that stands before a value's body: its length is where the body starts) -> schema. What is known stays known.
+    """Frame (all that stands before a value's body: its length is where the body starts) -> schema. What is
+    known stays known.
 
-    Any thread may ask and any may add. want: called by readers that miss a frame, and does not block: whoever can find its
-    schema looks for it (`tailrace.schema_registry`).
-    """
+    Any thread may ask and any may add. want: called by readers that miss a frame, and does not block: whoever
+    can find its schema looks for it (`tailrace.schema_registry`)."""
 
     def __init__(self) -> None:
         self.want: Callable[[bytes], None] = lambda frame: None

@@ -1,6 +1,6 @@
-"""Making records from decoded values: a copy of an empty one, then what is not null is set. A call with 40 keywords takes
-ten times as long, since a struct looks each of them up among all its fields. Compiled where there is a compiler.
-"""
+"""Making records from decoded values: a copy of an empty one, then what is not null is set. A call with 40
+keywords takes ten times as long, since a struct looks each of them up among all its fields. Compiled where
+there is a compiler."""
 
 from __future__ import annotations
 
@@ -28,7 +28,11 @@ class Shape:
         """Of each name, whether the empty record has None there."""
         self._factories: list[tuple[str, Any]] = []
         """Fields that no value is given for, and what makes their defaults."""
-        if isinstance(build, type) and issubclass(build, msgspec.Struct) and not hasattr(build, "__post_init__"):
+        if (
+            isinstance(build, type)
+            and issubclass(build, msgspec.Struct)
+            and not hasattr(build, "__post_init__")
+        ):
             self._prepare(build)
 
     def _prepare(self, cls: type[msgspec.Struct]) -> None:

@@ -1,4 +1,5 @@
-"""Avro's integers: zigzag varints, and the counts that stand before strings and blocks. Compiled where there is a compiler."""
+"""Avro's integers: zigzag varints, and the counts that stand before strings and blocks. Compiled where there
+is a compiler."""
 
 from __future__ import annotations
 
@@ -69,7 +70,8 @@ def size(b: bytes, p: int) -> tuple[int, int]:
 
 
 def block(b: bytes, p: int) -> tuple[int, int]:
-    """Count of the next array or map block at `p`; the byte size that goes with a negative count is skipped."""
+    """Count of the next array or map block at `p`; the byte size that goes with a negative count is
+    skipped."""
     n, p = varint(b, p)
     if n < 0:
         n = -n

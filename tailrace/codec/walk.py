@@ -1,5 +1,6 @@
-"""Walking an Avro record by a table of its schema: what `tailrace.codec.decoder` generates as Python code, in a form that
-can be compiled once for all schemas. Used where it is compiled; as plain Python the generated code is faster.
+"""Walking an Avro record by a table of its schema: what `tailrace.codec.decoder` generates as Python code, in
+a form that can be compiled once for all schemas. Used where it is compiled; as plain Python the generated
+code is faster.
 
 `tailrace.codec.plan` makes the table.
 """
@@ -67,7 +68,8 @@ class Walk:
         self.b, self.p = b, p
 
     def fields(self, steps: list[Step], out: list[Any]) -> None:
-        """The fields of a record, the wanted ones appended to `out`. Raises IndexError, ValueError, OverflowError, struct.error."""
+        """The fields of a record, the wanted ones appended to `out`. Raises IndexError, ValueError,
+        OverflowError, struct.error."""
         b, p = self.b, self.p
         for step in steps:
             kind = step.kind
@@ -261,8 +263,8 @@ class Walk:
 
 
 def decode(steps: list[Step], prefix_only: bool, b: bytes, p: int) -> tuple[Any, ...]:
-    """The wanted values of the record at `p`. Raises what `Walk.fields` raises; IndexError too for a record that does not end
-    where the data ends."""
+    """The wanted values of the record at `p`. Raises what `Walk.fields` raises; IndexError too for a record
+    that does not end where the data ends."""
     walk, out = Walk(b, p), []  # type: Walk, list[Any]
     walk.fields(steps, out)
     if walk.p > len(b) if prefix_only else walk.p != len(b):

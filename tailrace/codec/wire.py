@@ -1,4 +1,5 @@
-"""Frames around Avro bodies: single-object encoding or Confluent's wire format on topics, a version byte in compacted state."""
+"""Frames around Avro bodies: single-object encoding or Confluent's wire format on topics, a version byte in
+compacted state."""
 
 from __future__ import annotations
 
@@ -62,7 +63,8 @@ def build() -> dict[str, Callable[..., Any]]:
 
 @functools.cache
 def symbols() -> dict[str, Callable[[str], str]]:
-    """For readers that want enums as text, by the enum's name: a symbol, or the default of one that this version does not know."""
+    """For readers that want enums as text, by the enum's name: a symbol, or the default of one that this
+    version does not know."""
 
     def reader(known: frozenset[str], default: str) -> Callable[[str], str]:
         return lambda symbol: symbol if symbol in known else default
@@ -76,15 +78,15 @@ def _into_class(name: str, schema: schemas.Schema) -> tuple[Callable[[bytes, int
 
 
 def encode(record: Any, frame: bytes | None = None) -> bytes:
-    """A record of this package as a topic value. frame: what to write before the body; default: marker and fingerprint. Raises
-    `InvalidEvent` with the field named."""
+    """A record of this package as a topic value. frame: what to write before the body; default: marker and
+    fingerprint. Raises `InvalidEvent` with the field named."""
     name = type(record).__name__
     return (frame or frame_of(name)) + b"".join(encoder_of(name)(record))
 
 
 def frame_in(value: bytes | None) -> bytes:
-    """What stands before a value's body; its length is where the body starts. Raises `DecodeError` (``empty``, ``truncated``,
-    ``bad_magic``)."""
+    """What stands before a value's body; its length is where the body starts. Raises `DecodeError`
+    (``empty``, ``truncated``, ``bad_magic``)."""
     if not value:
         raise DecodeError("empty", "the record has no value")
     if value[0] == 0:
@@ -94,7 +96,8 @@ def frame_in(value: bytes | None) -> bytes:
     else:
         raise DecodeError(
             "bad_magic",
-            f"starts with {value[:2].hex()}, not {MARKER.hex()} (Avro single-object encoding) or 00 (a registry's schema id)",
+            f"starts with {value[:2].hex()}, not {MARKER.hex()} (Avro single-object encoding) or 00 (a "
+            "registry's schema id)",
         )
     if len(value) < end:
         raise DecodeError("truncated", f"{len(value)} bytes are less than a frame")
@@ -110,10 +113,9 @@ def _by_frame(found: bytes) -> tuple[str, Callable[[bytes, int], Any], type[Any]
 def decode(value: bytes, cls: type[R]) -> R:
     """A topic value as an instance of `cls`, whichever version of its schema wrote it, in either frame.
 
-    Fields that the writer did not have take their defaults, fields unknown here are dropped. Raises `DecodeError`
-    (``bad_magic``, ``truncated``, ``invalid_utf8``, ``malformed``, ``wrong_record``, ``unreadable_schema``) or
-    `UnknownSchema`.
-    """
+    Fields that the writer did not have take their defaults, fields unknown here are dropped. Raises
+    `DecodeError` (``bad_magic``, ``truncated``, ``invalid_utf8``, ``malformed``, ``wrong_record``,
+    ``unreadable_schema``) or `UnknownSchema`."""
     first = frame_in(value)
     name, decoder, found = _by_frame(first)
     if found is not cls:
@@ -129,11 +131,14 @@ def encode_versioned(record: Any) -> bytes:
 
 
 def decode_versioned(value: bytes, cls: type[R]) -> R:
-    """What `encode_versioned` wrote, in any version. Raises `DecodeError`; ``unknown_version`` names a newer writer."""
+    """What `encode_versioned` wrote, in any version. Raises `DecodeError`; ``unknown_version`` names a newer
+    writer."""
     if not value:
         raise DecodeError("empty", "the record has no value")
     version = value[0]
     if not 1 <= version <= len(schemas.history(cls.__name__)):
-        raise DecodeError("unknown_version", f"{cls.__name__} version {version} was written by a newer tailrace")
+        raise DecodeError(
+            "unknown_version", f"{cls.__name__} version {version} was written by a newer tailrace"
+        )
     record: R = decoder_of(cls.__name__, version)[0](value, 1)
     return record

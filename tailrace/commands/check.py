@@ -22,8 +22,8 @@ GROUP: Final = "tailrace.checks"
 
 
 def _ask_others(settings: Settings, sinks: Sequence[str] = ()) -> tuple[list[Finding], list[str]]:
-    """What the packages above this one find, and what could not be asked because an extra is missing. sinks: to be asked
-    themselves; none: the settings are looked at."""
+    """What the packages above this one find, and what could not be asked because an extra is missing. sinks:
+    to be asked themselves; none: the settings are looked at."""
     findings: list[Finding] = []
     skipped: list[str] = []
     for found in sorted(entry_points(group=GROUP), key=lambda e: e.name):
@@ -51,9 +51,14 @@ def _ask_sinks(settings: Settings, sinks: Sequence[str], passed: list[str], prob
 @click.command()
 @click.argument("sinks", nargs=-1, metavar="[SINK]…")
 @common
-@click.option("--wait", "seconds", type=float, default=5.0, show_default=True, help="Seconds to wait for a broker.")
 @click.option(
-    "--json", "as_json", is_flag=True, help='Print {"passed": […], "problems": […], "warnings": […], "skipped": […]}.'
+    "--wait", "seconds", type=float, default=5.0, show_default=True, help="Seconds to wait for a broker."
+)
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help='Print {"passed": […], "problems": […], "warnings": […], "skipped": […]}.',
 )
 def check(
     sinks: tuple[str, ...],
@@ -65,7 +70,8 @@ def check(
 ) -> None:
     """Check settings, sinks, broker and topics; each problem comes with its fix.
 
-    With the names of sinks only these are checked, by asking the vendor: is it there, is the key right. Kafka isn't needed.
+    With the names of sinks only these are checked, by asking the vendor: is it there, is the key right. Kafka
+    isn't needed.
 
     Exit status: 0 all is well (there may be warnings); 1 there are problems; 2 options are wrong.
 
@@ -110,7 +116,8 @@ def check(
         problems.append(f"{e}; start it, or set kafka.bootstrap_servers (-b) to where it is")
     except KafkaException as e:
         problems.append(
-            f"the topics cannot be read: {e.args[0].str()}; the client needs Describe on topics and their configs"
+            f"the topics cannot be read: {e.args[0].str()}; the client needs Describe on topics and their "
+            "configs"
         )
     _conclude(passed, problems, warnings, notes, skipped, as_json)
 
@@ -125,7 +132,12 @@ def _conclude(
 ) -> NoReturn:
     """Prints it all and ends the command."""
     if as_json:
-        found_all = {"passed": passed, "problems": problems, "warnings": [*warnings, *notes], "skipped": skipped}
+        found_all = {
+            "passed": passed,
+            "problems": problems,
+            "warnings": [*warnings, *notes],
+            "skipped": skipped,
+        }
         click.echo(json.dumps(found_all))
     else:
         for line in passed:

@@ -27,8 +27,10 @@ def lines(books: Books, partitions: bool) -> list[str]:
     def stream(name: str, rows: Sequence[StreamAccount]) -> None:
         good = all(r.balanced for r in rows)
         out.append(
-            f"{name:<22} events in {total(rows, 'events_in')} = enriched {total(rows, 'enriched')} + links {total(rows, 'links')} + "
-            f"duplicates {total(rows, 'duplicates')} + dead-lettered {total(rows, 'dead_lettered')}; pending {total(rows, 'pending')}"
+            f"{name:<22} events in {total(rows, 'events_in')} = enriched {total(rows, 'enriched')} + links "
+            f"{total(rows, 'links')} + "
+            f"duplicates {total(rows, 'duplicates')} + dead-lettered {total(rows, 'dead_lettered')}; pending "
+            f"{total(rows, 'pending')}"
             f"  {'balanced' if good else 'NOT BALANCED'}"
         )
         out.extend(f"  partition {r.partition}: {r.problem}" for r in rows if r.problem)
@@ -36,7 +38,8 @@ def lines(books: Books, partitions: bool) -> list[str]:
     def sink(name: str, rows: Sequence[SinkAccount]) -> None:
         good = all(r.balanced for r in rows)
         out.append(
-            f"{name:<22} passed {total(rows, 'passed')} = delivered {total(rows, 'delivered')} + filtered {total(rows, 'filtered')} + "
+            f"{name:<22} passed {total(rows, 'passed')} = delivered {total(rows, 'delivered')} + filtered "
+            f"{total(rows, 'filtered')} + "
             f"dead-lettered {total(rows, 'dead_lettered')}"
             + (f" - foreign records {total(rows, 'unnumbered')}" if total(rows, "unnumbered") else "")
             + f"; pending {total(rows, 'pending')}"
@@ -63,12 +66,16 @@ def lines(books: Books, partitions: bool) -> list[str]:
 @click.option("--partitions", is_flag=True, help="A line for each partition too.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
 def ledger(
-    config: str | None, bootstrap_servers: str | None, assignments: tuple[str, ...], partitions: bool, as_json: bool
+    config: str | None,
+    bootstrap_servers: str | None,
+    assignments: tuple[str, ...],
+    partitions: bool,
+    as_json: bool,
 ) -> None:
     """Check that nothing is missing: for the processor and for each sink, what went in is what came out.
 
-    The counts are those of each last commit, so they are right at any moment, while everything runs. Exit code 1 if something
-    does not balance: records are lost or were counted twice.
+    The counts are those of each last commit, so they are right at any moment, while everything runs. Exit
+    code 1 if something does not balance: records are lost or were counted twice.
 
     \b
     Examples:
@@ -83,7 +90,9 @@ def ledger(
     except KafkaException as e:
         raise KafkaUnavailable(e.args[0].str()) from None
     if as_json:
-        click.echo(json.dumps({**msgspec.to_builtins(books), "balanced": books.balanced, "settled": books.settled}))
+        click.echo(
+            json.dumps({**msgspec.to_builtins(books), "balanced": books.balanced, "settled": books.settled})
+        )
     else:
         for line in lines(books, partitions):
             click.echo(line)

@@ -52,7 +52,8 @@ def settings_from(
         keys = path.strip().split(".")
         if not sep or len(keys) < 2:
             raise ConfigError(
-                f"--set {path.strip()}: must be section.field=value, e.g. kafka.bootstrap_servers=localhost:9092"
+                f"--set {path.strip()}: must be section.field=value, e.g. "
+                "kafka.bootstrap_servers=localhost:9092"
             )
         nested: dict[str, Any] = {keys[-1]: value}
         for key in reversed(keys[:-1]):

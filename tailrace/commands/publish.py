@@ -108,7 +108,9 @@ def _lines(files: tuple[IO[bytes], ...], signals: _Signals) -> Iterator[tuple[st
 
 
 def _require_topic(settings: Settings, seconds: float) -> None:
-    admin, _ = kafka.wait_for_broker(settings.kafka, deadline=seconds, say=lambda text: click.echo(text, err=True))
+    admin, _ = kafka.wait_for_broker(
+        settings.kafka, deadline=seconds, say=lambda text: click.echo(text, err=True)
+    )
     name = topics.Names.of(settings.topics).events
     if name not in topics.describe(admin, [name]):
         raise TopicMismatch(f"{name} is missing: run `tailrace topics create`")
@@ -117,7 +119,9 @@ def _require_topic(settings: Settings, seconds: float) -> None:
 @click.command()
 @click.argument("files", nargs=-1, type=click.File("rb"), metavar="[FILE|-]...")
 @common
-@click.option("--strict", is_flag=True, help="Stop at the first line that is refused; what came before is published.")
+@click.option(
+    "--strict", is_flag=True, help="Stop at the first line that is refused; what came before is published."
+)
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0),
@@ -137,12 +141,14 @@ def publish(
 ) -> None:
     """Publish events from JSON lines; from stdin without a FILE.
 
-    One event a line, with the field names of `tailrace schemas show TraceEvent`. kind, started_at and ended_at are needed.
-    Times are microseconds UTC or RFC 3339 text with a zone, OpenTelemetry ids are hex, inputs and outputs any JSON.
+    One event a line, with the field names of `tailrace schemas show TraceEvent`. kind, started_at and
+    ended_at are needed. Times are microseconds UTC or RFC 3339 text with a zone, OpenTelemetry ids are hex,
+    inputs and outputs any JSON.
 
-    Exit status: 0 all is delivered; 1 a line was refused (named FILE:LINE: field) or an event was not delivered within
-    --timeout; 2 settings or options are wrong, or the topic is not there; 130 or 143 after Ctrl-C or SIGTERM: no more is
-    read, what was read is delivered within --timeout and counted. A second one ends that wait.
+    Exit status: 0 all is delivered; 1 a line was refused (named FILE:LINE: field) or an event was not
+    delivered within
+    --timeout; 2 settings or options are wrong, or the topic is not there; 130 or 143 after Ctrl-C or SIGTERM:
+    no more is read, what was read is delivered within --timeout and counted. A second one ends that wait.
 
     \b
     Examples:
@@ -157,7 +163,9 @@ def publish(
     settings = settings_from(config, bootstrap_servers, assignments)
     settings = msgspec.structs.replace(
         settings,
-        publisher=msgspec.structs.replace(settings.publisher, when_full="block", block_seconds=min(timeout, _TURN)),
+        publisher=msgspec.structs.replace(
+            settings.publisher, when_full="block", block_seconds=min(timeout, _TURN)
+        ),
     )
     set_up_logging("WARNING")
     try:
@@ -180,7 +188,8 @@ def publish(
                         break
                 except QueueFull as e:
                     click.echo(
-                        f"{where}: stopped here, this line and those after it are not published: {e}", err=True
+                        f"{where}: stopped here, this line and those after it are not published: {e}",
+                        err=True,
                     )
                     run.stopped_at = where
                     break
@@ -203,7 +212,8 @@ def publish(
 
 
 def _publish(publisher: Publisher, event: TraceEvent, timeout: float, signals: _Signals) -> None:
-    """Publishes one event; waits for room up to `timeout` seconds, or until a signal comes. Raises `QueueFull`."""
+    """Publishes one event; waits for room up to `timeout` seconds, or until a signal comes. Raises
+    `QueueFull`."""
     deadline = time.monotonic() + timeout
     while True:
         try:
@@ -219,16 +229,22 @@ def _conclude(run: _Run, delivered: int, open_: int, number: int | None, as_json
     interrupted = None if number is None else signal.Signals(number).name
     if as_json:
         counts = {
-            "lines": run.lines, "delivered": delivered, "refused": run.invalid, "not_delivered": failed,
-            "stopped_at": run.stopped_at, "interrupted": interrupted,
-        }  # fmt: skip
+            "lines": run.lines,
+            "delivered": delivered,
+            "refused": run.invalid,
+            "not_delivered": failed,
+            "stopped_at": run.stopped_at,
+            "interrupted": interrupted,
+        }
         click.echo(json.dumps(counts))
         return
     parts = [f"{delivered:,} delivered"]
     if run.invalid:
         parts.append(f"{run.invalid:,} refused")
     if failed:
-        parts.append(f"{failed:,} not delivered" + (f", {open_:,} of them given up at the time-out" if open_ else ""))
+        parts.append(
+            f"{failed:,} not delivered" + (f", {open_:,} of them given up at the time-out" if open_ else "")
+        )
     if run.stopped_at:
         parts.append(f"stopped at {run.stopped_at}")
     if interrupted:

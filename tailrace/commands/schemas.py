@@ -1,4 +1,5 @@
-"""`tailrace schemas`: the record types, their versions, what a value's first bytes say, and the schema registry."""
+"""`tailrace schemas`: the record types, their versions, what a value's first bytes say, and the schema
+registry."""
 
 from __future__ import annotations
 
@@ -60,7 +61,9 @@ def ls(as_json: bool) -> None:
         return
     for row in rows:
         old = "" if row["current"] else "  (old)"
-        click.echo(f"{row['record']:<20} {row['version']:>3}  {row['fingerprint']}  {row['fields']:>3} fields{old}")
+        click.echo(
+            f"{row['record']:<20} {row['version']:>3}  {row['fingerprint']}  {row['fields']:>3} fields{old}"
+        )
 
 
 @schemas.command()
@@ -84,7 +87,8 @@ def show(name: str, version: int | None) -> None:
 @click.argument("value", metavar="HEX|FILE")
 @click.option("--json", "as_json", is_flag=True, help="Print one object.")
 def identify(value: str, as_json: bool) -> None:
-    """Say which record a value is: HEX are its first 10 bytes or more, or the 8 of a fingerprint; FILE holds a value.
+    """Say which record a value is: HEX are its first 10 bytes or more, or the 8 of a fingerprint; FILE holds
+    a value.
 
     Exit status 1: no schema here has written it; the message says what it may be.
 
@@ -107,14 +111,22 @@ def identify(value: str, as_json: bool) -> None:
 
 @schemas.command()
 @common
-@click.option("--dry-run", is_flag=True, help="Only say what would be done, and whether the registry would take it.")
+@click.option(
+    "--dry-run", is_flag=True, help="Only say what would be done, and whether the registry would take it."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one object.")
 def register(
-    config: str | None, bootstrap_servers: str | None, assignments: tuple[str, ...], dry_run: bool, as_json: bool
+    config: str | None,
+    bootstrap_servers: str | None,
+    assignments: tuple[str, ...],
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
-    """Register this version's schema of TraceEvent under the subject of trace.events, as publishers do at their start.
+    """Register this version's schema of TraceEvent under the subject of trace.events, as publishers do at
+    their start.
 
-    A subject that is not there yet is made, with compatibility FULL_TRANSITIVE. Exit status: 0 it is registered (with
+    A subject that is not there yet is made, with compatibility FULL_TRANSITIVE. Exit status: 0 it is
+    registered (with
     --dry-run: it is, or could be); 1 the registry refuses it or does not answer; 2 options are wrong.
 
     \b
@@ -135,9 +147,14 @@ def register(
 
 @schemas.command()
 @common
-@click.option("--json", "as_json", is_flag=True, help='Print {"passed": […], "problems": […], "warnings": […]}.')
-def check(config: str | None, bootstrap_servers: str | None, assignments: tuple[str, ...], as_json: bool) -> None:
-    """Check schemas.files and the schema registry: can all that is written be read here, and does the registry take ours?
+@click.option(
+    "--json", "as_json", is_flag=True, help='Print {"passed": […], "problems": […], "warnings": […]}.'
+)
+def check(
+    config: str | None, bootstrap_servers: str | None, assignments: tuple[str, ...], as_json: bool
+) -> None:
+    """Check schemas.files and the schema registry: can all that is written be read here, and does the
+    registry take ours?
 
     Exit status: 0 all is well (there may be warnings); 1 there are problems; 2 options are wrong.
 
@@ -164,12 +181,16 @@ def _read(path: str) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as e:
-        raise click.BadParameter(f"{path!r} is neither hex nor a file: {e.strerror}", param_hint="HEX|FILE") from None
+        raise click.BadParameter(
+            f"{path!r} is neither hex nor a file: {e.strerror}", param_hint="HEX|FILE"
+        ) from None
 
 
 def _unknown(data: bytes, fp: bytes) -> str:
     if len(fp) == 8:
-        return f"no schema here has the fingerprint {fp.hex()}: a newer tailrace wrote it, or something else did"
+        return (
+            f"no schema here has the fingerprint {fp.hex()}: a newer tailrace wrote it, or something else did"
+        )
     if data[:2] == MARKER:
         return f"{len(data)} bytes are less than the {BODY} of marker and fingerprint"
     if data[:1] == b"\0" and len(data) >= 5:

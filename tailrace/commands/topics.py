@@ -29,21 +29,28 @@ def topics() -> None:
 
 
 def _admin(settings: Settings, seconds: float) -> AdminClient:
-    return kafka.wait_for_broker(settings.kafka, deadline=seconds, say=lambda text: click.echo(text, err=True))[0]
+    return kafka.wait_for_broker(
+        settings.kafka, deadline=seconds, say=lambda text: click.echo(text, err=True)
+    )[0]
 
 
 @topics.command()
 @common
-@click.option("--wait", "seconds", type=float, default=30.0, show_default=True, help="Seconds to wait for a broker.")
+@click.option(
+    "--wait", "seconds", type=float, default=30.0, show_default=True, help="Seconds to wait for a broker."
+)
 @click.option("--json", "as_json", is_flag=True, help='Print {"created": […], "there": […]}.')
 def create(
-    config: str | None, bootstrap_servers: str | None, assignments: tuple[str, ...], seconds: float, as_json: bool
+    config: str | None,
+    bootstrap_servers: str | None,
+    assignments: tuple[str, ...],
+    seconds: float,
+    as_json: bool,
 ) -> None:
     """Make the topics that are missing; those that are there stay as they are.
 
-    topics.partitions (4) and topics.replication_factor (1; 3 in production) apply. The partition count is for good: growing it
-    later moves traces between partitions.
-    """
+    topics.partitions (4) and topics.replication_factor (1; 3 in production) apply. The partition count is for
+    good: growing it later moves traces between partitions."""
     settings = settings_from(config, bootstrap_servers, assignments)
     try:
         made = topic_specs.create(_admin(settings, seconds), settings.topics)
@@ -61,22 +68,35 @@ def create(
 
 @topics.command()
 @common
-@click.option("--wait", "seconds", type=float, default=10.0, show_default=True, help="Seconds to wait for a broker.")
-@click.option("--json", "as_json", is_flag=True, help='Print {"topics": …, "problems": […], "warnings": […]}.')
+@click.option(
+    "--wait", "seconds", type=float, default=10.0, show_default=True, help="Seconds to wait for a broker."
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help='Print {"topics": …, "problems": […], "warnings": […]}.'
+)
 def check(
-    config: str | None, bootstrap_servers: str | None, assignments: tuple[str, ...], seconds: float, as_json: bool
+    config: str | None,
+    bootstrap_servers: str | None,
+    assignments: tuple[str, ...],
+    seconds: float,
+    as_json: bool,
 ) -> None:
     """Compare the cluster's topics with what tailrace needs. Exit code 1 if something must be mended."""
     settings = settings_from(config, bootstrap_servers, assignments)
-    found = topic_specs.describe(_admin(settings, seconds), [t.name for t in topic_specs.wanted(settings.topics)])
+    found = topic_specs.describe(
+        _admin(settings, seconds), [t.name for t in topic_specs.wanted(settings.topics)]
+    )
     problems = list(topic_specs.mismatches(settings.topics, found))
     warnings = list(topic_specs.not_durable(settings.topics, found))
     if as_json:
-        click.echo(json.dumps({"topics": topic_specs.as_json(found), "problems": problems, "warnings": warnings}))
+        click.echo(
+            json.dumps({"topics": topic_specs.as_json(found), "problems": problems, "warnings": warnings})
+        )
     else:
         for name, topic in found.items():
             click.echo(
-                f"{name:<22} {topic.partitions:>3} partitions, replication {topic.replication_factor}, {topic.config.get('cleanup.policy')}"
+                f"{name:<22} {topic.partitions:>3} partitions, replication {topic.replication_factor}, "
+                f"{topic.config.get('cleanup.policy')}"
             )
         for line in problems:
             click.echo(f"must be mended: {line}", err=True)

@@ -1,4 +1,5 @@
-"""Reading the books of a running pipeline: the processor's position records, the sinks' commits, the logs' ends."""
+"""Reading the books of a running pipeline: the processor's position records, the sinks' commits, the logs'
+ends."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ from tailrace.settings import Settings
 from tailrace.topics import Names, topic_id
 
 POSITION_KEY: Final = b"p"
-"""Key of the position record in trace.state; it is the last record of each of the processor's transactions."""
+"""Key of the position record in trace.state; it is the last record of each of the processor's
+transactions."""
 _BACK: Final = 16
 _SOON: Final = (
     KafkaError.NOT_LEADER_FOR_PARTITION,
@@ -46,7 +48,8 @@ class StreamAccount(msgspec.Struct, frozen=True):
 
     @property
     def balanced(self) -> bool:
-        """events in = enriched + links + duplicates + dead-lettered, and the position is one of this very topic."""
+        """events in = enriched + links + duplicates + dead-lettered, and the position is one of this very
+        topic."""
         return (
             self.problem is None
             and self.events_in == self.enriched + self.links + self.duplicates + self.dead_lettered
@@ -68,7 +71,8 @@ class SinkAccount(msgspec.Struct, frozen=True):
     pending: int
     """Enriched records that are committed and not passed yet."""
     unnumbered: int
-    """Of the three counts before: records that are no enriched records of ours, and so have no number to pass."""
+    """Of the three counts before: records that are no enriched records of ours, and so have no number to
+    pass."""
     balanced: bool
     """passed = delivered + filtered + dead-lettered - unnumbered, no gap, and the ledger is readable."""
     problem: str | None = None
@@ -95,12 +99,17 @@ def _consumer(settings: Settings, group: str = "tailrace-reader") -> Consumer:
     return Consumer(
         {
             **kafka.client(
-                settings.kafka, group_id=group, enable_auto_commit=False, enable_partition_eof=True, auto_offset_reset="earliest",
-                isolation_level="read_committed", fetch_wait_max_ms=10,
+                settings.kafka,
+                group_id=group,
+                enable_auto_commit=False,
+                enable_partition_eof=True,
+                auto_offset_reset="earliest",
+                isolation_level="read_committed",
+                fetch_wait_max_ms=10,
             ),
             "logger": logging.getLogger("tailrace.ledger.report.client"),
         }
-    )  # fmt: skip
+    )
 
 
 def ends(consumer: Consumer, topic: str, partition: int, tries: int = 20) -> tuple[int, int]:
@@ -117,7 +126,8 @@ def ends(consumer: Consumer, topic: str, partition: int, tries: int = 20) -> tup
 
 
 def last_position(consumer: Consumer, topic: str, partition: int) -> PartitionPosition | None:
-    """The last committed position record of a partition of trace.state; None if there is none. Raises KafkaException."""
+    """The last committed position record of a partition of trace.state; None if there is none. Raises
+    KafkaException."""
     first, end = ends(consumer, topic, partition)
     back = _BACK
     while True:
@@ -129,8 +139,8 @@ def last_position(consumer: Consumer, topic: str, partition: int) -> PartitionPo
 
 
 def unread(consumer: Consumer, topic: str, partition: int, start: int, end: int) -> int:
-    """Records from `start` on, read committed. Few offsets are read, since markers of transactions have offsets too; where
-    there are many, the difference of offsets is near enough."""
+    """Records from `start` on, read committed. Few offsets are read, since markers of transactions have
+    offsets too; where there are many, the difference of offsets is near enough."""
     if end - start > _FEW or end <= start:
         return max(0, end - start)
     consumer.assign([TopicPartition(topic, partition, start)])
@@ -162,18 +172,24 @@ def _last_in(consumer: Consumer, topic: str, partition: int, start: int) -> Part
 
 
 def sink_groups(admin: AdminClient, settings: Settings) -> list[str]:
-    """Consumer groups that are sinks': those that start with connect.group_prefix and commit on trace.enriched."""
+    """Consumer groups that are sinks': those that start with connect.group_prefix and commit on
+    trace.enriched."""
     listed = admin.list_consumer_groups(request_timeout=10).result(10)
     prefix = settings.connect.group_prefix
     return sorted(
-        g.group_id for g in listed.valid if g.group_id.startswith(prefix) and g.group_id != settings.streams.app_id
+        g.group_id
+        for g in listed.valid
+        if g.group_id.startswith(prefix) and g.group_id != settings.streams.app_id
     )
 
 
 def misplaced(p: PartitionPosition, topic: str, name: str, first: int, end: int) -> str | None:
     """What is wrong with a position; None: nothing. topic: id of trace.events; first, end: its offsets."""
     if p.topic_id and p.topic_id != topic:
-        return f"its position is of another {name} (topic id {p.topic_id}, now {topic}), which was deleted and made again"
+        return (
+            f"its position is of another {name} (topic id {p.topic_id}, now {topic}), which was deleted and "
+            "made again"
+        )
     if p.next_offset > end:
         return f"its position {p.next_offset} is beyond the end of {name}, {end}"
     if 0 <= p.next_offset < first:
@@ -182,7 +198,8 @@ def misplaced(p: PartitionPosition, topic: str, name: str, first: int, end: int)
 
 
 def read_books(admin: AdminClient, settings: Settings) -> Books:
-    """Reads everything, in the order streams, sinks. Raises KafkaException, `TopicMismatch`, `DecodeError`."""
+    """Reads everything, in the order streams, sinks. Raises KafkaException, `TopicMismatch`,
+    `DecodeError`."""
     names = Names.of(settings.topics)
     metadata = admin.list_topics(timeout=10).topics
     if names.events not in metadata:
@@ -209,17 +226,23 @@ def read_books(admin: AdminClient, settings: Settings) -> Books:
             pending = unread(consumer, names.events, n, start, end)
             problem = misplaced(p, topic, names.events, first, end)
             streams.append(
-                StreamAccount(n, p.events_in, p.enriched, p.links, p.duplicates, p.dead_lettered, pending, problem)
+                StreamAccount(
+                    n, p.events_in, p.enriched, p.links, p.duplicates, p.dead_lettered, pending, problem
+                )
             )
     finally:
         consumer.close()
-    sinks = [a for group in sink_groups(admin, settings) for a in _sink(settings, group, names.enriched, produced)]
+    sinks = [
+        a for group in sink_groups(admin, settings) for a in _sink(settings, group, names.enriched, produced)
+    ]
     return Books(tuple(streams), tuple(sinks))
 
 
-def _sink(settings: Settings, group: str, topic: str, produced: dict[int, tuple[int, int]]) -> list[SinkAccount]:
-    # a consumer of the group that never joins it: AdminClient.list_consumer_group_offsets crashes the process when a broker
-    # answers "not coordinator" (librdkafka issue 5040, seen with confluent-kafka 2.16.1)
+def _sink(
+    settings: Settings, group: str, topic: str, produced: dict[int, tuple[int, int]]
+) -> list[SinkAccount]:
+    # a consumer of the group that never joins it: AdminClient.list_consumer_group_offsets crashes the process
+    # when a broker answers "not coordinator" (librdkafka issue 5040, seen with confluent-kafka 2.16.1)
     consumer = _consumer(settings, group)
     try:
         committed = consumer.committed([TopicPartition(topic, n) for n in produced], timeout=10)
@@ -234,15 +257,23 @@ def _sink(settings: Settings, group: str, topic: str, produced: dict[int, tuple[
         try:
             ledger = SinkLedger.decode(tp.metadata) if tp.offset >= 0 else SinkLedger()
         except DecodeError as e:
-            out.append(SinkAccount(name, tp.partition, 0, 0, 0, 0, 0, 0, 0, False, f"the commit's metadata: {e}"))
+            out.append(
+                SinkAccount(name, tp.partition, 0, 0, 0, 0, 0, 0, 0, False, f"the commit's metadata: {e}")
+            )
             continue
         last = ledger.last if ledger.generation in (generation, -1) else -1
         out.append(
             SinkAccount(
-                name, tp.partition, ledger.last - ledger.base, ledger.delivered, ledger.filtered, ledger.dead_lettered, ledger.gaps,
+                name,
+                tp.partition,
+                ledger.last - ledger.base,
+                ledger.delivered,
+                ledger.filtered,
+                ledger.dead_lettered,
+                ledger.gaps,
                 max(0, sequence - 1 - last),
                 ledger.unnumbered,
                 ledger.balanced() and not ledger.gaps,
             )
-        )  # fmt: skip
+        )
     return out

@@ -1,8 +1,9 @@
-"""What a sink has done with a partition, counted: the text that goes into the metadata of each committed offset.
+"""What a sink has done with a partition, counted: the text that goes into the metadata of each committed
+offset.
 
-It holds exactly the prefix up to that offset and is written with it atomically, so `tailrace ledger` can check at any
-moment that nothing is missing: last - base = delivered + filtered + dead-lettered - unnumbered. Pure.
-"""
+It holds exactly the prefix up to that offset and is written with it atomically, so `tailrace ledger` can
+check at any moment that nothing is missing: last - base = delivered + filtered + dead-lettered - unnumbered.
+Pure."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ class Tally(msgspec.Struct, frozen=True):
     filtered: int = 0
     dead_lettered: int = 0
     rejected_unidentified: int = 0
-    """Of those delivered: the sink said that so many were not stored, but not which (OTLP's partial success)."""
+    """Of those delivered: the sink said that so many were not stored, but not which (OTLP's partial
+    success)."""
     retried: int = 0
     """Sends beyond the first of a record."""
 
@@ -54,7 +56,8 @@ class SinkLedger(msgspec.Struct, frozen=True):
 
     generation: int = NEW
     base: int = -1
-    """Where counting began, exclusive: the first number counted is base + 1. -1 for a sink that read from the start."""
+    """Where counting began, exclusive: the first number counted is base + 1. -1 for a sink that read from the
+    start."""
     last: int = -1
     """Last number counted, inclusive; equal to base while nothing is counted."""
     delivered: int = 0
@@ -73,10 +76,10 @@ class SinkLedger(msgspec.Struct, frozen=True):
     def settle(self, tally: Tally, sequence: int | None = None, generation: int | None = None) -> SinkLedger:
         """The ledger after `tally.total` further records, the last of which has number `sequence`.
 
-        The records' own numbers must be consecutive (the caller settles run by run): a distance to `last` that is larger
-        than their count is a gap before them. None stands for records without a readable number: they are counted, and
-        `last` stays. Another generation starts another ledger, whose first number should be 0.
-        """
+        The records' own numbers must be consecutive (the caller settles run by run): a distance to `last`
+        that is larger than their count is a gap before them. None stands for records without a readable
+        number: they are counted, and `last` stays. Another generation starts another ledger, whose first
+        number should be 0."""
         n = tally.total
         old = self
         if sequence is None:
@@ -110,13 +113,15 @@ class SinkLedger(msgspec.Struct, frozen=True):
         return self.last - self.base == self.delivered + self.filtered + self.dead_lettered - self.unnumbered
 
     def encode(self) -> str:
-        """The metadata text, at most 201 characters: ``tr1;g=0;b=-1;l=41;d=40;f=2;x=1;u=0;r=3;m=0;p=0;n=1``."""
+        """The metadata text, at most 201 characters:
+        ``tr1;g=0;b=-1;l=41;d=40;f=2;x=1;u=0;r=3;m=0;p=0;n=1``."""
         values = msgspec.structs.astuple(self)
         return f"tr{VERSION};" + ";".join(f"{k}={v}" for k, v in zip(_KEYS, values, strict=True))
 
     @classmethod
     def decode(cls, text: str | None) -> SinkLedger:
-        """What `encode` wrote. Raises `DecodeError`: ``empty``, ``unknown_version`` (a newer writer), ``malformed``."""
+        """What `encode` wrote. Raises `DecodeError`: ``empty``, ``unknown_version`` (a newer writer),
+        ``malformed``."""
         if not text:
             raise DecodeError("empty", "the commit has no metadata")
         head = _HEAD.match(text)

@@ -41,10 +41,11 @@ def read(
     progress: Callable[[Reading], None] = lambda reading: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Change]:
-    """Every committed record of trace.metrics, in log order a partition. Blocks; `reading` has the counts, and `progress` is
-    called after each lot of records.
+    """Every committed record of trace.metrics, in log order a partition. Blocks; `reading` has the counts,
+    and `progress` is called after each lot of records.
 
-    A value that cannot be read counts as unreadable, and its key's row as gone: it is what compaction would leave of the key.
+    A value that cannot be read counts as unreadable, and its key's row as gone: it is what compaction would
+    leave of the key.
     Raises `TopicMismatch` without the topic, `KafkaUnavailable` when nothing comes for 30 s, KafkaException.
     """
     topic = Names.of(settings.topics).metrics
@@ -64,7 +65,8 @@ def read(
                 came = clock()
             elif clock() - came >= STALLED:
                 raise KafkaUnavailable(
-                    f"{topic}: nothing came for {STALLED:.0f} s, after {reading.records} records (kafka.bootstrap_servers)"
+                    f"{topic}: nothing came for {STALLED:.0f} s, after {reading.records} records "
+                    "(kafka.bootstrap_servers)"
                 )
             for message in messages:
                 yield from _change(message, waiting, reading)
@@ -77,16 +79,22 @@ def _consumer(settings: Settings) -> Consumer:
     return Consumer(
         {
             **kafka.client(
-                settings.kafka, group_id="tailrace-metrics", enable_auto_commit=False, enable_partition_eof=True,
-                auto_offset_reset="earliest", isolation_level="read_committed", fetch_wait_max_ms=10,
+                settings.kafka,
+                group_id="tailrace-metrics",
+                enable_auto_commit=False,
+                enable_partition_eof=True,
+                auto_offset_reset="earliest",
+                isolation_level="read_committed",
+                fetch_wait_max_ms=10,
             ),
             "logger": logging.getLogger("tailrace.metrics.rows.client"),
         }
-    )  # fmt: skip
+    )
 
 
 def _change(message: Message, waiting: dict[int, int], reading: Reading) -> Iterator[Change]:
-    """The change that a message is, if it is one; takes a partition that is read to its end out of `waiting`."""
+    """The change that a message is, if it is one; takes a partition that is read to its end out of
+    `waiting`."""
     error, partition = message.error(), message.partition()
     if error is not None:
         if error.code() == KafkaError._PARTITION_EOF:

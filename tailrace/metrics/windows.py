@@ -1,8 +1,8 @@
-"""Metric rows as windows of event time: what is left of the log, merged over minutes, partitions and labels. Pure.
+"""Metric rows as windows of event time: what is left of the log, merged over minutes, partitions and labels.
+Pure.
 
-Minutes count from 1970 here. Values are those of the rows: microseconds where the unit is "s", 1e-12 of the currency where
-it is "{currency}", else the unit itself.
-"""
+Minutes count from 1970 here. Values are those of the rows: microseconds where the unit is "s", 1e-12 of the
+currency where it is "{currency}", else the unit itself."""
 
 from __future__ import annotations
 
@@ -51,16 +51,19 @@ class Cell(msgspec.Struct, frozen=True):
     def merged(self, other: Cell) -> Cell:
         """Both together; order and grouping of merges do not matter.
 
-        Histograms with different bounds are merged onto the bounds that both have. How many observations are at most such a
-        bound stays exact; what is lost is where they are between two of them, so quantiles get coarser, not wrong.
-        """
+        Histograms with different bounds are merged onto the bounds that both have. How many observations are
+        at most such a bound stays exact; what is lost is where they are between two of them, so quantiles get
+        coarser, not wrong."""
         if self.bounds is None or other.bounds is None:
             return other if self.bounds is None else self
         if self.bounds == other.bounds:
             bounds, mine, theirs = self.bounds, self.buckets, other.buckets
         else:
             bounds = tuple(sorted(set(self.bounds) & set(other.bounds)))
-            mine, theirs = _onto(bounds, self.bounds, self.buckets), _onto(bounds, other.bounds, other.buckets)
+            mine, theirs = (
+                _onto(bounds, self.bounds, self.buckets),
+                _onto(bounds, other.bounds, other.buckets),
+            )
         return Cell(
             self.count + other.count,
             self.sum + other.sum,
@@ -88,13 +91,12 @@ def _onto(common: Sequence[int], bounds: Sequence[int], buckets: Sequence[int]) 
 def quantile(
     q: float, bounds: Sequence[int], buckets: Sequence[int], minimum: int | None, maximum: int | None
 ) -> float | None:
-    """The value that a share `q` of the observations does not exceed; None without observations, or with nothing known of
-    where they are. Raises ValueError for q outside 0..1.
+    """The value that a share `q` of the observations does not exceed; None without observations, or with
+    nothing known of where they are. Raises ValueError for q outside 0..1.
 
-    Linear inside the bucket, as Prometheus' histogram_quantile, where the first bucket begins at 0; then clamped to minimum
-    and maximum. Unlike there, the last bucket ends at the maximum and a first bucket with negative values begins at the
-    minimum, where they are known.
-    """
+    Linear inside the bucket, as Prometheus' histogram_quantile, where the first bucket begins at 0; then
+    clamped to minimum and maximum. Unlike there, the last bucket ends at the maximum and a first bucket with
+    negative values begins at the minimum, where they are known."""
     if not 0 <= q <= 1:
         raise ValueError(f"a quantile is from 0 to 1, not {q}")
     rank, below, before, n = q * sum(buckets), 0, 0, -1
@@ -138,8 +140,9 @@ def labels_of(row: MetricRow) -> Labels:
 
 
 def fold(changes: Iterable[Change]) -> list[MetricRow]:
-    """The rows that are left: the last one of each (partition, metric, labels, minute), unless its key's last record took it
-    away. The same whether the topic has been compacted or not. changes: in log order, as far as they have the same key."""
+    """The rows that are left: the last one of each (partition, metric, labels, minute), unless its key's last
+    record took it away. The same whether the topic has been compacted or not. changes: in log order, as far
+    as they have the same key."""
     rows: dict[Identity, tuple[bytes, MetricRow]] = {}
     of_key: dict[bytes, Identity] = {}
     known: dict[Labels, Labels] = {}
@@ -170,11 +173,13 @@ def windows(
 ) -> Windows:
     """Each group's rows in each window, merged; in order of time.
 
-    A window is `size` minutes, its first one included; one begins every `step` minutes, counted from 1970. With step = size
-    they tumble, each row is in one of them; with a smaller step they overlap. after, until: minutes; the windows are those
-    that end after `after`, up to the first that ends at or after `until`, and each is whole.
-    """
-    pane = math.gcd(size, step)  # every window is a number of whole panes, so rows are merged into these first
+    A window is `size` minutes, its first one included; one begins every `step` minutes, counted from 1970.
+    With step = size they tumble, each row is in one of them; with a smaller step they overlap. after, until:
+    minutes; the windows are those that end after `after`, up to the first that ends at or after `until`, and
+    each is whole."""
+    pane = math.gcd(
+        size, step
+    )  # every window is a number of whole panes, so rows are merged into these first
     panes: Windows = {}
     for row in rows:
         minute = minute_of(row)
@@ -190,8 +195,8 @@ def windows(
 
 
 def top(found: Windows, n: int, kept: Collection[int] = ()) -> tuple[Windows, int]:
-    """The n groups with the largest sums as they are, the others merged, and how many these are. kept: places in the group
-    whose values are not merged over, e.g. that of the currency."""
+    """The n groups with the largest sums as they are, the others merged, and how many these are. kept: places
+    in the group whose values are not merged over, e.g. that of the currency."""
     sums: dict[Group, int] = {}
     for (_, group), cell in found.items():
         sums[group] = sums.get(group, 0) + cell.sum

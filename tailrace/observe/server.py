@@ -1,4 +1,5 @@
-"""Pages over HTTP, from threads of their own: they are answered when what the process does for a living hangs."""
+"""Pages over HTTP, from threads of their own: they are answered when what the process does for a living
+hangs."""
 
 from __future__ import annotations
 
@@ -44,7 +45,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         page = self.server.pages.get(self.path.partition("?")[0])
         try:
-            status, kind, body = (HTTPStatus.NOT_FOUND, "text/plain", b"not found\n") if page is None else page()
+            status, kind, body = (
+                (HTTPStatus.NOT_FOUND, "text/plain", b"not found\n") if page is None else page()
+            )
         except Exception:
             log.exception("%s", self.path)
             status, kind, body = HTTPStatus.INTERNAL_SERVER_ERROR, "text/plain", b"failed, see the log\n"
@@ -67,8 +70,8 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, host: str, port: int, pages: Mapping[str, Page], tries: int = 1) -> None:
-        """Listens on `port`, or on the first free one of the next `tries`, or on any. Raises OSError for a host that is none of
-        this machine's."""
+        """Listens on `port`, or on the first free one of the next `tries`, or on any. Raises OSError for a
+        host that is none of this machine's."""
         self.pages = pages
         self.host, self.address_family = host, socket.AF_INET6 if ":" in host else socket.AF_INET
         for wanted in (*range(port, port + tries), 0):

@@ -1,4 +1,5 @@
-"""Metrics and traces of a process through OpenTelemetry: /metrics always, OTLP/HTTP where the standard variables name an endpoint."""
+"""Metrics and traces of a process through OpenTelemetry: /metrics always, OTLP/HTTP where the standard
+variables name an endpoint."""
 
 from __future__ import annotations
 
@@ -52,7 +53,9 @@ class Telemetry:
             metrics = traces = False
         protocol = env.get("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
         if (metrics or traces) and protocol != "http/protobuf":
-            log.warning("OTEL_EXPORTER_OTLP_PROTOCOL is %s: only http/protobuf is spoken (port 4318)", protocol)
+            log.warning(
+                "OTEL_EXPORTER_OTLP_PROTOCOL is %s: only http/protobuf is spoken (port 4318)", protocol
+            )
         self._scrape = threading.Lock()
         readers: list[MetricReader] = [_prometheus()]
         if metrics:

@@ -1,4 +1,5 @@
-"""Schemas by id on disk: what an id means never changes, so that a registry that is away does not matter for known ids."""
+"""Schemas by id on disk: what an id means never changes, so that a registry that is away does not matter for
+known ids."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ def folder(cache_dir: str, url: str) -> Path:
 
 
 class Cache:
-    """One registry's folder. Processes may share it. A disk that cannot be written is said once, and does without."""
+    """One registry's folder. Processes may share it. A disk that cannot be written is said once, and does
+    without."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -67,7 +69,9 @@ class Cache:
             Path(draft).replace(self.path / name)
         except OSError as e:
             if not self._said:
-                log.warning("registry.cache_dir: %s: %s; schemas are kept in memory only", self.path, e.strerror or e)
+                log.warning(
+                    "registry.cache_dir: %s: %s; schemas are kept in memory only", self.path, e.strerror or e
+                )
             self._said = True
 
 

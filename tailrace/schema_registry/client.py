@@ -1,4 +1,5 @@
-"""The few requests to a schema registry that tailrace makes (Confluent's REST interface, v1; Apicurio's ccompat API is the same)."""
+"""The few requests to a schema registry that tailrace makes (Confluent's REST interface, v1; Apicurio's
+ccompat API is the same)."""
 
 from __future__ import annotations
 
@@ -53,16 +54,20 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 class Client:
-    """Asks one registry. Each call is one request, blocks for at most about `timeout_seconds`, and may be made in any thread.
+    """Asks one registry. Each call is one request, blocks for at most about `timeout_seconds`, and may be
+    made in any thread.
 
-    Raises, in every call, `RegistryUnavailable` (no answer, or one that says to try again) or `RegistryRefused`; neither names a
-    password or token.
-    """
+    Raises, in every call, `RegistryUnavailable` (no answer, or one that says to try again) or
+    `RegistryRefused`; neither names a password or token."""
 
     def __init__(self, settings: Registry, clock: Callable[[], float] = time.monotonic) -> None:
         self.url = settings.url.rstrip("/")
         self._seconds, self._clock = settings.timeout_seconds, clock
-        self._headers = {"Accept": f"{_MEDIA}, application/json", "Content-Type": _MEDIA, "User-Agent": "tailrace"}
+        self._headers = {
+            "Accept": f"{_MEDIA}, application/json",
+            "Content-Type": _MEDIA,
+            "User-Agent": "tailrace",
+        }
         self._secrets = [s for s in (settings.password, settings.token) if s]
         if settings.token:
             self._headers["Authorization"] = f"Bearer {settings.token}"
@@ -96,7 +101,8 @@ class Client:
         return None if found is None else self._id(found)
 
     def register(self, subject: str, schema: str) -> int:
-        """The id that a schema has under a subject from now on. 409: it is not compatible with the versions there."""
+        """The id that a schema has under a subject from now on. 409: it is not compatible with the versions
+        there."""
         return self._id(self._ask("POST", f"/subjects/{_part(subject)}/versions", {"schema": schema}))
 
     def level(self, subject: str) -> str | None:
@@ -111,7 +117,8 @@ class Client:
         self._ask("PUT", f"/config/{_part(subject)}", {"compatibility": level})
 
     def incompatible(self, subject: str, schema: str) -> list[str]:
-        """What the registry finds wrong with a schema as the next version of a subject; nothing for a subject's first."""
+        """What the registry finds wrong with a schema as the next version of a subject; nothing for a
+        subject's first."""
         path = f"/compatibility/subjects/{_part(subject)}/versions?verbose=true"
         found = self._get(path, {"schema": schema})
         if not isinstance(found, dict) or found.get("is_compatible") is not False:
@@ -141,7 +148,9 @@ class Client:
                 raise self._refusal(e, deadline) from None
         except (OSError, http.client.HTTPException) as e:
             reason = getattr(e, "reason", None) or e
-            raise RegistryUnavailable(self._safe(f"registry.url {self.url} does not answer: {reason}")) from None
+            raise RegistryUnavailable(
+                self._safe(f"registry.url {self.url} does not answer: {reason}")
+            ) from None
 
     def _read(self, response: Any, deadline: float) -> bytes:
         """The body, within the time and to MAX_ANSWER bytes."""
@@ -149,7 +158,9 @@ class Client:
         while piece := response.read1(65_536):
             found += piece
             if len(found) > MAX_ANSWER or self._clock() > deadline:
-                raise RegistryUnavailable(f"registry.url {self.url}: the answer is too long, or takes too long")
+                raise RegistryUnavailable(
+                    f"registry.url {self.url}: the answer is too long, or takes too long"
+                )
         return found
 
     def _refusal(self, e: urllib.error.HTTPError, deadline: float) -> Exception:

@@ -22,7 +22,8 @@ class _Frame(msgspec.Struct):
 
 
 class Asking:
-    """One request at a time, one a frame; none while the registry is away, but to see whether it is back. Not thread-safe."""
+    """One request at a time, one a frame; none while the registry is away, but to see whether it is back. Not
+    thread-safe."""
 
     def __init__(self) -> None:
         self._frames: dict[bytes, _Frame] = {}
@@ -43,7 +44,8 @@ class Asking:
         return True
 
     def next(self, now: float) -> tuple[bytes | None, float | None]:
-        """The frame to ask for now, and if there is none how many seconds to wait; None: until one is wanted."""
+        """The frame to ask for now, and if there is none how many seconds to wait; None: until one is
+        wanted."""
         wanted = [(s.due, f) for f, s in self._frames.items() if s.wanted]
         if not wanted:
             return None, None
@@ -76,6 +78,7 @@ class Asking:
         return asked is not None and asked.absent >= 2
 
     def asked(self, frame: bytes, now: float) -> bool:
-        """Whether an answer is about to come: it is asked for now, and the registry is there as far as is known."""
+        """Whether an answer is about to come: it is asked for now, and the registry is there as far as is
+        known."""
         asked = self._frames.get(frame)
         return asked is not None and asked.wanted and asked.due <= now and not self._failures

@@ -30,8 +30,8 @@ class Asked(Protocol):
 
 
 def learn(resolver: Resolver, text: str, schema_id: int | None = None) -> Known | DecodeError:
-    """Makes a schema known, by its fingerprint and by a registry's id. Returns what it is, or why it cannot be read, which is
-    known from then on too."""
+    """Makes a schema known, by its fingerprint and by a registry's id. Returns what it is, or why it cannot
+    be read, which is known from then on too."""
     found: Known | DecodeError
     try:
         found = Known(*foreign.adopted(text))
@@ -47,10 +47,11 @@ def learn(resolver: Resolver, text: str, schema_id: int | None = None) -> Known 
 
 
 class Source:
-    """One registry, for a resolver. `want` never blocks; what is found is known to the resolver, and on disk, for good.
+    """One registry, for a resolver. `want` never blocks; what is found is known to the resolver, and on disk,
+    for good.
 
-    subject: of the events; a fingerprint is looked for among its versions. The thread starts when something is wanted.
-    """
+    subject: of the events; a fingerprint is looked for among its versions. The thread starts when something
+    is wanted."""
 
     def __init__(
         self,
@@ -125,7 +126,9 @@ class Source:
     def ask(self, frame: bytes) -> None:
         """One look for one schema, on disk and in the registry. Blocks as long as its requests do."""
         try:
-            self._by_id(int.from_bytes(frame[1:], "big")) if frame[:1] == b"\0" else self._by_fingerprint(frame)
+            self._by_id(int.from_bytes(frame[1:], "big")) if frame[:1] == b"\0" else self._by_fingerprint(
+                frame
+            )
         except RegistryRefused as e:
             if e.status in (401, 403) or e.code == 0:
                 self._away(frame, str(e))

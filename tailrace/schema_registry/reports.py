@@ -69,8 +69,8 @@ class Findings(msgspec.Struct):
 
 
 def check(settings: Settings) -> Findings:
-    """Whether the files and all versions in the registry can be read here, and whether the registry takes our schema. Changes
-    nothing."""
+    """Whether the files and all versions in the registry can be read here, and whether the registry takes our
+    schema. Changes nothing."""
     found = Findings([], [], [])
     for name in settings.schemas.files:
         try:
@@ -83,7 +83,9 @@ def check(settings: Settings) -> Findings:
         except (ConfigError, RegistryRefused, RegistryUnavailable) as e:
             found.problems.append(str(e))
     elif not settings.schemas.files:
-        found.passed.append("neither registry.url nor schemas.files is set: only tailrace's own schemas are read")
+        found.passed.append(
+            "neither registry.url nor schemas.files is set: only tailrace's own schemas are read"
+        )
     return found
 
 
@@ -109,10 +111,13 @@ def _registry(settings: Settings, found: Findings) -> None:
     elif wrong := client.incompatible(subject, ours):
         found.problems.append(f"{subject} does not take version {version} of {RECORD}: {'; '.join(wrong)}")
     elif settings.registry.auto_register:
-        found.passed.append(f"{subject} would take version {version} of {RECORD}; the first publisher registers it")
+        found.passed.append(
+            f"{subject} would take version {version} of {RECORD}; the first publisher registers it"
+        )
     else:
         found.problems.append(
-            f"{subject} does not have version {version} of {RECORD}, and registry.auto_register is false: run `tailrace schemas register`"
+            f"{subject} does not have version {version} of {RECORD}, and registry.auto_register is false: "
+            "run `tailrace schemas register`"
         )
     if versions and (level := client.level(subject)) != LEVEL:
         found.warnings.append(

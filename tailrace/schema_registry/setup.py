@@ -20,11 +20,12 @@ _lock: Final = threading.Lock()
 
 
 def attach(settings: Settings, resolver: Resolver = schemas.known) -> Source | None:
-    """Makes the schemas of ``schemas.files`` known, and those on disk, and lets readers that miss one ask the registry. A second
-    call with the same settings gives the same source. None: no registry is set. No request is made here.
+    """Makes the schemas of ``schemas.files`` known, and those on disk, and lets readers that miss one ask the
+    registry. A second call with the same settings gives the same source. None: no registry is set. No request
+    is made here.
 
-    Raises `ConfigError`: a file that is not there, or whose schema cannot be read as ours; it names the field.
-    """
+    Raises `ConfigError`: a file that is not there, or whose schema cannot be read as ours; it names the
+    field."""
     for name in settings.schemas.files:
         read_file(name, resolver)
     if not settings.registry.url:
@@ -47,7 +48,9 @@ def read_file(name: str, resolver: Resolver) -> Known:
     try:
         text = Path(name).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as e:
-        raise ConfigError(f"schemas.files: {name}: {getattr(e, 'strerror', None) or 'is not UTF-8'}") from None
+        raise ConfigError(
+            f"schemas.files: {name}: {getattr(e, 'strerror', None) or 'is not UTF-8'}"
+        ) from None
     found = learn(resolver, text)
     if isinstance(found, DecodeError):
         raise ConfigError(f"schemas.files: {name}: {found.detail}")

@@ -42,18 +42,19 @@ def text_of(name: str = RECORD) -> str:
 
 
 def ensure(client: Subjects, subject: str, auto_register: bool) -> int:
-    """The id of our schema under the subject, registered there if need be. A subject that is made here gets FULL_TRANSITIVE; of
-    one that is there already the level is its owner's, and said if it is another one.
+    """The id of our schema under the subject, registered there if need be. A subject that is made here gets
+    FULL_TRANSITIVE; of one that is there already the level is its owner's, and said if it is another one.
 
-    Raises `ConfigError` that names the subject and the fix, `RegistryUnavailable`, `RegistryRefused` (credentials).
-    """
+    Raises `ConfigError` that names the subject and the fix, `RegistryUnavailable`, `RegistryRefused`
+    (credentials)."""
     text = text_of()
     found = client.lookup(subject, text)
     if found is not None:
         return found
     if not auto_register:
         raise ConfigError(
-            f"registry.auto_register is false, and subject {subject} does not have this version's schema of {RECORD}: "
+            f"registry.auto_register is false, and subject {subject} does not have this version's schema of "
+            f"{RECORD}: "
             "run `tailrace schemas register`, or set registry.auto_register"
         )
     first = not client.versions(subject)
@@ -67,7 +68,8 @@ def ensure(client: Subjects, subject: str, auto_register: bool) -> int:
         if e.status not in (409, 422):
             raise
         raise ConfigError(
-            f"subject {subject} does not take this version's schema of {RECORD}: {e}. `tailrace schemas check` says what is wrong"
+            f"subject {subject} does not take this version's schema of {RECORD}: {e}. `tailrace schemas "
+            "check` says what is wrong"
         ) from None
     if first and client.level(subject) != LEVEL:
         client.set_level(subject, LEVEL)  # some registries keep no level before there is a version
@@ -76,8 +78,8 @@ def ensure(client: Subjects, subject: str, auto_register: bool) -> int:
 
 
 class Framing:
-    """What a publisher writes before a value: the registry's id of our schema. While the registry has not told it, values are
-    single objects, which readers take just as well, and a thread asks again.
+    """What a publisher writes before a value: the registry's id of our schema. While the registry has not
+    told it, values are single objects, which readers take just as well, and a thread asks again.
 
     frame: None is the single object's. Raises `ConfigError` where asking again would not help.
     """
@@ -98,7 +100,8 @@ class Framing:
             raise ConfigError(str(e)) from None
 
     def keep_asking(self, stop: threading.Event) -> None:
-        """Until the registry has told the id, or `stop` is set; from a thread that starts here. Again in a forked child."""
+        """Until the registry has told the id, or `stop` is set; from a thread that starts here. Again in a
+        forked child."""
         if self.frame is None:
             threading.Thread(
                 target=self._until_told, args=(stop.wait,), name="tailrace-registry", daemon=True

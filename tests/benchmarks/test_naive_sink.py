@@ -23,8 +23,17 @@ from benchmarks.stream_load import events
 
 def plain(span: Span) -> tuple[object, ...]:
     values = {a.key: a.value.SerializeToString() for a in span.attributes}
-    return span.trace_id, span.span_id, span.parent_span_id, span.name, span.kind, span.start_time_unix_nano, \
-        span.end_time_unix_nano, span.status.code, values  # fmt: skip
+    return (
+        span.trace_id,
+        span.span_id,
+        span.parent_span_id,
+        span.name,
+        span.kind,
+        span.start_time_unix_nano,
+        span.end_time_unix_nano,
+        span.status.code,
+        values,
+    )
 
 
 def test_both_send_the_same_spans() -> None:
@@ -39,7 +48,9 @@ def test_both_send_the_same_spans() -> None:
         assert isinstance(mapped, Payload)
         bodies.append(mapped.body)
     ours = ExportTraceServiceRequest.FromString(sink.request(bodies))
-    naive = ExportTraceServiceRequest.FromString(naive_sink.otlp([naive_sink.decode(v, c) for v, c in records]))
+    naive = ExportTraceServiceRequest.FromString(
+        naive_sink.otlp([naive_sink.decode(v, c) for v, c in records])
+    )
     found, wanted = ([plain(s) for s in r.resource_spans[0].scope_spans[0].spans] for r in (ours, naive))
     assert len(found) == 20
     assert found == wanted

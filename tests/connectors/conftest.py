@@ -1,4 +1,5 @@
-"""What the tests of the runner share: a pipeline of its own on the broker, and a sink that runs in a thread."""
+"""What the tests of the runner share: a pipeline of its own on the broker, and a sink that runs in a
+thread."""
 
 from __future__ import annotations
 
@@ -94,7 +95,9 @@ class Bench(Pipeline):
             {"bootstrap.servers": self.bootstrap, "group.id": self.settings.connect.group_prefix + sink}
         )
         try:
-            partitions = [TopicPartition(self.names.enriched, p) for p in range(self.settings.topics.partitions)]
+            partitions = [
+                TopicPartition(self.names.enriched, p) for p in range(self.settings.topics.partitions)
+            ]
             for tp in consumer.committed(partitions, timeout=10):
                 if tp.offset >= 0:
                     found[tp.partition] = (tp.offset, SinkLedger.decode(tp.metadata))
@@ -110,7 +113,8 @@ class Bench(Pipeline):
         return [(m.key(), codec.decode(m.value(), DeadLetter)) for m in messages]
 
     def assert_settled(self, sink: str, **expected: int) -> None:
-        """Everything is committed up to the end, no lag of one, and the ledgers balance and add up to `expected`."""
+        """Everything is committed up to the end, no lag of one, and the ledgers balance and add up to
+        `expected`."""
         committed = self.committed(sink)
         assert {p: offset for p, (offset, _) in committed.items()} == self.ends()
         ledgers = [ledger for _, ledger in committed.values()]

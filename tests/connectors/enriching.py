@@ -1,4 +1,5 @@
-"""Enriched records without the processor: events and contexts made by hand, written in transactions as the processor does."""
+"""Enriched records without the processor: events and contexts made by hand, written in transactions as the
+processor does."""
 
 from __future__ import annotations
 
@@ -21,22 +22,43 @@ def make_event(i: int, **changes: Any) -> TraceEvent:
     """Node execution `i`, of a run of ten."""
     run = f"run-{i // 10}"
     fields: dict[str, Any] = {
-        "event_id": f"event-{i}", "kind": Kind.NODE_EXECUTION, "trace_id": run, "source_id": f"node-{i}", "tenant_id": "tenant",
-        "app_id": "app", "workflow_run_id": run, "host_name": "host", "name": f"node {i}", "started_at": START + i,
-        "ended_at": START + i + 1000, "published_at": START + i + 2000, "status": "succeeded", "node_type": "code", "node_execution": NodeExecution(node_id="n"),
+        "event_id": f"event-{i}",
+        "kind": Kind.NODE_EXECUTION,
+        "trace_id": run,
+        "source_id": f"node-{i}",
+        "tenant_id": "tenant",
+        "app_id": "app",
+        "workflow_run_id": run,
+        "host_name": "host",
+        "name": f"node {i}",
+        "started_at": START + i,
+        "ended_at": START + i + 1000,
+        "published_at": START + i + 2000,
+        "status": "succeeded",
+        "node_type": "code",
+        "node_execution": NodeExecution(node_id="n"),
         "inputs": '{"text": "content"}',
-    }  # fmt: skip
+    }
     return TraceEvent(**{**fields, **changes})
 
 
 def make_context(event: TraceEvent, sequence: int = 0, **changes: Any) -> TraceContext:
     run = event.workflow_run_id or event.trace_id or event.source_id or "none"
     fields: dict[str, Any] = {
-        "generation": 0, "sequence": sequence, "source_offset": sequence, "appended_at": 0,
-        "span_id": ids.otel_span_id(event.source_id or "none"), "parent_span_id": ids.otel_span_id(run),
-        "parent_source_id": run, "parent_kind": ParentKind.RUN, "marks": (), "run_trace_id": ids.otel_trace_id(run),
-        "message_trace_id": ids.otel_trace_id(run), "root_trace_id": event.trace_id, "trace_started_at": START,
-    }  # fmt: skip
+        "generation": 0,
+        "sequence": sequence,
+        "source_offset": sequence,
+        "appended_at": 0,
+        "span_id": ids.otel_span_id(event.source_id or "none"),
+        "parent_span_id": ids.otel_span_id(run),
+        "parent_source_id": run,
+        "parent_kind": ParentKind.RUN,
+        "marks": (),
+        "run_trace_id": ids.otel_trace_id(run),
+        "message_trace_id": ids.otel_trace_id(run),
+        "root_trace_id": event.trace_id,
+        "trace_started_at": START,
+    }
     return TraceContext(**{**fields, **changes})
 
 
@@ -49,8 +71,8 @@ class Raw(msgspec.Struct, frozen=True):
 
 
 class Enricher:
-    """Writes to trace.enriched with dense sequence numbers, a few records a transaction, some of them aborted: so that there
-    are gaps in the offsets."""
+    """Writes to trace.enriched with dense sequence numbers, a few records a transaction, some of them
+    aborted: so that there are gaps in the offsets."""
 
     def __init__(
         self, bootstrap: str, topic: str, partitions: int, *, seed: int = 1, per_transaction: int = 40
@@ -89,7 +111,9 @@ class Enricher:
         headers = [(HEADER, codec.encode(make_context(event, sequence, **context)))]
         return Raw((event.trace_id or "").encode(), codec.encode(event), headers)
 
-    def _transaction(self, events: Sequence[TraceEvent], partition: int | None, at: int, *, commit: bool) -> None:
+    def _transaction(
+        self, events: Sequence[TraceEvent], partition: int | None, at: int, *, commit: bool
+    ) -> None:
         before = dict(self.sequences)
         self._producer.begin_transaction()
         for i, event in enumerate(events, at):

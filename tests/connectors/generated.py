@@ -20,9 +20,13 @@ def _strategy(kind: Any) -> st.SearchStrategy[Any]:
         if kind in _NAMED:
             return _strategy(_NAMED[kind])
         simple: dict[str, st.SearchStrategy[Any]] = {
-            "null": st.none(), "string": st.text(max_size=20), "boolean": st.booleans(), "bytes": st.binary(max_size=20),
-            "int": st.integers(-(2**31), 2**31 - 1), "long": st.integers(-(2**63), 2**63 - 1),
-        }  # fmt: skip
+            "null": st.none(),
+            "string": st.text(max_size=20),
+            "boolean": st.booleans(),
+            "bytes": st.binary(max_size=20),
+            "int": st.integers(-(2**31), 2**31 - 1),
+            "long": st.integers(-(2**63), 2**63 - 1),
+        }
         return simple[kind]
     if kind["type"] in ("enum", "fixed", "record"):
         _NAMED[kind["name"]] = kind

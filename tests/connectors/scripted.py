@@ -31,7 +31,8 @@ class Answer(msgspec.Struct, frozen=True):
 
 OK = Answer()
 Plan = Callable[[int, list[str]], Answer]
-"""plan(number of the request from 1, event ids in it) -> its answer. Spans count as stored with a status of 200."""
+"""plan(number of the request from 1, event ids in it) -> its answer. Spans count as stored with a status of
+200."""
 
 
 class ScriptedReceiver:
@@ -102,7 +103,10 @@ class ScriptedReceiver:
         else:
             data = otlp_request.failure(answer.status, answer.message or "as scripted")
         return web.Response(
-            status=answer.status, headers=dict(answer.headers), body=data, content_type="application/x-protobuf"
+            status=answer.status,
+            headers=dict(answer.headers),
+            body=data,
+            content_type="application/x-protobuf",
         )
 
 

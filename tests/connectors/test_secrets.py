@@ -1,5 +1,5 @@
-"""No secret in anything that comes out: every secret setting of every built-in sink has a marker of its own, vendors echo what
-they were sent, and all outputs are searched."""
+"""No secret in anything that comes out: every secret setting of every built-in sink has a marker of its own,
+vendors echo what they were sent, and all outputs are searched."""
 
 from __future__ import annotations
 
@@ -73,9 +73,11 @@ class Markers:
 
 
 def _pieces(marker: str) -> Iterator[str]:
-    """Of its hexadecimal parts, which quoting leaves alone, and of its base64, wherever in a longer text it begins."""
+    """Of its hexadecimal parts, which quoting leaves alone, and of its base64, wherever in a longer text it
+    begins."""
     encoded = (
-        base64.b64encode(b"\0" * n + marker.encode()).decode().rstrip("=")[4 if n else 0 : -2] for n in range(3)
+        base64.b64encode(b"\0" * n + marker.encode()).decode().rstrip("=")[4 if n else 0 : -2]
+        for n in range(3)
     )
     for text in (*marker.split("+/"), *encoded):
         yield from (text[i : i + PIECE] for i in range(len(text) - PIECE + 1))
@@ -118,7 +120,8 @@ def _credentials(headers: Mapping[str, str]) -> list[str]:
 
 
 def _echo(headers: Mapping[str, str], n: int) -> str:
-    """The credentials as they came, and in other forms; or alone, so that the cut at the end goes through them."""
+    """The credentials as they came, and in other forms; or alone, so that the cut at the end goes through
+    them."""
     values = _credentials(headers)
     bare = [v.partition(" ")[2] or v for v in values]
     match n % 5:
@@ -142,8 +145,11 @@ def _decoded(text: str) -> str:
         return text
 
 
-def configured(markers: Markers, endpoint: str, folder: Path) -> tuple[dict[str, str], Path, dict[str, list[str]]]:
-    """Variables, settings file, and the places of the markers of each instance: every secret of every sink, in every way."""
+def configured(
+    markers: Markers, endpoint: str, folder: Path
+) -> tuple[dict[str, str], Path, dict[str, list[str]]]:
+    """Variables, settings file, and the places of the markers of each instance: every secret of every sink,
+    in every way."""
     env: dict[str, str] = {}
     toml: list[str] = []
     planted: dict[str, list[str]] = {}
@@ -151,7 +157,12 @@ def configured(markers: Markers, endpoint: str, folder: Path) -> tuple[dict[str,
         for way in WAYS:
             name = short + way
             url = f"{endpoint}/{name}"
-            plain = {"type": kind, "max_records": "1", "dead_letter_ratio": "0", "dead_letter_consecutive": "0"}
+            plain = {
+                "type": kind,
+                "max_records": "1",
+                "dead_letter_ratio": "0",
+                "dead_letter_consecutive": "0",
+            }
             plain |= {"content": "hashed", "compression": "none"}
             plain |= {
                 "langfuse": {"host": url, "public_key": "pk-lf-of-no-secret"},
@@ -180,7 +191,9 @@ def configured(markers: Markers, endpoint: str, folder: Path) -> tuple[dict[str,
             toml.append(f"[sinks.{name}]")
             toml += [f"{k} = {json.dumps(int(v) if v.isdigit() else v)}" for k, v in plain.items()]
             if kind == "otlp":  # a table cannot come from a file of its own
-                toml += ["headers = {" + ", ".join(f'"{k}" = {json.dumps(v)}' for k, v in headers.items()) + "}"]
+                toml += [
+                    "headers = {" + ", ".join(f'"{k}" = {json.dumps(v)}' for k, v in headers.items()) + "}"
+                ]
             for key, value in secrets.items():
                 if way == "file":
                     path = folder / f"{name}-{key}"
@@ -205,7 +218,10 @@ def test_every_secret_setting_of_every_sink_is_planted(tmp_path: Path) -> None:
 
 
 def _fields(kind: str) -> Iterable[msgspec.structs.FieldInfo]:
-    return (*msgspec.structs.fields(spec_of(sink_class(kind, kind)).settings), *msgspec.structs.fields(Common))
+    return (
+        *msgspec.structs.fields(spec_of(sink_class(kind, kind)).settings),
+        *msgspec.structs.fields(Common),
+    )
 
 
 def test_the_search_finds_what_it_is_for() -> None:
@@ -257,7 +273,11 @@ def wrong(markers: Markers, folder: Path) -> Iterator[tuple[str, dict[str, str],
         yield kind, right | {f"{key}y": m(f"wrong {kind} misspelt")}, f"{key}y"
         yield kind, right | {"timeout": "soon"}, "timeout"
         yield kind, right | {"hash_key": m(f"wrong {kind} hash_key"), "hash_key_file": missing}, "hash_key"
-    yield "langfuse", {"public_key": f"pk:{m('wrong both in one')}", "secret_key": m("wrong other")}, "public_key"
+    yield (
+        "langfuse",
+        {"public_key": f"pk:{m('wrong both in one')}", "secret_key": m("wrong other")},
+        "public_key",
+    )
     yield (
         "langfuse",
         {"public_key": "pk", "secret_key": m("wrong host"), "host": f"http://u:{m('in host')}@h"},
@@ -330,14 +350,18 @@ def test_no_secret_is_in_what_comes_out(bench: Bench, tmp_path: Path) -> None:
 
     letters, _ = read(bench.bootstrap, bench.names.dead_letters, committed=True)
     for i, m in enumerate(letters):
-        outputs[f"letter {i}"] = b" ".join((m.key() or b"", m.value())).decode(errors="replace") + repr(m.headers())
+        outputs[f"letter {i}"] = b" ".join((m.key() or b"", m.value())).decode(errors="replace") + repr(
+            m.headers()
+        )
     outputs["commits"] = " ".join(commit_metadata(bench, name) for name in names)
     for path in tmp_path.glob("*.log"):
         outputs[path.name] = path.read_text(errors="replace")
 
     # the markers were in use, were echoed, and the echo came through
     for name, places in planted.items():
-        sent = " ".join(f"{v} {_decoded(v.partition(' ')[2])}" for h in echoing.seen[name] for v in _credentials(h))
+        sent = " ".join(
+            f"{v} {_decoded(v.partition(' ')[2])}" for h in echoing.seen[name] for v in _credentials(h)
+        )
         for place in places:
             assert ("hash_key" in place) != (markers.planted[place] in unquote(sent)), place
         own = [text for what, text in outputs.items() if what.startswith("letter") and name in text]

@@ -1,4 +1,5 @@
-"""Killing where it hurts: a worker inside an open transaction, a connector between "accepted" and "committed"."""
+"""Killing where it hurts: a worker inside an open transaction, a connector between "accepted" and
+"committed"."""
 
 from __future__ import annotations
 
@@ -28,7 +29,9 @@ def worker_of(supervisor: Child) -> int:
     """Process id of the supervisor's only worker, once there is one."""
     children = Path(f"/proc/{supervisor.pid}/task/{supervisor.pid}/children")
     return int(
-        wait_until(lambda: children.read_text().split(), 30, "the supervisor has a worker", alive=(supervisor,))[0]
+        wait_until(
+            lambda: children.read_text().split(), 30, "the supervisor has a worker", alive=(supervisor,)
+        )[0]
     )
 
 
@@ -88,10 +91,11 @@ class OpenTransactions:
 
 
 def kill_in_transaction(pipeline: Pipeline, supervisor: Child, deadline: float = 60.0) -> tuple[int, int]:
-    """SIGKILL to the worker while a transaction of it is open and events wait. Returns (records in it, events waiting).
+    """SIGKILL to the worker while a transaction of it is open and events wait. Returns (records in it, events
+    waiting).
 
-    The worker is frozen first (SIGSTOP), so that the transaction is seen to stay open and not to be committed under the kill.
-    """
+    The worker is frozen first (SIGSTOP), so that the transaction is seen to stay open and not to be committed
+    under the kill."""
     watch, until, closed = OpenTransactions(pipeline, pipeline.names.enriched), time.monotonic() + deadline, 0
     try:
         while time.monotonic() < until:
@@ -132,7 +136,8 @@ def stored(endpoint: str) -> int:
 def kill_between_accepted_and_committed(
     pipeline: Pipeline, connector: Child, endpoint: str, deadline: float = 60.0
 ) -> ConnectorKill:
-    """SIGKILL to the connector when the receiver has spans whose offsets are not committed. Frozen first, as above."""
+    """SIGKILL to the connector when the receiver has spans whose offsets are not committed. Frozen first, as
+    above."""
     until = time.monotonic() + deadline
     while time.monotonic() < until:
         wait_until(
@@ -151,4 +156,6 @@ def kill_between_accepted_and_committed(
             connector.sigkill()
             return ConnectorKill(lag, exposed)
         connector.signal(signal.SIGCONT)
-    raise AssertionError(f"the connector committed all that was accepted for {deadline:g} s\n{connector.tail()}")
+    raise AssertionError(
+        f"the connector committed all that was accepted for {deadline:g} s\n{connector.tail()}"
+    )

@@ -1,4 +1,5 @@
-"""A load in shares, and what is done to the workers that process it: killed, stopped, joined by others that leave again."""
+"""A load in shares, and what is done to the workers that process it: killed, stopped, joined by others that
+leave again."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ _pause: Final = threading.Event()
 
 
 class Feed:
-    """Publishes events in a thread of its own: what `allow` lets through at a steady pace, the rest at a trickle."""
+    """Publishes events in a thread of its own: what `allow` lets through at a steady pace, the rest at a
+    trickle."""
 
     def __init__(self, pipeline: Pipeline, events: list[TraceEvent], per_second: float) -> None:
         self.reports: list[DeliveryReport] = []
@@ -58,7 +60,9 @@ class Feed:
         """Publishes the rest and waits for all reports."""
         self.allow(1.0)
         self._thread.join(deadline)
-        assert not self._thread.is_alive(), f"{self._done} of {len(self._events)} events published in {deadline:g} s"
+        assert not self._thread.is_alive(), (
+            f"{self._done} of {len(self._events)} events published in {deadline:g} s"
+        )
         self.idle()
         return self.reports
 
@@ -118,7 +122,8 @@ class Stop(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         return (
-            f"{self.of} for {self.seconds:.1f} s with {self.held} records open, ended {self.ended_after:.2f} s after"
+            f"{self.of} for {self.seconds:.1f} s with {self.held} records open, ended {self.ended_after:.2f} "
+            "s after"
         )
 
 
@@ -151,8 +156,9 @@ def taken(text: str) -> set[int]:
 def freeze_in_transaction(
     pipeline: Pipeline, supervisor: Child, deadline: float = 60.0
 ) -> tuple[int, dict[int, int]]:
-    """SIGSTOP to the worker while it has a transaction open; its process id, and the records in it by partition. Every partition
-    must have a living owner: what stays open while others commit is the frozen worker's."""
+    """SIGSTOP to the worker while it has a transaction open; its process id, and the records in it by
+    partition. Every partition must have a living owner: what stays open while others commit is the frozen
+    worker's."""
     watch, until = OpenTransactions(pipeline, pipeline.names.enriched), time.monotonic() + deadline
     try:
         while time.monotonic() < until:
@@ -171,7 +177,9 @@ def freeze_in_transaction(
             signalled(pid, signal.SIGCONT)
     finally:
         watch.close()
-    raise AssertionError(f"no open transaction of {supervisor} was met within {deadline:g} s\n{supervisor.tail()}")
+    raise AssertionError(
+        f"no open transaction of {supervisor} was met within {deadline:g} s\n{supervisor.tail()}"
+    )
 
 
 def kill_in_transaction(pipeline: Pipeline, name: str, supervisor: Child) -> Kill:
@@ -184,7 +192,8 @@ def kill_in_transaction(pipeline: Pipeline, name: str, supervisor: Child) -> Kil
 def kill_at(
     pipeline: Pipeline, name: str, supervisor: Child, when: str, after: float, not_pid: int
 ) -> tuple[Kill, int]:
-    """SIGKILL to the worker, another than `not_pid`, `after` seconds from when it is there; and its process id."""
+    """SIGKILL to the worker, another than `not_pid`, `after` seconds from when it is there; and its process
+    id."""
     pid = successor(supervisor, not_pid)
     _pause.wait(after)
     assert signalled(pid, signal.SIGKILL), f"worker {pid} had ended\n{supervisor.tail()}"
@@ -208,16 +217,21 @@ def successor(supervisor: Child, pid: int) -> int:
     return wait_until(other, 60, f"a worker runs after {pid}", alive=(supervisor,))
 
 
-def stop_until_fenced(pipeline: Pipeline, name: str, supervisor: Child, other: Child, rng: random.Random) -> Stop:
-    """SIGSTOP inside a transaction until `other` has the partitions, and a moment longer; the worker must end by itself then,
-    and be started again."""
+def stop_until_fenced(
+    pipeline: Pipeline, name: str, supervisor: Child, other: Child, rng: random.Random
+) -> Stop:
+    """SIGSTOP inside a transaction until `other` has the partitions, and a moment longer; the worker must end
+    by itself then, and be started again."""
     before = len(other.output())
     began = time.monotonic()
     pid, held = freeze_in_transaction(pipeline, supervisor)
     session = pipeline.settings.streams.session_timeout_ms / 1000
     wait_until(
-        lambda: held.keys() <= taken(other.output()[before:]), session + 60, f"another takes over {[*held]}", alive=(supervisor, other),
-    )  # fmt: skip
+        lambda: held.keys() <= taken(other.output()[before:]),
+        session + 60,
+        f"another takes over {[*held]}",
+        alive=(supervisor, other),
+    )
     _pause.wait(max(0.0, began + session + 0.5 - time.monotonic()) + rng.uniform(0, 2))
     continued = time.monotonic()
     assert state_of(pid) == "T"
@@ -237,8 +251,8 @@ def stop_until_fenced(pipeline: Pipeline, name: str, supervisor: Child, other: C
 def storm(
     pipeline: Pipeline, guests: dict[str, Child], rounds: int, alive: tuple[Child, ...], rng: random.Random
 ) -> list[Join]:
-    """Starts workers and ends them with SIGTERM, `rounds` times: some when they have partitions, or have waited long enough
-    for them, some at any moment."""
+    """Starts workers and ends them with SIGTERM, `rounds` times: some when they have partitions, or have
+    waited long enough for them, some at any moment."""
     found = []
     for _ in range(rounds):
         began = time.monotonic()
@@ -260,7 +274,9 @@ def members(pipeline: Pipeline) -> str:
     """The consumer group as the broker sees it."""
     name = pipeline.settings.streams.app_id
     group = pipeline.admin.describe_consumer_groups([name])[name].result(30)
-    held = {m.group_instance_id: [tp.partition for tp in m.assignment.topic_partitions] for m in group.members}
+    held = {
+        m.group_instance_id: [tp.partition for tp in m.assignment.topic_partitions] for m in group.members
+    }
     return f"{group.state.name} {held}"
 
 

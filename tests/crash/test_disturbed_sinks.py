@@ -1,5 +1,5 @@
-"""Four sinks in one process: one vendor down, one that limits, one that rejects a record in a hundred, one healthy. The healthy
-one must not feel the others, and each of the others ends with everything it was owed."""
+"""Four sinks in one process: one vendor down, one that limits, one that rejects a record in a hundred, one
+healthy. The healthy one must not feel the others, and each of the others ends with everything it was owed."""
 
 from __future__ import annotations
 
@@ -38,8 +38,9 @@ SINKS: Final = ("good", "down", "limited", "poison")
 FACTOR: Final = 1.5
 """How much larger the healthy sink's largest lag, and its median, may be beside disturbed ones."""
 NOISE: Final = 1.0
-"""Seconds of the load below which a largest lag says nothing: a batch waits 0.2 s for more records, a transaction 0.1 s, and one
-sample of a busy machine that comes late decides. The comparison is of whichever is larger."""
+"""Seconds of the load below which a largest lag says nothing: a batch waits 0.2 s for more records, a
+transaction 0.1 s, and one sample of a busy machine that comes late decides. The comparison is of whichever is
+larger."""
 TRIES: Final = 3
 EVERY: Final = 0.1
 """Seconds between two samples of the lag."""
@@ -78,7 +79,10 @@ class Run(msgspec.Struct, frozen=True):
         return sorted(self.lags)[len(self.lags) // 2]
 
     def line(self) -> str:
-        return f"lag of the healthy sink: largest {self.largest}, median {self.median} records, {len(self.lags)} samples; all four done after {self.seconds:.1f} s, {self.cpu:.1f} s of CPU"
+        return (
+            f"lag of the healthy sink: largest {self.largest}, median {self.median} records, "
+            f"{len(self.lags)} samples; all four done after {self.seconds:.1f} s, {self.cpu:.1f} s of CPU"
+        )
 
 
 class Disturbance:
@@ -146,7 +150,9 @@ class Lags:
                 ends = [self._consumer.get_watermark_offsets(p, timeout=5)[1] for p in self._partitions]
                 committed = self._consumer.committed(self._partitions, timeout=5)
                 if all(c.offset >= 0 for c in committed):  # what was committed after `ends` makes no lag
-                    self.samples.append(sum(max(0, e - c.offset) for e, c in zip(ends, committed, strict=True)))
+                    self.samples.append(
+                        sum(max(0, e - c.offset) for e, c in zip(ends, committed, strict=True))
+                    )
 
 
 @contextlib.contextmanager
@@ -154,7 +160,9 @@ def healthy(folder: Path) -> Iterator[str]:
     """A receiver in a process of its own; its endpoint."""
     arguments = ["--port", "0", "--file", str(folder / "spans.jsonl"), "--json"]
     with Child(
-        [sys.executable, "-P", "-m", "connectors.testing.doubles.otlp", *arguments], {}, folder / "receiver.log"
+        [sys.executable, "-P", "-m", "connectors.testing.doubles.otlp", *arguments],
+        {},
+        folder / "receiver.log",
     ) as child:
         yield child.json_line()["endpoint"]
 
@@ -194,14 +202,21 @@ def run(broker: Broker, folder: Path, seed: int, size: Size, *, disturbed: bool)
         endpoints["good"] = stack.enter_context(healthy(folder))
         env: dict[str, str] = {}
         for name, endpoint in endpoints.items():
-            env |= {f"TAILRACE_SINKS_{name.upper()}_{k}": v for k, v in (("TYPE", "otlp"), ("ENDPOINT", endpoint))}
+            env |= {
+                f"TAILRACE_SINKS_{name.upper()}_{k}": v for k, v in (("TYPE", "otlp"), ("ENDPOINT", endpoint))
+            }
         process = stack.enter_context(pipeline.process())
         connect = stack.enter_context(pipeline.tailrace("connect", *SINKS, name="connect", env=env))
         joined = re.compile(r"(\w+): has partitions \[0, 1, 2, 3\]")
         wait_until(
-            lambda: set(joined.findall(connect.output())) == set(SINKS), 60, "all sinks have joined", alive=(connect,)
+            lambda: set(joined.findall(connect.output())) == set(SINKS),
+            60,
+            "all sinks have joined",
+            alive=(connect,),
         )
-        wait_until(lambda: TAKEN in process.output(), 60, "the processor has its partitions", alive=(process,))
+        wait_until(
+            lambda: TAKEN in process.output(), 60, "the processor has its partitions", alive=(process,)
+        )
         lags = stack.enter_context(Lags(pipeline, "good"))
         began, cpu = time.monotonic(), cpu_of(connect)
         publisher = stack.enter_context(loader(pipeline, seed, size))
@@ -224,7 +239,15 @@ def run(broker: Broker, folder: Path, seed: int, size: Size, *, disturbed: bool)
 def loader(pipeline: Pipeline, seed: int, size: Size) -> Child:
     """Publishes the load from a process of its own, so that no receiver holds it up."""
     events = int(size.per_second * size.load)
-    command = [sys.executable, "-m", "tests.harness.load", "--bootstrap", pipeline.bootstrap, "--seed", str(seed)]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.harness.load",
+        "--bootstrap",
+        pipeline.bootstrap,
+        "--seed",
+        str(seed),
+    ]
     command += [
         "--events",
         str(events),
@@ -267,10 +290,12 @@ def check(
         print(f"  {name}: passed {passed} = delivered {delivered} + dead-lettered {buried}")
 
 
-def test_a_healthy_sink_does_not_feel_its_neighbours(broker: Broker, tmp_path: Path, seed: int, full: bool) -> None:
-    """A machine that stalls spoils one comparison, a neighbour that disturbs spoils every one: so it is made again, up to
-    `TRIES` times, before it counts. One whose undisturbed run already lags says nothing at all, and if all are so the test is
-    skipped. What each sink has in the end is checked every time."""
+def test_a_healthy_sink_does_not_feel_its_neighbours(
+    broker: Broker, tmp_path: Path, seed: int, full: bool
+) -> None:
+    """A machine that stalls spoils one comparison, a neighbour that disturbs spoils every one: so it is made
+    again, up to `TRIES` times, before it counts. One whose undisturbed run already lags says nothing at all,
+    and if all are so the test is skipped. What each sink has in the end is checked every time."""
     size = FULL if full else SMALL
     found = []
     for n in range(1, TRIES + 1):
@@ -280,7 +305,8 @@ def test_a_healthy_sink_does_not_feel_its_neighbours(broker: Broker, tmp_path: P
         found.append(within)
     if set(found) == {None}:
         pytest.skip(
-            f"this machine cannot carry the load undisturbed: no comparison; the counts are right, {TRIES} times"
+            f"this machine cannot carry the load undisturbed: no comparison; the counts are right, {TRIES} "
+            "times"
         )
     raise AssertionError(f"the healthy sink's lag was too large beside disturbed ones: {found}")
 
@@ -292,7 +318,10 @@ def compare(broker: Broker, folder: Path, seed: int, size: Size) -> bool | None:
     beside = run(broker, folder / "disturbed", seed, size, disturbed=True)
     floor = int(NOISE * size.per_second)
     largest, median = FACTOR * max(alone.largest, floor), FACTOR * max(alone.median, floor)
-    print(f"\n{size.per_second} events a second for {size.load:g} s, disturbed from {size.begin:g} to {size.end:g} s")
+    print(
+        f"\n{size.per_second} events a second for {size.load:g} s, disturbed from {size.begin:g} to "
+        f"{size.end:g} s"
+    )
     print(f"undisturbed: {alone.line()}")
     print(f"disturbed:   {beside.line()}; allowed {largest:.0f} and {median:.0f}")
     if alone.median > floor:

@@ -1,4 +1,5 @@
-"""kill -9 and count: nothing lost anywhere, nothing twice inside, duplicates outside only from killed connectors."""
+"""kill -9 and count: nothing lost anywhere, nothing twice inside, duplicates outside only from killed
+connectors."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ from tests.harness.processes import Child, wait_until
 pytestmark = [pytest.mark.kafka, pytest.mark.crash, pytest.mark.timeout(400)]
 
 BATCH = 500
-"""Most spans of a request of the otlp sink. A partition may have two such batches uncommitted: one being sent, one being committed."""
+"""Most spans of a request of the otlp sink. A partition may have two such batches uncommitted: one being
+sent, one being committed."""
 
 
 @contextmanager
@@ -40,18 +42,23 @@ def receiver(folder: Path, delay: float) -> Iterator[tuple[Child, str]]:
     """An OTLP receiver that stores at once and answers after `delay` seconds."""
     arguments = ["--port", "0", "--file", str(folder / "spans.jsonl"), "--delay", str(delay), "--json"]
     with Child(
-        [sys.executable, "-P", "-m", "connectors.testing.doubles.otlp", *arguments], {}, folder / "receiver.log"
+        [sys.executable, "-P", "-m", "connectors.testing.doubles.otlp", *arguments],
+        {},
+        folder / "receiver.log",
     ) as child:
         yield child, child.json_line()["endpoint"]
 
 
 def connector(pipeline: Pipeline, endpoint: str) -> Child:
-    return pipeline.tailrace("connect", "otlp", name="connect", env={"TAILRACE_SINKS_OTLP_ENDPOINT": endpoint})
+    return pipeline.tailrace(
+        "connect", "otlp", name="connect", env={"TAILRACE_SINKS_OTLP_ENDPOINT": endpoint}
+    )
 
 
 class Loader:
-    """Publishes a load in a thread of its own, with its ledger: what `allow` lets through at the load's pace, the rest at a
-    trickle. However slow a kill is to come, the pipeline is not idle before the last share is allowed."""
+    """Publishes a load in a thread of its own, with its ledger: what `allow` lets through at the load's pace,
+    the rest at a trickle. However slow a kill is to come, the pipeline is not idle before the last share is
+    allowed."""
 
     def __init__(self, pipeline: Pipeline, load: Load, *, allowed: float = 1.0) -> None:
         self.path = pipeline.folder / "ledger.jsonl"
@@ -137,13 +144,17 @@ def test_three_worker_kills_and_two_connector_kills(broker: Broker, tmp_path: Pa
     )
     outside = judge(obligations, read_spans(tmp_path / "spans.jsonl"), scenario="receiver")
     exposed = sum(k.exposed for k in connector_kills)
-    print(f"\n{events} events in {load.seconds:.1f} s (latest {load.latest:.1f} s behind); kills {' '.join(kinds)}")
+    print(
+        f"\n{events} events in {load.seconds:.1f} s (latest {load.latest:.1f} s behind); kills "
+        f"{' '.join(kinds)}"
+    )
     print(
         "worker kills, records in the open transaction / events waiting:",
         *(f"{held}/{lag}" for held, lag in worker_kills),
     )
     print(
-        "connector kills, accepted and not committed / waiting:", *(f"{k.exposed}/{k.lag}" for k in connector_kills)
+        "connector kills, accepted and not committed / waiting:",
+        *(f"{k.exposed}/{k.lag}" for k in connector_kills),
     )
     print(inside.line())
     print(outside.line())
@@ -154,7 +165,9 @@ def test_three_worker_kills_and_two_connector_kills(broker: Broker, tmp_path: Pa
     assert load.seconds >= 30
     assert pipeline.books().balanced
     in_flight = pipeline.settings.topics.partitions * BATCH * 2
-    assert all(k.exposed <= in_flight for k in connector_kills), f"more than {in_flight} records were under way"
+    assert all(k.exposed <= in_flight for k in connector_kills), (
+        f"more than {in_flight} records were under way"
+    )
 
 
 def test_sigterm_of_everything_under_load_loses_and_duplicates_nothing(
@@ -170,7 +183,10 @@ def test_sigterm_of_everything_under_load_loses_and_duplicates_nothing(
         loader = Loader(pipeline, Load(seed=seed, events=6000, seconds=45))
         for child in (process, connect, process, connect):
             wait_until(
-                functools.partial(grown, endpoint, stored(endpoint)), 60, "spans arrive", alive=(process, connect)
+                functools.partial(grown, endpoint, stored(endpoint)),
+                60,
+                "spans arrive",
+                alive=(process, connect),
             )
             threading.Event().wait(rng.uniform(0, 1))
             assert child.sigterm(30) == 0, child.tail()

@@ -1,4 +1,5 @@
-"""One trace of a hundred thousand operations: the others go on, and it stays small in memory and in trace.state."""
+"""One trace of a hundred thousand operations: the others go on, and it stays small in memory and in
+trace.state."""
 
 from __future__ import annotations
 
@@ -35,8 +36,8 @@ BYTES_AN_OPERATION: Final = 200
 LONGEST_RECORD: Final = 64 * 1024
 MOST_GROWTH: Final = 200 * 1024 * 1024
 LONGEST_WAIT: Final = 5.0
-"""Seconds that an event of a small run may take from log to log, meanwhile; or half of what the large one takes: what is
-fetched of a busy partition is applied before what is fetched later of another."""
+"""Seconds that an event of a small run may take from log to log, meanwhile; or half of what the large one
+takes: what is fetched of a busy partition is applied before what is fetched later of another."""
 
 _pause: Final = threading.Event()
 
@@ -45,15 +46,32 @@ def node(run: int, n: int, now: int) -> TraceEvent:
     """Node `n` of a run: 15 tokens for a tenth of a cent, every hundredth failed."""
     failed = n % 100 == 0
     return event(
-        n=n, run=run, started_at=now + n, ended_at=now + n + 1000, name=f"node {n}", node_type="llm", model_provider="openai",
-        model_name="gpt-4o-mini", input_tokens=10, output_tokens=5, total_tokens=15, total_price="0.001", currency="USD",
-        status="failed" if failed else "succeeded", error="it broke" if failed else None,
-    )  # fmt: skip
+        n=n,
+        run=run,
+        started_at=now + n,
+        ended_at=now + n + 1000,
+        name=f"node {n}",
+        node_type="llm",
+        model_provider="openai",
+        model_name="gpt-4o-mini",
+        input_tokens=10,
+        output_tokens=5,
+        total_tokens=15,
+        total_price="0.001",
+        currency="USD",
+        status="failed" if failed else "succeeded",
+        error="it broke" if failed else None,
+    )
 
 
 def root(run: int, nodes: int, now: int) -> TraceEvent:
     return event(
-        Kind.WORKFLOW_RUN, run=run, name="workflow", status="succeeded", started_at=now, ended_at=now + 2000 + nodes
+        Kind.WORKFLOW_RUN,
+        run=run,
+        name="workflow",
+        status="succeeded",
+        started_at=now,
+        ended_at=now + 2000 + nodes,
     )
 
 
@@ -194,11 +212,13 @@ def test_a_large_trace_holds_up_no_other_partition_and_stays_small(
     ]
     growth = memory.peak - memory.first
     print(
-        f"\n{nodes} operations in {seconds:.1f} s; of {smalls.published} events of other partitions {during} were enriched meanwhile, "
+        f"\n{nodes} operations in {seconds:.1f} s; of {smalls.published} events of other partitions {during} "
+        "were enriched meanwhile, "
         f"after {waits[len(waits) // 2]} ms (median), {waits[-1]} ms at most"
     )
     print(
-        f"trace.state: {len(sizes)} records of {sum(sizes)} bytes, {sum(sizes) / nodes:.0f} an operation, longest {max(sizes)}; "
+        f"trace.state: {len(sizes)} records of {sum(sizes)} bytes, {sum(sizes) / nodes:.0f} an operation, "
+        f"longest {max(sizes)}; "
         f"worker {memory.first >> 20} MiB, {growth >> 20} MiB more at most"
     )
     assert during >= 10, "the others waited for the large trace"
@@ -210,8 +230,9 @@ def test_a_large_trace_holds_up_no_other_partition_and_stays_small(
 
 
 def meanwhile(pipeline: Pipeline, home: int) -> tuple[int, list[int]]:
-    """How many records other partitions got while the large trace came out, and how long those waited, from append to append
-    (milliseconds, sorted), that were published between its first event and its last record."""
+    """How many records other partitions got while the large trace came out, and how long those waited, from
+    append to append (milliseconds, sorted), that were published between its first event and its last
+    record."""
     messages, _ = enriched.read(pipeline.bootstrap, pipeline.names.enriched, committed=True)
     large = [m for m in messages if m.partition() == home]
     first, last = large[0].timestamp()[1], large[-1].timestamp()[1]

@@ -1,4 +1,5 @@
-"""kill -9, joins, leaves and a stop under load: in the end all is what a recount of the log says, to the last row."""
+"""kill -9, joins, leaves and a stop under load: in the end all is what a recount of the log says, to the last
+row."""
 
 from __future__ import annotations
 
@@ -117,15 +118,22 @@ def test_kills_a_storm_and_a_stop_leave_what_a_recount_of_the_log_says(
     assert codes == [0, 0], "\n".join(child.tail() for child in alive)
 
     logs = {name: child.log_path.read_text() for name, child in (residents | guests).items()}
-    print(f"\nseed {seed}: {len(events)} events in {published:.0f} s, exact after {settled:.0f} s; {' '.join(plan)}")
+    print(
+        f"\nseed {seed}: {len(events)} events in {published:.0f} s, exact after {settled:.0f} s; "
+        f"{' '.join(plan)}"
+    )
     print(f"kills {len(kills)}, records in the open transaction / waiting:", *kills, sep="\n  ")
     print(f"joins {len(joins)}:", *joins, sep="\n  ")
     print("stops:", *stops, sep="\n  ")
     print(
-        "take-overs:", sum(text.count(TAKEN) for text in logs.values()),
-        "of", *(f"{name} {text.count(TAKEN)}" for name, text in logs.items()),
-    )  # fmt: skip
-    print("workers ended:", dict(Counter(e for t in logs.values() for e in re.findall(r"ended \((.*?)\)", t))))
+        "take-overs:",
+        sum(text.count(TAKEN) for text in logs.values()),
+        "of",
+        *(f"{name} {text.count(TAKEN)}" for name, text in logs.items()),
+    )
+    print(
+        "workers ended:", dict(Counter(e for t in logs.values() for e in re.findall(r"ended \((.*?)\)", t)))
+    )
     check_published(reports, log, len(events))
     check_enriched(pipeline, log)
     check_measures(pipeline, expected)
@@ -137,7 +145,8 @@ def test_kills_a_storm_and_a_stop_leave_what_a_recount_of_the_log_says(
 
 
 def agree(pipeline: Pipeline, expected: Recount, alive: tuple[Child, ...]) -> None:
-    """Until the topics say what the recount says: rows are written at most metrics_interval_ms after their events."""
+    """Until the topics say what the recount says: rows are written at most metrics_interval_ms after their
+    events."""
     differences: list[str] = []
 
     def same() -> bool:
@@ -147,7 +156,9 @@ def agree(pipeline: Pipeline, expected: Recount, alive: tuple[Child, ...]) -> No
     try:
         wait_until(same, 60, "the topics are what the recount says", alive=alive, every=0.2)
     except AssertionError as e:
-        raise AssertionError("\n".join(["the topics differ from the recount:", *differences, str(e)])) from None
+        raise AssertionError(
+            "\n".join(["the topics differ from the recount:", *differences, str(e)])
+        ) from None
 
 
 def check_published(reports: list[DeliveryReport], log: list[Logged], events: int) -> None:
@@ -157,13 +168,17 @@ def check_published(reports: list[DeliveryReport], log: list[Logged], events: in
     there = {(x.partition, x.offset): x.event.event_id for x in log}
     assert not [r for r in reports if there.get((r.partition, r.offset)) != r.event_id][:3]
     links = len(log) - events
-    print(f"acked {len(reports)}, in the log {len(log)}: {links} links, {events - len(applied(log))} duplicates")
+    print(
+        f"acked {len(reports)}, in the log {len(log)}: {links} links, {events - len(applied(log))} duplicates"
+    )
 
 
 def check_enriched(pipeline: Pipeline, log: list[Logged]) -> None:
     """Each applied event exactly once, in the log's order, its bytes untouched, numbered densely."""
     topic = enriched.read_enriched(pipeline.bootstrap, pipeline.names.enriched)
-    source = {(s.partition, s.offset): s for s in enriched.read_source(pipeline.bootstrap, pipeline.names.events)}
+    source = {
+        (s.partition, s.offset): s for s in enriched.read_source(pipeline.bootstrap, pipeline.names.events)
+    }
     assert all(r.context for r in topic.committed)
     found = [(r.partition, r.context.source_offset) for r in topic.committed if r.context]
     owed = Counter((x.partition, x.offset) for x in applied(log))
@@ -182,7 +197,8 @@ def check_enriched(pipeline: Pipeline, log: list[Logged]) -> None:
     unsorted = [n for n, offsets in in_order.items() if offsets != sorted(offsets)]
     aborted = len(topic.uncommitted) - len(topic.committed)
     print(
-        f"enriched {len(found)} of {owed.total()}: lost {lost.total()}, twice {twice.total()}, altered {len(altered)}, "
+        f"enriched {len(found)} of {owed.total()}: lost {lost.total()}, twice {twice.total()}, altered "
+        f"{len(altered)}, "
         f"gaps {len(gaps)}; records of aborted transactions {aborted}"
     )
     assert (lost, twice, altered, gaps, unsorted) == (Counter(), Counter(), [], [], [])
@@ -195,11 +211,14 @@ def check_measures(pipeline: Pipeline, expected: Recount) -> None:
     differences = kept.compare(expected, found)
     positions = kept.last(kept.read_records(pipeline.bootstrap, pipeline.names.state))
     evicted = sum(
-        decode_versioned(value, PartitionPosition).evicted for (_, key), value in positions.items() if key == b"p"
+        decode_versioned(value, PartitionPosition).evicted
+        for (_, key), value in positions.items()
+        if key == b"p"
     )
     incomplete = sum(not s.complete for s in expected.summaries.values())
     print(
-        f"rows {len(found.rows)} of {len(expected.rows)}, totals {len(found.totals)} of {len(expected.totals)}, "
+        f"rows {len(found.rows)} of {len(expected.rows)}, totals {len(found.totals)} of "
+        f"{len(expected.totals)}, "
         f"summaries {len(found.summaries)} of {len(expected.summaries)} ({incomplete} without a root), "
         f"evicted {evicted}, differences {len(differences)}"
     )

@@ -64,8 +64,8 @@ def rows(text: str) -> list[list[str]]:
 
 
 def commands(text: str) -> list[list[str]]:
-    """The words of each command line that calls `tailrace`: those of console blocks, and those quoted in the prose that have
-    more than one word."""
+    """The words of each command line that calls `tailrace`: those of console blocks, and those quoted in the
+    prose that have more than one word."""
     lines = [line for block in blocks(text, "console") for line in block.splitlines()]
     lines += [c.strip("`") for c in _CODE.findall(prose(text)) if re.match(r"`tailrace \w", c)]
     found = []
@@ -79,8 +79,8 @@ def commands(text: str) -> list[list[str]]:
 
 
 def parsed(words: list[str]) -> tuple[str, dict[str, object]]:
-    """A command line as click takes it apart: the sub-command's path and its raw options. Raises click.UsageError for what
-    there isn't. Files are not opened and values not converted."""
+    """A command line as click takes it apart: the sub-command's path and its raw options. Raises
+    click.UsageError for what there isn't. Files are not opened and values not converted."""
     command: click.Command = cli
     path: list[str] = []
     context = click.Context(cli, info_name="tailrace")

@@ -1,4 +1,5 @@
-"""docs/add-a-sink.md: its files are what `tailrace sinks new` writes, they install, and both sinks pass the kit."""
+"""docs/add-a-sink.md: its files are what `tailrace sinks new` writes, they install, and both sinks pass the
+kit."""
 
 from __future__ import annotations
 
@@ -52,7 +53,10 @@ def test_the_package_installs_and_passes_the_kit(tmp_path: Path, files: Mapping[
     # without network: the build backend is the environment's, the dependencies are there
     pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--no-index"]
     subprocess.run([*pip, "--disable-pip-version-check", "--target", str(target), str(project)], check=True)
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(target), str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    env = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(target), str(ROOT), os.environ.get("PYTHONPATH", "")]),
+    }
     listed = subprocess.run(
         [sys.executable, "-m", "tailrace", "sinks", "ls"],
         env=env,
@@ -64,8 +68,12 @@ def test_the_package_installs_and_passes_the_kit(tmp_path: Path, files: Mapping[
     assert "acme       Operations to Acme." in listed.stdout
     ran = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"],
-        env=env, cwd=project, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        env=env,
+        cwd=project,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     (summary,) = re.findall(r"^(\d+) passed(?:, (\d+) skipped)? in", ran.stdout, re.MULTILINE)
     assert int(summary[0]) >= len(conformance.checks()) - 1
@@ -73,7 +81,9 @@ def test_the_package_installs_and_passes_the_kit(tmp_path: Path, files: Mapping[
 
 
 def test_the_readme_counts_the_checks() -> None:
-    assert f"conformance kit, {len(conformance.checks())} checks" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"conformance kit, {len(conformance.checks())} checks" in (ROOT / "README.md").read_text(
+        encoding="utf-8"
+    )
 
 
 def _first_cells() -> set[str]:

@@ -29,9 +29,12 @@ def test_every_module_is_named() -> None:
 
 
 def test_every_method_is_where_it_is_said_to_be() -> None:
-    """`Class.method` in `path`, or `path` before it in the same sentence: the name is somewhere in the code."""
+    """`Class.method` in `path`, or `path` before it in the same sentence: the name is somewhere in the
+    code."""
     code = "\n".join(
-        p.read_text(encoding="utf-8") for f in ("tailrace", "streams", "connectors") for p in (ROOT / f).rglob("*.py")
+        p.read_text(encoding="utf-8")
+        for f in ("tailrace", "streams", "connectors")
+        for p in (ROOT / f).rglob("*.py")
     )
     for cls, method in re.findall(r"`([A-Z]\w+)\.(\w+)`", TEXT):
         assert re.search(rf"^class {cls}\b", code, re.MULTILINE), cls

@@ -58,10 +58,17 @@ def records() -> dict[str, Enriched]:
     events = completed()
     caller = events["node_tool"]
     nested = {
-        "root_trace_id": caller.message_id, "root_run_id": caller.workflow_run_id, "root_started_at": caller.started_at,
-        "parent_run_id": caller.workflow_run_id, "parent_node_execution_id": caller.source_id, "parent_trace_id": caller.trace_id,
-        "event_id": None, "message_id": None, "workflow_run_id": "run-inside", "trace_id": "run-inside",
-    }  # fmt: skip
+        "root_trace_id": caller.message_id,
+        "root_run_id": caller.workflow_run_id,
+        "root_started_at": caller.started_at,
+        "parent_run_id": caller.workflow_run_id,
+        "parent_node_execution_id": caller.source_id,
+        "parent_trace_id": caller.trace_id,
+        "event_id": None,
+        "message_id": None,
+        "workflow_run_id": "run-inside",
+        "trace_id": "run-inside",
+    }
     run = msgspec.structs.replace(events["workflow_run_alone"], source_id="run-inside", **nested)
     node = msgspec.structs.replace(events["node_llm"], source_id="node-inside", **nested)
     inside = [complete(e, run.published_at or 0) for e in (run, node)]

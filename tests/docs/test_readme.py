@@ -1,4 +1,5 @@
-"""What README.md says is so: its code runs, its commands exist, its settings are all there with their defaults."""
+"""What README.md says is so: its code runs, its commands exist, its settings are all there with their
+defaults."""
 
 from __future__ import annotations
 
@@ -26,7 +27,18 @@ from tailrace.identity import complete
 from tailrace.records import Kind, ParentKind, TraceContext, TraceEvent
 from tailrace.settings import Settings, load
 from tailrace.topics import Names
-from tests.docs.markdown import PAGES, ROOT, anchors, blocks, commands, label, links, named_tests, parsed, rows
+from tests.docs.markdown import (
+    PAGES,
+    ROOT,
+    anchors,
+    blocks,
+    commands,
+    label,
+    links,
+    named_tests,
+    parsed,
+    rows,
+)
 from tests.tailrace.topic import records
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -70,7 +82,8 @@ def test_command_lines_exist_with_their_options(page: Path) -> None:
 
 
 def _check_sinks(settings: Settings) -> None:
-    """Every sink instance names settings that its sink has; of a sink that is only an example, nothing is known."""
+    """Every sink instance names settings that its sink has; of a sink that is only an example, nothing is
+    known."""
     for name, table in settings.sinks.items():
         kind = str(table.get("type", name))
         if kind == "acme":
@@ -95,7 +108,9 @@ def test_links_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=label)
 def test_tests_that_are_named_exist(page: Path) -> None:
     for path, name in named_tests(TEXTS[page]):
-        assert re.search(rf"^(async )?def {name}\(", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE), name
+        assert re.search(
+            rf"^(async )?def {name}\(", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE
+        ), name
     for path in re.findall(r"`(tests/[\w/.]+\.\w+)`", TEXTS[page]):
         assert (ROOT / path).exists(), path
 
@@ -178,9 +193,17 @@ def test_the_sink_example_is_a_sink() -> None:
     assert (spec.name, spec.max_records) == ("acme", 100)
     sink = scope["Acme"](spec.settings(endpoint="https://acme.example/v1"))
     context = TraceContext(
-        generation=0, sequence=0, source_offset=0, appended_at=0, span_id=b"12345678", parent_kind=ParentKind.NONE, marks=(), run_trace_id=bytes(16),
-        message_trace_id=bytes(16), trace_started_at=0,
-    )  # fmt: skip
+        generation=0,
+        sequence=0,
+        source_offset=0,
+        appended_at=0,
+        span_id=b"12345678",
+        parent_kind=ParentKind.NONE,
+        marks=(),
+        run_trace_id=bytes(16),
+        message_trace_id=bytes(16),
+        trace_started_at=0,
+    )
 
     def enriched(**fields: Any) -> Enriched:
         event = TraceEvent(kind=Kind.TOOL, started_at=0, ended_at=1, name="search", **fields)

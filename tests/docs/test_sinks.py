@@ -1,4 +1,5 @@
-"""docs/sinks: every sink has its page, with all its settings and their defaults; status tables are the policies'."""
+"""docs/sinks: every sink has its page, with all its settings and their defaults; status tables are the
+policies'."""
 
 from __future__ import annotations
 
@@ -68,5 +69,7 @@ def test_what_the_otlp_sink_has_as_spans_is_in_its_table() -> None:
     from connectors.sinks.otlp.mapping import _KINDS
 
     text = page("otlp")
-    first = {cells[0].strip("`") for cells in rows(text.partition("## What becomes a span")[2].partition("###")[0])}
+    first = {
+        cells[0].strip("`") for cells in rows(text.partition("## What becomes a span")[2].partition("###")[0])
+    }
     assert {str(k) for k in _KINDS} <= first

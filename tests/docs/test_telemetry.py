@@ -22,7 +22,9 @@ def test_every_instrument_is_in_the_tables_with_its_unit() -> None:
     want = {PREFIX + name: (of, "p") for name, of in of_partition.items()}
     want |= {PREFIX + name: (of, "") for name, of, _, _ in OF_WORKER}
     want |= {PREFIX + name: (of, "") for name, (of, _, _) in HISTOGRAMS.items()}
-    found = {cells[0].strip("`"): (cells[1], cells[2]) for cells in rows(TEXT) if cells[0].startswith(f"`{PREFIX}")}
+    found = {
+        cells[0].strip("`"): (cells[1], cells[2]) for cells in rows(TEXT) if cells[0].startswith(f"`{PREFIX}")
+    }
     assert found == want
 
 
@@ -31,7 +33,9 @@ def test_every_instrument_of_the_connectors_is_in_the_table_with_unit_and_labels
     want |= {name: (unit, " ".join(labels)) for name, (unit, _, labels, _) in of_connect.HISTOGRAMS.items()}
     prefix = f"`{of_connect.PREFIX}"
     found = {
-        c[0].strip("`").removeprefix(of_connect.PREFIX): (c[1], c[2]) for c in rows(TEXT) if c[0].startswith(prefix)
+        c[0].strip("`").removeprefix(of_connect.PREFIX): (c[1], c[2])
+        for c in rows(TEXT)
+        if c[0].startswith(prefix)
     }
     assert found == want
     assert list(found) == list(want), "counters, gauges, histograms"

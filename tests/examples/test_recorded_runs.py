@@ -60,7 +60,9 @@ def of_class(recorded: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
     return [line for line in recorded if line.get("event") == name]
 
 
-def shape(events: list[TraceEvent]) -> dict[str, dict[str | None, tuple[str | None, str | None, str | None, int]]]:
+def shape(
+    events: list[TraceEvent],
+) -> dict[str, dict[str | None, tuple[str | None, str | None, str | None, int]]]:
     """What `tree.expected` says, from events."""
     found: dict[str, dict[str | None, tuple[str | None, str | None, str | None, int]]] = defaultdict(dict)
     for e in events:
@@ -92,7 +94,12 @@ def test_every_node_execution_that_ended_or_was_cut_off_is_one_event(
     assert (len(starts), len(executions)) == (4463, 4439)  # 24 start again after a pause
     assert len(nodes) == 4436  # less the 3 human-input nodes that still wait
     assert len(all_events) == 4436 + 442
-    assert Counter(e.status for e in nodes) == {"succeeded": 4335, "failed": 44, "exception": 44, "stopped": 13}
+    assert Counter(e.status for e in nodes) == {
+        "succeeded": 4335,
+        "failed": 44,
+        "exception": 44,
+        "stopped": 13,
+    }
     stopped = Counter(e.node_type for e in nodes if e.status == "stopped")
     assert stopped == {"llm": 6, "iteration": 5, "loop": 2}
     waiting = executions - {e.source_id for e in nodes}
@@ -125,7 +132,9 @@ def test_events_are_valid_and_survive_the_codec(all_events: list[TraceEvent]) ->
     for event in all_events:
         complete = identity.complete(event, NOW)
         decoded = codec.decode(codec.encode(complete), TraceEvent)
-        assert msgspec.json.encode(decoded) == msgspec.json.encode(complete)  # arrays come back as lists, not tuples
+        assert msgspec.json.encode(decoded) == msgspec.json.encode(
+            complete
+        )  # arrays come back as lists, not tuples
         assert complete.trace_id == event.workflow_run_id == identity.kafka_key(complete)
 
 
@@ -177,12 +186,16 @@ def test_index_is_the_order_of_starts(nodes: list[TraceEvent], recorded: list[di
             started[line["run_id"]].append(line["data"]["id"])
     for event in nodes:
         assert event.node_execution is not None
-        assert event.node_execution.index == started[str(event.workflow_run_id)].index(str(event.source_id)) + 1
+        assert (
+            event.node_execution.index == started[str(event.workflow_run_id)].index(str(event.source_id)) + 1
+        )
 
 
 def test_predecessors_are_edges_of_the_graph(nodes: list[TraceEvent], recorded: list[dict[str, Any]]) -> None:
     edges = {
-        line["run_id"]: {(e["source"], e["target"]) for e in line["edges"]} for line in recorded if "edges" in line
+        line["run_id"]: {(e["source"], e["target"]) for e in line["edges"]}
+        for line in recorded
+        if "edges" in line
     }
     for event in nodes:
         body = event.node_execution
@@ -204,7 +217,12 @@ def test_rounds_name_the_container(nodes: list[TraceEvent]) -> None:
             assert container is not None
             assert container.node_id == (body.loop_id or body.iteration_id)
             assert (body.loop_index if body.loop_id else body.iteration_index) is not None
-    assert inside == {(False, False): 3099 - 24 - 3, (True, False): 742, (False, True): 477, (True, True): 145}
+    assert inside == {
+        (False, False): 3099 - 24 - 3,
+        (True, False): 742,
+        (False, True): 477,
+        (True, True): 145,
+    }
 
 
 # -- figures
@@ -251,7 +269,9 @@ def test_a_container_whose_children_were_paid_in_two_currencies_has_no_price(raw
     changed = list(raw)
     child = next(e for e in adapt(raw) if e.parent_id and e.total_price and e.status == "succeeded")
     assert container().total_price is not None
-    at = next(n for n, x in enumerate(raw) if b"RunSucceeded" in x and f'"id":"{child.source_id}"'.encode() in x)
+    at = next(
+        n for n, x in enumerate(raw) if b"RunSucceeded" in x and f'"id":"{child.source_id}"'.encode() in x
+    )
     changed[at] = raw[at].replace(b'"USD"', b'"RMB"')
     assert container().total_price is None
     assert container().total_tokens
@@ -265,7 +285,9 @@ def test_five_aborted_runs_claim_no_tokens_though_their_children_spent_some(
     for event in nodes:
         if event.source_id not in containers:
             spent[str(event.workflow_run_id)] += event.total_tokens or 0
-    silent = {run_id: spent[run_id] for run_id in spent if run_id in runs and runs[run_id].total_tokens is None}
+    silent = {
+        run_id: spent[run_id] for run_id in spent if run_id in runs and runs[run_id].total_tokens is None
+    }
     assert Counter(runs[r].status for r, tokens in silent.items() if tokens) == {"stopped": 5}
     assert sum(silent.values()) == 1129
 
@@ -300,7 +322,9 @@ def test_failures_say_why(nodes: list[TraceEvent]) -> None:
 
 def test_models_tools_and_datasets_are_named(nodes: list[TraceEvent]) -> None:
     for event in nodes:
-        assert event.model_name is not None or not event.total_tokens or event.node_type in {"iteration", "loop"}
+        assert (
+            event.model_name is not None or not event.total_tokens or event.node_type in {"iteration", "loop"}
+        )
         assert event.model_name is not None or event.node_type != "llm" or event.status == "stopped"
         assert event.plugin_name == ("shop" if event.node_type == "tool" else None)
         assert event.node_execution is not None
@@ -320,10 +344,15 @@ def test_time_to_first_token_is_exact_and_a_models_own(
     for line in of_class(recorded, "NodeRunSucceededEvent"):
         data = line["data"]
         first_token = data["node_run_result"]["llm_usage"]["time_to_first_token"]
-        if first_token is not None and data["node_type"] not in {"iteration", "loop"}:  # those repeat a child's
+        if first_token is not None and data["node_type"] not in {
+            "iteration",
+            "loop",
+        }:  # those repeat a child's
             streamed[data["id"]] = Decimal(repr(first_token)) * 1_000_000
     assert len(streamed) == 1038
-    assert {e.source_id: e.time_to_first_token for e in nodes if e.time_to_first_token is not None} == streamed
+    assert {
+        e.source_id: e.time_to_first_token for e in nodes if e.time_to_first_token is not None
+    } == streamed
 
 
 # -- times and ids

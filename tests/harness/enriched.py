@@ -1,4 +1,5 @@
-"""trace.enriched against the ledger and trace.events: each event exactly once, its bytes untouched, numbered densely."""
+"""trace.enriched against the ledger and trace.events: each event exactly once, its bytes untouched, numbered
+densely."""
 
 from __future__ import annotations
 
@@ -90,21 +91,30 @@ class EnrichedVerdict(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def ok(self) -> bool:
         return not (
-            self.lost or self.duplicates or self.spurious or self.altered or self.wrong_context or self.gaps or self.missing_in_source
-        )  # fmt: skip
+            self.lost
+            or self.duplicates
+            or self.spurious
+            or self.altered
+            or self.wrong_context
+            or self.gaps
+            or self.missing_in_source
+        )
 
     def line(self) -> str:
         """One line for the test's output."""
         return (
-            f"{self.scenario or 'enriched'} seed {','.join(map(str, self.seeds)) or '?'}: acked {self.acked}, enriched {self.enriched}, "
-            f"lost {self.lost}, duplicates {self.duplicates}, spurious {self.spurious}, altered {self.altered}, "
-            f"wrong context {self.wrong_context}, gaps {self.gaps}, missing in source {self.missing_in_source}, "
+            f"{self.scenario or 'enriched'} seed {','.join(map(str, self.seeds)) or '?'}: acked "
+            f"{self.acked}, enriched {self.enriched}, "
+            f"lost {self.lost}, duplicates {self.duplicates}, spurious {self.spurious}, altered "
+            f"{self.altered}, "
+            f"wrong context {self.wrong_context}, gaps {self.gaps}, missing in source "
+            f"{self.missing_in_source}, "
             f"aborted {self.aborted}, undecided {self.undecided}: {'ok' if self.ok else 'FAILED'}"
         )
 
     def require(self, *, acked: int = 1, aborted: int = 0) -> None:
-        """Raises AssertionError unless all is exact, at least `acked` events were promised and at least `aborted` records were
-        aborted (else the kills hit no transaction)."""
+        """Raises AssertionError unless all is exact, at least `acked` events were promised and at least
+        `aborted` records were aborted (else the kills hit no transaction)."""
         problems = list(self.examples)
         if self.acked < acked:
             problems.append(f"only {self.acked} events were acknowledged, the scenario needs {acked}")
@@ -122,12 +132,14 @@ def judge(
     scenario: str = "",
     dead_lettered: Collection[str] = (),
 ) -> EnrichedVerdict:
-    """dead_lettered: event ids that the processor accounted for elsewhere. Events of trace.events that are no obligations
-    may be enriched, once."""
+    """dead_lettered: event ids that the processor accounted for elsewhere. Events of trace.events that are no
+    obligations may be enriched, once."""
     events: dict[Place, Source] = {(s.partition, s.offset): s for s in source}
     owed = obligations.acked
     missing = [
-        o for o in owed.values() if (s := events.get((o.partition, o.offset))) is None or s.event_id != o.event_id
+        o
+        for o in owed.values()
+        if (s := events.get((o.partition, o.offset))) is None or s.event_id != o.event_id
     ]
     ids: list[str] = []
     first: dict[str, str] = {}
@@ -155,7 +167,8 @@ def judge(
     known = {s.event_id for s in events.values() if s.event_id is not None}
     a = account(owed, ids, allowed=known, excused=dead_lettered)
     lost = [
-        f"lost: {i} ({owed[i].kind} of {owed[i].trace}, {owed[i].partition}/{owed[i].offset})" for i in sorted(a.lost)
+        f"lost: {i} ({owed[i].kind} of {owed[i].trace}, {owed[i].partition}/{owed[i].offset})"
+        for i in sorted(a.lost)
     ]
     gaps = [f"gap: {g}" for g in sequence_gaps(topic.committed)]
     committed = {(r.partition, r.offset) for r in topic.committed}
@@ -175,10 +188,15 @@ def judge(
         aborted=decided - len(committed),
         undecided=len(topic.uncommitted) - decided,
         examples=(
-            *lost[:3], *twice[:3], *spurious[:3], *altered[:3], *wrong[:3], *gaps[:3],
+            *lost[:3],
+            *twice[:3],
+            *spurious[:3],
+            *altered[:3],
+            *wrong[:3],
+            *gaps[:3],
             *(f"missing in source: {o.event_id} at {o.partition}/{o.offset}" for o in missing[:3]),
         ),
-    )  # fmt: skip
+    )
 
 
 def sequence_gaps(records: Iterable[Enriched]) -> list[str]:
@@ -193,7 +211,8 @@ def sequence_gaps(records: Iterable[Enriched]) -> list[str]:
         for offset, sequence in sorted(pairs):
             if sequence != expected:
                 found.append(
-                    f"partition {partition}, generation {generation}: {sequence} at offset {offset}, must be {expected}"
+                    f"partition {partition}, generation {generation}: {sequence} at offset {offset}, must be "
+                    f"{expected}"
                 )
             expected = sequence + 1
     return found
@@ -203,8 +222,11 @@ def sequence_gaps(records: Iterable[Enriched]) -> list[str]:
 _POLL_SECONDS: Final = 0.05
 
 
-def read(bootstrap: str, topic: str, *, committed: bool, timeout: float = 60.0) -> tuple[list[Any], dict[int, int]]:
-    """Every message of a topic to its end, and where the end of each partition was: read committed, the last stable offset.
+def read(
+    bootstrap: str, topic: str, *, committed: bool, timeout: float = 60.0
+) -> tuple[list[Any], dict[int, int]]:
+    """Every message of a topic to its end, and where the end of each partition was: read committed, the last
+    stable offset.
 
     Joins no group and commits nothing. Raises KafkaException, AssertionError past `timeout` seconds.
     """
@@ -282,19 +304,32 @@ def read_enriched(bootstrap: str, topic: str, *, timeout: float = 60.0) -> Topic
     everything, _ = read(bootstrap, topic, committed=False, timeout=timeout)
     return Topic(
         committed=[
-            Enriched(partition=m.partition(), offset=m.offset(), key=m.key(), digest=digest(m.value() or b""), context=_context(m.headers()))
+            Enriched(
+                partition=m.partition(),
+                offset=m.offset(),
+                key=m.key(),
+                digest=digest(m.value() or b""),
+                context=_context(m.headers()),
+            )
             for m in messages
         ],
         uncommitted=[(m.partition(), m.offset()) for m in everything],
         stable=stable,
-    )  # fmt: skip
+    )
 
 
 def check(
-    bootstrap: str, obligations: Obligations, *, events: str = "trace.events", enriched: str = "trace.enriched", scenario: str = "",
-    dead_lettered: Collection[str] = (), timeout: float = 60.0,
-) -> EnrichedVerdict:  # fmt: skip
-    """Reads both topics to their end and judges. The stream must have caught up: what is still on its way counts as lost."""
+    bootstrap: str,
+    obligations: Obligations,
+    *,
+    events: str = "trace.events",
+    enriched: str = "trace.enriched",
+    scenario: str = "",
+    dead_lettered: Collection[str] = (),
+    timeout: float = 60.0,
+) -> EnrichedVerdict:
+    """Reads both topics to their end and judges. The stream must have caught up: what is still on its way
+    counts as lost."""
     topic = read_enriched(bootstrap, enriched, timeout=timeout)
     return judge(
         obligations,

@@ -1,9 +1,10 @@
-"""Forests of traces as plain data, the events that publish them, and what must become of each: an offline fold.
+"""Forests of traces as plain data, the events that publish them, and what must become of each: an offline
+fold.
 
-A forest is drawn by hypothesis as small numbers and flags. `planned` makes events of it and, from the same numbers and not from
-the events, where each of them truly hangs. `Fold` goes over what arrived in one partition and says what the context of each
-record must be. Written from docs/seeds.md and the schemas; the processor's own code is not looked at.
-"""
+A forest is drawn by hypothesis as small numbers and flags. `planned` makes events of it and, from the same
+numbers and not from the events, where each of them truly hangs. `Fold` goes over what arrived in one
+partition and says what the context of each record must be. Written from docs/seeds.md and the schemas; the
+processor's own code is not looked at."""
 
 from __future__ import annotations
 
@@ -96,7 +97,14 @@ _MODEL: Final = {"model_provider": "langgenius/openai/openai", "model_name": "gp
 USAGES: Final[tuple[dict[str, Any], ...]] = (
     {},
     {**_MODEL, "input_tokens": 100, "output_tokens": 20},
-    {**_MODEL, "input_tokens": 7, "output_tokens": 5, "total_tokens": 12, "total_price": "0.0125", "currency": "USD"},
+    {
+        **_MODEL,
+        "input_tokens": 7,
+        "output_tokens": 5,
+        "total_tokens": 12,
+        "total_price": "0.0125",
+        "currency": "USD",
+    },
     {"total_tokens": 400, "total_price": "1.5", "currency": "RMB"},
     {**_MODEL, "input_tokens": -1, "output_tokens": 3, "total_tokens": 0},
     {**_MODEL, "model_name": "model-of-our-own", "input_tokens": 9, "output_tokens": 9},
@@ -124,7 +132,9 @@ ops: Final = st.builds(
     usage=st.integers(0, len(USAGES) - 1),
     outcome=st.sampled_from((0, 0, 0, 0, *range(1, len(OUTCOMES)))),
 )
-sides: Final = st.builds(lambda op, kind: msgspec.structs.replace(op, type=kind.value), ops, st.sampled_from(SIDES))
+sides: Final = st.builds(
+    lambda op, kind: msgspec.structs.replace(op, type=kind.value), ops, st.sampled_from(SIDES)
+)
 runs: Final = st.builds(
     Run,
     back=st.sampled_from((1, 1, 1, 1, 2, 3)),
@@ -235,7 +245,14 @@ class _Maker:
         return said if brief else said | {"root_trace_id": self.trace, "root_started_at": self.now}
 
     def operation(
-        self, kind: Kind, op: Op, source: str, above: _Above, parent_kind: str, silent: bool = False, **fields: Any
+        self,
+        kind: Kind,
+        op: Op,
+        source: str,
+        above: _Above,
+        parent_kind: str,
+        silent: bool = False,
+        **fields: Any,
     ) -> tuple[list[Planned], _Above]:
         """The events of an operation, and itself as what others hang on."""
         self.step += 1
@@ -253,15 +270,25 @@ class _Maker:
         if op.header and kind != Kind.DRAFT_NODE_EXECUTION:
             fields |= self.roots()
         said: dict[str, Any] = {
-            "kind": kind, "source_id": source, "started_at": begin, "ended_at": end, "tenant_id": "tenant",
-            "name": f"{kind} {self.step}", "invoke_from": "api", **usage, **outcome, **fields,
-        }  # fmt: skip
+            "kind": kind,
+            "source_id": source,
+            "started_at": begin,
+            "ended_at": end,
+            "tenant_id": "tenant",
+            "name": f"{kind} {self.step}",
+            "invoke_from": "api",
+            **usage,
+            **outcome,
+            **fields,
+        }
         if self.step % 2:
             said["user_id"] = f"user-{self.step}"
         event = TraceEvent(**said)
         events = [event] * op.copies
         if op.corrected:
-            events.append(msgspec.structs.replace(event, revision=1, status="succeeded", error=None, total_tokens=33))
+            events.append(
+                msgspec.structs.replace(event, revision=1, status="succeeded", error=None, total_tokens=33)
+            )
         truth = Truth(self.trace, self.root_run, self.app, above.path, parent_kind, own_parent, above.whole)
         made = [] if silent else [Planned(complete(e, self.now), truth) for e in events]
         return made, _Above((source, *above.path), above.whole and _published(op, silent))
@@ -281,9 +308,15 @@ class _Maker:
             )
             made.append(Planned(complete(link, self.now), None))
         own_events, own = self.operation(
-            Kind.WORKFLOW_RUN, run.own, run_id, parent, parent_kind, run.silent,
-            workflow_run=WorkflowRun(workflow_id="w"), **fields,
-        )  # fmt: skip
+            Kind.WORKFLOW_RUN,
+            run.own,
+            run_id,
+            parent,
+            parent_kind,
+            run.silent,
+            workflow_run=WorkflowRun(workflow_id="w"),
+            **fields,
+        )
 
         containers: list[_Above] = []
         late: list[Planned] = []
@@ -311,7 +344,9 @@ class _Maker:
                 known: dict[str, Any] = {"parent_run_id": run_id, "parent_app_id": app}
                 if inner.names_node:
                     known["parent_node_execution_id"] = source
-                made += self.run(m, this if inner.names_node else own, "node" if inner.names_node else "run", **known)
+                made += self.run(
+                    m, this if inner.names_node else own, "node" if inner.names_node else "run", **known
+                )
                 made += events
         return made + late + own_events
 
@@ -336,15 +371,29 @@ class _Maker:
         if tree.shape == "draft":
             more: dict[str, Any] = {"workflow_run_id": self.id(1)} if tree.names_run else {}
             made, _ = self.operation(
-                Kind.DRAFT_NODE_EXECUTION, tree.message, self.trace, _NOTHING, "none",
-                node_execution=NodeExecution(node_id="n"), node_type="llm", **shared, **more,
-            )  # fmt: skip
+                Kind.DRAFT_NODE_EXECUTION,
+                tree.message,
+                self.trace,
+                _NOTHING,
+                "none",
+                node_execution=NodeExecution(node_id="n"),
+                node_type="llm",
+                **shared,
+                **more,
+            )
             return made
         of_turn = shared | {"message_id": self.message, "conversation_id": f"conversation-{self.number}"}
         more = {"workflow_run_id": self.root_run} if tree.names_run else {}
         last, message = self.operation(
-            Kind.MESSAGE, tree.message, self.trace, _NOTHING, "none", message=Message(), **of_turn, **more,
-        )  # fmt: skip
+            Kind.MESSAGE,
+            tree.message,
+            self.trace,
+            _NOTHING,
+            "none",
+            message=Message(),
+            **of_turn,
+            **more,
+        )
         made = []
         if tree.shape == "chatflow":
             of_run = {name: of_turn[name] for name in ("message_id", "conversation_id")}
@@ -352,7 +401,10 @@ class _Maker:
         bodies: dict[str, dict[str, Any]] = {
             "tool": {"tool": Tool(call_id="1"), "tool_name": "search"},
             "moderation": {"moderation": Moderation(action="pass")},
-            "dataset_retrieval": {"dataset_retrieval": DatasetRetrieval(query="q"), "dataset_ids": ["d1", "d2"]},
+            "dataset_retrieval": {
+                "dataset_retrieval": DatasetRetrieval(query="q"),
+                "dataset_ids": ["d1", "d2"],
+            },
             "feedback": {"feedback": Feedback(feedback_id="f"), "rating": "like"},
         }
         for i, op in enumerate(tree.sides):
@@ -420,7 +472,11 @@ class Fold:
         """Whether the root of an event can be known from what came before it."""
         caller, own = event.parent_run_id, event.workflow_run_id
         return (
-            names_root(event) or caller is None or caller in self.links or own in self.links or caller in self.roots
+            names_root(event)
+            or caller is None
+            or caller in self.links
+            or own in self.links
+            or caller in self.roots
         )
 
     def take(self, event: TraceEvent, truth: Truth | None, appended_at_ms: int) -> Expected | None:
@@ -486,8 +542,8 @@ class Fold:
 
 
 def resolvable(events: Iterable[Planned], partitions: int) -> list[bool]:
-    """Of each event whether its root can be known if it only waits for long enough: from what is published of the runs above it,
-    links included, wherever that arrives."""
+    """Of each event whether its root can be known if it only waits for long enough: from what is published of
+    the runs above it, links included, wherever that arrives."""
     found = list(events)
     linked: set[str | None] = {p.event.source_id for p in found if p.truth is None}
     roots: set[tuple[str | None, int]] = set()

@@ -1,4 +1,5 @@
-"""What is on trace.metrics, trace.totals and trace.summaries, in the shapes of the recount, and how the two differ."""
+"""What is on trace.metrics, trace.totals and trace.summaries, in the shapes of the recount, and how the two
+differ."""
 
 from __future__ import annotations
 
@@ -104,7 +105,9 @@ def collect(
         begin, end = ends(record)
         text = key.decode(errors="replace")
         if record.partition != partition:
-            problems.append(f"{cls.__name__} {text} of partition {record.partition} is in partition {partition}")
+            problems.append(
+                f"{cls.__name__} {text} of partition {record.partition} is in partition {partition}"
+            )
         if not (text.startswith(begin) and text.endswith(end) and len(text) >= len(begin) + len(end)):
             problems.append(f"{cls.__name__} {text} should be {begin}…{end}")
         if this in found:
@@ -140,8 +143,8 @@ def counts_of(state: list[Record]) -> dict[int, Counts]:
 
 
 def read_kept(bootstrap: str, names: Names, *, timeout: float = 60.0) -> Kept:
-    """The three topics, and the positions, to their ends. The processor must have caught up and written: wait longer than
-    streams.metrics_interval_ms first."""
+    """The three topics, and the positions, to their ends. The processor must have caught up and written: wait
+    longer than streams.metrics_interval_ms first."""
     return kept_of(
         *(
             read_records(bootstrap, topic, timeout=timeout)
@@ -165,16 +168,19 @@ def read_log(bootstrap: str, topic: str, *, timeout: float = 60.0) -> list[Logge
 
 # -- comparing
 def compare(expected: Recount, found: Kept) -> list[str]:
-    """How they differ, readable; at most `MOST` of each kind and a line on how many more there are. Empty: they don't.
+    """How they differ, readable; at most `MOST` of each kind and a line on how many more there are. Empty:
+    they don't.
 
-    A summary without its root may be missing: it is written when its trace leaves the memory. run_trace_id is compared where
-    the recount was told how to get it. Counts are compared where positions were read."""
+    A summary without its root may be missing: it is written when its trace leaves the memory. run_trace_id is
+    compared where the recount was told how to get it. Counts are compared where positions were read."""
     return [
         *_short(found.problems),
         *_short(_differences("row", expected.rows, found.rows, _series, _counted)),
         *_short(_differences("total", expected.totals, found.totals, _series, _counted)),
         *_short(_summaries(expected.summaries, found.summaries)),
-        *_short(_differences("counts of", expected.counts, found.counts, str, _counted) if found.counts else []),
+        *_short(
+            _differences("counts of", expected.counts, found.counts, str, _counted) if found.counts else []
+        ),
     ]
 
 
@@ -192,7 +198,9 @@ def _series(key: Any) -> str:
 
 def _fields(expected: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     return ", ".join(
-        f"{name} {found[name]!r}, must be {value!r}" for name, value in expected.items() if found[name] != value
+        f"{name} {found[name]!r}, must be {value!r}"
+        for name, value in expected.items()
+        if found[name] != value
     )
 
 
@@ -201,15 +209,22 @@ def _counted(expected: Any, found: Any) -> str:
 
 
 def _differences(
-    what: str, expected: Mapping[K, V], found: Mapping[K, V], name: Callable[[K], str], differ: Callable[[V, V], str]
+    what: str,
+    expected: Mapping[K, V],
+    found: Mapping[K, V],
+    name: Callable[[K], str],
+    differ: Callable[[V, V], str],
 ) -> list[str]:
     """Wrong ones first, then missing, then superfluous ones."""
     both = [(key, differ(expected[key], found[key])) for key in expected.keys() & found.keys()]
     return [
         *sorted(f"{what} {name(key)}: {text}" for key, text in both if text),
-        *sorted(f"{what} {name(key)}: missing, must be {expected[key]}" for key in expected.keys() - found.keys()),
         *sorted(
-            f"{what} {name(key)}: is there and should not be: {found[key]}" for key in found.keys() - expected.keys()
+            f"{what} {name(key)}: missing, must be {expected[key]}" for key in expected.keys() - found.keys()
+        ),
+        *sorted(
+            f"{what} {name(key)}: is there and should not be: {found[key]}"
+            for key in found.keys() - expected.keys()
         ),
     ]
 

@@ -24,9 +24,18 @@ NAMES: Final = {Kind.WORKFLOW_RUN: "dify.workflow.run", Kind.NODE_EXECUTION: "di
 """Span name by kind; others are not looked at."""
 ATTRIBUTES: Final = {
     Kind.WORKFLOW_RUN: (EVENT_ID, _RUN, "dify.app_id", "dify.tenant_id", "dify.workflow.status"),
-    Kind.NODE_EXECUTION: (EVENT_ID, _RUN, _NODE, "dify.app_id", "dify.tenant_id", "dify.node.id", "dify.node.index", "dify.node.status"),
+    Kind.NODE_EXECUTION: (
+        EVENT_ID,
+        _RUN,
+        _NODE,
+        "dify.app_id",
+        "dify.tenant_id",
+        "dify.node.id",
+        "dify.node.index",
+        "dify.node.status",
+    ),
     Kind.SPAN: (EVENT_ID,),
-}  # fmt: skip
+}
 """Attributes that must arrive, by kind."""
 
 _canonical_json: Final = msgspec.json.Encoder(order="deterministic").encode
@@ -70,10 +79,16 @@ def must_arrive(event: TraceEvent) -> Canonical:
     parent = event.parent_id or (None if event.kind == Kind.WORKFLOW_RUN else run)
     node = event.node_execution
     values: dict[str, Any] = {
-        EVENT_ID: event_id_of(event), _RUN: run, _NODE: source, "dify.app_id": event.app_id, "dify.tenant_id": event.tenant_id,
-        "dify.workflow.status": event.status, "dify.node.status": event.status,
-        "dify.node.id": node and node.node_id, "dify.node.index": node and node.index,
-    }  # fmt: skip
+        EVENT_ID: event_id_of(event),
+        _RUN: run,
+        _NODE: source,
+        "dify.app_id": event.app_id,
+        "dify.tenant_id": event.tenant_id,
+        "dify.workflow.status": event.status,
+        "dify.node.status": event.status,
+        "dify.node.id": node and node.node_id,
+        "dify.node.index": node and node.index,
+    }
     return Canonical(
         trace_id=otel_trace_id(run).hex(),
         span_id=otel_span_id(source).hex(),
@@ -137,8 +152,8 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 class Ledger:
-    """The append-only file of obligations. `report` is made for delivery callbacks: each line is with the operating system
-    when it returns. Safe to use from several threads; one ledger a file at a time."""
+    """The append-only file of obligations. `report` is made for delivery callbacks: each line is with the
+    operating system when it returns. Safe to use from several threads; one ledger a file at a time."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -156,9 +171,17 @@ class Ledger:
             return
         expected = must_arrive(event)
         line = Obligation(
-            event_id=report.event_id, source_id=source_of(event), trace=run_of(event), kind=event.kind, partition=report.partition,
-            offset=report.offset, seed=seed, index=index, sha256=expected.sha256, expected=expected,
-        )  # fmt: skip
+            event_id=report.event_id,
+            source_id=source_of(event),
+            trace=run_of(event),
+            kind=event.kind,
+            partition=report.partition,
+            offset=report.offset,
+            seed=seed,
+            index=index,
+            sha256=expected.sha256,
+            expected=expected,
+        )
         self._append(line)
         with self._lock:
             self.acked += 1
@@ -231,9 +254,14 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def account(
-    owed: Collection[str], received: Iterable[str], *, allowed: Collection[str] = (), excused: Collection[str] = ()
+    owed: Collection[str],
+    received: Iterable[str],
+    *,
+    allowed: Collection[str] = (),
+    excused: Collection[str] = (),
 ) -> Account:
-    """allowed: ids that may arrive and need not. excused: owed ids that went elsewhere (dead letters, filters)."""
+    """allowed: ids that may arrive and need not. excused: owed ids that went elsewhere (dead letters,
+    filters)."""
     owed_ids, known = frozenset(owed), frozenset(owed) | frozenset(allowed)
     counts = Counter(received)
     repeated = [n for i, n in counts.items() if i in known and n > 1]
@@ -285,15 +313,19 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
         rate = 100 * self.duplicates / self.acked if self.acked else 0.0
         span = (self.last_received_at or 0) - (self.first_received_at or 0)
         return (
-            f"{self.scenario or 'ledger'} seed {','.join(map(str, self.seeds)) or '?'}: acked {self.acked}, delivered {self.delivered}, "
-            f"lost {self.lost}, duplicates {self.duplicates} ({rate:.2f} %), spurious {self.spurious}, corrupt {self.corrupt}, "
-            f"excused {self.excused}, unacked arrived {self.unacked_arrived}, distinct {self.distinct}, over {span / 1e6:.1f} s: "
+            f"{self.scenario or 'ledger'} seed {','.join(map(str, self.seeds)) or '?'}: acked {self.acked}, "
+            f"delivered {self.delivered}, "
+            f"lost {self.lost}, duplicates {self.duplicates} ({rate:.2f} %), spurious {self.spurious}, "
+            f"corrupt {self.corrupt}, "
+            f"excused {self.excused}, unacked arrived {self.unacked_arrived}, distinct {self.distinct}, over "
+            f"{span / 1e6:.1f} s: "
             f"{'ok' if self.ok else 'FAILED'}"
         )
 
     def require(self, *, acked: int = 1, redelivered: int = 0, max_duplicates: int | None = None) -> None:
-        """Raises AssertionError unless nothing is lost, spurious or corrupt, at least `acked` events were promised, at least
-        `redelivered` ids came again (else the faults hit nothing), and there are no more duplicates than allowed."""
+        """Raises AssertionError unless nothing is lost, spurious or corrupt, at least `acked` events were
+        promised, at least `redelivered` ids came again (else the faults hit nothing), and there are no more
+        duplicates than allowed."""
         problems = list(self.examples)
         if self.acked < acked:
             problems.append(f"only {self.acked} events were acknowledged, the scenario needs {acked}")
@@ -313,8 +345,8 @@ def judge(
     dead_lettered: Collection[str] = (),
     filtered: Collection[str] = (),
 ) -> Verdict:
-    """What became of the obligations, by the spans that a receiver kept. dead_lettered, filtered: event ids accounted for
-    elsewhere. A span without `tailrace.event_id` is spurious."""
+    """What became of the obligations, by the spans that a receiver kept. dead_lettered, filtered: event ids
+    accounted for elsewhere. A span without `tailrace.event_id` is spurious."""
     spans = list(received)
     ids = [str(s.attributes.get(EVENT_ID, f"no {EVENT_ID}: span {s.trace_id}/{s.span_id}")) for s in spans]
     owed = obligations.acked
@@ -326,7 +358,8 @@ def judge(
         if (o := owed.get(i)) is not None and (got := arrived(s, o.kind)).sha256 != o.sha256
     ]
     lost = [
-        f"lost: {i} ({owed[i].kind} of {owed[i].trace}, partition {owed[i].partition}, offset {owed[i].offset})"
+        f"lost: {i} ({owed[i].kind} of {owed[i].trace}, partition {owed[i].partition}, offset "
+        f"{owed[i].offset})"
         for i in sorted(a.lost)
     ]
     spurious = [f"spurious: {i}, {n} times" for i, n in a.spurious.items()]
@@ -358,7 +391,8 @@ def _difference(expected: Canonical, got: Canonical) -> str:
 
 
 def expected_tree(obligations: Obligations) -> dict[str, dict[str, str | None]]:
-    """Trace id -> span id -> parent span id that a store must hold in the end (see `connectors.testing.doubles.received.tree`)."""
+    """Trace id -> span id -> parent span id that a store must hold in the end (see
+    `connectors.testing.doubles.received.tree`)."""
     found: dict[str, dict[str, str | None]] = {}
     for o in obligations.acked.values():
         found.setdefault(o.expected.trace_id, {})[o.expected.span_id] = o.expected.parent_span_id

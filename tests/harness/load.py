@@ -1,7 +1,7 @@
 """Events from a seed, published at a steady pace, each an obligation once its delivery report says so.
 
-python -m tests.harness.load --bootstrap 127.0.0.1:9092 --seed 7 --events 20000 --seconds 30 --ledger ledger.jsonl
-"""
+python -m tests.harness.load --bootstrap 127.0.0.1:9092 --seed 7 --events 20000 --seconds 30 --ledger
+ledger.jsonl"""
 
 from __future__ import annotations
 
@@ -24,8 +24,17 @@ from tailrace.records import Kind, NodeExecution, Span, SpanKind, TraceEvent, Wo
 from tests.harness.ledger import Ledger, event_id_of
 
 NODE_TYPES: Final = (
-    "start", "knowledge-retrieval", "llm", "iteration", "code", "http-request", "if-else", "tool", "template-transform", "end",
-)  # fmt: skip
+    "start",
+    "knowledge-retrieval",
+    "llm",
+    "iteration",
+    "code",
+    "http-request",
+    "if-else",
+    "tool",
+    "template-transform",
+    "end",
+)
 """Nodes of a run, in order. The fifth and sixth run inside the iteration; the llm has one span of its own."""
 _LLM, _ITERATION, _INSIDE = 3, 4, (5, 6)
 SLOTS: Final = (1, 2, -_LLM, 3, 5, 6, 4, 7, 8, 9, 10, 0)
@@ -37,17 +46,55 @@ _BLOCK: Final = PER_RUN * TOGETHER
 _FIXED: Final = {Kind.WORKFLOW_RUN: 460, Kind.NODE_EXECUTION: 490, Kind.SPAN: 480}
 """Bytes of an encoded event besides its text."""
 WORDS: Final = (
-    "answer", "broker", "context", "delivery", "embedding", "forecast", "gateway", "harbour", "invoice", "journal", "kernel",
-    "ledger", "measure", "network", "offset", "partition", "question", "replay", "stream", "token", "upstream", "vector",
-    "weather", "yield", "a", "of", "the", "is", "to", "42", "3.14", "naïve", "Zürich", "日本語", "😀", '"quoted"', "back\\slash",
-    "new\nline", "tab\tbed", "<html>&amp;</html>", "{}", "null",
-)  # fmt: skip
+    "answer",
+    "broker",
+    "context",
+    "delivery",
+    "embedding",
+    "forecast",
+    "gateway",
+    "harbour",
+    "invoice",
+    "journal",
+    "kernel",
+    "ledger",
+    "measure",
+    "network",
+    "offset",
+    "partition",
+    "question",
+    "replay",
+    "stream",
+    "token",
+    "upstream",
+    "vector",
+    "weather",
+    "yield",
+    "a",
+    "of",
+    "the",
+    "is",
+    "to",
+    "42",
+    "3.14",
+    "naïve",
+    "Zürich",
+    "日本語",
+    "😀",
+    '"quoted"',
+    "back\\slash",
+    "new\nline",
+    "tab\tbed",
+    "<html>&amp;</html>",
+    "{}",
+    "null",
+)
 _WORD_BYTES: Final = sum(len(w.encode()) + 1 for w in WORDS) / len(WORDS)
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
-    """`events` events in `seconds` seconds of wall time; 0: as fast as it goes. All of an event is a function of name, seed
-    and its index, but for what the publisher adds (host, publication time)."""
+    """`events` events in `seconds` seconds of wall time; 0: as fast as it goes. All of an event is a function
+    of name, seed and its index, but for what the publisher adds (host, publication time)."""
 
     seed: int
     events: int
@@ -60,7 +107,8 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def position(load: Load, i: int) -> tuple[int, int]:
-    """Run and slot of event `i`. The last, incomplete block is not interleaved, so that at most one run is incomplete."""
+    """Run and slot of event `i`. The last, incomplete block is not interleaved, so that at most one run is
+    incomplete."""
     block, at = divmod(i, _BLOCK)
     if (block + 1) * _BLOCK <= load.events:
         return block * TOGETHER + at % TOGETHER, SLOTS[at // TOGETHER]
@@ -179,9 +227,9 @@ def publish(
     settle_seconds: float = 120.0,
     hold: Callable[[int], float] | None = None,
 ) -> Published:
-    """Publishes the load at its pace and waits until every event has its report; what has none after `settle_seconds` is
-    noted as unacked. A full queue is waited out. stop: ends it early. hold: seconds that an event (by its index) waits
-    besides; they shift the pace of all that come after it.
+    """Publishes the load at its pace and waits until every event has its report; what has none after
+    `settle_seconds` is noted as unacked. A full queue is waited out. stop: ends it early. hold: seconds that
+    an event (by its index) waits besides; they shift the pace of all that come after it.
 
     Raises AssertionError if the publisher gives an event another id than the contract says.
     """

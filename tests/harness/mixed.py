@@ -1,8 +1,8 @@
 """A reproducible load of every kind of event: many small traces at a time, their events interleaved.
 
-Workflows (iterations, tools that call workflows, three deep), chatflow and chat turns, spans of agents, drafts, prompt
-generations, app events; with prices in two currencies or none, errors, corrections, duplicates, and clocks that are wrong.
-"""
+Workflows (iterations, tools that call workflows, three deep), chatflow and chat turns, spans of agents,
+drafts, prompt generations, app events; with prices in two currencies or none, errors, corrections,
+duplicates, and clocks that are wrong."""
 
 from __future__ import annotations
 
@@ -104,7 +104,9 @@ class _Maker:
         return found | (self.price() if self.chance(priced) else {})
 
     def price(self) -> dict[str, Any]:
-        amount = self.rng.choice(["0", "0.0", f"{self.rng.uniform(0, 0.2):.7f}", f"{self.rng.uniform(0, 1):.15f}"])
+        amount = self.rng.choice(
+            ["0", "0.0", f"{self.rng.uniform(0, 0.2):.7f}", f"{self.rng.uniform(0, 1):.15f}"]
+        )
         return {"total_price": amount, "currency": self.rng.choice(["USD", "USD", "RMB", None])}
 
     def begin(self) -> int:
@@ -129,10 +131,15 @@ class _Maker:
 
     # -- traces: lists of events in the order of publishing
     def run(
-        self, shared: dict[str, Any], begin: int, depth: int = 0, roots: dict[str, Any] | None = None, **above: Any
+        self,
+        shared: dict[str, Any],
+        begin: int,
+        depth: int = 0,
+        roots: dict[str, Any] | None = None,
+        **above: Any,
     ) -> list[TraceEvent]:
-        """A workflow run, its nodes before it. roots: the root's header fields, of a nested run. above: what the run's own
-        event and its nodes have of message or caller."""
+        """A workflow run, its nodes before it. roots: the root's header fields, of a nested run. above: what
+        the run's own event and its nodes have of message or caller."""
         rng, run_id, workflow = self.rng, self.id(), self.id()
         fields = shared | (roots or {}) | above | {"workflow_run_id": run_id}
         if roots is not None and self.chance(0.7):
@@ -147,15 +154,24 @@ class _Maker:
             body = NodeExecution(node_id=f"node-{index}", workflow_id=workflow, index=index)
             found.append(
                 self.event(
-                    Kind.NODE_EXECUTION, at, took, fields, source_id=source, parent_id=parent, node_type=node_type,
-                    name=f"{node_type} {index}", node_execution=body, **more,
+                    Kind.NODE_EXECUTION,
+                    at,
+                    took,
+                    fields,
+                    source_id=source,
+                    parent_id=parent,
+                    node_type=node_type,
+                    name=f"{node_type} {index}",
+                    node_execution=body,
+                    **more,
                 )
-            )  # fmt: skip
+            )
             return source
 
         node("start", took=rng.randrange(100))
         for node_type in rng.choices(
-            ["llm", "tool", "iteration", "loop", "knowledge-retrieval", "code", "agent"], k=rng.randrange(1, 5)
+            ["llm", "tool", "iteration", "loop", "knowledge-retrieval", "code", "agent"],
+            k=rng.randrange(1, 5),
         ):
             at += rng.randrange(_SECOND)
             if node_type == "llm":
@@ -163,13 +179,17 @@ class _Maker:
                 if self.chance(0.4):
                     found.append(self.span(fields, at, SpanKind.LLM, source))
             elif node_type in ("iteration", "loop"):
-                source = node(node_type, took=8 * _SECOND, total_tokens=rng.choice([None, 0, rng.randrange(9000)]))
+                source = node(
+                    node_type, took=8 * _SECOND, total_tokens=rng.choice([None, 0, rng.randrange(9000)])
+                )
                 for _ in range(rng.randrange(4)):
                     node("llm", source, **self.usage())
                 if self.chance(0.5):
                     found.append(found.pop(-1 - rng.randrange(len(found))))
             elif node_type == "tool":
-                source = node("tool", tool_name=rng.choice(["search", "sum"]), plugin_name="langgenius/search")
+                source = node(
+                    "tool", tool_name=rng.choice(["search", "sum"]), plugin_name="langgenius/search"
+                )
                 if depth < DEEPEST and self.chance(0.5):
                     caller = {"parent_run_id": run_id, "parent_node_execution_id": source}
                     caller |= {"parent_app_id": fields["app_id"]}
@@ -191,17 +211,32 @@ class _Maker:
         tokens = rng.choice([None, 0, rng.randrange(20_000)])
         found.append(
             self.event(
-                Kind.WORKFLOW_RUN, begin, at - begin + 4 * _SECOND, fields, name="workflow", total_tokens=tokens,
-                workflow_run=WorkflowRun(workflow_id=workflow, workflow_version="1"), **(self.price() if self.chance(0.1) else {}),
+                Kind.WORKFLOW_RUN,
+                begin,
+                at - begin + 4 * _SECOND,
+                fields,
+                name="workflow",
+                total_tokens=tokens,
+                workflow_run=WorkflowRun(workflow_id=workflow, workflow_version="1"),
+                **(self.price() if self.chance(0.1) else {}),
             )
-        )  # fmt: skip
+        )
         return found
 
-    def span(self, fields: dict[str, Any], begin: int, kind: SpanKind, parent: str | None, **more: Any) -> TraceEvent:
+    def span(
+        self, fields: dict[str, Any], begin: int, kind: SpanKind, parent: str | None, **more: Any
+    ) -> TraceEvent:
         usage = self.usage(priced=0.3) if kind in (SpanKind.LLM, SpanKind.EMBEDDING) else {}
-        own: dict[str, Any] = {"source_id": self.id(), "parent_id": parent, "span_kind": kind, "name": f"{kind} span"}
+        own: dict[str, Any] = {
+            "source_id": self.id(),
+            "parent_id": parent,
+            "span_kind": kind,
+            "name": f"{kind} span",
+        }
         took = self.rng.randrange(2 * _SECOND)
-        return self.event(Kind.SPAN, begin, took, fields, **(own | usage | {"span": Span(otel_kind="client")} | more))
+        return self.event(
+            Kind.SPAN, begin, took, fields, **(own | usage | {"span": Span(otel_kind="client")} | more)
+        )
 
     def datasets(self) -> list[str]:
         return self.rng.choices(["dataset-1", "dataset-2", "dataset-3"], k=self.rng.randrange(4))
@@ -217,28 +252,50 @@ class _Maker:
         sides: list[tuple[Kind, dict[str, Any]]] = [
             (Kind.MODERATION, {"moderation": Moderation(action="pass")}),
             (Kind.SUGGESTED_QUESTION, {"suggested_question": SuggestedQuestion(questions=["Why?"])}),
-            (Kind.DATASET_RETRIEVAL, {"dataset_ids": self.datasets(), "dataset_retrieval": DatasetRetrieval(query="q")}),
+            (
+                Kind.DATASET_RETRIEVAL,
+                {"dataset_ids": self.datasets(), "dataset_retrieval": DatasetRetrieval(query="q")},
+            ),
             (Kind.TOOL, {"tool_name": rng.choice(["search", "sum"]), "tool": Tool(call_id="1")}),
             (Kind.GENERATE_NAME, {}),
-            (Kind.FEEDBACK, {"rating": rng.choice(["like", "dislike", None]), "feedback": Feedback(feedback_id="f")}),
-        ]  # fmt: skip
+            (
+                Kind.FEEDBACK,
+                {"rating": rng.choice(["like", "dislike", None]), "feedback": Feedback(feedback_id="f")},
+            ),
+        ]
         for kind, more in sides:
             if self.chance(0.5):
                 took = 0 if kind == Kind.FEEDBACK else rng.randrange(_SECOND)
                 found.append(
-                    self.event(kind, begin + rng.randrange(_SECOND), took, fields, name=str(kind), source_id=self.id(), **more)
-                )  # fmt: skip
+                    self.event(
+                        kind,
+                        begin + rng.randrange(_SECOND),
+                        took,
+                        fields,
+                        name=str(kind),
+                        source_id=self.id(),
+                        **more,
+                    )
+                )
         usage = self.usage() if self.chance(0.8) else {}
         found.append(
             self.event(
-                Kind.MESSAGE, begin, 9 * _SECOND, fields, workflow_run_id=run_id, name="turn", message=Message(streaming=True),
-                time_to_first_token=rng.choice([None, rng.randrange(_SECOND)]), **usage,
+                Kind.MESSAGE,
+                begin,
+                9 * _SECOND,
+                fields,
+                workflow_run_id=run_id,
+                name="turn",
+                message=Message(streaming=True),
+                time_to_first_token=rng.choice([None, rng.randrange(_SECOND)]),
+                **usage,
             )
-        )  # fmt: skip
+        )
         return found
 
     def agent(self) -> list[TraceEvent]:
-        """Spans of an agent, with ids of OpenTelemetry at times; their trace is named by the root or by itself."""
+        """Spans of an agent, with ids of OpenTelemetry at times; their trace is named by the root or by
+        itself."""
         root, begin, native = self.id(), self.begin(), self.chance(0.5)
         fields = self.shared() | {"trace_id": self.rng.choice([root, self.id()])}
         if native:
@@ -266,14 +323,25 @@ class _Maker:
         took = rng.randrange(5 * _SECOND)
         kind = rng.choice(
             [
-                Kind.DRAFT_NODE_EXECUTION, Kind.DRAFT_NODE_EXECUTION, Kind.PROMPT_GENERATION, Kind.PROMPT_GENERATION,
-                Kind.APP_CREATED, Kind.APP_UPDATED, Kind.APP_DELETED, Kind.REHYDRATION_FAILED,
+                Kind.DRAFT_NODE_EXECUTION,
+                Kind.DRAFT_NODE_EXECUTION,
+                Kind.PROMPT_GENERATION,
+                Kind.PROMPT_GENERATION,
+                Kind.APP_CREATED,
+                Kind.APP_UPDATED,
+                Kind.APP_DELETED,
+                Kind.REHYDRATION_FAILED,
             ]
-        )  # fmt: skip
+        )
         more: dict[str, Any] = {"source_id": self.id()}
         if kind == Kind.DRAFT_NODE_EXECUTION:
             body = NodeExecution(node_id="node-1", workflow_id=self.id())
-            more |= {"node_type": "llm", "name": "draft", "node_execution": body, "workflow_run_id": self.id()}
+            more |= {
+                "node_type": "llm",
+                "name": "draft",
+                "node_execution": body,
+                "workflow_run_id": self.id(),
+            }
             more |= self.usage()
         elif kind == Kind.PROMPT_GENERATION:
             more |= {
@@ -320,16 +388,23 @@ class _Maker:
         events.insert(self.rng.randint(events.index(one) + 1, len(events)), another)
 
     def _corrected(self, e: TraceEvent, revision: int) -> TraceEvent:
-        changed: dict[str, Any] = {"revision": revision, "event_id": None, "ended_at": e.ended_at + 1000 * revision}
-        changed |= self.rng.choice([{"status": "succeeded", "error": None}, {"error": f"revised {revision}"}, {}])
+        changed: dict[str, Any] = {
+            "revision": revision,
+            "event_id": None,
+            "ended_at": e.ended_at + 1000 * revision,
+        }
+        changed |= self.rng.choice(
+            [{"status": "succeeded", "error": None}, {"error": f"revised {revision}"}, {}]
+        )
         if e.total_tokens is not None:
             changed["total_tokens"] = self.rng.randrange(9000)
         return complete(msgspec.structs.replace(e, **changed), self.now)
 
 
 def mixed(seed: int, events: int, now_us: int) -> Iterator[TraceEvent]:
-    """`events` completed events in the order of publishing. Each trace is whole: its root is among them, and a nested run's
-    caller too. now_us: microseconds UTC, the present of the load; all but a few events start in the ten minutes before."""
+    """`events` completed events in the order of publishing. Each trace is whole: its root is among them, and
+    a nested run's caller too. now_us: microseconds UTC, the present of the load; all but a few events start
+    in the ten minutes before."""
     maker = _Maker(seed, now_us)
     open_: list[Iterator[TraceEvent]] = []
     left = events

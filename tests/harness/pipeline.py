@@ -1,4 +1,5 @@
-"""One isolated pipeline on the shared broker: topics, groups and transactional ids of its own, and its processes."""
+"""One isolated pipeline on the shared broker: topics, groups and transactional ids of its own, and its
+processes."""
 
 from __future__ import annotations
 
@@ -66,7 +67,9 @@ class Pipeline:
     def books(self) -> Books:
         return read_books(self.admin, self.settings)
 
-    def wait_for_enriched(self, count: int, deadline: float = 60.0, *, alive: tuple[Child, ...] = ()) -> Books:
+    def wait_for_enriched(
+        self, count: int, deadline: float = 60.0, *, alive: tuple[Child, ...] = ()
+    ) -> Books:
         """Until the processor has enriched `count` records in all."""
 
         def enough() -> Books | None:
@@ -78,4 +81,6 @@ class Pipeline:
         return found
 
     def with_topics(self, **changes: object) -> Settings:
-        return msgspec.structs.replace(self.settings, topics=msgspec.structs.replace(self.settings.topics, **changes))
+        return msgspec.structs.replace(
+            self.settings, topics=msgspec.structs.replace(self.settings.topics, **changes)
+        )

@@ -22,11 +22,17 @@ TAIL_LINES: Final = 40
 
 
 class Child:
-    """One process in a session of its own, so that its whole family can be ended. Output goes to `log_path`, appended over
-    restarts. env is added to this process's environment. As a context manager it ends what is left."""
+    """One process in a session of its own, so that its whole family can be ended. Output goes to `log_path`,
+    appended over restarts. env is added to this process's environment. As a context manager it ends what is
+    left."""
 
     def __init__(
-        self, args: Sequence[str], env: Mapping[str, str], log_path: str | Path, *, cwd: str | Path | None = None
+        self,
+        args: Sequence[str],
+        env: Mapping[str, str],
+        log_path: str | Path,
+        *,
+        cwd: str | Path | None = None,
     ) -> None:
         self.args, self.env, self.log_path, self.cwd = list(args), dict(env), Path(log_path), cwd
         self.starts = 0
@@ -39,8 +45,14 @@ class Child:
         with self.log_path.open("ab") as log:
             self._log_from = log.tell()
             self._process = subprocess.Popen(
-                self.args, env={**os.environ, **self.env}, cwd=self.cwd, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )  # fmt: skip
+                self.args,
+                env={**os.environ, **self.env},
+                cwd=self.cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
         self.starts += 1
         return self
 
@@ -58,15 +70,16 @@ class Child:
         return self._process is not None and self._process.poll() is None
 
     def sigkill(self, *, family: bool = True) -> None:
-        """kill -9, of its own children too unless family is False, and waits until it is gone. Raises AssertionError if it
-        had ended by itself: then the test's kill hit nothing."""
+        """kill -9, of its own children too unless family is False, and waits until it is gone. Raises
+        AssertionError if it had ended by itself: then the test's kill hit nothing."""
         rc = self.process.poll()
         assert rc is None, f"{self} had ended with {rc} before it was killed\n{self.tail()}"
         self._signal(signal.SIGKILL, family)
         self.process.wait(30)
 
     def sigterm(self, timeout: float) -> int:
-        """SIGTERM to the process alone, and its exit code. Raises AssertionError if it takes longer than `timeout` seconds."""
+        """SIGTERM to the process alone, and its exit code. Raises AssertionError if it takes longer than
+        `timeout` seconds."""
         self._signal(signal.SIGTERM, family=False)
         return self.wait(timeout)
 
@@ -100,7 +113,8 @@ class Child:
             return log.read().decode(errors="replace")
 
     def json_line(self, timeout: float = 30.0) -> dict[str, Any]:
-        """The first line since its last start that is a JSON object, as `--json` commands print when they are ready."""
+        """The first line since its last start that is a JSON object, as `--json` commands print when they are
+        ready."""
         ready = f"{self} says that it is ready"
         found = wait_until(lambda: _first_object(self.output()), timeout, ready, alive=(self,))
         assert found is not None
@@ -160,9 +174,8 @@ def wait_until(
 ) -> T:
     """What `predicate` returns as soon as that is true; asked every `every` seconds for `deadline` seconds.
 
-    Raises AssertionError with `what` and the ends of the logs (those of `alive` too): past the deadline, and at once when
-    one of `alive` has ended.
-    """
+    Raises AssertionError with `what` and the ends of the logs (those of `alive` too): past the deadline, and
+    at once when one of `alive` has ended."""
     alive, pause = tuple(alive), threading.Event()
     until = time.monotonic() + deadline
     while True:
@@ -178,7 +191,8 @@ def wait_until(
 
 
 class Lag(msgspec.Struct, frozen=True, kw_only=True):
-    """Of a group on one partition. A transaction's end marker is an offset too: ends are those of all records."""
+    """Of a group on one partition. A transaction's end marker is an offset too: ends are those of all
+    records."""
 
     committed: int | None
     """Next offset the group will read; None: it has committed none."""
@@ -217,15 +231,16 @@ def total_lag(bootstrap: str, group: str, topic: str) -> int:
 
 
 def require_lag(bootstrap: str, group: str, topic: str, at_least: int = 1) -> int:
-    """The group's lag, before a kill. Raises AssertionError if it is less: a kill of an idle process proves nothing."""
+    """The group's lag, before a kill. Raises AssertionError if it is less: a kill of an idle process proves
+    nothing."""
     lag = total_lag(bootstrap, group, topic)
     assert lag >= at_least, f"{group} has a lag of {lag} on {topic}, the kill needs {at_least}"
     return lag
 
 
 def unread(bootstrap: str, group: str, topic: str, timeout: float = 30.0) -> int:
-    """Records that a read-committed group has yet to read, counted by reading them. Exact where the lag is not: end markers
-    of transactions keep the lag of a group that has read everything at 1 a partition."""
+    """Records that a read-committed group has yet to read, counted by reading them. Exact where the lag is
+    not: end markers of transactions keep the lag of a group that has read everything at 1 a partition."""
     waiting = [
         TopicPartition(topic, p, max(lag.begin, lag.committed or 0))
         for p, lag in group_lag(bootstrap, group, topic).items()
@@ -234,11 +249,16 @@ def unread(bootstrap: str, group: str, topic: str, timeout: float = 30.0) -> int
     return len(read_from(bootstrap, waiting, committed=True, timeout=timeout)[0]) if waiting else 0
 
 
-def wait_until_read(bootstrap: str, group: str, topic: str, deadline: float, *, alive: Iterable[Child] = ()) -> None:
-    """Until the group has committed all records of the topic. Raises AssertionError past `deadline` seconds."""
+def wait_until_read(
+    bootstrap: str, group: str, topic: str, deadline: float, *, alive: Iterable[Child] = ()
+) -> None:
+    """Until the group has committed all records of the topic. Raises AssertionError past `deadline`
+    seconds."""
 
     def done() -> bool:
         lags = group_lag(bootstrap, group, topic)
-        return sum(lag.records for lag in lags.values()) <= 2 * len(lags) and not unread(bootstrap, group, topic)
+        return sum(lag.records for lag in lags.values()) <= 2 * len(lags) and not unread(
+            bootstrap, group, topic
+        )
 
     wait_until(done, deadline, f"{group} has read all of {topic}", alive=alive, every=0.2)

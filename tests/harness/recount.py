@@ -1,7 +1,7 @@
 """What the processor must have counted and summed up, worked out again from the log alone, in another way.
 
-From docs/metrics.md, docs/summaries.md and the schemas only: nothing of the processor's code is used. Slow and plain.
-"""
+From docs/metrics.md, docs/summaries.md and the schemas only: nothing of the processor's code is used. Slow
+and plain."""
 
 from __future__ import annotations
 
@@ -13,7 +13,18 @@ from tests.harness.recount_events import Estimate, Logged, Normalise
 from tests.harness.recount_metrics import Counted, Counts, Row, Series, metrics
 from tests.harness.recount_summaries import Part, RootOf, RunTraceId, summaries
 
-__all__ = ["Counted", "Counts", "Logged", "Part", "Recount", "Row", "Series", "metrics", "recount", "summaries"]
+__all__ = [
+    "Counted",
+    "Counts",
+    "Logged",
+    "Part",
+    "Recount",
+    "Row",
+    "Series",
+    "metrics",
+    "recount",
+    "summaries",
+]
 
 
 class Recount(NamedTuple):
@@ -38,6 +49,8 @@ def recount(
     records = list(log)
     m = metrics(records, estimate=estimate, normalise=normalise, horizon_hours=horizon_hours)
     return Recount(
-        m.rows, m.totals, m.counts,
+        m.rows,
+        m.totals,
+        m.counts,
         summaries(records, root_of=root_of, estimate=estimate, run_trace_id=run_trace_id),
-    )  # fmt: skip
+    )

@@ -1,4 +1,5 @@
-"""What both recounts need to know of an event: whether it counts at all, whether it failed, what it cost, where it hangs.
+"""What both recounts need to know of an event: whether it counts at all, whether it failed, what it cost,
+where it hangs.
 
 Written from docs/metrics.md, docs/summaries.md and the schemas; the processor's own code is not looked at.
 """
@@ -89,8 +90,13 @@ def calls_a_model(event: TraceEvent) -> bool:
 
 
 PRICED: Final = (
-    Kind.WORKFLOW_RUN, Kind.NODE_EXECUTION, Kind.DRAFT_NODE_EXECUTION, Kind.MESSAGE, Kind.PROMPT_GENERATION, Kind.SPAN,
-)  # fmt: skip
+    Kind.WORKFLOW_RUN,
+    Kind.NODE_EXECUTION,
+    Kind.DRAFT_NODE_EXECUTION,
+    Kind.MESSAGE,
+    Kind.PROMPT_GENERATION,
+    Kind.SPAN,
+)
 
 
 def amount_of(text: str | None) -> int | None:
@@ -122,9 +128,9 @@ def span_of(event: TraceEvent) -> bytes:
 
 
 def parent_of(event: TraceEvent) -> str | bytes | None:
-    """source_id of the structural parent, or its span id where only that is known: what contains the operation, else the
-    calling node, else the calling run (of runs) or the own run (of nodes), else the message, else the run. A message, a draft
-    and what would be its own parent have none."""
+    """source_id of the structural parent, or its span id where only that is known: what contains the
+    operation, else the calling node, else the calling run (of runs) or the own run (of nodes), else the
+    message, else the run. A message, a draft and what would be its own parent have none."""
     if event.otel_parent_span_id is not None:
         return event.otel_parent_span_id
     choices: tuple[str | None, ...]

@@ -1,4 +1,5 @@
-"""Metrics once more, from docs/metrics.md: the tables as data, each event's observations one by one, counted at the end."""
+"""Metrics once more, from docs/metrics.md: the tables as data, each event's observations one by one, counted
+at the end."""
 
 from __future__ import annotations
 
@@ -70,14 +71,41 @@ class Observation(NamedTuple):
 
 # -- the tables
 _SECONDS: Final = (
-    "0.01", "0.02", "0.04", "0.08", "0.16", "0.32", "0.64", "1.28", "2.56", "5.12", "10.24", "20.48", "40.96", "81.92",
-    "163.84", "300",
-)  # fmt: skip
+    "0.01",
+    "0.02",
+    "0.04",
+    "0.08",
+    "0.16",
+    "0.32",
+    "0.64",
+    "1.28",
+    "2.56",
+    "5.12",
+    "10.24",
+    "20.48",
+    "40.96",
+    "81.92",
+    "163.84",
+    "300",
+)
 _DURATIONS: Final = tuple(int(Decimal(seconds) * 1_000_000) for seconds in _SECONDS)
 _CALL_DURATIONS: Final = _DURATIONS[: _SECONDS.index("163.84")]
 _TOKENS: Final = (
-    1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864,
-)  # fmt: skip
+    1,
+    4,
+    16,
+    64,
+    256,
+    1024,
+    4096,
+    16384,
+    65536,
+    262144,
+    1048576,
+    4194304,
+    16777216,
+    67108864,
+)
 
 SHAPES: Final[dict[str, tuple[str, tuple[int, ...]]]] = {
     "dify.requests.total": ("{request}", ()),
@@ -127,7 +155,12 @@ def _first_token(event: TraceEvent) -> int | None:
     return time if time is not None and time >= 0 else None
 
 
-_RUN, _NODE, _DRAFT, _MESSAGE = Kind.WORKFLOW_RUN, Kind.NODE_EXECUTION, Kind.DRAFT_NODE_EXECUTION, Kind.MESSAGE
+_RUN, _NODE, _DRAFT, _MESSAGE = (
+    Kind.WORKFLOW_RUN,
+    Kind.NODE_EXECUTION,
+    Kind.DRAFT_NODE_EXECUTION,
+    Kind.MESSAGE,
+)
 _TOOL, _PROMPT, _SEARCH = Kind.TOOL, Kind.PROMPT_GENERATION, Kind.DATASET_RETRIEVAL
 
 TABLE: Final = (
@@ -141,14 +174,20 @@ TABLE: Final = (
     Line("dify.requests.total", _SEARCH, "dataset_retrieval", "", _one),
     Line("dify.requests.total", Kind.GENERATE_NAME, "generate_name", "", _one),
     Line(
-        "dify.requests.total", _PROMPT, "prompt_generation", "operation_type model_provider model_name status", _one
+        "dify.requests.total",
+        _PROMPT,
+        "prompt_generation",
+        "operation_type model_provider model_name status",
+        _one,
     ),
     Line("dify.errors.total", _RUN, "workflow", "", _error),
     Line("dify.errors.total", _NODE, "node", "node_type model_provider", _error),
     Line("dify.errors.total", _DRAFT, "draft_node", "node_type model_provider", _error),
     Line("dify.errors.total", _MESSAGE, "message", "model_provider model_name", _error),
     Line("dify.errors.total", _TOOL, "tool", "tool_name", _error),
-    Line("dify.errors.total", _PROMPT, "prompt_generation", "operation_type model_provider model_name", _error),
+    Line(
+        "dify.errors.total", _PROMPT, "prompt_generation", "operation_type model_provider model_name", _error
+    ),
     Line("dify.feedback.total", Kind.FEEDBACK, None, "rating", _one),
     Line("dify.app.created.total", Kind.APP_CREATED, None, "mode", _one),
     Line("dify.app.updated.total", Kind.APP_UPDATED, None, "", _one),
@@ -157,7 +196,9 @@ TABLE: Final = (
     Line("dify.message.duration", _MESSAGE, None, "model_provider model_name", duration),
     Line("dify.message.time_to_first_token", _MESSAGE, None, "model_provider model_name", _first_token),
     Line("dify.tool.duration", _TOOL, None, "tool_name", duration),
-    Line("dify.prompt_generation.duration", _PROMPT, None, "operation_type model_provider model_name", duration),
+    Line(
+        "dify.prompt_generation.duration", _PROMPT, None, "operation_type model_provider model_name", duration
+    ),
 )
 
 _NODES: Final = (_NODE, _DRAFT)
@@ -167,7 +208,9 @@ _WITH_PLUGIN: Final = ("tool", "knowledge-retrieval")
 
 # -- what one event is in them
 def _labels(event: TraceEvent, fields: str, **more: str | None) -> Labels:
-    texts: dict[str, str | None] = {name: getattr(event, name) for name in ("tenant_id app_id " + fields).split()}
+    texts: dict[str, str | None] = {
+        name: getattr(event, name) for name in ("tenant_id app_id " + fields).split()
+    }
     return frozenset((name, cut(value or "", 256)) for name, value in (texts | more).items())
 
 
@@ -199,7 +242,9 @@ def _dify(event: TraceEvent) -> Iterator[Observation]:
             yield Observation(line.metric, _labels(event, line.fields, **kind), value)
     if event.kind in _NODES:
         plugin = " plugin_name" if event.node_type in _WITH_PLUGIN else ""
-        yield Observation("dify.node.duration", _labels(event, "node_type model_provider" + plugin), duration(event))
+        yield Observation(
+            "dify.node.duration", _labels(event, "node_type model_provider" + plugin), duration(event)
+        )
     if event.kind == _SEARCH:
         for dataset in set(event.dataset_ids):
             yield Observation("dify.dataset.retrievals.total", _labels(event, "", dataset_id=dataset), 1)
@@ -210,7 +255,11 @@ def _tokens(event: TraceEvent) -> Iterator[Observation]:
         return
     node = event.kind in _NODES
     labels = _labels(
-        event, "", operation_type=_operation_type(event), node_type=event.node_type if node else None, **_model(event)
+        event,
+        "",
+        operation_type=_operation_type(event),
+        node_type=event.node_type if node else None,
+        **_model(event),
     )
     for name, tokens, least in (
         ("total", event.total_tokens, 1 if node else 0),
@@ -236,7 +285,9 @@ def _gen_ai(event: TraceEvent, normalise: Normalise) -> Iterator[Observation]:
             labels = _labels(event, "", **shared, **{"gen_ai.token.type": name})
             yield Observation("gen_ai.client.token.usage", labels, tokens)
     error = {"error.type": "_OTHER"} if failed(event) else {}
-    yield Observation("gen_ai.client.operation.duration", _labels(event, "", **shared, **error), duration(event))
+    yield Observation(
+        "gen_ai.client.operation.duration", _labels(event, "", **shared, **error), duration(event)
+    )
 
 
 def _cost(event: TraceEvent, estimate: Estimate) -> Iterator[Observation]:
@@ -244,9 +295,13 @@ def _cost(event: TraceEvent, estimate: Estimate) -> Iterator[Observation]:
     if price is not None:
         assert event.kind in PRICED
         labels = _labels(
-            event, "", operation_type=_operation_type(event), currency=price.currency,
-            estimated="true" if price.estimated else "false", **_model(event),
-        )  # fmt: skip
+            event,
+            "",
+            operation_type=_operation_type(event),
+            currency=price.currency,
+            estimated="true" if price.estimated else "false",
+            **_model(event),
+        )
         yield Observation("tailrace.cost", labels, price.amount)
 
 
@@ -272,8 +327,11 @@ def _count(metric: str, values: list[int], *, extremes: bool) -> Counted:
     )
 
 
-def metrics(log: Iterable[Logged], *, estimate: Estimate, normalise: Normalise, horizon_hours: int = 192) -> Metrics:
-    """What trace.metrics and trace.totals must say of a log: all of each partition in its order, duplicates and links too.
+def metrics(
+    log: Iterable[Logged], *, estimate: Estimate, normalise: Normalise, horizon_hours: int = 192
+) -> Metrics:
+    """What trace.metrics and trace.totals must say of a log: all of each partition in its order, duplicates
+    and links too.
 
     Groups that overflow or age out, and rows that close early, are not modelled: keep below those limits.
     """
@@ -282,7 +340,9 @@ def metrics(log: Iterable[Logged], *, estimate: Estimate, normalise: Normalise, 
     counts = {}
     for partition, records in by_partition(log).items():
         clocks = dict(
-            zip([r.offset for r in records], accumulate((r.appended_at_ms for r in records), max), strict=True)
+            zip(
+                [r.offset for r in records], accumulate((r.appended_at_ms for r in records), max), strict=True
+            )
         )
         events = applied(records)
         first = [e for e in events if e.event.revision == 0]

@@ -1,4 +1,5 @@
-"""Summaries once more, from docs/summaries.md: all events of a trace at once, its tree walked for each question."""
+"""Summaries once more, from docs/summaries.md: all events of a trace at once, its tree walked for each
+question."""
 
 from __future__ import annotations
 
@@ -65,7 +66,9 @@ class Operation(NamedTuple):
 def _operation(versions: Sequence[TraceEvent], estimate: Estimate) -> Operation:
     event = max(versions, key=lambda e: e.revision)  # the first of equal ones
     price = price_of(event, estimate)
-    return Operation(event, span_of(event), parent_span_of(event), price if price and price.amount > 0 else None)
+    return Operation(
+        event, span_of(event), parent_span_of(event), price if price and price.amount > 0 else None
+    )
 
 
 class Tree:
@@ -199,8 +202,8 @@ def summary(
 def summaries(
     log: Iterable[Logged], *, root_of: RootOf, estimate: Estimate, run_trace_id: RunTraceId | None = None
 ) -> dict[Part, TraceSummary]:
-    """What trace.summaries must say of a log, where nothing is evicted and no trace has more than 10,000 operations. root_of:
-    the root's trace id of an applied event, None where it has no trace."""
+    """What trace.summaries must say of a log, where nothing is evicted and no trace has more than 10,000
+    operations. root_of: the root's trace id of an applied event, None where it has no trace."""
     parts: dict[tuple[str, int], list[Logged]] = defaultdict(list)
     for logged in applied(log):
         trace = root_of(logged)

@@ -1,8 +1,8 @@
-"""A schema registry in this process: Confluent's REST interface as far as tailrace and its kin use it, on a port of its own.
+"""A schema registry in this process: Confluent's REST interface as far as tailrace and its kin use it, on a
+port of its own.
 
-It goes away and comes back as told, and keeps the requests it got. Compatibility is checked as Avro's resolution has it, both
-ways, against all versions.
-"""
+It goes away and comes back as told, and keeps the requests it got. Compatibility is checked as Avro's
+resolution has it, both ways, against all versions."""
 
 from __future__ import annotations
 
@@ -30,13 +30,15 @@ class _Answer(Exception):
 
 
 class SchemaRegistry:
-    """The registry. first_id: of the first schema. user: name and password that it asks for. token: a bearer token that it asks for.
+    """The registry. first_id: of the first schema. user: name and password that it asks for. token: a bearer
+    token that it asks for.
 
-    state: "up"; "reset": connections end without an answer; "503": says that it cannot now; "silent": takes requests and never
-    answers. May be set at any time.
-    """
+    state: "up"; "reset": connections end without an answer; "503": says that it cannot now; "silent": takes
+    requests and never answers. May be set at any time."""
 
-    def __init__(self, *, first_id: int = 1, user: tuple[str, str] | None = None, token: str | None = None) -> None:
+    def __init__(
+        self, *, first_id: int = 1, user: tuple[str, str] | None = None, token: str | None = None
+    ) -> None:
         self.state: Literal["up", "reset", "503", "silent"] = "up"
         self.requests: list[str] = []
         """Method and path of each request that was answered, in order."""

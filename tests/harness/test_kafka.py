@@ -51,7 +51,9 @@ def enrich(bootstrap: str, obligations: ledger.Obligations) -> None:
             producer.begin_transaction()
             for sequence, m in enumerate(m for m in messages if m.partition() == partition):
                 context = codec.encode(context_of(by_place[partition, m.offset()], sequence))
-                producer.produce("trace.enriched", m.value(), m.key(), partition, headers=[(topics.HEADER, context)])
+                producer.produce(
+                    "trace.enriched", m.value(), m.key(), partition, headers=[(topics.HEADER, context)]
+                )
                 producer.poll(0)
             producer.flush(30)
             (producer.commit_transaction if commit else producer.abort_transaction)(30)
@@ -60,10 +62,18 @@ def enrich(bootstrap: str, obligations: ledger.Obligations) -> None:
 def context_of(o: ledger.Obligation, sequence: int) -> TraceContext:
     e = o.expected
     return TraceContext(
-        generation=0, sequence=sequence, source_offset=o.offset, appended_at=1, span_id=bytes.fromhex(e.span_id),
-        parent_span_id=bytes.fromhex(e.parent_span_id) if e.parent_span_id else None, parent_kind=ParentKind.NODE, marks=(),
-        run_trace_id=bytes.fromhex(e.trace_id), message_trace_id=bytes.fromhex(e.trace_id), trace_started_at=1,
-    )  # fmt: skip
+        generation=0,
+        sequence=sequence,
+        source_offset=o.offset,
+        appended_at=1,
+        span_id=bytes.fromhex(e.span_id),
+        parent_span_id=bytes.fromhex(e.parent_span_id) if e.parent_span_id else None,
+        parent_kind=ParentKind.NODE,
+        marks=(),
+        run_trace_id=bytes.fromhex(e.trace_id),
+        message_trace_id=bytes.fromhex(e.trace_id),
+        trace_started_at=1,
+    )
 
 
 def test_an_exact_processor_passes_and_its_aborted_records_are_counted(
@@ -77,7 +87,9 @@ def test_an_exact_processor_passes_and_its_aborted_records_are_counted(
     assert (verdict.enriched, verdict.aborted, verdict.undecided) == (512, 512, 0)
 
 
-def test_an_open_transaction_is_undecided_and_not_read(bootstrap: str, obligations: ledger.Obligations) -> None:
+def test_an_open_transaction_is_undecided_and_not_read(
+    bootstrap: str, obligations: ledger.Obligations
+) -> None:
     before = enriched.check(bootstrap, obligations)
     producer = Producer({"bootstrap.servers": bootstrap, "transactional.id": "test-open"})
     producer.init_transactions(30)

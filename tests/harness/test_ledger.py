@@ -47,19 +47,32 @@ def span_of(event: TraceEvent, **changes: Any) -> ReceivedSpan:
     """What a correct sink sends."""
     e = must_arrive(event)
     span = ReceivedSpan(
-        request=1, received_at=1, trace_id=e.trace_id, span_id=e.span_id, parent_span_id=e.parent_span_id, name=e.name or "other",
-        kind="internal", start_ns=e.start_ns, end_ns=e.end_ns, attributes={**e.attributes, "more": 1},
-    )  # fmt: skip
+        request=1,
+        received_at=1,
+        trace_id=e.trace_id,
+        span_id=e.span_id,
+        parent_span_id=e.parent_span_id,
+        name=e.name or "other",
+        kind="internal",
+        start_ns=e.start_ns,
+        end_ns=e.end_ns,
+        attributes={**e.attributes, "more": 1},
+    )
     return msgspec.structs.replace(span, **changes)
 
 
-def obligations_of(tmp_path: Path, acked: list[TraceEvent], failed: tuple[TraceEvent, ...] = ()) -> Obligations:
+def obligations_of(
+    tmp_path: Path, acked: list[TraceEvent], failed: tuple[TraceEvent, ...] = ()
+) -> Obligations:
     path = tmp_path / f"ledger-{len(list(tmp_path.iterdir()))}.jsonl"
     with Ledger(path) as ledger:
         ledger.started(LOAD.name, LOAD.seed, LOAD.events)
         for i, event in enumerate(acked):
             ledger.report(
-                event, i, LOAD.seed, DeliveryReport(event_id=event_id_of(event), partition=i % 4, offset=i // 4)
+                event,
+                i,
+                LOAD.seed,
+                DeliveryReport(event_id=event_id_of(event), partition=i % 4, offset=i // 4),
             )
         for event in failed:
             ledger.report(event, 0, LOAD.seed, DeliveryReport(event_id=event_id_of(event), error="timed out"))
@@ -93,7 +106,8 @@ def test_ids_are_those_that_publishing_gives() -> None:
 
 def test_events_have_about_a_kilobyte_of_varied_text() -> None:
     sizes = [
-        len(codec.encode(msgspec.structs.replace(complete(e, LOAD.started_at), host_name="host-1"))) for e in EVENTS
+        len(codec.encode(msgspec.structs.replace(complete(e, LOAD.started_at), host_name="host-1")))
+        for e in EVENTS
     ]
     assert 950 <= sum(sizes) / len(sizes) <= 1050
     assert min(sizes) >= 750
@@ -131,7 +145,9 @@ def test_what_must_arrive_follows_the_documented_mapping() -> None:
     node = next(e for e in EVENTS if e.kind == Kind.NODE_EXECUTION and e.parent_id is None)
     got = must_arrive(node)
     assert (
-        got.trace_id == otel_trace_id(str(node.workflow_run_id)).hex() == str(node.workflow_run_id).replace("-", "")
+        got.trace_id
+        == otel_trace_id(str(node.workflow_run_id)).hex()
+        == str(node.workflow_run_id).replace("-", "")
     )
     assert got.span_id == otel_span_id(str(node.source_id)).hex()
     assert got.parent_span_id == otel_span_id(str(node.workflow_run_id)).hex()
@@ -160,7 +176,9 @@ CORRUPTIONS: list[Change] = [
     lambda s: msgspec.structs.replace(s, end_ns=s.end_ns - 1000),
     lambda s: msgspec.structs.replace(s, name="dify.node.execution.draft"),
     lambda s: msgspec.structs.replace(s, attributes={**s.attributes, "dify.workflow.run_id": "another"}),
-    lambda s: msgspec.structs.replace(s, attributes={k: v for k, v in s.attributes.items() if k != "dify.app_id"}),
+    lambda s: msgspec.structs.replace(
+        s, attributes={k: v for k, v in s.attributes.items() if k != "dify.app_id"}
+    ),
 ]
 
 
@@ -179,7 +197,8 @@ def test_all_delivered_is_ok_in_one_line(obligations: Obligations) -> None:
     verdict = judge(obligations, [span_of(e) for e in EVENTS], scenario="calm")
     verdict.require(acked=240, max_duplicates=0)
     assert verdict.line() == (
-        "calm seed 7: acked 240, delivered 240, lost 0, duplicates 0 (0.00 %), spurious 0, corrupt 0, excused 0, "
+        "calm seed 7: acked 240, delivered 240, lost 0, duplicates 0 (0.00 %), spurious 0, corrupt 0, "
+        "excused 0, "
         "unacked arrived 0, distinct 240, over 0.0 s: ok"
     )
     assert tree([span_of(e) for e in EVENTS]) == expected_tree(obligations)
@@ -201,7 +220,9 @@ def test_random_edits_are_counted_exactly(obligations: Obligations, data: st.Dat
     spans += [span_of(EVENTS[i]) for i in again]
     spans += [span_of(EVENTS[0], attributes={"tailrace.event_id": i}) for i in strangers]
     verdict = judge(
-        obligations, data.draw(st.permutations(spans)), dead_lettered={event_id_of(EVENTS[i]) for i in excused}
+        obligations,
+        data.draw(st.permutations(spans)),
+        dead_lettered={event_id_of(EVENTS[i]) for i in excused},
     )
 
     assert verdict.lost == len(lost - excused)
@@ -214,7 +235,11 @@ def test_random_edits_are_counted_exactly(obligations: Obligations, data: st.Dat
     assert verdict.ok == (lost == excused and not strangers and not corrupt)
 
 
-@given(st.lists(st.sampled_from("abcdef")), st.lists(st.sampled_from("abcdefgh")), st.sets(st.sampled_from("efgh")))
+@given(
+    st.lists(st.sampled_from("abcdef")),
+    st.lists(st.sampled_from("abcdefgh")),
+    st.sets(st.sampled_from("efgh")),
+)
 def test_accounts_balance(owed: list[str], received: list[str], allowed: set[str]) -> None:
     a = account(owed, received, allowed=allowed)
     assert a.lost | a.delivered == set(owed)
@@ -263,23 +288,38 @@ def test_a_ledger_is_appended_to_and_read_while_it_is_written(tmp_path: Path) ->
 
 # -- trace.enriched
 def enriched_topic(owed: Obligations) -> tuple[list[Source], list[Enriched]]:
-    """The topics as a correct processor leaves them: offsets of trace.enriched have a gap after every second record."""
+    """The topics as a correct processor leaves them: offsets of trace.enriched have a gap after every second
+    record."""
     source, records = [], []
     for o in owed.acked.values():
         key, value = o.trace.encode(), o.event_id.encode()
         source.append(
             Source(
-                partition=o.partition, offset=o.offset, key=key, digest=enriched.digest(value), event_id=o.event_id
+                partition=o.partition,
+                offset=o.offset,
+                key=key,
+                digest=enriched.digest(value),
+                event_id=o.event_id,
             )
         )
         context = TraceContext(
-            generation=0, sequence=o.offset, source_offset=o.offset, appended_at=1, span_id=bytes.fromhex(o.expected.span_id),
-            parent_span_id=bytes.fromhex(o.expected.parent_span_id) if o.expected.parent_span_id else None, parent_kind=ParentKind.RUN,
-            marks=(), run_trace_id=bytes.fromhex(o.expected.trace_id), message_trace_id=bytes(16), trace_started_at=1,
-        )  # fmt: skip
+            generation=0,
+            sequence=o.offset,
+            source_offset=o.offset,
+            appended_at=1,
+            span_id=bytes.fromhex(o.expected.span_id),
+            parent_span_id=bytes.fromhex(o.expected.parent_span_id) if o.expected.parent_span_id else None,
+            parent_kind=ParentKind.RUN,
+            marks=(),
+            run_trace_id=bytes.fromhex(o.expected.trace_id),
+            message_trace_id=bytes(16),
+            trace_started_at=1,
+        )
         offset = o.offset + o.offset // 2
         records.append(
-            Enriched(partition=o.partition, offset=offset, key=key, digest=enriched.digest(value), context=context)
+            Enriched(
+                partition=o.partition, offset=offset, key=key, digest=enriched.digest(value), context=context
+            )
         )
     return source, records
 
@@ -292,10 +332,13 @@ def topic_of(records: list[Enriched], aborted: int = 0, undecided: int = 0) -> T
 
 def test_an_exact_enriched_topic_is_ok(obligations: Obligations) -> None:
     source, records = enriched_topic(obligations)
-    verdict = enriched.judge(obligations, source, topic_of(records, aborted=17, undecided=3), scenario="kills")
+    verdict = enriched.judge(
+        obligations, source, topic_of(records, aborted=17, undecided=3), scenario="kills"
+    )
     verdict.require(acked=240, aborted=17)
     assert verdict.line() == (
-        "kills seed 7: acked 240, enriched 240, lost 0, duplicates 0, spurious 0, altered 0, wrong context 0, gaps 0, "
+        "kills seed 7: acked 240, enriched 240, lost 0, duplicates 0, spurious 0, altered 0, wrong context "
+        "0, gaps 0, "
         "missing in source 0, aborted 17, undecided 3: ok"
     )
     with pytest.raises(AssertionError, match="17 records were aborted, the scenario needs 18"):
@@ -331,8 +374,12 @@ def test_planted_faults_in_trace_enriched_are_found(obligations: Obligations) ->
     assert found([*records, change(again, context=context)]) == {"duplicates": 1, "gaps": 1}
     assert found([*lost_last, change(last, digest=b"other")]) == {"altered": 1}
     assert found([*lost_last, change(last, key=b"other")]) == {"altered": 1}
-    assert found([*lost_last, change(last, context=change(context, span_id=bytes(8)))]) == {"wrong_context": 1}
-    assert found([*lost_last, change(last, context=change(context, parent_span_id=None))]) == {"wrong_context": 1}
+    assert found([*lost_last, change(last, context=change(context, span_id=bytes(8)))]) == {
+        "wrong_context": 1
+    }
+    assert found([*lost_last, change(last, context=change(context, parent_span_id=None))]) == {
+        "wrong_context": 1
+    }
     assert found([*lost_last, change(last, context=None)]) == {"wrong_context": 1, "lost": 1}
     stranger = change(again, context=change(context, source_offset=9999, sequence=context.sequence + 1))
     assert found([*records, stranger]) == {"spurious": 1}
@@ -351,12 +398,17 @@ def test_a_new_generation_starts_again_from_zero(obligations: Obligations) -> No
         for n in (0, 1, 3)
     ]
     assert enriched.sequence_gaps(records) == []
-    assert enriched.sequence_gaps([*records, *second]) == ["partition 0, generation 1: 3 at offset 1003, must be 2"]
+    assert enriched.sequence_gaps([*records, *second]) == [
+        "partition 0, generation 1: 3 at offset 1003, must be 2"
+    ]
 
 
 # -- processes
 SLEEPER = "import signal, sys, threading; print('{\"n\": 1}', flush=True); threading.Event().wait()"
-POLITE = "import signal, sys, threading; signal.signal(15, lambda *_: sys.exit(3)); print('{\"n\": 2}', flush=True); threading.Event().wait()"
+POLITE = (
+    "import signal, sys, threading; signal.signal(15, lambda *_: sys.exit(3)); print('{\"n\": 2}', "
+    "flush=True); threading.Event().wait()"
+)
 
 
 def test_a_child_is_killed_restarted_and_asked_to_stop(tmp_path: Path) -> None:
@@ -394,7 +446,9 @@ def group_exists(group: int) -> bool:
 
 
 def test_a_child_that_ended_by_itself_cannot_be_killed(tmp_path: Path) -> None:
-    child = Child([sys.executable, "-c", "print('last words'); raise SystemExit(9)"], {}, tmp_path / "log").start()
+    child = Child(
+        [sys.executable, "-c", "print('last words'); raise SystemExit(9)"], {}, tmp_path / "log"
+    ).start()
     assert child.wait(10) == 9
     with pytest.raises(AssertionError, match=r"had ended with 9 before it was killed\n(.|\n)*last words"):
         child.sigkill()
@@ -406,7 +460,9 @@ def test_waiting_returns_what_it_waited_for_and_says_what_it_missed(tmp_path: Pa
     asked = iter([0, 0, 5])
     assert wait_until(lambda: next(asked), 10, "five", every=0.001) == 5
     (tmp_path / "log").write_text("".join(f"line {i}\n" for i in range(100)))
-    with pytest.raises(AssertionError, match=r"not so: it rains .waited 0.01 s; last: None.(.|\n)*line 99") as e:
+    with pytest.raises(
+        AssertionError, match=r"not so: it rains .waited 0.01 s; last: None.(.|\n)*line 99"
+    ) as e:
         wait_until(lambda: None, 0.01, "it rains", logs=[tmp_path / "log"])
     assert "line 59\n" not in str(e.value)
 
@@ -424,7 +480,9 @@ def test_ledger_lines_of_several_threads_stay_whole(tmp_path: Path) -> None:
 
         def report(part: int) -> None:
             for i, event in enumerate(EVENTS[part::4]):
-                ledger.report(event, i, 7, DeliveryReport(event_id=event_id_of(event), partition=part, offset=i))
+                ledger.report(
+                    event, i, 7, DeliveryReport(event_id=event_id_of(event), partition=part, offset=i)
+                )
 
         threads = [threading.Thread(target=report, args=(n,)) for n in range(4)]
         for t in threads:

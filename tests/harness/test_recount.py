@@ -1,4 +1,5 @@
-"""The recount on small examples, worked out by hand: each line of the documents' tables, and traces of each shape."""
+"""The recount on small examples, worked out by hand: each line of the documents' tables, and traces of each
+shape."""
 
 from __future__ import annotations
 
@@ -80,7 +81,14 @@ NO_MODEL = "model_name= model_provider="
 
 CASES: dict[str, tuple[TraceEvent, list[str]]] = {
     "workflow": (
-        event(K.WORKFLOW_RUN, status="succeeded", invoke_from="api", total_tokens=0, input_tokens=4, output_tokens=3),
+        event(
+            K.WORKFLOW_RUN,
+            status="succeeded",
+            invoke_from="api",
+            total_tokens=0,
+            input_tokens=4,
+            output_tokens=3,
+        ),
         [
             "dify.requests.total invoke_from=api status=succeeded type=workflow 1",
             "dify.workflow.duration status=succeeded 15000",
@@ -99,14 +107,24 @@ CASES: dict[str, tuple[TraceEvent, list[str]]] = {
         ],
     ),
     "node without a model": (
-        event(K.NODE_EXECUTION, status="succeeded", node_type="code", total_tokens=0, input_tokens=0, took=-5),
+        event(
+            K.NODE_EXECUTION, status="succeeded", node_type="code", total_tokens=0, input_tokens=0, took=-5
+        ),
         [
             "dify.requests.total model_provider= node_type=code status=succeeded type=node 1",
             "dify.node.duration model_provider= node_type=code 0",
         ],
     ),
     "node of a model, estimated": (
-        event(K.NODE_EXECUTION, node_type="llm", error="no", **MODEL, input_tokens=5, output_tokens=2, total_tokens=7),
+        event(
+            K.NODE_EXECUTION,
+            node_type="llm",
+            error="no",
+            **MODEL,
+            input_tokens=5,
+            output_tokens=2,
+            total_tokens=7,
+        ),
         [
             "dify.requests.total model_provider=l/o/p node_type=llm status= type=node 1",
             "dify.errors.total model_provider=l/o/p node_type=llm type=node 1",
@@ -136,8 +154,14 @@ CASES: dict[str, tuple[TraceEvent, list[str]]] = {
     ),
     "draft node, priced in another currency": (
         event(
-            K.DRAFT_NODE_EXECUTION, status="failed", node_type="llm", **MODEL, total_tokens=3, input_tokens=-3,
-            total_price="0.0000000000015", currency="RMB",
+            K.DRAFT_NODE_EXECUTION,
+            status="failed",
+            node_type="llm",
+            **MODEL,
+            total_tokens=3,
+            input_tokens=-3,
+            total_price="0.0000000000015",
+            currency="RMB",
         ),
         [
             "dify.requests.total model_provider=l/o/p node_type=llm status=failed type=draft_node 1",
@@ -150,7 +174,13 @@ CASES: dict[str, tuple[TraceEvent, list[str]]] = {
     ),
     "message that is a call": (
         event(
-            K.MESSAGE, status="succeeded", invoke_from="webapp", **MODEL, time_to_first_token=0, total_tokens=-1, output_tokens=9,
+            K.MESSAGE,
+            status="succeeded",
+            invoke_from="webapp",
+            **MODEL,
+            time_to_first_token=0,
+            total_tokens=-1,
+            output_tokens=9,
             total_price="0",
         ),
         [
@@ -164,7 +194,15 @@ CASES: dict[str, tuple[TraceEvent, list[str]]] = {
         ],
     ),
     "message of a workflow: no call, no estimate": (
-        event(K.MESSAGE, workflow_run_id="r", error="no", **MODEL, time_to_first_token=-1, total_tokens=8, input_tokens=8),
+        event(
+            K.MESSAGE,
+            workflow_run_id="r",
+            error="no",
+            **MODEL,
+            time_to_first_token=-1,
+            total_tokens=8,
+            input_tokens=8,
+        ),
         [
             f"dify.requests.total invoke_from= {PARTS} status= type=message 1",
             f"dify.errors.total {PARTS} type=message 1",
@@ -196,7 +234,14 @@ CASES: dict[str, tuple[TraceEvent, list[str]]] = {
     ),
     "generate_name": (event(K.GENERATE_NAME), ["dify.requests.total type=generate_name 1"]),
     "prompt_generation": (
-        event(K.PROMPT_GENERATION, operation_type="rule", status="failed", **MODEL, total_tokens=0, input_tokens=2),
+        event(
+            K.PROMPT_GENERATION,
+            operation_type="rule",
+            status="failed",
+            **MODEL,
+            total_tokens=0,
+            input_tokens=2,
+        ),
         [
             f"dify.requests.total {PARTS} operation_type=rule status=failed type=prompt_generation 1",
             f"dify.errors.total {PARTS} operation_type=rule type=prompt_generation 1",
@@ -225,7 +270,10 @@ CASES: dict[str, tuple[TraceEvent, list[str]]] = {
     "embedding span of a model that nobody named": (
         event(K.SPAN, span_kind="embedding"),
         [
-            "gen_ai.client.operation.duration gen_ai.operation.name=embeddings gen_ai.provider.name= gen_ai.request.model= 15000"
+            (
+                "gen_ai.client.operation.duration gen_ai.operation.name=embeddings gen_ai.provider.name= "
+                "gen_ai.request.model= 15000"
+            )
         ],
     ),
     "other span with a price": (
@@ -239,7 +287,7 @@ CASES: dict[str, tuple[TraceEvent, list[str]]] = {
     "app_updated": (event(K.APP_UPDATED, mode="chat"), ["dify.app.updated.total 1"]),
     "app_deleted": (event(K.APP_DELETED), ["dify.app.deleted.total 1"]),
     "rehydration_failed": (event(K.REHYDRATION_FAILED, error="no"), []),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -256,8 +304,11 @@ def test_the_cases_have_every_metric_and_every_kind() -> None:
 
 def test_a_label_is_cut_at_a_character() -> None:
     (label,) = [
-        v for o in observations(event(K.FEEDBACK, rating="x" + "é" * 200), estimate, normalise) for k, v in o.labels if k == "rating"
-    ]  # fmt: skip
+        v
+        for o in observations(event(K.FEEDBACK, rating="x" + "é" * 200), estimate, normalise)
+        for k, v in o.labels
+        if k == "rating"
+    ]
     assert label == "x" + "é" * 127
 
 
@@ -278,9 +329,23 @@ def test_buckets_are_inclusive_and_the_last_is_for_what_is_above() -> None:
     times = [0, 10_000, 10_001, 163_840_000, 300_000_000, 300_000_001]
     found = of(*log(*(tool(i, took=took) for i, took in enumerate(times))))
     bounds = (
-        10_000, 20_000, 40_000, 80_000, 160_000, 320_000, 640_000, 1_280_000, 2_560_000, 5_120_000, 10_240_000, 20_480_000,
-        40_960_000, 81_920_000, 163_840_000, 300_000_000,
-    )  # fmt: skip
+        10_000,
+        20_000,
+        40_000,
+        80_000,
+        160_000,
+        320_000,
+        640_000,
+        1_280_000,
+        2_560_000,
+        5_120_000,
+        10_240_000,
+        20_480_000,
+        40_960_000,
+        81_920_000,
+        163_840_000,
+        300_000_000,
+    )
     buckets = (2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1)
     row = Counted(6, 763_860_002, 0, 300_000_001, bounds, buckets, "s")
     assert found.rows[0, DURATION, SERIES, NOW // MINUTE] == row
@@ -354,7 +419,12 @@ def node(n: int, node_type: str = "code", **fields: Any) -> TraceEvent:
 
 
 def run(source: str = "run", **fields: Any) -> TraceEvent:
-    own: dict[str, Any] = {"source_id": source, "workflow_run_id": source, "name": "the run", "status": "succeeded"}
+    own: dict[str, Any] = {
+        "source_id": source,
+        "workflow_run_id": source,
+        "name": "the run",
+        "status": "succeeded",
+    }
     return event(K.WORKFLOW_RUN, **(own | fields))
 
 
@@ -366,22 +436,55 @@ def test_a_workflow() -> None:
     s = summed_up(
         node(1, at=-5, took=100, user_id="u"),
         node(2, "llm", at=50, took=400, **MODEL, input_tokens=10, output_tokens=5),
-        node(3, "llm", at=60, took=400, input_tokens=1, output_tokens=1, total_tokens=3, total_price="0.10", currency="RMB"),
+        node(
+            3,
+            "llm",
+            at=60,
+            took=400,
+            input_tokens=1,
+            output_tokens=1,
+            total_tokens=3,
+            total_price="0.10",
+            currency="RMB",
+        ),
         node(4, "tool", took=20, app_id="b", app_name="App", user_id="other"),
         *(node(n, took=n) for n in (5, 6, 7)),
         run(at=0, took=450),
-    )  # fmt: skip
+    )
     assert s == TraceSummary(
-        trace_id="run", partition=0, part=10, revision=8, complete=True, truncated=False, run_trace_id=bytes(16),
-        tenant_id="t", app_id="a", user_id="u", session_id=None, conversation_id=None, name="the run", status="succeeded",
-        started_at=NOW - 5, ended_at=NOW + 460, duration=450, counts={"node_execution": 7, "workflow_run": 1}, errors=0,
-        input_tokens=11, output_tokens=6, total_tokens=18, cost={"USD": "0.00001", "RMB": "0.1"}, cost_estimated=True,
+        trace_id="run",
+        partition=0,
+        part=10,
+        revision=8,
+        complete=True,
+        truncated=False,
+        run_trace_id=bytes(16),
+        tenant_id="t",
+        app_id="a",
+        user_id="u",
+        session_id=None,
+        conversation_id=None,
+        name="the run",
+        status="succeeded",
+        started_at=NOW - 5,
+        ended_at=NOW + 460,
+        duration=450,
+        counts={"node_execution": 7, "workflow_run": 1},
+        errors=0,
+        input_tokens=11,
+        output_tokens=6,
+        total_tokens=18,
+        cost={"USD": "0.00001", "RMB": "0.1"},
+        cost_estimated=True,
         slowest=[
-            slow("n2", "node 2", 400), slow("n3", "node 3", 400), slow("n1", "node 1", 100), slow("n4", "node 4", 20),
+            slow("n2", "node 2", 400),
+            slow("n3", "node 3", 400),
+            slow("n1", "node 1", 100),
+            slow("n4", "node 4", 20),
             slow("n7", "node 7", 7),
         ],
         slowest_path=[slow("run", "the run", 450), slow("n2", "node 2", 400)],
-    )  # fmt: skip
+    )
 
 
 def test_a_chatflow_turn() -> None:
@@ -391,8 +494,17 @@ def test_a_chatflow_turn() -> None:
         event(K.TOOL, source_id="tool", name="search", took=35, workflow_run_id="run", **of_turn),
         run(took=40, total_tokens=10, session_id="s", **of_turn),
         event(K.FEEDBACK, source_id="f", took=0, **of_turn),
-        event(K.MESSAGE, source_id="m", took=50, input_tokens=7, output_tokens=2, workflow_run_id="run", app_name="A", **of_turn),
-    )  # fmt: skip
+        event(
+            K.MESSAGE,
+            source_id="m",
+            took=50,
+            input_tokens=7,
+            output_tokens=2,
+            workflow_run_id="run",
+            app_name="A",
+            **of_turn,
+        ),
+    )
     assert (s.trace_id, s.complete, s.name, s.status, s.revision) == ("m", True, "A", None, 5)
     assert (s.session_id, s.conversation_id, s.duration) == ("s", "c", 50)
     assert s.counts == {"node_execution": 1, "tool": 1, "workflow_run": 1, "feedback": 1, "message": 1}
@@ -416,7 +528,9 @@ def test_a_container_counts_only_where_nothing_below_it_does() -> None:
         node(1, "iteration", took=90, total_tokens=100, total_price="5"),
         node(2, "llm", took=10, parent_id="n1", input_tokens=30, total_price="0"),
         node(3, "llm", took=20, parent_id="n1", input_tokens=40, total_tokens=41),
-        event(K.SPAN, source_id="s", took=5, parent_id="n3", workflow_run_id="run", input_tokens=50, name="span"),
+        event(
+            K.SPAN, source_id="s", took=5, parent_id="n3", workflow_run_id="run", input_tokens=50, name="span"
+        ),
         node(4, "loop", took=95, total_tokens=7, total_price="0.25"),
         node(5, parent_id="n4", took=94),
         run(total_tokens=0, took=200),
@@ -456,9 +570,17 @@ def test_errors_and_which_was_first() -> None:
 
 def test_a_nested_run_is_in_its_roots_trace() -> None:
     roots: dict[str, Any] = {"root_trace_id": "run", "root_run_id": "run", "app_name": "Inner"}
-    nested = {**roots, "parent_run_id": "run", "parent_node_execution_id": "n1", "app_id": "inner", "user_id": "u"}
+    nested = {
+        **roots,
+        "parent_run_id": "run",
+        "parent_node_execution_id": "n1",
+        "app_id": "inner",
+        "user_id": "u",
+    }
     s = summed_up(
-        event(K.NODE_EXECUTION, source_id="i1", workflow_run_id="inner-run", input_tokens=4, took=60, **nested),
+        event(
+            K.NODE_EXECUTION, source_id="i1", workflow_run_id="inner-run", input_tokens=4, took=60, **nested
+        ),
         run("inner-run", total_tokens=4, took=70, **nested),
         node(1, "tool", took=80),
         run(took=100, name=None),
@@ -532,22 +654,34 @@ def written(r: Recount) -> Topics:
             f"{p}/{metric}/{hash(labels):x}/{minute}".encode(),
             codec.encode(
                 MetricRow(
-                    partition=p, metric=metric, labels=dict(labels), minute=minute * MINUTE, source_offset=1, **msgspec.structs.asdict(c)
+                    partition=p,
+                    metric=metric,
+                    labels=dict(labels),
+                    minute=minute * MINUTE,
+                    source_offset=1,
+                    **msgspec.structs.asdict(c),
                 )
             ),
         )
         for (p, metric, labels, minute), c in r.rows.items()
-    ]  # fmt: skip
+    ]
     totals = []
     for (p, metric, labels), c in r.totals.items():
         values = msgspec.structs.asdict(c)
         del values["minimum"], values["maximum"]
         total = MetricTotal(
-            partition=p, metric=metric, labels=dict(labels), started_at=1, updated_at=1, source_offset=1, **values
+            partition=p,
+            metric=metric,
+            labels=dict(labels),
+            started_at=1,
+            updated_at=1,
+            source_offset=1,
+            **values,
         )
         totals.append(Record(p, f"{p}/{metric}/{hash(labels):x}".encode(), codec.encode(total)))
     parts = [
-        Record(p, f"{trace}/{p}/{part}".encode(), codec.encode(s)) for (trace, p, part), s in r.summaries.items()
+        Record(p, f"{trace}/{p}/{part}".encode(), codec.encode(s))
+        for (trace, p, part), s in r.summaries.items()
     ]
     zeros = dict.fromkeys(PartitionPosition.__struct_fields__, 0)
     state = []
@@ -581,7 +715,13 @@ def test_kept_as_recounted_is_no_difference_and_each_difference_is_told() -> Non
     assert len(compare(r, kept_of([], [], [], state))) == 3 * (MOST + 1)
 
     this, s = next(iter(r.summaries.items()))
-    for name, value in {"errors": 99, "cost": {"XXX": "1"}, "slowest": [], "status": "?", "counts": {}}.items():
+    for name, value in {
+        "errors": 99,
+        "cost": {"XXX": "1"},
+        "slowest": [],
+        "status": "?",
+        "counts": {},
+    }.items():
         changed = {**r.summaries, this: msgspec.structs.replace(s, **{name: value})}
         found = compare(r, kept._replace(summaries=changed))
         assert found == [] if getattr(s, name) == value else [name in line for line in found] == [True]

@@ -1,4 +1,5 @@
-"""Old and new writers of trace.events at once, in both frames, with a schema registry that goes away in the middle."""
+"""Old and new writers of trace.events at once, in both frames, with a schema registry that goes away in the
+middle."""
 
 from __future__ import annotations
 
@@ -23,7 +24,10 @@ from tests.harness.processes import Child, wait_until
 from tests.streams.events import event
 
 OURS: Final = schemas.current("TraceEvent")
-NEWER: Final = {**OURS, "fields": [*OURS["fields"], {"name": "weather", "type": ["null", "string"], "default": None}]}
+NEWER: Final = {
+    **OURS,
+    "fields": [*OURS["fields"], {"name": "weather", "type": ["null", "string"], "default": None}],
+}
 """A plausible next version: one nullable field more."""
 _PARTITIONS: Final = 4
 
@@ -34,8 +38,8 @@ def newer(e: TraceEvent, frame: bytes) -> bytes:
 
 
 class Writers:
-    """Four writers: this version and the next, each with the registry's ids and with fingerprints. newer_id: of the next
-    version's schema in the registry."""
+    """Four writers: this version and the next, each with the registry's ids and with fingerprints. newer_id:
+    of the next version's schema in the registry."""
 
     def __init__(self, settings: Settings, newer_id: int) -> None:
         old = msgspec.structs.replace(settings.registry, write="single-object")
@@ -54,7 +58,8 @@ class Writers:
         self.written: list[str] = []
 
     def write(self, events: int, *, with_newer: bool, partitions: set[int]) -> None:
-        """Events on the partitions, a run each, by the writers in turn; those of the next version write to partition 0 only."""
+        """Events on the partitions, a run each, by the writers in turn; those of the next version write to
+        partition 0 only."""
         ways = 4 if with_newer else 2
         for i in range(events):
             self._one(i % ways, partitions if i % ways < 2 else {0})
@@ -88,7 +93,8 @@ def run(
     away: Callable[[], None],
     back: Callable[[], None],
 ) -> None:
-    """The whole story, with assertions. add: makes a schema the next version of a subject and gives its id."""
+    """The whole story, with assertions. add: makes a schema the next version of a subject and gives its
+    id."""
     settings = msgspec.structs.replace(pipeline.settings, registry=registry)
     env = {f"TAILRACE_REGISTRY_{k.upper()}": str(v) for k, v in msgspec.to_builtins(registry).items() if v}
     subject = f"{pipeline.names.events}-value"
@@ -106,12 +112,16 @@ def run(
         writers.write(100, with_newer=False, partitions={1, 2, 3})
         wanted = sum(a.enriched + a.pending for a in pipeline.books().streams if a.partition)
         wait_until(
-            lambda: sum(a.enriched for a in pipeline.books().streams if a.partition) >= wanted, 60,
-            "the other partitions go on meanwhile", alive=(process,),
-        )  # fmt: skip
+            lambda: sum(a.enriched for a in pipeline.books().streams if a.partition) >= wanted,
+            60,
+            "the other partitions go on meanwhile",
+            alive=(process,),
+        )
         assert "partition 0 goes on" not in process.output()
 
-        assert process.sigterm(60) == 0, process.tail()  # with records that wait, and started without a registry
+        assert process.sigterm(60) == 0, (
+            process.tail()
+        )  # with records that wait, and started without a registry
         process.start()
         wait_until(lambda: waits in process.output(), 60, "partition 0 waits again", alive=(process,))
 
@@ -131,15 +141,20 @@ def run(
     back()
     books = pipeline.books()
     assert books.balanced
-    (last,) = [json.loads(line) for line in connect.output().splitlines() if line.startswith("{") and '"final":true' in line.replace(" ", "")]  # fmt: skip
+    (last,) = [
+        json.loads(line)
+        for line in connect.output().splitlines()
+        if line.startswith("{") and '"final":true' in line.replace(" ", "")
+    ]
     assert last["counts"]["dead_lettered"] == 0
-    assert Counter(json.loads(line)["event"]["event_id"] for line in path.read_bytes().splitlines()) == Counter(
-        writers.written
-    )
+    assert Counter(
+        json.loads(line)["event"]["event_id"] for line in path.read_bytes().splitlines()
+    ) == Counter(writers.written)
 
 
 def _check_values(pipeline: Pipeline, writers: Writers) -> None:
-    """All four frames were written, and the values of trace.enriched are those of trace.events, byte by byte."""
+    """All four frames were written, and the values of trace.enriched are those of trace.events, byte by
+    byte."""
     written, enriched = (
         Counter(m.value() for m in read(pipeline.bootstrap, name, committed=True)[0])
         for name in (pipeline.names.events, pipeline.names.enriched)
@@ -153,5 +168,12 @@ def _check_values(pipeline: Pipeline, writers: Writers) -> None:
 def _connect(pipeline: Pipeline, path: Path, env: dict[str, str]) -> Child:
     """A sink that reads everything while the registry is away: what the processor learned is on disk."""
     return pipeline.tailrace(
-        "connect", "file", "--set", f"sinks.file.path={path}", "--until-caught-up", "--json", name="connect", env=env
+        "connect",
+        "file",
+        "--set",
+        f"sinks.file.path={path}",
+        "--until-caught-up",
+        "--json",
+        name="connect",
+        env=env,
     )

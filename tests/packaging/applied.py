@@ -1,4 +1,5 @@
-"""A load applied from beginning to end, with a take-over in the middle, as one digest: what `test_forms` compares.
+"""A load applied from beginning to end, with a take-over in the middle, as one digest: what `test_forms`
+compares.
 
 python -m tests.packaging.applied 1 3000
 """
@@ -30,13 +31,16 @@ class Record(msgspec.Struct):
 
 
 def digest(seed: int, events: int) -> str:
-    """SHA-256 of all outputs, letters, links, state records, rows, totals and summaries; the state is given over half-way."""
+    """SHA-256 of all outputs, letters, links, state records, rows, totals and summaries; the state is given
+    over half-way."""
     sha, state, applier = hashlib.sha256(), State(LIMITS), Applier("trace.events", 0, 1 << 20, 1 << 20)
     log = [
         Record(i, NOW // 1000 + i, (k.encode() if (k := kafka_key(e)) else None), codec.encode(e))
         for i, e in enumerate(mixed(seed, events, NOW))
     ]
-    log[7::50] = [msgspec.structs.replace(r, value=(r.value or b"")[: 40 + r.offset % 90]) for r in log[7::50]]
+    log[7::50] = [
+        msgspec.structs.replace(r, value=(r.value or b"")[: 40 + r.offset % 90]) for r in log[7::50]
+    ]
     kept: dict[bytes, bytes] = {}
     for at in range(0, len(log), 100):
         unit = Unit()

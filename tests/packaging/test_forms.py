@@ -1,4 +1,5 @@
-"""The record path does the same in both of its forms: compiled, as `make setup` leaves it where there is a C compiler, and plain."""
+"""The record path does the same in both of its forms: compiled, as `make setup` leaves it where there is a C
+compiler, and plain."""
 
 from __future__ import annotations
 
@@ -27,9 +28,13 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(folder: Path, *arguments: str) -> str:
     done = subprocess.run(
-        [sys.executable, *arguments], cwd=folder, env={**os.environ, "PYTHONPATH": str(folder)}, capture_output=True, text=True,
+        [sys.executable, *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
         check=False,
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout
 
@@ -46,8 +51,14 @@ def test_both_forms_write_the_same_bytes(plain: Path, seed: int) -> None:
 def test_plain_python_passes_the_tests_of_the_pass_and_of_the_codec(plain: Path) -> None:
     """The suite itself runs in the form that is there."""
     said = run(
-        plain, "-m", "pytest", "-q", "tests/streams/processing/test_apply.py", "tests/streams/processing/test_bytes.py", "tests/tailrace/test_partitioner.py",
-    )  # fmt: skip
+        plain,
+        "-m",
+        "pytest",
+        "-q",
+        "tests/streams/processing/test_apply.py",
+        "tests/streams/processing/test_bytes.py",
+        "tests/tailrace/test_partitioner.py",
+    )
     assert " passed" in said
 
 

@@ -43,12 +43,16 @@ def application(tmp_path: Path) -> Path:
     return folder
 
 
-def test_the_base_install_is_light_and_says_what_else_a_command_needs(tmp_path: Path, application: Path) -> None:
+def test_the_base_install_is_light_and_says_what_else_a_command_needs(
+    tmp_path: Path, application: Path
+) -> None:
     venv.create(tmp_path / "venv", with_pip=True)
     python = str(tmp_path / "venv" / "bin" / "python")
     quick = {**os.environ, "MYPYC_OPT_LEVEL": "0"}  # a wheel all the same, in half the time
     subprocess.run(
-        [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", str(ROOT)], check=True, env=quick
+        [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", str(ROOT)],
+        check=True,
+        env=quick,
     )
     listed = subprocess.run(
         [python, "-m", "pip", "list", "--format", "json", "--disable-pip-version-check"],
@@ -59,12 +63,17 @@ def test_the_base_install_is_light_and_says_what_else_a_command_needs(tmp_path: 
     assert "tailrace" in names
     assert len(names) <= 8, names
     assert not names & HEAVY
-    code = "import sys; from tailrace import Publisher; print([m for m in sys.modules if m in ('faust', 'aiohttp', 'google.protobuf')])"
+    code = (
+        "import sys; from tailrace import Publisher; print([m for m in sys.modules if m in ('faust', "
+        "'aiohttp', 'google.protobuf')])"
+    )
     ran = subprocess.run([python, "-c", code], check=True, capture_output=True, cwd=application)
     assert ran.stdout.strip() == b"[]"
     code = "import tailrace.codec.walk as w; print(w.__file__)"
     ran = subprocess.run([python, "-c", code], check=True, capture_output=True, cwd=application)
-    assert Path(ran.stdout.decode().strip()).suffix == (".so" if shutil.which("cc") or shutil.which("gcc") else ".py")
+    assert Path(ran.stdout.decode().strip()).suffix == (
+        ".so" if shutil.which("cc") or shutil.which("gcc") else ".py"
+    )
     script = str(tmp_path / "venv" / "bin" / "tailrace")
     for command, extra in (("process", "streams"), ("connect", "connectors"), ("broker", "broker")):
         ran = subprocess.run([script, command], check=False, capture_output=True, cwd=application)
@@ -79,7 +88,9 @@ def test_the_commands_work_inside_a_folder_with_modules_of_the_same_names(
 ) -> None:
     pipeline = Pipeline(broker.bootstrap_servers, tmp_path)
     start = (
-        [str(Path(sys.executable).with_name("tailrace"))] if form == "script" else [sys.executable, "-m", "tailrace"]
+        [str(Path(sys.executable).with_name("tailrace"))]
+        if form == "script"
+        else [sys.executable, "-m", "tailrace"]
     )
     process = pipeline.process(cwd=application)
     connect = pipeline.tailrace(

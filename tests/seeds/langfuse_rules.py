@@ -81,7 +81,9 @@ def cost(r: Enriched) -> str | None:
     found = {k: v for k, v in found.items() if v is not None}
     if not found:
         return None if r.context.estimated_cost is None else f'{{"total":{r.context.estimated_cost}}}'
-    return "{" + ",".join(f'"{k}":{v}' for k, v in found.items()) + "}" if e.currency in (None, "USD") else None
+    return (
+        "{" + ",".join(f'"{k}":{v}' for k, v in found.items()) + "}" if e.currency in (None, "USD") else None
+    )
 
 
 def level(r: Enriched) -> str:
@@ -125,9 +127,15 @@ def prompts(r: Enriched) -> str | None:
 
 
 NODES: Final = {
-    "llm": "generation", "question-classifier": "generation", "parameter-extractor": "generation", "agent": "agent",
-    "knowledge-retrieval": "retriever", "tool": "tool", "iteration": "chain", "loop": "chain",
-}  # fmt: skip
+    "llm": "generation",
+    "question-classifier": "generation",
+    "parameter-extractor": "generation",
+    "agent": "agent",
+    "knowledge-retrieval": "retriever",
+    "tool": "tool",
+    "iteration": "chain",
+    "loop": "chain",
+}
 
 RULES: Final[dict[str, Callable[[Enriched], Any]]] = {
     "run_span": lambda r: span_of(r.event.workflow_run_id),
@@ -138,13 +146,16 @@ RULES: Final[dict[str, Callable[[Enriched], Any]]] = {
     ),
     "message_name": lambda r: f"message_{r.event.message_id}",
     "message_type": lambda r: "chain" if r.event.workflow_run_id else "generation",
-    "node_type": lambda r: NODES.get(
-        str(r.event.node_type), "generation" if r.event.model_name else "span"
-    ),
+    "node_type": lambda r: NODES.get(str(r.event.node_type), "generation" if r.event.model_name else "span"),
     "span_type": lambda r: {"task": "span", "llm": "generation", "reranker": "retriever"}.get(
         str(r.event.span_kind), str(r.event.span_kind)
     ),
-    "trace_name": trace_name, "user": user, "session": session, "usage": usage, "cost": cost, "level": level,
+    "trace_name": trace_name,
+    "user": user,
+    "session": session,
+    "usage": usage,
+    "cost": cost,
+    "level": level,
     "model": lambda r: None if contains(r) else r.context.request_model or r.event.model_name,
     "first_token": lambda r: (
         None
@@ -154,14 +165,22 @@ RULES: Final[dict[str, Callable[[Enriched], Any]]] = {
     "start": lambda r: str(r.event.started_at // 1000 * 1_000_000),
     "end": lambda r: str(max(r.event.started_at, r.event.ended_at) // 1000 * 1_000_000),
     "status_code": lambda r: 2 if level(r) == "ERROR" else None,
-    "workflow_tags": tags("workflow", ".mode"), "message_tags": tags("message", ".mode"), "moderation_tags": tags("moderation"),
-    "suggested_question_tags": tags("suggested_question"), "dataset_retrieval_tags": tags("dataset_retrieval"),
-    "tool_tags": tags("tool", ".tool_name"), "generate_name_tags": tags("generate_name"),
-    "prompt_generation_tags": tags("prompt_generation"), "draft_tags": tags("draft"), "own_tags": tags(),
+    "workflow_tags": tags("workflow", ".mode"),
+    "message_tags": tags("message", ".mode"),
+    "moderation_tags": tags("moderation"),
+    "suggested_question_tags": tags("suggested_question"),
+    "dataset_retrieval_tags": tags("dataset_retrieval"),
+    "tool_tags": tags("tool", ".tool_name"),
+    "generate_name_tags": tags("generate_name"),
+    "prompt_generation_tags": tags("prompt_generation"),
+    "draft_tags": tags("draft"),
+    "own_tags": tags(),
     "marks": lambda r: ",".join(r.context.marks),
     "price_table": lambda r: None if r.event.total_price or contains(r) else r.context.price_table,
     "documents": lambda r: (
-        r.event.dataset_retrieval.documents if r.event.dataset_retrieval and r.event.outputs is not None else None
+        r.event.dataset_retrieval.documents
+        if r.event.dataset_retrieval and r.event.outputs is not None
+        else None
     ),
     "temperature": lambda r: r.event.attributes.get("gen_ai.request.temperature"),
     "unprompted": lambda r: prompts(r) is None,
@@ -170,8 +189,10 @@ RULES: Final[dict[str, Callable[[Enriched], Any]]] = {
     "score_id": lambda r: trace_of(f"{r.event.message_id}\0{rater(r)}\0user-feedback"),
     "score_value": lambda r: {"like": 1, "dislike": -1}.get(str(r.event.rating), 0),
     "rating": lambda r: r.event.rating or "withdrawn",
-}  # fmt: skip
+}
 CONVERSIONS: Final[dict[str, Callable[[Any], Any]]] = {
     # microseconds as seconds in decimal text, without a float
-    "decimal_seconds": lambda v: str(v // 1_000_000) + (f".{v % 1_000_000:06d}".rstrip("0") if v % 1_000_000 else ""),
+    "decimal_seconds": lambda v: (
+        str(v // 1_000_000) + (f".{v % 1_000_000:06d}".rstrip("0") if v % 1_000_000 else "")
+    ),
 }

@@ -1,4 +1,5 @@
-"""What Opik's seed needs beyond the common rules: ids by docs/sinks/opik.md, and values that depend on the operation.
+"""What Opik's seed needs beyond the common rules: ids by docs/sinks/opik.md, and values that depend on the
+operation.
 
 Written from the seed and the documents, not with the sink's code.
 """
@@ -40,7 +41,9 @@ def trace_id(record: Enriched) -> str:
 
 
 def span_id(record: Enriched, span: bytes | None) -> str | None:
-    return None if span is None else v7(record, f"{PROJECT}\0{record.context.root_trace_id}\0".encode() + span)
+    return (
+        None if span is None else v7(record, f"{PROJECT}\0{record.context.root_trace_id}\0".encode() + span)
+    )
 
 
 def span(record: Enriched) -> bool:
@@ -89,7 +92,9 @@ def counted(record: Enriched) -> bool:
 def model_is_told(record: Enriched) -> bool:
     e = record.event
     tokens = (e.input_tokens, e.output_tokens, e.total_tokens)
-    return (span(record) and kind(record) == "llm") or (counted(record) and any(t is not None for t in tokens))
+    return (span(record) and kind(record) == "llm") or (
+        counted(record) and any(t is not None for t in tokens)
+    )
 
 
 def cost(record: Enriched) -> float | None:
@@ -105,9 +110,13 @@ def cost(record: Enriched) -> float | None:
 def tags(record: Enriched) -> list[str]:
     event = record.event
     second = {
-        "message": event.mode, "node_execution": event.node_type, "draft_node_execution": event.node_type, "span": event.span_kind,
-        "tool": record.context.tool_name or event.tool_name, "prompt_generation": event.operation_type,
-    }.get(event.kind)  # fmt: skip
+        "message": event.mode,
+        "node_execution": event.node_type,
+        "draft_node_execution": event.node_type,
+        "span": event.span_kind,
+        "tool": record.context.tool_name or event.tool_name,
+        "prompt_generation": event.operation_type,
+    }.get(event.kind)
     first = "workflow" if event.kind == "workflow_run" else str(event.kind)
     return [first, *([second] if second else []), *event.tags]
 
@@ -138,7 +147,11 @@ def error(record: Enriched) -> dict[str, str] | None:
     if event.status not in {"failed", "exception"} and not event.error:
         return None
     text = event.error or ""
-    return {"exception_type": event.error_type or "Error", "message": text, "traceback": text or event.status or ""}
+    return {
+        "exception_type": event.error_type or "Error",
+        "message": text,
+        "traceback": text or event.status or "",
+    }
 
 
 def json_or_text(text: str) -> Any:

@@ -1,4 +1,5 @@
-"""What otlp.yaml names: seed 003's ids (section 5) and OpenTelemetry's names, worked out from the documents."""
+"""What otlp.yaml names: seed 003's ids (section 5) and OpenTelemetry's names, worked out from the
+documents."""
 
 from __future__ import annotations
 
@@ -16,8 +17,12 @@ _NAMES: Final = {
 }
 _KINDS: Final = ["internal", "server", "client", "producer", "consumer"]
 _OPERATIONS: Final = {
-    "llm": "chat", "embedding": "embeddings", "tool": "execute_tool", "agent": "invoke_agent", "retriever": "retrieval",
-}  # fmt: skip
+    "llm": "chat",
+    "embedding": "embeddings",
+    "tool": "execute_tool",
+    "agent": "invoke_agent",
+    "retriever": "retrieval",
+}
 
 
 def hashed(source_id: str) -> str:
@@ -74,6 +79,8 @@ RULES: Final[dict[str, Callable[[Enriched], Any]]] = {
     "status": status,
     "operation": lambda r: _OPERATIONS.get(r.event.span_kind or ""),
     "openinference": lambda r: r.event.span_kind.upper() if r.event.span_kind else None,
-    "finish_reasons": lambda r: [r.event.span.finish_reason] if r.event.span and r.event.span.finish_reason else None,
+    "finish_reasons": lambda r: (
+        [r.event.span.finish_reason] if r.event.span and r.event.span.finish_reason else None
+    ),
     "temperature": lambda r: r.event.attributes.get("gen_ai.request.temperature"),
 }

@@ -1,4 +1,5 @@
-"""Conversions and rules that the seeds' YAML files name, for all sinks: from tailrace's units to those that vendors write.
+"""Conversions and rules that the seeds' YAML files name, for all sinks: from tailrace's units to those that
+vendors write.
 
 Written from the vendors' documents, not with the sinks' code: they are what it is compared with.
 """

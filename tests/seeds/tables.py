@@ -1,4 +1,5 @@
-"""fields.toml as the Markdown tables of schemas/README.md: `python -m tests.seeds.tables` writes them there."""
+"""fields.toml as the Markdown tables of schemas/README.md: `python -m tests.seeds.tables` writes them
+there."""
 
 from __future__ import annotations
 
@@ -45,7 +46,10 @@ def guide_tables(found: Fields) -> Iterator[str]:
                 for field, place in entries.items():
                     cell = rows.setdefault((field, shown(place)), {})
                     cell[seed] = cell.get(seed, "") + LISTS[name]
-        yield f"#### {kind}\n\n| field | TraceEvent | {' | '.join(GUIDES.values())} |\n|---|---|{'---|' * len(GUIDES)}\n"
+        yield (
+            f"#### {kind}\n\n| field | TraceEvent | {' | '.join(GUIDES.values())} "
+            f"|\n|---|---|{'---|' * len(GUIDES)}\n"
+        )
         for (field, place), cell in rows.items():
             yield f"| `{field}` | {place} | {' | '.join(cell.get(seed, '') for seed in GUIDES)} |\n"
         yield "\n"
@@ -75,7 +79,8 @@ def tables() -> str:
     dictionary = "".join(dictionary_tables(found))
     return (
         "\n### The guides: seeds 000, 001, 002, 004\n\n"
-        "r: the table from Dify's field to the vendor's; i: the list “Trace Info”; m: the metadata list in it.\n\n"
+        "r: the table from Dify's field to the vendor's; i: the list “Trace Info”; m: the metadata list in "
+        "it.\n\n"
         f"{guides}### The data dictionary: seed 003\n\n"
         "span: section 4; log: section 8; labels: sections 6 and 7; resource: section 3.\n\n"
         f"{dictionary}"

@@ -10,28 +10,81 @@ import pytest
 from tailrace.codec import schemas
 from tailrace.identity import BODIES
 from tailrace.records import Kind
-from tests.seeds.tables import BEGIN, DERIVED, DICTIONARY, END, GUIDES, README, Fields, Place, fields, split, tables
+from tests.seeds.tables import (
+    BEGIN,
+    DERIVED,
+    DICTIONARY,
+    END,
+    GUIDES,
+    README,
+    Fields,
+    Place,
+    fields,
+    split,
+    tables,
+)
 
 FIELDS: Fields = fields()
 
 WITHOUT_SEED = {Kind.UNKNOWN, Kind.LINK, Kind.SPAN}
-"""Kinds that are ours: what readers make of newer ones, a control record, and operations of other sources than Dify."""
+"""Kinds that are ours: what readers make of newer ones, a control record, and operations of other sources
+than Dify."""
 
 COUNTS: dict[str, dict[str, tuple[int, ...]]] = {
-    "000": {"workflow_run": (12, 19, 10), "message": (11, 15, 9), "moderation": (8, 10, 3), "suggested_question": (8, 17, 8),
-            "dataset_retrieval": (9, 6, 9), "tool": (8, 14, 11), "generate_name": (8, 6, 2)},
-    "001": {"workflow_run": (13, 19, 10), "message": (13, 15, 10), "moderation": (9, 10, 3), "suggested_question": (9, 17, 8),
-            "dataset_retrieval": (9, 6, 9), "tool": (9, 14, 11), "generate_name": (8, 6, 2)},
-    "002": {"workflow_run": (0, 18, 10), "message": (0, 15, 10), "dataset_retrieval": (0, 6, 9), "tool": (0, 14, 11)},
-    "003": {"every": (0, 6), "workflow_run": (16, 6), "node_execution": (20, 15), "draft_node_execution": (20, 15), "message": (0, 16),
-            "tool": (0, 10), "moderation": (0, 7), "suggested_question": (0, 7), "dataset_retrieval": (0, 10), "generate_name": (0, 7),
-            "prompt_generation": (0, 12), "app_created": (0, 3), "app_updated": (0, 2), "app_deleted": (0, 2), "feedback": (0, 5),
-            "rehydration_failed": (0, 3)},
-    "004": {"workflow_run": (13, 19, 10), "message": (13, 15, 9), "moderation": (9, 10, 3), "suggested_question": (8, 17, 8),
-            "dataset_retrieval": (8, 6, 9), "tool": (9, 14, 11), "generate_name": (7, 6, 2)},
-}  # fmt: skip
-"""Fields of each seed's lists, counted in the seeds: row, info and metadata of the guides, span and log of the dictionary. A field
-that stands twice in a list counts once."""
+    "000": {
+        "workflow_run": (12, 19, 10),
+        "message": (11, 15, 9),
+        "moderation": (8, 10, 3),
+        "suggested_question": (8, 17, 8),
+        "dataset_retrieval": (9, 6, 9),
+        "tool": (8, 14, 11),
+        "generate_name": (8, 6, 2),
+    },
+    "001": {
+        "workflow_run": (13, 19, 10),
+        "message": (13, 15, 10),
+        "moderation": (9, 10, 3),
+        "suggested_question": (9, 17, 8),
+        "dataset_retrieval": (9, 6, 9),
+        "tool": (9, 14, 11),
+        "generate_name": (8, 6, 2),
+    },
+    "002": {
+        "workflow_run": (0, 18, 10),
+        "message": (0, 15, 10),
+        "dataset_retrieval": (0, 6, 9),
+        "tool": (0, 14, 11),
+    },
+    "003": {
+        "every": (0, 6),
+        "workflow_run": (16, 6),
+        "node_execution": (20, 15),
+        "draft_node_execution": (20, 15),
+        "message": (0, 16),
+        "tool": (0, 10),
+        "moderation": (0, 7),
+        "suggested_question": (0, 7),
+        "dataset_retrieval": (0, 10),
+        "generate_name": (0, 7),
+        "prompt_generation": (0, 12),
+        "app_created": (0, 3),
+        "app_updated": (0, 2),
+        "app_deleted": (0, 2),
+        "feedback": (0, 5),
+        "rehydration_failed": (0, 3),
+    },
+    "004": {
+        "workflow_run": (13, 19, 10),
+        "message": (13, 15, 9),
+        "moderation": (9, 10, 3),
+        "suggested_question": (8, 17, 8),
+        "dataset_retrieval": (8, 6, 9),
+        "tool": (9, 14, 11),
+        "generate_name": (7, 6, 2),
+    },
+}
+"""Fields of each seed's lists, counted in the seeds: row, info and metadata of the guides, span and log of
+the dictionary. A field that stands twice in a list counts once."""
 
 
 def inside(schema: dict[str, Any], prefix: str = "") -> Iterator[str]:
@@ -45,7 +98,9 @@ def inside(schema: dict[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 PATHS = frozenset(inside(schemas.current("TraceEvent")))
-LISTS = [(seed, kind, name) for seed, kinds in FIELDS.items() for kind, lists in kinds.items() for name in lists]
+LISTS = [
+    (seed, kind, name) for seed, kinds in FIELDS.items() for kind, lists in kinds.items() for name in lists
+]
 
 
 def paths(place: Place) -> list[str]:

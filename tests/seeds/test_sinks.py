@@ -48,7 +48,8 @@ def test_rows_are_in_the_payload_and_the_payload_is_in_the_rows(sink: str, name:
 
 @pytest.mark.parametrize(("sink", "name"), CASES)
 def test_golden_payloads(sink: str, name: str) -> None:
-    """tests/golden/<sink>/<name>.json, written by hand from the seed; else the record is in filtered.toml, with the reason."""
+    """tests/golden/<sink>/<name>.json, written by hand from the seed; else the record is in filtered.toml,
+    with the reason."""
     seed = SEEDS[sink]
     spec = seed.sink_class.__tailrace_sink__
     payload = seed.payload(golden(spec.fields)[name])
@@ -62,8 +63,8 @@ def test_golden_payloads(sink: str, name: str) -> None:
 
 
 def flat(document: object) -> Iterator[tuple[tuple[str, ...], object]]:
-    """Leaves by path, so that a difference is shown as the paths it is at; the order of attributes does not count, nor does
-    the version of the installed price table."""
+    """Leaves by path, so that a difference is shown as the paths it is at; the order of attributes does not
+    count, nor does the version of the installed price table."""
     for where, value in leaves(readable(document)):
         yield where, "genai-prices" if str(value).startswith("genai-prices ") else value
 

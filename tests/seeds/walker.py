@@ -7,23 +7,25 @@ One file a vendor sink, `tests/seeds/<sink>.yaml`:
     settings: {public_key: pk, secret_key: sk}      # of the instance that renders
     kinds:
       workflow_run:
-        row:                                        # the seed's lists, named as in fields.toml: row, info, metadata, span, log
+        row:                                        # the seed's lists, named as in fields.toml: row, info,
+        metadata, span, log
           - {field: inputs, target: input, at: "attributes[langfuse.observation.input]", from: event.inputs}
     unmapped:                                       # the seed's fields that are not sent
       workflow_run: {info: {workflow node executions: "each is an event of its own"}}
-    beyond:                                         # what is sent besides; by kind, several with commas, or every
+    beyond:                                         # what is sent besides; by kind, several with commas, or
+    every
       "message, tool":
         - {at: traceId, from: context.message_trace_id, as: hex, reason: the vendor needs one}
 
-A row's value is `value` (a literal), `rule` (a function of the record, by name) or `from` (a dotted path from `event` or
-`context`; "a | b" is the first that is not empty), then `as` (a conversion, by name). None means that the record has no such
-field: then nothing may be at the path. `at` is a path in the rendered payload, or several that must all have the value:
-keys separated by dots, keys with dots in brackets, list positions in brackets; OTLP attribute lists read as mappings.
-`when` names a rule that says whether the row applies. A claimed path claims what is below it.
+A row's value is `value` (a literal), `rule` (a function of the record, by name) or `from` (a dotted path from
+`event` or `context`; "a | b" is the first that is not empty), then `as` (a conversion, by name). None means
+that the record has no such field: then nothing may be at the path. `at` is a path in the rendered payload, or
+several that must all have the value: keys separated by dots, keys with dots in brackets, list positions in
+brackets; OTLP attribute lists read as mappings. `when` names a rule that says whether the row applies. A
+claimed path claims what is below it.
 
-Rules and conversions are those of `tests/seeds/rules.py` and, if there is one, of `tests/seeds/<sink>_rules.py` (RULES,
-CONVERSIONS).
-"""
+Rules and conversions are those of `tests/seeds/rules.py` and, if there is one, of
+`tests/seeds/<sink>_rules.py` (RULES, CONVERSIONS)."""
 
 from __future__ import annotations
 
@@ -96,7 +98,10 @@ class Seed:
         if (FOLDER / f"{self.name}_rules.py").exists():
             own = importlib.import_module(f"tests.seeds.{self.name}_rules")
         self.rules: dict[str, Rule] = {**rules.RULES, **getattr(own, "RULES", {})}
-        self.conversions: dict[str, Callable[[Any], Any]] = {**rules.CONVERSIONS, **getattr(own, "CONVERSIONS", {})}
+        self.conversions: dict[str, Callable[[Any], Any]] = {
+            **rules.CONVERSIONS,
+            **getattr(own, "CONVERSIONS", {}),
+        }
         module, _, name = self.document.sink.partition(":")
         self.sink_class: Any = getattr(importlib.import_module(module), name)
 
@@ -171,7 +176,8 @@ class Seed:
                     yield f"{kind}.{name}: {field} is both a row and unmapped"
 
     def unnamed(self) -> Iterator[str]:
-        """Rules and conversions that are nowhere, rows without a value, and what is beyond the seed without a reason."""
+        """Rules and conversions that are nowhere, rows without a value, and what is beyond the seed without a
+        reason."""
         for kind, lists in self.document.kinds.items():
             for name, rows in lists.items():
                 yield from (f"{kind}.{name}: {r.field} says no value" for r in rows if not r.checked)
@@ -211,7 +217,8 @@ def applies(kinds: str, kind: str) -> bool:
 
 # -- records
 def look(record: Enriched, source: str) -> Any:
-    """The value at a dotted path; None where a body is missing. AttributeError for a field that no record has."""
+    """The value at a dotted path; None where a body is missing. AttributeError for a field that no record
+    has."""
     value: Any = record
     for name in source.split("."):
         if isinstance(value, Mapping):
@@ -234,7 +241,9 @@ def fill(struct: msgspec.Struct, names: list[str]) -> Any:
     if rest:
         cls = next((k for k in kinds if isinstance(k, type) and k.__name__ in BY_NAME), None)
         if cls is None:  # a mapping
-            return msgspec.structs.replace(struct, **{name: {**getattr(struct, name), rest[0]: f"sample {rest[0]}"}})
+            return msgspec.structs.replace(
+                struct, **{name: {**getattr(struct, name), rest[0]: f"sample {rest[0]}"}}
+            )
         inner = getattr(struct, name)
         return msgspec.structs.replace(struct, **{name: fill(cls() if inner is None else inner, rest)})
     return msgspec.structs.replace(struct, **{name: _sample(name, kinds[0])})

@@ -1,4 +1,5 @@
-"""Values of any of our schemas, generated from the schema; as plain data for fastavro and as records for us."""
+"""Values of any of our schemas, generated from the schema; as plain data for fastavro and as records for
+us."""
 
 from __future__ import annotations
 
@@ -94,7 +95,8 @@ def values(t: Any, named: Mapping[str, Any]) -> st.SearchStrategy[Any]:
 
 @st.composite
 def record_data(draw: st.DrawFn, schema: Schema, named: Mapping[str, Any]) -> dict[str, Any]:
-    """A record: fields with a default have it, but for some that are drawn; so that large records stay quick to make."""
+    """A record: fields with a default have it, but for some that are drawn; so that large records stay quick
+    to make."""
     optional = [f["name"] for f in schema["fields"] if "default" in f]
     chosen = draw(st.sets(st.sampled_from(optional), max_size=8)) if optional else set()
     return {

@@ -122,8 +122,11 @@ def test_a_named_sink_that_works_or_is_none_decides_the_exit_code() -> None:
     code, out, _ = check("console", "--json")
     assert code == 0
     assert json.loads(out) == {
-        "passed": ["settings are valid", "sink console (console) works"], "problems": [], "warnings": [], "skipped": [],
-    }  # fmt: skip
+        "passed": ["settings are valid", "sink console (console) works"],
+        "problems": [],
+        "warnings": [],
+        "skipped": [],
+    }
     code, out, _ = check("nonsense", "--json")
     assert code == 1
     assert json.loads(out)["problems"][0].startswith("sinks.nonsense: there is no sink 'nonsense'")

@@ -29,8 +29,12 @@ def tailrace(*arguments: str, cwd: Path | None = None, **env: str) -> subprocess
     """The command in a process of its own."""
     return subprocess.run(
         [sys.executable, "-m", "tailrace", *arguments],
-        cwd=cwd, env={**os.environ, **env}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        cwd=cwd,
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def test_help_lists_every_entry_point_with_what_it_does() -> None:
@@ -49,9 +53,17 @@ def test_every_command_of_the_base_has_help_with_an_example(command: str) -> Non
 
 
 def test_an_application_with_packages_of_our_names_is_not_in_the_way(tmp_path: Path) -> None:
-    for name in ("schemas.py", "streams/__init__.py", "connectors/__init__.py", "ledger.py", "click/__init__.py"):
+    for name in (
+        "schemas.py",
+        "streams/__init__.py",
+        "connectors/__init__.py",
+        "ledger.py",
+        "click/__init__.py",
+    ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(f"raise RuntimeError('the application's own {name}')".replace("'s ", "s "))
+        (tmp_path / name).write_text(
+            f"raise RuntimeError('the application's own {name}')".replace("'s ", "s ")
+        )
     ran = tailrace("--version", cwd=tmp_path)
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, f"tailrace, version {__version__}\n", "")
     ran = tailrace("--help", cwd=tmp_path)
@@ -73,11 +85,17 @@ def test_an_application_with_packages_of_our_names_is_not_in_the_way(tmp_path: P
             "jgo.parser",
             "`tailrace x` needs jgo.parser: pip install 'tailrace[broker]'",
         ),
-        ("tailrace.commands.x:x", "tailrace.commands.x", "`tailrace x` is not in this installation: No module named"),
+        (
+            "tailrace.commands.x:x",
+            "tailrace.commands.x",
+            "`tailrace x` is not in this installation: No module named",
+        ),
         ("streams.command:process", "streams", "`tailrace x` is not in this installation: No module named"),
     ],
 )
-def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, value: str, missing: str, said: str) -> None:
+def test_a_missing_extra_is_named(
+    monkeypatch: pytest.MonkeyPatch, value: str, missing: str, said: str
+) -> None:
     class Broken:
         name = "x"
 
@@ -175,8 +193,16 @@ def test_topics_are_made_and_checked(topics_settings: Callable[..., Settings]) -
 @pytest.mark.kafka
 def test_topics_that_the_broker_refuses_end_with_its_reason(topics_settings: Callable[..., Settings]) -> None:
     settings = topics_settings(create=False)
-    ran = tailrace("topics", "create", "-b", settings.kafka.bootstrap_servers, "--set", f"topics.prefix={settings.topics.prefix}",
-                   "--set", "topics.replication_factor=3")  # fmt: skip
+    ran = tailrace(
+        "topics",
+        "create",
+        "-b",
+        settings.kafka.bootstrap_servers,
+        "--set",
+        f"topics.prefix={settings.topics.prefix}",
+        "--set",
+        "topics.replication_factor=3",
+    )
     assert ran.returncode == 2
     assert "topics could not be made" in ran.stderr
     assert "eplication" in ran.stderr

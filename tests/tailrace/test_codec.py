@@ -1,4 +1,5 @@
-"""Records to bytes and back: the generated encoder and decoder against fastavro, and against bytes that are no record."""
+"""Records to bytes and back: the generated encoder and decoder against fastavro, and against bytes that are
+no record."""
 
 from __future__ import annotations
 
@@ -100,8 +101,15 @@ def test_our_bytes_are_fastavros_and_come_back_as_the_same_record(name: str, dat
 
 
 def test_decoded_enums_are_members() -> None:
-    event = TraceEvent(event_id="e", source_id="s", kind=Kind.SPAN, started_at=1, ended_at=2, published_at=3,
-                       span_kind=records.SpanKind.LLM)  # fmt: skip
+    event = TraceEvent(
+        event_id="e",
+        source_id="s",
+        kind=Kind.SPAN,
+        started_at=1,
+        ended_at=2,
+        published_at=3,
+        span_kind=records.SpanKind.LLM,
+    )
     decoded = codec.decode(codec.encode(event), TraceEvent)
     assert (decoded.kind, decoded.span_kind) == (Kind.SPAN, records.SpanKind.LLM)
     assert isinstance(decoded.kind, Kind)
@@ -160,8 +168,17 @@ def test_a_reader_of_the_header_does_not_look_at_what_follows(data: st.DataObjec
 )
 def test_a_path_that_the_schema_lacks_is_not_among_the_results(path: str) -> None:
     decode, paths = codec.compile_decoder(EVENT, {path, "source_id"}, text=True)
-    body = codec.encode(TraceEvent(event_id="e", source_id="s", kind=Kind.TOOL, started_at=1, ended_at=2, published_at=3,
-                                   tool=records.Tool(call_id="c")))[10:]  # fmt: skip
+    body = codec.encode(
+        TraceEvent(
+            event_id="e",
+            source_id="s",
+            kind=Kind.TOOL,
+            started_at=1,
+            ended_at=2,
+            published_at=3,
+            tool=records.Tool(call_id="c"),
+        )
+    )[10:]
     assert (paths, decode(body, 0)) == (("source_id",), ("s",))
 
 
@@ -188,7 +205,9 @@ def mutated(draw: st.DrawFn, body: bytes) -> bytes:
 def broken(draw: st.DrawFn, name: str) -> bytes:
     if draw(st.integers(0, 9)) == 0:
         return draw(st.binary(max_size=200))
-    return mutated(draw, generated.written(schemas.current(name), draw(generated.data(schemas.current(name)))))
+    return mutated(
+        draw, generated.written(schemas.current(name), draw(generated.data(schemas.current(name))))
+    )
 
 
 @functools.cache
@@ -203,7 +222,12 @@ def decoders(name: str, text: bool, prefix_only: bool) -> tuple[Decode, Decode, 
 def outcome(function: Any, body: bytes) -> Any:
     try:
         return function(body, 0)
-    except (IndexError, ValueError, OverflowError, struct.error):  # what the decoder expects of malformed bytes
+    except (
+        IndexError,
+        ValueError,
+        OverflowError,
+        struct.error,
+    ):  # what the decoder expects of malformed bytes
         return "malformed"
 
 
@@ -300,7 +324,9 @@ def test_a_broken_first_string_is_named(body: bytes, reason: str) -> None:
 def test_a_symbol_or_a_truth_value_that_is_none_is_malformed() -> None:
     kinds = {"type": "enum", "name": "E", "symbols": ["a", "b"]}
     for t in (kinds, "boolean", ["null", "long"]):
-        decode, _ = codec.compile_decoder({"type": "record", "name": "R", "fields": [{"name": "x", "type": t}]})
+        decode, _ = codec.compile_decoder(
+            {"type": "record", "name": "R", "fields": [{"name": "x", "type": t}]}
+        )
         with pytest.raises(DecodeError) as caught:
             decode(b"\x08", 0)
         assert caught.value.reason == "malformed"
@@ -331,10 +357,15 @@ def test_arrays_and_maps_in_blocks_with_and_without_sizes(data: st.DataObject) -
     left = iter(keys)
     body = blocks([[string(x) for x in piece] for piece in pieces], sized)
     body += blocks([[string(next(left)) + string(x) for x in piece] for piece in pieces], sized)
-    schema = {"type": "record", "name": "R", "fields": [
-        {"name": "a", "type": {"type": "array", "items": "string"}}, {"name": "m", "type": {"type": "map", "values": "string"}},
-        {"name": "n", "type": "long"},
-    ]}  # fmt: skip
+    schema = {
+        "type": "record",
+        "name": "R",
+        "fields": [
+            {"name": "a", "type": {"type": "array", "items": "string"}},
+            {"name": "m", "type": {"type": "map", "values": "string"}},
+            {"name": "n", "type": "long"},
+        ],
+    }
     flat = [x for piece in pieces for x in piece]
     body += zigzag(7)
     assert generated.read(schema, body) == {"a": flat, "m": dict(zip(keys, flat, strict=True)), "n": 7}
@@ -349,19 +380,40 @@ def test_arrays_and_maps_in_blocks_with_and_without_sizes(data: st.DataObject) -
 def test_every_avro_type_is_read_and_stepped_over(data: st.DataObject) -> None:
     """Types that our schemas do not use yet."""
     types: list[Any] = [
-        "null", "boolean", "int", "long", "float", "double", "bytes", "string", ["null", "double"], ["string", "null", "long"],
-        {"type": "fixed", "name": "F", "size": 5}, {"type": "enum", "name": "E", "symbols": [f"s{i}" for i in range(70)]},
-        {"type": "array", "items": {"type": "array", "items": "float"}}, {"type": "map", "values": ["null", "F2"]},
-        {"type": "record", "name": "N", "fields": [{"name": "x", "type": "E2"}, {"name": "y", "type": ["null", "string"]}]},
+        "null",
+        "boolean",
+        "int",
+        "long",
+        "float",
+        "double",
+        "bytes",
+        "string",
+        ["null", "double"],
+        ["string", "null", "long"],
+        {"type": "fixed", "name": "F", "size": 5},
+        {"type": "enum", "name": "E", "symbols": [f"s{i}" for i in range(70)]},
+        {"type": "array", "items": {"type": "array", "items": "float"}},
+        {"type": "map", "values": ["null", "F2"]},
+        {
+            "type": "record",
+            "name": "N",
+            "fields": [{"name": "x", "type": "E2"}, {"name": "y", "type": ["null", "string"]}],
+        },
         {"type": "string"},
-    ]  # fmt: skip
+    ]
     first = [
         {"name": "e2", "type": {"type": "enum", "name": "E2", "symbols": ["p", "q"]}},
         {"name": "f2", "type": {"type": "fixed", "name": "F2", "size": 3}},
     ]
-    schema: dict[str, Any] = {"type": "record", "name": "R", "fields": [
-        *first, *({"name": f"t{i}", "type": t} for i, t in enumerate(types)), {"name": "end", "type": "long"},
-    ]}  # fmt: skip
+    schema: dict[str, Any] = {
+        "type": "record",
+        "name": "R",
+        "fields": [
+            *first,
+            *({"name": f"t{i}", "type": t} for i, t in enumerate(types)),
+            {"name": "end", "type": "long"},
+        ],
+    }
     plain = data.draw(generated.data(schema))
     body = generated.written(schema, plain)
     want = data.draw(st.one_of(st.none(), st.sets(st.sampled_from([f["name"] for f in schema["fields"]]))))
@@ -380,12 +432,26 @@ def versions(draw: st.DrawFn) -> dict[str, Any]:
         if name not in ("otel_span_id",):  # the type of otel_parent_span_id is defined there
             fields = [f for f in fields if f["name"] != name]
     for i in range(draw(st.integers(0, 4))):
-        new: dict[str, Any] = draw(st.sampled_from([
-            {"type": ["null", "string"], "default": None}, {"type": "long", "default": 5},
-            {"type": {"type": "array", "items": "string"}, "default": []},
-            {"type": ["null", {"type": "record", "name": f"NewBody{i}", "fields": [{"name": "x", "type": ["null", "string"], "default": None}]}],
-             "default": None},
-        ]))  # fmt: skip
+        new: dict[str, Any] = draw(
+            st.sampled_from(
+                [
+                    {"type": ["null", "string"], "default": None},
+                    {"type": "long", "default": 5},
+                    {"type": {"type": "array", "items": "string"}, "default": []},
+                    {
+                        "type": [
+                            "null",
+                            {
+                                "type": "record",
+                                "name": f"NewBody{i}",
+                                "fields": [{"name": "x", "type": ["null", "string"], "default": None}],
+                            },
+                        ],
+                        "default": None,
+                    },
+                ]
+            )
+        )
         fields.insert(draw(st.integers(0, len(fields))), {"name": f"new_{i}", **new})
     for field in fields:
         t = field["type"]
@@ -436,7 +502,14 @@ def test_a_kind_of_a_newer_writer_is_unknown() -> None:
     ]
     writer = {**EVENT, "fields": fields}
     plain = {f["name"]: f.get("default") for f in writer["fields"]}
-    plain |= {"event_id": "e", "source_id": "s", "kind": "dream", "started_at": 1, "ended_at": 2, "published_at": 3}
+    plain |= {
+        "event_id": "e",
+        "source_id": "s",
+        "kind": "dream",
+        "started_at": 1,
+        "ended_at": 2,
+        "published_at": 3,
+    }
     decode, _ = wire._into_class("TraceEvent", writer)
     event = decode(generated.written(writer, plain), 0)
     assert event.kind is Kind.UNKNOWN
@@ -449,11 +522,16 @@ def test_a_kind_of_a_newer_writer_is_unknown() -> None:
 @pytest.mark.parametrize(
     ("schema", "big_endian"),
     [
-        ('"null"', "63dd24e7cc258f8a"), ('"boolean"', "9f42fc78a4d4f764"), ('"int"', "7275d51a3f395c8f"),
-        ('"long"', "d054e14493f41db7"), ('"float"', "4d7c02cb3ea8d790"), ('"double"', "8e7535c032ab957e"),
-        ('"bytes"', "4fc016dac3201965"), ('"string"', "8f014872634503c7"),
+        ('"null"', "63dd24e7cc258f8a"),
+        ('"boolean"', "9f42fc78a4d4f764"),
+        ('"int"', "7275d51a3f395c8f"),
+        ('"long"', "d054e14493f41db7"),
+        ('"float"', "4d7c02cb3ea8d790"),
+        ('"double"', "8e7535c032ab957e"),
+        ('"bytes"', "4fc016dac3201965"),
+        ('"string"', "8f014872634503c7"),
     ],
-)  # fmt: skip
+)
 def test_fingerprints_are_those_of_the_avro_specification_in_wire_order(schema: str, big_endian: str) -> None:
     assert schemas.fingerprint(json.loads(schema))[::-1].hex() == big_endian
 

@@ -110,12 +110,29 @@ def deep(levels: int) -> list[Any]:
 @pytest.mark.parametrize(
     "value",
     [
-        object(), {"a": object()}, 2 + 1j, lambda: None, {(1, 2): 3}, "\ud800", ["a\udfff"], deep(100_000), range(3), memoryview,
-        JsonText(""), JsonText("{"), JsonText("{'a': 1}"), JsonText("NaN"), JsonText("1 2"), JsonText('"\ud800"'),
-        JsonText("[" * 100_000 + "]" * 100_000), {"a": JsonText("{")}, JsonText('{"a": 01}'), JsonText("\x00"),
+        object(),
+        {"a": object()},
+        2 + 1j,
+        lambda: None,
+        {(1, 2): 3},
+        "\ud800",
+        ["a\udfff"],
+        deep(100_000),
+        range(3),
+        memoryview,
+        JsonText(""),
+        JsonText("{"),
+        JsonText("{'a': 1}"),
+        JsonText("NaN"),
+        JsonText("1 2"),
+        JsonText('"\ud800"'),
+        JsonText("[" * 100_000 + "]" * 100_000),
+        {"a": JsonText("{")},
+        JsonText('{"a": 01}'),
+        JsonText("\x00"),
     ],
     ids=range(20),
-)  # fmt: skip
+)
 def test_what_json_cannot_say_is_refused_with_the_field_named(value: Any) -> None:
     with pytest.raises(InvalidEvent) as caught:
         json_text(value, "tool.tool_inputs")
@@ -158,6 +175,8 @@ def test_content_is_found_at_the_top_and_in_bodies_and_nothing_else_is_touched()
 
 @given(json_values)
 def test_content_survives_the_whole_way(value: Any) -> None:
-    done = identity.complete(TraceEvent(kind=Kind.SPAN, source_id="s", started_at=1, ended_at=2, outputs=value), 3)
+    done = identity.complete(
+        TraceEvent(kind=Kind.SPAN, source_id="s", started_at=1, ended_at=2, outputs=value), 3
+    )
     got = codec.decode(codec.encode(done), TraceEvent).outputs
     assert (msgspec.json.decode(got) if got is not None else None) == value

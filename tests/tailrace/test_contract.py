@@ -51,11 +51,14 @@ def test_a_changed_schema_needs_a_version_then_the_modules_and_then_is_fine(copy
     assert ran.returncode == 1
     assert "schemas/TraceSummary.avsc changed: add it as schemas/history/TraceSummary/2.avsc" in ran.stderr
     assert "tailrace/records.py is out of date: run `make schemas`" in ran.stderr
-    shutil.copy(copy / "schemas" / "TraceSummary.avsc", copy / "schemas" / "history" / "TraceSummary" / "2.avsc")
+    shutil.copy(
+        copy / "schemas" / "TraceSummary.avsc", copy / "schemas" / "history" / "TraceSummary" / "2.avsc"
+    )
     ran = contract(copy, "--check")
     assert ran.stderr.splitlines() == [
-        "tailrace/records.py is out of date: run `make schemas`", "tailrace/_contract.py is out of date: run `make schemas`",
-    ]  # fmt: skip
+        "tailrace/records.py is out of date: run `make schemas`",
+        "tailrace/_contract.py is out of date: run `make schemas`",
+    ]
     assert contract(copy).returncode == 0
     ran = contract(copy, "--check")
     assert (ran.returncode, ran.stderr) == (0, "")
@@ -68,16 +71,23 @@ def test_a_changed_schema_needs_a_version_then_the_modules_and_then_is_fine(copy
 
 def test_a_changed_comment_needs_no_version(copy: Path) -> None:
     change(copy / "schemas" / "TraceSummary.avsc", lambda s: s["fields"][0].update(doc="Another comment."))
-    assert contract(copy, "--check").stderr.splitlines() == ["tailrace/records.py is out of date: run `make schemas`"]
+    assert contract(copy, "--check").stderr.splitlines() == [
+        "tailrace/records.py is out of date: run `make schemas`"
+    ]
 
 
 def test_a_version_that_is_missing_is_named(copy: Path) -> None:
     history = copy / "schemas" / "history" / "TraceSummary"
     (history / "1.avsc").rename(history / "3.avsc")
-    assert "schemas/history/TraceSummary must be numbered 1, 2, ... without gaps" in contract(copy, "--check").stderr
+    assert (
+        "schemas/history/TraceSummary must be numbered 1, 2, ... without gaps"
+        in contract(copy, "--check").stderr
+    )
     (history / "3.avsc").unlink()
     ran = contract(copy, "--check")
-    assert "schemas/history/TraceSummary/1.avsc is missing: copy schemas/TraceSummary.avsc there" in ran.stderr
+    assert (
+        "schemas/history/TraceSummary/1.avsc is missing: copy schemas/TraceSummary.avsc there" in ran.stderr
+    )
     assert ran.returncode == 1
 
 
@@ -85,7 +95,9 @@ def test_a_version_that_is_missing_is_named(copy: Path) -> None:
 def test_a_module_that_was_edited_by_hand_is_named(copy: Path, name: str) -> None:
     with (copy / "tailrace" / name).open("a") as file:
         file.write("\nEDITED = True\n")
-    assert contract(copy, "--check").stderr.splitlines() == [f"tailrace/{name} is out of date: run `make schemas`"]
+    assert contract(copy, "--check").stderr.splitlines() == [
+        f"tailrace/{name} is out of date: run `make schemas`"
+    ]
 
 
 def _edited(field: str, /, **changes: Any) -> Callable[[dict[str, Any]], None]:
@@ -120,7 +132,10 @@ def _moved(schema: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("edit", "problem"),
     [
-        (lambda s: s["fields"].append({"name": "new", "type": "string", "doc": "New."}), "new: has no default, and was not always there"),
+        (
+            lambda s: s["fields"].append({"name": "new", "type": "string", "doc": "New."}),
+            "new: has no default, and was not always there",
+        ),
         (lambda s: s["fields"].pop(0), "event_id: has no default, and was not always there"),
         (lambda s: s["fields"].pop(-1), "TraceEvent.outputs: is gone, or renamed"),
         (_edited("source_id", name="own_id"), "source_id: has no default, and was not always there"),
@@ -129,26 +144,38 @@ def _moved(schema: dict[str, Any]) -> None:
         (_edited("source_id", type="bytes"), ""),
         (_edited("revision", type="long"), "revision: long became int"),
         (_edited("source_id", type=["null", "string"], default="null"), "source_id: null became string"),
-        (_edited("user_id", type=["null", "string", "long"]), "user_id: no branch of the reader's union takes long"),
+        (
+            _edited("user_id", type=["null", "string", "long"]),
+            "user_id: no branch of the reader's union takes long",
+        ),
         (_edited("user_id", default=None), "TraceEvent.user_id: lost its default"),
         (_edited("revision", default=1), "TraceEvent.revision: the default was 0, is 1"),
-        (_edited("started_at", type={"type": "long", "logicalType": "timestamp-millis"}), "the logical type was timestamp-micros, is timestamp-millis"),
+        (
+            _edited("started_at", type={"type": "long", "logicalType": "timestamp-millis"}),
+            "the logical type was timestamp-micros, is timestamp-millis",
+        ),
         (_kind(lambda k: k["symbols"].remove("moderation")), "Kind: symbols were unknown, workflow_run"),
         (_kind(lambda k: k["symbols"].insert(3, "dream")), "Kind: symbols were unknown, workflow_run"),
         (_kind(lambda k: k.pop("default")), "Kind: the default was unknown, is None"),
         (_kind(lambda k: k.update(name="Sort")), "kind: enum Kind became enum Sort"),
         (_body(lambda t: t.update(name="ToolBody")), "tool: record Tool became record ToolBody"),
-        (_body(lambda t: t["fields"].append({"name": "n", "type": "int", "doc": "N."})), "tool.n: has no default, and was not always there"),
+        (
+            _body(lambda t: t["fields"].append({"name": "n", "type": "int", "doc": "N."})),
+            "tool.n: has no default, and was not always there",
+        ),
         (_body(lambda t: t["fields"].pop(0)), "Tool.call_id: is gone, or renamed"),
         (_moved, "tool_name: was in the header"),
         (lambda s: s.update(header_last="name"), "tool_name: was in the header"),
         (lambda s: s.update(header_last="nothing"), "header_last names no field"),
     ],
-)  # fmt: skip
+)
 def test_a_version_that_old_readers_or_writers_cannot_live_with_is_refused(
     copy: Path, edit: Callable[[dict[str, Any]], object], problem: str
 ) -> None:
-    for path in (copy / "schemas" / "TraceEvent.avsc", copy / "schemas" / "history" / "TraceEvent" / "2.avsc"):
+    for path in (
+        copy / "schemas" / "TraceEvent.avsc",
+        copy / "schemas" / "history" / "TraceEvent" / "2.avsc",
+    ):
         shutil.copy(ROOT / "schemas" / "TraceEvent.avsc", path)
         change(path, edit)
     found = problems_of(copy)
@@ -161,15 +188,22 @@ def test_a_version_that_old_readers_or_writers_cannot_live_with_is_refused(
 @pytest.mark.parametrize(
     "edit",
     [
-        lambda s: s["fields"].append({"name": "new", "type": ["null", "string"], "default": None, "doc": "New."}),
+        lambda s: s["fields"].append(
+            {"name": "new", "type": ["null", "string"], "default": None, "doc": "New."}
+        ),
         lambda s: s["fields"].insert(9, {"name": "new", "type": "int", "default": 7, "doc": "New."}),
         _kind(lambda k: k["symbols"].append("dream")),
         _body(lambda t: t["fields"].insert(0, {"name": "n", "type": "int", "default": 0, "doc": "N."})),
     ],
     ids=["a nullable field", "a field with a default, in the header", "a last symbol", "a field of a body"],
 )
-def test_a_version_that_all_can_live_with_is_taken(copy: Path, edit: Callable[[dict[str, Any]], object]) -> None:
-    for path in (copy / "schemas" / "TraceEvent.avsc", copy / "schemas" / "history" / "TraceEvent" / "2.avsc"):
+def test_a_version_that_all_can_live_with_is_taken(
+    copy: Path, edit: Callable[[dict[str, Any]], object]
+) -> None:
+    for path in (
+        copy / "schemas" / "TraceEvent.avsc",
+        copy / "schemas" / "history" / "TraceEvent" / "2.avsc",
+    ):
         shutil.copy(ROOT / "schemas" / "TraceEvent.avsc", path)
         change(path, edit)
     assert problems_of(copy) == []
@@ -183,12 +217,16 @@ def test_every_version_is_held_against_every_other(copy: Path) -> None:
     change(history / "2.avsc", lambda s: s["fields"].append(new))
     shutil.copy(history / "1.avsc", history / "3.avsc")
     assert problems_of(copy) == [
-        "schemas/TraceEvent.avsc, versions 2 and 3: TraceEvent.new: is gone, or renamed; stop filling it, and let it be"
+        "schemas/TraceEvent.avsc, versions 2 and 3: TraceEvent.new: is gone, or renamed; "
+        "stop filling it, and let it be"
     ]
 
 
 def test_the_command_fails_for_such_a_version(copy: Path) -> None:
-    for path in (copy / "schemas" / "TraceSummary.avsc", copy / "schemas" / "history" / "TraceSummary" / "2.avsc"):
+    for path in (
+        copy / "schemas" / "TraceSummary.avsc",
+        copy / "schemas" / "history" / "TraceSummary" / "2.avsc",
+    ):
         shutil.copy(ROOT / "schemas" / "TraceSummary.avsc", path)
         change(path, lambda s: s["fields"][0].update(type="long"))
     ran = contract(copy, "--check")

@@ -19,7 +19,13 @@ def test_counts_add_up() -> None:
     flight.forget(tickets[2])
     flight.drop()
     counts = flight.counts()
-    assert (counts.accepted, counts.delivered, counts.failed, counts.dropped, counts.in_flight) == (4, 1, 1, 1, 2)
+    assert (counts.accepted, counts.delivered, counts.failed, counts.dropped, counts.in_flight) == (
+        4,
+        1,
+        1,
+        1,
+        2,
+    )
     assert flight.ids() == ("e3", "e4")
 
 

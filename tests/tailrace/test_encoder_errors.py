@@ -132,7 +132,9 @@ def test_every_field_that_is_not_free_json_is_among_the_cases() -> None:
 
 
 @pytest.mark.parametrize("path", sorted(JSON))
-@pytest.mark.parametrize("value", [object(), {1: {(2, 3): 4}}, ["\ud800"], nested(), Loud(), 2 + 1j], ids=range(6))
+@pytest.mark.parametrize(
+    "value", [object(), {1: {(2, 3): 4}}, ["\ud800"], nested(), Loud(), 2 + 1j], ids=range(6)
+)
 def test_content_that_is_no_json_is_refused_with_its_field_named(path: str, value: Any) -> None:
     with pytest.raises(InvalidEvent) as caught:
         codec.encode(identity.complete(event_with(path, value), 3))
@@ -173,9 +175,18 @@ def test_a_foreign_class_that_looks_like_a_body_is_refused() -> None:
         assert caught.value.field == "span"
 
 
-@given(field=st.sampled_from(EVENT["fields"]), value=st.one_of(
-    st.integers(), st.text(), st.binary(), st.floats(), st.booleans(), st.lists(st.integers()), st.dictionaries(st.text(), st.text())),
-)  # fmt: skip
+@given(
+    field=st.sampled_from(EVENT["fields"]),
+    value=st.one_of(
+        st.integers(),
+        st.text(),
+        st.binary(),
+        st.floats(),
+        st.booleans(),
+        st.lists(st.integers()),
+        st.dictionaries(st.text(), st.text()),
+    ),
+)
 @settings(max_examples=300, deadline=None)
 def test_any_value_in_any_field_is_written_as_avro_has_it_or_refused_with_that_field_named(
     field: Any, value: Any

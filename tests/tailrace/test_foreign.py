@@ -1,4 +1,5 @@
-"""Schemas that others wrote: what of them can be read as ours, what is read then, and what is refused, with the field named."""
+"""Schemas that others wrote: what of them can be read as ours, what is read then, and what is refused, with
+the field named."""
 
 from __future__ import annotations
 
@@ -25,7 +26,14 @@ from tailrace.schema_registry.fetcher import learn
 
 OURS = schemas.current("TraceEvent")
 REQUIRED = ("event_id", "kind", "source_id", "started_at", "ended_at", "published_at")
-PLAIN = {"event_id": "e1", "kind": "tool", "source_id": "s1", "started_at": 1, "ended_at": 1 << 50, "published_at": 3}
+PLAIN = {
+    "event_id": "e1",
+    "kind": "tool",
+    "source_id": "s1",
+    "started_at": 1,
+    "ended_at": 1 << 50,
+    "published_at": 3,
+}
 
 
 def field(name: str) -> dict[str, Any]:
@@ -38,7 +46,12 @@ def theirs(*fields: dict[str, Any], without: tuple[str, ...] = ()) -> dict[str, 
     """A small TraceEvent of somebody else, in another namespace and another order."""
     given = {f["name"] for f in fields}
     needed = [field(n) for n in reversed(REQUIRED) if n not in without and n not in given]
-    return {"type": "record", "name": "TraceEvent", "namespace": "com.acme.traces", "fields": [*fields, *needed]}
+    return {
+        "type": "record",
+        "name": "TraceEvent",
+        "namespace": "com.acme.traces",
+        "fields": [*fields, *needed],
+    }
 
 
 def written(schema: dict[str, Any], record: dict[str, Any]) -> bytes:
@@ -54,24 +67,56 @@ def learned(schema: dict[str, Any]) -> None:
 
 
 def test_another_writers_event_is_read_by_everybody() -> None:
-    """Extended, in another order, with fields left out: what is missing has its default, what is more is passed over."""
+    """Extended, in another order, with fields left out: what is missing has its default, what is more is
+    passed over."""
     schema = theirs(
-        {"name": "deployment", "type": {"type": "record", "name": "Deployment", "fields": [
-            {"name": "region", "type": "string"}, {"name": "weights", "type": {"type": "map", "values": "double"}}]}},
+        {
+            "name": "deployment",
+            "type": {
+                "type": "record",
+                "name": "Deployment",
+                "fields": [
+                    {"name": "region", "type": "string"},
+                    {"name": "weights", "type": {"type": "map", "values": "double"}},
+                ],
+            },
+        },
         {"name": "tags", "type": {"type": "array", "items": "string"}, "default": []},
         {"name": "retries", "type": ["null", "int"], "default": None},
         {"name": "user_id", "type": ["string", "null"], "default": ""},
         {"name": "input_tokens", "type": "int"},
         {"name": "inputs", "type": "string"},
         {"name": "name", "type": "bytes"},
-        {"name": "tool", "type": [{"type": "record", "name": "Tool", "fields": [
-            {"name": "vendor", "type": "string"}, {"name": "call_id", "type": ["null", "string"], "default": None}]}, "null"]},
-    )  # fmt: skip
+        {
+            "name": "tool",
+            "type": [
+                {
+                    "type": "record",
+                    "name": "Tool",
+                    "fields": [
+                        {"name": "vendor", "type": "string"},
+                        {"name": "call_id", "type": ["null", "string"], "default": None},
+                    ],
+                },
+                "null",
+            ],
+        },
+    )
     learned(schema)
-    value = written(schema, {
-        **PLAIN, "deployment": {"region": "eu", "weights": {"a": 1.5}}, "tags": ["x"], "retries": 4, "user_id": "u", "input_tokens": 7,
-        "inputs": json.dumps("x" * 100_000), "name": "größer".encode(), "tool": {"vendor": "acme", "call_id": "c"},
-    })  # fmt: skip
+    value = written(
+        schema,
+        {
+            **PLAIN,
+            "deployment": {"region": "eu", "weights": {"a": 1.5}},
+            "tags": ["x"],
+            "retries": 4,
+            "user_id": "u",
+            "input_tokens": 7,
+            "inputs": json.dumps("x" * 100_000),
+            "name": "größer".encode(),
+            "tool": {"vendor": "acme", "call_id": "c"},
+        },
+    )
     event = codec.decode(value, TraceEvent)
     assert (event.event_id, event.kind, event.user_id, event.input_tokens) == ("e1", Kind.TOOL, "u", 7)
     assert (event.name, event.tags, event.ended_at, event.revision) == ("größer", ["x"], 1 << 50, 0)
@@ -80,18 +125,30 @@ def test_another_writers_event_is_read_by_everybody() -> None:
     assert event.tool.call_id == "c"
     assert json.loads(str(event.inputs)) == "x" * 100_000
     h = header.read(value)
-    assert (h.event_id, h.kind, h.user_id, h.name, h.input_tokens) == (b"e1", "tool", b"u", "größer".encode(), 7)
+    assert (h.event_id, h.kind, h.user_id, h.name, h.input_tokens) == (
+        b"e1",
+        "tool",
+        b"u",
+        "größer".encode(),
+        7,
+    )
     assert (h.revision, len(h.dataset_ids), h.session_id) == (0, 0, None)
     sunk = Reader({"user_id", "tool"}).event(value)
     assert (sunk.user_id, sunk.kind, sunk.tool) == ("u", "tool", event.tool)
 
 
 def test_single_fields_of_a_body_whose_null_comes_second_are_read() -> None:
-    body = {"type": "record", "name": "NodeExecution", "fields": [{"name": "dataset_names", "type": {"type": "array", "items": "string"}}]}  # fmt: skip
+    body = {
+        "type": "record",
+        "name": "NodeExecution",
+        "fields": [{"name": "dataset_names", "type": {"type": "array", "items": "string"}}],
+    }
     schema = theirs({"name": "node_execution", "type": [body, "null"]})
     learned(schema)
     for names in (["a", "b"], None):
-        value = written(schema, {**PLAIN, "node_execution": None if names is None else {"dataset_names": names}})
+        value = written(
+            schema, {**PLAIN, "node_execution": None if names is None else {"dataset_names": names}}
+        )
         wanted = None if names is None else [n.encode() for n in names]
         assert header.read(value).node_dataset_names == wanted
         for make in (compile_decoder, walker):  # generated, and walking a table
@@ -99,8 +156,9 @@ def test_single_fields_of_a_body_whose_null_comes_second_are_read() -> None:
                 foreign.adopted(json.dumps(schema))[1], {"node_execution.dataset_names", "source_id"}
             )
             assert dict(zip(paths, decode(value, 10), strict=True)) == {
-                "node_execution.dataset_names": wanted, "source_id": b"s1",
-            }  # fmt: skip
+                "node_execution.dataset_names": wanted,
+                "source_id": b"s1",
+            }
             with pytest.raises((DecodeError, ValueError)):
                 decode(b"\4" + value[11:], 0)
 
@@ -130,19 +188,69 @@ def test_our_own_schema_is_ours_however_it_is_written() -> None:
         (theirs({"name": "source_id", "type": "long"}), "source_id: long became string"),
         (theirs({"name": "started_at", "type": "string"}), "started_at: string became long"),
         (theirs({"name": "started_at", "type": ["null", "long"]}), "started_at: null became long"),
-        (theirs({"name": "user_id", "type": ["null", "long"]}), "user_id: no branch of the reader's union takes long"),
-        (theirs({"name": "started_at", "type": {"type": "long", "logicalType": "timestamp-millis"}}), "started_at: logical type timestamp-millis"),
-        (theirs({"name": "total_price", "type": {"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2}}), "total_price: logical type decimal"),
-        (theirs({"name": "otel_span_id", "type": {"type": "fixed", "name": "OtelSpanId", "size": 16}}), "otel_span_id: fixed of 16 bytes became 8"),
-        (theirs({"name": "tool", "type": {"type": "record", "name": "Tool", "fields": [{"name": "call_id", "type": "int"}]}}), "tool.call_id: no branch of the reader's union takes int"),
-        (theirs({"name": "tool", "type": {"type": "record", "name": "Hammer", "fields": []}}), "tool: record Hammer became record Tool"),
+        (
+            theirs({"name": "user_id", "type": ["null", "long"]}),
+            "user_id: no branch of the reader's union takes long",
+        ),
+        (
+            theirs({"name": "started_at", "type": {"type": "long", "logicalType": "timestamp-millis"}}),
+            "started_at: logical type timestamp-millis",
+        ),
+        (
+            theirs(
+                {
+                    "name": "total_price",
+                    "type": {"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2},
+                }
+            ),
+            "total_price: logical type decimal",
+        ),
+        (
+            theirs({"name": "otel_span_id", "type": {"type": "fixed", "name": "OtelSpanId", "size": 16}}),
+            "otel_span_id: fixed of 16 bytes became 8",
+        ),
+        (
+            theirs(
+                {
+                    "name": "tool",
+                    "type": {
+                        "type": "record",
+                        "name": "Tool",
+                        "fields": [{"name": "call_id", "type": "int"}],
+                    },
+                }
+            ),
+            "tool.call_id: no branch of the reader's union takes int",
+        ),
+        (
+            theirs({"name": "tool", "type": {"type": "record", "name": "Hammer", "fields": []}}),
+            "tool: record Hammer became record Tool",
+        ),
         (theirs({"name": "a=1", "type": "string"}), "a field without a valid name"),
         (theirs({"name": "__import__('os')", "type": "string"}), "a field without a valid name"),
         (theirs({"name": "x", "type": "string"}, {"name": "x", "type": "string"}), "one that is there twice"),
-        (theirs({"name": "x", "type": {"type": "enum", "name": "E", "symbols": ["a b"]}}), "an enum needs symbols that are names"),
+        (
+            theirs({"name": "x", "type": {"type": "enum", "name": "E", "symbols": ["a b"]}}),
+            "an enum needs symbols that are names",
+        ),
         (theirs({"name": "x", "type": "Missing"}), "x: 'Missing' is no Avro type"),
-        (theirs({"name": "x", "type": {"type": "record", "name": "Node", "fields": [{"name": "next", "type": ["null", "Node"]}]}}), "Node is inside itself"),
-        ({"type": "record", "name": "Order", "fields": []}, "the schema is of Order, not of a record of tailrace"),
+        (
+            theirs(
+                {
+                    "name": "x",
+                    "type": {
+                        "type": "record",
+                        "name": "Node",
+                        "fields": [{"name": "next", "type": ["null", "Node"]}],
+                    },
+                }
+            ),
+            "Node is inside itself",
+        ),
+        (
+            {"type": "record", "name": "Order", "fields": []},
+            "the schema is of Order, not of a record of tailrace",
+        ),
         ("string", "the schema is of no record"),
         ({"type": "array", "items": "string"}, "the schema is of no record"),
         ([], "a union has 1 to 63 types"),
@@ -150,7 +258,7 @@ def test_our_own_schema_is_ours_however_it_is_written() -> None:
         (7, "is no Avro type"),
     ],
     ids=lambda value: value[:40] if isinstance(value, str) else "",
-)  # fmt: skip
+)
 def test_what_cannot_be_read_is_refused_with_the_field_named(schema: Any, said: str) -> None:
     with pytest.raises(DecodeError) as caught:
         foreign.adopted(json.dumps(schema))
@@ -195,16 +303,27 @@ TYPES = st.recursive(
         st.builds(lambda t: {"type": "array", "items": t}, inner),
         st.builds(lambda t: {"type": "map", "values": t}, inner),
         st.builds(
-            lambda n, fields: {"type": "record", "name": n, "fields": [{"name": f"f{i}", "type": t} for i, t in enumerate(fields)]},
-            st.sampled_from(["A", "B", "Tool", "a.C", ""]), st.lists(inner, max_size=3),
+            lambda n, fields: {
+                "type": "record",
+                "name": n,
+                "fields": [{"name": f"f{i}", "type": t} for i, t in enumerate(fields)],
+            },
+            st.sampled_from(["A", "B", "Tool", "a.C", ""]),
+            st.lists(inner, max_size=3),
         ),
         st.builds(lambda t: {"type": t}, inner),
     ),
     max_leaves=12,
-)  # fmt: skip
+)
 
 
-@given(st.lists(st.tuples(st.sampled_from([f["name"] for f in OURS["fields"]]), TYPES), max_size=4, unique_by=lambda x: x[0]))  # fmt: skip
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([f["name"] for f in OURS["fields"]]), TYPES),
+        max_size=4,
+        unique_by=lambda x: x[0],
+    )
+)
 def test_any_schema_is_either_refused_or_makes_decoders(fields: list[tuple[str, Any]]) -> None:
     text = json.dumps(theirs(*({"name": n, "type": t} for n, t in fields)))
     try:
@@ -226,7 +345,11 @@ def test_what_is_learned_is_found_and_stays() -> None:
     frame = schemas.id_frame(7)
     with pytest.raises(UnknownSchema) as caught:
         resolver.find(frame)
-    assert (caught.value.schema_id, caught.value.fingerprint, caught.value.reason) == (7, None, "unknown_schema")
+    assert (caught.value.schema_id, caught.value.fingerprint, caught.value.reason) == (
+        7,
+        None,
+        "unknown_schema",
+    )
     assert wanted == []
     with pytest.raises(UnknownSchema):
         resolver.find_or_want(frame)
@@ -264,7 +387,11 @@ def test_both_frames_give_the_same_event() -> None:
         found = header.read(v)
         return [getattr(found, name) for name in header.NAMES]
 
-    readers: list[Callable[[bytes], Any]] = [lambda v: codec.decode(v, TraceEvent), of_processor, Reader(None).event]
+    readers: list[Callable[[bytes], Any]] = [
+        lambda v: codec.decode(v, TraceEvent),
+        of_processor,
+        Reader(None).event,
+    ]
     for read in readers:
         for _ in range(2):  # the second time by its compiled decoder
             assert read(value) == read(codec.encode(event))

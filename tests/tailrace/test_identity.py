@@ -61,7 +61,7 @@ def completed(kind: Kind = Kind.TOOL, **fields: Any) -> TraceEvent:
         # empty is as good as missing
         (Kind.SPAN, {"source_id": "", "trace_id": "", "message_id": "", "workflow_run_id": R}, R, "minted"),
     ],
-)  # fmt: skip
+)
 def test_the_trace_and_the_own_id_of_an_event(
     kind: Kind, fields: dict[str, Any], trace: str | None, source: str
 ) -> None:
@@ -105,7 +105,9 @@ def test_every_kind_has_an_identity_without_any_field_set(kind: Kind) -> None:
     assert done.published_at == 30
 
 
-@given(generated.events(source_id=None, event_id=None, trace_id=None, published_at=None), st.sampled_from(TRACED))
+@given(
+    generated.events(source_id=None, event_id=None, trace_id=None, published_at=None), st.sampled_from(TRACED)
+)
 @settings(max_examples=60, deadline=None)
 def test_completing_again_gives_the_same_ids(raw: TraceEvent, kind: Kind) -> None:
     bodies = dict.fromkeys(identity.BODIES)
@@ -122,9 +124,11 @@ def test_an_event_id_depends_on_kind_trace_source_and_revision_and_on_nothing_el
     base = completed(source_id=S, trace_id=T)
     assert completed(source_id=S, trace_id=T, name="x", started_at=11, error="e").event_id == base.event_id
     others = [
-        completed(Kind.SPAN, source_id=S, trace_id=T), completed(source_id="other", trace_id=T),
-        completed(source_id=S, trace_id="other"), completed(source_id=S, trace_id=T, revision=1),
-    ]  # fmt: skip
+        completed(Kind.SPAN, source_id=S, trace_id=T),
+        completed(source_id="other", trace_id=T),
+        completed(source_id=S, trace_id="other"),
+        completed(source_id=S, trace_id=T, revision=1),
+    ]
     assert len({e.event_id for e in [base, *others]}) == 5
 
 
@@ -142,7 +146,9 @@ def test_operations_without_an_id_get_different_ones() -> None:
 @pytest.mark.parametrize("kind", [k for k in Kind if k != Kind.UNKNOWN])
 @pytest.mark.parametrize("body", identity.BODIES)
 def test_only_the_kinds_own_body_is_taken(kind: Kind, body: str) -> None:
-    cls = next(c for c in records.BY_NAME.values() if "".join(w.title() for w in body.split("_")) == c.__name__)
+    cls = next(
+        c for c in records.BY_NAME.values() if "".join(w.title() for w in body.split("_")) == c.__name__
+    )
     raw = event(kind, source_id=S, root_trace_id="rt", **{body: cls()})
     if identity._BODY.get(kind) == body:
         codec.encode(identity.complete(raw, 30))

@@ -34,8 +34,19 @@ def test_a_trace_id_is_the_number_of_its_uuid() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "run-1", "会話", NIL + " ", "{" + NIL[:-1] + "1}", "urn:uuid:" + NIL, NIL.replace("-", "", 1), "g" * 32, "1" * 31]
-)  # fmt: skip
+    "text",
+    [
+        "",
+        "run-1",
+        "会話",
+        NIL + " ",
+        "{" + NIL[:-1] + "1}",
+        "urn:uuid:" + NIL,
+        NIL.replace("-", "", 1),
+        "g" * 32,
+        "1" * 31,
+    ],
+)
 def test_a_correlation_id_that_is_no_uuid_is_hashed(text: str) -> None:
     assert ids.otel_trace_id(text) == sha256(text.encode()).digest()[:16]
 
@@ -70,7 +81,9 @@ def test_an_event_id_is_a_uuid_and_stable(parts: tuple[str, str | None, str, int
 
 @given(
     st.lists(
-        st.tuples(st.sampled_from(["tool", "span"]), st.uuids().map(str), st.uuids().map(str), st.integers(0, 3)),
+        st.tuples(
+            st.sampled_from(["tool", "span"]), st.uuids().map(str), st.uuids().map(str), st.integers(0, 3)
+        ),
         unique=True,
     )
 )

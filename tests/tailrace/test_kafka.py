@@ -122,7 +122,12 @@ def test_a_broker_that_answers_ends_the_wait(broker: Broker) -> None:
     "client",
     [
         {"security.protocol": "SSL"},
-        {"security.protocol": "SASL_SSL", "sasl.mechanism": "PLAIN", "sasl.username": "me", "sasl.password": SECRET},
+        {
+            "security.protocol": "SASL_SSL",
+            "sasl.mechanism": "PLAIN",
+            "sasl.username": "me",
+            "sasl.password": SECRET,
+        },
         {
             "security.protocol": "SASL_PLAINTEXT",
             "sasl.mechanism": "PLAIN",

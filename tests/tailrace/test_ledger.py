@@ -11,7 +11,9 @@ from tailrace.errors import DecodeError
 from tailrace.ledger.sink_ledger import LIMIT, NEW, SinkLedger, Tally
 
 counts = st.integers(0, LIMIT - 1)
-tallies = st.builds(Tally, st.integers(0, 50), st.integers(0, 50), st.integers(0, 50)).filter(lambda t: t.total > 0)
+tallies = st.builds(Tally, st.integers(0, 50), st.integers(0, 50), st.integers(0, 50)).filter(
+    lambda t: t.total > 0
+)
 
 
 @st.composite
@@ -19,9 +21,18 @@ def ledgers(draw: st.DrawFn) -> SinkLedger:
     base = draw(st.integers(-1, LIMIT - 1))
     delivered = draw(counts)
     return SinkLedger(
-        draw(st.integers(NEW, LIMIT - 1)), base, draw(st.integers(base, LIMIT - 1)), delivered, draw(counts), draw(counts),
-        draw(st.integers(0, delivered)), draw(counts), draw(counts), draw(counts), draw(st.integers(0, delivered)),
-    )  # fmt: skip
+        draw(st.integers(NEW, LIMIT - 1)),
+        base,
+        draw(st.integers(base, LIMIT - 1)),
+        delivered,
+        draw(counts),
+        draw(counts),
+        draw(st.integers(0, delivered)),
+        draw(counts),
+        draw(counts),
+        draw(counts),
+        draw(st.integers(0, delivered)),
+    )
 
 
 @given(ledgers())

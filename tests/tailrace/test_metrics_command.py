@@ -34,20 +34,35 @@ NOON = 29_701_440
 
 def row(minute: int = NOON, labels: dict[str, str] | None = None, **fields: Any) -> MetricRow:
     given: dict[str, Any] = {
-        "partition": 0, "metric": "dify.requests.total", "unit": "{request}", "count": 1, "sum": 1, "source_offset": 0,
-    }  # fmt: skip
+        "partition": 0,
+        "metric": "dify.requests.total",
+        "unit": "{request}",
+        "count": 1,
+        "sum": 1,
+        "source_offset": 0,
+    }
     return MetricRow(minute=minute * MINUTE_US, labels=labels or {}, **{**given, **fields})
 
 
 def node(minute: int, kind: str, *microseconds: int, **fields: Any) -> MetricRow:
     bounds = (10_000, 100_000, 1_000_000)
     held = [
-        sum(low < v <= high for v in microseconds) for low, high in zip((-1, *bounds), (*bounds, 10**12), strict=True)
+        sum(low < v <= high for v in microseconds)
+        for low, high in zip((-1, *bounds), (*bounds, 10**12), strict=True)
     ]
     return row(
-        minute, {"node_type": kind, "app_id": "a"}, metric="dify.node.duration", unit="s", count=len(microseconds), sum=sum(microseconds),
-        minimum=min(microseconds), maximum=max(microseconds), bounds=bounds, buckets=held, **fields,
-    )  # fmt: skip
+        minute,
+        {"node_type": kind, "app_id": "a"},
+        metric="dify.node.duration",
+        unit="s",
+        count=len(microseconds),
+        sum=sum(microseconds),
+        minimum=min(microseconds),
+        maximum=max(microseconds),
+        bounds=bounds,
+        buckets=held,
+        **fields,
+    )
 
 
 # -- text
@@ -137,7 +152,9 @@ def test_near_names() -> None:
     names = {"dify.tokens.total", "dify.tokens.input", "dify.node.duration"}
     assert formatting.near("tokens", names) == "did you mean dify.tokens.input or dify.tokens.total?"
     assert "dify.node.duration" in formatting.near("dify.node.duratoin", names)
-    assert formatting.near("qq", names) == "there are dify.node.duration, dify.tokens.input, dify.tokens.total"
+    assert (
+        formatting.near("qq", names) == "there are dify.node.duration, dify.tokens.input, dify.tokens.total"
+    )
     assert formatting.near("qq", [f"m{n}" for n in range(30)]).endswith("and 10 more")
     assert formatting.near("qq", ()) == "there are none"
 
@@ -160,7 +177,10 @@ def test_currencies_are_never_added() -> None:
         for c, a, n in (("USD", "a", 9), ("EUR", "a", 5), ("USD", "b", 2), ("EUR", "b", 1))
     ]
     one = query.answer("m", rows, rows, query.Asked(), NOON)
-    assert {group: cell.sum // 10**12 for (_, group), cell in one.found.items()} == {("USD",): 11, ("EUR",): 6}
+    assert {group: cell.sum // 10**12 for (_, group), cell in one.found.items()} == {
+        ("USD",): 11,
+        ("EUR",): 6,
+    }
     few = query.shown(query.answer("m", rows, rows, query.Asked(by=("app_id",)), NOON), 1)
     assert {group: cell.sum // 10**12 for (_, group), cell in few.found.items()} == {
         ("a", "USD"): 9,
@@ -172,7 +192,8 @@ def test_currencies_are_never_added() -> None:
 
 def test_tokens_that_count_twice_and_rows_of_another_unit_are_said() -> None:
     rows = [
-        row(NOON, {"operation_type": t}, metric="dify.tokens.total", unit="{token}") for t in ("workflow", "node")
+        row(NOON, {"operation_type": t}, metric="dify.tokens.total", unit="{token}")
+        for t in ("workflow", "node")
     ]
     asked = query.Asked()
     (note,) = query.answer("dify.tokens.total", rows, rows, asked, NOON).notes
@@ -261,7 +282,13 @@ def test_counters_are_drawn_with_zeros_and_histograms_with_gaps() -> None:
 def run(settings: Settings, *arguments: str) -> Result:
     return CliRunner().invoke(
         metrics,
-        ["-b", settings.kafka.bootstrap_servers, "--set", f"topics.prefix={settings.topics.prefix}", *arguments],
+        [
+            "-b",
+            settings.kafka.bootstrap_servers,
+            "--set",
+            f"topics.prefix={settings.topics.prefix}",
+            *arguments,
+        ],
     )
 
 
@@ -310,7 +337,9 @@ def spaced(line: str) -> str:
 def fill(settings: Settings, changes: list[tuple[str, bytes | None]]) -> None:
     producer = Producer({"bootstrap.servers": settings.kafka.bootstrap_servers})
     for key, value in changes:
-        producer.produce(Names.of(settings.topics).metrics, value, key.encode(), partition=int(key.split("/")[0]))
+        producer.produce(
+            Names.of(settings.topics).metrics, value, key.encode(), partition=int(key.split("/")[0])
+        )
     assert producer.flush(30) == 0
 
 
@@ -320,21 +349,35 @@ def keyed(one: MetricRow) -> tuple[str, bytes]:
 
 
 @pytest.mark.kafka
-def test_metrics_of_a_topic_with_overwrites_a_tombstone_and_garbage(topics_settings: Callable[..., Settings]) -> None:
+def test_metrics_of_a_topic_with_overwrites_a_tombstone_and_garbage(
+    topics_settings: Callable[..., Settings],
+) -> None:
     made = topics_settings(partitions=2)
     topic = Names.of(made.topics).metrics
     gone = keyed(node(NOON + 9, "llm", 99_000_000))
-    fill(made, [
-        keyed(node(NOON, "llm", 50_000)),
-        keyed(node(NOON, "llm", 50_000, 2_000_000)),  # the same minute, later
-        keyed(node(NOON, "llm", 500_000, partition=1)),  # of another source partition: added
-        keyed(node(NOON, "code", 5_000)),
-        keyed(node(NOON + 7, "code", 8_000)),
-        gone, (gone[0], None),
-        ("0/x/0000000000000000/1", b"no avro"),
-        ("1/x/0000000000000000/2", codec.encode(row(bounds=[1], buckets=[1]))),
-        keyed(row(NOON, {"currency": "USD"}, metric="dify.cost.total", unit="{currency}", sum=1_250_000_000_001)),
-    ])  # fmt: skip
+    fill(
+        made,
+        [
+            keyed(node(NOON, "llm", 50_000)),
+            keyed(node(NOON, "llm", 50_000, 2_000_000)),  # the same minute, later
+            keyed(node(NOON, "llm", 500_000, partition=1)),  # of another source partition: added
+            keyed(node(NOON, "code", 5_000)),
+            keyed(node(NOON + 7, "code", 8_000)),
+            gone,
+            (gone[0], None),
+            ("0/x/0000000000000000/1", b"no avro"),
+            ("1/x/0000000000000000/2", codec.encode(row(bounds=[1], buckets=[1]))),
+            keyed(
+                row(
+                    NOON,
+                    {"currency": "USD"},
+                    metric="dify.cost.total",
+                    unit="{currency}",
+                    sum=1_250_000_000_001,
+                )
+            ),
+        ],
+    )
 
     ran = run(made)
     assert ran.exit_code == 0
@@ -370,17 +413,32 @@ def test_metrics_of_a_topic_with_overwrites_a_tombstone_and_garbage(topics_setti
 
     ran = run(made, "dify.node.duration", "--by", "node_type", "--top", "1", "--window", "1d", "--plot")
     assert [spaced(line).split()[:4] for line in ran.stdout.splitlines()[2:]] == [
-        ["2026-06-22", "00:00", "llm", "3"], ["(others)", "2", "13", "ms"],
-    ]  # fmt: skip
+        ["2026-06-22", "00:00", "llm", "3"],
+        ["(others)", "2", "13", "ms"],
+    ]
     assert "note: kept apart are the largest by sum, 1 of 2; the rest is in (others): --top 2" in ran.stderr
     assert "not drawn: one window makes no line" in ran.stderr
 
-    ran = run(made, "dify.node.duration", "--label", "node_type=llm", "--window", "1h", "--every", "30m", "--json")
+    ran = run(
+        made, "dify.node.duration", "--label", "node_type=llm", "--window", "1h", "--every", "30m", "--json"
+    )
     answer = json.loads(ran.stdout)
     assert set(answer) == {
-        "metric", "unit", "values_in", "histogram", "window_minutes", "every_minutes", "from", "to", "by", "filters", "rows", "notes",
-        "records", "unreadable",
-    }  # fmt: skip
+        "metric",
+        "unit",
+        "values_in",
+        "histogram",
+        "window_minutes",
+        "every_minutes",
+        "from",
+        "to",
+        "by",
+        "filters",
+        "rows",
+        "notes",
+        "records",
+        "unreadable",
+    }
     assert (answer["values_in"], answer["histogram"], answer["filters"]) == (
         "microseconds",
         True,
@@ -388,9 +446,15 @@ def test_metrics_of_a_topic_with_overwrites_a_tombstone_and_garbage(topics_setti
     )
     (first,) = [r for r in answer["rows"] if r["start"] == "2026-06-21T23:30Z"]
     assert first == {
-        "start": "2026-06-21T23:30Z", "end": "2026-06-22T00:30Z", "labels": {}, "count": 3, "sum": 2_550_000,
-        "minimum": 50_000, "maximum": 2_000_000, "quantiles": {"0.5": 550_000, "0.95": 1_850_000, "0.99": 1_970_000},
-    }  # fmt: skip
+        "start": "2026-06-21T23:30Z",
+        "end": "2026-06-22T00:30Z",
+        "labels": {},
+        "count": 3,
+        "sum": 2_550_000,
+        "minimum": 50_000,
+        "maximum": 2_000_000,
+        "quantiles": {"0.5": 550_000, "0.95": 1_850_000, "0.99": 1_970_000},
+    }
 
     (cost,) = json.loads(run(made, "dify.cost.total", "--json").stdout)["rows"]
     assert (cost["sum"], cost["labels"], cost["quantiles"]) == ("1.250000000001", {"currency": "USD"}, {})
@@ -415,7 +479,9 @@ def test_metrics_of_a_topic_with_overwrites_a_tombstone_and_garbage(topics_setti
 def test_what_comes_later_or_is_not_committed_is_not_read(topics_settings: Callable[..., Settings]) -> None:
     made = topics_settings(partitions=1)
     topic = Names.of(made.topics).metrics
-    producer = Producer({"bootstrap.servers": made.kafka.bootstrap_servers, "transactional.id": f"{topic}-test"})
+    producer = Producer(
+        {"bootstrap.servers": made.kafka.bootstrap_servers, "transactional.id": f"{topic}-test"}
+    )
     producer.init_transactions(30)
     for minute, end in ((1, producer.commit_transaction), (2, producer.abort_transaction), (3, None)):
         producer.begin_transaction()

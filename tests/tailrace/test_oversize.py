@@ -15,9 +15,18 @@ from tailrace import codec, identity, oversize, records
 from tailrace.records import Kind, TraceEvent
 
 LIMIT = 65_536
-BODIES = {"workflow_run": Kind.WORKFLOW_RUN, "node_execution": Kind.NODE_EXECUTION, "message": Kind.MESSAGE, "tool": Kind.TOOL,
-          "moderation": Kind.MODERATION, "suggested_question": Kind.SUGGESTED_QUESTION, "dataset_retrieval": Kind.DATASET_RETRIEVAL,
-          "prompt_generation": Kind.PROMPT_GENERATION, "span": Kind.SPAN, "feedback": Kind.FEEDBACK}  # fmt: skip
+BODIES = {
+    "workflow_run": Kind.WORKFLOW_RUN,
+    "node_execution": Kind.NODE_EXECUTION,
+    "message": Kind.MESSAGE,
+    "tool": Kind.TOOL,
+    "moderation": Kind.MODERATION,
+    "suggested_question": Kind.SUGGESTED_QUESTION,
+    "dataset_retrieval": Kind.DATASET_RETRIEVAL,
+    "prompt_generation": Kind.PROMPT_GENERATION,
+    "span": Kind.SPAN,
+    "feedback": Kind.FEEDBACK,
+}
 
 large = st.builds(
     lambda c, n: c * n, st.sampled_from(["a", "é", "😀", '"', "\\", "\n", "\x00"]), st.integers(0, 60_000)
@@ -65,7 +74,9 @@ def test_cutting_brings_an_event_under_the_limit_if_content_is_what_makes_it_lar
 
 def test_the_largest_field_is_cut_first_and_small_ones_stay() -> None:
     event = identity.complete(
-        TraceEvent(kind=Kind.SPAN, source_id="s", started_at=1, ended_at=2, inputs="i" * 5_000, outputs="o" * 90_000),
+        TraceEvent(
+            kind=Kind.SPAN, source_id="s", started_at=1, ended_at=2, inputs="i" * 5_000, outputs="o" * 90_000
+        ),
         3,
     )
     cut = oversize.truncate(event, len(codec.encode(event)) - 20_000)
@@ -83,7 +94,9 @@ def test_the_largest_field_is_cut_first_and_small_ones_stay() -> None:
 def test_text_keeps_its_start_and_says_what_was_cut() -> None:
     query = "é" * 40_000
     event = identity.complete(
-        TraceEvent(kind=Kind.MESSAGE, message_id="m", started_at=1, ended_at=2, message=records.Message(query=query)),
+        TraceEvent(
+            kind=Kind.MESSAGE, message_id="m", started_at=1, ended_at=2, message=records.Message(query=query)
+        ),
         3,
     )
     cut = oversize.truncate(event, 60_000)
@@ -94,9 +107,15 @@ def test_text_keeps_its_start_and_says_what_was_cut() -> None:
 
 def test_a_list_of_texts_is_cut_too() -> None:
     event = identity.complete(
-        TraceEvent(kind=Kind.SUGGESTED_QUESTION, message_id="m", started_at=1, ended_at=2,
-                   suggested_question=records.SuggestedQuestion(questions=["q" * 900] * 200)), 3,
-    )  # fmt: skip
+        TraceEvent(
+            kind=Kind.SUGGESTED_QUESTION,
+            message_id="m",
+            started_at=1,
+            ended_at=2,
+            suggested_question=records.SuggestedQuestion(questions=["q" * 900] * 200),
+        ),
+        3,
+    )
     cut = oversize.truncate(event, 100_000)
     assert cut.suggested_question is not None
     (question,) = cut.suggested_question.questions
@@ -106,15 +125,31 @@ def test_a_list_of_texts_is_cut_too() -> None:
 
 @pytest.mark.parametrize("value", ["😀" * 300, '"' * 1500, "\x00" * 1100])
 def test_nothing_gets_longer_by_being_cut(value: str) -> None:
-    event = identity.complete(TraceEvent(kind=Kind.SPAN, source_id="s", started_at=1, ended_at=2, inputs=value), 3)
+    event = identity.complete(
+        TraceEvent(kind=Kind.SPAN, source_id="s", started_at=1, ended_at=2, inputs=value), 3
+    )
     assert len(codec.encode(oversize.truncate(event, 10**6))) <= len(codec.encode(event))
 
 
 def test_sizes_name_the_largest_field_of_any_kind_first() -> None:
     event = identity.complete(
-        TraceEvent(kind=Kind.TOOL, source_id="s", started_at=1, ended_at=2, error="e" * 3000, inputs="é" * 500,
-                   attributes={"k" * 10: "v" * 4000}, tags=["t" * 50] * 100, tool=records.Tool(description="d" * 2000)), 3,
-    )  # fmt: skip
+        TraceEvent(
+            kind=Kind.TOOL,
+            source_id="s",
+            started_at=1,
+            ended_at=2,
+            error="e" * 3000,
+            inputs="é" * 500,
+            attributes={"k" * 10: "v" * 4000},
+            tags=["t" * 50] * 100,
+            tool=records.Tool(description="d" * 2000),
+        ),
+        3,
+    )
     assert oversize.sizes(event)[:5] == [
-        (5000, "tags"), (4010, "attributes"), (3000, "error"), (2000, "tool.description"), (1002, "inputs"),
-    ]  # fmt: skip
+        (5000, "tags"),
+        (4010, "attributes"),
+        (3000, "error"),
+        (2000, "tool.description"),
+        (1002, "inputs"),
+    ]

@@ -15,10 +15,13 @@ from tailrace.topics import Names
 from tests.tailrace import topic
 
 VECTORS = [
-    (b"21", -973932308), (b"foobar", -790332482), (b"a-little-bit-long-string", -985981536),
-    (b"a-little-bit-longer-string", -1486304829), (b"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58897971),
+    (b"21", -973932308),
+    (b"foobar", -790332482),
+    (b"a-little-bit-long-string", -985981536),
+    (b"a-little-bit-longer-string", -1486304829),
+    (b"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58897971),
     (b"abc", 479470107),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("key", "signed"), VECTORS)
@@ -32,7 +35,9 @@ def test_a_key_has_one_partition_of_those_there_are(key: bytes, partitions: int)
 
 
 @pytest.mark.kafka
-def test_librdkafka_puts_keyed_records_where_partition_of_says(topics_settings: Callable[..., Settings]) -> None:
+def test_librdkafka_puts_keyed_records_where_partition_of_says(
+    topics_settings: Callable[..., Settings],
+) -> None:
     settings = topics_settings(partitions=7)
     name = Names.of(settings.topics).events
     keys = (

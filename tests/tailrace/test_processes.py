@@ -43,7 +43,9 @@ def root() -> Iterator[logging.Logger]:
         logging.getLogger(name).setLevel(old)
 
 
-def test_logs_go_to_stderr_with_time_level_and_name(root: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
+def test_logs_go_to_stderr_with_time_level_and_name(
+    root: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
     processes.set_up_logging("INFO")
     logging.getLogger("tailrace.x").info("hello %d", 5)
     logging.getLogger("tailrace.x").debug("not this")
@@ -89,5 +91,8 @@ def test_a_child_is_told_when_its_parent_is_killed() -> None:
 
 
 def test_a_child_whose_parent_has_ended_already_ends_at_once() -> None:
-    code = "import sys, signal; from tailrace.processes import die_with_parent; die_with_parent(2**22 + 1); signal.pause()"
+    code = (
+        "import sys, signal; from tailrace.processes import die_with_parent; die_with_parent(2**22 + 1); "
+        "signal.pause()"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGTERM

@@ -1,4 +1,5 @@
-"""`tailrace publish` and the lines it reads: what is published, what is refused, and that nothing else is lost."""
+"""`tailrace publish` and the lines it reads: what is published, what is refused, and that nothing else is
+lost."""
 
 from __future__ import annotations
 
@@ -41,10 +42,17 @@ def line(**fields: Any) -> bytes:
 def test_a_line_has_the_events_field_names() -> None:
     event = parse(
         line(
-            name="search", tags=["a"], attributes={"k": "v"}, revision=1, span_kind=None, tool={"call_id": "c", "time_cost": 5},
-            otel_trace_id="000102030405060708090a0b0c0d0e0f", otel_span_id="0001020304050607", otel_parent_span_id=None,
+            name="search",
+            tags=["a"],
+            attributes={"k": "v"},
+            revision=1,
+            span_kind=None,
+            tool={"call_id": "c", "time_cost": 5},
+            otel_trace_id="000102030405060708090a0b0c0d0e0f",
+            otel_span_id="0001020304050607",
+            otel_parent_span_id=None,
         )
-    )  # fmt: skip
+    )
     assert event.kind is Kind.TOOL
     assert (event.name, event.tags, event.attributes, event.revision) == ("search", ["a"], {"k": "v"}, 1)
     assert (event.otel_trace_id, event.otel_span_id, event.otel_parent_span_id) == (
@@ -133,7 +141,7 @@ def test_null_content_is_none() -> None:
         (line(revision=True), "revision"),
         (b'{"inputs": "\xff", "kind": "tool", "started_at": 1, "ended_at": 2}', "inputs"),
     ],
-)  # fmt: skip
+)
 def test_a_line_that_is_no_event_is_refused_with_the_field_named(raw: bytes, field: str) -> None:
     with pytest.raises(InvalidEvent) as caught:
         codec.encode(identity.complete(parse(raw), 3))
@@ -141,10 +149,18 @@ def test_a_line_that_is_no_event_is_refused_with_the_field_named(raw: bytes, fie
     assert "\n" not in str(caught.value)
 
 
-@given(st.one_of(st.binary(max_size=80), st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda x: st.lists(x, max_size=3) | st.dictionaries(st.sampled_from([*TraceEvent.__struct_fields__, "x"]), x, max_size=6),
-).map(lambda v: json.dumps(v).encode())))  # fmt: skip
+@given(
+    st.one_of(
+        st.binary(max_size=80),
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+            lambda x: (
+                st.lists(x, max_size=3)
+                | st.dictionaries(st.sampled_from([*TraceEvent.__struct_fields__, "x"]), x, max_size=6)
+            ),
+        ).map(lambda v: json.dumps(v).encode()),
+    )
+)
 @settings(max_examples=300, deadline=None)
 def test_any_line_is_an_event_or_refused(raw: bytes) -> None:
     try:
@@ -167,10 +183,14 @@ def options(made: Settings) -> list[str]:
 
 
 @pytest.mark.kafka
-def test_events_of_files_and_stdin_are_published(topics_settings: Callable[..., Settings], tmp_path: Path) -> None:
+def test_events_of_files_and_stdin_are_published(
+    topics_settings: Callable[..., Settings], tmp_path: Path
+) -> None:
     made = topics_settings()
     file = tmp_path / "a.jsonl"
-    file.write_bytes(line(source_id="a") + b"\n\n  \r\n" + line(source_id="b"))  # the last line without its end
+    file.write_bytes(
+        line(source_id="a") + b"\n\n  \r\n" + line(source_id="b")
+    )  # the last line without its end
     ran = publish(*options(made), str(file), "-", stdin=line(source_id="c") + b"\r\n")
     assert (ran.exit_code, ran.stdout, ran.stderr) == (0, "3 events: 3 delivered\n", "")
     ran = publish(*options(made), "--json", stdin=line(source_id="d"))
@@ -199,15 +219,21 @@ def test_a_bad_line_is_named_and_nothing_else_is_lost(
     assert ran.stdout == "11 events: 6 delivered, 5 refused\n"
     said = ran.stderr.splitlines()
     assert [text[len(str(file)) :].split(": ")[:2] for text in said] == [
-        [":3", "line"], [":4", "name"], [":5", "message"], [":6", "inputs"], [":7", "kind"],
-    ]  # fmt: skip
+        [":3", "line"],
+        [":4", "name"],
+        [":5", "message"],
+        [":6", "inputs"],
+        [":7", "kind"],
+    ]
     assert sorted(e.source_id or "" for e in topic.published(made)) == [f"s{n}" for n in range(6)]
 
 
 @pytest.mark.kafka
 def test_strict_stops_at_the_first_bad_line(topics_settings: Callable[..., Settings]) -> None:
     made = topics_settings()
-    ran = publish(*options(made), "--strict", stdin=b"\n".join([line(source_id="a"), b"{", line(source_id="b")]))
+    ran = publish(
+        *options(made), "--strict", stdin=b"\n".join([line(source_id="a"), b"{", line(source_id="b")])
+    )
     assert ran.exit_code == 1
     assert ran.stdout == "2 events: 1 delivered, 1 refused, stopped at stdin:2\n"
     assert [e.source_id for e in topic.published(made)] == ["a"]
@@ -221,9 +247,20 @@ def test_a_signal_ends_the_reading_and_what_was_read_is_delivered(
     made = topics_settings()
     for extra in ([], ["--json"]):
         child = subprocess.Popen(
-            [sys.executable, "-m", "tailrace", "publish", *options(made), "--set", "publisher.linger_ms=60000", *extra],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
+            [
+                sys.executable,
+                "-m",
+                "tailrace",
+                "publish",
+                *options(made),
+                "--set",
+                "publisher.linger_ms=60000",
+                *extra,
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
         assert child.stdin is not None
         assert child.stderr is not None
         child.stdin.write(line(source_id="a") + b"\n" + line(source_id="b") + b"\n{\n")
@@ -235,10 +272,17 @@ def test_a_signal_ends_the_reading_and_what_was_read_is_delivered(
         assert b"Traceback" not in err
         if extra:
             assert json.loads(out) == {
-                "lines": 3, "delivered": 2, "refused": 1, "not_delivered": 0, "stopped_at": None, "interrupted": number.name,
-            }  # fmt: skip
+                "lines": 3,
+                "delivered": 2,
+                "refused": 1,
+                "not_delivered": 0,
+                "stopped_at": None,
+                "interrupted": number.name,
+            }
         else:
-            assert out.decode() == f"3 events: 2 delivered, 1 refused, {number.name} after 3 lines were read\n"
+            assert (
+                out.decode() == f"3 events: 2 delivered, 1 refused, {number.name} after 3 lines were read\n"
+            )
     assert sorted(e.source_id or "" for e in topic.published(made)) == ["a", "a", "b", "b"]
 
 
@@ -252,9 +296,15 @@ def test_a_signal_ends_the_wait_for_room_and_a_second_one_the_wait_for_deliverie
     began = time.monotonic()
     with closed_port() as address:
         ran = publish(
-            "-b", address, "--timeout", "60", "--set", "publisher.queue_max_events=2", "--json",
+            "-b",
+            address,
+            "--timeout",
+            "60",
+            "--set",
+            "publisher.queue_max_events=2",
+            "--json",
             stdin=b"\n".join(line(source_id=str(n)) for n in range(9)),
-        )  # fmt: skip
+        )
     assert ran.exit_code == 143
     assert time.monotonic() - began < 30
     counts = json.loads(ran.stdout)
@@ -281,7 +331,12 @@ def test_what_is_not_delivered_in_time_is_named_and_the_status_is_1(monkeypatch:
     monkeypatch.setattr(command, "_require_topic", lambda *_: None)  # there it was; now the broker is gone
     with closed_port() as address:
         ran = publish(
-            "-b", address, "--timeout", "0.2", "--json", stdin=line(source_id="a") + b"\n" + line(source_id="b")
+            "-b",
+            address,
+            "--timeout",
+            "0.2",
+            "--json",
+            stdin=line(source_id="a") + b"\n" + line(source_id="b"),
         )
         assert ran.exit_code == 1
         counts = json.loads(ran.stdout)

@@ -49,7 +49,9 @@ def event(n: int = 0, **fields: Any) -> TraceEvent:
 def nowhere(address: str, client: dict[str, str] | None = None, **publisher: Any) -> Settings:
     """Settings of a publisher whose broker is not there."""
     return convert(
-        {"kafka": {"bootstrap_servers": address, "client": client or {}}, "publisher": publisher}, Settings, ""
+        {"kafka": {"bootstrap_servers": address, "client": client or {}}, "publisher": publisher},
+        Settings,
+        "",
     )
 
 
@@ -69,7 +71,9 @@ def dead() -> Iterator[str]:
 
 
 @pytest.mark.kafka
-def test_a_report_says_where_the_event_is(topics_settings: MakeSettings, reports: list[DeliveryReport]) -> None:
+def test_a_report_says_where_the_event_is(
+    topics_settings: MakeSettings, reports: list[DeliveryReport]
+) -> None:
     settings = topics_settings(partitions=3)
     own: list[DeliveryReport] = []
     with Publisher(settings=settings, on_delivery=reports.append, clock=lambda: 77) as publisher:
@@ -114,7 +118,9 @@ def test_threads_share_a_publisher_and_each_event_arrives_once_in_the_order_of_i
     settings = topics_settings(partitions=2, publisher={"queue_max_events": 50})
     with Publisher(settings=settings, on_delivery=reports.append) as publisher:
         threads = [
-            threading.Thread(target=lambda t=t: [publisher.publish(event(n, trace_id=f"t{t}")) for n in range(300)])
+            threading.Thread(
+                target=lambda t=t: [publisher.publish(event(n, trace_id=f"t{t}")) for n in range(300)]
+            )
             for t in range(4)
         ]
         for thread in threads:
@@ -142,8 +148,12 @@ def test_threads_share_a_publisher_and_each_event_arrives_once_in_the_order_of_i
 def test_an_invalid_event_is_refused_with_its_field_and_nothing_is_queued(dead: str) -> None:
     publisher = Publisher(settings=nowhere(dead))
     wrong: Any = 1.5
-    for bad, field in ((event(name=wrong), "name"), (event(tags=["x", wrong]), "tags[]"), (event(inputs=object()), "inputs"),
-                       (wrong, "event")):  # fmt: skip
+    for bad, field in (
+        (event(name=wrong), "name"),
+        (event(tags=["x", wrong]), "tags[]"),
+        (event(inputs=object()), "inputs"),
+        (wrong, "event"),
+    ):
         with pytest.raises(InvalidEvent) as caught:
             publisher.publish(bad)
         assert caught.value.field == field
@@ -326,7 +336,9 @@ def test_a_full_queue_blocks_up_to_its_deadline_then_raises(dead: str) -> None:
 
 
 def test_a_full_queue_takes_more_when_there_is_room_again(dead: str) -> None:
-    publisher = Publisher(settings=nowhere(dead, queue_max_events=10, block_seconds=60, delivery_timeout_seconds=0.5))
+    publisher = Publisher(
+        settings=nowhere(dead, queue_max_events=10, block_seconds=60, delivery_timeout_seconds=0.5)
+    )
     for n in range(25):
         publisher.publish(event(n))
     assert publisher.close()
@@ -388,7 +400,9 @@ def test_the_event_loop_runs_on_while_kafka_is_down(dead: str, full: bool) -> No
                 ticks += 1
 
         ticker = asyncio.create_task(tick())
-        results = await asyncio.gather(*(publisher.publish_async(event(n)) for n in range(5)), return_exceptions=True)
+        results = await asyncio.gather(
+            *(publisher.publish_async(event(n)) for n in range(5)), return_exceptions=True
+        )
         ticker.cancel()
         return ticks, list(results)
 
@@ -495,9 +509,14 @@ def test_a_broker_that_starts_later_or_is_killed_costs_no_acknowledged_event(
     port = free_port()
     node = Broker(port=port)
     settings = convert(
-        {"kafka": {"bootstrap_servers": f"127.0.0.1:{port}"}, "topics": {"partitions": 2}, "publisher": {"queue_max_events": 1000, "block_seconds": 120}},
-        Settings, "",
-    )  # fmt: skip
+        {
+            "kafka": {"bootstrap_servers": f"127.0.0.1:{port}"},
+            "topics": {"partitions": 2},
+            "publisher": {"queue_max_events": 1000, "block_seconds": 120},
+        },
+        Settings,
+        "",
+    )
     sent: list[str] = []
     caplog.set_level(logging.WARNING, "tailrace.publisher")
     publisher = Publisher(settings=settings, on_delivery=reports.append)
@@ -557,9 +576,10 @@ for c in range(2):
             publisher.publish(event(f"child-{c}-{n}"))
         if c == 0:
             report = publisher.close(60)
-            print(json.dumps({"child": c, "delivered": publisher.counts.delivered, "all": bool(report)}), flush=True)
         else:
-            print(json.dumps({"child": c, "all": bool(publisher.flush(60)), "delivered": publisher.counts.delivered}), flush=True)
+            report = publisher.flush(60)
+        found = {"child": c, "all": bool(report), "delivered": publisher.counts.delivered}
+        print(json.dumps(found), flush=True)
         sys.exit(7)  # as an application ends: with everything that runs at exit
     children.append(pid)
 for n in range(20):
@@ -571,9 +591,14 @@ print(json.dumps({"parent": True, "delivered": publisher.counts.delivered, "stat
 
 
 def run_script(script: str, settings: Settings) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "TAILRACE_KAFKA_BOOTSTRAP_SERVERS": settings.kafka.bootstrap_servers,
-           "TAILRACE_TOPICS_PREFIX": settings.topics.prefix}  # fmt: skip
-    return subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=False)
+    env = {
+        **os.environ,
+        "TAILRACE_KAFKA_BOOTSTRAP_SERVERS": settings.kafka.bootstrap_servers,
+        "TAILRACE_TOPICS_PREFIX": settings.topics.prefix,
+    }
+    return subprocess.run(
+        [sys.executable, "-c", script], env=env, capture_output=True, text=True, check=False
+    )
 
 
 @pytest.mark.kafka
@@ -650,7 +675,8 @@ def test_a_process_that_is_killed_says_nothing_but_an_interrupted_one_closes(dea
     script = UNCLOSED + "import signal\nwith publisher:\n    print('ready', flush=True)\n    signal.pause()\n"
     script = script.replace("Publisher()", "Publisher(settings=settings)").replace(
         "publisher =",
-        "from tailrace.settings import load\nsettings = load({'publisher': {'delivery_timeout_seconds': 0.3}})\npublisher =",
+        "from tailrace.settings import load\nsettings = load({'publisher': {'delivery_timeout_seconds': "
+        "0.3}})\npublisher =",
     )
     env = {**os.environ, "TAILRACE_KAFKA_BOOTSTRAP_SERVERS": dead}
     child = subprocess.Popen(

@@ -31,7 +31,10 @@ from tests.harness.schema_registry import SchemaRegistry
 from tests.tailrace.ports import closed_port
 
 OURS = schemas.current("TraceEvent")
-NEWER = {**OURS, "fields": [*OURS["fields"], {"name": "weather", "type": ["null", "string"], "default": None}]}
+NEWER = {
+    **OURS,
+    "fields": [*OURS["fields"], {"name": "weather", "type": ["null", "string"], "default": None}],
+}
 SUBJECT = "trace.events-value"
 EVENT = TraceEvent(event_id="e", source_id="s", kind=Kind.TOOL, started_at=1, ended_at=2, published_at=3)
 
@@ -78,10 +81,13 @@ def test_settings_that_cannot_be_are_refused(fields: dict[str, Any], said: str) 
 def test_settings_come_from_variables_and_flags(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("hunter2\n")
     env = {
-        "TAILRACE_REGISTRY_URL": "https://registry/apis/ccompat/v7", "TAILRACE_REGISTRY_USER": "u",
-        "TAILRACE_REGISTRY_PASSWORD_FILE": str(tmp_path / "secret"), "TAILRACE_REGISTRY_CA_FILE": "/ca.pem",
-        "TAILRACE_REGISTRY_AUTO_REGISTER": "false", "TAILRACE_SCHEMAS_FILES": "a.avsc, b.avsc",
-    }  # fmt: skip
+        "TAILRACE_REGISTRY_URL": "https://registry/apis/ccompat/v7",
+        "TAILRACE_REGISTRY_USER": "u",
+        "TAILRACE_REGISTRY_PASSWORD_FILE": str(tmp_path / "secret"),
+        "TAILRACE_REGISTRY_CA_FILE": "/ca.pem",
+        "TAILRACE_REGISTRY_AUTO_REGISTER": "false",
+        "TAILRACE_SCHEMAS_FILES": "a.avsc, b.avsc",
+    }
     found = load(env=env)
     r = found.registry
     assert (r.user, r.password, r.ca_file, r.auto_register) == ("u", "hunter2", "/ca.pem", False)
@@ -95,9 +101,15 @@ def test_settings_come_from_variables_and_flags(tmp_path: Path) -> None:
 # -- the client
 
 
-def test_what_the_registry_has_is_told_and_what_it_lacks_is_none(registry: SchemaRegistry, tmp_path: Path) -> None:
+def test_what_the_registry_has_is_told_and_what_it_lacks_is_none(
+    registry: SchemaRegistry, tmp_path: Path
+) -> None:
     client = Client(of(registry.url + "/", tmp_path).registry)
-    assert (client.schema(1000), client.versions(SUBJECT), client.lookup(SUBJECT, text_of())) == (None, [], None)
+    assert (client.schema(1000), client.versions(SUBJECT), client.lookup(SUBJECT, text_of())) == (
+        None,
+        [],
+        None,
+    )
     assert client.version(SUBJECT, 1) is None
     assert client.register(SUBJECT, text_of()) == 1000
     found = client.schema(1000)
@@ -292,13 +304,22 @@ def test_a_refusal_of_one_id_is_no_outage(registry: SchemaRegistry, tmp_path: Pa
     source.close()
 
 
-def test_a_registered_schema_that_is_of_no_use_is_known_to_be_so(registry: SchemaRegistry, tmp_path: Path) -> None:
+def test_a_registered_schema_that_is_of_no_use_is_known_to_be_so(
+    registry: SchemaRegistry, tmp_path: Path
+) -> None:
     resolver = Resolver()
     source = Source(Client(of(registry.url, tmp_path).registry), Cache(tmp_path), resolver, SUBJECT)
     registry.schemas[5] = {"schema": "message M {}", "schemaType": "PROTOBUF"}
     registry.schemas[6] = {"schema": '{"type": "record", "name": "TraceEvent", "fields": []}'}
-    registry.schemas[7] = {"schema": json.dumps(OURS), "references": [{"name": "a", "subject": "b", "version": 1}]}
-    for schema_id, said in ((5, "is PROTOBUF, not Avro"), (6, "event_id: has no default"), (7, "refers to other")):
+    registry.schemas[7] = {
+        "schema": json.dumps(OURS),
+        "references": [{"name": "a", "subject": "b", "version": 1}],
+    }
+    for schema_id, said in (
+        (5, "is PROTOBUF, not Avro"),
+        (6, "event_id: has no default"),
+        (7, "refers to other"),
+    ):
         source.ask(schemas.id_frame(schema_id))
         with pytest.raises(DecodeError, match=said) as caught:
             resolver.find(schemas.id_frame(schema_id))
@@ -311,7 +332,9 @@ def test_a_disk_that_cannot_be_written_does_not_matter(
 ) -> None:
     (tmp_path / "file").write_text("")
     resolver = Resolver()
-    source = Source(Client(of(registry.url, tmp_path).registry), Cache(tmp_path / "file" / "x"), resolver, SUBJECT)
+    source = Source(
+        Client(of(registry.url, tmp_path).registry), Cache(tmp_path / "file" / "x"), resolver, SUBJECT
+    )
     frames = [schemas.id_frame(registry.add(SUBJECT, s)) for s in (OURS, NEWER)]
     with caplog.at_level(logging.WARNING):
         for frame in frames:
@@ -328,7 +351,8 @@ def test_files_are_read_at_the_start_and_named_when_they_cannot_be(tmp_path: Pat
     assert resolver.knows(MARKER + schemas.fingerprint(NEWER))
     bad.write_text(json.dumps({**OURS, "fields": [f for f in OURS["fields"] if f["name"] != "started_at"]}))
     with pytest.raises(
-        ConfigError, match=r"schemas\.files: .*bad\.avsc: cannot be read as TraceEvent: started_at: has no default"
+        ConfigError,
+        match=r"schemas\.files: .*bad\.avsc: cannot be read as TraceEvent: started_at: has no default",
     ):
         attach(load({"schemas": {"files": str(bad)}}, env={}), resolver)
     with pytest.raises(ConfigError, match=r"none\.avsc: No such file"):
@@ -360,17 +384,25 @@ def test_a_level_that_somebody_chose_is_left_and_said(
     assert f"subject {SUBJECT} has compatibility NONE; set it to FULL_TRANSITIVE" in caplog.text
 
 
-def test_without_auto_register_the_subject_and_the_fix_are_named(registry: SchemaRegistry, tmp_path: Path) -> None:
+def test_without_auto_register_the_subject_and_the_fix_are_named(
+    registry: SchemaRegistry, tmp_path: Path
+) -> None:
     settings = of(registry.url, tmp_path, auto_register=False)
-    with pytest.raises(ConfigError, match=rf"subject {SUBJECT} does not have .*run `tailrace schemas register`"):
+    with pytest.raises(
+        ConfigError, match=rf"subject {SUBJECT} does not have .*run `tailrace schemas register`"
+    ):
         Framing(settings)
     assert registry.subjects == {}
     registry.add(SUBJECT, OURS)
     assert Framing(settings).frame == schemas.id_frame(1000)
 
 
-def test_a_schema_that_the_subject_does_not_take_is_a_wrong_setting(registry: SchemaRegistry, tmp_path: Path) -> None:
-    registry.add(SUBJECT, {"type": "record", "name": "TraceEvent", "fields": [{"name": "other", "type": "int"}]})
+def test_a_schema_that_the_subject_does_not_take_is_a_wrong_setting(
+    registry: SchemaRegistry, tmp_path: Path
+) -> None:
+    registry.add(
+        SUBJECT, {"type": "record", "name": "TraceEvent", "fields": [{"name": "other", "type": "int"}]}
+    )
     with pytest.raises(ConfigError, match=rf"subject {SUBJECT} does not take .*answers 409: .*schemas check"):
         Framing(of(registry.url, tmp_path))
 
@@ -394,7 +426,9 @@ def test_a_publisher_writes_single_objects_until_the_registry_answers(
     assert Framing(of(registry.url, tmp_path)).frame == framing.frame  # from disk
 
 
-def test_a_publisher_asks_the_registry_only_where_it_writes_ids(registry: SchemaRegistry, tmp_path: Path) -> None:
+def test_a_publisher_asks_the_registry_only_where_it_writes_ids(
+    registry: SchemaRegistry, tmp_path: Path
+) -> None:
     with closed_port() as kafka:
         for write, asked in (("single-object", 0), ("confluent", 1)):
             settings = of(registry.url, tmp_path, write=write)
@@ -420,7 +454,9 @@ def options(registry: SchemaRegistry, tmp_path: Path) -> tuple[str, ...]:
     return "--set", f"registry.url={registry.url}", "--set", f"registry.cache_dir={tmp_path}"
 
 
-def test_register_says_what_it_did_and_a_dry_run_does_nothing(registry: SchemaRegistry, tmp_path: Path) -> None:
+def test_register_says_what_it_did_and_a_dry_run_does_nothing(
+    registry: SchemaRegistry, tmp_path: Path
+) -> None:
     given = options(registry, tmp_path)
     code, out, _ = run("register", "--dry-run", "--json", *given)
     assert (code, json.loads(out)["id"], registry.subjects) == (0, None, {})
@@ -439,10 +475,15 @@ def test_register_says_what_it_did_and_a_dry_run_does_nothing(registry: SchemaRe
     assert "registry.url: is not set" in run("register")[2]
 
 
-def test_check_says_what_can_be_read_and_what_the_registry_takes(registry: SchemaRegistry, tmp_path: Path) -> None:
+def test_check_says_what_can_be_read_and_what_the_registry_takes(
+    registry: SchemaRegistry, tmp_path: Path
+) -> None:
     given = options(registry, tmp_path)
     code, out, _ = run("check", *given)
-    assert (code, out) == (0, f"ok: {SUBJECT} would take version 1 of TraceEvent; the first publisher registers it\n")
+    assert (code, out) == (
+        0,
+        f"ok: {SUBJECT} would take version 1 of TraceEvent; the first publisher registers it\n",
+    )
     assert run("check", "--set", "registry.auto_register=false", *given)[0] == 1
     registry.add(SUBJECT, OURS)
     registry.add(SUBJECT, {"type": "record", "name": "Order", "fields": []})
@@ -473,7 +514,9 @@ def test_codes_of_the_registry_mean_what_they_say(registry: SchemaRegistry, tmp_
 def test_tailrace_check_asks_the_registry_too(registry: SchemaRegistry, tmp_path: Path) -> None:
     registry.add(SUBJECT, OURS)
     with closed_port() as kafka:
-        ran = CliRunner().invoke(cli, ["check", "--json", "--wait", "0", "-b", kafka, *options(registry, tmp_path)])
+        ran = CliRunner().invoke(
+            cli, ["check", "--json", "--wait", "0", "-b", kafka, *options(registry, tmp_path)]
+        )
     found = json.loads(ran.stdout)
     assert f"{SUBJECT} has version 1 of TraceEvent as id 1000" in found["passed"]
     assert [w for w in found["warnings"] if "FULL_TRANSITIVE" in w] != []

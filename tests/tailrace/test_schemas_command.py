@@ -64,7 +64,11 @@ def test_a_value_or_a_fingerprint_is_identified(text: str) -> None:
     code, out, _ = run("identify", text, "--json")
     assert code == 0
     answer = json.loads(out)
-    assert (answer["record"], answer["version"], answer["fingerprint"]) == ("TraceEvent", version, FINGERPRINT.hex())
+    assert (answer["record"], answer["version"], answer["fingerprint"]) == (
+        "TraceEvent",
+        version,
+        FINGERPRINT.hex(),
+    )
 
 
 def test_a_fingerprint_as_a_number_is_identified_and_said_to_be_reversed() -> None:

@@ -28,7 +28,10 @@ def test_without_anything_the_defaults_apply(tmp_path: Path, monkeypatch: pytest
 
 
 def test_variables_win_over_the_file_and_flags_over_both(tmp_path: Path) -> None:
-    text = '[kafka]\nbootstrap_servers = "file:1"\n[topics]\nprefix = "file."\npartitions = 8\n[streams]\nworkers = 3'
+    text = (
+        '[kafka]\nbootstrap_servers = "file:1"\n[topics]\nprefix = "file."\npartitions = '
+        "8\n[streams]\nworkers = 3"
+    )
     env = {"TAILRACE_TOPICS_PREFIX": "env.", "TAILRACE_TOPICS_PARTITIONS": "16"}
     settings = from_toml(tmp_path, text, env, {"topics": {"partitions": 32}})
     assert settings.kafka.bootstrap_servers == "file:1"
@@ -54,8 +57,10 @@ def test_tables_are_merged_key_by_key(tmp_path: Path) -> None:
         {"TAILRACE_KAFKA_CLIENT": "sasl.username=env, security.protocol=SASL_SSL"},
     )
     assert settings.kafka.client == {
-        "sasl.username": "env", "sasl.mechanism": "PLAIN", "security.protocol": "SASL_SSL",
-    }  # fmt: skip
+        "sasl.username": "env",
+        "sasl.mechanism": "PLAIN",
+        "security.protocol": "SASL_SSL",
+    }
     assert merge({"a": {"b": 1, "c": 2}}, {"a": {"b": 3}}, {"d": 4}) == {"a": {"b": 3, "c": 2}, "d": 4}
 
 
@@ -114,10 +119,14 @@ def test_sinks_are_anything_by_instance(tmp_path: Path) -> None:
         ("", {"TAILRACE_TOPICS_PARTITIONS": "many"}, ["topics.partitions"]),
         ("", {"TAILRACE_TOPICS_PARTITIONS": "0"}, ["topics.partitions", ">= 1"]),
         ("", {"TAILRACE_KAFKA_CLIENT": "a=b,c"}, ["TAILRACE_KAFKA_CLIENT", "entry 2", "key=value"]),
-        ("", {"TAILRACE_KAFKA_CLIENT_FILE": "/nowhere/at/all"}, ["TAILRACE_KAFKA_CLIENT_FILE", "No such file"]),
+        (
+            "",
+            {"TAILRACE_KAFKA_CLIENT_FILE": "/nowhere/at/all"},
+            ["TAILRACE_KAFKA_CLIENT_FILE", "No such file"],
+        ),
         ("", {"TAILRACE_CONNECT_DRAIN_SECONDS": "-1"}, ["connect.drain_seconds", ">= 0"]),
     ],
-)  # fmt: skip
+)
 def test_an_error_names_the_setting(tmp_path: Path, text: str, env: dict[str, str], said: list[str]) -> None:
     with pytest.raises(ConfigError) as caught:
         from_toml(tmp_path, text, env)
@@ -178,7 +187,9 @@ def test_no_error_prints_a_value_that_may_be_a_secret(
     assert caught.value.__suppress_context__
 
 
-@pytest.mark.parametrize("assignment", [f"sasl.password={SECRET}", f"password={SECRET}", f"kafka.password={SECRET}"])
+@pytest.mark.parametrize(
+    "assignment", [f"sasl.password={SECRET}", f"password={SECRET}", f"kafka.password={SECRET}"]
+)
 def test_no_error_about_an_assignment_prints_its_value(assignment: str) -> None:
     with pytest.raises(ConfigError) as caught:
         settings_from(None, None, (assignment,))
@@ -194,17 +205,29 @@ def test_pairs_come_in_one_line_or_one_a_line() -> None:
 @pytest.mark.parametrize(
     "key",
     [
-        "group.id", "group.instance.id", "enable.auto.commit", "enable.auto.offset.store", "auto.offset.reset", "isolation.level", "acks",
-        "request.required.acks", "enable.idempotence", "transactional.id", "partitioner", "partition.assignment.strategy",
+        "group.id",
+        "group.instance.id",
+        "enable.auto.commit",
+        "enable.auto.offset.store",
+        "auto.offset.reset",
+        "isolation.level",
+        "acks",
+        "request.required.acks",
+        "enable.idempotence",
+        "transactional.id",
+        "partitioner",
+        "partition.assignment.strategy",
     ],
-)  # fmt: skip
+)
 def test_properties_that_tailrace_relies_on_cannot_be_set(key: str) -> None:
     with pytest.raises(ConfigError, match=rf"^kafka\.client: {key} cannot be set"):
         load({"kafka": {"client": {key: "x"}}}, env={})
 
 
 def test_servers_are_no_property_of_the_client_and_the_message_says_where_they_belong() -> None:
-    with pytest.raises(ConfigError, match=r"bootstrap\.servers cannot be set here; use kafka\.bootstrap_servers"):
+    with pytest.raises(
+        ConfigError, match=r"bootstrap\.servers cannot be set here; use kafka\.bootstrap_servers"
+    ):
         load(env={"TAILRACE_KAFKA_CLIENT": "bootstrap.servers=other:1"})
 
 
@@ -221,6 +244,8 @@ def test_servers_that_cannot_be_are_named(servers: str) -> None:
         load({"kafka": {"bootstrap_servers": servers}}, env={})
 
 
-@pytest.mark.parametrize("servers", ["h", "h:1", "a:65535, b:9092,", "[::1]:9092", "::1", "SASL_SSL://h:9092"])
+@pytest.mark.parametrize(
+    "servers", ["h", "h:1", "a:65535, b:9092,", "[::1]:9092", "::1", "SASL_SSL://h:9092"]
+)
 def test_servers_that_can_be(servers: str) -> None:
     assert load({"kafka": {"bootstrap_servers": servers}}, env={}).kafka.bootstrap_servers == servers

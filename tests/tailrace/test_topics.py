@@ -47,7 +47,9 @@ def test_a_cluster_as_it_must_be_has_no_mismatch_and_no_warning() -> None:
 
 
 def test_internal_topics_allow_larger_records_than_the_events_topic() -> None:
-    sizes = {t.name: int(t.config["max.message.bytes"]) for t in topics.wanted(Topics(max_event_bytes=500_000))}
+    sizes = {
+        t.name: int(t.config["max.message.bytes"]) for t in topics.wanted(Topics(max_event_bytes=500_000))
+    }
     assert sizes.pop(NAMES.events) == 500_000
     assert set(sizes.values()) == {2 * 500_000 + topics.ROOM}
 
@@ -62,7 +64,11 @@ def test_a_missing_topic_is_named_with_its_fix(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "config", "fix"),
     [
-        (NAMES.events, {"cleanup.policy": "compact"}, "--topic trace.events --add-config cleanup.policy=delete"),
+        (
+            NAMES.events,
+            {"cleanup.policy": "compact"},
+            "--topic trace.events --add-config cleanup.policy=delete",
+        ),
         (NAMES.metrics, {"cleanup.policy": "delete"}, "--add-config cleanup.policy=[compact,delete]"),
         (
             NAMES.enriched,
@@ -72,7 +78,9 @@ def test_a_missing_topic_is_named_with_its_fix(name: str) -> None:
         (NAMES.state, {"max.message.bytes": "1000"}, "--add-config max.message.bytes=2065536"),
     ],
 )
-def test_a_wrong_setting_is_named_with_the_command_that_mends_it(name: str, config: dict[str, str], fix: str) -> None:
+def test_a_wrong_setting_is_named_with_the_command_that_mends_it(
+    name: str, config: dict[str, str], fix: str
+) -> None:
     (problem,) = topics.mismatches(PLAIN, good(**{name: changed(good()[name], config=config)}))
     (key,) = config
     assert problem.startswith(f"{name} has {key}={config[key]}, needs ")
@@ -97,9 +105,13 @@ def test_partition_counts_must_agree_and_the_fix_is_named() -> None:
 
 @pytest.mark.parametrize(("replication", "insync"), [(1, "1"), (3, "1"), (2, "2")])
 def test_what_is_not_durable_is_a_warning(replication: int, insync: str) -> None:
-    state = changed(good()[NAMES.state], replication_factor=replication, config={"min.insync.replicas": insync})
+    state = changed(
+        good()[NAMES.state], replication_factor=replication, config={"min.insync.replicas": insync}
+    )
     (warning,) = topics.not_durable(PLAIN, good(**{NAMES.state: state}))
-    assert warning.startswith(f"trace.state has replication factor {replication} and min.insync.replicas {insync}")
+    assert warning.startswith(
+        f"trace.state has replication factor {replication} and min.insync.replicas {insync}"
+    )
     assert "3 and 2" in warning
 
 
@@ -157,14 +169,20 @@ def test_topics_that_are_wrong_stop_whoever_relies_on_them(
         topics.verify(admin(broker), settings)
     lines = str(caught.value).splitlines()
     assert sum("is missing: run `tailrace topics create`" in line for line in lines) == 5
-    for part in ("max.message.bytes=500000, needs 1000000", "CreateTime, needs LogAppendTime", "has 3 partitions",
-                 "cleanup.policy=delete, needs compact"):  # fmt: skip
+    for part in (
+        "max.message.bytes=500000, needs 1000000",
+        "CreateTime, needs LogAppendTime",
+        "has 3 partitions",
+        "cleanup.policy=delete, needs compact",
+    ):
         assert sum(part in line for line in lines) == 1
     topics.create(admin(broker), settings)
     assert (
         len(
             list(
-                topics.mismatches(settings, topics.describe(admin(broker), [t.name for t in topics.wanted(settings)]))
+                topics.mismatches(
+                    settings, topics.describe(admin(broker), [t.name for t in topics.wanted(settings)])
+                )
             )
         )
         == 5

@@ -1,4 +1,5 @@
-"""Windows over metric rows: merging has no order, every row is counted once, and brute force says the same."""
+"""Windows over metric rows: merging has no order, every row is counted once, and brute force says the
+same."""
 
 from __future__ import annotations
 
@@ -42,11 +43,19 @@ def row(minute: int = 0, labels: dict[str, str] | None = None, **fields: Any) ->
 
 def of(observations: list[int], bounds: tuple[int, ...], minute: int = 0, **fields: Any) -> MetricRow:
     """The row of a histogram with these observations."""
-    held = Counter(next((n for n, bound in enumerate(bounds) if v <= bound), len(bounds)) for v in observations)
+    held = Counter(
+        next((n for n, bound in enumerate(bounds) if v <= bound), len(bounds)) for v in observations
+    )
     return row(
-        minute, count=len(observations), sum=sum(observations), bounds=bounds, buckets=[held[n] for n in range(len(bounds) + 1)] if bounds else [],
-        minimum=min(observations, default=None), maximum=max(observations, default=None), **fields,
-    )  # fmt: skip
+        minute,
+        count=len(observations),
+        sum=sum(observations),
+        bounds=bounds,
+        buckets=[held[n] for n in range(len(bounds) + 1)] if bounds else [],
+        minimum=min(observations, default=None),
+        maximum=max(observations, default=None),
+        **fields,
+    )
 
 
 some_bounds = st.sets(st.sampled_from(BOUNDS), max_size=6).map(lambda s: tuple(sorted(s)))
@@ -90,7 +99,10 @@ def test_merged_counts_are_exact_at_the_common_bounds(
     assert cell.bounds == tuple(sorted(set(my_bounds) & set(their_bounds)))
     assert sum(cell.buckets) == cell.count == len(mine) + len(theirs)
     assert cell.sum == sum(mine) + sum(theirs)
-    assert (cell.minimum, cell.maximum) == (min(mine + theirs, default=None), max(mine + theirs, default=None))
+    assert (cell.minimum, cell.maximum) == (
+        min(mine + theirs, default=None),
+        max(mine + theirs, default=None),
+    )
     for n, bound in enumerate(cell.bounds):
         assert sum(cell.buckets[: n + 1]) == sum(v <= bound for v in mine + theirs)
 
@@ -143,8 +155,12 @@ def test_quantiles_ascend(values: list[int], bounds: tuple[int, ...], p: float, 
     ],
 )
 def test_quantiles_are_linear_inside_the_bucket(
-    q: float, bounds: tuple[int, ...], buckets: tuple[int, ...], extremes: tuple[int | None, int | None], found: float | None
-) -> None:  # fmt: skip
+    q: float,
+    bounds: tuple[int, ...],
+    buckets: tuple[int, ...],
+    extremes: tuple[int | None, int | None],
+    found: float | None,
+) -> None:
     assert quantile(q, bounds, buckets, *extremes) == found
 
 
@@ -165,9 +181,12 @@ def test_tumbling_windows_add_up_to_the_total(rows: list[MetricRow], size: int, 
 
 
 @given(
-    st.lists(some_rows, max_size=15), st.integers(1, 40), st.integers(1, 40), st.sampled_from([(), ("a",), ("b", "a")]),
+    st.lists(some_rows, max_size=15),
+    st.integers(1, 40),
+    st.integers(1, 40),
+    st.sampled_from([(), ("a",), ("b", "a")]),
     st.none() | st.tuples(st.integers(-150, 150), st.integers(0, 100), st.sampled_from([0.0, 0.25])),
-)  # fmt: skip
+)
 def test_windows_are_what_brute_force_finds(
     rows: list[MetricRow], size: int, step: int, by: tuple[str, ...], span: tuple[int, int, float] | None
 ) -> None:
@@ -177,7 +196,9 @@ def test_windows_are_what_brute_force_finds(
         if start % step or not after < start + size < until + step:
             continue
         for group in {group_of(r, by) for r in rows}:
-            mine = [Cell.of(r) for r in rows if start <= minute_of(r) < start + size and group_of(r, by) == group]
+            mine = [
+                Cell.of(r) for r in rows if start <= minute_of(r) < start + size and group_of(r, by) == group
+            ]
             if mine:
                 want[start, group] = merged(mine)
     found = windows(rows, size, step, by, after, until)
@@ -213,23 +234,28 @@ def test_the_groups_beyond_the_top_are_merged_not_lost(rows: list[MetricRow], n:
 
 @given(
     st.lists(
-        st.tuples(st.sampled_from("kl"), st.integers(0, 1), st.sampled_from("xy"), st.integers(0, 9) | st.none())
+        st.tuples(
+            st.sampled_from("kl"), st.integers(0, 1), st.sampled_from("xy"), st.integers(0, 9) | st.none()
+        )
     )
 )
 def test_the_last_record_of_a_key_is_kept_and_compaction_changes_nothing(
     log: list[tuple[str, int, str, int | None]],
 ) -> None:
     changes: list[Change] = [
-        (f"{key}{minute}{a}".encode(), None if value is None else row(minute, {"k": key, "a": a}, count=value))
+        (
+            f"{key}{minute}{a}".encode(),
+            None if value is None else row(minute, {"k": key, "a": a}, count=value),
+        )
         for key, minute, a, value in log
     ]
     last = dict(changes)
     want = sorted((key, r.count) for key, r in last.items() if r is not None)
     found = fold(changes)
     assert sorted((f"{r.labels['k']}{minute_of(r)}{r.labels['a']}".encode(), r.count) for r in found) == want
-    assert sorted(map(str, fold([c for n, c in enumerate(changes) if c[0] not in dict(changes[n + 1 :])]))) == sorted(
-        map(str, found)
-    )
+    assert sorted(
+        map(str, fold([c for n, c in enumerate(changes) if c[0] not in dict(changes[n + 1 :])]))
+    ) == sorted(map(str, found))
 
 
 def test_identity_is_in_the_value_whatever_the_key() -> None:

@@ -12,8 +12,16 @@ from tailrace.topics import Names
 
 def records(bootstrap_servers: str, topic: str) -> list[Message]:
     """Everything on a topic, partition by partition."""
-    consumer = Consumer({"bootstrap.servers": bootstrap_servers, "group.id": "none", "enable.partition.eof": True,
-                         "enable.auto.commit": False, "auto.offset.reset": "earliest", "fetch.wait.max.ms": 10})  # fmt: skip
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap_servers,
+            "group.id": "none",
+            "enable.partition.eof": True,
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+            "fetch.wait.max.ms": 10,
+        }
+    )
     try:
         open_ = set(consumer.list_topics(topic).topics[topic].partitions)
         consumer.assign([TopicPartition(topic, p, 0) for p in open_])

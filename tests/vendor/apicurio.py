@@ -1,4 +1,5 @@
-"""A real Apicurio Registry, in memory, on a free port: downloaded from Maven Central once, run by the Java of the extra `broker`."""
+"""A real Apicurio Registry, in memory, on a free port: downloaded from Maven Central once, run by the Java of
+the extra `broker`."""
 
 from __future__ import annotations
 
@@ -22,14 +23,17 @@ CACHE: Final = Path.home() / ".cache" / "tailrace" / "vendors"
 
 
 def installed(version: str) -> Path:
-    """The jar to run, fetched with Maven (about 140 MB) if it is not there. Raises OSError, CalledProcessError."""
+    """The jar to run, fetched with Maven (about 140 MB) if it is not there. Raises OSError,
+    CalledProcessError."""
     folder = CACHE / f"apicurio-{version}"
     if not folder.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
         archive, draft = CACHE / f"apicurio-registry-app-{version}-all.tar.gz", CACHE / f".apicurio-{version}"
         shutil.rmtree(draft, ignore_errors=True)
         artifact = f"{ARTIFACT}:{version}:tar.gz:all"
-        subprocess.run(["mvn", "-q", "-B", COPY, f"-Dartifact={artifact}", f"-DoutputDirectory={CACHE}"], check=True)
+        subprocess.run(
+            ["mvn", "-q", "-B", COPY, f"-Dartifact={artifact}", f"-DoutputDirectory={CACHE}"], check=True
+        )
         with tarfile.open(archive) as packed:
             packed.extractall(draft, filter="data")
         archive.unlink()

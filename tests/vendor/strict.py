@@ -1,10 +1,11 @@
-"""JSON bodies against a vendor's generated pydantic models, strictly. Runs in the vendor's environment, alone.
+"""JSON bodies against a vendor's generated pydantic models, strictly. Runs in the vendor's environment,
+alone.
 
     python strict.py < checks.jsonl        # {"model": "package.module:Name", "body": …, "allow": […]} a line
 
-Prints one JSON list of errors a line. The models alone let through unknown keys, enum members that they don't know (where an
-enum is a union with Any), and some of them every camelCase key: so keys and literals are looked at here, and types by pydantic.
-"""
+Prints one JSON list of errors a line. The models alone let through unknown keys, enum members that they don't
+know (where an enum is a union with Any), and some of them every camelCase key: so keys and literals are
+looked at here, and types by pydantic."""
 
 import enum
 import importlib
@@ -61,7 +62,9 @@ def walk(hint: Any, body: Any, where: str, allow: list[str]) -> Iterator[str]:
         yield f"{where}: {body!r} is not one of {sorted(map(str, literals(hint)))}"
 
 
-def walk_model(model: type[pydantic.BaseModel], body: dict[str, Any], where: str, allow: list[str]) -> Iterator[str]:
+def walk_model(
+    model: type[pydantic.BaseModel], body: dict[str, Any], where: str, allow: list[str]
+) -> Iterator[str]:
     hints = typing.get_type_hints(model, include_extras=True)
     known = {wire_name(n, hints[n], f): hints[n] for n, f in model.model_fields.items()}
     for key, value in body.items():

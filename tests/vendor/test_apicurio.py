@@ -33,7 +33,8 @@ def apicurio(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         server = Apicurio(request.param, tmp_path_factory.mktemp("apicurio"))
     except OSError as e:
         pytest.skip(
-            f"Apicurio Registry {request.param} is not in ~/.cache/tailrace/vendors and cannot be downloaded: {e}"
+            f"Apicurio Registry {request.param} is not in ~/.cache/tailrace/vendors and cannot be "
+            f"downloaded: {e}"
         )
     with server:
         yield server
@@ -47,7 +48,11 @@ def of(apicurio: Apicurio, tmp_path: Path, prefix: str) -> Settings:
 def test_registering_looking_up_and_reading_by_id(apicurio: Apicurio, tmp_path: Path) -> None:
     settings = of(apicurio, tmp_path, "one.")
     client, subject = Client(settings.registry), subject_of(settings)
-    assert (client.versions(subject), client.lookup(subject, text_of()), client.schema(99_999)) == ([], None, None)
+    assert (client.versions(subject), client.lookup(subject, text_of()), client.schema(99_999)) == (
+        [],
+        None,
+        None,
+    )
     report = reports.dry_run(settings)
     assert (report.fine, report.id) == (True, None)
     frame = Framing(settings).frame
@@ -78,7 +83,8 @@ def test_a_version_that_breaks_others_is_refused(apicurio: Apicurio, tmp_path: P
         client.register(subject, broken)
     taken = of(apicurio, tmp_path, "taken.")
     client.register(
-        subject_of(taken), '{"type": "record", "name": "TraceEvent", "fields": [{"name": "a", "type": "int"}]}'
+        subject_of(taken),
+        '{"type": "record", "name": "TraceEvent", "fields": [{"name": "a", "type": "int"}]}',
     )
     client.set_level(subject_of(taken), LEVEL)
     with pytest.raises(ConfigError, match=r"subject taken\.events-value does not take"):
@@ -96,7 +102,14 @@ def test_what_confluents_serializer_writes_is_read_and_the_other_way_round(
     client = SchemaRegistryClient({"url": apicurio.url})
     topic = SerializationContext("c.events", MessageField.VALUE)
     plain = {f["name"]: f.get("default") for f in NEWER["fields"]}
-    plain |= {"event_id": "e", "source_id": "s", "kind": "tool", "started_at": 1, "ended_at": 2, "published_at": 3}
+    plain |= {
+        "event_id": "e",
+        "source_id": "s",
+        "kind": "tool",
+        "started_at": 1,
+        "ended_at": 2,
+        "published_at": 3,
+    }
     value = AvroSerializer(client, json.dumps(NEWER))({**plain, "weather": "rainy", "name": "größer"}, topic)
     assert value[:1] == b"\0"
     settings = of(apicurio, tmp_path, "c.")

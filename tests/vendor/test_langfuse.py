@@ -1,4 +1,5 @@
-"""What the Langfuse sink sends, and what its double answers, against the models and names of Langfuse's own SDK."""
+"""What the Langfuse sink sends, and what its double answers, against the models and names of Langfuse's own
+SDK."""
 
 from __future__ import annotations
 
@@ -54,9 +55,13 @@ def test_planted_errors_are_found(interpreter: Path) -> None:
     typed = copy.deepcopy(span)
     typed["scopeSpans"][0]["spans"][0]["name"] = 3
     checks = [
-        (SPANS, wrong), (SPANS, typed), (SCORE, {**score, "dataType": "bogus"}), (SCORE, {**score, "traceID": "x"}),
-        (SCORE, {k: v for k, v in score.items() if k != "name"}), (SCORE, {**score, "timestamp": "yesterday"}),
-    ]  # fmt: skip
+        (SPANS, wrong),
+        (SPANS, typed),
+        (SCORE, {**score, "dataType": "bogus"}),
+        (SCORE, {**score, "traceID": "x"}),
+        (SCORE, {k: v for k, v in score.items() if k != "name"}),
+        (SCORE, {**score, "timestamp": "yesterday"}),
+    ]
     found = venvs.errors(interpreter, checks, KNOWN_MISSING)
     assert all(found), found
     assert found[0] == [".scopeSpans[0].spans[0].traceid: unknown key"]
@@ -80,7 +85,9 @@ def test_attributes_have_the_names_of_the_sdk(interpreter: Path) -> None:
 async def projects() -> Any:
     async with LangfuseDouble() as double, aiohttp.ClientSession() as session:
         keys = base64.b64encode(f"{double.public_key}:{double.secret_key}".encode()).decode()
-        async with session.get(double.endpoint + PROJECTS, headers={"Authorization": f"Basic {keys}"}) as answer:
+        async with session.get(
+            double.endpoint + PROJECTS, headers={"Authorization": f"Basic {keys}"}
+        ) as answer:
             return await answer.json()
 
 

@@ -84,19 +84,28 @@ def test_unknown_keys_are_found(interpreter: Path) -> None:
 def asked(interpreter: Path, code: str, given: Any = None) -> Any:
     """What the code, run with the SDK, says as JSON about `given`."""
     return json.loads(
-        venvs._run(interpreter, ["-c", f"import json, sys; given = json.load(sys.stdin); {code}"], json.dumps(given))
+        venvs._run(
+            interpreter, ["-c", f"import json, sys; given = json.load(sys.stdin); {code}"], json.dumps(given)
+        )
     )
 
 
 def test_ids_are_version_7_for_the_sdk_too(interpreter: Path) -> None:
     found = bodies()
-    ids = {i[k] for items in found.values() for i in items for k in ("id", "trace_id", "parent_span_id") if k in i}
+    ids = {
+        i[k]
+        for items in found.values()
+        for i in items
+        for k in ("id", "trace_id", "parent_span_id")
+        if k in i
+    }
     others = ["", "x", "00000003-0000-4000-8000-000000000003"]
     code = "from opik.id_helpers import is_valid_uuid_v7 as v; print(json.dumps([v(i) for i in given]))"
     assert asked(interpreter, code, [*sorted(ids), *others]) == [True] * len(ids) + [False] * 3
     assert all(version(i) == 7 for i in ids)
     made = asked(
-        interpreter, "from opik.id_helpers import generate_id as g; print(json.dumps([g() for _ in range(20)]))"
+        interpreter,
+        "from opik.id_helpers import generate_id as g; print(json.dumps([g() for _ in range(20)]))",
     )
     assert all(version(i) == 7 for i in made)
 
@@ -104,15 +113,21 @@ def test_ids_are_version_7_for_the_sdk_too(interpreter: Path) -> None:
 def test_the_doubles_words_are_the_sdks(interpreter: Path) -> None:
     code = (
         f"import typing, {TYPES_OF} as t, opik.types as o\n"
-        "of = lambda u: sorted(a for p in typing.get_args(u) if typing.get_origin(p) is typing.Literal for a in typing.get_args(p))\n"
+        "of = lambda u: sorted(a for p in typing.get_args(u) if typing.get_origin(p) is typing.Literal for a "
+        "in typing.get_args(p))\n"
         "print(json.dumps([of(t.SpanWriteType), of(t.TraceWriteSource), of(t.FeedbackScoreBatchItemSource),"
         " sorted(p.value for p in o.LLMProvider)]))"
     )
-    types, sources, score_sources, providers = asked(interpreter, code.replace("; import typing", "\nimport typing"))
+    types, sources, score_sources, providers = asked(
+        interpreter, code.replace("; import typing", "\nimport typing")
+    )
     assert (types, sources, score_sources) == (sorted(TYPES), sorted(SOURCES), sorted(SCORE_SOURCES))
     assert set(PROVIDERS.values()) <= set(providers)
 
 
 def test_the_rate_limits_header_is_the_sdks(interpreter: Path) -> None:
-    code = "from opik.rate_limit.rate_limit import parse_rate_limit as p; print(json.dumps(p({'RateLimit-Reset': '12'}).retry_after()))"
+    code = (
+        "from opik.rate_limit.rate_limit import parse_rate_limit as p; "
+        "print(json.dumps(p({'RateLimit-Reset': '12'}).retry_after()))"
+    )
     assert asked(interpreter, code) == 12

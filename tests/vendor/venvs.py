@@ -1,7 +1,8 @@
-"""Virtual environments with vendors' SDKs, for tests that ask the vendors' own models: made once, kept, never imported from.
+"""Virtual environments with vendors' SDKs, for tests that ask the vendors' own models: made once, kept, never
+imported from.
 
-They are heavy, so they are made on demand only (`pytest --vendors`); without it a test uses one that is there, or is skipped.
-"""
+They are heavy, so they are made on demand only (`pytest --vendors`); without it a test uses one that is
+there, or is skipped."""
 
 from __future__ import annotations
 
@@ -17,19 +18,26 @@ import pytest
 
 CACHE: Final = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tailrace" / "vendors"
 STRICT: Final = Path(__file__).with_name("strict.py")
-QUIET: Final = {"OPIK_SENTRY_ENABLE": "false", "OPIK_ANALYTICS_ENABLE": "false", "WANDB_ERROR_REPORTING": "false"}
+QUIET: Final = {
+    "OPIK_SENTRY_ENABLE": "false",
+    "OPIK_ANALYTICS_ENABLE": "false",
+    "WANDB_ERROR_REPORTING": "false",
+}
 """SDKs that would report their use to their vendor are told not to."""
 
 
 def python(package: str, version: str, *, install: bool) -> Path:
-    """The interpreter of the environment with `package`; made if it is missing and `install`, else the test is skipped."""
+    """The interpreter of the environment with `package`; made if it is missing and `install`, else the test
+    is skipped."""
     folder = CACHE / f"{package}-{version}"
     found = folder / "bin" / "python"
     if not (folder / "complete").exists() and not _has(found, package, version):
         if not install:
             pytest.skip(f"needs {package} {version} in {folder}; pytest --vendors installs it there")
         venv.create(folder, with_pip=True, clear=True)
-        subprocess.run([found, "-m", "pip", "install", "-q", f"{package}=={version}"], check=True, timeout=600)
+        subprocess.run(
+            [found, "-m", "pip", "install", "-q", f"{package}=={version}"], check=True, timeout=600
+        )
     (folder / "complete").touch()
     return found
 
@@ -42,8 +50,11 @@ def _has(found: Path, package: str, version: str) -> bool:
     return run.stdout.strip() == version
 
 
-def errors(interpreter: Path, checks: Sequence[tuple[str, Any]], allow: Sequence[str] = ()) -> list[list[str]]:
-    """What the vendor's models say about each (model as module:name, body). allow: keys that they may not know."""
+def errors(
+    interpreter: Path, checks: Sequence[tuple[str, Any]], allow: Sequence[str] = ()
+) -> list[list[str]]:
+    """What the vendor's models say about each (model as module:name, body). allow: keys that they may not
+    know."""
     lines = "".join(json.dumps({"model": m, "body": body, "allow": list(allow)}) + "\n" for m, body in checks)
     found = [json.loads(line) for line in _run(interpreter, [str(STRICT)], lines).splitlines()]
     assert len(found) == len(checks)
@@ -53,7 +64,10 @@ def errors(interpreter: Path, checks: Sequence[tuple[str, Any]], allow: Sequence
 def constants(interpreter: Path, where: str) -> dict[str, str]:
     """The string attributes of a class, as module:name."""
     module, _, name = where.partition(":")
-    code = f"import json, {module} as m; print(json.dumps({{k: v for k, v in vars(m.{name}).items() if isinstance(v, str) and k.isupper()}}))"
+    code = (
+        f"import json, {module} as m; found = vars(m.{name}).items(); "
+        "print(json.dumps({k: v for k, v in found if isinstance(v, str) and k.isupper()}))"
+    )
     found: dict[str, str] = json.loads(_run(interpreter, ["-c", code], ""))
     return found
 

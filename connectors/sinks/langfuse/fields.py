@@ -16,20 +16,25 @@ _LANGUAGE_MODEL: Final = "model_provider=ls_provider model_name=ls_model_name"
 _MESSAGE: Final = "from_source from_end_user_id from_account_id"
 _CALLER: Final = "parent_run_id parent_node_execution_id parent_app_id"
 _NODE: Final = {
-    "": f"source_id=node_execution_id workflow_run_id node_type status plugin_name dataset_ids invoke_from error_type total_tokens {_LANGUAGE_MODEL}",
-    "node_execution": "workflow_id node_id index predecessor_node_id iteration_id iteration_index loop_id loop_index parallel_id "
+    "": "source_id=node_execution_id workflow_run_id node_type status plugin_name dataset_ids "
+    f"invoke_from error_type total_tokens {_LANGUAGE_MODEL}",
+    "node_execution": "workflow_id node_id index predecessor_node_id iteration_id iteration_index loop_id "
+    "loop_index parallel_id "
     "elapsed_time~ plugin_id credential_id credential_name model_mode finish_reason retry_count retries",
-}  # fmt: skip
+}
 FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
     "workflow_run": {
-        "": f"workflow_run_id conversation_id message_id tenant_id status total_tokens invoke_from error_type {_CALLER}",
+        "": "workflow_run_id conversation_id message_id tenant_id status total_tokens invoke_from "
+        f"error_type {_CALLER}",
         "origin": "triggered_from workflow_app_log_id file_list created_by_role",
         "workflow_run": "workflow_id workflow_version=version query elapsed_time~ steps exceptions_count",
     },
     "message": {
-        "": "message_id conversation_id workflow_run_id status mode=conversation_mode input_tokens=message_tokens "
+        "": "message_id conversation_id workflow_run_id status mode=conversation_mode "
+        "input_tokens=message_tokens "
         f"output_tokens=answer_tokens total_tokens invoke_from error_type {_LANGUAGE_MODEL}",
-        "origin": f"{_MESSAGE} agent_based message_data message_file_data message_file_id file_list created_by_role",
+        "origin": f"{_MESSAGE} agent_based message_data message_file_data message_file_id file_list "
+        "created_by_role",
         "message": "conversation_model query streaming provider_response_latency~ time_to_generate~",
     },
     "moderation": {
@@ -50,7 +55,8 @@ FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
     "tool": {
         "": "message_id workflow_run_id status error error_type plugin_name",
         "origin": "message_file_id created_by_role created_user_id message_data",
-        "tool": "call_id description tool_inputs tool_outputs tool_config tool_parameters time_cost~ file_urls=file_url",
+        "tool": "call_id description tool_inputs tool_outputs tool_config tool_parameters time_cost~ "
+        "file_urls=file_url",
     },
     "generate_name": {"": "conversation_id tenant_id status error_type"},
     "prompt_generation": {
@@ -61,7 +67,8 @@ FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
     "draft_node_execution": _NODE,
     "span": {
         "": f"source_id=operation_id workflow_run_id span_kind status error_type {_LANGUAGE_MODEL}",
-        "span": "otel_kind scope_name scope_version finish_reason attributes_json=otel_attributes events=otel_events "
+        "span": "otel_kind scope_name scope_version finish_reason attributes_json=otel_attributes "
+        "events=otel_events "
         "links=otel_links resource=otel_resource",
     },
 }
@@ -77,7 +84,8 @@ SECONDS: Final = 4
 """How a value becomes text."""
 
 Table = tuple[str, tuple[tuple[str, str], ...], tuple[tuple[str, str, int], ...]]
-"""Body (empty: the event), its texts as (field, attribute), and its other values as (field, attribute, how)."""
+"""Body (empty: the event), its texts as (field, attribute), and its other values as (field, attribute,
+how)."""
 
 
 def _form(hint: Any, word: str) -> int:

@@ -1,8 +1,9 @@
-"""From an enriched event to a Langfuse observation (an OTLP span as wire bytes) or score: pure; the names are seed 001's.
+"""From an enriched event to a Langfuse observation (an OTLP span as wire bytes) or score: pure; the names are
+seed 001's.
 
-Langfuse's OTLP path knows no trace of its own: what belongs to the trace (name, user, session, tags, environment, metadata) is
-on every observation. Attributes without a value are left out. Content is JSON text and goes through as it is.
-"""
+Langfuse's OTLP path knows no trace of its own: what belongs to the trace (name, user, session, tags,
+environment, metadata) is on every observation. Attributes without a value are left out. Content is JSON text
+and goes through as it is."""
 
 from __future__ import annotations
 
@@ -36,17 +37,35 @@ CONTAINERS: Final = frozenset({"iteration", "loop"})
 """Node types whose tokens are those of the nodes inside."""
 
 NODE_TYPES: Final = {
-    "llm": "generation", "question-classifier": "generation", "parameter-extractor": "generation", "agent": "agent",
-    "knowledge-retrieval": "retriever", "tool": "tool", "iteration": "chain", "loop": "chain",
-}  # fmt: skip
+    "llm": "generation",
+    "question-classifier": "generation",
+    "parameter-extractor": "generation",
+    "agent": "agent",
+    "knowledge-retrieval": "retriever",
+    "tool": "tool",
+    "iteration": "chain",
+    "loop": "chain",
+}
 SPAN_KINDS: Final = {
-    "task": "span", "llm": "generation", "chain": "chain", "tool": "tool", "retriever": "retriever", "embedding": "embedding",
-    "agent": "agent", "guardrail": "guardrail", "reranker": "retriever",
-}  # fmt: skip
+    "task": "span",
+    "llm": "generation",
+    "chain": "chain",
+    "tool": "tool",
+    "retriever": "retriever",
+    "embedding": "embedding",
+    "agent": "agent",
+    "guardrail": "guardrail",
+    "reranker": "retriever",
+}
 _KINDS: Final = {
-    "workflow_run": "chain", "moderation": "guardrail", "suggested_question": "generation", "dataset_retrieval": "retriever",
-    "tool": "tool", "generate_name": "generation", "prompt_generation": "generation",
-}  # fmt: skip
+    "workflow_run": "chain",
+    "moderation": "guardrail",
+    "suggested_question": "generation",
+    "dataset_retrieval": "retriever",
+    "tool": "tool",
+    "generate_name": "generation",
+    "prompt_generation": "generation",
+}
 """Observation type of the kinds that have always the same; `observation_type` knows the others."""
 PROMPTED: Final = frozenset({"llm", "question-classifier", "parameter-extractor"})
 """Node types whose input is what their model was given."""
@@ -58,9 +77,18 @@ _NOT_ENVIRONMENT: Final = re.compile(r"[^a-z0-9_-]")
 _EPOCH: Final = datetime.datetime(1970, 1, 1)
 
 _EXTRA: Final = (
-    "event_id", "user_id", "marks", "tool_name", "dataset_names", "documents", "price_table", "total_price", "currency", "process_data",
+    "event_id",
+    "user_id",
+    "marks",
+    "tool_name",
+    "dataset_names",
+    "documents",
+    "price_table",
+    "total_price",
+    "currency",
+    "process_data",
     "inputs",
-)  # fmt: skip
+)
 """Metadata names that are written here, not by a table."""
 _RESERVED: Final = RESERVED.union(_EXTRA)
 _META: Final = {name: PREFIX + name for name in _EXTRA}
@@ -71,9 +99,9 @@ def to_span(
 ) -> bytes | Skip | Rejected:
     """The observation as an entry of a request; `Skip` for kinds that are none.
 
-    constant: ready attributes for every observation (release, environment). own_environment: the event's is sent.
-    every_usage: tokens and cost also on what contains others. Raises UnicodeEncodeError for text that UTF-8 cannot say.
-    """
+    constant: ready attributes for every observation (release, environment). own_environment: the event's is
+    sent. every_usage: tokens and cost also on what contains others. Raises UnicodeEncodeError for text that
+    UTF-8 cannot say."""
     kind: str = event.kind
     if kind not in OBSERVATIONS:
         return Skip("no_observation")
@@ -81,7 +109,9 @@ def to_span(
     end = max(start, event.ended_at // 1000 * 1000)
     if start <= 0 or end > MAX_TIME:  # a start of 0 counts as none
         field = "started_at" if not 0 < start <= MAX_TIME else "ended_at"
-        return Rejected("time_out_of_range", f"{field} is {getattr(event, field)} µs; Langfuse holds 1970 to 2299")
+        return Rejected(
+            "time_out_of_range", f"{field} is {getattr(event, field)} µs; Langfuse holds 1970 to 2299"
+        )
     trace_id, span_id, parent = context.message_trace_id, context.span_id, context.parent_span_id
     if not (any(trace_id) and any(span_id)):
         return Rejected("invalid_id", "the context's trace or span id is all zero")
@@ -99,13 +129,18 @@ def to_span(
         constant,
         _class(observation_type(event), level),
         _whose(
-            event.tenant_id, event.app_id or context.app_id, event.app_name or context.app_name,
-            event.workspace_name or context.workspace_name, event.environment if own_environment else None,
+            event.tenant_id,
+            event.app_id or context.app_id,
+            event.app_name or context.app_name,
+            event.workspace_name or context.workspace_name,
+            event.environment if own_environment else None,
         ),
         _tags(*tagged(event, context), tuple(event.tags)),
-    )  # fmt: skip
+    )
     status = wire.ERROR if level == "ERROR" else wire.UNSET
-    return wire.span(trace_id, span_id, parent, name, wire.INTERNAL, start * 1000, end * 1000, attributes, status)
+    return wire.span(
+        trace_id, span_id, parent, name, wire.INTERNAL, start * 1000, end * 1000, attributes, status
+    )
 
 
 # -- what it is
@@ -140,7 +175,8 @@ def observation_name(event: TraceEvent, context: TraceContext) -> str:
 
 
 def trace_name(event: TraceEvent, context: TraceContext) -> str | None:
-    """`message_<id>` or `workflow_<run id>` of the trace's root: the same on all of a trace. None where it has neither."""
+    """`message_<id>` or `workflow_<run id>` of the trace's root: the same on all of a trace. None where it
+    has neither."""
     root = context.root_trace_id or event.trace_id
     if root is None or event.kind == "draft_node_execution":
         return None
@@ -163,7 +199,8 @@ def level_of(event: TraceEvent) -> str:
 
 @functools.lru_cache(1024)
 def environment(text: str) -> str:
-    """As Langfuse takes it: lower case, `[a-z0-9-_]`, at most 40 characters, not beginning with langfuse; may be empty."""
+    """As Langfuse takes it: lower case, `[a-z0-9-_]`, at most 40 characters, not beginning with langfuse; may
+    be empty."""
     name = _NOT_ENVIRONMENT.sub("-", text.strip().lower())
     while name.startswith("langfuse"):
         name = name.removeprefix("langfuse").lstrip("-_")
@@ -184,14 +221,19 @@ def _whose(
     return b"".join(
         wire.attributes(
             (
-                "langfuse.trace.metadata.tenant_id", tenant or None,
-                "langfuse.trace.metadata.app_id", app or None,
-                "langfuse.trace.metadata.app_name", app_name or None,
-                "langfuse.trace.metadata.workspace_name", workspace or None,
-                "langfuse.environment", environment(where) or None if where else None,
+                "langfuse.trace.metadata.tenant_id",
+                tenant or None,
+                "langfuse.trace.metadata.app_id",
+                app or None,
+                "langfuse.trace.metadata.app_name",
+                app_name or None,
+                "langfuse.trace.metadata.workspace_name",
+                workspace or None,
+                "langfuse.environment",
+                environment(where) or None if where else None,
             )
         )
-    )  # fmt: skip
+    )
 
 
 @functools.lru_cache(4096)
@@ -227,13 +269,19 @@ def _trace(pairs: list[Any], event: TraceEvent, context: TraceContext, own_name:
     if not message and event.suggested_question is not None:
         message = event.suggested_question.status_message
     pairs += (
-        "langfuse.trace.name", trace_name(event, context) or own_name or None,
-        "user.id", user[:MAX_ID] if user else None,
-        "session.id", conversation[:MAX_ID] if conversation else None,
-        "langfuse.trace.metadata.trace_id", context.root_trace_id or event.trace_id or None,
-        "langfuse.trace.metadata.external_trace_id", event.external_trace_id or None,
-        "langfuse.observation.status_message", message or None,
-    )  # fmt: skip
+        "langfuse.trace.name",
+        trace_name(event, context) or own_name or None,
+        "user.id",
+        user[:MAX_ID] if user else None,
+        "session.id",
+        conversation[:MAX_ID] if conversation else None,
+        "langfuse.trace.metadata.trace_id",
+        context.root_trace_id or event.trace_id or None,
+        "langfuse.trace.metadata.external_trace_id",
+        event.external_trace_id or None,
+        "langfuse.observation.status_message",
+        message or None,
+    )
     if event.workflow_run is not None:
         pairs += ("langfuse.version", event.workflow_run.workflow_version or None)
 
@@ -274,9 +322,9 @@ def _content(pairs: list[Any], event: TraceEvent) -> None:
 def _tokens(pairs: list[Any], event: TraceEvent, context: TraceContext, every: bool) -> None:
     """Model, tokens, cost and the time of the first token.
 
-    Langfuse adds up the tokens and costs of a trace's observations. So what contains others (a run, its message, an
-    iteration, a loop) has none, unless `every`. A retrieval has those of its message, so none either.
-    """
+    Langfuse adds up the tokens and costs of a trace's observations. So what contains others (a run, its
+    message, an iteration, a loop) has none, unless `every`. A retrieval has those of its message, so none
+    either."""
     kind: str = event.kind
     first = event.time_to_first_token
     if first is not None and 0 <= first <= MAX_TIME - event.started_at:
@@ -297,7 +345,14 @@ def _tokens(pairs: list[Any], event: TraceEvent, context: TraceContext, every: b
 
 def _usage(event: TraceEvent) -> str | None:
     given, made, total = event.input_tokens, event.output_tokens, event.total_tokens
-    if given is not None and made is not None and total is not None and given >= 0 and made >= 0 and total >= 0:
+    if (
+        given is not None
+        and made is not None
+        and total is not None
+        and given >= 0
+        and made >= 0
+        and total >= 0
+    ):
         return f'{{"input":{given},"output":{made},"total":{total}}}'
     found = [
         f'"{name}":{n}'
@@ -308,7 +363,8 @@ def _usage(event: TraceEvent) -> str | None:
 
 
 def _cost(pairs: list[Any], event: TraceEvent, context: TraceContext) -> None:
-    """Langfuse's costs are US dollars; a price in another currency is metadata. Decimal text becomes a JSON number as it is."""
+    """Langfuse's costs are US dollars; a price in another currency is metadata. Decimal text becomes a JSON
+    number as it is."""
     given, made, total = event.input_price, event.output_price, event.total_price
     if given is None and made is None and total is None:
         estimate = context.estimated_cost
@@ -329,7 +385,8 @@ def _cost(pairs: list[Any], event: TraceEvent, context: TraceContext) -> None:
 
 
 def _metadata(pairs: list[Any], event: TraceEvent, context: TraceContext) -> None:
-    """The lists of seed 001 and what a node or span has to say, by the tables of `langfuse_fields`; all as text."""
+    """The lists of seed 001 and what a node or span has to say, by the tables of `langfuse_fields`; all as
+    text."""
     kind: str = event.kind
     for source, texts, others in TABLES[kind]:
         struct: Any = event if not source else getattr(event, source)
@@ -352,10 +409,13 @@ def _metadata(pairs: list[Any], event: TraceEvent, context: TraceContext) -> Non
             elif value:  # LIST
                 pairs += (key, _json(value))
     pairs += (
-        _META["event_id"], event.event_id or None,
-        _META["user_id"], event.user_id or None,
-        _META["tool_name"], context.tool_name or event.tool_name or None,
-    )  # fmt: skip
+        _META["event_id"],
+        event.event_id or None,
+        _META["user_id"],
+        event.user_id or None,
+        _META["tool_name"],
+        context.tool_name or event.tool_name or None,
+    )
     if context.dataset_names:
         pairs += (_META["dataset_names"], _json(context.dataset_names))
     if context.marks:
@@ -372,10 +432,12 @@ def to_score(
 ) -> dict[str, Any] | Skip | Rejected:
     """The body of a score: of the message's trace, or of the conversation where there is no message.
 
-    The id is of the message and who rated it, so that a changed mind replaces the rating: 1, -1, or 0 when it was withdrawn.
-    """
+    The id is of the message and who rated it, so that a changed mind replaces the rating: 1, -1, or 0 when it
+    was withdrawn."""
     if not 0 <= event.started_at <= MAX_TIME:
-        return Rejected("time_out_of_range", f"started_at is {event.started_at} µs; Langfuse holds 1970 to 2299")
+        return Rejected(
+            "time_out_of_range", f"started_at is {event.started_at} µs; Langfuse holds 1970 to 2299"
+        )
     origin = event.origin
     rater = (
         (origin.from_end_user_id or origin.from_account_id if origin is not None else None)
@@ -401,7 +463,9 @@ def to_score(
     score["timestamp"] = iso(event.started_at)
     if event.feedback is not None and event.feedback.content:
         score["comment"] = event.feedback.content
-    where = fixed_environment or (environment(event.environment) if own_environment and event.environment else "")
+    where = fixed_environment or (
+        environment(event.environment) if own_environment and event.environment else ""
+    )
     if where:
         score["environment"] = where
     about = {

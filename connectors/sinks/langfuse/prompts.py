@@ -1,4 +1,5 @@
-"""The prompts that a language model was given, out of a node's process data, as chat messages that Langfuse shows as such."""
+"""The prompts that a language model was given, out of a node's process data, as chat messages that Langfuse
+shows as such."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ _encoder: Final = msgspec.json.Encoder()
 
 
 def messages(process_data: str) -> str | None:
-    """`prompts` as JSON text, each with its `text` as `content`; what is inside is not read. None where there are none."""
+    """`prompts` as JSON text, each with its `text` as `content`; what is inside is not read. None where there
+    are none."""
     try:
         prompts = _decoder.decode(process_data).prompts
     except (msgspec.MsgspecError, RecursionError):

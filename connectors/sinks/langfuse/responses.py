@@ -43,7 +43,8 @@ def suspended(answer: Response) -> bool:
 
 
 def said(answer: Response) -> str:
-    """What an error's body says: the message in Langfuse's JSON and what is invalid, else its text, if it is text."""
+    """What an error's body says: the message in Langfuse's JSON and what is invalid, else its text, if it is
+    text."""
     kind = answer.headers.get("content-type", "")
     if "json" not in kind:
         return answer.body[:4000].decode("utf-8", "replace") if kind.startswith("text/plain") else ""
@@ -56,9 +57,8 @@ def said(answer: Response) -> str:
 def partly(answer: Response, scores: Sequence[bytes], request: str, secrets: Iterable[str]) -> list[Outcome]:
     """Outcomes of a 207, in the order of `scores`: what was rejected is never sent again.
 
-    Langfuse counts the rejected and says why; where it doesn't say which, the count is kept as unidentified. A body that
-    cannot be read rejected nothing.
-    """
+    Langfuse counts the rejected and says why; where it doesn't say which, the count is kept as unidentified.
+    A body that cannot be read rejected nothing."""
     document = _document(answer)
     found: Any = document.get("errors") if isinstance(document, dict) else None
     errors = [e for e in found if isinstance(e, dict)] if isinstance(found, list) else []
@@ -97,7 +97,8 @@ def _document(answer: Response) -> Any:
 
 
 def _words(document: dict[str, Any]) -> str:
-    """message; then error, if it says more than the name of a class: a text, or a list of what is invalid where."""
+    """message; then error, if it says more than the name of a class: a text, or a list of what is invalid
+    where."""
     error = document.get("error")
     texts = [document.get("message")]
     if isinstance(error, str) and (" " in error or not texts[0]):

@@ -1,4 +1,5 @@
-"""Traces and scores to Langfuse, Cloud or self-hosted from 3.22: OTLP for observations, the scores API for feedback.
+"""Traces and scores to Langfuse, Cloud or self-hosted from 3.22: OTLP for observations, the scores API for
+feedback.
 
 The older batch API is not used: Langfuse Cloud and self-hosted v4 take no traces there any more.
 """
@@ -63,10 +64,35 @@ _TABLES: Final = frozenset(
     for name in ([source] if source else [w.rstrip("~").partition("=")[0] for w in words.split()])
 )
 FIELDS: Final = _TABLES | {
-    "event_id", "kind", "trace_id", "tenant_id", "app_id", "app_name", "workspace_name", "user_id", "session_id", "external_trace_id",
-    "environment", "name", "started_at", "ended_at", "input_price", "output_price", "total_price", "currency", "tool_name", "rating",
-    "time_to_first_token", "tags", "attributes", "feedback", "inputs", "outputs", "input_tokens", "output_tokens",
-}  # fmt: skip
+    "event_id",
+    "kind",
+    "trace_id",
+    "tenant_id",
+    "app_id",
+    "app_name",
+    "workspace_name",
+    "user_id",
+    "session_id",
+    "external_trace_id",
+    "environment",
+    "name",
+    "started_at",
+    "ended_at",
+    "input_price",
+    "output_price",
+    "total_price",
+    "currency",
+    "tool_name",
+    "rating",
+    "time_to_first_token",
+    "tags",
+    "attributes",
+    "feedback",
+    "inputs",
+    "outputs",
+    "input_tokens",
+    "output_tokens",
+}
 """Fields of TraceEvent that the mapping reads."""
 _SCOPE: Final = wire.scope("tailrace", __version__)
 _RESOURCE: Final = wire.resource(())
@@ -99,9 +125,11 @@ class Langfuse:
         release: str = ""
         """For all observations."""
         usage: Literal["leaves", "all"] = "leaves"
-        """all: tokens and costs also on runs, on chatflow messages and on iterations, which Langfuse then counts twice."""
+        """all: tokens and costs also on runs, on chatflow messages and on iterations, which Langfuse then
+        counts twice."""
         scores: Literal["single", "list"] = "single"
-        """single: one request a score, which every server takes. list: one for all of a batch, for servers from v4 on."""
+        """single: one request a score, which every server takes. list: one for all of a batch, for servers
+        from v4 on."""
         timeout: Annotated[float, msgspec.Meta(gt=0)] = 30.0
         """Seconds for one request, answer included."""
         compression: Literal["gzip", "none"] = "gzip"
@@ -161,7 +189,8 @@ class Langfuse:
         return as_document(self.request([payload.body]))["resourceSpans"][0]["scopeSpans"][0]["spans"][0]
 
     async def send(self, batch: Batch, http: Http) -> Outcomes:
-        """Spans in one request, then the scores. Where a request for some of them fails, the others keep their outcome."""
+        """Spans in one request, then the scores. Where a request for some of them fails, the others keep
+        their outcome."""
         spans = [i for i, body in enumerate(batch.bodies) if not isinstance(body, Score)]
         if len(spans) == len(batch):
             return await self._send_spans(batch.bodies, http)
@@ -197,7 +226,9 @@ class Langfuse:
                     return Health(False, f"{where} answers, but not as Langfuse does; see host")
                 return Health(True, f"project {redact.safe(name, self._secrets, 100)}")
             case Paused(reason=reason, fix=settings):
-                return Health(False, f"{where}: {reason}; see {settings}" if settings else f"{where}: {reason}")
+                return Health(
+                    False, f"{where}: {reason}; see {settings}" if settings else f"{where}: {reason}"
+                )
             case _:
                 return Health(False, f"{where} answers with status {answer.status}")
 
@@ -209,9 +240,15 @@ class Langfuse:
     async def _send_spans(self, spans: Sequence[bytes], http: Http) -> Outcome:
         body = self.request(spans)
         answer = await http.request(
-            "POST", self._host + TRACES, gzip(body) if self._zip else body, self._headers, seconds=self._timeout
+            "POST",
+            self._host + TRACES,
+            gzip(body) if self._zip else body,
+            self._headers,
+            seconds=self._timeout,
         )
-        return self._decide(answer, f"POST {place(self._host)}{TRACES}, {len(spans)} spans, {len(body)} bytes")
+        return self._decide(
+            answer, f"POST {place(self._host)}{TRACES}, {len(spans)} spans, {len(body)} bytes"
+        )
 
     async def _send_each(self, scores: Sequence[bytes], http: Http) -> list[Outcome]:
         """In order: what follows one that could not be taken now is not tried."""
@@ -234,7 +271,9 @@ class Langfuse:
     async def _post(self, body: bytes, scores: Sequence[bytes], http: Http) -> list[Outcome]:
         """One request of the scores API; an outcome for each of `scores`, which are what `body` has."""
         try:
-            answer = await http.request("POST", self._host + SCORES, body, self._json_headers, seconds=self._timeout)
+            answer = await http.request(
+                "POST", self._host + SCORES, body, self._json_headers, seconds=self._timeout
+            )
         except NoAnswer as e:  # not raised: the spans of this batch are delivered already
             return [Retry(reason=str(e))] * len(scores)
         request = f"POST {place(self._host)}{SCORES}, {len(scores)} scores, {len(body)} bytes"
@@ -275,7 +314,9 @@ def _token(settings: Langfuse.Settings) -> str:
     if ":" in settings.public_key:
         raise ConfigError("public_key: has a colon; is it both keys in one?")
     if settings.public_key.startswith("sk-lf-") and settings.secret_key.startswith("pk-lf-"):
-        raise ConfigError("public_key: is a secret key (sk-lf-…), and secret_key a public one: they are swapped")
+        raise ConfigError(
+            "public_key: is a secret key (sk-lf-…), and secret_key a public one: they are swapped"
+        )
     return base64.b64encode(f"{settings.public_key}:{settings.secret_key}".encode()).decode()
 
 

@@ -1,8 +1,8 @@
-"""Opik's ids: UUIDs of version 7 that are functions of the event and its context, so that a redelivery overwrites.
+"""Opik's ids: UUIDs of version 7 that are functions of the event and its context, so that a redelivery
+overwrites.
 
-The first 48 bits of every id of a trace are one time, the trace's start as the context has it, so that a child computes its
-parent's id without having seen it. Pure.
-"""
+The first 48 bits of every id of a trace are one time, the trace's start as the context has it, so that a
+child computes its parent's id without having seen it. Pure."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ LATEST_MS: Final = (1 << 48) - 1
 
 
 def uuid7(ms: int, name: bytes) -> str:
-    """A UUID of version 7 with the time `ms` (milliseconds UTC, 0 to `LATEST_MS`) and, in place of random bits, a hash of
-    `name`."""
+    """A UUID of version 7 with the time `ms` (milliseconds UTC, 0 to `LATEST_MS`) and, in place of random
+    bits, a hash of `name`."""
     t = _TIMES.get(ms) or _time(ms)
     h = blake2b(name, digest_size=10).hexdigest()
     return t + h[1:4] + _VARIANT[h[4]] + h[5:8] + "-" + h[8:]
@@ -35,13 +35,14 @@ def _time(ms: int) -> str:
 
 
 _VARIANT: Final = {f"{i:x}": f"-{'89ab'[i & 3]}" for i in range(16)}
-"""What stands before the hash's next digits: the digit that holds the RFC's variant and two bits of the hash."""
+"""What stands before the hash's next digits: the digit that holds the RFC's variant and two bits of the
+hash."""
 
 
 @lru_cache(maxsize=4096)
 def trace_scope(ms: int, project: str, trace: str) -> tuple[bytes, str]:
-    """What tells the ids of one trace in one project from all others (Opik refuses an id that another project has), and the
-    trace's own id. Events of a trace come close to each other, so the last ones are kept.
+    """What tells the ids of one trace in one project from all others (Opik refuses an id that another project
+    has), and the trace's own id. Events of a trace come close to each other, so the last ones are kept.
 
     Raises UnicodeEncodeError for text that is no Unicode.
     """
@@ -50,8 +51,9 @@ def trace_scope(ms: int, project: str, trace: str) -> tuple[bytes, str]:
 
 
 def span_id(ms: int, scope: bytes, span: bytes) -> str:
-    """Id of an operation's span. span: its OpenTelemetry span id (8 bytes), as the context has it of the operation itself and
-    of its parent: a hash of the operation's own id, or the native id of what came from OpenTelemetry."""
+    """Id of an operation's span. span: its OpenTelemetry span id (8 bytes), as the context has it of the
+    operation itself and of its parent: a hash of the operation's own id, or the native id of what came from
+    OpenTelemetry."""
     return uuid7(ms, scope + span)
 
 

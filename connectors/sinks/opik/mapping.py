@@ -1,8 +1,8 @@
-"""From an enriched event to Opik's objects: pure. Names, tags and fields are those of seed 000, types are Opik's own.
+"""From an enriched event to Opik's objects: pure. Names, tags and fields are those of seed 000, types are
+Opik's own.
 
-An operation is a span. The root of a trace is a trace and its root span. A rating is a feedback score. What a child needs of
-its parent is in the child's own context, so the order of arrival does not matter.
-"""
+An operation is a span. The root of a trace is a trace and its root span. A rating is a feedback score. What a
+child needs of its parent is in the child's own context, so the order of arrival does not matter."""
 
 from __future__ import annotations
 
@@ -21,49 +21,127 @@ from tailrace.records import TraceContext, TraceEvent
 
 FIELDS: Final = frozenset(
     {
-        "event_id", "kind", "trace_id", "source_id", "parent_run_id", "parent_node_execution_id", "parent_app_id", "root_started_at",
-        "tenant_id", "app_id", "workflow_run_id", "message_id", "conversation_id", "user_id", "session_id", "external_trace_id", "host_name",
-        "environment", "app_name", "workspace_name", "name", "started_at", "ended_at", "published_at", "status", "error", "error_type",
-        "model_provider", "model_name", "input_tokens", "output_tokens", "total_tokens", "input_price", "output_price", "total_price",
-        "currency", "node_type", "span_kind", "tool_name", "plugin_name", "dataset_ids", "operation_type", "invoke_from", "rating", "mode",
-        "time_to_first_token", "tags", "attributes", "origin", "workflow_run", "node_execution", "message", "moderation",
-        "suggested_question", "dataset_retrieval", "tool", "prompt_generation", "span", "feedback", "inputs", "outputs",
+        "event_id",
+        "kind",
+        "trace_id",
+        "source_id",
+        "parent_run_id",
+        "parent_node_execution_id",
+        "parent_app_id",
+        "root_started_at",
+        "tenant_id",
+        "app_id",
+        "workflow_run_id",
+        "message_id",
+        "conversation_id",
+        "user_id",
+        "session_id",
+        "external_trace_id",
+        "host_name",
+        "environment",
+        "app_name",
+        "workspace_name",
+        "name",
+        "started_at",
+        "ended_at",
+        "published_at",
+        "status",
+        "error",
+        "error_type",
+        "model_provider",
+        "model_name",
+        "input_tokens",
+        "output_tokens",
+        "total_tokens",
+        "input_price",
+        "output_price",
+        "total_price",
+        "currency",
+        "node_type",
+        "span_kind",
+        "tool_name",
+        "plugin_name",
+        "dataset_ids",
+        "operation_type",
+        "invoke_from",
+        "rating",
+        "mode",
+        "time_to_first_token",
+        "tags",
+        "attributes",
+        "origin",
+        "workflow_run",
+        "node_execution",
+        "message",
+        "moderation",
+        "suggested_question",
+        "dataset_retrieval",
+        "tool",
+        "prompt_generation",
+        "span",
+        "feedback",
+        "inputs",
+        "outputs",
     }
-)  # fmt: skip
+)
 """Fields of TraceEvent that this mapping reads."""
 
 Score = tuple[str, str, str, bytes | None]
-"""A feedback score: of "traces" or "spans", the id of what is rated, its name, and its JSON; None: it is withdrawn."""
+"""A feedback score: of "traces" or "spans", the id of what is rated, its name, and its JSON; None: it is
+withdrawn."""
 Parts = tuple[bytes | None, bytes | None, Score | None, int]
 """What one record becomes: JSON of a trace, JSON of a span, a score, and the time (ms) that its ids have."""
 
 KINDS: Final = frozenset(
     {
-        "workflow_run", "message", "node_execution", "draft_node_execution", "moderation", "suggested_question", "dataset_retrieval", "tool",
-        "generate_name", "prompt_generation", "span",
+        "workflow_run",
+        "message",
+        "node_execution",
+        "draft_node_execution",
+        "moderation",
+        "suggested_question",
+        "dataset_retrieval",
+        "tool",
+        "generate_name",
+        "prompt_generation",
+        "span",
     }
-)  # fmt: skip
+)
 """Kinds that are spans."""
 
 _TYPES: Final[Mapping[str, str]] = {
-    "moderation": "guardrail", "suggested_question": "llm", "dataset_retrieval": "tool", "generate_name": "llm", "prompt_generation": "llm",
-}  # fmt: skip
+    "moderation": "guardrail",
+    "suggested_question": "llm",
+    "dataset_retrieval": "tool",
+    "generate_name": "llm",
+    "prompt_generation": "llm",
+}
 _NAMED: Final[Mapping[str, str]] = {"generate_name": "generate_conversation_name"}
 _NODE_TYPES: Final[Mapping[str | None, str]] = {"llm": "llm", "tool": "tool", "knowledge-retrieval": "tool"}
 _SPAN_TYPES: Final[Mapping[str | None, str]] = {
-    "llm": "llm", "embedding": "llm", "tool": "tool", "retriever": "tool", "reranker": "tool", "guardrail": "guardrail",
-}  # fmt: skip
+    "llm": "llm",
+    "embedding": "llm",
+    "tool": "tool",
+    "retriever": "tool",
+    "reranker": "tool",
+    "guardrail": "guardrail",
+}
 """Opik knows general, tool, llm and guardrail only; the span's kind is its tag."""
 _CONTAINERS: Final = frozenset({"iteration", "loop", "agent", "chain"})
-"""Node types and span kinds that repeat the tokens of what is inside them; an agent node of a workflow has nothing inside."""
+"""Node types and span kinds that repeat the tokens of what is inside them; an agent node of a workflow has
+nothing inside."""
 
 PROVIDERS: Final[Mapping[str, str]] = {
-    "gcp.gemini": "google_ai", "gcp.vertex_ai": "google_vertexai", "aws.bedrock": "bedrock", "mistral_ai": "mistral",
-}  # fmt: skip
+    "gcp.gemini": "google_ai",
+    "gcp.vertex_ai": "google_vertexai",
+    "aws.bedrock": "bedrock",
+    "mistral_ai": "mistral",
+}
 """Providers that Opik's price table calls otherwise than OpenTelemetry's conventions do."""
 
 _CLOSED: Final = (
-    "the rating came when its trace was no longer open, and Opik's ids hold the trace's start; publish ratings with "
+    "the rating came when its trace was no longer open, and Opik's ids hold the trace's start; publish "
+    "ratings with "
     "root_trace_id and root_started_at"
 )
 _RATINGS: Final[Mapping[str | None, int]] = {"like": 1, "dislike": 0}
@@ -74,13 +152,15 @@ _ENVIRONMENT: Final = 150
 _HOUR_MS: Final = 3_600_000
 
 
-def to_parts(record: Enriched, project: str, window_ms: int = 0, id_time_ms: int = 0) -> Parts | Skip | Rejected:
+def to_parts(
+    record: Enriched, project: str, window_ms: int = 0, id_time_ms: int = 0
+) -> Parts | Skip | Rejected:
     """The objects of an event. Does not raise for anything that the codec decodes.
 
-    window_ms: how far the ids' time may be from the record's append time in trace.events; 0: any distance. id_time_ms: the
-    ids' time in place of the trace's start; 0: the start. `Skip` for kinds that have nothing to show at Opik; `Rejected` for
-    times and texts that Opik cannot hold, for ids beyond the window, and for ratings of traces whose start is unknown.
-    """
+    window_ms: how far the ids' time may be from the record's append time in trace.events; 0: any distance.
+    id_time_ms: the ids' time in place of the trace's start; 0: the start. `Skip` for kinds that have nothing
+    to show at Opik; `Rejected` for times and texts that Opik cannot hold, for ids beyond the window, and for
+    ratings of traces whose start is unknown."""
     event, context = record.event, record.context
     rating = event.kind == "feedback"
     if event.kind not in KINDS and not rating:
@@ -95,14 +175,20 @@ def to_parts(record: Enriched, project: str, window_ms: int = 0, id_time_ms: int
         )
     try:
         if rating:
-            if not id_time_ms and context.trace_started_at == event.started_at and event.root_started_at is None:
+            if (
+                not id_time_ms
+                and context.trace_started_at == event.started_at
+                and event.root_started_at is None
+            ):
                 return Rejected("trace_start_unknown", _CLOSED)
             return _rating(event, context, project, trace, ms)
         if window_ms and not id_time_ms and abs(context.appended_at - ms) > window_ms:
             return _beyond(context.appended_at - ms, window_ms)
         if not (in_time(event.started_at) and in_time(event.ended_at)):
             field = "ended_at" if in_time(event.started_at) else "started_at"
-            return Rejected("time_out_of_range", f"{field} is {getattr(event, field)} µs; Opik takes 1970 to 2261")
+            return Rejected(
+                "time_out_of_range", f"{field} is {getattr(event, field)} µs; Opik takes 1970 to 2261"
+            )
         return _operation(event, context, project, trace, ms)
     except (TypeError, ValueError) as e:  # orjson's errors: text that is no Unicode, numbers beyond 64 bits
         return Rejected("not_json", f"cannot be written as JSON: {type(e).__name__}")
@@ -126,23 +212,27 @@ def _beyond(late_ms: int, window_ms: int) -> Rejected:
     if late_ms < 0:
         return Rejected(
             "too_far_future",
-            f"the trace starts {-late_ms / _HOUR_MS:.1f} h after its event was appended; ids may be {window} ahead",
+            f"the trace starts {-late_ms / _HOUR_MS:.1f} h after its event was appended; ids may be {window} "
+            "ahead",
         )
     return Rejected(
-        "too_old", f"the trace began {late_ms / _HOUR_MS:.1f} h before its event was appended; {remedy(window)}"
+        "too_old",
+        f"the trace began {late_ms / _HOUR_MS:.1f} h before its event was appended; {remedy(window)}",
     )
 
 
 def remedy(window: str) -> str:
     """What helps against ids that are too old."""
     return (
-        f"Opik takes ids of the last {window}. Replay them with --new-copies (setting id_time_ms), or, of a server that takes "
+        f"Opik takes ids of the last {window}. Replay them with --new-copies (setting id_time_ms), or, of a "
+        "server that takes "
         "older ids, set id_window_hours"
     )
 
 
 def is_root(event: TraceEvent, context: TraceContext, trace: str) -> bool:
-    """Whether the operation is the root of its trace: it hangs on nothing, and the trace is its own and no other operation's."""
+    """Whether the operation is the root of its trace: it hangs on nothing, and the trace is its own and no
+    other operation's."""
     if context.parent_span_id is not None:
         return False
     source = event.source_id
@@ -208,8 +298,8 @@ def _prompts(event: TraceEvent) -> bytes | None:
 
 
 def _content(span: dict[str, Json], event: TraceEvent, prompts: bytes | None) -> None:
-    """Input and output. A tool's are its own, where it has them; those of its message are metadata. A model's input is its
-    prompts, where it has them; the node's inputs are metadata."""
+    """Input and output. A tool's are its own, where it has them; those of its message are metadata. A model's
+    input is its prompts, where it has them; the node's inputs are metadata."""
     given, returned, tool = event.inputs, event.outputs, event.tool
     if tool is not None:
         given = given if tool.tool_inputs is None else tool.tool_inputs
@@ -271,7 +361,8 @@ def _looks(event: TraceEvent, context: TraceContext) -> tuple[str, str, list[str
 
 
 def _repeats(event: TraceEvent) -> bool:
-    """Whether the tokens and the cost of the operation are those of operations inside it: Opik sums a trace up over all its spans."""
+    """Whether the tokens and the cost of the operation are those of operations inside it: Opik sums a trace
+    up over all its spans."""
     kind = event.kind
     if kind == "workflow_run" or (kind == "message" and event.workflow_run_id):
         return True
@@ -311,7 +402,9 @@ def _error(event: TraceEvent) -> dict[str, str] | None:
     }
 
 
-def _rating(event: TraceEvent, context: TraceContext, project: str, trace: str, ms: int) -> Parts | Skip | Rejected:
+def _rating(
+    event: TraceEvent, context: TraceContext, project: str, trace: str, ms: int
+) -> Parts | Skip | Rejected:
     if event.rating is not None and event.rating not in _RATINGS:
         return Rejected("unknown_rating", "a rating is like, dislike, or null, which withdraws it")
     scope, rated = ids.trace_scope(ms, project, trace)

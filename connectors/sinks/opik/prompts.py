@@ -1,4 +1,5 @@
-"""The prompts that a language model was given, out of a node's process data, as chat messages that Opik shows as such."""
+"""The prompts that a language model was given, out of a node's process data, as chat messages that Opik shows
+as such."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ _encoder: Final = msgspec.json.Encoder()
 
 
 def messages(process_data: str) -> bytes | None:
-    """JSON of ``{"messages": prompts}``, each with its `text` as `content`; what is inside is not read. None: there are none."""
+    """JSON of ``{"messages": prompts}``, each with its `text` as `content`; what is inside is not read. None:
+    there are none."""
     try:
         prompts = _decoder.decode(process_data).prompts
     except (ValueError, RecursionError):  # msgspec's errors and UnicodeEncodeError are ValueErrors

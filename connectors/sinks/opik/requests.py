@@ -1,4 +1,5 @@
-"""From a batch to at most three kinds of requests to Opik, and from their answers to one outcome a record. Pure."""
+"""From a batch to at most three kinds of requests to Opik, and from their answers to one outcome a record.
+Pure."""
 
 from __future__ import annotations
 
@@ -63,7 +64,8 @@ _NOBODY: Final[frozenset[int]] = frozenset()
 
 
 def to_be_held(call: Call, answered: Answered) -> bool:
-    """Whether a call must not be made yet: what its ratings are of may be in a request that was refused for something else."""
+    """Whether a call must not be made yet: what its ratings are of may be in a request that was refused for
+    something else."""
     return call.rates and any(
         isinstance(o, Rejected | Split) and len(c.records) > 1 and not c.rates for c, o in answered
     )
@@ -74,10 +76,10 @@ def combine(
 ) -> Outcomes:
     """The outcome of each record of a batch, or one for them all: the worst of its parts.
 
-    too_old: records whose ids are certainly beyond the window that an answer spoke of. held: records of calls that were not
-    made. What was refused in a request of several records is halved with all that was in it, so that a record is rejected only
-    for a request of its own. Everything may be sent again: ids are the same every time.
-    """
+    too_old: records whose ids are certainly beyond the window that an answer spoke of. held: records of calls
+    that were not made. What was refused in a request of several records is halved with all that was in it, so
+    that a record is rejected only for a request of its own. Everything may be sent again: ids are the same
+    every time."""
     for kind in (Paused, Retry):
         for _, outcome in answered:
             if isinstance(outcome, kind):

@@ -1,4 +1,5 @@
-"""What Opik's answers mean: a table from status to action, the wait of its rate limit, and the reasons behind a refusal."""
+"""What Opik's answers mean: a table from status to action, the wait of its rate limit, and the reasons behind
+a refusal."""
 
 from __future__ import annotations
 
@@ -55,12 +56,15 @@ def outcome(answer: Response, now: float, detail: str) -> Outcome:
 def of_ratings(answer: Response, found: Outcome) -> Outcome:
     """The outcome of a request with ratings: its 404 is about an id, if it is Opik's own and no proxy's."""
     if answer.status == 404 and isinstance(found, Paused) and message(answer):
-        return Rejected("unknown_id", "Opik does not know what is rated", status=404, response=message(answer))
+        return Rejected(
+            "unknown_id", "Opik does not know what is rated", status=404, response=message(answer)
+        )
     return found
 
 
 def message(answer: Response) -> str:
-    """What the body of an error says: Opik's `errors` or `message`; empty for anything that isn't its JSON."""
+    """What the body of an error says: Opik's `errors` or `message`; empty for anything that isn't its
+    JSON."""
     try:
         document = json.loads(answer.body)
     except (ValueError, RecursionError):

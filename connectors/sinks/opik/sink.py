@@ -41,7 +41,8 @@ _CLOUD: Final = "comet.com"
 _CLOUD_RATES: Final = Rates(events_per_minute=5000, requests_per_minute=2000)
 _CLOUD_HOURS: Final = 24.0
 _MARGIN_MS: Final = 300_000
-"""How far the clocks of Opik and of this machine may differ before a record counts as too old by its siblings' refusal."""
+"""How far the clocks of Opik and of this machine may differ before a record counts as too old by its
+siblings' refusal."""
 _VARIABLES: Final = {
     "OPIK_URL_OVERRIDE": "url",
     "OPIK_API_KEY": "api_key",
@@ -72,9 +73,11 @@ class Opik:
         """Seconds for one request, answer included."""
         compression: Literal["gzip", "none"] = "gzip"
         id_window_hours: Annotated[float, msgspec.Meta(ge=0)] | None = None
-        """How far an id's time may be from when its event came; 0: any distance. Default: 24 on comet.com, else 0."""
+        """How far an id's time may be from when its event came; 0: any distance. Default: 24 on comet.com,
+        else 0."""
         id_time_ms: Annotated[int, msgspec.Meta(ge=0, lt=1 << 43)] = 0
-        """Time of all ids (Unix, milliseconds) in place of their trace's start: new copies of what is too old; 0: the start."""
+        """Time of all ids (Unix, milliseconds) in place of their trace's start: new copies of what is too
+        old; 0: the start."""
         ca_file: str | None = None
         """Certificate authorities of the server, PEM; default: the system's."""
 
@@ -99,7 +102,9 @@ class Opik:
             ("Comet-Workspace", "workspace", settings.workspace),
         ):
             if any(not c.isprintable() for c in value):
-                raise ConfigError(f"{field}: has line breaks or control characters, which a header cannot carry")
+                raise ConfigError(
+                    f"{field}: has line breaks or control characters, which a header cannot carry"
+                )
             if value:
                 self._reading[name] = value
         self._writing = {**self._reading, "Content-Type": "application/json"}
@@ -114,7 +119,8 @@ class Opik:
         return payload(parts)
 
     def render(self, payload: Payload) -> dict[str, list[Any]]:
-        """What of a payload goes to which endpoint: traces, spans, scores (of traces), span_scores, and withdrawn_scores."""
+        """What of a payload goes to which endpoint: traces, spans, scores (of traces), span_scores, and
+        withdrawn_scores."""
         trace, span, score, _ = payload.body
         found: dict[str, list[Any]] = {}
         if trace is not None:
@@ -147,7 +153,9 @@ class Opik:
 
     async def _request(self, call: Call, http: Http) -> Outcome:
         body = gzip(call.body) if self._zip else call.body
-        answer = await http.request(call.method, self._base + call.path, body, self._writing, seconds=self._timeout)
+        answer = await http.request(
+            call.method, self._base + call.path, body, self._writing, seconds=self._timeout
+        )
         if answer.status // 100 == 2:
             return Delivered()
         outcome = responses.outcome(answer, self._now(), self._said(answer))
@@ -155,12 +163,16 @@ class Opik:
             outcome = responses.of_ratings(answer, outcome)
         if not isinstance(outcome, Rejected):
             return outcome
-        request = f"{call.method} {place(self._base)}{call.path}, {len(call.records)} records, {len(call.body)} bytes before compression"
+        request = (
+            f"{call.method} {place(self._base)}{call.path}, {len(call.records)} records, {len(call.body)} "
+            "bytes before compression"
+        )
         detail = remedy(self._window()) if outcome.reason == responses.TOO_OLD else outcome.detail
         return msgspec.structs.replace(outcome, request=request, detail=detail)
 
     def _too_old(self, bodies: list[Parts], answered: list[tuple[Call, Outcome]]) -> frozenset[int]:
-        """Records that are too old as well, where Opik has refused one for that: not each has to be asked for alone."""
+        """Records that are too old as well, where Opik has refused one for that: not each has to be asked for
+        alone."""
         if not any(isinstance(o, Rejected) and o.reason == responses.TOO_OLD for _, o in answered):
             return frozenset()
         before = self._now() * 1000 - (self._hours or _CLOUD_HOURS) * 3_600_000 - _MARGIN_MS

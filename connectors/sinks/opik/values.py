@@ -1,7 +1,8 @@
-"""From an event's values to what Opik's JSON takes: content as objects, times as ISO 8601, prices as JSON numbers. Pure.
+"""From an event's values to what Opik's JSON takes: content as objects, times as ISO 8601, prices as JSON
+numbers. Pure.
 
-Content is JSON text already. It is checked to be JSON, which costs about 0.5 µs a KB, and goes into the request as it stands.
-"""
+Content is JSON text already. It is checked to be JSON, which costs about 0.5 µs a KB, and goes into the
+request as it stands."""
 
 from __future__ import annotations
 
@@ -62,15 +63,16 @@ def is_json(text: str) -> bool:
 
 
 def content(text: str | None) -> Json:
-    """Content as a JSON value: None where there is none or it is null, a JSON string where the text isn't JSON."""
+    """Content as a JSON value: None where there is none or it is null, a JSON string where the text isn't
+    JSON."""
     if text is None or text == "null":
         return None
     return orjson.Fragment(text) if is_json(text) else text
 
 
 def as_object(text: str | None, key: str) -> Json:
-    """Content as the JSON object that Opik shows best: what isn't one becomes ``{key: …}``. None: no content, null, or an
-    empty object."""
+    """Content as the JSON object that Opik shows best: what isn't one becomes ``{key: …}``. None: no content,
+    null, or an empty object."""
     if text is None or text == "{}":
         return None
     if not is_json(text):
@@ -84,8 +86,8 @@ def as_object(text: str | None, key: str) -> Json:
 
 
 def price(text: str | None) -> Json:
-    """A price in decimal text as the same JSON number; None where there is none or Opik cannot hold it: below zero, infinite,
-    1e26 and more."""
+    """A price in decimal text as the same JSON number; None where there is none or Opik cannot hold it: below
+    zero, infinite, 1e26 and more."""
     if text is None:
         return None
     if _NUMBER.fullmatch(text):

@@ -1,8 +1,9 @@
-"""From an enriched event to what an OTLP span says: pure, and the names are those of seed 003 (telemetry data dictionary).
+"""From an enriched event to what an OTLP span says: pure, and the names are those of seed 003 (telemetry data
+dictionary).
 
-Spans are workflow runs, node executions, drafts (seed 003, section 4) and events of kind span. Everything else is a
-structured log there (section 8), not a span. Attributes without a value are left out (section 10). How a span is written
-down is `connectors.otlp`'s: what is here calls one of its two modules, as `Encoding`.
+Spans are workflow runs, node executions, drafts (seed 003, section 4) and events of kind span. Everything
+else is a structured log there (section 8), not a span. Attributes without a value are left out (section 10).
+How a span is written down is `connectors.otlp`'s: what is here calls one of its two modules, as `Encoding`.
 """
 
 from __future__ import annotations
@@ -22,27 +23,76 @@ Pairs = list[Any]
 MAX_NS: Final = 2**64 - 1
 FIELDS: Final = frozenset(
     {
-        "event_id", "kind", "trace_id", "source_id", "parent_trace_id", "parent_run_id", "parent_node_execution_id", "parent_app_id",
-        "tenant_id", "app_id", "workflow_run_id", "message_id", "conversation_id", "user_id", "session_id", "host_name", "app_name",
-        "name", "started_at", "ended_at", "status", "error", "error_type", "model_provider", "model_name", "input_tokens",
-        "output_tokens", "total_tokens", "node_type", "span_kind", "tool_name", "invoke_from", "attributes", "origin",
-        "workflow_run", "node_execution", "span", "inputs", "outputs",
+        "event_id",
+        "kind",
+        "trace_id",
+        "source_id",
+        "parent_trace_id",
+        "parent_run_id",
+        "parent_node_execution_id",
+        "parent_app_id",
+        "tenant_id",
+        "app_id",
+        "workflow_run_id",
+        "message_id",
+        "conversation_id",
+        "user_id",
+        "session_id",
+        "host_name",
+        "app_name",
+        "name",
+        "started_at",
+        "ended_at",
+        "status",
+        "error",
+        "error_type",
+        "model_provider",
+        "model_name",
+        "input_tokens",
+        "output_tokens",
+        "total_tokens",
+        "node_type",
+        "span_kind",
+        "tool_name",
+        "invoke_from",
+        "attributes",
+        "origin",
+        "workflow_run",
+        "node_execution",
+        "span",
+        "inputs",
+        "outputs",
     }
-)  # fmt: skip
+)
 """Fields of TraceEvent that this mapping reads."""
 
 OPERATIONS: Final[Mapping[str, str]] = {
-    "llm": "chat", "embedding": "embeddings", "tool": "execute_tool", "agent": "invoke_agent", "retriever": "retrieval",
-}  # fmt: skip
+    "llm": "chat",
+    "embedding": "embeddings",
+    "tool": "execute_tool",
+    "agent": "invoke_agent",
+    "retriever": "retrieval",
+}
 """Span kind -> gen_ai.operation.name, where the OpenTelemetry GenAI conventions have one."""
 OPENINFERENCE: Final[Mapping[str, str]] = {
-    "task": "CHAIN", "llm": "LLM", "chain": "CHAIN", "tool": "TOOL", "retriever": "RETRIEVER", "embedding": "EMBEDDING",
-    "agent": "AGENT", "guardrail": "GUARDRAIL", "reranker": "RERANKER",
-}  # fmt: skip
+    "task": "CHAIN",
+    "llm": "LLM",
+    "chain": "CHAIN",
+    "tool": "TOOL",
+    "retriever": "RETRIEVER",
+    "embedding": "EMBEDDING",
+    "agent": "AGENT",
+    "guardrail": "GUARDRAIL",
+    "reranker": "RERANKER",
+}
 """Span kind -> openinference.span.kind; OpenInference has no task, a chain is its general step."""
 OTEL_KINDS: Final[Mapping[str, int]] = {
-    "internal": INTERNAL, "client": CLIENT, "server": SERVER, "producer": PRODUCER, "consumer": CONSUMER,
-}  # fmt: skip
+    "internal": INTERNAL,
+    "client": CLIENT,
+    "server": SERVER,
+    "producer": PRODUCER,
+    "consumer": CONSUMER,
+}
 FAILED: Final = frozenset({"failed", "exception"})
 _ZERO8: Final = bytes(8)
 _ZERO16: Final = bytes(16)
@@ -56,9 +106,20 @@ class Encoding(Protocol):
     def attributes(self, pairs: Iterable[Any]) -> list[bytes]: ...
 
     def span(
-        self, trace_id: bytes, span_id: bytes, parent_span_id: bytes | None, name: str, kind: int, start_ns: int, end_ns: int,
-        attributes: Iterable[bytes], status_code: int, status_message: str, links: Iterable[bytes], trace_state: str,
-    ) -> bytes: ...  # fmt: skip
+        self,
+        trace_id: bytes,
+        span_id: bytes,
+        parent_span_id: bytes | None,
+        name: str,
+        kind: int,
+        start_ns: int,
+        end_ns: int,
+        attributes: Iterable[bytes],
+        status_code: int,
+        status_message: str,
+        links: Iterable[bytes],
+        trace_state: str,
+    ) -> bytes: ...
 
     def link(self, trace_id: bytes, span_id: bytes, pairs: Iterable[Any]) -> bytes: ...
 
@@ -66,12 +127,11 @@ class Encoding(Protocol):
 def to_span(record: Enriched, encoding: Encoding, include: bool, on_spans: bool) -> bytes | Skip | Rejected:
     """The span of an event, encoded.
 
-    include: content goes along, else it is replaced by a reference on workflow and node spans (seed 003, section 9) and left
-    out of others; on_spans: workflow and node spans have content at all, which seed 003 puts into their companion logs.
-    `Skip` for kinds that are no spans and for corrections that came too late; `Rejected` for what OTLP cannot say: times
-    before 1970 or after 2554, ids of zeros, text that is not UTF-8, numbers beyond 64 bits. Does not raise for anything that
-    the codec decodes.
-    """
+    include: content goes along, else it is replaced by a reference on workflow and node spans (seed 003,
+    section 9) and left out of others; on_spans: workflow and node spans have content at all, which seed 003
+    puts into their companion logs. `Skip` for kinds that are no spans and for corrections that came too late;
+    `Rejected` for what OTLP cannot say: times before 1970 or after 2554, ids of zeros, text that is not
+    UTF-8, numbers beyond 64 bits. Does not raise for anything that the codec decodes."""
     event, context = record.event, record.context
     describe = _KINDS.get(event.kind)
     if describe is None:
@@ -83,7 +143,9 @@ def to_span(record: Enriched, encoding: Encoding, include: bool, on_spans: bool)
     start, end = started * 1000, (ended if ended > started else started) * 1000
     if start < 0 or end > MAX_NS:
         field = "started_at" if not 0 <= start <= MAX_NS else "ended_at"
-        return Rejected("time_out_of_range", f"{field} is {getattr(event, field)} µs; OTLP holds 1970 to 2554")
+        return Rejected(
+            "time_out_of_range", f"{field} is {getattr(event, field)} µs; OTLP holds 1970 to 2554"
+        )
     trace_id, span_id = context.run_trace_id, context.span_id
     if trace_id == _ZERO16 or span_id == _ZERO8:
         return Rejected("invalid_id", "the context's trace or span id is all zero")
@@ -121,23 +183,39 @@ def _workflow(event: TraceEvent, context: TraceContext, include: bool, on_spans:
     body = event.workflow_run
     run = event.workflow_run_id or event.source_id
     pairs = [
-        "dify.trace_id", run,
-        "dify.tenant_id", event.tenant_id,
-        "dify.app_id", event.app_id or context.app_id,
-        "dify.message.id", event.message_id,
-        "dify.conversation.id", event.conversation_id or context.conversation_id,
-        "dify.workflow.id", None if body is None else body.workflow_id,
-        "dify.workflow.run_id", run,
-        "dify.workflow.status", event.status,
-        "dify.workflow.error", event.error or None,
-        "dify.workflow.elapsed_time", _seconds(event, None if body is None else body.elapsed_time),
-        "dify.invoke_from", event.invoke_from,
-        "dify.invoked_by", _invoked_by(event, context),
-        "dify.parent.trace_id", event.parent_run_id or event.parent_trace_id,
-        "dify.parent.workflow.run_id", event.parent_run_id,
-        "dify.parent.node.execution_id", event.parent_node_execution_id,
-        "dify.parent.app.id", event.parent_app_id,
-    ]  # fmt: skip
+        "dify.trace_id",
+        run,
+        "dify.tenant_id",
+        event.tenant_id,
+        "dify.app_id",
+        event.app_id or context.app_id,
+        "dify.message.id",
+        event.message_id,
+        "dify.conversation.id",
+        event.conversation_id or context.conversation_id,
+        "dify.workflow.id",
+        None if body is None else body.workflow_id,
+        "dify.workflow.run_id",
+        run,
+        "dify.workflow.status",
+        event.status,
+        "dify.workflow.error",
+        event.error or None,
+        "dify.workflow.elapsed_time",
+        _seconds(event, None if body is None else body.elapsed_time),
+        "dify.invoke_from",
+        event.invoke_from,
+        "dify.invoked_by",
+        _invoked_by(event, context),
+        "dify.parent.trace_id",
+        event.parent_run_id or event.parent_trace_id,
+        "dify.parent.workflow.run_id",
+        event.parent_run_id,
+        "dify.parent.node.execution_id",
+        event.parent_node_execution_id,
+        "dify.parent.app.id",
+        event.parent_app_id,
+    ]
     _add_model(pairs, event, context)
     pairs += ("dify.app.name", event.app_name or context.app_name)
     _add_own(pairs, event, context)
@@ -157,39 +235,67 @@ def _node(event: TraceEvent, context: TraceContext, include: bool, on_spans: boo
 
 def _draft(event: TraceEvent, context: TraceContext, include: bool, on_spans: bool) -> Described:
     """Seed 003, section 4.3."""
-    return "dify.node.execution.draft", INTERNAL, _node_pairs(event, context, include, on_spans, event.source_id)
+    return (
+        "dify.node.execution.draft",
+        INTERNAL,
+        _node_pairs(event, context, include, on_spans, event.source_id),
+    )
 
 
-def _node_pairs(event: TraceEvent, context: TraceContext, include: bool, on_spans: bool, trace: str | None) -> Pairs:
+def _node_pairs(
+    event: TraceEvent, context: TraceContext, include: bool, on_spans: bool, trace: str | None
+) -> Pairs:
     """Seed 003, sections 4.2 and 4.3, and section 8.1.2 where content is asked for on spans."""
     body = event.node_execution
     pairs = [
-        "dify.trace_id", trace,
-        "dify.tenant_id", event.tenant_id,
-        "dify.app_id", event.app_id or context.app_id,
-        "dify.message.id", event.message_id,
-        "dify.conversation.id", event.conversation_id or context.conversation_id,
-        "dify.workflow.run_id", event.workflow_run_id,
-        "dify.node.execution_id", event.source_id,
-        "dify.node.type", event.node_type,
-        "dify.node.title", event.name,
-        "dify.node.status", event.status,
-        "dify.node.error", event.error or None,
-        "dify.node.elapsed_time", _seconds(event, None if body is None else body.elapsed_time),
-        "dify.node.invoked_by", _invoked_by(event, context),
-        "dify.app.name", event.app_name or context.app_name,
-    ]  # fmt: skip
+        "dify.trace_id",
+        trace,
+        "dify.tenant_id",
+        event.tenant_id,
+        "dify.app_id",
+        event.app_id or context.app_id,
+        "dify.message.id",
+        event.message_id,
+        "dify.conversation.id",
+        event.conversation_id or context.conversation_id,
+        "dify.workflow.run_id",
+        event.workflow_run_id,
+        "dify.node.execution_id",
+        event.source_id,
+        "dify.node.type",
+        event.node_type,
+        "dify.node.title",
+        event.name,
+        "dify.node.status",
+        event.status,
+        "dify.node.error",
+        event.error or None,
+        "dify.node.elapsed_time",
+        _seconds(event, None if body is None else body.elapsed_time),
+        "dify.node.invoked_by",
+        _invoked_by(event, context),
+        "dify.app.name",
+        event.app_name or context.app_name,
+    ]
     if body is not None:
         pairs += (
-            "dify.workflow.id", body.workflow_id,
-            "dify.node.id", body.node_id,
-            "dify.node.index", body.index,
-            "dify.node.predecessor_node_id", body.predecessor_node_id,
-            "dify.node.iteration_id", body.iteration_id,
-            "dify.node.loop_id", body.loop_id,
-            "dify.node.parallel_id", body.parallel_id,
-            "tailrace.node.retry_count", body.retry_count or None,
-        )  # fmt: skip
+            "dify.workflow.id",
+            body.workflow_id,
+            "dify.node.id",
+            body.node_id,
+            "dify.node.index",
+            body.index,
+            "dify.node.predecessor_node_id",
+            body.predecessor_node_id,
+            "dify.node.iteration_id",
+            body.iteration_id,
+            "dify.node.loop_id",
+            body.loop_id,
+            "dify.node.parallel_id",
+            body.parallel_id,
+            "tailrace.node.retry_count",
+            body.retry_count or None,
+        )
     _add_model(pairs, event, context)
     _add_own(pairs, event, context)
     if on_spans:
@@ -201,8 +307,8 @@ def _node_pairs(event: TraceEvent, context: TraceContext, include: bool, on_span
 
 
 def _span(event: TraceEvent, context: TraceContext, include: bool, on_spans: bool) -> Described:
-    """OpenTelemetry GenAI and OpenInference names, then the event's own attributes; of a name that comes twice the first
-    one counts."""
+    """OpenTelemetry GenAI and OpenInference names, then the event's own attributes; of a name that comes
+    twice the first one counts."""
     body, span_kind = event.span, event.span_kind or ""
     pairs: Pairs = [
         "gen_ai.operation.name",
@@ -212,15 +318,23 @@ def _span(event: TraceEvent, context: TraceContext, include: bool, on_spans: boo
     ]
     _add_model(pairs, event, context)
     pairs += (
-        "gen_ai.tool.name", context.tool_name or event.tool_name,
-        "gen_ai.conversation.id", event.conversation_id or context.conversation_id,
-        "session.id", event.session_id or context.session_id,
-        "user.id", event.user_id or context.user_id,
-        "error.type", event.error_type,
-        "gen_ai.response.finish_reasons", (body.finish_reason,) if body is not None and body.finish_reason else None,
-        "dify.tenant_id", event.tenant_id,
-        "dify.app_id", event.app_id or context.app_id,
-    )  # fmt: skip
+        "gen_ai.tool.name",
+        context.tool_name or event.tool_name,
+        "gen_ai.conversation.id",
+        event.conversation_id or context.conversation_id,
+        "session.id",
+        event.session_id or context.session_id,
+        "user.id",
+        event.user_id or context.user_id,
+        "error.type",
+        event.error_type,
+        "gen_ai.response.finish_reasons",
+        (body.finish_reason,) if body is not None and body.finish_reason else None,
+        "dify.tenant_id",
+        event.tenant_id,
+        "dify.app_id",
+        event.app_id or context.app_id,
+    )
     _add_own(pairs, event, context)
     if include:
         pairs += ("input.value", _text(event.inputs), "output.value", _text(event.outputs))
@@ -235,20 +349,28 @@ def _span(event: TraceEvent, context: TraceContext, include: bool, on_spans: boo
 
 
 _KINDS: Final[Mapping[str, Callable[[TraceEvent, TraceContext, bool, bool], Described]]] = {
-    Kind.WORKFLOW_RUN: _workflow, Kind.NODE_EXECUTION: _node, Kind.DRAFT_NODE_EXECUTION: _draft, Kind.SPAN: _span,
-}  # fmt: skip
+    Kind.WORKFLOW_RUN: _workflow,
+    Kind.NODE_EXECUTION: _node,
+    Kind.DRAFT_NODE_EXECUTION: _draft,
+    Kind.SPAN: _span,
+}
 
 
 def _add_model(pairs: Pairs, event: TraceEvent, context: TraceContext) -> None:
-    """Provider and model as OpenTelemetry names them, where the processor said so. On Dify's spans they go beyond seed 003's
-    section 4: it has them in the companion logs."""
+    """Provider and model as OpenTelemetry names them, where the processor said so. On Dify's spans they go
+    beyond seed 003's section 4: it has them in the companion logs."""
     pairs += (
-        "gen_ai.provider.name", context.provider_name or event.model_provider,
-        "gen_ai.request.model", context.request_model or event.model_name,
-        "gen_ai.usage.input_tokens", event.input_tokens,
-        "gen_ai.usage.output_tokens", event.output_tokens,
-        "gen_ai.usage.total_tokens", event.total_tokens,
-    )  # fmt: skip
+        "gen_ai.provider.name",
+        context.provider_name or event.model_provider,
+        "gen_ai.request.model",
+        context.request_model or event.model_name,
+        "gen_ai.usage.input_tokens",
+        event.input_tokens,
+        "gen_ai.usage.output_tokens",
+        event.output_tokens,
+        "gen_ai.usage.total_tokens",
+        event.total_tokens,
+    )
 
 
 def _add_own(pairs: Pairs, event: TraceEvent, context: TraceContext) -> None:
@@ -256,7 +378,12 @@ def _add_own(pairs: Pairs, event: TraceEvent, context: TraceContext) -> None:
     if context.marks:
         pairs += ("tailrace.marks", tuple(context.marks))
     if context.estimated_cost is not None or context.price_table is not None:
-        pairs += ("tailrace.estimated_cost", context.estimated_cost, "tailrace.price_table", context.price_table)
+        pairs += (
+            "tailrace.estimated_cost",
+            context.estimated_cost,
+            "tailrace.price_table",
+            context.price_table,
+        )
 
 
 def _seconds(event: TraceEvent, elapsed: int | None) -> float:

@@ -1,5 +1,5 @@
-"""Traces to any OTLP receiver, over HTTP as protobuf or JSON or over gRPC (OpenTelemetry protocol 1.x; span names and
-attributes of seed 003)."""
+"""Traces to any OTLP receiver, over HTTP as protobuf or JSON or over gRPC (OpenTelemetry protocol 1.x; span
+names and attributes of seed 003)."""
 
 from __future__ import annotations
 
@@ -62,11 +62,13 @@ def from_environment(env: Mapping[str, str]) -> dict[str, Any]:
 
 @sink("otlp", max_records=500, max_bytes=4_000_000, fields=FIELDS, environment=from_environment)
 class Otlp:
-    """Traces to any OTLP receiver: OpenTelemetry Collector, Jaeger, Tempo, and all that speak the protocol."""
+    """Traces to any OTLP receiver: OpenTelemetry Collector, Jaeger, Tempo, and all that speak the
+    protocol."""
 
     class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         endpoint: str = ""
-        """Base URL, e.g. http://otel-collector:4318; /v1/traces is added unless it ends with it. gRPC: scheme, host and port."""
+        """Base URL, e.g. http://otel-collector:4318; /v1/traces is added unless it ends with it. gRPC:
+        scheme, host and port."""
         traces_endpoint: str = ""
         """The traces' own URL, used as it is, instead of endpoint; HTTP only."""
         headers: dict[str, Secret] = {}
@@ -113,9 +115,13 @@ class Otlp:
         self._grpc: GrpcClient | None = None
         if settings.protocol == "grpc":
             self._grpc = GrpcClient(
-                endpoint.checked(settings.endpoint), headers, gzip=self._zip, ca_file=settings.ca_file,
-                cert_file=settings.cert_file, key_file=settings.key_file,
-            )  # fmt: skip
+                endpoint.checked(settings.endpoint),
+                headers,
+                gzip=self._zip,
+                ca_file=settings.ca_file,
+                cert_file=settings.cert_file,
+                key_file=settings.key_file,
+            )
         else:
             self._url = (
                 endpoint.checked(settings.traces_endpoint, setting="traces_endpoint")
@@ -226,7 +232,9 @@ class Otlp:
                     response=redact.safe(outcome.response, self._secrets) if outcome.response else None,
                 )
             case Retry() | Paused():
-                return msgspec.structs.replace(outcome, reason=redact.safe(outcome.reason, self._secrets, 600))
+                return msgspec.structs.replace(
+                    outcome, reason=redact.safe(outcome.reason, self._secrets, 600)
+                )
             case Delivered(detail=detail) if detail:
                 return msgspec.structs.replace(outcome, detail=redact.safe(detail, self._secrets))
             case _:

@@ -1,4 +1,5 @@
-"""Checks of `send` behind the real courier: what is delivered, repeated, halved, given up, and what must not be."""
+"""Checks of `send` behind the real courier: what is delivered, repeated, halved, given up, and what must not
+be."""
 
 from __future__ import annotations
 
@@ -20,13 +21,16 @@ POISONED = 3
 def all_delivered(fates: dict[str, Settled], records: Collection[Record]) -> None:
     """Fails unless every record was delivered."""
     assert len(fates) == len(records), f"{len(records)} records, {len(fates)} fates"
-    others = [(r.name, fates[r.id].verdict) for r in records if not isinstance(fates[r.id].verdict, Delivered)]
+    others = [
+        (r.name, fates[r.id].verdict) for r in records if not isinstance(fates[r.id].verdict, Delivered)
+    ]
     assert not others, f"{len(others)} of {len(records)} records were not delivered, the first: {others[0]}"
 
 
 class DeliveryChecks(Kit):
     def test_a_batch_is_delivered(self) -> None:
-        """What the vendor accepts is Delivered, and each record is in a request that was accepted: nothing is left behind."""
+        """What the vendor accepts is Delivered, and each record is in a request that was accepted: nothing is
+        left behind."""
         self.needs("test_a_batch_is_delivered", http=False)
 
         async def check(bench: Bench) -> None:
@@ -37,8 +41,8 @@ class DeliveryChecks(Kit):
         self.run(check)
 
     def test_records_go_in_order(self) -> None:
-        """A request has its records in the batch's order, and `send` answers with one outcome for all or one a record: later
-        versions of an object must not be overtaken by earlier ones."""
+        """A request has its records in the batch's order, and `send` answers with one outcome for all or one
+        a record: later versions of an object must not be overtaken by earlier ones."""
         self.needs("test_records_go_in_order")
 
         async def check(bench: Bench) -> None:
@@ -52,13 +56,15 @@ class DeliveryChecks(Kit):
                 found = self.ids_in(request)
                 if isinstance(found, Sequence):
                     order = [place[i] for i in found]
-                    assert order == sorted(order), f"request {request.number} has the records in the order {order}"
+                    assert order == sorted(order), (
+                        f"request {request.number} has the records in the order {order}"
+                    )
 
         self.run(check)
 
     def test_text_arrives_whole(self) -> None:
-        """Any valid Unicode goes out: accents, emoji, right to left, control characters. A record must not be given up for it,
-        and a body that says it is JSON must be JSON, in UTF-8, without NaN."""
+        """Any valid Unicode goes out: accents, emoji, right to left, control characters. A record must not be
+        given up for it, and a body that says it is JSON must be JSON, in UTF-8, without NaN."""
         self.needs("test_text_arrives_whole")
 
         async def check(bench: Bench) -> None:
@@ -79,8 +85,8 @@ class DeliveryChecks(Kit):
         self.run(check)
 
     def test_429_waits_as_long_as_it_says(self) -> None:
-        """429 with Retry-After: the same records again, not before that time is over. Mend: Retry(after=…); `policy.decide` does
-        it."""
+        """429 with Retry-After: the same records again, not before that time is over. Mend: Retry(after=…);
+        `policy.decide` does it."""
         self.needs("test_429_waits_as_long_as_it_says")
 
         async def check(bench: Bench) -> None:
@@ -93,7 +99,8 @@ class DeliveryChecks(Kit):
         self.run(check, self.first(2, self.status(429, Retry_After="17")))
 
     def test_429_without_a_time_is_retried(self) -> None:
-        """429 without Retry-After: the same records again after a back-off; never a dead letter. Mend: Retry()."""
+        """429 without Retry-After: the same records again after a back-off; never a dead letter. Mend:
+        Retry()."""
         self.needs("test_429_without_a_time_is_retried")
         self._is_retried(429)
 
@@ -109,8 +116,8 @@ class DeliveryChecks(Kit):
             self._is_retried(status)
 
     def test_a_redelivery_is_the_same_request(self) -> None:
-        """What is sent again is the same, byte by byte before compression: the vendor may have stored it the first time. Mend: no
-        time of sending, request ids by chance or counters of attempts in a request."""
+        """What is sent again is the same, byte by byte before compression: the vendor may have stored it the
+        first time. Mend: no time of sending, request ids by chance or counters of attempts in a request."""
         self.needs("test_a_redelivery_is_the_same_request")
 
         async def check(bench: Bench) -> None:
@@ -121,14 +128,15 @@ class DeliveryChecks(Kit):
             assert len(data) % 2 == 0, "the second time there was another number of requests"
             for first, again in zip(data[: len(data) // 2], data[len(data) // 2 :], strict=True):
                 assert self.same(first, again), (
-                    f"{again.method} {again.path} is another request the second time: {_parting(first.body, again.body)}"
+                    f"{again.method} {again.path} is another request the second time: "
+                    f"{_parting(first.body, again.body)}"
                 )
 
         self.run(check)
 
     def test_a_hang_is_retried(self) -> None:
-        """A vendor that does not answer is NoAnswer after the seconds that `send` gave: let it pass, the runner retries. Mend: no
-        `except` that makes it something final, and no request without an end."""
+        """A vendor that does not answer is NoAnswer after the seconds that `send` gave: let it pass, the
+        runner retries. Mend: no `except` that makes it something final, and no request without an end."""
         self.needs("test_a_hang_is_retried")
 
         async def check(bench: Bench) -> None:
@@ -143,8 +151,8 @@ class DeliveryChecks(Kit):
         self.run(check, self.first(1, lambda request: Answer(fault="hang")))
 
     def test_a_slow_answer_is_waited_for(self) -> None:
-        """An answer that comes in pieces counts, and is waited for 5 s at the least: giving up earlier repeats what the vendor
-        has stored, for ever if it is always slow."""
+        """An answer that comes in pieces counts, and is waited for 5 s at the least: giving up earlier
+        repeats what the vendor has stored, for ever if it is always slow."""
         self.needs("test_a_slow_answer_is_waited_for")
 
         def plan(request: Received) -> Answer:
@@ -161,10 +169,12 @@ class DeliveryChecks(Kit):
         self.run(check, plan)
 
     def test_a_broken_connection_loses_nothing(self) -> None:
-        """A connection that breaks in the middle of the request or of the answer says nothing about the records: again. Mend: let
-        NoAnswer pass."""
+        """A connection that breaks in the middle of the request or of the answer says nothing about the
+        records: again. Mend: let NoAnswer pass."""
         self.needs("test_a_broken_connection_loses_nothing")
-        faults = iter((Answer(fault="reset_request"), Answer(fault="reset_answer"), Answer(fault="reset_request")))
+        faults = iter(
+            (Answer(fault="reset_request"), Answer(fault="reset_answer"), Answer(fault="reset_request"))
+        )
 
         async def check(bench: Bench) -> None:
             records = self.records(bench.sink, count=4)
@@ -174,8 +184,8 @@ class DeliveryChecks(Kit):
         self.run(check, self.first(3, lambda request: next(faults)))
 
     def test_413_is_split(self) -> None:
-        """413: the same records in halves until each request is small enough; a record that is too large even alone is rejected
-        as too_large, and nothing else. Mend: Split()."""
+        """413: the same records in halves until each request is small enough; a record that is too large even
+        alone is rejected as too_large, and nothing else. Mend: Split()."""
         self.needs("test_413_is_split")
         large: list[str] = []
 
@@ -201,8 +211,9 @@ class DeliveryChecks(Kit):
         self.run(check, plan)
 
     def test_a_poison_record_is_found(self) -> None:
-        """400: something in the batch is at fault, and it is that record alone which goes to the dead letters. Mend: one
-        Rejected for the whole batch, which the runner halves, or one outcome a record if the answer says which."""
+        """400: something in the batch is at fault, and it is that record alone which goes to the dead
+        letters. Mend: one Rejected for the whole batch, which the runner halves, or one outcome a record if
+        the answer says which."""
         self.needs("test_a_poison_record_is_found")
         poison: list[str] = []
 
@@ -221,8 +232,8 @@ class DeliveryChecks(Kit):
         self.run(check, plan)
 
     def test_a_partial_success_is_told_apart(self) -> None:
-        """An answer that says it took all but some: those that were refused are Rejected, or counted as unidentified, and the
-        others are Delivered without being sent again."""
+        """An answer that says it took all but some: those that were refused are Rejected, or counted as
+        unidentified, and the others are Delivered without being sent again."""
         self.needs("test_a_partial_success_is_told_apart")
         bad: list[str] = []
         said = 0
@@ -247,16 +258,20 @@ class DeliveryChecks(Kit):
                 f"one record was refused; rejected are {len(refused)}, unidentified {unidentified}"
             )
             times = [
-                sum(r.id in self.ids_in(q) for q in bench.requests if q.accepted) for r in records if r.id not in bad
+                sum(r.id in self.ids_in(q) for q in bench.requests if q.accepted)
+                for r in records
+                if r.id not in bad
             ]
-            once = [sum(r.id in self.ids_in(q) for q in bench.requests[:1]) for r in records if r.id not in bad]
+            once = [
+                sum(r.id in self.ids_in(q) for q in bench.requests[:1]) for r in records if r.id not in bad
+            ]
             assert sum(times) <= max(sum(once), len(times)), "records that were taken are sent again"
 
         self.run(check, plan)
 
     def test_partitions_do_not_mix(self) -> None:
-        """`send` runs for several partitions at once: each call has its own batch and its own outcome. Mend: nothing of a batch
-        in `self`."""
+        """`send` runs for several partitions at once: each call has its own batch and its own outcome. Mend:
+        nothing of a batch in `self`."""
         self.needs("test_partitions_do_not_mix", http=False)
 
         async def check(bench: Bench) -> None:
@@ -268,8 +283,9 @@ class DeliveryChecks(Kit):
         self.run(check)
 
     def test_a_stop_leaves_nothing_half_done(self) -> None:
-        """`send` may be cancelled while it waits: it ends at once with CancelledError, leaves no task behind, and the next `send`
-        works as if nothing had been. Mend: no `except BaseException`, no flags that stay set, no tasks that nobody awaits."""
+        """`send` may be cancelled while it waits: it ends at once with CancelledError, leaves no task behind,
+        and the next `send` works as if nothing had been. Mend: no `except BaseException`, no flags that stay
+        set, no tasks that nobody awaits."""
         self.needs("test_a_stop_leaves_nothing_half_done")
 
         async def check(bench: Bench) -> None:
@@ -301,7 +317,8 @@ class DeliveryChecks(Kit):
         self.triggered(bench)
         lost = {r.id: r for r in records}.keys() - self.stored(bench)
         assert not lost, (
-            f"{len(lost)} of {len(records)} records count as delivered and are in no request that was accepted"
+            f"{len(lost)} of {len(records)} records count as delivered and are in no request that was "
+            "accepted"
         )
 
     def only_rejected(self, fates: dict[str, Settled], records: Sequence[Record], bad: int) -> None:
@@ -337,5 +354,7 @@ def _refused(name: str) -> object:
 
 
 def _parting(first: bytes, again: bytes) -> str:
-    at = next((i for i, (a, b) in enumerate(zip(first, again, strict=False)) if a != b), min(len(first), len(again)))
+    at = next(
+        (i for i, (a, b) in enumerate(zip(first, again, strict=False)) if a != b), min(len(first), len(again))
+    )
     return f"{first[max(0, at - 30) : at + 30]!r} and {again[max(0, at - 30) : at + 30]!r}"

@@ -24,16 +24,39 @@ TEXTS: Final = {
 """Valid Unicode that has broken encoders."""
 
 _CONTENT: Final = {
-    "lone surrogates": r'{"text": "\ud800 \udfff"}', "no JSON": "{not json", "a number": "1e999", "NaN": "NaN", "deep": "[" * 500 + "]" * 500,
-    "empty": "", "null": "null", "text": '"plain"', "duplicate keys": '{"a": 1, "a": 2}', "big integer": "9" * 400,
-}  # fmt: skip
+    "lone surrogates": r'{"text": "\ud800 \udfff"}',
+    "no JSON": "{not json",
+    "a number": "1e999",
+    "NaN": "NaN",
+    "deep": "[" * 500 + "]" * 500,
+    "empty": "",
+    "null": "null",
+    "text": '"plain"',
+    "duplicate keys": '{"a": 1, "a": 2}',
+    "big integer": "9" * 400,
+}
 _TIMES: Final = {
-    "before 1970": (-1, -1), "zero": (0, 0), "backwards": (2_000_000_000_000_000, 1), "far away": (2**63 - 1, 2**63 - 1),
+    "before 1970": (-1, -1),
+    "zero": (0, 0),
+    "backwards": (2_000_000_000_000_000, 1),
+    "far away": (2**63 - 1, 2**63 - 1),
     "long ago": (-(2**63), -(2**63)),
-}  # fmt: skip
+}
 _REQUIRED: Final = frozenset({"event_id", "kind", "source_id", "started_at", "ended_at", "published_at"})
-_BODIES: Final = ("workflow_run", "node_execution", "message", "moderation", "suggested_question", "dataset_retrieval", "tool",
-                  "prompt_generation", "span", "feedback", "rehydration_failed", "origin")  # fmt: skip
+_BODIES: Final = (
+    "workflow_run",
+    "node_execution",
+    "message",
+    "moderation",
+    "suggested_question",
+    "dataset_retrieval",
+    "tool",
+    "prompt_generation",
+    "span",
+    "feedback",
+    "rehydration_failed",
+    "origin",
+)
 
 
 def written() -> Iterator[tuple[str, Sample]]:
@@ -72,31 +95,59 @@ def written() -> Iterator[tuple[str, Sample]]:
         for what, number in (("negative", -1), ("huge", 2**63 - 1)):
             yield odd(f"{what} numbers", input_tokens=number, output_tokens=number, total_tokens=number)
         for price in ("", "NaN", "-1", "1e400", "0.00000000000000000001", "free", "１"):
-            yield odd(f"price {price}", input_price=price, output_price=price, total_price=price, currency=price)
+            yield odd(
+                f"price {price}", input_price=price, output_price=price, total_price=price, currency=price
+            )
         yield odd(
-            "empty ids", event_id="", source_id="", trace_id="", message_id="", workflow_run_id="", session_id=""
+            "empty ids",
+            event_id="",
+            source_id="",
+            trace_id="",
+            message_id="",
+            workflow_run_id="",
+            session_id="",
         )
         zero = msgspec.structs.replace(
-            sample.context, span_id=bytes(8), run_trace_id=bytes(16), message_trace_id=bytes(16), parent_span_id=bytes(8)
-        )  # fmt: skip
+            sample.context,
+            span_id=bytes(8),
+            run_trace_id=bytes(16),
+            message_trace_id=bytes(16),
+            parent_span_id=bytes(8),
+        )
         yield f"{name}, ids of zeros", Sample(event, zero)
         lost = msgspec.structs.replace(
-            sample.context, root_trace_id=None, root_run_id=None, parent_span_id=None, parent_source_id=None, trace_started_at=0,
-            marks=["superseded", "clock_skew", "negative_duration", "self_parent", "root_inferred", "one of tomorrow"],
-        )  # fmt: skip
+            sample.context,
+            root_trace_id=None,
+            root_run_id=None,
+            parent_span_id=None,
+            parent_source_id=None,
+            trace_started_at=0,
+            marks=[
+                "superseded",
+                "clock_skew",
+                "negative_duration",
+                "self_parent",
+                "root_inferred",
+                "one of tomorrow",
+            ],
+        )
         yield f"{name}, without a root", Sample(event, lost)
 
 
 @functools.cache
 def generated() -> Any | None:
-    """A hypothesis strategy for samples of anything that the schemas allow; None if hypothesis is not installed."""
+    """A hypothesis strategy for samples of anything that the schemas allow; None if hypothesis is not
+    installed."""
     try:
         from hypothesis import strategies as st
     except ImportError:
         return None
     make = _Strategies(st)
     found = samples()
-    events, contexts = make.record(schemas.current("TraceEvent")), make.record(schemas.current("TraceContext"))
+    events, contexts = (
+        make.record(schemas.current("TraceEvent")),
+        make.record(schemas.current("TraceContext")),
+    )
     known = st.sampled_from(sorted(found)).map(found.__getitem__)
     partly = st.builds(
         _mixed, known, events, st.sets(st.sampled_from(sorted(TraceEvent.__struct_fields__)), max_size=6)
@@ -124,9 +175,13 @@ class _Strategies:
             if kind in self._named:
                 return self.of(self._named[kind])
             simple = {
-                "null": st.none, "string": lambda: st.text(max_size=20), "boolean": st.booleans, "bytes": lambda: st.binary(max_size=20),
-                "int": lambda: st.integers(-(2**31), 2**31 - 1), "long": lambda: st.integers(-(2**63), 2**63 - 1),
-            }  # fmt: skip
+                "null": st.none,
+                "string": lambda: st.text(max_size=20),
+                "boolean": st.booleans,
+                "bytes": lambda: st.binary(max_size=20),
+                "int": lambda: st.integers(-(2**31), 2**31 - 1),
+                "long": lambda: st.integers(-(2**63), 2**63 - 1),
+            }
             return simple[kind]()
         if kind["type"] in ("enum", "fixed", "record"):
             self._named[kind["name"]] = kind

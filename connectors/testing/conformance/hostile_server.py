@@ -51,7 +51,8 @@ class Answer(msgspec.Struct, frozen=True):
     headers: Mapping[str, str] = {}
     body: bytes = b""
     fault: Fault = ""
-    """hang: no answer. reset_request: the connection breaks while the body is read. reset_answer: after half of the answer."""
+    """hang: no answer. reset_request: the connection breaks while the body is read. reset_answer: after half
+    of the answer."""
     delay: float = 0.0
     """Seconds before the answer and between its two halves."""
 
@@ -122,7 +123,9 @@ class HostileServer:
             self._changed.notify_all()
         return await self._answer(request, received, answer)
 
-    async def _answer(self, request: web.BaseRequest, received: Received, answer: Answer) -> web.StreamResponse:
+    async def _answer(
+        self, request: web.BaseRequest, received: Received, answer: Answer
+    ) -> web.StreamResponse:
         if answer.fault == "hang":
             await self._over.wait()
             return _reset(request)

@@ -1,6 +1,6 @@
-"""What the checks of the conformance kit share: the sink, records with ids that can be found again, and the real courier
-between the sink and a hostile server. Only time is not real: waits between tries are noted, not waited.
-"""
+"""What the checks of the conformance kit share: the sink, records with ids that can be found again, and the
+real courier between the sink and a hostile server. Only time is not real: waits between tries are noted, not
+waited."""
 
 from __future__ import annotations
 
@@ -64,13 +64,20 @@ class Record(msgspec.Struct, frozen=True):
     def item(self) -> Item:
         event = self.enriched.event
         source = Source(
-            "trace.enriched", 0, self.number, self.number, event_id=event.event_id, trace_id=event.trace_id, kind=event.kind
-        )  # fmt: skip
+            "trace.enriched",
+            0,
+            self.number,
+            self.number,
+            event_id=event.event_id,
+            trace_id=event.trace_id,
+            kind=event.kind,
+        )
         return Item(self.payload, source)
 
 
 class Watched:
-    """The real transport, and what a sink asked of it. limit: seconds a request may take at most, whatever was asked."""
+    """The real transport, and what a sink asked of it. limit: seconds a request may take at most, whatever
+    was asked."""
 
     def __init__(self, http: Http) -> None:
         self._http = http
@@ -116,7 +123,8 @@ class Bench:
         return [] if self.server is None else self.server.requests
 
     async def deliver(self, records: Sequence[Record]) -> dict[str, Settled]:
-        """Event id -> fate, sent in batches as large as the sink wants them, one after the other as in a partition."""
+        """Event id -> fate, sent in batches as large as the sink wants them, one after the other as in a
+        partition."""
         buffer: Buffer[Record] = Buffer(self._limits)
         for record in records:
             buffer.add(record, record.payload.size, 0.0)
@@ -138,7 +146,9 @@ class Bench:
             work.cancel()
             stuck.cancel()
             await asyncio.wait({work, stuck}, timeout=5)
-        raise Stuck(f"after {WAITS} waits the sink still wants the same records again: {self.courier.activity}")
+        raise Stuck(
+            f"after {WAITS} waits the sink still wants the same records again: {self.courier.activity}"
+        )
 
     async def _sleep(self, seconds: float) -> None:
         """Waits no time at all, but the clock goes on."""
@@ -156,13 +166,14 @@ def courier(sink: Sink, http: Http, sleep: Sleep, clock: Callable[[], float]) ->
 
 
 class Kit:
-    """What a conformance test says about its sink. Override what does not fit; everything but `sink` has a default."""
+    """What a conformance test says about its sink. Override what does not fit; everything but `sink` has a
+    default."""
 
     sink: ClassVar[Any] = None
     """The sink's class."""
     settings: ClassVar[Mapping[str, Any]] = {}
-    """Its settings. In texts {endpoint} stands for the server's base URL, {secret} for a value that must never be seen,
-    {folder} for an empty folder."""
+    """Its settings. In texts {endpoint} stands for the server's base URL, {secret} for a value that must
+    never be seen, {folder} for an empty folder."""
     transport: ClassVar[Literal["http"] | None] = "http"
     """None: the sink sends nothing over HTTP, and the checks that need a server are skipped."""
     exceptions: ClassVar[Mapping[str, str]] = {}
@@ -183,14 +194,15 @@ class Kit:
         return Answer(status, {"Content-Type": "application/json", **headers}, body)
 
     def partial(self, request: Received, refused: Collection[str]) -> Answer | None:
-        """How it says that it took a request but for the records with these event ids; None: the vendor has no such answer."""
+        """How it says that it took a request but for the records with these event ids; None: the vendor has
+        no such answer."""
         return None
 
     def ids_in(self, request: Received) -> Collection[str]:
         """Event ids of the records in a request; a list if it is in the order of the request.
 
-        Here: of those whose event id, source id, span id (hex, base64 or bytes) or marked name the body has somewhere.
-        """
+        Here: of those whose event id, source id, span id (hex, base64 or bytes) or marked name the body has
+        somewhere."""
         found: dict[str, int] = {}
         for event_id, tokens in self._known.items():
             places = [at for at in map(request.body.find, tokens) if at >= 0]
@@ -266,8 +278,8 @@ class Kit:
             yield number, name, record, sink.map(record)
 
     def records(self, sink: Sink, count: int = 0, start: int = 0, **changed: Any) -> list[Record]:
-        """Copies of the samples that the sink sends. count: so many, all of one sample; 0: some of each. start: number of the
-        first copy; another one gives other ids. changed: fields of the event."""
+        """Copies of the samples that the sink sends. count: so many, all of one sample; 0: some of each.
+        start: number of the first copy; another one gives other ids. changed: fields of the event."""
         found = samples.samples()
         names = [n for n in found for _ in range(self.per_kind)]
         if count:
@@ -316,7 +328,8 @@ class Kit:
         yield endpoint
 
     def first(self, times: int, answer: Callable[[Received], Answer], *, data: bool = True) -> Plan:
-        """A plan: `answer` to the first `times` requests, then accepted. data: only requests with records count."""
+        """A plan: `answer` to the first `times` requests, then accepted. data: only requests with records
+        count."""
         count = 0
 
         def plan(request: Received) -> Answer:
@@ -347,14 +360,17 @@ class Kit:
 
     def stored(self, bench: Bench) -> set[str]:
         """Event ids in requests that were answered with a 2xx."""
-        return {event_id for request in bench.requests if request.accepted for event_id in self.ids_in(request)}
+        return {
+            event_id for request in bench.requests if request.accepted for event_id in self.ids_in(request)
+        }
 
     def triggered(self, bench: Bench) -> None:
         """Fails if the kit cannot see records in the sink's requests."""
         broken = [r.problem for r in bench.requests if r.problem]
         assert not broken, f"a request cannot be read: {broken[0]}"
         assert any(self.ids_in(r) for r in bench.requests), (
-            f"{len(bench.requests)} requests came, and no id of a record is found in any. If they are there in another form, "
+            f"{len(bench.requests)} requests came, and no id of a record is found in any. If they are there "
+            "in another form, "
             "override ids_in(request)"
         )
 

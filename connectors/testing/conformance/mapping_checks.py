@@ -26,11 +26,14 @@ _LATER: Final = 400 * 86_400
 
 class MappingChecks(Kit):
     def test_the_sink_describes_itself(self) -> None:
-        """A sink has a doc line and sane limits, and its Settings refuse what they do not know: `tailrace sinks ls` shows the
-        line, and a misspelt setting that is ignored is found in production. Mend: a docstring, forbid_unknown_fields=True."""
+        """A sink has a doc line and sane limits, and its Settings refuse what they do not know: `tailrace
+        sinks ls` shows the line, and a misspelt setting that is ignored is found in production. Mend: a
+        docstring, forbid_unknown_fields=True."""
         self.needs("test_the_sink_describes_itself", http=False)
         spec = self.spec
-        assert spec.doc, f"{self.sink.__name__} has no docstring; its first line is what `tailrace sinks ls` shows"
+        assert spec.doc, (
+            f"{self.sink.__name__} has no docstring; its first line is what `tailrace sinks ls` shows"
+        )
         assert min(spec.max_records, spec.max_bytes) > 0, "max_records and max_bytes must be positive"
         values = self.values()
         convert(values, spec.settings, f"sinks.{spec.name}")
@@ -41,8 +44,9 @@ class MappingChecks(Kit):
         raise AssertionError("Settings take a setting that they do not have: add forbid_unknown_fields=True")
 
     def test_map_answers_for_every_kind(self) -> None:
-        """`map` answers with Payload, Skip or Rejected for each kind of event, and with a Payload for one kind at least. What
-        the vendor has no place for is a Skip with a reason, which is counted; never None."""
+        """`map` answers with Payload, Skip or Rejected for each kind of event, and with a Payload for one
+        kind at least. What the vendor has no place for is a Skip with a reason, which is counted; never
+        None."""
         self.needs("test_map_answers_for_every_kind", http=False)
         sink, read, sent = self.build(), samples.reader(self.spec.fields), 0
         for name, sample in (*samples.samples().items(), *garbage.written()):
@@ -53,8 +57,9 @@ class MappingChecks(Kit):
         assert sent, "map makes a payload of no sample"
 
     def test_map_is_total(self) -> None:
-        """`map` raises for nothing that an event can hold: no content, content that is no JSON, times before 1970 and far away,
-        empty ids, huge numbers. Mend: answer Rejected(reason) for what the vendor cannot take."""
+        """`map` raises for nothing that an event can hold: no content, content that is no JSON, times before
+        1970 and far away, empty ids, huge numbers. Mend: answer Rejected(reason) for what the vendor cannot
+        take."""
         self.needs("test_map_is_total", http=False)
         sink = self.build()
         read = samples.reader(self.spec.fields)
@@ -66,8 +71,12 @@ class MappingChecks(Kit):
         from hypothesis import HealthCheck, given, settings
 
         @settings(
-            max_examples=self.examples, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
-        )  # fmt: skip
+            max_examples=self.examples,
+            derandomize=True,
+            database=None,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        )
         @given(generated)
         def try_one(sample: samples.Sample) -> None:
             _total(sink, read(sample, 0), "a generated event")
@@ -75,7 +84,8 @@ class MappingChecks(Kit):
         try_one()
 
     def test_map_changes_nothing(self) -> None:
-        """`map` leaves the record as it was: it is shared with the dead letters. Mend: copy what you change."""
+        """`map` leaves the record as it was: it is shared with the dead letters. Mend: copy what you
+        change."""
         self.needs("test_map_changes_nothing", http=False)
         sink = self.build()
         for _, name, record, before in self._with_copies():
@@ -83,8 +93,9 @@ class MappingChecks(Kit):
             assert record == before, f"map changed the record it was given ({name})"
 
     def test_map_remembers_nothing(self) -> None:
-        """The same record gives the same payload, however often and whatever was mapped in between: a redelivery is a new run
-        of `map`. Mend: no counters, caches that change the answer, or lists that grow in the sink."""
+        """The same record gives the same payload, however often and whatever was mapped in between: a
+        redelivery is a new run of `map`. Mend: no counters, caches that change the answer, or lists that grow
+        in the sink."""
         self.needs("test_map_remembers_nothing", http=False)
         sink = self.build()
         chosen = list(samples.samples().items())
@@ -96,9 +107,10 @@ class MappingChecks(Kit):
             )
 
     def test_identity_is_the_events(self) -> None:
-        """What a payload holds depends on the event and its context alone: not on the clock, on chance, or on where the record
-        is. A replay has other offsets and append times and must write over what is there, not beside it. Mend: derive ids
-        from event_id, source_id and the context's ids, and times from the event."""
+        """What a payload holds depends on the event and its context alone: not on the clock, on chance, or on
+        where the record is. A replay has other offsets and append times and must write over what is there,
+        not beside it. Mend: derive ids from event_id, source_id and the context's ids, and times from the
+        event."""
         self.needs("test_identity_is_the_events", http=False)
         chosen = list(samples.samples().items())
         first = [answer for _, _, _, answer in self.mapped(self.build(), chosen)]
@@ -115,8 +127,9 @@ class MappingChecks(Kit):
                 )
 
     def test_a_payload_says_its_size(self) -> None:
-        """`Payload.size` is about what the record takes in a request before compression: too little, and batches break the
-        vendor's limit; too much, and they stay small. Mend: size=len(body) plus what joins the bodies."""
+        """`Payload.size` is about what the record takes in a request before compression: too little, and
+        batches break the vendor's limit; too much, and they stay small. Mend: size=len(body) plus what joins
+        the bodies."""
         self.needs("test_a_payload_says_its_size")
 
         async def check(bench: Bench) -> None:
@@ -130,7 +143,9 @@ class MappingChecks(Kit):
             self.triggered(bench)
             taken = sum(len(r.body) for r in bench.requests if self.ids_in(r))
             envelopes = 2048 * sum(1 for r in bench.requests if self.ids_in(r))
-            assert taken <= 1.25 * claimed + envelopes, f"the requests have {taken} bytes, the payloads say {claimed}"
+            assert taken <= 1.25 * claimed + envelopes, (
+                f"the requests have {taken} bytes, the payloads say {claimed}"
+            )
             assert claimed <= 4 * taken + 1024 * len(records), (
                 f"the payloads say {claimed} bytes, the requests have {taken}"
             )
@@ -138,8 +153,9 @@ class MappingChecks(Kit):
         self.run(check)
 
     def test_render_is_json(self) -> None:
-        """`tailrace render` can print every payload: `render(payload)` is JSON without NaN, the same each time, and leaves the
-        payload alone. Without a `render` the body must be bytes, text or JSON-able. Mend: a render that says what is sent."""
+        """`tailrace render` can print every payload: `render(payload)` is JSON without NaN, the same each
+        time, and leaves the payload alone. Without a `render` the body must be bytes, text or JSON-able.
+        Mend: a render that says what is sent."""
         self.needs("test_render_is_json", http=False)
         sink = self.build()
         for _, name, _, payload in self.mapped(sink, samples.samples().items()):

@@ -1,4 +1,5 @@
-"""Checks of what a sink makes of refusals and of answers that are no good: keys, redirects, rubbish; and of its `check`."""
+"""Checks of what a sink makes of refusals and of answers that are no good: keys, redirects, rubbish; and of
+its `check`."""
 
 from __future__ import annotations
 
@@ -16,8 +17,9 @@ ELSEWHERE = "/kit-elsewhere"
 
 class RefusalChecks(DeliveryChecks):
     def test_401_pauses_and_names_the_setting(self) -> None:
-        """401: the key is wrong, no record is: the sink pauses, says which of its settings to look at, dead-letters nothing, and
-        goes on by itself once the key is right. Mend: Paused(reason, fix="api_key")."""
+        """401: the key is wrong, no record is: the sink pauses, says which of its settings to look at,
+        dead-letters nothing, and goes on by itself once the key is right. Mend: Paused(reason,
+        fix="api_key")."""
         self.needs("test_401_pauses_and_names_the_setting")
         self._holds(401)
 
@@ -31,19 +33,20 @@ class RefusalChecks(DeliveryChecks):
         self.run(check, self.first(1 << 30, self.status(401)))
 
     def test_403_holds_everything_back(self) -> None:
-        """403: the account may not do this now. Nothing is dead-lettered; it goes on when it may again. Mend: Paused()."""
+        """403: the account may not do this now. Nothing is dead-lettered; it goes on when it may again. Mend:
+        Paused()."""
         self.needs("test_403_holds_everything_back")
         self._holds(403)
 
     def test_404_holds_everything_back(self) -> None:
-        """404: the address or the project is wrong, no record is: nothing is dead-lettered, nothing counts as delivered. Mend:
-        Paused(reason, fix="endpoint")."""
+        """404: the address or the project is wrong, no record is: nothing is dead-lettered, nothing counts as
+        delivered. Mend: Paused(reason, fix="endpoint")."""
         self.needs("test_404_holds_everything_back")
         self._holds(404)
 
     def test_redirects_are_not_followed(self) -> None:
-        """A redirect would take the key and the records to where nobody configured it, and a POST comes as a GET there. It is a
-        wrong address. Mend: Paused(reason, fix="endpoint")."""
+        """A redirect would take the key and the records to where nobody configured it, and a POST comes as a
+        GET there. It is a wrong address. Mend: Paused(reason, fix="endpoint")."""
         self.needs("test_redirects_are_not_followed")
         plans = [self.first(1, self.status(status, Location=ELSEWHERE)) for status in (301, 302, 307, 308)]
         for plan in plans:
@@ -58,8 +61,9 @@ class RefusalChecks(DeliveryChecks):
             self.run(check, plan)
 
     def test_rubbish_answers_are_taken(self) -> None:
-        """The body of an answer may be anything: a proxy's HTML, half a JSON document, bytes. The status decides; no record is
-        given up because its answer cannot be read. Mend: read bodies with a guard, and only for what they add."""
+        """The body of an answer may be anything: a proxy's HTML, half a JSON document, bytes. The status
+        decides; no record is given up because its answer cannot be read. Mend: read bodies with a guard, and
+        only for what they add."""
         self.needs("test_rubbish_answers_are_taken")
         bodies = (
             b"<html>down</html>",
@@ -73,21 +77,23 @@ class RefusalChecks(DeliveryChecks):
         )
         kinds = ("application/json", "application/x-protobuf", "text/html")
         for status in (503, 429, 200):
-            rubbish = iter(
-                Answer(status, {"Content-Type": kind}, body) for body in bodies for kind in kinds
-            )  # fmt: skip
+            rubbish = iter(Answer(status, {"Content-Type": kind}, body) for body in bodies for kind in kinds)
 
             async def check(bench: Bench) -> None:
                 records = self.records(bench.sink, count=1)
                 for _ in range(len(bodies) * len(kinds)):
                     self._none_rejected(await bench.deliver(records))
 
-            self.run(check, self.first(len(bodies) * len(kinds), lambda request, rubbish=rubbish: next(rubbish)))  # type: ignore[misc]
+            self.run(
+                check, self.first(len(bodies) * len(kinds), lambda request, rubbish=rubbish: next(rubbish))
+            )  # type: ignore[misc]
 
     def test_huge_answers_are_taken(self) -> None:
         """An answer of megabytes is no reason to give up a record: what `send` gets of it is its start."""
         self.needs("test_huge_answers_are_taken")
-        answer = Answer(503, {"Content-Type": "application/json"}, b'{"message": "' + b"x" * 3_000_000 + b'"}')
+        answer = Answer(
+            503, {"Content-Type": "application/json"}, b'{"message": "' + b"x" * 3_000_000 + b'"}'
+        )
 
         async def check(bench: Bench) -> None:
             records = self.records(bench.sink, count=1)
@@ -98,15 +104,15 @@ class RefusalChecks(DeliveryChecks):
 
     # -- check
     def test_check_finds_a_sink_that_works(self) -> None:
-        """`check` answers Health(ok=True) where the vendor accepts: `tailrace check SINK` must not find fault with what works. Mend:
-        ask for something that needs the key and changes nothing."""
+        """`check` answers Health(ok=True) where the vendor accepts: `tailrace check SINK` must not find fault
+        with what works. Mend: ask for something that needs the key and changes nothing."""
         self.needs("test_check_finds_a_sink_that_works", http=False)
         health = self._health()
         assert health.ok, f"check finds fault with a vendor that accepts: {health.detail}"
 
     def test_check_finds_a_wrong_key(self) -> None:
-        """`check` answers Health(ok=False) to 401, and its detail names the setting to look at: it is what `tailrace check SINK`
-        prints."""
+        """`check` answers Health(ok=False) to 401, and its detail names the setting to look at: it is what
+        `tailrace check SINK` prints."""
         self.needs("test_check_finds_a_wrong_key")
         health = self._health(401)
         assert not health.ok, "check is content where the vendor answers 401"

@@ -22,9 +22,9 @@ _KINDS = ("application/json", "text/plain", "application/x-protobuf")
 
 class SecrecyChecks(Kit):
     def test_an_echoed_key_is_not_passed_on(self) -> None:
-        """A vendor or proxy may quote the request's headers in its error. What the sink answers, logs and raises must not hold
-        the key, in plain or as the header had it. Mend: `redact.masked(text, secrets)` on whatever is taken from an answer,
-        with the values of the headers among the secrets."""
+        """A vendor or proxy may quote the request's headers in its error. What the sink answers, logs and
+        raises must not hold the key, in plain or as the header had it. Mend: `redact.masked(text, secrets)`
+        on whatever is taken from an answer, with the values of the headers among the secrets."""
         self.needs("test_an_echoed_key_is_not_passed_on")
         said: list[tuple[str, str]] = []
         answers = iter([(s, k) for s in _STATUSES for k in _KINDS])
@@ -54,12 +54,13 @@ class SecrecyChecks(Kit):
         self._clean(said, seen)
 
     def test_a_key_is_in_no_repr_and_no_payload(self) -> None:
-        """`repr(sink)`, payloads and what `render` shows are printed and kept: no key in them. Mend: no dataclass or struct with
-        the key as the sink itself, keys in headers only."""
+        """`repr(sink)`, payloads and what `render` shows are printed and kept: no key in them. Mend: no
+        dataclass or struct with the key as the sink itself, keys in headers only."""
         self.needs("test_a_key_is_in_no_repr_and_no_payload", http=False)
         named = [f.name for f in msgspec.structs.fields(self.spec.settings) if is_secret(f.type)]
         assert self.secrets or not named, (
-            f"the test gives no key, so none can be found: set one of {', '.join(named)} to a text with {{secret}} in it"
+            f"the test gives no key, so none can be found: set one of {', '.join(named)} to a text with "
+            f"{{secret}} in it"
         )
         sink = self.build()
         said = [("repr of the sink", repr(sink)), ("text of the sink", str(sink))]
@@ -72,7 +73,9 @@ class SecrecyChecks(Kit):
     def _clean(self, said: list[tuple[str, str]], seen: set[str]) -> None:
         for where, text in said:
             assert not any(secret in text for secret in self.secrets), f"a secret setting is in the {where}"
-            assert not any(s in text for s in seen), f"the credentials of a request's header are in the {where}"
+            assert not any(s in text for s in seen), (
+                f"the credentials of a request's header are in the {where}"
+            )
 
 
 def _credentials(request: Received) -> Iterator[str]:
@@ -88,10 +91,15 @@ def _echo(request: Received, status: int, kind: str) -> Answer:
     text = "; ".join(f"{k}: {v}" for k, v in request.headers.items())
     if "json" in kind:
         # where vendors put their errors
-        body = json.dumps({
-            "message": text, "error": text, "detail": text, "errors": [{"message": text, "error": text, "status": status, "id": "x"}],
-            "partialSuccess": {"rejectedSpans": 1, "errorMessage": text},
-        }).encode()  # fmt: skip
+        body = json.dumps(
+            {
+                "message": text,
+                "error": text,
+                "detail": text,
+                "errors": [{"message": text, "error": text, "status": status, "id": "x"}],
+                "partialSuccess": {"rejectedSpans": 1, "errorMessage": text},
+            }
+        ).encode()
     elif "protobuf" in kind:
         body = _status_message(text.encode())
     else:

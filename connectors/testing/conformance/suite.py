@@ -5,10 +5,9 @@
     class TestAcme(conformance.SinkConformance):
         sink, settings = Acme, {"endpoint": "{endpoint}", "api_key": "{secret}"}
 
-The sink is driven by the runner's own courier over real HTTP, against a server that refuses, hangs, breaks off and
-lies. Each test's docstring is the rule that it checks and how to mend a sink that breaks it. `connectors.testing.conformance.kit`
-has what may be overridden where a vendor is different.
-"""
+The sink is driven by the runner's own courier over real HTTP, against a server that refuses, hangs, breaks
+off and lies. Each test's docstring is the rule that it checks and how to mend a sink that breaks it.
+`connectors.testing.conformance.kit` has what may be overridden where a vendor is different."""
 
 from __future__ import annotations
 

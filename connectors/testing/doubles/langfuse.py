@@ -1,10 +1,10 @@
-"""A local stand-in for a Langfuse server: it enforces the documented rules, keeps what Langfuse would, and fails as scripted.
+"""A local stand-in for a Langfuse server: it enforces the documented rules, keeps what Langfuse would, and
+fails as scripted.
 
     python -m connectors.testing.doubles.langfuse --port 0 --json
 
-Its own paths: `GET /_state` (observations and scores as merged), `POST /_control` (keys and faults while it runs). Unlike
-Langfuse it takes OTLP as protobuf only, stores at once, and keeps nothing on the disk.
-"""
+Its own paths: `GET /_state` (observations and scores as merged), `POST /_control` (keys and faults while it
+runs). Unlike Langfuse it takes OTLP as protobuf only, stores at once, and keeps nothing on the disk."""
 
 from __future__ import annotations
 
@@ -33,8 +33,9 @@ PROJECTS: Final = "/api/public/projects"
 
 
 class Faults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What goes wrong, by number of the request to `path` since the faults were set: first those answered with `status`, then
-    those reset, then those never answered, then all is well. A count of 0 is without end. `suspended` comes before all."""
+    """What goes wrong, by number of the request to `path` since the faults were set: first those answered
+    with `status`, then those reset, then those never answered, then all is well. A count of 0 is without end.
+    `suspended` comes before all."""
 
     path: Literal["any", "traces", "scores"] = "any"
     status: int = 0
@@ -122,10 +123,9 @@ class LangfuseDouble:
             ...  # host = double.endpoint, keys double.public_key and double.secret_key
             double.store.observations
 
-    ingestion_per_minute, scores_per_minute: 0 is without limit. list_scores: False is a server that takes single scores only.
-    max_bytes: of a request, before and after decompression. keep: hold the exchanges. Keys and faults may be replaced while
-    it runs. One event loop.
-    """
+    ingestion_per_minute, scores_per_minute: 0 is without limit. list_scores: False is a server that takes
+    single scores only. max_bytes: of a request, before and after decompression. keep: hold the exchanges.
+    Keys and faults may be replaced while it runs. One event loop."""
 
     def __init__(
         self,
@@ -152,7 +152,10 @@ class LangfuseDouble:
         self._faults, self._counts = faults or Faults(), {"traces": 0, "scores": 0, "any": 0}
         self._project, self._max_bytes = project, max_bytes
         self._list_scores = list_scores
-        self._windows = {"traces": Window(ingestion_per_minute, clock), "scores": Window(scores_per_minute, clock)}
+        self._windows = {
+            "traces": Window(ingestion_per_minute, clock),
+            "scores": Window(scores_per_minute, clock),
+        }
         self._listener = Listener(host, port)
 
     @property
@@ -212,7 +215,9 @@ class LangfuseDouble:
         def answer(request: web.Request, body: bytes) -> tuple[int, Any]:
             organization = {"id": "organization-1", "name": "double"}
             return 200, {
-                "data": [{"id": "project-1", "name": self._project, "organization": organization, "metadata": {}}]
+                "data": [
+                    {"id": "project-1", "name": self._project, "organization": organization, "metadata": {}}
+                ]
             }
 
         return await self._answer(request, "any", answer)
@@ -227,7 +232,9 @@ class LangfuseDouble:
                 "without x-langfuse-ingestion-version: 4 it takes 10 minutes until data are seen"
             )
         elif not version.isdigit() or int(version) > 4:
-            raise Refused(400, f'Unsupported x-langfuse-ingestion-version: "{version}". Maximum supported: "4".')
+            raise Refused(
+                400, f'Unsupported x-langfuse-ingestion-version: "{version}". Maximum supported: "4".'
+            )
         if request.content_type != otlp_request.CONTENT_TYPE:
             raise Refused(400, "Invalid content type")
         encoding = request.headers.get("Content-Encoding", "").strip().lower()
@@ -305,7 +312,10 @@ class LangfuseDouble:
             return abort(request)
         self._note(request, status, body)
         return web.Response(
-            status=status, body=msgspec.json.encode(document), headers=headers, content_type="application/json"
+            status=status,
+            body=msgspec.json.encode(document),
+            headers=headers,
+            content_type="application/json",
         )
 
     async def _body(self, request: web.Request) -> bytes:
@@ -367,8 +377,12 @@ class LangfuseDouble:
 
 
 _NAMES: Final = {
-    400: "InvalidRequestError", 401: "UnauthorizedError", 403: "ForbiddenError", 413: "PayloadTooLarge", 429: "TooManyRequests",
-}  # fmt: skip
+    400: "InvalidRequestError",
+    401: "UnauthorizedError",
+    403: "ForbiddenError",
+    413: "PayloadTooLarge",
+    429: "TooManyRequests",
+}
 
 
 async def _serve(double: LangfuseDouble, as_json: bool) -> None:
@@ -378,8 +392,11 @@ async def _serve(double: LangfuseDouble, as_json: bool) -> None:
         loop.add_signal_handler(number, stop.set)
     async with double:
         ready = {
-            "endpoint": double.endpoint, "public_key": double.public_key, "secret_key": double.secret_key, "pid": os.getpid(),
-        }  # fmt: skip
+            "endpoint": double.endpoint,
+            "public_key": double.public_key,
+            "secret_key": double.secret_key,
+            "pid": os.getpid(),
+        }
         if as_json:
             click.echo(msgspec.json.encode(ready))
         else:
@@ -389,7 +406,9 @@ async def _serve(double: LangfuseDouble, as_json: bool) -> None:
             )
         await stop.wait()
     if not as_json:
-        click.echo(f"stopped: {len(double.store.observations)} observations, {len(double.store.scores)} scores")
+        click.echo(
+            f"stopped: {len(double.store.observations)} observations, {len(double.store.scores)} scores"
+        )
 
 
 @click.command()
@@ -398,8 +417,12 @@ async def _serve(double: LangfuseDouble, as_json: bool) -> None:
 @click.option("--public-key", default="pk-lf-test", show_default=True)
 @click.option("--secret-key", default="sk-lf-test", show_default=True)
 @click.option("--max-bytes", default=5_000_000, show_default=True, help="Larger requests get a 413.")
-@click.option("--ingestion-per-minute", default=0, show_default=True, help="Requests with spans; 0 is without limit.")
-@click.option("--scores-per-minute", default=0, show_default=True, help="Requests with scores; 0 is without limit.")
+@click.option(
+    "--ingestion-per-minute", default=0, show_default=True, help="Requests with spans; 0 is without limit."
+)
+@click.option(
+    "--scores-per-minute", default=0, show_default=True, help="Requests with scores; 0 is without limit."
+)
 @click.option("--delay", default=0.0, help="Seconds before each answer.")
 @click.option("--status", default=0, help="Answer the first requests with this status.")
 @click.option("--status-first", default=1, show_default=True, help="How many; 0 is all.")
@@ -412,7 +435,9 @@ async def _serve(double: LangfuseDouble, as_json: bool) -> None:
 )
 @click.option("--reset-first", default=1, show_default=True, help="How many; 0 is all.")
 @click.option("--suspended", is_flag=True, help="403 as for an organisation over its plan.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON line with endpoint, keys and pid when ready.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON line with endpoint, keys and pid when ready."
+)
 def main(
     host: str,
     port: int,
@@ -432,15 +457,27 @@ def main(
 ) -> None:
     """Stand in for a Langfuse server."""
     faults = Faults(
-        delay=delay, status=status, status_first=status_first, retry_after=retry_after, reset=reset, reset_first=reset_first,
+        delay=delay,
+        status=status,
+        status_first=status_first,
+        retry_after=retry_after,
+        reset=reset,
+        reset_first=reset_first,
         suspended=suspended,
-    )  # fmt: skip
+    )
 
     async def run() -> None:
         double = LangfuseDouble(
-            host=host, port=port, public_key=public_key, secret_key=secret_key, faults=faults, max_bytes=max_bytes,
-            ingestion_per_minute=ingestion_per_minute, scores_per_minute=scores_per_minute, keep=False,
-        )  # fmt: skip
+            host=host,
+            port=port,
+            public_key=public_key,
+            secret_key=secret_key,
+            faults=faults,
+            max_bytes=max_bytes,
+            ingestion_per_minute=ingestion_per_minute,
+            scores_per_minute=scores_per_minute,
+            keep=False,
+        )
         await _serve(double, as_json)
 
     try:

@@ -1,7 +1,8 @@
-"""What a Langfuse server keeps of what it accepted: observations and scores, merged by its own keys. No network here.
+"""What a Langfuse server keeps of what it accepted: observations and scores, merged by its own keys. No
+network here.
 
-Langfuse converts accepted spans in a worker, whose errors no client sees. `problems` has what it would drop or misread.
-"""
+Langfuse converts accepted spans in a worker, whose errors no client sees. `problems` has what it would drop
+or misread."""
 
 from __future__ import annotations
 
@@ -16,7 +17,18 @@ import msgspec
 from connectors.testing.doubles.received import ReceivedSpan
 
 TYPES: Final = frozenset(
-    {"span", "generation", "event", "embedding", "agent", "tool", "chain", "retriever", "guardrail", "evaluator"}
+    {
+        "span",
+        "generation",
+        "event",
+        "embedding",
+        "agent",
+        "tool",
+        "chain",
+        "retriever",
+        "guardrail",
+        "evaluator",
+    }
 )
 LEVELS: Final = frozenset({"DEBUG", "DEFAULT", "WARNING", "ERROR"})
 _ENVIRONMENT: Final = re.compile(r"(?!langfuse)[a-z0-9_-]{1,40}")
@@ -140,16 +152,31 @@ class Store:
             self.problems.append(f"{where}: tags are no list")
             tags = []
         return Observation(
-            trace_id=span.trace_id, id=span.span_id, parent_id=span.parent_span_id, name=span.name, type=kind,
-            start_ms=span.start_ns // 1_000_000, end_ms=span.end_ns // 1_000_000, level=level,
+            trace_id=span.trace_id,
+            id=span.span_id,
+            parent_id=span.parent_span_id,
+            name=span.name,
+            type=kind,
+            start_ms=span.start_ns // 1_000_000,
+            end_ms=span.end_ns // 1_000_000,
+            level=level,
             status_message=a.get("langfuse.observation.status_message") or span.status_message or None,
-            trace_name=a.get("langfuse.trace.name"), user_id=a.get("user.id"), session_id=a.get("session.id"), environment=environment,
-            release=a.get("langfuse.release"), version=a.get("langfuse.version"), tags=[str(t) for t in tags],
-            model=a.get("langfuse.observation.model.name"), usage=self._numbers(a, "langfuse.observation.usage_details", where, (int,)),
-            cost=self._numbers(a, "langfuse.observation.cost_details", where, (int, float)), completion_start=self._time(a, where),
-            input=a.get("langfuse.observation.input"), output=a.get("langfuse.observation.output"),
-            metadata=self._metadata(a, _OBSERVATION, where), trace_metadata=self._metadata(a, _TRACE, where),
-        )  # fmt: skip
+            trace_name=a.get("langfuse.trace.name"),
+            user_id=a.get("user.id"),
+            session_id=a.get("session.id"),
+            environment=environment,
+            release=a.get("langfuse.release"),
+            version=a.get("langfuse.version"),
+            tags=[str(t) for t in tags],
+            model=a.get("langfuse.observation.model.name"),
+            usage=self._numbers(a, "langfuse.observation.usage_details", where, (int,)),
+            cost=self._numbers(a, "langfuse.observation.cost_details", where, (int, float)),
+            completion_start=self._time(a, where),
+            input=a.get("langfuse.observation.input"),
+            output=a.get("langfuse.observation.output"),
+            metadata=self._metadata(a, _OBSERVATION, where),
+            trace_metadata=self._metadata(a, _TRACE, where),
+        )
 
     def _one_of(self, a: dict[str, Any], name: str, known: frozenset[str], default: str, where: str) -> str:
         value = str(a.get(name, default))
@@ -180,7 +207,9 @@ class Store:
 
     def _metadata(self, a: dict[str, Any], prefix: str, where: str) -> dict[str, str]:
         found = {k.removeprefix(prefix): v for k, v in a.items() if k.startswith(prefix)}
-        self.problems += [f"{where}: metadata {k} is no text" for k, v in found.items() if not isinstance(v, str)]
+        self.problems += [
+            f"{where}: metadata {k} is no text" for k, v in found.items() if not isinstance(v, str)
+        ]
         return found
 
 

@@ -1,4 +1,5 @@
-"""A local stand-in for Opik's server: it demands what Opik demands, merges as its store merges, and fails as scripted.
+"""A local stand-in for Opik's server: it demands what Opik demands, merges as its store merges, and fails as
+scripted.
 
     python -m connectors.testing.doubles.opik --port 0 --json
 
@@ -28,8 +29,8 @@ _MINUTE: Final = 60.0
 
 
 class Faults(msgspec.Struct, frozen=True, kw_only=True):
-    """What goes wrong, by number of the request among those that `only` names: first those answered with `status`, then those
-    reset, then those that hang, then all is well. A count of 0 is without end."""
+    """What goes wrong, by number of the request among those that `only` names: first those answered with
+    `status`, then those reset, then those that hang, then all is well. A count of 0 is without end."""
 
     only: Literal["", "traces", "spans", "scores"] = ""
     """Requests that writes of this kind make; empty: all writes."""
@@ -100,9 +101,9 @@ class OpikDouble:
         faults: Faults | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """api_key, workspace: what requests must have; empty: anything. window_hours: how far the time in an id may be from
-        `clock` (Unix seconds); 0: any distance. events_per_minute: items taken a minute; 0: any number. max_bytes: of a body,
-        before and after decompression."""
+        """api_key, workspace: what requests must have; empty: anything. window_hours: how far the time in an
+        id may be from `clock` (Unix seconds); 0: any distance. events_per_minute: items taken a minute; 0:
+        any number. max_bytes: of a body, before and after decompression."""
         self.api_key, self.workspace, self.window_hours = api_key, workspace, window_hours
         self.events_per_minute, self.max_bytes = events_per_minute, max_bytes
         self.quota_used_up = False
@@ -124,7 +125,9 @@ class OpikDouble:
             [
                 web.post(f"{private}/traces/batch", self._write("traces", self._batch)),
                 web.post(f"{private}/spans/batch", self._write("spans", self._batch)),
-                web.put(f"{private}/{{entity:traces|spans}}/feedback-scores", self._write("scores", self._scores)),
+                web.put(
+                    f"{private}/{{entity:traces|spans}}/feedback-scores", self._write("scores", self._scores)
+                ),
                 web.post(
                     f"{private}/{{entity:traces|spans}}/{{id}}/feedback-scores/delete",
                     self._write("scores", self._delete),
@@ -156,7 +159,9 @@ class OpikDouble:
         return f"{self._listener.url}/api"
 
     # -- writes
-    def _write(self, name: str, keep: Callable[[web.Request, str, Any], None]) -> Callable[[web.Request], Any]:
+    def _write(
+        self, name: str, keep: Callable[[web.Request, str, Any], None]
+    ) -> Callable[[web.Request], Any]:
         async def handle(request: web.Request) -> web.StreamResponse:
             fault = None
             if self.faults.only in ("", name):
@@ -237,9 +242,13 @@ class OpikDouble:
         self._check(name, items)
         for item in items:
             if self.window_hours and (reason := out_of_window(name, item, self.clock(), self.window_hours)):
-                raise Refused(400, f"{reason}: the time of a UUID is more than {self.window_hours:g} h from now")
+                raise Refused(
+                    400, f"{reason}: the time of a UUID is more than {self.window_hours:g} h from now"
+                )
             if (other := self.store.other_project(name, item)) is not None:
-                raise Refused(409, f"Project name and workspace name do not match the existing {name[:-1]}: {other}")
+                raise Refused(
+                    409, f"Project name and workspace name do not match the existing {name[:-1]}: {other}"
+                )
         for item in items:
             self.store.put(name, item)
 
@@ -260,7 +269,9 @@ class OpikDouble:
     def _delete(self, request: web.Request, name: str, document: Any) -> None:
         if not isinstance(document, dict) or not isinstance(document.get("name"), str):
             raise Refused(400, "name must not be blank")
-        self.store.scores.pop((request.match_info["entity"], request.match_info["id"], document["name"]), None)
+        self.store.scores.pop(
+            (request.match_info["entity"], request.match_info["id"], document["name"]), None
+        )
 
     def _note(self, request: web.Request, status: int, items: int) -> None:
         headers = {k.lower(): v for k, v in request.headers.items()}
@@ -281,7 +292,8 @@ class OpikDouble:
     async def _projects(self, request: web.Request) -> web.Response:
         names = self.store.projects
         return self._read(
-            request, {"page": 1, "size": len(names), "total": len(names), "content": [{"name": n} for n in names]}
+            request,
+            {"page": 1, "size": len(names), "total": len(names), "content": [{"name": n} for n in names]},
         )
 
     async def _trace(self, request: web.Request) -> web.Response:
@@ -298,7 +310,9 @@ class OpikDouble:
 
     async def _state(self, request: web.Request) -> web.Response:
         accepted = sum(e.status == 204 for e in self.exchanges)
-        return web.json_response({**self.store.state(), "requests": len(self.exchanges), "accepted": accepted})
+        return web.json_response(
+            {**self.store.state(), "requests": len(self.exchanges), "accepted": accepted}
+        )
 
 
 async def _serve(double: OpikDouble, as_json: bool) -> None:
@@ -310,7 +324,8 @@ async def _serve(double: OpikDouble, as_json: bool) -> None:
             click.echo(msgspec.json.encode({"url": double.url, "pid": os.getpid()}))
         else:
             click.echo(
-                f"Opik at {double.url}, what it holds at {double.url.removesuffix('/api')}/_state. Ctrl-C stops it."
+                f"Opik at {double.url}, what it holds at {double.url.removesuffix('/api')}/_state. Ctrl-C "
+                "stops it."
             )
         await stop.wait()
 
@@ -321,7 +336,9 @@ async def _serve(double: OpikDouble, as_json: bool) -> None:
 @click.option("--api-key", default="", help="What requests must have.")
 @click.option("--workspace", default="", help="What requests must have.")
 @click.option(
-    "--window-hours", default=0.0, help="How far the time in an id may be from now; Cloud: 24. 0 is any distance."
+    "--window-hours",
+    default=0.0,
+    help="How far the time in an id may be from now; Cloud: 24. 0 is any distance.",
 )
 @click.option("--events-per-minute", default=0, help="Items taken a minute; Cloud: 5000. 0 is any number.")
 @click.option("--max-bytes", default=50 * 1024 * 1024, show_default=True, help="Larger bodies get a 413.")
@@ -330,17 +347,32 @@ async def _serve(double: OpikDouble, as_json: bool) -> None:
 @click.option("--delay", default=0.0, help="Seconds before each answer.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line with url and pid when ready.")
 def main(
-    host: str, port: int, api_key: str, workspace: str, window_hours: float, events_per_minute: int, max_bytes: int, status: int,
-    status_first: int, delay: float, as_json: bool,
-) -> None:  # fmt: skip
+    host: str,
+    port: int,
+    api_key: str,
+    workspace: str,
+    window_hours: float,
+    events_per_minute: int,
+    max_bytes: int,
+    status: int,
+    status_first: int,
+    delay: float,
+    as_json: bool,
+) -> None:
     """Take traces, spans and feedback scores as Opik does, and keep them in memory."""
 
     async def run() -> None:
         faults = Faults(status=status, status_first=status_first, delay=delay)
         double = OpikDouble(
-            host=host, port=port, api_key=api_key, workspace=workspace, window_hours=window_hours, events_per_minute=events_per_minute,
-            max_bytes=max_bytes, faults=faults,
-        )  # fmt: skip
+            host=host,
+            port=port,
+            api_key=api_key,
+            workspace=workspace,
+            window_hours=window_hours,
+            events_per_minute=events_per_minute,
+            max_bytes=max_bytes,
+            faults=faults,
+        )
         await _serve(double, as_json)
 
     try:

@@ -1,4 +1,5 @@
-"""What Opik's server demands of a request, and how its store merges: the rules behind `connectors.testing.doubles.opik`.
+"""What Opik's server demands of a request, and how its store merges: the rules behind
+`connectors.testing.doubles.opik`.
 
 By Opik's REST API documentation and the source of its backend (July 2026). Pure.
 """
@@ -69,19 +70,41 @@ def _is_json(value: Any) -> bool:
 
 _COMMON: Final[Mapping[str, Callable[[Any], bool]]] = {
     "project_name": lambda v: isinstance(v, str) and bool(v.strip()),
-    "name": _is_text, "start_time": _is_time, "end_time": _is_time, "last_updated_at": _is_time, "input": _is_json, "output": _is_json,
-    "metadata": _is_json, "tags": lambda v: isinstance(v, list) and all(isinstance(t, str) for t in v), "error_info": _is_error,
-    "ttft": _is_positive, "source": lambda v: v in SOURCES, "environment": lambda v: isinstance(v, str) and len(v) <= 150,
-}  # fmt: skip
+    "name": _is_text,
+    "start_time": _is_time,
+    "end_time": _is_time,
+    "last_updated_at": _is_time,
+    "input": _is_json,
+    "output": _is_json,
+    "metadata": _is_json,
+    "tags": lambda v: isinstance(v, list) and all(isinstance(t, str) for t in v),
+    "error_info": _is_error,
+    "ttft": _is_positive,
+    "source": lambda v: v in SOURCES,
+    "environment": lambda v: isinstance(v, str) and len(v) <= 150,
+}
 _TRACE: Final[Mapping[str, Callable[[Any], bool]]] = {**_COMMON, "thread_id": _is_text}
 _SPAN: Final[Mapping[str, Callable[[Any], bool]]] = {
-    **_COMMON, "type": lambda v: v in TYPES, "model": _is_text, "provider": _is_text, "usage": _is_usage, "total_estimated_cost": _is_positive,
-}  # fmt: skip
+    **_COMMON,
+    "type": lambda v: v in TYPES,
+    "model": _is_text,
+    "provider": _is_text,
+    "usage": _is_usage,
+    "total_estimated_cost": _is_positive,
+}
 _SCORE: Final[Mapping[str, Callable[[Any], bool]]] = {
-    "project_name": _COMMON["project_name"], "name": lambda v: isinstance(v, str) and bool(v.strip()), "category_name": _is_text,
-    "value": lambda v: type(v) in (int, float), "reason": _is_text, "source": lambda v: v in SCORE_SOURCES,
-}  # fmt: skip
-_REQUIRED: Final = {"traces": ("start_time",), "spans": ("start_time",), "scores": ("name", "value", "source")}
+    "project_name": _COMMON["project_name"],
+    "name": lambda v: isinstance(v, str) and bool(v.strip()),
+    "category_name": _is_text,
+    "value": lambda v: type(v) in (int, float),
+    "reason": _is_text,
+    "source": lambda v: v in SCORE_SOURCES,
+}
+_REQUIRED: Final = {
+    "traces": ("start_time",),
+    "spans": ("start_time",),
+    "scores": ("name", "value", "source"),
+}
 _FIELDS: Final = {"traces": _TRACE, "spans": _SPAN, "scores": _SCORE}
 _IDS: Final = {"traces": ("id",), "spans": ("id", "trace_id", "parent_span_id"), "scores": ("id",)}
 
@@ -130,7 +153,8 @@ def out_of_window(name: str, item: Document, now: float, hours: float) -> str | 
 
 
 class Store:
-    """ReplacingMergeTree, as it reads with FINAL: of rows with one key the newest `last_updated_at`, of equal ones the last."""
+    """ReplacingMergeTree, as it reads with FINAL: of rows with one key the newest `last_updated_at`, of equal
+    ones the last."""
 
     def __init__(self) -> None:
         self.traces: dict[tuple[str, str], Document] = {}
@@ -152,7 +176,9 @@ class Store:
         if name == "traces":
             _newest(self.traces, (project, item["id"]), item)
         else:
-            _newest(self.spans, (project, item["trace_id"], item.get("parent_span_id") or "", item["id"]), item)
+            _newest(
+                self.spans, (project, item["trace_id"], item.get("parent_span_id") or "", item["id"]), item
+            )
 
     def knows(self, entity: str, rated: str) -> bool:
         """Whether there is a trace or span of this id."""

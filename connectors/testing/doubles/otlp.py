@@ -2,9 +2,9 @@
 
     python -m connectors.testing.doubles.otlp --port 0 --file spans.jsonl
 
-A span is in the file before its request is answered, so killing the receiver loses nothing that it accepted. It appends:
-restarted on the same file and port it goes on where it was. Redeliveries are kept as often as they come.
-"""
+A span is in the file before its request is answered, so killing the receiver loses nothing that it accepted.
+It appends: restarted on the same file and port it goes on where it was. Redeliveries are kept as often as
+they come."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ PATH: Final = "/v1/traces"
 
 
 class Faults(msgspec.Struct, frozen=True, kw_only=True):
-    """What goes wrong, by number of the request since the start: first those answered with `status`, then those reset,
-    then those accepted in part, then all is well. A count of 0 is without end."""
+    """What goes wrong, by number of the request since the start: first those answered with `status`, then
+    those reset, then those accepted in part, then all is well. A count of 0 is without end."""
 
     status: int = 0
     """HTTP status of the first `status_first` requests, of which nothing is kept; 0: none."""
@@ -39,8 +39,8 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True):
     retry_after: str | None = None
     """Retry-After header that goes with `status`."""
     reset: Literal["request", "response"] | None = None
-    """request: connection reset while the body is being sent, nothing kept. response: all kept, connection closed in the
-    middle of the answer's body, after a status of 200."""
+    """request: connection reset while the body is being sent, nothing kept. response: all kept, connection
+    closed in the middle of the answer's body, after a status of 200."""
     reset_first: int = 1
     partial_rejected: int = 0
     """Spans, from the request's end, that are rejected by partial_success and not kept."""
@@ -85,10 +85,9 @@ class OtlpReceiver:
             ...  # POST to r.endpoint + "/v1/traces"
             r.spans
 
-    path: where spans go, None for memory only. port: 0 takes a free one. max_bytes: limit of a request, before and after
-    decompression. keep: hold spans and exchanges in memory too. faults may be replaced while it runs; counting goes on.
-    Not thread-safe; one event loop.
-    """
+    path: where spans go, None for memory only. port: 0 takes a free one. max_bytes: limit of a request,
+    before and after decompression. keep: hold spans and exchanges in memory too. faults may be replaced while
+    it runs; counting goes on. Not thread-safe; one event loop."""
 
     def __init__(
         self,
@@ -265,13 +264,15 @@ async def _serve(receiver: OtlpReceiver, as_json: bool) -> None:
             click.echo(msgspec.json.encode(ready))
         else:
             click.echo(
-                f"OTLP traces at {receiver.endpoint}{PATH}, kept in {receiver.path}; counts at {receiver.endpoint}/stats. Ctrl-C stops it."
+                f"OTLP traces at {receiver.endpoint}{PATH}, kept in {receiver.path}; counts at "
+                f"{receiver.endpoint}/stats. Ctrl-C stops it."
             )
         await stop.wait()
     if not as_json:
         s = receiver.stats
         click.echo(
-            f"stopped: {s['requests']} requests, {s['spans']} spans in the file, {s['distinct_spans']} distinct"
+            f"stopped: {s['requests']} requests, {s['spans']} spans in the file, {s['distinct_spans']} "
+            "distinct"
         )
 
 
@@ -299,7 +300,9 @@ async def _serve(receiver: OtlpReceiver, as_json: bool) -> None:
 @click.option("--reset-first", default=1, show_default=True, help="How many; 0 is all.")
 @click.option("--partial-rejected", default=0, help="Reject this many spans of a request by partial_success.")
 @click.option("--partial-first", default=1, show_default=True, help="In how many requests; 0 is all.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON line with endpoint, file and pid when ready.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON line with endpoint, file and pid when ready."
+)
 def main(
     host: str,
     port: int,
@@ -317,9 +320,15 @@ def main(
 ) -> None:
     """Receive OTLP/HTTP traces and keep every span in a file."""
     faults = Faults(
-        delay=delay, status=status, status_first=status_first, retry_after=retry_after, reset=reset, reset_first=reset_first,
-        partial_rejected=partial_rejected, partial_first=partial_first,
-    )  # fmt: skip
+        delay=delay,
+        status=status,
+        status_first=status_first,
+        retry_after=retry_after,
+        reset=reset,
+        reset_first=reset_first,
+        partial_rejected=partial_rejected,
+        partial_first=partial_first,
+    )
 
     async def run() -> None:
         await _serve(

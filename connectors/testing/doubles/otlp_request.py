@@ -31,8 +31,8 @@ class Refused(Exception):
 
 
 def decompress(body: bytes, encoding: str, limit: int) -> bytes:
-    """The body as it was before `encoding` (gzip or identity). Raises `Refused`: 400 not gzip or cut off, 413 over `limit`,
-    415 another encoding."""
+    """The body as it was before `encoding` (gzip or identity). Raises `Refused`: 400 not gzip or cut off, 413
+    over `limit`, 415 another encoding."""
     if encoding in ("", "identity"):
         return body
     if encoding != "gzip":
@@ -53,8 +53,8 @@ def decompress(body: bytes, encoding: str, limit: int) -> bytes:
 
 
 def parse(body: bytes, number: int, received_at: int) -> list[ReceivedSpan]:
-    """The spans of one ExportTraceServiceRequest. Raises `Refused` 400 for a malformed message or one wrong id; then
-    nothing of the request counts."""
+    """The spans of one ExportTraceServiceRequest. Raises `Refused` 400 for a malformed message or one wrong
+    id; then nothing of the request counts."""
     request = ExportTraceServiceRequest()
     try:
         request.ParseFromString(body)
@@ -82,7 +82,9 @@ def parse(body: bytes, number: int, received_at: int) -> list[ReceivedSpan]:
                         status_message=span.status.message,
                         trace_state=span.trace_state,
                         events=[
-                            SpanEvent(name=e.name, time_ns=e.time_unix_nano, attributes=_attributes(e.attributes))
+                            SpanEvent(
+                                name=e.name, time_ns=e.time_unix_nano, attributes=_attributes(e.attributes)
+                            )
                             for e in span.events
                         ],
                         links=[
@@ -138,7 +140,8 @@ def _value(any_value: Any) -> Any:
 
 
 def success(rejected: int = 0, message: str = "") -> bytes:
-    """Body of a 200: ExportTraceServiceResponse, with partial_success if anything was rejected or is to be said."""
+    """Body of a 200: ExportTraceServiceResponse, with partial_success if anything was rejected or is to be
+    said."""
     answer = ExportTraceServiceResponse()
     if rejected or message:
         answer.partial_success.rejected_spans = rejected

@@ -24,9 +24,8 @@ class SpanEvent(msgspec.Struct, frozen=True, kw_only=True):
 class ReceivedSpan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One span of one request. Ids are lower-case hex.
 
-    Attribute values keep their type: a string, bool, int, float, list, dict or None. What JSON cannot say is a dict of one
-    entry: ``{"bytes": "<base64>"}``, ``{"double": "NaN"}`` (``Infinity``, ``-Infinity``).
-    """
+    Attribute values keep their type: a string, bool, int, float, list, dict or None. What JSON cannot say is
+    a dict of one entry: ``{"bytes": "<base64>"}``, ``{"double": "NaN"}`` (``Infinity``, ``-Infinity``)."""
 
     request: int
     """Number of the request that brought it, from 1; goes on after a restart."""
@@ -58,7 +57,8 @@ Key = tuple[str, str]
 _decoder: Final = msgspec.json.Decoder(ReceivedSpan)
 _encoder: Final = msgspec.json.Encoder()
 TEAR: Final = b"\n\n"
-"""Ends a line that was cut off. A receiver writes it before it goes on in a file; nothing in a torn line was answered."""
+"""Ends a line that was cut off. A receiver writes it before it goes on in a file; nothing in a torn line was
+answered."""
 
 
 def encode_lines(spans: Iterable[ReceivedSpan]) -> bytes:
@@ -68,9 +68,8 @@ def encode_lines(spans: Iterable[ReceivedSpan]) -> bytes:
 def read_spans(path: str | Path) -> list[ReceivedSpan]:
     """Every span of a receiver's file, in the order received; none if there is no file yet.
 
-    A torn line, last or followed by an empty one, is left out: its request was never answered. Raises ValueError for
-    any other line that is no span.
-    """
+    A torn line, last or followed by an empty one, is left out: its request was never answered. Raises
+    ValueError for any other line that is no span."""
     try:
         lines = Path(path).read_bytes().split(b"\n")
     except FileNotFoundError:

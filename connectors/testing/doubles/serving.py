@@ -14,7 +14,8 @@ _RESET_AT_ONCE: Final = struct.pack("ii", 1, 0)
 
 
 class Listener:
-    """An aiohttp application on an address. port: 0 takes a free one. stopping: set when it closes, for what hangs."""
+    """An aiohttp application on an address. port: 0 takes a free one. stopping: set when it closes, for what
+    hangs."""
 
     def __init__(self, host: str, port: int) -> None:
         self._host, self._port = host, port
@@ -48,7 +49,8 @@ class Listener:
 def abort(
     request: web.Request, response: web.StreamResponse | None = None, *, reset: bool = True
 ) -> web.StreamResponse:
-    """Ends the connection as it is; what it returns (`response`) is what aiohttp finds it can no longer send."""
+    """Ends the connection as it is; what it returns (`response`) is what aiohttp finds it can no longer
+    send."""
     transport = request.transport
     if transport is not None:
         sock = transport.get_extra_info("socket")

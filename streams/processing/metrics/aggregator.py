@@ -1,4 +1,5 @@
-"""What a partition has counted: groups of events, since they began and by minute; the rows and series that come of it.
+"""What a partition has counted: groups of events, since they began and by minute; the rows and series that
+come of it.
 
 Deterministic in the log. The rules of what counts when are in docs/metrics.md; this is where they are kept.
 """
@@ -73,8 +74,8 @@ class Measures:
 
     # -- counting
     def find(self, h: Header, price: int, clock: int) -> tuple[Counted, bool] | None:
-        """The group that an event counts in, and whether it stands for others; None if nothing counts it. price: see `raw_key`.
-        clock: milliseconds."""
+        """The group that an event counts in, and whether it stands for others; None if nothing counts it.
+        price: see `raw_key`. clock: milliseconds."""
         key = raw_key(h, price)
         try:
             return self._memo[key]
@@ -115,8 +116,11 @@ class Measures:
             series.groups.append(counted.number)
             counted.series.append(series)
 
-    def add(self, h: Header, found: tuple[Counted, bool], price: int, skewed: bool, clock: int, offset: int) -> None:
-        """Counts an event of revision 0. price: 1e-12 of its currency, -1 for none. clock: milliseconds. Cannot fail."""
+    def add(
+        self, h: Header, found: tuple[Counted, bool], price: int, skewed: bool, clock: int, offset: int
+    ) -> None:
+        """Counts an event of revision 0. price: 1e-12 of its currency, -1 for none. clock: milliseconds.
+        Cannot fail."""
         counted, overflow = found
         if overflow:
             self.overflowed += 1
@@ -188,8 +192,8 @@ class Measures:
 
     # -- forgetting
     def advance(self, clock: int) -> None:
-        """Moves on to the partition's clock (milliseconds): closes rows beyond the horizon and the cap, once a minute ends
-        groups that are idle."""
+        """Moves on to the partition's clock (milliseconds): closes rows beyond the horizon and the cap, once
+        a minute ends groups that are idle."""
         oldest = (clock - self.limits.horizon_ms) // 60_000
         if oldest > self.oldest_minute:
             self._close_below(oldest)
@@ -259,12 +263,14 @@ class Measures:
         self._changed = {}
 
     def closing(self) -> Written:
-        """Records of trace.metrics for rows that closed since the last call: they must be written with the changes."""
+        """Records of trace.metrics for rows that closed since the last call: they must be written with the
+        changes."""
         rows, self._closing = self._closing, []
         return rows
 
     def flush(self) -> tuple[Written, Written]:
-        """Records of trace.metrics and of trace.totals for what changed since the last call. Minutes are packed away after."""
+        """Records of trace.metrics and of trace.totals for what changed since the last call. Minutes are
+        packed away after."""
         rows: Written = []
         totals: Written = [(key, None) for key in self._ended]
         groups, partition = self._groups, self._number
@@ -279,9 +285,12 @@ class Measures:
         for series in changed:
             members = [groups[n] for n in series.groups]
             total = series.total(
-                partition, min(c.started_at for c in members) * 1000, max(c.appended_at for c in members) * 1000,
-                [values_of(c) for c in members], max(c.touched for c in members),
-            )  # fmt: skip
+                partition,
+                min(c.started_at for c in members) * 1000,
+                max(c.appended_at for c in members) * 1000,
+                [values_of(c) for c in members],
+                max(c.touched for c in members),
+            )
             if total is not None:
                 totals.append(total)
         self._pack_away()
@@ -291,10 +300,13 @@ class Measures:
     def _row(self, series: Series, minute: int) -> tuple[bytes, bytes] | None:
         groups = self._groups
         having = [m for n in series.groups if (m := groups[n].minutes.get(minute)) is not None]
-        return series.row(self._number, minute, [values_of(m) for m in having], max(m.touched for m in having))
+        return series.row(
+            self._number, minute, [values_of(m) for m in having], max(m.touched for m in having)
+        )
 
     def _pack_away(self) -> None:
-        """Packs the minutes of what was written but for the latest of each group: few of them change again."""
+        """Packs the minutes of what was written but for the latest of each group: few of them change
+        again."""
         for counted in self._unwritten:
             if len(counted.open) > 1:
                 latest = max(counted.open)
@@ -309,7 +321,11 @@ class Measures:
         """One group of a former owner, in any order. Raises `DecodeError`."""
         m = wire.decode_versioned(value, MetricGroup)
         counted = Counted(number, Group(m.kind, tuple(m.labels), tuple(m.datasets)), m.started_at, [])
-        counted.values, counted.appended_at, counted.touched = distribution.unpack(m.values), m.appended_at, m.touched
+        counted.values, counted.appended_at, counted.touched = (
+            distribution.unpack(m.values),
+            m.appended_at,
+            m.touched,
+        )
         self._place(counted)
 
     def restore_minute(self, group: int, minute: int, value: bytes) -> None:
@@ -328,8 +344,8 @@ class Measures:
         self._keep(counted, minute)
 
     def restored(self, clock: int, flushed: int) -> None:
-        """All of a former owner's groups and minutes are there: what was touched from offset `flushed` on is written again.
-        clock: the partition's, milliseconds."""
+        """All of a former owner's groups and minutes are there: what was touched from offset `flushed` on is
+        written again. clock: the partition's, milliseconds."""
         self._aged_minute = clock // 60_000
         for counted in self._groups.values():
             if counted.touched >= flushed:

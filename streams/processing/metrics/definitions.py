@@ -1,4 +1,5 @@
-"""The metrics: names, units, kinds and labels, as docs/metrics.md has them (seed 003, sections 6 and 7; OpenTelemetry GenAI)."""
+"""The metrics: names, units, kinds and labels, as docs/metrics.md has them (seed 003, sections 6 and 7;
+OpenTelemetry GenAI)."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ class Counter(NamedTuple):
 
 
 class Histogram(NamedTuple):
-    """Where a histogram begins in a group's values, and its bounds; what is kept beyond its last bound counts as above."""
+    """Where a histogram begins in a group's values, and its bounds; what is kept beyond its last bound counts
+    as above."""
 
     at: int
     kept: int
@@ -78,14 +80,19 @@ _OPERATION_TYPES: Final = {
     "span": "span",
 }
 """operation_type by kind; a prompt_generation brings its own."""
-_TOKENS: Final = frozenset({"workflow_run", "node_execution", "draft_node_execution", "message", "prompt_generation"})
+_TOKENS: Final = frozenset(
+    {"workflow_run", "node_execution", "draft_node_execution", "message", "prompt_generation"}
+)
 _DURATIONS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "workflow_run": ("dify.workflow.duration", ("status",)),
     "node_execution": ("dify.node.duration", ("node_type", "model_provider")),
     "draft_node_execution": ("dify.node.duration", ("node_type", "model_provider")),
     "message": ("dify.message.duration", ("model_provider", "model_name")),
     "tool": ("dify.tool.duration", ("tool_name",)),
-    "prompt_generation": ("dify.prompt_generation.duration", ("operation_type", "model_provider", "model_name")),
+    "prompt_generation": (
+        "dify.prompt_generation.duration",
+        ("operation_type", "model_provider", "model_name"),
+    ),
 }
 _PLUGINS: Final = frozenset({"tool", "knowledge-retrieval", OVERFLOW})
 _SINGLE: Final = {
@@ -119,12 +126,16 @@ def definitions(group: Group) -> Iterator[Definition]:
             names = (*names, "plugin_name")
         yield Definition(metric, "s", labels(*names), DURATION)
     if kind == "message":
-        yield Definition("dify.message.time_to_first_token", "s", labels("model_provider", "model_name"), FIRST_TOKEN)
+        yield Definition(
+            "dify.message.time_to_first_token", "s", labels("model_provider", "model_name"), FIRST_TOKEN
+        )
     if kind in _SINGLE:
         metric, unit, names = _SINGLE[kind]
         yield Definition(metric, unit, labels(*names), EVENTS)
     for dataset in group.datasets:
-        yield Definition("dify.dataset.retrievals.total", "{retrieval}", (*scope, ("dataset_id", dataset)), EVENTS)
+        yield Definition(
+            "dify.dataset.retrievals.total", "{retrieval}", (*scope, ("dataset_id", dataset)), EVENTS
+        )
     if group.label("call"):
         yield from _gen_ai(group, scope)
     if group.label("currency"):
@@ -159,7 +170,9 @@ def _gen_ai(group: Group, scope: Pairs) -> Iterator[Definition]:
         ("gen_ai.request.model", names[1]),
     )
     for token, part in (("input", INPUT_USAGE), ("output", OUTPUT_USAGE)):
-        yield Definition("gen_ai.client.token.usage", "{token}", (*labels, ("gen_ai.token.type", token)), part)
+        yield Definition(
+            "gen_ai.client.token.usage", "{token}", (*labels, ("gen_ai.token.type", token)), part
+        )
     failed = (("error.type", "_OTHER"),) if group.label("failed") else ()
     yield Definition("gen_ai.client.operation.duration", "s", labels + failed, CALL_DURATION)
 

@@ -1,7 +1,7 @@
 """What a group of events adds up to: a list of integers of fixed layout, and its packed form.
 
-Counts and sums of everything that a metric asks for; each series reads its part (streams/processing/metrics/definitions.py). Most places are 0,
-so what is packed is the places that are not.
+Counts and sums of everything that a metric asks for; each series reads its part
+(streams/processing/metrics/definitions.py). Most places are 0, so what is packed is the places that are not.
 """
 
 from __future__ import annotations
@@ -15,9 +15,27 @@ from tailrace.errors import DecodeError
 
 SECONDS: Final = tuple(
     int(s * 1_000_000)
-    for s in (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84, 300)
+    for s in (
+        0.01,
+        0.02,
+        0.04,
+        0.08,
+        0.16,
+        0.32,
+        0.64,
+        1.28,
+        2.56,
+        5.12,
+        10.24,
+        20.48,
+        40.96,
+        81.92,
+        163.84,
+        300,
+    )
 )
-"""Upper bounds of durations, microseconds: the first 14 are those of OpenTelemetry's GenAI metrics, the others reach 300 s."""
+"""Upper bounds of durations, microseconds: the first 14 are those of OpenTelemetry's GenAI metrics, the
+others reach 300 s."""
 TOKENS: Final = tuple(4**n for n in range(14))
 """Upper bounds of token counts, OpenTelemetry's for gen_ai.client.token.usage."""
 
@@ -41,8 +59,9 @@ def empty() -> Values:
 
 
 Observed = tuple[bool, int, int | None, int, int, int, int]
-"""One event as it is counted: whether it failed; its duration, microseconds; its tokens, None if they are not counted; input
-and output tokens, 0 if not counted; time to the first token, microseconds, and price, 1e-12 of the currency, -1 if not counted."""
+"""One event as it is counted: whether it failed; its duration, microseconds; its tokens, None if they are not
+counted; input and output tokens, 0 if not counted; time to the first token, microseconds, and price, 1e-12 of
+the currency, -1 if not counted."""
 
 
 def add(targets: Sequence[Values], events: Sequence[Observed]) -> None:
@@ -85,7 +104,8 @@ def _distribute(targets: Sequence[Values], at: int, bounds: tuple[int, ...], see
 
 
 def pack(values: Values) -> bytes:
-    """How many places are not 0, which, and their values, 8 bytes each. Sums over `MOST` stop there, in `values` too."""
+    """How many places are not 0, which, and their values, 8 bytes each. Sums over `MOST` stop there, in
+    `values` too."""
     try:
         return _pack(values)
     except struct.error:

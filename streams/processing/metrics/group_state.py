@@ -1,4 +1,5 @@
-"""A group of events and what it has counted, since it began and by minute, in memory and packed for trace.state."""
+"""A group of events and what it has counted, since it began and by minute, in memory and packed for
+trace.state."""
 
 from __future__ import annotations
 

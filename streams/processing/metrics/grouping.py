@@ -1,7 +1,8 @@
-"""Which group of events an event is counted in: its kind and the label fields that metrics of that kind ask for.
+"""Which group of events an event is counted in: its kind and the label fields that metrics of that kind ask
+for.
 
-All series of a group move together, so an event is added to one place and not to a dozen. The rules of docs/metrics.md.
-"""
+All series of a group move together, so an event is added to one place and not to a dozen. The rules of
+docs/metrics.md."""
 
 from __future__ import annotations
 
@@ -16,11 +17,25 @@ LONGEST: Final = 256
 MOST_DATASETS: Final = 100
 
 LABELS: Final = (
-    "tenant_id", "app_id", "status", "invoke_from", "node_type", "model_provider", "model_name", "plugin_name", "tool_name", "operation_type",
-    "rating", "mode", "currency", "estimated", "call", "failed",
-)  # fmt: skip
-"""Order of a group's labels. currency, estimated: of its prices. call: the operation name, if it is itself a call of a model.
-failed: of calls, whether they failed."""
+    "tenant_id",
+    "app_id",
+    "status",
+    "invoke_from",
+    "node_type",
+    "model_provider",
+    "model_name",
+    "plugin_name",
+    "tool_name",
+    "operation_type",
+    "rating",
+    "mode",
+    "currency",
+    "estimated",
+    "call",
+    "failed",
+)
+"""Order of a group's labels. currency, estimated: of its prices. call: the operation name, if it is itself a
+call of a model. failed: of calls, whether they failed."""
 
 _MODEL: Final = frozenset({"model_provider", "model_name"})
 _SCOPE: Final = frozenset({"tenant_id", "app_id"})
@@ -80,16 +95,34 @@ def call_of(h: Header) -> str:
 
 
 def raw_key(h: Header, price: int) -> tuple[Any, ...]:
-    """What a group depends on, cheap to make and to look up; price: 0 none, 1 the event's own, 2 estimated."""
+    """What a group depends on, cheap to make and to look up; price: 0 none, 1 the event's own, 2
+    estimated."""
     key: tuple[Any, ...] = (
-        h.kind, h.tenant_id, h.app_id, h.status, h.invoke_from, h.node_type, h.model_provider, h.model_name, h.plugin_name,
-        h.tool_name, h.operation_type, h.rating, h.mode, h.span_kind, h.currency, not h.error, not h.workflow_run_id, price,
-    )  # fmt: skip
+        h.kind,
+        h.tenant_id,
+        h.app_id,
+        h.status,
+        h.invoke_from,
+        h.node_type,
+        h.model_provider,
+        h.model_name,
+        h.plugin_name,
+        h.tool_name,
+        h.operation_type,
+        h.rating,
+        h.mode,
+        h.span_kind,
+        h.currency,
+        not h.error,
+        not h.workflow_run_id,
+        price,
+    )
     return (*key, tuple(h.dataset_ids)) if h.dataset_ids and h.kind == "dataset_retrieval" else key
 
 
 def group_of(h: Header, price: int) -> Group | None:
-    """The group of an event; None for kinds that no metric counts. Calls that agree in `raw_key` agree in it."""
+    """The group of an event; None for kinds that no metric counts. Calls that agree in `raw_key` agree in
+    it."""
     used = USED.get(h.kind)
     if used is None:
         return None
@@ -113,7 +146,11 @@ def group_of(h: Header, price: int) -> Group | None:
 def overflow_of(group: Group) -> Group:
     """The group that stands for all groups of a kind beyond the bound."""
     used = USED[group.kind]
-    keep = {"call": group.label("call"), "failed": group.label("failed"), "estimated": group.label("estimated")}
+    keep = {
+        "call": group.label("call"),
+        "failed": group.label("failed"),
+        "estimated": group.label("estimated"),
+    }
     values = {name: OVERFLOW if name in used else keep.get(name, "") for name in LABELS}
     if group.label("currency"):
         values["currency"] = OVERFLOW

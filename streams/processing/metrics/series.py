@@ -74,14 +74,16 @@ class Series:
         texts = [_text(text) for pair in labels for text in pair]
         self._labels = b"".join((_text(definition.metric), zigzag(len(labels)), *texts, b"\0"))
         self.key = (
-            f"{partition}/{definition.metric}/{hashlib.blake2b(self._labels, digest_size=8).hexdigest()}".encode()
-        )
+            f"{partition}/{definition.metric}/{hashlib.blake2b(self._labels, digest_size=8).hexdigest()}"
+        ).encode()
         """Key of trace.totals; the hash is of the metric's name and its labels in their order, as Avro."""
         self._unit = _text(definition.unit)
         part = definition.part
         self._bounds = _bounds(part.bounds) if isinstance(part, Histogram) else b"\0"
 
-    def row(self, partition: bytes, minute: int, parts: list[Values], offset: int) -> tuple[bytes, bytes] | None:
+    def row(
+        self, partition: bytes, minute: int, parts: list[Values], offset: int
+    ) -> tuple[bytes, bytes] | None:
         """Key and value of trace.metrics; None if nothing of this series was observed. partition: encoded."""
         count, total, least, most, buckets = measured(self.definition, parts)
         if not count:
@@ -89,23 +91,42 @@ class Series:
         extremes = b"\2" + zigzag(least) + b"\2" + zigzag(most) if buckets else b"\0\0"
         value = b"".join(
             (
-                _ROW, partition, zigzag(minute * MINUTE), self._labels, self._unit, zigzag(count), zigzag(min(total, MOST)), extremes, self._bounds,
-                longs(buckets), zigzag(offset),
+                _ROW,
+                partition,
+                zigzag(minute * MINUTE),
+                self._labels,
+                self._unit,
+                zigzag(count),
+                zigzag(min(total, MOST)),
+                extremes,
+                self._bounds,
+                longs(buckets),
+                zigzag(offset),
             )
-        )  # fmt: skip
+        )
         return b"%b/%d" % (self.key, minute), value
 
     def total(
         self, partition: bytes, started_at: int, updated_at: int, parts: list[Values], offset: int
     ) -> tuple[bytes, bytes] | None:
-        """Key and value of trace.totals; times in microseconds UTC. None if nothing of this series was observed."""
+        """Key and value of trace.totals; times in microseconds UTC. None if nothing of this series was
+        observed."""
         count, total, _, _, buckets = measured(self.definition, parts)
         if not count:
             return None
         value = b"".join(
             (
-                _TOTAL, partition, self._labels, self._unit, zigzag(started_at), zigzag(updated_at), zigzag(count), zigzag(min(total, MOST)),
-                self._bounds, longs(buckets), zigzag(offset),
+                _TOTAL,
+                partition,
+                self._labels,
+                self._unit,
+                zigzag(started_at),
+                zigzag(updated_at),
+                zigzag(count),
+                zigzag(min(total, MOST)),
+                self._bounds,
+                longs(buckets),
+                zigzag(offset),
             )
-        )  # fmt: skip
+        )
         return self.key, value

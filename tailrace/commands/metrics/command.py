@@ -78,7 +78,8 @@ def _progress(clock: Callable[[], float] = time.monotonic) -> Callable[[Reading]
 
 
 def _only(changes: Iterable[Change], metric: str | None, names: set[str]) -> Iterator[Change]:
-    """Rows of other metrics count as gone, so that they need no memory; `names` collects the metrics that came by."""
+    """Rows of other metrics count as gone, so that they need no memory; `names` collects the metrics that
+    came by."""
     for key, row in changes:
         if row is not None:
             names.add(row.metric)
@@ -88,47 +89,106 @@ def _only(changes: Iterable[Change], metric: str | None, names: set[str]) -> Ite
 @click.command()
 @click.argument("metric", required=False)
 @common
-@click.option("--window", "size", default="5m", show_default=True, callback=_parsed(formatting.minutes), metavar="DURATION",
-              help="Length of a window: 1m, 15m, 1h, 1d, …")  # fmt: skip
-@click.option("--every", "step", callback=_parsed(formatting.minutes), metavar="DURATION",
-              help="From one window's start to the next's; shorter than --window they overlap. Default: as --window.")  # fmt: skip
-@click.option("--from", "start", callback=_parsed(_moment), metavar="TIME",
-              help="Windows that end after this. Default: 36 windows.")  # fmt: skip
-@click.option("--to", "end", callback=_parsed(_moment), metavar="TIME",
-              help="Up to the window that this is in. Default: the newest row.")  # fmt: skip
-@click.option("--by", multiple=True, callback=_parsed(_names), metavar="LABEL,…",
-              help="Labels to keep apart; it is summed over the others.")  # fmt: skip
-@click.option("--label", "filters", multiple=True, callback=_parsed(_labels), metavar="LABEL=VALUE",
-              help="Only rows with this; may be repeated, the same label twice means either value.")  # fmt: skip
-@click.option("--quantile", "quantiles", multiple=True, type=click.FloatRange(0, 1),
-              help="Of histograms; may be repeated. Default: 0.5, 0.95, 0.99.")  # fmt: skip
-@click.option("--top", "most", type=click.IntRange(min=1), default=8, show_default=True,
-              help="Groups in table and plot, by sum; the others are merged.")  # fmt: skip
 @click.option(
-    "--json", "as_json", is_flag=True, help='Print one JSON object, with every group: {"metric": …, "rows": […], …}.'
+    "--window",
+    "size",
+    default="5m",
+    show_default=True,
+    callback=_parsed(formatting.minutes),
+    metavar="DURATION",
+    help="Length of a window: 1m, 15m, 1h, 1d, …",
 )
-@click.option("--plot/--no-plot", default=None, help="Draw it too. Default: if standard output is a terminal.")
+@click.option(
+    "--every",
+    "step",
+    callback=_parsed(formatting.minutes),
+    metavar="DURATION",
+    help="From one window's start to the next's; shorter than --window they overlap. Default: as --window.",
+)
+@click.option(
+    "--from",
+    "start",
+    callback=_parsed(_moment),
+    metavar="TIME",
+    help="Windows that end after this. Default: 36 windows.",
+)
+@click.option(
+    "--to",
+    "end",
+    callback=_parsed(_moment),
+    metavar="TIME",
+    help="Up to the window that this is in. Default: the newest row.",
+)
+@click.option(
+    "--by",
+    multiple=True,
+    callback=_parsed(_names),
+    metavar="LABEL,…",
+    help="Labels to keep apart; it is summed over the others.",
+)
+@click.option(
+    "--label",
+    "filters",
+    multiple=True,
+    callback=_parsed(_labels),
+    metavar="LABEL=VALUE",
+    help="Only rows with this; may be repeated, the same label twice means either value.",
+)
+@click.option(
+    "--quantile",
+    "quantiles",
+    multiple=True,
+    type=click.FloatRange(0, 1),
+    help="Of histograms; may be repeated. Default: 0.5, 0.95, 0.99.",
+)
+@click.option(
+    "--top",
+    "most",
+    type=click.IntRange(min=1),
+    default=8,
+    show_default=True,
+    help="Groups in table and plot, by sum; the others are merged.",
+)
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help='Print one JSON object, with every group: {"metric": …, "rows": […], …}.',
+)
+@click.option(
+    "--plot/--no-plot", default=None, help="Draw it too. Default: if standard output is a terminal."
+)
 def metrics(
-    metric: str | None, config: str | None, bootstrap_servers: str | None, assignments: tuple[str, ...], size: int, step: int | None,
-    start: float | None, end: float | None, by: tuple[str, ...], filters: dict[str, frozenset[str]], quantiles: tuple[float, ...],
-    most: int, as_json: bool, plot: bool | None,
-) -> None:  # fmt: skip
+    metric: str | None,
+    config: str | None,
+    bootstrap_servers: str | None,
+    assignments: tuple[str, ...],
+    size: int,
+    step: int | None,
+    start: float | None,
+    end: float | None,
+    by: tuple[str, ...],
+    filters: dict[str, frozenset[str]],
+    quantiles: tuple[float, ...],
+    most: int,
+    as_json: bool,
+    plot: bool | None,
+) -> None:
     """Show a METRIC in windows of event time; without one, list the metrics there are.
 
-    Windows are counted from 1970 UTC and shown whole. TIME: ISO 8601, UTC where no zone is given, or -1h, -30m, -2d before
-    now. In JSON, the unit "s" has integers in microseconds, and money is decimal text.
+    Windows are counted from 1970 UTC and shown whole. TIME: ISO 8601, UTC where no zone is given, or -1h,
+    -30m, -2d before now. In JSON, the unit "s" has integers in microseconds, and money is decimal text.
 
-    Exit status: 0 also if there is nothing to show; 2 settings or options are wrong, or there is no such metric, label or
-    topic. Rows that cannot be read are named on stderr and left out.
+    Exit status: 0 also if there is nothing to show; 2 settings or options are wrong, or there is no such
+    metric, label or topic. Rows that cannot be read are named on stderr and left out.
 
     \b
     Examples:
-      tailrace metrics
-      tailrace metrics dify.tokens.total --window 1h --by model_name --label operation_type=node_execution
-      tailrace metrics dify.node.duration --by node_type --from -6h --quantile 0.95
-      tailrace metrics dify.requests.total --window 1h --every 5m --from 2026-11-01T08:00 --to 2026-11-01T12:00
-      tailrace metrics dify.errors.total --window 1d --json | jq '.rows[].sum'
-    """  # fmt: skip
+      tailrace metrics tailrace metrics dify.tokens.total --window 1h --by model_name --label
+      operation_type=node_execution tailrace metrics dify.node.duration --by node_type --from -6h --quantile
+      0.95 tailrace metrics dify.requests.total --window 1h --every 5m --from 2026-11-01T08:00 --to
+      2026-11-01T12:00 tailrace metrics dify.errors.total --window 1d --json | jq '.rows[].sum'
+    """
     asked = query.Asked(size, step or size, start, end, by, filters, quantiles or query.QUANTILES)
     if asked.step > size:
         raise click.BadParameter("longer than --window it leaves minutes out", param_hint="--every")
@@ -155,9 +215,13 @@ def metrics(
         raise click.BadParameter(str(e), param_hint="--label, --by") from None
     if not rows:
         _warn(
-            f"{Names.of(settings.topics).metrics} has no rows: `tailrace process` writes them, from the events that are published"
+            f"{Names.of(settings.topics).metrics} has no rows: `tailrace process` writes them, from the "
+            "events that are published"
             if not reading.records
-            else f"{Names.of(settings.topics).metrics} has records, but no row of {metric or 'any metric'} is left"
+            else (
+                f"{Names.of(settings.topics).metrics} has records, but no row of {metric or 'any metric'} is "
+                "left"
+            )
         )
     elif not selected:
         _warn("no row has these labels; " + "; ".join(_values(rows, name) for name in filters))
@@ -181,7 +245,8 @@ def metrics(
     elif selected:
         first, last = min(map(minute_of, selected)), max(map(minute_of, selected))
         _warn(
-            f"{metric} has no rows in this range; it has some from {formatting.at(first)} to {formatting.at(last)} UTC"
+            f"{metric} has no rows in this range; it has some from {formatting.at(first)} to "
+            f"{formatting.at(last)} UTC"
         )
 
 
@@ -206,7 +271,11 @@ def _show(one: query.Answer, plot: bool) -> None:
     if not plot:
         return
     if not 1 < len(views.spanned(one)) <= _WINDOWS:
-        _warn("not drawn: one window makes no line" if len(views.spanned(one)) < 2 else "not drawn: too many windows")
+        _warn(
+            "not drawn: one window makes no line"
+            if len(views.spanned(one)) < 2
+            else "not drawn: too many windows"
+        )
         return
     name, starts, lines = views.plotted(one)
     terminal = sys.stdout.isatty()

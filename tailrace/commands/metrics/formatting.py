@@ -12,7 +12,11 @@ from typing import Final
 
 MINUTES: Final = {"m": 1, "h": 60, "d": 1440}
 _DURATION: Final = re.compile(r"(\d{1,6})([mhd])")
-_SECONDS: Final = ((100_000_000, 1_000_000, "s"), (7_200_000_000, 60_000_000, "min"), (math.inf, 3_600_000_000, "h"))
+_SECONDS: Final = (
+    (100_000_000, 1_000_000, "s"),
+    (7_200_000_000, 60_000_000, "min"),
+    (math.inf, 3_600_000_000, "h"),
+)
 _LONG: Final = 48
 _WIDE: Final = Context(prec=60)
 MONEY: Final = "{currency}"
@@ -28,8 +32,8 @@ def minutes(text: str) -> int:
 
 
 def moment(text: str, now: float) -> float:
-    """A point in time, in minutes since 1970: ISO 8601 (UTC where no zone is given), `now`, or -1h, -30m, -2d before now.
-    now: seconds since 1970. Raises ValueError."""
+    """A point in time, in minutes since 1970: ISO 8601 (UTC where no zone is given), `now`, or -1h, -30m, -2d
+    before now. now: seconds since 1970. Raises ValueError."""
     text = text.strip()
     if text == "now":
         return now / 60
@@ -38,7 +42,9 @@ def moment(text: str, now: float) -> float:
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
-        raise ValueError(f"{text!r} is no time: write it as 2026-11-01T12:00, 2026-11-01, now or -1h") from None
+        raise ValueError(
+            f"{text!r} is no time: write it as 2026-11-01T12:00, 2026-11-01, now or -1h"
+        ) from None
     return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp() / 60
 
 
@@ -75,8 +81,8 @@ def money(value: int) -> str:
 
 
 def human(value: float | None, unit: str, aligned: bool = False) -> str:
-    """A value for people, in its unit; "-" for None. Money has cents at least and six digits after the point at most; aligned:
-    always six, for columns."""
+    """A value for people, in its unit; "-" for None. Money has cents at least and six digits after the point
+    at most; aligned: always six, for columns."""
     if value is None:
         return "-"
     if unit == SECONDS:
@@ -95,7 +101,8 @@ def plain(value: float | None, unit: str) -> int | str | None:
 
 
 def label(value: str) -> str:
-    """A label's value on one line of a terminal: nothing unprintable, 48 characters at most; "-" if it is empty."""
+    """A label's value on one line of a terminal: nothing unprintable, 48 characters at most; "-" if it is
+    empty."""
     shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in value)
     return (shown if len(shown) <= _LONG else shown[: _LONG - 1] + "…") or "-"
 
@@ -110,9 +117,11 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], left: Collection[
     cells = [[str(c) for c in row] for row in (heads, *rows)]
     widths = [max(len(row[n]) for row in cells) for n in range(len(heads))]
     return [
-        "  ".join(c.ljust(w) if n in left else c.rjust(w) for n, (c, w) in enumerate(zip(row, widths, strict=True))).rstrip()
+        "  ".join(
+            c.ljust(w) if n in left else c.rjust(w) for n, (c, w) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
         for row in cells
-    ]  # fmt: skip
+    ]
 
 
 def near(text: str, names: Collection[str]) -> str:
@@ -120,7 +129,9 @@ def near(text: str, names: Collection[str]) -> str:
     if not names:
         return "there are none"
     inside = sorted(n for n in names if text.lower() in n.lower())
-    like = list(dict.fromkeys([*inside, *difflib.get_close_matches(text, sorted(names), n=5, cutoff=0.7)]))[:5]
+    like = list(dict.fromkeys([*inside, *difflib.get_close_matches(text, sorted(names), n=5, cutoff=0.7)]))[
+        :5
+    ]
     if like:
         return f"did you mean {' or '.join(like)}?"
     shown = sorted(names)[:20]

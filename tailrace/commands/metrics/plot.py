@@ -12,7 +12,17 @@ import msgspec
 from tailrace.commands.metrics.formatting import MONEY, SECONDS, at, human
 from tailrace.errors import MissingPackage
 
-COLOURS: Final = ("cyan", "yellow", "magenta", "green", "red", "blue", "bright_white", "bright_red", "bright_black")
+COLOURS: Final = (
+    "cyan",
+    "yellow",
+    "magenta",
+    "green",
+    "red",
+    "blue",
+    "bright_white",
+    "bright_red",
+    "bright_black",
+)
 """Of the lines, in their order, as click names them."""
 _NUMBERS: Final = (6, 3, 5, 2, 1, 4, 15, 9, 8)
 """The same colours as plotext numbers them."""
@@ -31,8 +41,8 @@ class Line(msgspec.Struct, frozen=True):
 
 
 def ticks(high: float, unit: str, wanted: int = 5) -> list[float]:
-    """About `wanted` round values from 0 to at least `high`; whole ones where the unit has no parts. Durations above a minute are
-    round in minutes or hours."""
+    """About `wanted` round values from 0 to at least `high`; whole ones where the unit has no parts.
+    Durations above a minute are round in minutes or hours."""
     base = 1.0
     if unit == SECONDS and high > 100e6:
         base = 60e6 if high < 7200e6 else 3600e6
@@ -58,7 +68,8 @@ def runs(values: Sequence[float | None]) -> Iterator[tuple[list[int], list[float
 
 
 def times(starts: Sequence[int], width: int) -> tuple[list[int], list[str]]:
-    """Places and texts below the plot, at round times: hours and minutes, with the day where it is another than before."""
+    """Places and texts below the plot, at round times: hours and minutes, with the day where it is another
+    than before."""
     whole, room = starts[-1] - starts[0], max(2, width // 14)
     every = next((r for r in _ROUND if whole <= r * room), whole)
     places = [n for n, start in enumerate(starts) if start % every == 0] or [0]
@@ -72,9 +83,16 @@ def times(starts: Sequence[int], width: int) -> tuple[list[int], list[str]]:
 
 
 def draw(
-    title: str, starts: Sequence[int], lines: Sequence[Line], unit: str, width: int, height: int, colours: bool
+    title: str,
+    starts: Sequence[int],
+    lines: Sequence[Line],
+    unit: str,
+    width: int,
+    height: int,
+    colours: bool,
 ) -> list[str]:
-    """The plot and its legend, as lines of text. starts: first minute of each window. Raises `MissingPackage`."""
+    """The plot and its legend, as lines of text. starts: first minute of each window. Raises
+    `MissingPackage`."""
     try:
         import plotext as plot
     except ModuleNotFoundError:

@@ -19,7 +19,8 @@ CURRENCY: Final = "currency"
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """A question: sizes and the range in minutes, since 1970 those of the range; None: as far as there are rows."""
+    """A question: sizes and the range in minutes, since 1970 those of the range; None: as far as there are
+    rows."""
 
     size: int = 5
     step: int = 5
@@ -49,7 +50,8 @@ class Unknown(ValueError):
 
 
 def select(rows: Sequence[MetricRow], asked: Asked) -> list[MetricRow]:
-    """The rows that all filters let through. Raises `Unknown` for a label, of the filters or of `by`, that no row has."""
+    """The rows that all filters let through. Raises `Unknown` for a label, of the filters or of `by`, that no
+    row has."""
     names = {name for row in rows for name in row.labels}
     for name in (*asked.filters, *asked.by):
         if rows and name not in names:
@@ -91,12 +93,13 @@ def listed(rows: Iterable[MetricRow], asked: Asked) -> list[Listed]:
     return [found[key] for key in sorted(found)]
 
 
-def answer(metric: str, rows: Sequence[MetricRow], selected: Sequence[MetricRow], asked: Asked, now: float) -> Answer:
+def answer(
+    metric: str, rows: Sequence[MetricRow], selected: Sequence[MetricRow], asked: Asked, now: float
+) -> Answer:
     """One metric's windows. rows: all of the metric; selected: those that the filters let through.
 
-    Without an end the range ends with the newest row that is not later than `now` (minutes since 1970), without a start it
-    has `SHOWN` windows. Money is never added over currencies.
-    """
+    Without an end the range ends with the newest row that is not later than `now` (minutes since 1970),
+    without a start it has `SHOWN` windows. Money is never added over currencies."""
     if not rows:
         return Answer(metric, "", False, msgspec.structs.replace(asked, quantiles=()), {})
     minutes = [minute_of(row) for row in selected or rows]
@@ -115,7 +118,8 @@ def answer(metric: str, rows: Sequence[MetricRow], selected: Sequence[MetricRow]
     operations = {row.labels.get("operation_type") for row in mine}
     if metric.startswith("dify.tokens.") and "operation_type" not in by and len(operations) > 1:
         notes.append(
-            "tokens of workflows include those of their nodes, so they are counted twice here: --by operation_type keeps them apart"
+            "tokens of workflows include those of their nodes, so they are counted twice here: --by "
+            "operation_type keeps them apart"
         )
     histogram = any(row.bounds for row in mine)
     taken = msgspec.structs.replace(
@@ -131,5 +135,8 @@ def shown(one: Answer, n: int) -> Answer:
     found, merged = top(one.found, n, kept)
     if not merged:
         return one
-    note = f"kept apart are the largest by sum, {n} of {n + merged}; the rest is in {OTHERS}: --top {n + merged} keeps all apart"
+    note = (
+        f"kept apart are the largest by sum, {n} of {n + merged}; the rest is in {OTHERS}: --top "
+        f"{n + merged} keeps all apart"
+    )
     return msgspec.structs.replace(one, found=found, notes=(*one.notes, note))

@@ -31,19 +31,29 @@ def list_lines(found: Sequence[Listed]) -> list[str]:
         for one in found
     ]
     return table(
-        ("metric", "unit", "series", "count", "sum", "first (UTC)", "last (UTC)", "labels"), rows, (0, 1, 5, 6, 7)
+        ("metric", "unit", "series", "count", "sum", "first (UTC)", "last (UTC)", "labels"),
+        rows,
+        (0, 1, 5, 6, 7),
     )
 
 
 def listed_document(one: Listed) -> dict[str, Any]:
     return {
-        "metric": one.metric, "unit": one.unit, "currency": one.currency, "series": len(one.series), "count": one.count,
-        "sum": plain(one.sum, one.unit), "labels": sorted(one.labels), "first": at(one.first, _ISO), "last": at(one.last, _ISO),
-    }  # fmt: skip
+        "metric": one.metric,
+        "unit": one.unit,
+        "currency": one.currency,
+        "series": len(one.series),
+        "count": one.count,
+        "sum": plain(one.sum, one.unit),
+        "labels": sorted(one.labels),
+        "first": at(one.first, _ISO),
+        "last": at(one.last, _ISO),
+    }
 
 
 def document(one: Answer) -> dict[str, Any]:
-    """For JSON: integers in microseconds where the unit is "s", money as decimal text, else integers in the unit."""
+    """For JSON: integers in microseconds where the unit is "s", money as decimal text, else integers in the
+    unit."""
     asked = one.asked
     return {
         "metric": one.metric,
@@ -125,16 +135,19 @@ def window_lines(one: Answer) -> list[str]:
 def plotted(one: Answer) -> tuple[str, list[int], list[Line]]:
     """What is drawn: its name, the first minute of each window, the lines.
 
-    Of a counter the sums, nothing where there are no rows being 0. Of a histogram the quantiles; with more than one group a
-    line a group, of one quantile.
-    """
+    Of a counter the sums, nothing where there are no rows being 0. Of a histogram the quantiles; with more
+    than one group a line a group, of one quantile."""
     asked = one.asked
     starts, groups = list(spanned(one)), ranked(one.found)
     names = {g: ", ".join(map(label, g)) or one.metric for g in groups}
     per = f"in {span(asked.size)}"
     if not one.histogram:
         cells = [(g, [one.found.get((s, g), Cell()) for s in starts]) for g in groups]
-        return f"{one.metric}: sum {per}", starts, [Line(names[g], [c.sum for c in mine]) for g, mine in cells]
+        return (
+            f"{one.metric}: sum {per}",
+            starts,
+            [Line(names[g], [c.sum for c in mine]) for g, mine in cells],
+        )
 
     def quantiles(group: Group, q: float) -> list[float | None]:
         return [one.found.get((s, group), Cell()).quantile(q) for s in starts]

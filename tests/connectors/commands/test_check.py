@@ -105,7 +105,9 @@ def test_settings_that_are_wrong_are_a_finding_and_the_next_sink_is_asked() -> N
     assert second == Finding(True, "sink console (console) works")
 
 
-def test_without_names_the_settings_are_looked_at_and_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_names_the_settings_are_looked_at_and_nobody_is_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async def never(chosen: Instance) -> Health:
         raise AssertionError("not to be called")
 

@@ -124,7 +124,12 @@ def test_a_sink_of_one_screen() -> None:
             return Health(True)
 
     spec = spec_of(Acme)
-    assert (spec.name, spec.max_records, spec.fields, spec.doc) == ("acme", 10, frozenset({"name"}), "To Acme.")
+    assert (spec.name, spec.max_records, spec.fields, spec.doc) == (
+        "acme",
+        10,
+        frozenset({"name"}),
+        "To Acme.",
+    )
 
 
 def test_a_running_sink_sees_its_settings_file_and_the_environment_of_its_start(

@@ -67,9 +67,16 @@ def make(env: dict[str, str] | None = None, **table: Any) -> Instance:
 
 
 def test_types() -> None:
-    assert [is_secret(t) for t in (Secret, Secret | None, dict[str, Secret], list[Secret], str, dict[str, str])] == [
-        True, True, True, True, False, False,
-    ]  # fmt: skip
+    assert [
+        is_secret(t) for t in (Secret, Secret | None, dict[str, Secret], list[Secret], str, dict[str, str])
+    ] == [
+        True,
+        True,
+        True,
+        True,
+        False,
+        False,
+    ]
     assert [is_text(t) for t in (Secret, Secret | None, dict[str, Secret])] == [True, True, False]
 
 
@@ -109,7 +116,10 @@ def test_what_is_wrong_with_a_file_is_said_without_its_content(tmp_path: Path) -
     ("table", "says"),
     [
         ({"region": "mars"}, r"sinks\.acme\.region: \*\*\* is not valid on mars"),
-        ({"region": "bug"}, r"sinks\.acme: the sink cannot be made of these settings: ValueError in Acme.__init__"),
+        (
+            {"region": "bug"},
+            r"sinks\.acme: the sink cannot be made of these settings: ValueError in Acme.__init__",
+        ),
         ({"paid": "perhaps"}, r"sinks\.acme\.paid: "),
         ({"dead_letter_ratio": 1.5}, r"sinks\.acme\.dead_letter_ratio: "),
         ({"requests_per_minute": -1}, r"sinks\.acme\.requests_per_minute: "),
@@ -145,7 +155,9 @@ def test_rates_and_limits_come_from_the_settings_then_the_sink_then_its_type() -
     assert make(api_key=KEY, paid=True, events_per_minute="7").rates == Rates(7, 500)
     assert make(api_key=KEY, requests_per_minute=0).rates == Rates(100, 0)
     assert make(api_key=KEY).dead_letters == DeadLetterLimits(0.2, 50)
-    assert make(api_key=KEY, dead_letter_ratio="0", dead_letter_consecutive=3).dead_letters == DeadLetterLimits(0, 3)
+    assert make(
+        api_key=KEY, dead_letter_ratio="0", dead_letter_consecutive=3
+    ).dead_letters == DeadLetterLimits(0, 3)
     assert make(api_key=KEY, circuit_failures=0).circuit_failures == 0
 
 

@@ -1,4 +1,5 @@
-"""Old and new writers, both frames, a registry that goes away and comes back: nothing stops, nothing is lost."""
+"""Old and new writers, both frames, a registry that goes away and comes back: nothing stops, nothing is
+lost."""
 
 from __future__ import annotations
 

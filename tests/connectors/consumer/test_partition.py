@@ -57,9 +57,19 @@ class Bench:
 
     def _lane(self, partition: int) -> Lane:
         return Lane(
-            "sink", "trace.enriched", partition, self.sink, Reader(None), Limits(10, 1000, 0.0), SinkLedger(), 0, self.counts,
-            self.letters.append, self._admit, self.waits,
-        )  # fmt: skip
+            "sink",
+            "trace.enriched",
+            partition,
+            self.sink,
+            Reader(None),
+            Limits(10, 1000, 0.0),
+            SinkLedger(),
+            0,
+            self.counts,
+            self.letters.append,
+            self._admit,
+            self.waits,
+        )
 
     def _admit(self, rejected: Rejected) -> bool:
         return self.admit(rejected)

@@ -1,4 +1,5 @@
-"""One partition of a sink without Kafka: what is admitted, mapped, filtered and buried, and that it is counted by reason."""
+"""One partition of a sink without Kafka: what is admitted, mapped, filtered and buried, and that it is
+counted by reason."""
 
 from __future__ import annotations
 
@@ -34,7 +35,9 @@ def lane(admit: Any) -> tuple[Lane, Mapping, Counts, list[Letter]]:
     sink, counts = Mapping(), Counts()
     letters: list[Letter] = []
     found: Any = sink
-    made = Lane("acme", "t", 0, found, Reader(None), Limits(), SinkLedger(), 0, counts, letters.append, admit=admit)
+    made = Lane(
+        "acme", "t", 0, found, Reader(None), Limits(), SinkLedger(), 0, counts, letters.append, admit=admit
+    )
     return made, sink, counts, letters
 
 

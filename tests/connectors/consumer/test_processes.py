@@ -1,4 +1,5 @@
-"""`tailrace connect` as a process: signals, several members, several sinks, a cluster that is not there yet."""
+"""`tailrace connect` as a process: signals, several members, several sinks, a cluster that is not there
+yet."""
 
 from __future__ import annotations
 
@@ -153,8 +154,11 @@ def test_a_member_joins_and_leaves_and_nothing_is_lost(bench: Bench, tmp_path: P
     bench.assert_settled("file", delivered=len(bench.enricher.written))
 
 
-def test_a_member_that_is_paused_past_its_session_commits_nothing_any_more(bench: Bench, tmp_path: Path) -> None:
-    """What it had under way is sent by the new owner too; nothing is lost, and every number is counted once."""
+def test_a_member_that_is_paused_past_its_session_commits_nothing_any_more(
+    bench: Bench, tmp_path: Path
+) -> None:
+    """What it had under way is sent by the new owner too; nothing is lost, and every number is counted
+    once."""
     path = tmp_path / "events.jsonl"
     with writing(bench) as finish, file_sink(bench, path, "paused") as paused:
         wait_until_grown(path, 100_000, paused)
@@ -239,10 +243,15 @@ def test_a_slow_sink_slows_no_other_and_a_failed_one_stops_no_other(bench: Bench
     with bench.tailrace("connect", "--json", "--config", config, name="three") as child:
         wait_until(lambda: len(lines(path)) == 3000, 60, "the file is complete", alive=(child,))
         wait_until(
-            lambda: "slow: " in child.output() and "again in" in child.output(), 20, "slow retries", alive=(child,)
+            lambda: "slow: " in child.output() and "again in" in child.output(),
+            20,
+            "slow retries",
+            alive=(child,),
         )
         assert child.sigterm(30) == 1  # one of them failed
-        final = [json.loads(x) for x in child.output().splitlines() if x.startswith("{") and '"final": true' in x]
+        final = [
+            json.loads(x) for x in child.output().splitlines() if x.startswith("{") and '"final": true' in x
+        ]
     states = {x["sink"]: (x["state"], x["counts"]["delivered"]) for x in final}
     assert states == {"slow": ("stopped", 0), "broken": ("failed", 0), "file": ("stopped", 3000)}
     assert "ca_file" in next(x["error"] for x in final if x["sink"] == "broken")
@@ -254,14 +263,21 @@ def test_it_waits_for_the_broker_and_then_for_the_topics(tmp_path: Path) -> None
     broker = Broker(port=port)
     pipeline = Pipeline(f"127.0.0.1:{port}", tmp_path, create=False)
     with pipeline.tailrace("connect", "console", name="early") as child:
-        wait_until(lambda: "no Kafka broker answers" in child.output(), 20, "it waits for the broker", alive=(child,))
+        wait_until(
+            lambda: "no Kafka broker answers" in child.output(), 20, "it waits for the broker", alive=(child,)
+        )
         with broker:
             wait_until(
-                lambda: "tailrace topics create" in child.output(), 30, "it waits for the topics", alive=(child,)
+                lambda: "tailrace topics create" in child.output(),
+                30,
+                "it waits for the topics",
+                alive=(child,),
             )
             with pipeline.tailrace("topics", "create", name="create") as created:
                 assert created.wait(30) == 0
-            wait_until(lambda: "has partitions [0, 1, 2, 3]" in child.output(), 30, "it goes on", alive=(child,))
+            wait_until(
+                lambda: "has partitions [0, 1, 2, 3]" in child.output(), 30, "it goes on", alive=(child,)
+            )
             assert child.sigterm(30) == 0
 
 

@@ -57,15 +57,27 @@ def test_the_position_counts_only_when_nothing_is_open() -> None:
 def test_gaps_repetitions_and_generations_are_reported_where_they_show() -> None:
     progress = Progress(SinkLedger(0, -1, 9, delivered=10), 50)
     numbers: list[tuple[int | None, int | None]] = [
-        (10, 0), (11, 0), (14, 0), (14, 0), (13, 0), (15, 0), (None, None), (16, 0), (0, 1), (2, 1),
-    ]  # fmt: skip
+        (10, 0),
+        (11, 0),
+        (14, 0),
+        (14, 0),
+        (13, 0),
+        (15, 0),
+        (None, None),
+        (16, 0),
+        (0, 1),
+        (2, 1),
+    ]
     for offset, (sequence, generation) in enumerate(numbers, 50):
         progress.read(offset, sequence, generation).tally = DELIVERED
     settled, gaps = progress.advance()
     assert settled == Tally(delivered=10)
     assert [(g.offset, g.expected, g.got, g.missing, g.repeated) for g in gaps] == [
-        (52, 12, 14, 2, 0), (53, 15, 14, 0, 1), (54, 15, 13, 0, 1), (59, 1, 2, 1, 0),
-    ]  # fmt: skip
+        (52, 12, 14, 2, 0),
+        (53, 15, 14, 0, 1),
+        (54, 15, 13, 0, 1),
+        (59, 1, 2, 1, 0),
+    ]
     assert progress.ledger == SinkLedger(1, -1, 2, delivered=2, gaps=1)
     assert progress.next_offset == 60
 

@@ -21,7 +21,9 @@ VALUE = codec.encode(EVENT)
 HEADERS = [("other", b"x"), (HEADER, codec.encode(make_context(EVENT, 9)))]
 
 
-@settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large], deadline=None)
+@settings(
+    max_examples=50, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large], deadline=None
+)
 @given(events, contexts)
 def test_what_was_written_is_read(event: TraceEvent, context: TraceContext) -> None:
     found = Reader(None).read("t", 1, 2, 3, codec.encode(event), [(HEADER, codec.encode(context))])
@@ -34,9 +36,9 @@ def test_what_was_written_is_read(event: TraceEvent, context: TraceContext) -> N
 def test_a_sink_gets_the_fields_that_it_names_and_those_of_a_dead_letter() -> None:
     found = Reader({"user_id"}).read("t", 0, 0, 0, VALUE, HEADERS)
     assert isinstance(found, Enriched)
-    assert {n for n in TraceEvent.__struct_fields__ if getattr(found.event, n) == getattr(EVENT, n)} >= ALWAYS | {
-        "user_id"
-    }
+    assert {
+        n for n in TraceEvent.__struct_fields__ if getattr(found.event, n) == getattr(EVENT, n)
+    } >= ALWAYS | {"user_id"}
     assert (found.event.user_id, found.event.tags, found.event.inputs) == ("u", (), None)
 
 
@@ -83,9 +85,12 @@ def test_what_cannot_be_read_says_why_and_keeps_what_can(
 
 @settings(max_examples=50)
 @given(
-    st.text(max_size=3000), st.text(max_size=3000), st.one_of(st.none(), st.binary(max_size=300)), st.one_of(st.none(), st.text(max_size=3000)),
+    st.text(max_size=3000),
+    st.text(max_size=3000),
+    st.one_of(st.none(), st.binary(max_size=300)),
+    st.one_of(st.none(), st.text(max_size=3000)),
     st.integers(0, 100),
-)  # fmt: skip
+)
 def test_any_dead_letter_can_be_written_and_is_bounded(
     reason: str, detail: str, value: bytes | None, name: str | None, keep: int
 ) -> None:

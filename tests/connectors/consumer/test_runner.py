@@ -1,4 +1,5 @@
-"""The runner against a real broker and a receiver whose every answer is scripted: what arrives, what is committed."""
+"""The runner against a real broker and a receiver whose every answer is scripted: what arrives, what is
+committed."""
 
 from __future__ import annotations
 
@@ -39,7 +40,8 @@ def delivered(n: int) -> Callable[[Any], bool]:
 
 
 def in_order(order: list[str]) -> bool:
-    """Whether each partition's events arrived in its order; event i of one write is in partition i modulo 3."""
+    """Whether each partition's events arrived in its order; event i of one write is in partition i modulo
+    3."""
     numbers = [int(i.removeprefix("event-")) for i in order]
     lanes = [[n for n in numbers if n % 3 == p] for p in range(3)]
     return all(lane == sorted(lane) for lane in lanes)
@@ -67,8 +69,12 @@ def test_everything_arrives_once_in_order_and_the_commit_is_the_end(bench: Bench
 
 def test_refused_hung_and_reset_requests_are_sent_again_in_order(bench: Bench) -> None:
     faults = {
-        2: Answer(503, {"Retry-After": "1"}), 4: Answer(what="reset"), 5: Answer(what="hang"), 7: Answer(429), 9: Answer(500),
-    }  # fmt: skip
+        2: Answer(503, {"Retry-After": "1"}),
+        4: Answer(what="reset"),
+        5: Answer(what="hang"),
+        7: Answer(429),
+        9: Answer(500),
+    }
     written = bench.enricher.write(events(1200))
     with ScriptedReceiver(lambda n, _: faults.get(n, OK)) as receiver:
         settings = bench.with_sink("otlp", endpoint=receiver.endpoint, max_records=50, timeout=1.0)
@@ -110,7 +116,9 @@ def test_400_is_bisected_down_to_the_poison_records(bench: Bench) -> None:
     with ScriptedReceiver(plan) as receiver:
         settings = bench.with_sink("otlp", endpoint=receiver.endpoint, api_key=secret)
         with Running(settings, "otlp") as sink:
-            sink.until(lambda s: s.counts.delivered == 597 and s.counts.dead_lettered == 3, "three dead letters")
+            sink.until(
+                lambda s: s.counts.delivered == 597 and s.counts.dead_lettered == 3, "three dead letters"
+            )
         assert receiver.stored == dict.fromkeys(ids(written) - poison, 1)
         assert receiver.headers[0]["authorization"] == f"Bearer {secret}"
         # halves of at most 200 records of a partition: far from one request a record
@@ -119,7 +127,11 @@ def test_400_is_bisected_down_to_the_poison_records(bench: Bench) -> None:
     letters = bench.dead_letters()
     assert {letter.event_id for _, letter in letters} == poison
     for _, letter in letters:
-        assert (letter.reason, letter.response_status, letter.response) == ("rejected", 400, "bad span, your key ***")
+        assert (letter.reason, letter.response_status, letter.response) == (
+            "rejected",
+            400,
+            "bad span, your key ***",
+        )
         assert letter.request is not None
         assert letter.request.startswith(f"POST {receiver.endpoint}/v1/traces, 1 spans, ")
         assert secret not in repr(letter)
@@ -138,7 +150,9 @@ def test_partial_success_counts_as_delivered_and_is_not_sent_again(bench: Bench)
     bench.assert_settled("otlp", delivered=90, rejected_unidentified=4, dead_lettered=0, retried=0)
 
 
-def test_401_pauses_without_dead_letters_until_it_is_mended(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+def test_401_pauses_without_dead_letters_until_it_is_mended(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
     written = bench.enricher.write(events(300))
     with ScriptedReceiver(lambda n, _: Answer(401)) as receiver:
         settings = bench.with_sink("otlp", endpoint=receiver.endpoint, max_records=20)
@@ -196,12 +210,16 @@ def test_what_cannot_be_read_or_mapped_is_dead_lettered_alone(bench: Bench) -> N
     ]
 
 
-def test_a_gap_in_the_numbers_is_a_loss_that_stays_visible(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_gap_in_the_numbers_is_a_loss_that_stays_visible(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
     bench.enricher.write(events(10), partition=0)
     bench.enricher.sequences[0] += 3
     bench.enricher.write(events(10, 10), partition=0)
     with ScriptedReceiver() as receiver:
-        with Running(bench.with_sink("otlp", endpoint=receiver.endpoint), "otlp", until_caught_up=True) as sink:
+        with Running(
+            bench.with_sink("otlp", endpoint=receiver.endpoint), "otlp", until_caught_up=True
+        ) as sink:
             sink.join()
         assert sink.runner.status().counts.gaps == 3
     ledger = bench.committed("otlp")[0][1]
@@ -233,7 +251,9 @@ def test_a_slow_partition_holds_back_neither_the_others_nor_more_than_its_bound(
     slow = {f"event-{i}" for i in range(0, 6000, 3)}
     bench.enricher.write(events(6000))
     with ScriptedReceiver(lambda n, found: Answer(what="hang") if slow & set(found) else OK) as receiver:
-        settings = bench.with_sink("otlp", {"drain_seconds": 0.5}, endpoint=receiver.endpoint, max_records=100)
+        settings = bench.with_sink(
+            "otlp", {"drain_seconds": 0.5}, endpoint=receiver.endpoint, max_records=100
+        )
         with Running(settings, "otlp") as sink:
             sink.until(delivered(4000), "the other partitions are done")
             status = sink.runner.status()
@@ -246,7 +266,11 @@ def test_a_hanging_sink_keeps_its_partitions_past_the_poll_interval(bench: Bench
     bench.enricher.write(events(300))
     with ScriptedReceiver(lambda n, _: Answer(503)) as receiver:
         settings = bench.with_sink("otlp", endpoint=receiver.endpoint, max_records=20)
-        client = {"max.poll.interval.ms": "7000", "session.timeout.ms": "6000", "heartbeat.interval.ms": "500"}
+        client = {
+            "max.poll.interval.ms": "7000",
+            "session.timeout.ms": "6000",
+            "heartbeat.interval.ms": "500",
+        }
         settings = bench.with_client(settings, client)
         with Running(settings, "otlp") as sink:
             began = sink.runner._clock()
@@ -264,12 +288,16 @@ def test_a_restart_after_a_kill_goes_on_from_the_committed_ledger(bench: Bench) 
     with ScriptedReceiver(lambda n, _: Answer(what="store")) as receiver:
         endpoint = f"sinks.otlp.endpoint={receiver.endpoint}"
         with bench.tailrace("connect", "otlp", "--set", endpoint, name="killed") as child:
-            wait_until(lambda: len(receiver.requests) == 3, 40, "a batch of each partition is stored", alive=(child,))
+            wait_until(
+                lambda: len(receiver.requests) == 3, 40, "a batch of each partition is stored", alive=(child,)
+            )
             child.sigkill()
         assert [(offset, ledger.last) for offset, ledger in bench.committed("otlp").values()] == [(0, -1)] * 3
         again = set(receiver.stored)
         receiver.plan = lambda n, _: OK
-        with Running(bench.with_sink("otlp", endpoint=receiver.endpoint), "otlp", until_caught_up=True) as sink:
+        with Running(
+            bench.with_sink("otlp", endpoint=receiver.endpoint), "otlp", until_caught_up=True
+        ) as sink:
             sink.join()
         assert receiver.stored == {i: 2 if i in again else 1 for i in ids(written)}
     bench.assert_settled("otlp", delivered=600)
@@ -414,7 +442,9 @@ def test_an_unknown_schema_holds_its_partition_until_it_is_known_and_else_for_it
         with Reloading(config_of(bench, endpoint=receiver.endpoint)) as sink:
             sink.until(delivered(40), "partition 0 is done, and what came before in the others")
             sink.until(lambda s: s.in_flight == 23, "two partitions wait")
-            schemas.known.add(wire.MARKER + b"comes in", schemas.Known("TraceEvent", schemas.current("TraceEvent")))
+            schemas.known.add(
+                wire.MARKER + b"comes in", schemas.Known("TraceEvent", schemas.current("TraceEvent"))
+            )
             sink.until(lambda s: s.counts.delivered == 61 and s.counts.dead_lettered == 2, "all is settled")
         assert receiver.stored == dict.fromkeys(ids(first + later) | {"event-100"}, 1)
     bench.assert_settled("otlp", delivered=61, dead_lettered=2)

@@ -29,7 +29,9 @@ def post(handler: Handler, *, seconds: float = 5.0, times: int = 1) -> list[Resp
             for _ in range(times):
                 url = f"http://user:s3cret@127.0.0.1:{runner.addresses[0][1]}/s3cret?key=s3cret"
                 try:
-                    found.append(await http.request("POST", url, b"body", {"X-Key": "s3cret"}, seconds=seconds))
+                    found.append(
+                        await http.request("POST", url, b"body", {"X-Key": "s3cret"}, seconds=seconds)
+                    )
                 except NoAnswer as e:
                     found.append(e)
         finally:

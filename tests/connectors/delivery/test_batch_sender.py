@@ -23,7 +23,9 @@ Behave = Callable[[list[int]], Outcomes]
 
 
 class NoHttp:
-    async def request(self, method: str, url: str, body: bytes, headers: Any, *, seconds: float = 30.0) -> Response:
+    async def request(
+        self, method: str, url: str, body: bytes, headers: Any, *, seconds: float = 30.0
+    ) -> Response:
         raise AssertionError("not to be called")
 
 
@@ -56,10 +58,18 @@ class Bench:
         self._sleeping: list[float] = []
         no_limits = DeadLetterLimits(ratio=0, consecutive=0)
         self.courier = Courier(
-            "fake", self.sink, NoHttp(), sleep=self._sleep, random=lambda: 0.5, clock=lambda: self.now,
-            max_attempts=max_attempts, backoff=Backoff(1.0, 8.0), probes=Backoff(100.0, 400.0), circuit=Backoff(10.0, 40.0),
+            "fake",
+            self.sink,
+            NoHttp(),
+            sleep=self._sleep,
+            random=lambda: 0.5,
+            clock=lambda: self.now,
+            max_attempts=max_attempts,
+            backoff=Backoff(1.0, 8.0),
+            probes=Backoff(100.0, 400.0),
+            circuit=Backoff(10.0, 40.0),
             **{"limits": no_limits, **options},
-        )  # fmt: skip
+        )
 
     async def _sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
@@ -106,7 +116,9 @@ def verdicts(settled: list[Settled]) -> list[str]:
 
 
 @given(st.integers(1, 300), st.sets(st.integers(0, 299)), st.integers(1, 300))
-def test_bisecting_and_splitting_find_exactly_the_bad_ones_in_order(n: int, bad: set[int], limit: int) -> None:
+def test_bisecting_and_splitting_find_exactly_the_bad_ones_in_order(
+    n: int, bad: set[int], limit: int
+) -> None:
     accepted: list[int] = []
 
     def behave(records: list[int]) -> Outcomes:
@@ -124,8 +136,13 @@ def test_bisecting_and_splitting_find_exactly_the_bad_ones_in_order(n: int, bad:
 
 def test_retry_goes_on_without_end_and_honours_what_the_sink_asks() -> None:
     answers: list[Retry | Exception] = [
-        Retry(5.0), Retry(), Retry(), NoAnswer("timeout"), TimeoutError(), OSError(28, "disk full"),
-    ]  # fmt: skip
+        Retry(5.0),
+        Retry(),
+        Retry(),
+        NoAnswer("timeout"),
+        TimeoutError(),
+        OSError(28, "disk full"),
+    ]
 
     def behave(records: list[int]) -> Outcomes:
         if not answers:
@@ -140,7 +157,11 @@ def test_retry_goes_on_without_end_and_honours_what_the_sink_asks() -> None:
     assert bench.slept == [5.5, 1.0, 2.0, 4.0, 4.0, 4.0]
     assert bench.sink.sent == [[0, 1, 2]] * 7
     assert {(type(s.verdict), s.attempts) for s in settled} == {(Delivered, 7)}
-    assert (bench.courier.activity.requests, bench.courier.activity.retries, bench.courier.activity.retrying) == (
+    assert (
+        bench.courier.activity.requests,
+        bench.courier.activity.retries,
+        bench.courier.activity.retrying,
+    ) == (
         7,
         6,
         0,
@@ -306,7 +327,8 @@ def test_the_pause_names_the_limit_the_last_words_and_the_setting() -> None:
     bench.deliver(4)
     [text] = said
     assert text == (
-        "dead-letter limit: 2 dead letters in a row (dead_letter_consecutive), the last: rejected status 400 no such project; "
+        "dead-letter limit: 2 dead letters in a row (dead_letter_consecutive), the last: rejected status 400 "
+        "no such project; "
         "see dead_letter_consecutive in [sinks.fake]"
     )
 
@@ -315,8 +337,8 @@ def test_the_pause_names_the_limit_the_last_words_and_the_setting() -> None:
 def test_the_limit_of_a_row_is_never_exceeded_and_healthy_records_pass(
     consecutive: int, bad: set[int], partitions: int
 ) -> None:
-    """However the bad ones lie: in a row without deliveries at most so many, in order, nothing lost; what is refused for good
-    stands still until its limit is lifted."""
+    """However the bad ones lie: in a row without deliveries at most so many, in order, nothing lost; what is
+    refused for good stands still until its limit is lifted."""
     told: list[bool] = []
     lifted = False
 
@@ -338,7 +360,9 @@ def test_the_limit_of_a_row_is_never_exceeded_and_healthy_records_pass(
     batches = [batch(each, each * p) for p in range(partitions)]
     settled = bench.deliver_all(*batches)
     for p, found in enumerate(settled):
-        assert verdicts(found) == ["Rejected" if i in bad else "Delivered" for i in range(each * p, each * (p + 1))]
+        assert verdicts(found) == [
+            "Rejected" if i in bad else "Delivered" for i in range(each * p, each * (p + 1))
+        ]
     row = longest = 0
     for rejected in told:
         row = row + 1 if rejected else 0
@@ -378,7 +402,9 @@ def test_a_sink_that_does_not_answer_is_probed_by_one_task_and_nothing_is_given_
     settled = bench.deliver_all(*(batch(3, 10 * p) for p in range(4)))
     assert {v for s in settled for v in verdicts(s)} == {"Delivered"}
     before = [at for at, paused in seen if not paused]
-    probes = [at for at, paused in seen if paused == "circuit open: unreachable: http://h: Connection refused"]
+    probes = [
+        at for at, paused in seen if paused == "circuit open: unreachable: http://h: Connection refused"
+    ]
     assert len(before) + len(probes) == len(seen)
     assert 6 <= len(before) - 3 <= 9  # six failures; in the end the other three partitions
     close = sum(b - a < 4 for a, b in pairwise(probes))
@@ -495,8 +521,10 @@ def test_secrets_are_masked_wherever_the_sink_names_them() -> None:
     bench = Bench(behave, secrets=(key,))
     settled = bench.deliver(3)
     assert [s.verdict for s in settled] == [
-        Rejected("***", "d ***", 400, "POST /***", "{***}"), Delivered(1, "***"), Filtered("***"),
-    ]  # fmt: skip
+        Rejected("***", "d ***", 400, "POST /***", "{***}"),
+        Delivered(1, "***"),
+        Filtered("***"),
+    ]
     assert "unauthorized: ***; see api_key in [sinks.fake]" in seen
     assert not any(key in text for text in seen)
 

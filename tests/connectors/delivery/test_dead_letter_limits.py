@@ -18,7 +18,8 @@ limits = st.builds(
 
 
 def may(settled: list[bool], limits: DeadLetterLimits) -> bool:
-    """Whether one more rejection is allowed after these; by the words of the documentation. True: rejected."""
+    """Whether one more rejection is allowed after these; by the words of the documentation. True:
+    rejected."""
     row = next((n for n, rejected in enumerate(reversed(settled)) if not rejected), len(settled))
     last = [*settled, True][-WINDOW:]
     return not (

@@ -19,7 +19,12 @@ class Bench:
         self.slept: list[float] = []
         self.activity = Activity()
         self.gate = Gate(
-            "sink", self.activity, sleep=self._sleep, random=lambda: 0.5, clock=lambda: self.now, failures=failures
+            "sink",
+            self.activity,
+            sleep=self._sleep,
+            random=lambda: 0.5,
+            clock=lambda: self.now,
+            failures=failures,
         )
 
     async def _sleep(self, seconds: float) -> None:
@@ -80,7 +85,9 @@ class Bench:
         ),
     ],
 )
-def test_what_opens(why: Closed, opens: list[tuple[Outcomes, Turn]], stays: list[tuple[Outcomes, Turn]]) -> None:
+def test_what_opens(
+    why: Closed, opens: list[tuple[Outcomes, Turn]], stays: list[tuple[Outcomes, Turn]]
+) -> None:
     for outcomes, turn in opens:
         bench = Bench()
         bench.closed(why).heard(outcomes, turn)
@@ -95,8 +102,13 @@ def test_what_opens(why: Closed, opens: list[tuple[Outcomes, Turn]], stays: list
 def test_only_failures_in_a_row_open_the_circuit() -> None:
     gate = Bench(failures=3).gate
     answers: list[Outcomes] = [
-        Delivered(), Rejected("r"), Retry(busy=True), Split(), Filtered("x"), [Delivered(), Retry()],
-    ]  # fmt: skip
+        Delivered(),
+        Rejected("r"),
+        Retry(busy=True),
+        Split(),
+        Filtered("x"),
+        [Delivered(), Retry()],
+    ]
     for answer in answers:
         gate.heard(Retry(), USUAL)
         gate.heard([Retry(), Retry()], USUAL)

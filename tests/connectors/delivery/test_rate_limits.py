@@ -77,7 +77,9 @@ class Echo:
     def __init__(self) -> None:
         self.seconds: list[float] = []
 
-    async def request(self, method: str, url: str, body: bytes, headers: Any, *, seconds: float = 30.0) -> Response:
+    async def request(
+        self, method: str, url: str, body: bytes, headers: Any, *, seconds: float = 30.0
+    ) -> Response:
         self.seconds.append(seconds)
         return Response(200)
 

@@ -57,10 +57,14 @@ def test_superseded_revisions_are_left_out_for_every_sink(rules: Admission) -> N
 @pytest.mark.parametrize(
     ("names", "own", "says"),
     [
-        (["a", "b"], "a", "passes"), (["a", "b"], "c", "filtered"), (["a"], None, "filtered"), (["!a", "!b"], "a", "filtered"),
-        (["!a"], "c", "passes"), (["!a"], None, "passes"),
+        (["a", "b"], "a", "passes"),
+        (["a", "b"], "c", "filtered"),
+        (["a"], None, "filtered"),
+        (["!a", "!b"], "a", "filtered"),
+        (["!a"], "c", "passes"),
+        (["!a"], None, "passes"),
     ],
-)  # fmt: skip
+)
 def test_names_let_through_or_leave_out(names: list[str], own: str | None, says: str) -> None:
     for setting, field in (("tenants", "tenant_id"), ("environments", "environment"), ("apps", "app_id")):
         reason = setting[:-1] if says == "filtered" else "passes"
@@ -111,7 +115,8 @@ def test_a_sample_has_its_share_of_the_traces(share: float) -> None:
 
 
 def test_the_verdict_is_the_same_in_every_instance_and_release() -> None:
-    """These traces are in the sample of a tenth, for good: what a replay sends must be what was sent before."""
+    """These traces are in the sample of a tenth, for good: what a replay sends must be what was sent
+    before."""
     found = [i for i in range(60) if sampled(f"run-{i}", 2**64 // 10)]
     assert found == SAMPLE
 
@@ -166,8 +171,11 @@ def test_settings_as_variables_write_them() -> None:
         {"tenants": "a, b", "content": "inputs=hashed,*=none", "mask": "", "mask_patterns": "x=a{1,2}\ny=b"}
     )
     assert found == {
-        "tenants": ["a", "b"], "content": {"inputs": "hashed", "*": "none"}, "mask": [], "mask_patterns": {"x": "a{1,2}", "y": "b"},
-    }  # fmt: skip
+        "tenants": ["a", "b"],
+        "content": {"inputs": "hashed", "*": "none"},
+        "mask": [],
+        "mask_patterns": {"x": "a{1,2}", "y": "b"},
+    }
     nested = from_text({"content": {"node_execution": {"process_data": "none"}, "*": "full"}})
     assert nested == {"content": {"node_execution.process_data": "none", "*": "full"}}
 
@@ -182,7 +190,9 @@ def test_an_instance_reads_what_its_rules_need_beside_what_its_sink_reads() -> N
     }
     made = instance(Settings(sinks={"eu": table}), "eu", {})
     assert made.fields is not None
-    assert made.fields == FIELDS | {"environment", "conversation_id"} | (made.fields & {"parent_node_execution_id"})
+    assert made.fields == FIELDS | {"environment", "conversation_id"} | (
+        made.fields & {"parent_node_execution_id"}
+    )
     plain = instance(Settings(sinks={"otlp": {"endpoint": "http://x"}}), "otlp", {})
     assert (plain.fields, plain.admit) == (FIELDS, current)
     assert {"kind", "tenant_id", "app_id", "trace_id"} <= ALWAYS, "what is not in `reads`"

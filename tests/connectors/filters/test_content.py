@@ -13,7 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans
 
-from connectors.filters.content import CONTENT, PATHS, POLICIES, TEXTS, ContentPolicy, policies, reference, shown
+from connectors.filters.content import (
+    CONTENT,
+    PATHS,
+    POLICIES,
+    TEXTS,
+    ContentPolicy,
+    policies,
+    reference,
+    shown,
+)
 from connectors.otlp import wire
 from connectors.sdk.contract import Enriched
 from connectors.sinks.otlp.mapping import to_span
@@ -40,7 +49,9 @@ def planted(kind: str = Kind.SPAN, secret: str = SECRET) -> TraceEvent:
     own: dict[str, Any] = {}
     for path, form in CONTENT.items():
         body, _, name = path.rpartition(".")
-        value: Any = {"key": secret} if form == "map" else json.dumps({"a": [secret]}) if form == "json" else secret
+        value: Any = (
+            {"key": secret} if form == "map" else json.dumps({"a": [secret]}) if form == "json" else secret
+        )
         if path in ("suggested_question.questions", "origin.file_list", "tool.file_urls"):
             value = [secret, "x " + secret]
         (bodies.setdefault(body, {}) if body else own)[name] = value
@@ -142,7 +153,11 @@ def test_what_is_shown_is_the_text_itself() -> None:
 def test_the_most_specific_name_counts() -> None:
     found = policies(PARTIAL)
     assert (found["inputs"], found["tool.tool_inputs"], found["tool.file_urls"]) == ("hashed", "none", "none")
-    assert (found["node_execution.process_data"], found["outputs"], found["error"]) == ("full", "masked", "masked")
+    assert (found["node_execution.process_data"], found["outputs"], found["error"]) == (
+        "full",
+        "masked",
+        "masked",
+    )
     assert set(policies("full").values()) == {"full"}
     assert set(policies({"inputs": "none"}).values()) == {"full", "none"}
     before = event(tool=Tool(tool_inputs='"i"', call_id="c"), inputs='"i"', outputs='"o"')
@@ -178,7 +193,9 @@ def test_wrong_settings_are_named(options: dict[str, Any], says: str) -> None:
 
 
 @given(events, st.sampled_from([*POLICIES, PARTIAL]))
-def test_any_event_passes_every_policy_and_a_second_time_changes_nothing(before: TraceEvent, content: Any) -> None:
+def test_any_event_passes_every_policy_and_a_second_time_changes_nothing(
+    before: TraceEvent, content: Any
+) -> None:
     policy = ContentPolicy(content)
     once = policy.apply(before)
     assert policy.apply(once) == once
@@ -189,7 +206,9 @@ def test_any_event_passes_every_policy_and_a_second_time_changes_nothing(before:
 
 
 @given(events, st.sampled_from(["none", "hashed", "reference", "masked"]), st.data())
-def test_a_planted_secret_does_not_survive_anywhere(before: TraceEvent, policy: str, data: st.DataObject) -> None:
+def test_a_planted_secret_does_not_survive_anywhere(
+    before: TraceEvent, policy: str, data: st.DataObject
+) -> None:
     path = data.draw(st.sampled_from(sorted(CONTENT)))
     full = planted(before.kind, EMAIL)
     body, _, name = path.rpartition(".")
@@ -215,7 +234,9 @@ def test_a_span_has_the_reference_that_include_content_puts_there(name: str) -> 
         written = to_span(record, wire, include, True)
         assert isinstance(written, bytes)
         (span,) = ScopeSpans.FromString(written).spans
-        return {a.key: a.value.string_value for a in span.attributes if a.value.string_value.startswith("ref:")}
+        return {
+            a.key: a.value.string_value for a in span.attributes if a.value.string_value.startswith("ref:")
+        }
 
     assert content(full, False)
     assert content(by_policy, True) == content(full, False)

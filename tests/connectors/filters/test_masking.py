@@ -39,10 +39,25 @@ FOUND = [
     ("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.c2ln", "[token]"),
 ]
 LEFT = [
-    "2026-11-21 17:52:51.123456", "1767225600000000", "550e8400-e29b-41d4-a716-446655440000", "4111 1111 1111 1112", "version 1.2.3",
-    "std::vector<a::b>", "00:1a:2b:3c:4d:5e", "DE88 3704 1044 1532 1130 10", "bearer securities", "basic telecommunications", "@home", "a@b",
-    "300.1.1.1", "0.0171 1234567", "risk-management-of-portfolios", "3.14159265358979", "the sk- prefix", "10:30 to 11:45",
-]  # fmt: skip
+    "2026-11-21 17:52:51.123456",
+    "1767225600000000",
+    "550e8400-e29b-41d4-a716-446655440000",
+    "4111 1111 1111 1112",
+    "version 1.2.3",
+    "std::vector<a::b>",
+    "00:1a:2b:3c:4d:5e",
+    "DE88 3704 1044 1532 1130 10",
+    "bearer securities",
+    "basic telecommunications",
+    "@home",
+    "a@b",
+    "300.1.1.1",
+    "0.0171 1234567",
+    "risk-management-of-portfolios",
+    "3.14159265358979",
+    "the sk- prefix",
+    "10:30 to 11:45",
+]
 
 
 @pytest.mark.parametrize(("text", "masked"), FOUND)
@@ -68,7 +83,8 @@ def test_only_what_is_asked_for() -> None:
 
 def test_json_is_changed_only_where_something_is_masked() -> None:
     text = (
-        '{ "n": 1.50e+3,  "u": "\\u00fc\\ud800", "deep": {"m": "bob@x.org\\n"},"big":123456789012345678901234567890 }'
+        '{ "n": 1.50e+3,  "u": "\\u00fc\\ud800", "deep": {"m": '
+        '"bob@x.org\\n"},"big":123456789012345678901234567890 }'
     )
     assert ALL.json(text) == text.replace("bob@x.org", "[email]")
 
@@ -79,7 +95,9 @@ def test_numbers_are_masked_as_strings() -> None:
         == '["[credit_card]", -4111111111111111, 4111.1111]'
     )
     own = Masks([], {"pin": r"\d{4}"})
-    assert own.json('{"pin": 1234, "n": 12345, "t": "x1234y"}') == '{"pin": "[pin]", "n": 12345, "t": "x[pin]y"}'
+    assert (
+        own.json('{"pin": 1234, "n": 12345, "t": "x1234y"}') == '{"pin": "[pin]", "n": 12345, "t": "x[pin]y"}'
+    )
 
 
 def test_json_inside_a_string_stays_json_too() -> None:
@@ -136,7 +154,9 @@ PIECES = (
 texts = st.lists(st.sampled_from(PIECES) | st.text(max_size=6), max_size=6).map("".join)
 documents = st.recursive(
     texts | st.integers() | st.booleans() | st.none() | st.floats(allow_nan=False),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3) | inner.map(json.dumps),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3) | inner.map(json.dumps)
+    ),
     max_leaves=8,
 )
 

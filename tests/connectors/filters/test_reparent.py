@@ -1,4 +1,5 @@
-"""Where events hang when runs or messages are left out: by hand, and over whole forests as the processor sees them."""
+"""Where events hang when runs or messages are left out: by hand, and over whole forests as the processor sees
+them."""
 
 from __future__ import annotations
 
@@ -19,9 +20,13 @@ from tests.harness.forests import Planned, forests, planned
 NOW = 1_767_225_600_000_000
 
 
-def hung(event: dict[str, Any], context: dict[str, Any], *, runs: bool = False, messages: bool = False) -> Any:
+def hung(
+    event: dict[str, Any], context: dict[str, Any], *, runs: bool = False, messages: bool = False
+) -> Any:
     """Kind and source_id of the parent after."""
-    made = TraceEvent(**{"kind": Kind.NODE_EXECUTION, "source_id": "n", "started_at": 0, "ended_at": 1, **event})
+    made = TraceEvent(
+        **{"kind": Kind.NODE_EXECUTION, "source_id": "n", "started_at": 0, "ended_at": 1, **event}
+    )
     parent = context.get("parent_source_id")
     span = None if parent is None else otel_span_id(parent)
     before = make_context(made, **{"root_run_id": None, "parent_span_id": span, **context})
@@ -57,12 +62,26 @@ def test_in_a_workflow_alone_without_runs_nodes_are_roots() -> None:
 
 
 def test_in_a_nested_run_that_is_left_out_nodes_hang_on_the_node_that_called_it() -> None:
-    inner = {"workflow_run_id": "r", "trace_id": "r", "parent_run_id": "outer", "parent_node_execution_id": "call"}
-    for root in ({"root_trace_id": "outer", "root_run_id": "outer"}, {"root_trace_id": "m", "root_run_id": "outer"}):
+    inner = {
+        "workflow_run_id": "r",
+        "trace_id": "r",
+        "parent_run_id": "outer",
+        "parent_node_execution_id": "call",
+    }
+    for root in (
+        {"root_trace_id": "outer", "root_run_id": "outer"},
+        {"root_trace_id": "m", "root_run_id": "outer"},
+    ):
         assert hung(inner, root | UNDER_RUN, runs=True) == ("node", "call")
     inner.pop("parent_node_execution_id")
-    assert hung(inner, {"root_trace_id": "outer", "root_run_id": "outer"} | UNDER_RUN, runs=True) == ("none", None)
-    assert hung(inner, {"root_trace_id": "m", "root_run_id": "outer"} | UNDER_RUN, runs=True) == ("message", "m")
+    assert hung(inner, {"root_trace_id": "outer", "root_run_id": "outer"} | UNDER_RUN, runs=True) == (
+        "none",
+        None,
+    )
+    assert hung(inner, {"root_trace_id": "m", "root_run_id": "outer"} | UNDER_RUN, runs=True) == (
+        "message",
+        "m",
+    )
     assert hung(inner, {"root_trace_id": "draft"} | UNDER_RUN, runs=True) == ("operation", "draft")
 
 
@@ -77,7 +96,9 @@ def test_a_parent_that_is_named_as_an_operation_is_recognised() -> None:
 
 def test_a_native_parent_span_is_left() -> None:
     event = TraceEvent(kind=Kind.SPAN, source_id="s", started_at=0, ended_at=1, trace_id="t")
-    before = make_context(event, parent_source_id=None, parent_span_id=b"12345678", parent_kind=ParentKind.OPERATION)
+    before = make_context(
+        event, parent_source_id=None, parent_span_id=b"12345678", parent_kind=ParentKind.OPERATION
+    )
     assert hang(event, before, runs=True, messages=True) is before
 
 
@@ -107,10 +128,12 @@ def test_in_any_forest_what_is_kept_hangs_on_a_kept_ancestor(left_out: set[str],
         _check(p, found.context, after, above, kinds)
 
 
-def _check(p: Planned, before: TraceContext, after: TraceContext, above: set[str], kinds: dict[Any, Any]) -> None:
-    """above: kinds of parent that are left out. truth.path: what is above an operation, by the numbers that the forest was made
-    of; it ends at an operation that names itself as its parent, which is still in a trace and may
-    have been called by a node."""
+def _check(
+    p: Planned, before: TraceContext, after: TraceContext, above: set[str], kinds: dict[Any, Any]
+) -> None:
+    """above: kinds of parent that are left out. truth.path: what is above an operation, by the numbers that
+    the forest was made of; it ends at an operation that names itself as its parent, which is still in a trace
+    and may have been called by a node."""
     parent = after.parent_source_id
     assert (parent is None) == (after.parent_kind == "none") == (after.parent_span_id is None)
     assert parent != p.event.source_id

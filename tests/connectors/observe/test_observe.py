@@ -1,4 +1,5 @@
-"""What `tailrace connect` tells of itself: requests, batches, metrics, health, spans, and a running process that is scraped."""
+"""What `tailrace connect` tells of itself: requests, batches, metrics, health, spans, and a running process
+that is scraped."""
 
 from __future__ import annotations
 
@@ -40,11 +41,15 @@ Samples = dict[tuple[str, str | None, str | None], float]
 
 def samples(text: str) -> Samples:
     return {
-        (s.name.removeprefix("tailrace_connect_"), s.labels.get("sink"), s.labels.get("reason") or s.labels.get("outcome")): s.value
+        (
+            s.name.removeprefix("tailrace_connect_"),
+            s.labels.get("sink"),
+            s.labels.get("reason") or s.labels.get("outcome"),
+        ): s.value
         for family in text_string_to_metric_families(text)
         for s in family.samples
         if "le" not in s.labels
-    }  # fmt: skip
+    }
 
 
 def get(url: str) -> tuple[int, str]:
@@ -103,14 +108,19 @@ def test_every_request_and_every_batch_is_told_of_once() -> None:
     sink = Scripted(Retry(), OSError(), Rejected("bad"), Delivered(), Rejected("bad"))
     delivered(observer, sink, batch(2))
     assert requests == [
-        Request(2, 20, 1.0, "retry"), Request(2, 20, 1.0, "failed"), Request(2, 20, 1.0, "rejected"),
-        Request(1, 10, 1.0, "delivered"), Request(1, 10, 1.0, "rejected"),
-    ]  # fmt: skip
+        Request(2, 20, 1.0, "retry"),
+        Request(2, 20, 1.0, "failed"),
+        Request(2, 20, 1.0, "rejected"),
+        Request(1, 10, 1.0, "delivered"),
+        Request(1, 10, 1.0, "rejected"),
+    ]
     assert deliveries == [Delivery(1, 7, 2, 20, 11.0, 4, 1)]
     assert observer.under_way == 0
 
 
-def test_a_listener_that_fails_ends_nothing_and_the_sink_is_still_itself(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_listener_that_fails_ends_nothing_and_the_sink_is_still_itself(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     def fails(what: object) -> None:
         raise RuntimeError
 
@@ -125,18 +135,29 @@ def test_a_listener_that_fails_ends_nothing_and_the_sink_is_still_itself(caplog:
 @pytest.mark.parametrize(
     ("outcomes", "name"),
     [
-        (Delivered(), "delivered"), (Filtered("x"), "filtered"), (Retry(), "retry"), (Split(), "split"), (Paused("x"), "paused"),
-        ([Delivered(), Delivered()], "delivered"), ([Delivered(), Retry()], "mixed"), (None, "failed"),
+        (Delivered(), "delivered"),
+        (Filtered("x"), "filtered"),
+        (Retry(), "retry"),
+        (Split(), "split"),
+        (Paused("x"), "paused"),
+        ([Delivered(), Delivered()], "delivered"),
+        ([Delivered(), Retry()], "mixed"),
+        (None, "failed"),
     ],
-)  # fmt: skip
+)
 def test_outcomes_have_few_names(outcomes: Any, name: str) -> None:
     assert outcome_of(outcomes) == name
 
 
 @pytest.mark.parametrize(
     ("paused", "name"),
-    [("unauthorized (status 401): key sk-1", "unauthorized"), ("quota", "quota"), ("Free text", "other"), ("x" * 60, "other")],
-)  # fmt: skip
+    [
+        ("unauthorized (status 401): key sk-1", "unauthorized"),
+        ("quota", "quota"),
+        ("Free text", "other"),
+        ("x" * 60, "other"),
+    ],
+)
 def test_what_a_vendor_says_is_no_label(paused: str, name: str) -> None:
     assert pause_class(paused) == name
 
@@ -163,9 +184,17 @@ class FakeRunner:
 
     def status(self) -> Status:
         fields: dict[str, Any] = {
-            "sink": self.name, "state": "running", "partitions": 3, "lag": 5, "in_flight": 4, "counts": Counts(), "requests": 6,
-            "retrying": 1, "paused": "", "error": "",
-        }  # fmt: skip
+            "sink": self.name,
+            "state": "running",
+            "partitions": 3,
+            "lag": 5,
+            "in_flight": 4,
+            "counts": Counts(),
+            "requests": 6,
+            "retrying": 1,
+            "paused": "",
+            "error": "",
+        }
         return Status(**(fields | self.changes))
 
     def oldest(self) -> int | None:
@@ -206,8 +235,18 @@ def test_metrics_are_those_of_the_status(telemetry: Telemetry, fake: FakeRunner)
     assert (of["filtered_total", "tenant"], of["filtered_total", "sampled_out"]) == (2, 3)
     assert of["dead_lettered_total", "too_large"] == 2
     assert (of["lost_total", None], of["repeated_total", None], of["requests_total", None]) == (1, 4, 6)
-    assert (of["partitions", None], of["in_flight", None], of["batches", None], of["retrying", None]) == (3, 4, 2, 1)
-    assert (of["lag", None], of["oldest_age_seconds", None], of["up", None], of["paused", "quota"]) == (5, 0, 1, 1)
+    assert (of["partitions", None], of["in_flight", None], of["batches", None], of["retrying", None]) == (
+        3,
+        4,
+        2,
+        1,
+    )
+    assert (of["lag", None], of["oldest_age_seconds", None], of["up", None], of["paused", "quota"]) == (
+        5,
+        0,
+        1,
+        1,
+    )
     assert ("lag", "other", None) not in found, "not known"
     assert found["paused", "other", None] == 0
     fake.old = 1000
@@ -267,7 +306,9 @@ def test_health_is_of_the_process_and_readiness_of_every_sink(fake: FakeRunner) 
     assert "/metrics" not in pages(runners, 20, None)
 
 
-def test_a_taken_port_is_replaced_by_the_next_free_one(fake: FakeRunner, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_taken_port_is_replaced_by_the_next_free_one(
+    fake: FakeRunner, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level("INFO")
     settings = Connect()
     with observing(settings, as_runners(fake), {}), observing(settings, as_runners(FakeRunner("b")), {}):
@@ -331,9 +372,14 @@ def test_a_running_connector_is_scraped_and_its_numbers_are_the_ledgers(bench: B
 
             def all_settled() -> Samples | None:
                 found = samples(get(f"{url}metrics")[1])
-                done = found.get(("delivered_total", "otlp", None)) == 300 and found.get(("lag", "otlp", None)) == 0
+                done = (
+                    found.get(("delivered_total", "otlp", None)) == 300
+                    and found.get(("lag", "otlp", None)) == 0
+                )
                 return (
-                    found if done and found.get(("dead_lettered_total", "otlp", "time_out_of_range")) == 1 else None
+                    found
+                    if done and found.get(("dead_lettered_total", "otlp", "time_out_of_range")) == 1
+                    else None
                 )
 
             found = wait_until(all_settled, 60, "all is settled", alive=(child,))

@@ -31,7 +31,9 @@ values = st.one_of(
     st.none(),
 )
 pairs = st.lists(st.tuples(names, values), max_size=6)
-links = st.lists(st.tuples(st.binary(min_size=16, max_size=16), st.binary(min_size=8, max_size=8), pairs), max_size=2)
+links = st.lists(
+    st.tuples(st.binary(min_size=16, max_size=16), st.binary(min_size=8, max_size=8), pairs), max_size=2
+)
 spans = st.fixed_dictionaries(
     {
         "trace_id": st.binary(min_size=16, max_size=16),
@@ -132,8 +134,8 @@ def test_bytes_are_those_of_the_protobuf_classes(found: list[Any]) -> None:
 
 
 def full(value: Any, name: str = "") -> Any:
-    """A JSON document with nothing that a writer may leave out: empty texts, lists, messages and zeros outside of attributes'
-    values; doubles as Python's."""
+    """A JSON document with nothing that a writer may leave out: empty texts, lists, messages and zeros
+    outside of attributes' values; doubles as Python's."""
     if isinstance(value, dict):
         cut = {k: full(v, k) for k, v in value.items()}
         keep = ("stringValue", "boolValue", "intValue", "doubleValue", "arrayValue")
@@ -192,5 +194,7 @@ def test_tables_forget_at_their_cap() -> None:
 
 
 def test_doubles_that_json_has_no_number_for_are_text() -> None:
-    found = [json.loads(as_json.attribute("k", v))["value"]["doubleValue"] for v in (math.nan, math.inf, -math.inf)]
+    found = [
+        json.loads(as_json.attribute("k", v))["value"]["doubleValue"] for v in (math.nan, math.inf, -math.inf)
+    ]
     assert found == ["NaN", "Infinity", "-Infinity"]

@@ -37,7 +37,11 @@ def test_each_event_is_a_line_in_order(events: Path) -> None:
     code, rows, err = run("console", str(events), "--set", "sinks.console.format=json")
     assert (code, len(rows)) == (0, len(completed()))
     assert [(r["event_id"], r["kind"]) for r in rows] == [(e.event_id, e.kind) for e in completed().values()]
-    want = [msgspec.to_builtins(r.event.event_id) for r in enriched(completed().values()) if isinstance(r, Enriched)]
+    want = [
+        msgspec.to_builtins(r.event.event_id)
+        for r in enriched(completed().values())
+        if isinstance(r, Enriched)
+    ]
     assert [r["payload"]["event"]["event_id"] for r in rows] == want
     assert err == f"{len(rows)} lines: {len(rows)} rendered\n"
 
@@ -55,7 +59,14 @@ def test_what_is_not_sent_says_why(events: Path) -> None:
 
 def test_lines_that_are_no_events_are_named_and_the_others_rendered() -> None:
     good = '{"kind": "tool", "name": "x", "started_at": 1, "ended_at": 2}'
-    lines = [good, "", "{", '{"kind": "tool", "started_at": 1}', good.replace("1", "99999999999999999999"), good]
+    lines = [
+        good,
+        "",
+        "{",
+        '{"kind": "tool", "started_at": 1}',
+        good.replace("1", "99999999999999999999"),
+        good,
+    ]
     code, rows, err = run("console", stdin="\n".join(lines))
     assert (code, len(rows)) == (1, 2)
     said = err.splitlines()
@@ -91,8 +102,11 @@ class Fake:
 
     def map(self, event: Enriched) -> Any:
         answers: dict[str | None, Any] = {
-            "message": Payload({"a": (1, b"x")}, 1), "moderation": Skip("no_place"), "tool": Rejected("too_odd", "because"), "span": None,
-        }  # fmt: skip
+            "message": Payload({"a": (1, b"x")}, 1),
+            "moderation": Skip("no_place"),
+            "tool": Rejected("too_odd", "because"),
+            "span": None,
+        }
         if event.event.kind == "feedback":
             raise ValueError("content of the event")
         return answers.get(event.event.kind, Payload(b"\xff\x00", 2))
@@ -106,7 +120,9 @@ class Fake:
 
 def test_everything_that_map_can_answer_has_its_line() -> None:
     events = completed()
-    chosen = [events[n] for n in ("message", "moderation", "tool", "span_llm", "feedback_like", "workflow_run")]
+    chosen = [
+        events[n] for n in ("message", "moderation", "tool", "span_llm", "feedback_like", "workflow_run")
+    ]
     found = list(render_all(Instance("fake", "fake", Fake(), Limits(), None), chosen))
     assert [r.fate for r in found] == ["rendered", "filtered", "rejected", "rejected", "rejected", "rendered"]
     assert (found[0].payload, found[5].payload) == ({"a": (1, "eA==")}, {"base64": "/wA="})

@@ -1,4 +1,5 @@
-"""The one-function form: what goes over the wire, what becomes of what the function returns, and the conformance kit."""
+"""The one-function form: what goes over the wire, what becomes of what the function returns, and the
+conformance kit."""
 
 from __future__ import annotations
 
@@ -60,8 +61,12 @@ def test_the_class_says_what_the_decorator_was_told() -> None:
     cls = made(max_records=7, max_bytes=99, fields={"name"})
     spec = spec_of(cls)
     assert (spec.name, spec.doc, spec.max_records, spec.max_bytes, spec.fields) == (
-        "acme", "Operations.", 7, 99, frozenset({"name"}),
-    )  # fmt: skip
+        "acme",
+        "Operations.",
+        7,
+        99,
+        frozenset({"name"}),
+    )
     assert cls.__name__ == "operation"
 
 
@@ -87,7 +92,11 @@ def exchange(
 
 @pytest.mark.parametrize(
     ("form", "bodies"),
-    [("array", [b'[{"a":1},{"a":2}]']), ("lines", [b'{"a":1}\n{"a":2}\n']), ("single", [b'{"a":1}', b'{"a":2}'])],
+    [
+        ("array", [b'[{"a":1},{"a":2}]']),
+        ("lines", [b'{"a":1}\n{"a":2}\n']),
+        ("single", [b'{"a":1}', b'{"a":2}']),
+    ],
 )
 def test_what_goes_over_the_wire(form: Form, bodies: list[bytes]) -> None:
     cls = made(form=form, path="/v1/events")
@@ -165,7 +174,10 @@ def test_a_function_may_ask_for_the_settings() -> None:
     [
         ({"endpoint": "acme.example"}, "endpoint: must start with"),
         ({"endpoint": "http://"}, "endpoint: "),
-        ({"endpoint": "http://h", "api_key": "marker\n"}, "api_key: the value of Authorization has line breaks"),
+        (
+            {"endpoint": "http://h", "api_key": "marker\n"},
+            "api_key: the value of Authorization has line breaks",
+        ),
         ({"endpoint": "http://h", "headers": {"a b": "marker"}}, "headers: entry 1 has no name"),
     ],
 )

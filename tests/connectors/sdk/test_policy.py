@@ -115,9 +115,16 @@ def test_a_place_has_no_secret(url: str, shown: str) -> None:
 
 @pytest.mark.parametrize(
     ("header", "seconds"),
-    [("30", 30.0), ("0", 0.0), ("99999", MAX_AFTER), (str(NOW + 12), 12.0), (str(NOW - 12), 0.0), ("1e400", MAX_AFTER)]
+    [
+        ("30", 30.0),
+        ("0", 0.0),
+        ("99999", MAX_AFTER),
+        (str(NOW + 12), 12.0),
+        (str(NOW - 12), 0.0),
+        ("1e400", MAX_AFTER),
+    ]
     + [(h, None) for h in ("-1", "nan", "soon", "", None, "Wed Nov 18 2026 10:00:00 GMT+0000")],
-)  # fmt: skip
+)
 def test_ratelimit_reset(header: str | None, seconds: float | None) -> None:
     assert reset_after(header, NOW) == seconds
 
@@ -126,5 +133,7 @@ def test_the_longer_of_two_headers_counts_where_a_vendor_has_both() -> None:
     answer = Response(429, {"retry-after": "2", "ratelimit-reset": "9"})
     assert decide(OTLP, answer, NOW) == Retry(2.0, "status 429", busy=True)
     assert decide(OTLP, answer, NOW, reset_header="RateLimit-Reset") == Retry(9.0, "status 429", busy=True)
-    assert decide(OTLP, Response(429), NOW, reset_header="RateLimit-Reset") == Retry(None, "status 429", busy=True)
+    assert decide(OTLP, Response(429), NOW, reset_header="RateLimit-Reset") == Retry(
+        None, "status 429", busy=True
+    )
     assert decide(OTLP, Response(503, {"ratelimit-reset": "9"}), NOW) == Retry(None, "status 503")

@@ -1,4 +1,5 @@
-"""The Langfuse sink around its mapping: settings, requests, answers, and deliveries to a server that enforces Langfuse's rules."""
+"""The Langfuse sink around its mapping: settings, requests, answers, and deliveries to a server that enforces
+Langfuse's rules."""
 
 from __future__ import annotations
 
@@ -83,9 +84,11 @@ def test_spans_go_in_one_request() -> None:
     [(method, url, body, headers, seconds)] = http.sent
     assert (method, url, seconds) == ("POST", "https://cloud.langfuse.com/api/public/otel/v1/traces", 3)
     assert headers == {
-        "Content-Type": "application/x-protobuf", "Content-Encoding": "gzip", "x-langfuse-ingestion-version": "4",
+        "Content-Type": "application/x-protobuf",
+        "Content-Encoding": "gzip",
+        "x-langfuse-ingestion-version": "4",
         "Authorization": "Basic " + base64.b64encode(b"pk-lf-1:sk-lf-secret").decode(),
-    }  # fmt: skip
+    }
     request = ExportTraceServiceRequest.FromString(zlib.decompress(body, 31))
     [group] = request.resource_spans
     assert [s.name.partition("_")[0] for s in group.scope_spans[0].spans] == ["message", "workflow", "Answer"]
@@ -126,23 +129,41 @@ def test_scores_go_one_by_one_or_in_a_list() -> None:
     [
         (document(200), Delivered()),
         (Response(200, {}, b"\xff"), Delivered()),
-        (document(401, message="Invalid credentials sk-lf-secret"), Paused("unauthorized (status 401): Invalid credentials ***", "public_key, secret_key")),
-        (document(403, message="no access"), Paused("forbidden (status 403): no access", "public_key, secret_key")),
-        (document(403, message="Ingestion suspended: Usage threshold exceeded."), Paused("quota (status 403): Ingestion suspended: Usage threshold exceeded.")),
+        (
+            document(401, message="Invalid credentials sk-lf-secret"),
+            Paused("unauthorized (status 401): Invalid credentials ***", "public_key, secret_key"),
+        ),
+        (
+            document(403, message="no access"),
+            Paused("forbidden (status 403): no access", "public_key, secret_key"),
+        ),
+        (
+            document(403, message="Ingestion suspended: Usage threshold exceeded."),
+            Paused("quota (status 403): Ingestion suspended: Usage threshold exceeded."),
+        ),
         (document(404), Paused("not_found (status 404)", "host")),
         (Response(302, {"location": "/login"}), Paused("redirected (status 302)", "host")),
         (document(413, message="m"), Split(status=413)),
-        (Response(429, {**JSON, "retry-after": "17", "x-ratelimit-reset": "Sat Nov 21 2026 18:00:00 GMT+0000"}, b"{}"), Retry(17.0, "status 429", busy=True)),
+        (
+            Response(
+                429,
+                {**JSON, "retry-after": "17", "x-ratelimit-reset": "Sat Nov 21 2026 18:00:00 GMT+0000"},
+                b"{}",
+            ),
+            Retry(17.0, "status 429", busy=True),
+        ),
         (document(500, error="storage"), Retry(None, "status 500: storage")),
         (Response(502, {"content-type": "text/html"}, b"<html>"), Retry(None, "status 502")),
     ],
-)  # fmt: skip
+)
 def test_answers(answer: Response, outcome: Outcomes) -> None:
     assert send(make(), SPANS, answer)[0] == outcome
 
 
 def test_a_rejection_has_langfuses_words_and_what_was_sent() -> None:
-    outcome, _ = send(make(), SPANS, document(400, error="The entire export was rejected", message="sk-lf-secret"))
+    outcome, _ = send(
+        make(), SPANS, document(400, error="The entire export was rejected", message="sk-lf-secret")
+    )
     assert isinstance(outcome, Rejected)
     assert (outcome.status, outcome.response) == (400, "***: The entire export was rejected")
     assert outcome.request is not None
@@ -168,10 +189,18 @@ MIXED = ("message", "workflow_run", *RATED)
         # a span is at fault, which one is not known: halved; the scores are delivered
         ([document(400), document(200)], [Split("rejected", status=400)] * 2 + [Delivered()] * 2, 3),
         # the scores' own limit of requests
-        ([document(200), Response(429, {"retry-after": "9"})], [Delivered()] * 2 + [Retry(9.0, "status 429", busy=True)] * 2, 2),
-        ([document(200), document(200), NoAnswer("timeout")], [Delivered()] * 3 + [Retry(reason="timeout")], 3),
+        (
+            [document(200), Response(429, {"retry-after": "9"})],
+            [Delivered()] * 2 + [Retry(9.0, "status 429", busy=True)] * 2,
+            2,
+        ),
+        (
+            [document(200), document(200), NoAnswer("timeout")],
+            [Delivered()] * 3 + [Retry(reason="timeout")],
+            3,
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_batch_of_both(answers: list[Response | NoAnswer], outcomes: Outcomes, requests: int) -> None:
     found, http = send(make(), MIXED, *answers)
     assert found == outcomes
@@ -235,11 +264,17 @@ BODIES = st.one_of(
         st.one_of(st.none(), st.booleans(), st.integers(-2, 9), st.text(max_size=5)),
         lambda inner: st.one_of(
             st.lists(inner, max_size=4),
-            st.dictionaries(st.sampled_from(["accepted", "rejected", "errors", "message", "error", "id", "index", "data", "name"]), inner, max_size=4),
+            st.dictionaries(
+                st.sampled_from(
+                    ["accepted", "rejected", "errors", "message", "error", "id", "index", "data", "name"]
+                ),
+                inner,
+                max_size=4,
+            ),
         ),
         max_leaves=12,
     ).map(msgspec.json.encode),
-)  # fmt: skip
+)
 
 
 @given(BODIES, st.sampled_from((JSON, {"content-type": "text/plain"}, {})), st.integers(1, 3))
@@ -265,10 +300,16 @@ def test_an_answer_nested_without_end_is_read_too() -> None:
         ({"message": "Invalid credentials.", "error": "UnauthorizedError"}, "Invalid credentials."),
         ({"error": "Failed to parse OTel Protobuf Trace"}, "Failed to parse OTel Protobuf Trace"),
         ({"error": "Forbidden"}, "Forbidden"),
-        ({"message": "Invalid request data", "error": [{"path": ["value", 0], "message": "expected number"}, {"message": "m"}, 1]}, "Invalid request data: value.0 expected number: m"),
+        (
+            {
+                "message": "Invalid request data",
+                "error": [{"path": ["value", 0], "message": "expected number"}, {"message": "m"}, 1],
+            },
+            "Invalid request data: value.0 expected number: m",
+        ),
         ({}, ""),
     ],
-)  # fmt: skip
+)
 def test_what_langfuse_says(body: dict[str, Any], words: str) -> None:
     assert said(document(400, **body)) == words
 
@@ -332,7 +373,12 @@ def test_the_variables_of_langfuses_sdks_are_defaults() -> None:
         "LANGFUSE_HOST": "",
         "LANGFUSE_RELEASE": "r",
     }
-    assert from_environment(env) == {"public_key": "pk", "secret_key": "sk", "host": "http://a", "release": "r"}
+    assert from_environment(env) == {
+        "public_key": "pk",
+        "secret_key": "sk",
+        "host": "http://a",
+        "release": "r",
+    }
 
 
 # -- the check
@@ -340,13 +386,29 @@ def test_the_variables_of_langfuses_sdks_are_defaults() -> None:
     ("answer", "health"),
     [
         (document(200, data=[{"id": "1", "name": "Support"}]), Health(True, "project Support")),
-        (Response(200, {"content-type": "text/html"}, b"<html>"), Health(False, "https://cloud.langfuse.com answers, but not as Langfuse does; see host")),
-        (document(401, message="Invalid credentials"), Health(False, "https://cloud.langfuse.com: unauthorized (status 401): Invalid credentials; see public_key, secret_key")),
-        (document(403, message="Ingestion suspended"), Health(False, "https://cloud.langfuse.com: quota (status 403): Ingestion suspended")),
+        (
+            Response(200, {"content-type": "text/html"}, b"<html>"),
+            Health(False, "https://cloud.langfuse.com answers, but not as Langfuse does; see host"),
+        ),
+        (
+            document(401, message="Invalid credentials"),
+            Health(
+                False,
+                "https://cloud.langfuse.com: unauthorized (status 401): Invalid credentials; see public_key, "
+                "secret_key",
+            ),
+        ),
+        (
+            document(403, message="Ingestion suspended"),
+            Health(False, "https://cloud.langfuse.com: quota (status 403): Ingestion suspended"),
+        ),
         (document(503), Health(False, "https://cloud.langfuse.com answers with status 503")),
-        (NoAnswer("unreachable", "https://cloud.langfuse.com: refused"), Health(False, "unreachable: https://cloud.langfuse.com: refused")),
+        (
+            NoAnswer("unreachable", "https://cloud.langfuse.com: refused"),
+            Health(False, "unreachable: https://cloud.langfuse.com: refused"),
+        ),
     ],
-)  # fmt: skip
+)
 def test_the_check(answer: Response | NoAnswer, health: Health) -> None:
     http = Http(answer)
     assert asyncio.run(make().check(http)) == health
@@ -375,7 +437,9 @@ def deliver(
             try:
                 keys = {"public_key": "pk-lf-test", "secret_key": "sk-lf-test", "host": double.endpoint}
                 sink = make(**{**keys, **values})
-                courier = Courier("langfuse", sink, http, sleep=sleep, random=lambda: 0.5, clock=lambda: waited[0])
+                courier = Courier(
+                    "langfuse", sink, http, sleep=sleep, random=lambda: 0.5, clock=lambda: waited[0]
+                )
                 return [s for b in batches(sink) for s in await courier.deliver(b)]
             finally:
                 await http.close()
@@ -396,11 +460,22 @@ def test_a_trace_arrives_as_langfuse_shows_it() -> None:
     assert all_delivered(deliver(double, everything))
     assert double.store.problems == []
     tree = double.store.tree()["00000003000040008000000000000003"]
-    message, run = "message_00000003-0000-4000-8000-000000000003", "workflow_00000032-0000-4000-8000-000000000032"
+    message, run = (
+        "message_00000003-0000-4000-8000-000000000003",
+        "workflow_00000032-0000-4000-8000-000000000032",
+    )
     assert tree == {
-        message: None, run: message, "Answer": run, "chat gpt-4o": "Answer", "Look up order": run, "Send mail": run, "moderation": message,
-        "suggested_question": message, "dataset_retrieval": message, "track_parcel": message,
-    }  # fmt: skip
+        message: None,
+        run: message,
+        "Answer": run,
+        "chat gpt-4o": "Answer",
+        "Look up order": run,
+        "Send mail": run,
+        "moderation": message,
+        "suggested_question": message,
+        "dataset_retrieval": message,
+        "track_parcel": message,
+    }
     assert len(double.store.observations) == 16
     assert {s.value for s in double.store.scores.values()} == {1, 0}
 

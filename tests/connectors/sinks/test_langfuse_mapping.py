@@ -1,4 +1,5 @@
-"""What becomes of an event at Langfuse: the mapping, beyond the golden payloads and the seed's rows (tests/seeds)."""
+"""What becomes of an event at Langfuse: the mapping, beyond the golden payloads and the seed's rows
+(tests/seeds)."""
 
 from __future__ import annotations
 
@@ -38,7 +39,9 @@ def make(**values: Any) -> Langfuse:
     return Langfuse(Langfuse.Settings(**{"public_key": "pk-lf-1", "secret_key": "sk-lf-1", **values}))
 
 
-def record(kind: Kind = Kind.NODE_EXECUTION, context: dict[str, Any] | None = None, **changes: Any) -> Enriched:
+def record(
+    kind: Kind = Kind.NODE_EXECUTION, context: dict[str, Any] | None = None, **changes: Any
+) -> Enriched:
     body = (
         {}
         if kind in (Kind.NODE_EXECUTION, Kind.DRAFT_NODE_EXECUTION)
@@ -67,7 +70,12 @@ def stored(sink: Langfuse, payload: Payload) -> Store:
 
 # -- whatever comes
 @settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large], deadline=None)
-@given(generated.events, generated.contexts, st.sampled_from(["", "Prod / EU"]), st.sampled_from(["leaves", "all"]))
+@given(
+    generated.events,
+    generated.contexts,
+    st.sampled_from(["", "Prod / EU"]),
+    st.sampled_from(["leaves", "all"]),
+)
 def test_any_record_is_what_langfuse_takes_or_a_rejection(
     event: TraceEvent, context: TraceContext, environment: str, usage: str
 ) -> None:
@@ -89,7 +97,9 @@ def test_any_record_is_what_langfuse_takes_or_a_rejection(
     st.integers(1, MAX_TIME // 2),
     st.sampled_from([k for k in Kind if k != "link"]),
 )
-def test_any_record_of_our_time_is_sent(event: TraceEvent, context: TraceContext, start: int, kind: Kind) -> None:
+def test_any_record_of_our_time_is_sent(
+    event: TraceEvent, context: TraceContext, start: int, kind: Kind
+) -> None:
     event = msgspec.structs.replace(event, kind=kind, started_at=start + 1000, ended_at=start + 2000)
     context = msgspec.structs.replace(context, span_id=b"spanspan", message_trace_id=b"tracetracetracet")
     sink = make()
@@ -103,7 +113,9 @@ def test_any_record_of_our_time_is_sent(event: TraceEvent, context: TraceContext
 
 @settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large], deadline=None)
 @given(generated.events, generated.contexts, st.sampled_from(list(Kind)))
-def test_fields_that_are_not_asked_for_are_not_read(event: TraceEvent, context: TraceContext, kind: Kind) -> None:
+def test_fields_that_are_not_asked_for_are_not_read(
+    event: TraceEvent, context: TraceContext, kind: Kind
+) -> None:
     event = msgspec.structs.replace(event, kind=kind, started_at=10**15, ended_at=10**15)
     other = {
         f.name: f.default if f.default_factory is msgspec.NODEFAULT else f.default_factory()
@@ -112,7 +124,9 @@ def test_fields_that_are_not_asked_for_are_not_read(event: TraceEvent, context: 
     }
     sink = make(usage="all")
     without = msgspec.structs.replace(event, **other)
-    assert sink.map(Enriched(event, context, "t", 0, 0, 0)) == sink.map(Enriched(without, context, "t", 0, 0, 0))
+    assert sink.map(Enriched(event, context, "t", 0, 0, 0)) == sink.map(
+        Enriched(without, context, "t", 0, 0, 0)
+    )
 
 
 def test_text_that_utf_8_cannot_say_rejects_the_record() -> None:
@@ -170,10 +184,13 @@ def test_all_of_a_trace_has_the_same_name_user_and_session() -> None:
 
 
 def test_start_is_the_same_to_the_millisecond_whatever_the_microseconds() -> None:
-    """Langfuse replaces by trace, observation and start: a start that is not the same is another observation."""
+    """Langfuse replaces by trace, observation and start: a start that is not the same is another
+    observation."""
     starts = set()
     for us in (123_000, 123_001, 123_999):
-        payload = make().map(record(started_at=1_700_000_000_000_000 + us, ended_at=1_700_000_000_000_000 + us))
+        payload = make().map(
+            record(started_at=1_700_000_000_000_000 + us, ended_at=1_700_000_000_000_000 + us)
+        )
         assert isinstance(payload, Payload)
         span = make().render(payload)
         starts.add(span["startTimeUnixNano"])
@@ -183,9 +200,13 @@ def test_start_is_the_same_to_the_millisecond_whatever_the_microseconds() -> Non
 
 def test_a_nested_run_is_named_after_the_root() -> None:
     inner = record(
-        Kind.WORKFLOW_RUN, {"root_trace_id": "message-1", "root_run_id": "outer"}, trace_id="inner", source_id="inner",
-        workflow_run_id="inner", parent_run_id="outer",
-    )  # fmt: skip
+        Kind.WORKFLOW_RUN,
+        {"root_trace_id": "message-1", "root_run_id": "outer"},
+        trace_id="inner",
+        source_id="inner",
+        workflow_run_id="inner",
+        parent_run_id="outer",
+    )
     found = attributes(inner)
     assert found["langfuse.trace.name"] == "message_message-1"
     assert found["langfuse.observation.metadata.parent_run_id"] == "outer"
@@ -211,10 +232,17 @@ def test_users_and_sessions_are_cut_at_what_langfuse_takes() -> None:
 @pytest.mark.parametrize(
     ("text", "name"),
     [
-        ("production", "production"), (" Prod / EU ", "prod---eu"), ("langfuse-staging", "staging"), ("langfuselangfuse", ""), ("langfuse", ""),
-        ("Ünïcode", "-n-code"), ("x" * 50, "x" * 40), ("", ""), ("a_b-c9", "a_b-c9"),
+        ("production", "production"),
+        (" Prod / EU ", "prod---eu"),
+        ("langfuse-staging", "staging"),
+        ("langfuselangfuse", ""),
+        ("langfuse", ""),
+        ("Ünïcode", "-n-code"),
+        ("x" * 50, "x" * 40),
+        ("", ""),
+        ("a_b-c9", "a_b-c9"),
     ],
-)  # fmt: skip
+)
 def test_environments(text: str, name: str) -> None:
     assert environment(text) == name
 
@@ -229,7 +257,9 @@ def test_an_environment_is_one_that_langfuse_takes_or_none(text: str) -> None:
 
 def test_the_settings_environment_is_everywhere() -> None:
     found = golden(FIELDS)
-    assert attributes(found["message"], environment="Staging", release="v7")["langfuse.environment"] == "staging"
+    assert (
+        attributes(found["message"], environment="Staging", release="v7")["langfuse.environment"] == "staging"
+    )
     assert attributes(found["message"], environment="Staging", release="v7")["langfuse.release"] == "v7"
     score = make(environment="Staging").map(found["feedback_like"])
     assert isinstance(score, Payload)
@@ -244,13 +274,22 @@ def test_the_tokens_of_a_trace_are_counted_once() -> None:
             payload = sink.map(found)
             if isinstance(payload, Payload) and not isinstance(payload.body, Score):
                 store.add_spans(otlp_request.parse(sink.request([payload.body]), 1, 0))
-        # the node's and, as the golden events have both, those of the span inside it; and the suggested questions'
+        # the node's and, as the golden events have both, those of the span inside it; and the suggested
+        # questions'
         assert store.tokens("00000003000040008000000000000003") == want
 
 
 def test_a_message_without_a_run_is_the_generation() -> None:
-    chat = {"input_tokens": 3, "output_tokens": 4, "total_tokens": 7, "model_name": "gpt-4o", "workflow_run_id": None}
-    found = attributes(record(Kind.MESSAGE, {"request_model": "gpt-4o"}, message_id="m", total_price="0.10", **chat))
+    chat = {
+        "input_tokens": 3,
+        "output_tokens": 4,
+        "total_tokens": 7,
+        "model_name": "gpt-4o",
+        "workflow_run_id": None,
+    }
+    found = attributes(
+        record(Kind.MESSAGE, {"request_model": "gpt-4o"}, message_id="m", total_price="0.10", **chat)
+    )
     assert found["langfuse.observation.type"] == "generation"
     assert found["langfuse.observation.model.name"] == "gpt-4o"
     assert json.loads(found["langfuse.observation.usage_details"]) == {"input": 3, "output": 4, "total": 7}
@@ -261,7 +300,9 @@ def test_prices_are_the_decimal_text_they_were() -> None:
     text = "0.00000012345678901234567890"
     assert attributes(record(total_price=text))["langfuse.observation.cost_details"] == f'{{"total":{text}}}'
     for wrong in ("", "NaN", "1_000", "+1", ".5", "1.", "0x1", "Infinity", "1,5", "01", "１"):
-        assert "langfuse.observation.cost_details" not in attributes(record(total_price=wrong, currency="USD")), wrong
+        assert "langfuse.observation.cost_details" not in attributes(
+            record(total_price=wrong, currency="USD")
+        ), wrong
     found = attributes(record(total_price="7", input_price="3", currency="RMB"))
     assert "langfuse.observation.cost_details" not in found
     assert found["langfuse.observation.metadata.total_price"] == "7"
@@ -276,18 +317,28 @@ def test_a_retrieval_has_neither_the_model_nor_the_tokens_of_its_message() -> No
 
 def test_tokens_below_zero_are_left_out() -> None:
     assert "langfuse.observation.usage_details" not in attributes(record(total_tokens=-1))
-    assert attributes(record(total_tokens=-1, input_tokens=2))["langfuse.observation.usage_details"] == '{"input":2}'
+    assert (
+        attributes(record(total_tokens=-1, input_tokens=2))["langfuse.observation.usage_details"]
+        == '{"input":2}'
+    )
 
 
 # -- what went wrong
 @pytest.mark.parametrize(
     ("status", "error", "level"),
     [
-        ("succeeded", None, "DEFAULT"), ("normal", None, "DEFAULT"), (None, None, "DEFAULT"), ("failed", None, "ERROR"),
-        ("exception", None, "ERROR"), ("error", None, "ERROR"), ("succeeded", "boom", "ERROR"), ("partial-succeeded", None, "WARNING"),
-        ("stopped", None, "WARNING"), ("paused", None, "DEFAULT"),
+        ("succeeded", None, "DEFAULT"),
+        ("normal", None, "DEFAULT"),
+        (None, None, "DEFAULT"),
+        ("failed", None, "ERROR"),
+        ("exception", None, "ERROR"),
+        ("error", None, "ERROR"),
+        ("succeeded", "boom", "ERROR"),
+        ("partial-succeeded", None, "WARNING"),
+        ("stopped", None, "WARNING"),
+        ("paused", None, "DEFAULT"),
     ],
-)  # fmt: skip
+)
 def test_levels(status: str | None, error: str | None, level: str) -> None:
     """A node's own error, not its run's."""
     found = attributes(record(status=status, error=error))
@@ -309,7 +360,8 @@ def test_a_suggestions_level_is_its_own_unless_it_failed() -> None:
     )
     odd = SuggestedQuestion(level="normal")
     assert (
-        attributes(record(Kind.SUGGESTED_QUESTION, suggested_question=odd))["langfuse.observation.level"] == "DEFAULT"
+        attributes(record(Kind.SUGGESTED_QUESTION, suggested_question=odd))["langfuse.observation.level"]
+        == "DEFAULT"
     )
 
 
@@ -330,23 +382,39 @@ def test_a_body_stands_in_for_missing_content() -> None:
 @pytest.mark.parametrize(
     ("data", "shown"),
     [
-        ('{"prompts": [{"role": "user", "text": "a\\u00e9", "files": [ 1.50 ]}], "x": 1}', '[{"role":"user","content":"a\\u00e9","files":[ 1.50 ]}]'),
-        ('{"prompts": [{"role": "user", "text": "a", "content": "b"}]}', '[{"role":"user","text":"a","content":"b"}]'),
-        ('{"prompts": []}', None), ('{"prompts": "ref:x"}', None), ('"ref:node_execution_id=1"', None), ("{", None), ("{}", None),
+        (
+            '{"prompts": [{"role": "user", "text": "a\\u00e9", "files": [ 1.50 ]}], "x": 1}',
+            '[{"role":"user","content":"a\\u00e9","files":[ 1.50 ]}]',
+        ),
+        (
+            '{"prompts": [{"role": "user", "text": "a", "content": "b"}]}',
+            '[{"role":"user","text":"a","content":"b"}]',
+        ),
+        ('{"prompts": []}', None),
+        ('{"prompts": "ref:x"}', None),
+        ('"ref:node_execution_id=1"', None),
+        ("{", None),
+        ("{}", None),
         ('{"prompts": [{"text": ' + "[" * 100_000 + "]" * 100_000 + "}]}", None),
     ],
-)  # fmt: skip
+)
 def test_a_models_input_is_what_it_was_given(data: str, shown: str | None) -> None:
-    found = attributes(record(node_type="llm", node_execution=NodeExecution(process_data=data), inputs='{"a":1}'))
+    found = attributes(
+        record(node_type="llm", node_execution=NodeExecution(process_data=data), inputs='{"a":1}')
+    )
     assert found["langfuse.observation.input"] == (shown or '{"a":1}')
     assert found.get("langfuse.observation.metadata.inputs") == ('{"a":1}' if shown else None)
     assert found.get("langfuse.observation.metadata.process_data") == (None if shown else data)
-    other = attributes(record(node_type="code", node_execution=NodeExecution(process_data=data), inputs='{"a":1}'))
+    other = attributes(
+        record(node_type="code", node_execution=NodeExecution(process_data=data), inputs='{"a":1}')
+    )
     assert other["langfuse.observation.input"] == '{"a":1}'
 
 
 def test_an_events_own_attributes_do_not_replace_ours() -> None:
-    found = attributes(record(attributes={"status": "mine", "temperature": "0.2", "": "x", "langfuse.x": "y"}))
+    found = attributes(
+        record(attributes={"status": "mine", "temperature": "0.2", "": "x", "langfuse.x": "y"})
+    )
     assert found["langfuse.observation.metadata.status"] == "succeeded"
     assert found["langfuse.observation.metadata.temperature"] == "0.2"
     assert found["langfuse.observation.metadata.langfuse.x"] == "y"
@@ -382,13 +450,24 @@ def test_seconds_are_exact(us: int) -> None:
 
 def test_node_types() -> None:
     types = {
-        "llm": "generation", "question-classifier": "generation", "parameter-extractor": "generation", "agent": "agent", "tool": "tool",
-        "knowledge-retrieval": "retriever", "iteration": "chain", "loop": "chain", "code": "span", "a-plugin's": "span",
-    }  # fmt: skip
+        "llm": "generation",
+        "question-classifier": "generation",
+        "parameter-extractor": "generation",
+        "agent": "agent",
+        "tool": "tool",
+        "knowledge-retrieval": "retriever",
+        "iteration": "chain",
+        "loop": "chain",
+        "code": "span",
+        "a-plugin's": "span",
+    }
     for kind in (Kind.NODE_EXECUTION, Kind.DRAFT_NODE_EXECUTION):
         for node_type, want in types.items():
             assert attributes(record(kind, node_type=node_type))["langfuse.observation.type"] == want
-    assert attributes(record(node_type="a-plugin's", model_name="m"))["langfuse.observation.type"] == "generation"
+    assert (
+        attributes(record(node_type="a-plugin's", model_name="m"))["langfuse.observation.type"]
+        == "generation"
+    )
 
 
 def test_an_iterations_tokens_are_those_of_the_nodes_inside() -> None:
@@ -399,7 +478,12 @@ def test_an_iterations_tokens_are_those_of_the_nodes_inside() -> None:
 
 # -- feedback
 def rated(**changes: Any) -> dict[str, Any]:
-    fields: dict[str, Any] = {"message_id": "m", "rating": "like", "origin": Origin(from_end_user_id="u1"), **changes}
+    fields: dict[str, Any] = {
+        "message_id": "m",
+        "rating": "like",
+        "origin": Origin(from_end_user_id="u1"),
+        **changes,
+    }
     payload = make().map(record(Kind.FEEDBACK, **fields))
     assert isinstance(payload, Payload)
     return dict(make().render(payload))
@@ -413,7 +497,11 @@ def test_a_changed_mind_is_the_same_score() -> None:
     assert [s["value"] for s in scores] == [1, -1, 0]
     assert [s["metadata"]["rating"] for s in scores] == ["like", "dislike", "withdrawn"]
     assert len({s["id"] for s in scores}) == 1
-    others = [rated(origin=Origin(from_account_id="a1")), rated(message_id="m2"), rated(origin=None, user_id=None)]
+    others = [
+        rated(origin=Origin(from_account_id="a1")),
+        rated(message_id="m2"),
+        rated(origin=None, user_id=None),
+    ]
     assert len({s["id"] for s in (*scores, *others)}) == 4
 
 
@@ -434,7 +522,8 @@ def test_what_is_no_operation_is_filtered(kind: str) -> None:
 
 def test_settings_do_not_change_ids_or_times() -> None:
     variants = [
-        dict(zip(("usage", "environment"), v, strict=True)) for v in itertools.product(("leaves", "all"), ("", "x"))
+        dict(zip(("usage", "environment"), v, strict=True))
+        for v in itertools.product(("leaves", "all"), ("", "x"))
     ]
     for found in golden(FIELDS).values():
         keys = set()
@@ -443,5 +532,7 @@ def test_settings_do_not_change_ids_or_times() -> None:
             payload = sink.map(found)
             if isinstance(payload, Payload):
                 shown = sink.render(payload)
-                keys.add(tuple(shown.get(k) for k in ("traceId", "spanId", "startTimeUnixNano", "id", "timestamp")))
+                keys.add(
+                    tuple(shown.get(k) for k in ("traceId", "spanId", "startTimeUnixNano", "id", "timestamp"))
+                )
         assert len(keys) <= 1

@@ -82,7 +82,9 @@ def refuse(status: int, message: str = "no", path: str = "/v1/", **headers: str)
     def answer(method: str, asked: str, body: Any) -> Response:
         if path not in asked:
             return Response(204)
-        return Response(status, {**JSON, **headers}, json.dumps({"code": status, "message": message}).encode())
+        return Response(
+            status, {**JSON, **headers}, json.dumps({"code": status, "message": message}).encode()
+        )
 
     return answer
 
@@ -107,9 +109,20 @@ def test_url(url: str, want: str) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["localhost:5173", "", "ftp://a/api", "http://", "http://a:99999", "http://u:p@a/api", "http://a/api?x=1", "http://a/api#x",
-     "http://a/api/v1/private", "http://a/api/v1", "http://[::1"],
-)  # fmt: skip
+    [
+        "localhost:5173",
+        "",
+        "ftp://a/api",
+        "http://",
+        "http://a:99999",
+        "http://u:p@a/api",
+        "http://a/api?x=1",
+        "http://a/api#x",
+        "http://a/api/v1/private",
+        "http://a/api/v1",
+        "http://[::1",
+    ],
+)
 def test_a_url_that_is_none_of_opiks(url: str) -> None:
     with pytest.raises(ConfigError, match="url: "):
         make(url)
@@ -130,7 +143,8 @@ def test_the_cloud_has_a_window_and_rates_and_wants_a_key() -> None:
         make("https://www.comet.com/opik/api")
     old = golden()["node_llm"]
     old = msgspec.structs.replace(
-        old, context=msgspec.structs.replace(old.context, appended_at=old.context.appended_at + 25 * 3_600_000)
+        old,
+        context=msgspec.structs.replace(old.context, appended_at=old.context.appended_at + 25 * 3_600_000),
     )
     assert isinstance(cloud.map(old), Rejected)
     assert isinstance(make().map(old), Payload)
@@ -146,8 +160,18 @@ def test_settings_that_cannot_be(values: dict[str, Any]) -> None:
 
 
 def test_the_sdks_variables() -> None:
-    env = {"OPIK_URL_OVERRIDE": "http://o/api", "OPIK_API_KEY": "k", "OPIK_WORKSPACE": "w", "OPIK_PROJECT_NAME": "p"}
-    assert from_environment(env) == {"url": "http://o/api", "api_key": "k", "workspace": "w", "project_name": "p"}
+    env = {
+        "OPIK_URL_OVERRIDE": "http://o/api",
+        "OPIK_API_KEY": "k",
+        "OPIK_WORKSPACE": "w",
+        "OPIK_PROJECT_NAME": "p",
+    }
+    assert from_environment(env) == {
+        "url": "http://o/api",
+        "api_key": "k",
+        "workspace": "w",
+        "project_name": "p",
+    }
     assert from_environment({"OPIK_API_KEY": ""}) == {}
 
 
@@ -155,10 +179,15 @@ def test_the_sdks_variables() -> None:
 def test_a_batch_is_traces_then_spans_then_scores() -> None:
     http = Http()
     sink = make(api_key="key-1", workspace="acme", project_name="shop")
-    assert send(sink, http, "feedback_like", "node_llm", "message", "feedback_withdrawn", "span_agent") == Delivered()
+    assert (
+        send(sink, http, "feedback_like", "node_llm", "message", "feedback_withdrawn", "span_agent")
+        == Delivered()
+    )
     assert [(m, p) for m, p, _, _ in http.sent[:3]] == [
-        ("POST", "/v1/private/traces/batch"), ("POST", "/v1/private/spans/batch"), ("PUT", "/v1/private/traces/feedback-scores"),
-    ]  # fmt: skip
+        ("POST", "/v1/private/traces/batch"),
+        ("POST", "/v1/private/spans/batch"),
+        ("PUT", "/v1/private/traces/feedback-scores"),
+    ]
     traces, spans, scores, withdrawn = (body for _, _, body, _ in http.sent)
     assert [t["name"] for t in traces["traces"]] == ["message", "Plan trip"]
     assert [s["name"] for s in spans["spans"]] == ["Answer", "llm", "Plan trip"]
@@ -167,7 +196,9 @@ def test_a_batch_is_traces_then_spans_then_scores() -> None:
     assert withdrawn == {"name": "admin_feedback"}
     assert http.sent[3][1] == f"/v1/private/traces/{traces['traces'][0]['id']}/feedback-scores/delete"
     assert all(h["Authorization"] == "key-1" and h["Comet-Workspace"] == "acme" for *_, h in http.sent)
-    assert all(h["Content-Encoding"] == "gzip" and h["Content-Type"] == "application/json" for *_, h in http.sent)
+    assert all(
+        h["Content-Encoding"] == "gzip" and h["Content-Type"] == "application/json" for *_, h in http.sent
+    )
 
 
 def test_without_key_workspace_and_compression() -> None:
@@ -201,7 +232,9 @@ def test_size_and_events_of_a_payload(name: str) -> None:
     assert isinstance(payload, Payload)
     send(sink, http, name)
     assert payload.events == len(http.sent)
-    whole = sum(len(json.dumps(b, separators=(",", ":"), ensure_ascii=False).encode()) for _, _, b, _ in http.sent)
+    whole = sum(
+        len(json.dumps(b, separators=(",", ":"), ensure_ascii=False).encode()) for _, _, b, _ in http.sent
+    )
     assert abs(whole - payload.size) < 40 * len(http.sent)
 
 
@@ -230,14 +263,16 @@ def test_more_than_opik_takes_is_split_without_asking() -> None:
         (429, {"ratelimit-reset": "99999"}, Retry(300.0, "status 429: no", busy=True)),
         (413, {}, Split(status=413)),
     ],
-)  # fmt: skip
+)
 def test_statuses(status: int, headers: dict[str, str], want: Outcome) -> None:
     http = Http(refuse(status, **headers))
     assert send(make(), http, "node_llm") == want
     assert send(make(), Http(refuse(status, **headers)), "node_llm", "node_tool") in (want, Split())
 
 
-@pytest.mark.parametrize(("status", "reason"), [(400, "rejected"), (422, "rejected"), (409, "id_in_other_project")])
+@pytest.mark.parametrize(
+    ("status", "reason"), [(400, "rejected"), (422, "rejected"), (409, "id_in_other_project")]
+)
 def test_a_record_is_rejected_for_a_request_of_its_own(status: int, reason: str) -> None:
     found = send(make(api_key="key-1"), Http(refuse(status, "bad tags, key-1")), "node_llm")
     assert isinstance(found, Rejected)
@@ -297,14 +332,18 @@ def test_a_backlog_that_is_too_old_is_not_asked_for_one_by_one() -> None:
     found = send(sink, http, *SENT)
     assert isinstance(found, list)
     kinds = {name: type(o) for name, o in zip(SENT, found, strict=True)}
-    assert {n for n, k in kinds.items() if k is Split} == set(RATINGS)  # they are next: ids of ratings have no window
+    assert {n for n, k in kinds.items() if k is Split} == set(
+        RATINGS
+    )  # they are next: ids of ratings have no window
     assert {o.reason for o in found if isinstance(o, Rejected)} == {"too_old"}
 
 
 def test_what_is_not_surely_too_old_is_tried_again() -> None:
     old, young = golden()["workflow_run_alone"], golden()["node_llm"]
     started = young.context.trace_started_at + 20 * 3_600_000_000
-    young = msgspec.structs.replace(young, context=msgspec.structs.replace(young.context, trace_started_at=started))
+    young = msgspec.structs.replace(
+        young, context=msgspec.structs.replace(young.context, trace_started_at=started)
+    )
     sink = make(now=NOW + 25 * HOUR, id_window_hours=24.0)
     records = {"old": old, "young": young}
     whole = batch(sink, "old", "young", records=records)
@@ -491,7 +530,9 @@ def test_poison_is_found_and_all_others_are_stored() -> None:
         reasons = {s.verdict.reason for s in settled if isinstance(s.verdict, Rejected)}
         assert reasons == {"id_in_other_project"}
         stored = [s for s in double.store.state()["spans"] if s["project_name"] == "Default Project"]
-        assert len(stored) == 16 - 2  # the agent's span is no poison, and was stored while its trace was refused
+        assert (
+            len(stored) == 16 - 2
+        )  # the agent's span is no poison, and was stored while its trace was refused
 
     with_double(work)
 
@@ -507,7 +548,7 @@ def test_poison_is_found_and_all_others_are_stored() -> None:
         Faults(status=413, only="spans"),
         Faults(status=500, only="traces", status_first=2),
     ],
-)  # fmt: skip
+)
 def test_faults_leave_the_same_store(faults: Faults) -> None:
     async def work(double: OpikDouble, http: AiohttpTransport) -> None:
         sink = make(double.url)

@@ -1,4 +1,5 @@
-"""From events to Opik's objects: ids, the tree, content, prices, windows, ratings. Payloads of whole events: tests/golden/opik."""
+"""From events to Opik's objects: ids, the tree, content, prices, windows, ratings. Payloads of whole events:
+tests/golden/opik."""
 
 from __future__ import annotations
 
@@ -75,12 +76,19 @@ def test_every_span_has_a_parent_in_its_trace_and_every_trace_its_root() -> None
         else:
             assert "trace" not in o, name
             parents[name] = spans.get((span["trace_id"], parent), "missing")
-    side = dict.fromkeys(("workflow_run", "moderation", "suggested_question", "dataset_retrieval", "tool"), "message")
+    side = dict.fromkeys(
+        ("workflow_run", "moderation", "suggested_question", "dataset_retrieval", "tool"), "message"
+    )
     nodes = dict.fromkeys(("node_llm", "node_knowledge", "node_tool"), "workflow_run")
     assert parents == {**side, **nodes, "span_llm": "node_llm", "node_failed_in_iteration": "missing"}
     assert set(traces.values()) == {
-        "message", "workflow_run_alone", "draft_node_execution", "generate_name", "prompt_generation", "span_agent",
-    }  # fmt: skip
+        "message",
+        "workflow_run_alone",
+        "draft_node_execution",
+        "generate_name",
+        "prompt_generation",
+        "span_agent",
+    }
 
 
 def test_all_ids_of_a_trace_have_its_start_as_time() -> None:
@@ -98,10 +106,15 @@ def test_a_nested_run_is_the_child_of_its_node_in_the_trace_of_the_root() -> Non
     inner = changed(
         golden()["workflow_run_alone"],
         context={
-            **{f: getattr(outer.context, f) for f in ("root_trace_id", "message_trace_id", "run_trace_id", "trace_started_at")},
-            "parent_source_id": outer.event.source_id, "parent_span_id": outer.context.span_id, "parent_kind": ParentKind.NODE,
+            **{
+                f: getattr(outer.context, f)
+                for f in ("root_trace_id", "message_trace_id", "run_trace_id", "trace_started_at")
+            },
+            "parent_source_id": outer.event.source_id,
+            "parent_span_id": outer.context.span_id,
+            "parent_kind": ParentKind.NODE,
         },
-    )  # fmt: skip
+    )
     found = objects(inner)
     assert found["span"]["parent_span_id"] == objects(outer)["span"]["id"]
     assert found["span"]["trace_id"] == objects(outer)["span"]["trace_id"]
@@ -126,7 +139,9 @@ def test_a_nested_run_is_the_child_of_its_node_in_the_trace_of_the_root() -> Non
         ("message", {}, {"parent_span_id": b"12345678"}, False),
     ],
 )
-def test_only_a_root_is_a_trace(name: str, event: dict[str, Any], context: dict[str, Any], root: bool) -> None:
+def test_only_a_root_is_a_trace(
+    name: str, event: dict[str, Any], context: dict[str, Any], root: bool
+) -> None:
     found = objects(changed(golden()[name], context, **event))
     assert ("trace" in found) is root
     assert "span" in found
@@ -135,7 +150,9 @@ def test_only_a_root_is_a_trace(name: str, event: dict[str, Any], context: dict[
 def test_native_opentelemetry_ids_make_a_tree_as_well() -> None:
     """A child that names its parent by its OpenTelemetry span id alone."""
     parent = changed(golden()["span_agent"], {"span_id": b"\1" * 8})
-    child = changed(golden()["span_agent"], {"span_id": b"\2" * 8, "parent_span_id": b"\1" * 8}, source_id="child")
+    child = changed(
+        golden()["span_agent"], {"span_id": b"\2" * 8, "parent_span_id": b"\1" * 8}, source_id="child"
+    )
     assert objects(child)["span"]["parent_span_id"] == objects(parent)["span"]["id"]
 
 
@@ -200,11 +217,21 @@ def test_an_end_before_the_start_is_the_start_and_odd_publishing_times_do_not_co
 @pytest.mark.parametrize(
     ("text", "want"),
     [
-        (None, None), ("null", None), ("{}", None), ('{"a": 1}', {"a": 1}), (' \n{"a": 1}', {"a": 1}), ("[1, 2]", {"input": [1, 2]}),
-        ('"x"', {"input": "x"}), ("0", {"input": 0}), ("true", {"input": True}), ("nope", {"input": "nope"}), ('{"a": 1', {"input": '{"a": 1'}),
-        ("", {"input": ""}), ('{"a": 1}, "b": 2', {"input": '{"a": 1}, "b": 2'}),
+        (None, None),
+        ("null", None),
+        ("{}", None),
+        ('{"a": 1}', {"a": 1}),
+        (' \n{"a": 1}', {"a": 1}),
+        ("[1, 2]", {"input": [1, 2]}),
+        ('"x"', {"input": "x"}),
+        ("0", {"input": 0}),
+        ("true", {"input": True}),
+        ("nope", {"input": "nope"}),
+        ('{"a": 1', {"input": '{"a": 1'}),
+        ("", {"input": ""}),
+        ('{"a": 1}, "b": 2', {"input": '{"a": 1}, "b": 2'}),
     ],
-)  # fmt: skip
+)
 def test_content_is_an_object(text: str | None, want: Any) -> None:
     value = as_object(text, "input")
     assert (None if value is None else json.loads(orjson.dumps(value))) == want
@@ -220,11 +247,28 @@ def test_content_never_breaks_the_request(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "want"),
     [
-        ("0.0064", "0.0064"), ("0", "0"), ("12", "12"), ("1E-7", "0.0000001"), ("+1.50", "1.50"), (".5", "0.5"), ("007", "7"), ("-0.0", "0"),
-        ("-1", None), ("NaN", None), ("Infinity", None), ("", None), ("1e27", None), ("1e999999999", None), ("1e-999999", None), ("9" * 50, None),
-        ("1,5", None), (None, None), ("١", "1"), ("0.1\n", "0.1"),
+        ("0.0064", "0.0064"),
+        ("0", "0"),
+        ("12", "12"),
+        ("1E-7", "0.0000001"),
+        ("+1.50", "1.50"),
+        (".5", "0.5"),
+        ("007", "7"),
+        ("-0.0", "0"),
+        ("-1", None),
+        ("NaN", None),
+        ("Infinity", None),
+        ("", None),
+        ("1e27", None),
+        ("1e999999999", None),
+        ("1e-999999", None),
+        ("9" * 50, None),
+        ("1,5", None),
+        (None, None),
+        ("١", "1"),
+        ("0.1\n", "0.1"),
     ],
-)  # fmt: skip
+)
 def test_a_price_is_the_same_number(text: str | None, want: str | None) -> None:
     value = price(text)
     assert (None if value is None else orjson.dumps(value).decode()) == want
@@ -298,8 +342,14 @@ def test_opiks_names_of_providers() -> None:
 @pytest.mark.parametrize(
     ("event", "want"),
     [
-        ({"status": "failed", "error": None}, {"exception_type": "HTTPError", "message": "", "traceback": "failed"}),
-        ({"error": " ", "error_type": " "}, {"exception_type": "Error", "message": " ", "traceback": "failed"}),
+        (
+            {"status": "failed", "error": None},
+            {"exception_type": "HTTPError", "message": "", "traceback": "failed"},
+        ),
+        (
+            {"error": " ", "error_type": " "},
+            {"exception_type": "Error", "message": " ", "traceback": "failed"},
+        ),
         (
             {"status": "stopped", "error": "by hand"},
             {"exception_type": "HTTPError", "message": "by hand", "traceback": "by hand"},
@@ -314,21 +364,27 @@ def test_errors(event: dict[str, Any], want: dict[str, str] | None) -> None:
 
 def test_a_tool_shows_its_own_inputs_or_those_of_the_event() -> None:
     span = objects(changed(golden()["tool"], tool=Tool(call_id="c")))["span"]
-    assert (span["input"], span["output"]) == ({"query": "Where is my order?"}, {"output": "It ships tomorrow."})
+    assert (span["input"], span["output"]) == (
+        {"query": "Where is my order?"},
+        {"output": "It ships tomorrow."},
+    )
     assert "message_inputs" not in span["metadata"]
 
 
 @pytest.mark.parametrize(
     ("process_data", "want"),
     [
-        ('{"prompts": [{"role": "system", "text": "a", "files": []}], "x": 1}', {"messages": [{"role": "system", "content": "a", "files": []}]}),
+        (
+            '{"prompts": [{"role": "system", "text": "a", "files": []}], "x": 1}',
+            {"messages": [{"role": "system", "content": "a", "files": []}]},
+        ),
         ('{"prompts": [{"content": "a", "text": "b"}]}', {"messages": [{"content": "a", "text": "b"}]}),
         ('{"prompts": []}', {"context": "Order A-1001 ships on 2 March."}),
         ('{"prompts": "a"}', {"context": "Order A-1001 ships on 2 March."}),
         ('{"prompts": [{"text": "a"}', {"context": "Order A-1001 ships on 2 March."}),
         (None, {"context": "Order A-1001 ships on 2 March."}),
     ],
-)  # fmt: skip
+)
 def test_a_models_node_shows_its_prompts(process_data: str | None, want: Any) -> None:
     record = golden()["node_llm"]
     body = msgspec.structs.replace(record.event.node_execution, process_data=process_data)  # type: ignore[type-var]

@@ -71,8 +71,11 @@ def test_a_request_groups_spans_by_host_under_the_service() -> None:
     [(url, body, headers, seconds)] = http.sent
     assert (url, seconds) == ("http://localhost:4318/v1/traces", 3)
     assert headers == {
-        "Content-Type": "application/x-protobuf", "x-scope-orgid": "tenant1", "Authorization": "Bearer key", "Content-Encoding": "gzip",
-    }  # fmt: skip
+        "Content-Type": "application/x-protobuf",
+        "x-scope-orgid": "tenant1",
+        "Authorization": "Bearer key",
+        "Content-Encoding": "gzip",
+    }
     request = ExportTraceServiceRequest.FromString(zlib.decompress(body, 31))
     found = [
         (
@@ -112,14 +115,20 @@ def test_payload_sizes_cover_the_request() -> None:
         (Response(200, PROTOBUF, otlp_request.success(99, "x")), Delivered(4, "x")),
         (Response(200, PROTOBUF, otlp_request.success(0, "careful")), Delivered(0, "careful")),
         (Response(200, PROTOBUF, b"\xff\xff"), Delivered()),
-        (Response(200, JSON, b'{"partialSuccess": {"rejectedSpans": "2", "errorMessage": "m"}}'), Delivered(2, "m")),
+        (
+            Response(200, JSON, b'{"partialSuccess": {"rejectedSpans": "2", "errorMessage": "m"}}'),
+            Delivered(2, "m"),
+        ),
         (Response(200, JSON, b"[]"), Delivered()),
         (Response(204), Delivered()),
         (Response(503, {"retry-after": "4"}), Retry(4.0, "status 503")),
         (Response(413), Split(status=413)),
-        (Response(401, PROTOBUF, otlp_request.failure(401, "bad key-1")), Paused("unauthorized (status 401): bad ***", "endpoint, api_key, headers")),
+        (
+            Response(401, PROTOBUF, otlp_request.failure(401, "bad key-1")),
+            Paused("unauthorized (status 401): bad ***", "endpoint, api_key, headers"),
+        ),
     ],
-)  # fmt: skip
+)
 def test_answers(answer: Response, outcome: Outcomes) -> None:
     assert send(make(api_key="key-1"), answer)[0] == outcome
 
@@ -167,7 +176,10 @@ def test_the_check(answer: Response | NoAnswer, ok: bool, says: str) -> None:
     http = Http(answer)
     health = asyncio.run(make().check(http))
     assert (health.ok, says in health.detail) == (ok, True)
-    assert ExportTraceServiceRequest.FromString(zlib.decompress(http.sent[0][1], 31)) == ExportTraceServiceRequest()
+    assert (
+        ExportTraceServiceRequest.FromString(zlib.decompress(http.sent[0][1], 31))
+        == ExportTraceServiceRequest()
+    )
 
 
 @pytest.mark.parametrize(
@@ -198,7 +210,7 @@ def test_endpoints(endpoint: str, url: str) -> None:
         ({"endpoint": "http://h", "max_records": 0}, "sinks.otlp.max_records: "),
         ({"endpoint": "http://h", "colour": 1}, "sinks.otlp: Object contains unknown field `colour`"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_setting_is_named(settings: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigError) as e:
         instance(Settings(sinks={"otlp": settings}), "otlp", {})
@@ -209,9 +221,12 @@ def test_a_wrong_setting_is_named(settings: dict[str, Any], says: str) -> None:
 def test_the_variables_of_the_seed_are_defaults() -> None:
     """Seed 003, section 2."""
     env = {
-        "ENTERPRISE_OTLP_ENDPOINT": "http://collector:4318", "ENTERPRISE_OTLP_HEADERS": "x-scope-orgid=tenant1,b=c",
-        "ENTERPRISE_OTLP_API_KEY": "key", "ENTERPRISE_SERVICE_NAME": "shop", "ENTERPRISE_INCLUDE_CONTENT": "false",
-    }  # fmt: skip
+        "ENTERPRISE_OTLP_ENDPOINT": "http://collector:4318",
+        "ENTERPRISE_OTLP_HEADERS": "x-scope-orgid=tenant1,b=c",
+        "ENTERPRISE_OTLP_API_KEY": "key",
+        "ENTERPRISE_SERVICE_NAME": "shop",
+        "ENTERPRISE_INCLUDE_CONTENT": "false",
+    }
     event = make_event(1, kind=Kind.SPAN, node_execution=None)
     for sinks, host in (({}, "collector"), ({"otlp": {"endpoint": "http://mine"}}, "mine")):
         sink = instance(Settings(sinks=sinks), "otlp", env).sink
@@ -221,7 +236,11 @@ def test_the_variables_of_the_seed_are_defaults() -> None:
         asyncio.run(sink.send(Batch((Item(payload, Source("t", 0, 0, 0)),)), http))
         [(url, body, headers, _)] = http.sent
         assert url.startswith(f"http://{host}")
-        assert (headers["Authorization"], headers["x-scope-orgid"], headers["b"]) == ("Bearer key", "tenant1", "c")
+        assert (headers["Authorization"], headers["x-scope-orgid"], headers["b"]) == (
+            "Bearer key",
+            "tenant1",
+            "c",
+        )
         text = zlib.decompress(body, 31)
         assert b"shop" in text
         assert b"input.value" not in text

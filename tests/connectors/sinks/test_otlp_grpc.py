@@ -60,13 +60,20 @@ def batch(sink: Otlp, count: int = 3, **event: Any) -> Batch:
     return Batch(tuple(items))
 
 
-def sent(handler: Handler, *, count: int = 3, credentials: Any = None, check: bool = False, **settings: Any) -> Any:
+def sent(
+    handler: Handler, *, count: int = 3, credentials: Any = None, check: bool = False, **settings: Any
+) -> Any:
     """What a sink at a server with this handler says of a batch."""
 
     async def run() -> Any:
         async with serving(handler, credentials) as port:
             scheme = "http" if credentials is None else "https"
-            given = {"endpoint": f"{scheme}://localhost:{port}", "protocol": "grpc", "timeout": 10.0, **settings}
+            given = {
+                "endpoint": f"{scheme}://localhost:{port}",
+                "protocol": "grpc",
+                "timeout": 10.0,
+                **settings,
+            }
             sink = Otlp(Otlp.Settings(**given))
             http: Http = NO_HTTP
             try:
@@ -261,8 +268,15 @@ def test_every_code_has_a_row() -> None:
 def test_retryable_codes_are_the_specification_s() -> None:
     retried = {code for code in TABLE if isinstance(decide(code, "", b"", 3), Retry)}
     assert retried == {
-        "CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS", "UNKNOWN", "INTERNAL",
-    }  # fmt: skip
+        "CANCELLED",
+        "DEADLINE_EXCEEDED",
+        "ABORTED",
+        "OUT_OF_RANGE",
+        "UNAVAILABLE",
+        "DATA_LOSS",
+        "UNKNOWN",
+        "INTERNAL",
+    }
     assert isinstance(decide("a code to come", "", b"", 3), Retry)
 
 

@@ -40,7 +40,9 @@ def exchange(
     got: Got = []
 
     async def handler(request: web.Request) -> web.Response:
-        got.append((request.path_qs, {k.lower(): v for k, v in request.headers.items()}, await request.read()))
+        got.append(
+            (request.path_qs, {k.lower(): v for k, v in request.headers.items()}, await request.read())
+        )
         return answer
 
     async def run() -> Outcomes:
@@ -55,7 +57,8 @@ def exchange(
         http = AiohttpTransport(found.ca_file, found.cert_file, found.key_file)
         try:
             items = tuple(
-                Item(payload(found.sink, i, host_name=f"host {i // 2}"), Source("t", 0, i, 0)) for i in range(4)
+                Item(payload(found.sink, i, host_name=f"host {i // 2}"), Source("t", 0, i, 0))
+                for i in range(4)
             )
             return await found.sink.send(Batch(items), http)
         finally:
@@ -66,13 +69,19 @@ def exchange(
 
 
 def test_json_says_what_protobuf_says() -> None:
-    """Also what the specification's own words are: ids hexadecimal, 64-bit numbers as text, enums as numbers."""
+    """Also what the specification's own words are: ids hexadecimal, 64-bit numbers as text, enums as
+    numbers."""
     outcome, got = exchange(
-        {"endpoint": "http://localhost:{port}", "protocol": "http/json", "compression": "gzip"}, web.json_response({})
+        {"endpoint": "http://localhost:{port}", "protocol": "http/json", "compression": "gzip"},
+        web.json_response({}),
     )
     assert outcome == Delivered()
     [(path, headers, body)] = got
-    assert (path, headers["content-type"], headers["content-encoding"]) == ("/v1/traces", "application/json", "gzip")
+    assert (path, headers["content-type"], headers["content-encoding"]) == (
+        "/v1/traces",
+        "application/json",
+        "gzip",
+    )
     document = json.loads(gzip.decompress(body))
     sink = Otlp(Otlp.Settings(endpoint="http://h"))
     bodies = [payload(sink, i, host_name=f"host {i // 2}").body for i in range(4)]
@@ -126,7 +135,9 @@ def test_tls_with_a_client_certificate(certificates: Certificates) -> None:  # n
 
 def test_a_server_that_is_not_trusted_is_named_with_the_setting(certificates: Certificates) -> None:  # noqa: F811
     with pytest.raises(NoAnswer, match="ca_file") as e:
-        exchange({"endpoint": "https://localhost:{port}"}, web.Response(), server_context(certificates, asks=False))
+        exchange(
+            {"endpoint": "https://localhost:{port}"}, web.Response(), server_context(certificates, asks=False)
+        )
     assert e.value.reason == "certificate"
 
 
@@ -134,7 +145,9 @@ def test_a_server_that_is_not_trusted_is_named_with_the_setting(certificates: Ce
 def test_a_certificate_that_cannot_be_used_is_named(certificates: Certificates, broken: str) -> None:  # noqa: F811
     async def make() -> None:
         files = {"cert_file": str(certificates.client_chain), "key_file": str(certificates.client_key)}
-        await AiohttpTransport(str(certificates.ca), **{**files, broken: str(certificates.ca) + ".none"}).close()
+        await AiohttpTransport(
+            str(certificates.ca), **{**files, broken: str(certificates.ca) + ".none"}
+        ).close()
 
     with pytest.raises(ConfigError, match="cert_file"):
         asyncio.run(make())

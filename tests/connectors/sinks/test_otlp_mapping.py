@@ -1,4 +1,5 @@
-"""The span of each kind, attribute by attribute as seed 003 writes it, and that no event breaks the mapping."""
+"""The span of each kind, attribute by attribute as seed 003 writes it, and that no event breaks the
+mapping."""
 
 from __future__ import annotations
 
@@ -53,11 +54,19 @@ NODE = "880e8400-e29b-41d4-a716-446655440003"
 
 def context(root: str, source: str, parent: str | None, kind: ParentKind, **changes: Any) -> TraceContext:
     fields: dict[str, Any] = {
-        "generation": 0, "sequence": 0, "source_offset": 0, "appended_at": 0, "span_id": ids.otel_span_id(source),
-        "parent_span_id": ids.otel_span_id(parent) if parent else None, "parent_source_id": parent, "parent_kind": kind,
-        "marks": (), "run_trace_id": ids.otel_trace_id(root), "message_trace_id": ids.otel_trace_id(root),
+        "generation": 0,
+        "sequence": 0,
+        "source_offset": 0,
+        "appended_at": 0,
+        "span_id": ids.otel_span_id(source),
+        "parent_span_id": ids.otel_span_id(parent) if parent else None,
+        "parent_source_id": parent,
+        "parent_kind": kind,
+        "marks": (),
+        "run_trace_id": ids.otel_trace_id(root),
+        "message_trace_id": ids.otel_trace_id(root),
         "trace_started_at": START,
-    }  # fmt: skip
+    }
     return TraceContext(**{**fields, **changes})
 
 
@@ -73,7 +82,10 @@ def to_span(record: Enriched, content: Content) -> Span | Skip | Rejected:
     (span,) = ScopeSpans.FromString(found).spans
     at_zero = 0 in (span.start_time_unix_nano, span.end_time_unix_nano)  # where the classes write nothing
     assert at_zero or ScopeSpans(spans=[span]).SerializeToString(deterministic=True) == found
-    parts = (wire.resource(()), wire.scope("s"), [found]), (as_json.resource(()), as_json.scope("s"), [written])
+    parts = (
+        (wire.resource(()), wire.scope("s"), [found]),
+        (as_json.resource(()), as_json.scope("s"), [written]),
+    )
     document = as_document(wire.request(parts[:1]))
     assert plain(json.loads(as_json.request(parts[1:]))) == plain(document)
     return span
@@ -90,7 +102,9 @@ def plain(value: Any) -> Any:
 
 def through_the_codec(event: TraceEvent, ctx: TraceContext) -> Enriched:
     """As the runner hands it to the sink: only the fields that the mapping names."""
-    decode, paths = codec.compile_decoder(schemas.current("TraceEvent"), FIELDS, text=True, build=dict(BY_NAME))
+    decode, paths = codec.compile_decoder(
+        schemas.current("TraceEvent"), FIELDS, text=True, build=dict(BY_NAME)
+    )
     found = TraceEvent(**dict(zip(paths, decode(codec.encode(event), BODY), strict=True)))
     return Enriched(found, codec.decode(codec.encode(ctx), TraceContext), "trace.enriched", 0, 0, 0)
 
@@ -119,18 +133,42 @@ def strings(**values: str) -> dict[str, tuple[str, Any]]:
 
 
 WORKFLOW = TraceEvent(
-    event_id="e1", kind=Kind.WORKFLOW_RUN, trace_id="m1", source_id=RUN, workflow_run_id=RUN, parent_trace_id="outer-message",
-    parent_run_id=OUTER, parent_node_execution_id=CALLER, parent_app_id="outer-app", tenant_id="tenant-1", app_id="app-1",
-    app_name="Support", message_id="m1", conversation_id="c1", user_id="user-9", host_name="dify-api-7f8b", name="Flow",
-    started_at=START, ended_at=START + 2_500_000, published_at=START, status="failed", error="node 3 failed", invoke_from="webapp",
-    total_tokens=420, origin=Origin(invoked_by="user-1"), inputs='{"q": 1}', outputs='{"a": 2}',
+    event_id="e1",
+    kind=Kind.WORKFLOW_RUN,
+    trace_id="m1",
+    source_id=RUN,
+    workflow_run_id=RUN,
+    parent_trace_id="outer-message",
+    parent_run_id=OUTER,
+    parent_node_execution_id=CALLER,
+    parent_app_id="outer-app",
+    tenant_id="tenant-1",
+    app_id="app-1",
+    app_name="Support",
+    message_id="m1",
+    conversation_id="c1",
+    user_id="user-9",
+    host_name="dify-api-7f8b",
+    name="Flow",
+    started_at=START,
+    ended_at=START + 2_500_000,
+    published_at=START,
+    status="failed",
+    error="node 3 failed",
+    invoke_from="webapp",
+    total_tokens=420,
+    origin=Origin(invoked_by="user-1"),
+    inputs='{"q": 1}',
+    outputs='{"a": 2}',
     workflow_run=WorkflowRun(workflow_id="wf-1", workflow_version="3", query="What?", elapsed_time=2_250_000),
-)  # fmt: skip
+)
 
 
 def test_workflow_run_nested_in_another() -> None:
     """Seed 003, section 4.1 and scenario B."""
-    span = span_of(WORKFLOW, context(OUTER, RUN, CALLER, ParentKind.NODE, marks=("clock_skew", "root_inferred")))
+    span = span_of(
+        WORKFLOW, context(OUTER, RUN, CALLER, ParentKind.NODE, marks=("clock_skew", "root_inferred"))
+    )
     assert span.name == "dify.workflow.run"
     assert span.trace_id.hex() == OUTER.replace("-", "")
     assert span.span_id == ids.otel_span_id(RUN)
@@ -165,15 +203,41 @@ def test_workflow_run_nested_in_another() -> None:
 
 
 NODE_EVENT = TraceEvent(
-    event_id="e2", kind=Kind.NODE_EXECUTION, trace_id=RUN, source_id=NODE, workflow_run_id=RUN, tenant_id="tenant-1", app_id="app-1",
-    message_id="m1", conversation_id="c1", name="Ask the model", node_type="llm", started_at=START, ended_at=START + 1_500_000,
-    published_at=START, status="succeeded", model_provider="openai", model_name="gpt-4", input_tokens=50, output_tokens=30,
-    total_tokens=80, origin=Origin(invoked_by="user-1"), inputs='"in"', outputs='"out"',
+    event_id="e2",
+    kind=Kind.NODE_EXECUTION,
+    trace_id=RUN,
+    source_id=NODE,
+    workflow_run_id=RUN,
+    tenant_id="tenant-1",
+    app_id="app-1",
+    message_id="m1",
+    conversation_id="c1",
+    name="Ask the model",
+    node_type="llm",
+    started_at=START,
+    ended_at=START + 1_500_000,
+    published_at=START,
+    status="succeeded",
+    model_provider="openai",
+    model_name="gpt-4",
+    input_tokens=50,
+    output_tokens=30,
+    total_tokens=80,
+    origin=Origin(invoked_by="user-1"),
+    inputs='"in"',
+    outputs='"out"',
     node_execution=NodeExecution(
-        node_id="llm", workflow_id="wf-1", index=3, predecessor_node_id="start", iteration_id="it", loop_id="lo", parallel_id="pa",
-        process_data='{"prompt": "p"}', retry_count=2,
+        node_id="llm",
+        workflow_id="wf-1",
+        index=3,
+        predecessor_node_id="start",
+        iteration_id="it",
+        loop_id="lo",
+        parallel_id="pa",
+        process_data='{"prompt": "p"}',
+        retry_count=2,
     ),
-)  # fmt: skip
+)
 NODE_ATTRIBUTES = {
     **strings(
         dify__tenant_id="tenant-1",
@@ -225,11 +289,26 @@ def test_draft_node_execution() -> None:
 
 
 SPAN_EVENT = TraceEvent(
-    event_id="e3", kind=Kind.SPAN, trace_id="t1", source_id="s1", tenant_id="tenant-1", user_id="u1", name="chat gpt-4",
-    started_at=START, ended_at=START - 5, published_at=START, span_kind=SpanKind.LLM, model_provider="openai", model_name="gpt-4",
-    input_tokens=7, output_tokens=0, attributes={"temperature": "0.2", "gen_ai.request.model": "mine", "": "nameless"},
-    span=SpanBody(finish_reason="stop", trace_state="a=b"), inputs='[{"role": "user"}]', outputs='"hi"',
-)  # fmt: skip
+    event_id="e3",
+    kind=Kind.SPAN,
+    trace_id="t1",
+    source_id="s1",
+    tenant_id="tenant-1",
+    user_id="u1",
+    name="chat gpt-4",
+    started_at=START,
+    ended_at=START - 5,
+    published_at=START,
+    span_kind=SpanKind.LLM,
+    model_provider="openai",
+    model_name="gpt-4",
+    input_tokens=7,
+    output_tokens=0,
+    attributes={"temperature": "0.2", "gen_ai.request.model": "mine", "": "nameless"},
+    span=SpanBody(finish_reason="stop", trace_state="a=b"),
+    inputs='[{"role": "user"}]',
+    outputs='"hi"',
+)
 
 
 def test_span_with_its_own_name() -> None:
@@ -274,8 +353,12 @@ def test_span_with_its_own_name() -> None:
         (SpanKind.RERANKER, None, "RERANKER", 1),
     ],
 )
-def test_every_span_kind_has_its_names(kind: SpanKind, operation: str | None, openinference: str, otel: int) -> None:
-    span = span_of(msgspec.structs.replace(SPAN_EVENT, span_kind=kind), context("t1", "s1", None, ParentKind.NONE))
+def test_every_span_kind_has_its_names(
+    kind: SpanKind, operation: str | None, openinference: str, otel: int
+) -> None:
+    span = span_of(
+        msgspec.structs.replace(SPAN_EVENT, span_kind=kind), context("t1", "s1", None, ParentKind.NONE)
+    )
     found = attributes(span)
     assert found.get("gen_ai.operation.name", (None, None))[1] == operation
     assert (found["openinference.span.kind"][1], span.kind) == (openinference, otel)
@@ -317,10 +400,14 @@ def test_content_only_where_it_is_asked_for_and_else_by_reference() -> None:
     run = attributes(
         span_of(WORKFLOW, context(RUN, RUN, None, ParentKind.NONE), Content(include=False, on_spans=True))
     )
-    assert {run[f"dify.workflow.{n}"][1] for n in ("inputs", "outputs", "query")} == {f"ref:workflow_run_id={RUN}"}
+    assert {run[f"dify.workflow.{n}"][1] for n in ("inputs", "outputs", "query")} == {
+        f"ref:workflow_run_id={RUN}"
+    }
     assert (
         not content
-        & attributes(span_of(SPAN_EVENT, context("t1", "s1", None, ParentKind.NONE), Content(include=False))).keys()
+        & attributes(
+            span_of(SPAN_EVENT, context("t1", "s1", None, ParentKind.NONE), Content(include=False))
+        ).keys()
     )
 
 
@@ -345,9 +432,14 @@ def test_times_that_otlp_cannot_say_are_rejected_not_mended(changes: dict[str, i
 
 SPANS = (Kind.WORKFLOW_RUN, Kind.NODE_EXECUTION, Kind.DRAFT_NODE_EXECUTION, Kind.SPAN)
 timed = st.builds(
-    lambda event, kind, start, took: msgspec.structs.replace(event, kind=kind, started_at=start, ended_at=start + took),
-    events, st.sampled_from(SPANS), st.integers(0, 2**53), st.integers(-(2**40), 2**40),
-)  # fmt: skip
+    lambda event, kind, start, took: msgspec.structs.replace(
+        event, kind=kind, started_at=start, ended_at=start + took
+    ),
+    events,
+    st.sampled_from(SPANS),
+    st.integers(0, 2**53),
+    st.integers(-(2**40), 2**40),
+)
 slow = settings(
     max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large], deadline=None
 )
@@ -404,10 +496,16 @@ def test_a_span_whose_root_was_inferred_links_to_the_calling_run() -> None:
 
 def test_names_that_the_processor_normalised_win_over_the_event_s() -> None:
     given = msgspec.structs.replace(
-        context("t1", "s1", None, ParentKind.NONE), provider_name="openai", request_model="gpt-4", tool_name="search",
-        estimated_cost="0.5", price_table="t 1",
-    )  # fmt: skip
-    event = msgspec.structs.replace(SPAN_EVENT, model_provider="langgenius/openai/openai", model_name="openai/gpt-4")
+        context("t1", "s1", None, ParentKind.NONE),
+        provider_name="openai",
+        request_model="gpt-4",
+        tool_name="search",
+        estimated_cost="0.5",
+        price_table="t 1",
+    )
+    event = msgspec.structs.replace(
+        SPAN_EVENT, model_provider="langgenius/openai/openai", model_name="openai/gpt-4"
+    )
     found = attributes(span_of(event, given))
     assert found["gen_ai.provider.name"] == ("string", "openai")
     assert found["gen_ai.request.model"] == ("string", "gpt-4")

@@ -1,4 +1,5 @@
-"""A whole topic sent again, three times, in other batches: vendors' stores hold what they held, OTLP spans are the same bytes."""
+"""A whole topic sent again, three times, in other batches: vendors' stores hold what they held, OTLP spans
+are the same bytes."""
 
 from __future__ import annotations
 
@@ -143,7 +144,8 @@ class Vendors:
 
 
 def settled(settings: Settings, pipeline: Pipeline) -> dict[str, tuple[int, int, int, int]]:
-    """Sink -> passed, delivered, filtered and dead-lettered records, of books that balance and have nothing open."""
+    """Sink -> passed, delivered, filtered and dead-lettered records, of books that balance and have nothing
+    open."""
     books = read_books(pipeline.admin, settings)
     assert books.balanced, books
     assert books.settled, books
@@ -156,7 +158,9 @@ def settled(settings: Settings, pipeline: Pipeline) -> dict[str, tuple[int, int,
     return found
 
 
-def test_a_topic_that_is_redelivered_three_times_leaves_what_it_left_once(broker: Broker, tmp_path: Path) -> None:
+def test_a_topic_that_is_redelivered_three_times_leaves_what_it_left_once(
+    broker: Broker, tmp_path: Path
+) -> None:
     pipeline = Pipeline(broker.bootstrap_servers, tmp_path)
     events = [*completed().values(), *mixed(11, MIXED, time.time_ns() // 1000)]
     with Publisher(settings=pipeline.settings) as publisher:
@@ -166,7 +170,9 @@ def test_a_topic_that_is_redelivered_three_times_leaves_what_it_left_once(broker
 
         def applied() -> bool:
             streams = pipeline.books().streams
-            return sum(a.events_in - a.links for a in streams) >= len(events) and not any(a.pending for a in streams)
+            return sum(a.events_in - a.links for a in streams) >= len(events) and not any(
+                a.pending for a in streams
+            )
 
         wait_until(applied, 60, "all is applied", alive=(process,), every=0.2)
         assert process.sigterm(30) == 0, process.tail()
@@ -183,7 +189,9 @@ def test_a_topic_that_is_redelivered_three_times_leaves_what_it_left_once(broker
             connect = msgspec.structs.replace(pipeline.settings.connect, group_prefix=prefix)
             env = {**vendors.env(most), "TAILRACE_CONNECT_GROUP_PREFIX": prefix}
             before = vendors.langfuse.requests, len(vendors.opik.exchanges), len(vendors.otlp.exchanges)
-            with pipeline.tailrace("connect", *SINKS, "--until-caught-up", name=f"round{number}", env=env) as child:
+            with pipeline.tailrace(
+                "connect", *SINKS, "--until-caught-up", name=f"round{number}", env=env
+            ) as child:
                 assert child.wait(90) == 0, child.tail()
             after = vendors.langfuse.requests, len(vendors.opik.exchanges), len(vendors.otlp.exchanges)
             writes.append(tuple(x - y for x, y in zip(after, before, strict=True)))
@@ -203,12 +211,16 @@ def test_a_topic_that_is_redelivered_three_times_leaves_what_it_left_once(broker
         "opik spans": 100,
         "opik scores": 1,
     }
-    assert all(len(first[name]) >= most for name, most in least.items()), {k: len(v) for k, v in first.items()}
+    assert all(len(first[name]) >= most for name, most in least.items()), {
+        k: len(v) for k, v in first.items()
+    }
     assert len(spans[0]) > 100
     assert set(counts[0]) == set(SINKS)
     assert all(passed == enriched and delivered > 100 for passed, delivered, *_ in counts[0].values()), counts
     assert counts[0]["otlp"][1] == sent
-    assert all(len({w[i] for w in writes}) == len(BATCHES) for i in range(3)), f"the batches were no others: {writes}"
+    assert all(len({w[i] for w in writes}) == len(BATCHES) for i in range(3)), (
+        f"the batches were no others: {writes}"
+    )
     # and nothing has changed
     for number in range(1, len(BATCHES)):
         assert counts[number] == counts[0]

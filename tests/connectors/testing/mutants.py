@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from connectors import (  # fmt: skip
+from connectors import (
     Batch,
     Delivered,
     Enriched,
@@ -426,7 +426,9 @@ class QuotesTheHeader(Good):
         super().__init__(settings)
         import base64
 
-        self._headers["Authorization"] = "Basic " + base64.b64encode(f"me:{settings.api_key}".encode()).decode()
+        self._headers["Authorization"] = (
+            "Basic " + base64.b64encode(f"me:{settings.api_key}".encode()).decode()
+        )
 
 
 @mutant("test_a_key_is_in_no_repr_and_no_payload")

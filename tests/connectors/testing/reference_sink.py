@@ -72,7 +72,9 @@ class Good:
         return await http.request("POST", self._settings_endpoint, body, self._headers, seconds=self._timeout)
 
     def decide(self, answer: Response) -> Outcomes:
-        return policy.decide(policy.OTLP, answer, time.time(), detail=self.detail(answer), fix="endpoint, api_key")
+        return policy.decide(
+            policy.OTLP, answer, time.time(), detail=self.detail(answer), fix="endpoint, api_key"
+        )
 
     def detail(self, answer: Response) -> str:
         if answer.status // 100 == 2:

@@ -76,5 +76,7 @@ class TestOpik(conformance.SinkConformance):
         if "feedback-scores" in request.path:
             text = request.path.encode() + request.body
             rated = {i: record.payload.body[2] for i, record in self.sent.items()}
-            found += [i for i, score in rated.items() if score and score[1].encode() in text and i not in found]
+            found += [
+                i for i, score in rated.items() if score and score[1].encode() in text and i not in found
+            ]
         return found

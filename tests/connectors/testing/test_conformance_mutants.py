@@ -1,4 +1,5 @@
-"""The conformance kit finds what it is there to find: each mutant fails its check and no other, the reference sink none."""
+"""The conformance kit finds what it is there to find: each mutant fails its check and no other, the reference
+sink none."""
 
 from __future__ import annotations
 

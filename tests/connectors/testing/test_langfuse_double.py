@@ -39,9 +39,12 @@ START = 1_700_000_000_000_000_000
 
 def span(attributes: dict[str, str] | None = None, **changes: Any) -> Span:
     fields: dict[str, Any] = {
-        "trace_id": bytes(range(16)), "span_id": bytes(range(1, 9)), "name": "a", "start_time_unix_nano": START,
+        "trace_id": bytes(range(16)),
+        "span_id": bytes(range(1, 9)),
+        "name": "a",
+        "start_time_unix_nano": START,
         "end_time_unix_nano": START + 5_000_000,
-    }  # fmt: skip
+    }
     pairs = [KeyValue(key=k, value=AnyValue(string_value=v)) for k, v in (attributes or {}).items()]
     return Span(**{**fields, **changes}, attributes=pairs)
 
@@ -90,7 +93,7 @@ def with_double(test: Callable[[LangfuseDouble, Call], Awaitable[None]], **value
         (bytes(2001), {}, 413, "2000 bytes"),
         (gzip.compress(bytes(2001), mtime=0), {"Content-Encoding": "gzip"}, 413, "2000 bytes"),
     ],
-)  # fmt: skip
+)
 def test_the_rules_of_the_traces_path(data: bytes, changes: dict[str, str], status: int, says: str) -> None:
     async def test(double: LangfuseDouble, call: Call) -> None:
         found, document, _ = await call(TRACES, data, {**HEADERS, **changes})
@@ -104,7 +107,9 @@ def test_the_rules_of_the_traces_path(data: bytes, changes: dict[str, str], stat
 def test_observations_are_replaced_as_a_whole_by_trace_id_and_start() -> None:
     async def test(double: LangfuseDouble, call: Call) -> None:
         await call(TRACES, body(span({"user.id": "u", "langfuse.observation.input": "1"})))
-        await call(TRACES, body(span({"user.id": "v"}, start_time_unix_nano=START + 999_999)))  # the same millisecond
+        await call(
+            TRACES, body(span({"user.id": "v"}, start_time_unix_nano=START + 999_999))
+        )  # the same millisecond
         [one] = double.store.observations.values()
         assert (one.user_id, one.input) == ("v", None)
         await call(TRACES, body(span(start_time_unix_nano=START + 1_000_000)))
@@ -117,12 +122,18 @@ def test_observations_are_replaced_as_a_whole_by_trace_id_and_start() -> None:
 @pytest.mark.parametrize(
     "attributes",
     [
-        {"langfuse.observation.type": "llm"}, {"langfuse.observation.level": "error"}, {"langfuse.environment": "Prod"},
-        {"langfuse.environment": "langfuse-x"}, {"session.id": "s" * 201}, {"langfuse.trace.tags": "a,b"},
-        {"langfuse.observation.usage_details": '{"input": 1.5}'}, {"langfuse.observation.usage_details": "x"},
-        {"langfuse.observation.cost_details": '{"total": "0.1"}'}, {"langfuse.observation.completion_start_time": "now"},
+        {"langfuse.observation.type": "llm"},
+        {"langfuse.observation.level": "error"},
+        {"langfuse.environment": "Prod"},
+        {"langfuse.environment": "langfuse-x"},
+        {"session.id": "s" * 201},
+        {"langfuse.trace.tags": "a,b"},
+        {"langfuse.observation.usage_details": '{"input": 1.5}'},
+        {"langfuse.observation.usage_details": "x"},
+        {"langfuse.observation.cost_details": '{"total": "0.1"}'},
+        {"langfuse.observation.completion_start_time": "now"},
     ],
-)  # fmt: skip
+)
 def test_what_the_worker_would_misread_is_noted(attributes: dict[str, str]) -> None:
     async def test(double: LangfuseDouble, call: Call) -> None:
         assert (await call(TRACES, body(span(attributes))))[0] == 200
@@ -143,10 +154,20 @@ def test_without_the_version_header_data_come_late() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"value": "1"}, {"dataType": "BOOLEAN", "value": 2}, {"dataType": "bogus"}, {"traceId": ""}, {"sessionId": "s"}, {"name": ""}, {"id": ""},
-        {"timestamp": "2026-03-01"}, {"environment": "Prod"}, {"unknown": 1}, {"dataType": "CATEGORICAL"}, {"value": None},
+        {"value": "1"},
+        {"dataType": "BOOLEAN", "value": 2},
+        {"dataType": "bogus"},
+        {"traceId": ""},
+        {"sessionId": "s"},
+        {"name": ""},
+        {"id": ""},
+        {"timestamp": "2026-03-01"},
+        {"environment": "Prod"},
+        {"unknown": 1},
+        {"dataType": "CATEGORICAL"},
+        {"value": None},
     ],
-)  # fmt: skip
+)
 def test_scores_that_are_refused(changes: dict[str, Any]) -> None:
     changed = {**SCORE, **changes}
     if changes == {"timestamp": "2026-03-01"}:

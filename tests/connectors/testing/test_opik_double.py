@@ -187,7 +187,9 @@ def test_an_id_of_another_project_and_unknown_ids() -> None:
     async def work(c: Client) -> None:
         assert await c.traces(trace()) == 204
         assert await c.traces(trace(project_name="q")) == 409
-        assert await c.spans(span(trace_id=uuid7(MS, b"not there"))) == 204  # spans may come before their trace
+        assert (
+            await c.spans(span(trace_id=uuid7(MS, b"not there"))) == 204
+        )  # spans may come before their trace
         assert await c.scores(score(id=uuid7(MS, b"x"))) == 404
         assert await c.scores(score(), of="spans") == 404
 
@@ -241,7 +243,9 @@ def test_rates_quota_and_size() -> None:
         assert await c.traces(trace(name="n" * 2000)) == 413
         big = gzip.compress(json.dumps({"traces": [trace(name="n" * 2000)]}).encode())
         assert len(big) < 1000
-        assert (await c.ask("POST", "/api/v1/private/traces/batch", raw=big, Content_Encoding="gzip"))[0] == 413
+        assert (await c.ask("POST", "/api/v1/private/traces/batch", raw=big, Content_Encoding="gzip"))[
+            0
+        ] == 413
         c.double.quota_used_up = True
         assert await c.traces(trace()) == 402
 
@@ -253,7 +257,9 @@ def test_faults_come_in_order_and_of_the_writes_named() -> None:
         assert await c.traces(trace()) == 204
         assert await c.spans(span()) == 500
         for kept in (0, 1):
-            c.double.faults = Faults(only="spans", reset="request" if kept == 0 else "response", reset_first=0)
+            c.double.faults = Faults(
+                only="spans", reset="request" if kept == 0 else "response", reset_first=0
+            )
             with pytest.raises(aiohttp.ClientError):
                 await c.spans(span())
             assert len(c.double.store.spans) == kept
@@ -285,7 +291,13 @@ def test_as_a_process() -> None:
         assert process.stdout is not None
         url = json.loads(process.stdout.readline())["url"]
         with urllib.request.urlopen(url.removesuffix("/api") + "/_state", timeout=30) as answer:
-            assert json.load(answer) == {"traces": [], "spans": [], "scores": [], "requests": 0, "accepted": 0}
+            assert json.load(answer) == {
+                "traces": [],
+                "spans": [],
+                "scores": [],
+                "requests": 0,
+                "accepted": 0,
+            }
     finally:
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0

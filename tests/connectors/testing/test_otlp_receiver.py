@@ -1,4 +1,5 @@
-"""The OTLP receiver: keeps what it accepts before it says so, refuses what the protocol forbids, fails as scripted."""
+"""The OTLP receiver: keeps what it accepts before it says so, refuses what the protocol forbids, fails as
+scripted."""
 
 from __future__ import annotations
 
@@ -37,8 +38,14 @@ VALUES: dict[str, tuple[AnyValue, Any]] = {
     "nan": (AnyValue(double_value=float("nan")), {"double": "NaN"}),
     "below": (AnyValue(double_value=float("-inf")), {"double": "-Infinity"}),
     "raw": (AnyValue(bytes_value=b"\x00\xff"), {"bytes": "AP8="}),
-    "list": (AnyValue(array_value=ArrayValue(values=[AnyValue(int_value=1), AnyValue(string_value="1")])), [1, "1"]),
-    "map": (AnyValue(kvlist_value=KeyValueList(values=[KeyValue(key="a", value=AnyValue(int_value=1))])), {"a": 1}),
+    "list": (
+        AnyValue(array_value=ArrayValue(values=[AnyValue(int_value=1), AnyValue(string_value="1")])),
+        [1, "1"],
+    ),
+    "map": (
+        AnyValue(kvlist_value=KeyValueList(values=[KeyValue(key="a", value=AnyValue(int_value=1))])),
+        {"a": 1},
+    ),
     "unset": (AnyValue(), None),
 }
 
@@ -67,13 +74,17 @@ def body(*spans: Span) -> bytes:
 def run(test: Callable[[aiohttp.ClientSession], Awaitable[None]]) -> None:
     async def with_session() -> None:
         connector = aiohttp.TCPConnector(force_close=True)
-        async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=20)) as session:
+        async with aiohttp.ClientSession(
+            connector=connector, timeout=aiohttp.ClientTimeout(total=20)
+        ) as session:
             await test(session)
 
     asyncio.run(with_session())
 
 
-async def post(session: aiohttp.ClientSession, endpoint: str, data: bytes, **headers: str) -> tuple[int, bytes]:
+async def post(
+    session: aiohttp.ClientSession, endpoint: str, data: bytes, **headers: str
+) -> tuple[int, bytes]:
     async with session.post(endpoint + "/v1/traces", data=data, headers={**HEADERS, **headers}) as r:
         assert r.content_type == "application/x-protobuf"
         return r.status, await r.read()
@@ -100,13 +111,24 @@ def test_keeps_every_field_of_a_span_with_its_type(tmp_path: Path) -> None:
             kept = receiver.spans
             assert read_spans(file) == kept
         got = kept[0]
-        assert (got.request, got.received_at, got.trace_id, got.span_id) == (1, 42, TRACE.hex(), "0000000000000007")
+        assert (got.request, got.received_at, got.trace_id, got.span_id) == (
+            1,
+            42,
+            TRACE.hex(),
+            "0000000000000007",
+        )
         assert (got.parent_span_id, got.name, got.kind) == (PARENT.hex(), "span 7", "client")
         assert (got.start_ns, got.end_ns) == (1_700_000_000_000_000_001, 1_700_000_000_000_000_999)
         assert got.attributes == {k: v for k, (_, v) in VALUES.items()}
-        assert [type(v) for v in read_spans(file)[0].attributes.values()] == [type(v) for _, v in VALUES.values()]
+        assert [type(v) for v in read_spans(file)[0].attributes.values()] == [
+            type(v) for _, v in VALUES.values()
+        ]
         assert (got.status, got.status_message, got.trace_state) == ("error", "it broke", "a=b")
-        assert (got.events[0].name, got.events[0].time_ns, got.links[0].span_id) == ("first token", 5, PARENT.hex())
+        assert (got.events[0].name, got.events[0].time_ns, got.links[0].span_id) == (
+            "first token",
+            5,
+            PARENT.hex(),
+        )
         assert (got.scope, got.scope_version, got.resource) == ("tailrace", "0.1.0", {"service.name": "dify"})
         assert (kept[1].parent_span_id, kept[1].kind, kept[1].status) == (None, "unspecified", "unset")
 
@@ -119,7 +141,9 @@ def test_gzip_is_read_in_one_or_several_members() -> None:
     async def test(session: aiohttp.ClientSession) -> None:
         async with OtlpReceiver() as receiver:
             for packed in (gzip.compress(data), gzip.compress(data[:9]) + gzip.compress(data[9:])):
-                assert (await post(session, receiver.endpoint, packed, **{"Content-Encoding": "gzip"}))[0] == 200
+                assert (await post(session, receiver.endpoint, packed, **{"Content-Encoding": "gzip"}))[
+                    0
+                ] == 200
             assert len(receiver.spans) == 2
             assert receiver.exchanges[0].body_bytes == len(gzip.compress(data))
             assert receiver.exchanges[0].headers["content-encoding"] == "gzip"
@@ -148,7 +172,9 @@ def test_gzip_is_read_in_one_or_several_members() -> None:
         (gzip.compress(body(*(span(n) for n in range(1, 99)))), {"Content-Encoding": "gzip"}, 413, "4000"),
     ],
 )
-def test_refuses_the_whole_request_and_says_why(data: bytes, headers: dict[str, str], status: int, says: str) -> None:
+def test_refuses_the_whole_request_and_says_why(
+    data: bytes, headers: dict[str, str], status: int, says: str
+) -> None:
     async def test(session: aiohttp.ClientSession) -> None:
         async with OtlpReceiver(max_bytes=4000) as receiver:
             got, answer = await post(session, receiver.endpoint, data, **headers)
@@ -189,7 +215,9 @@ def test_scripted_statuses_come_first_then_resets_then_partial_success() -> None
     async def test(session: aiohttp.ClientSession) -> None:
         async with OtlpReceiver(faults=faults) as receiver:
             for _ in range(2):
-                async with session.post(receiver.endpoint + "/v1/traces", data=body(span(1)), headers=HEADERS) as r:
+                async with session.post(
+                    receiver.endpoint + "/v1/traces", data=body(span(1)), headers=HEADERS
+                ) as r:
                     assert (r.status, r.headers["Retry-After"]) == (503, "7")
             with pytest.raises(aiohttp.ClientError):
                 await post(session, receiver.endpoint, body(span(1, name="x" * 3_000_000)))
@@ -249,7 +277,9 @@ def processes() -> Iterator[list[subprocess.Popen[bytes]]]:
         p.wait(10)
 
 
-def start(processes: list[subprocess.Popen[bytes]], file: Path, *args: str) -> tuple[subprocess.Popen[bytes], str]:
+def start(
+    processes: list[subprocess.Popen[bytes]], file: Path, *args: str
+) -> tuple[subprocess.Popen[bytes], str]:
     command = [sys.executable, "-m", "connectors.testing.doubles.otlp", "--file", str(file), "--json", *args]
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
     processes.append(process)
@@ -259,7 +289,9 @@ def start(processes: list[subprocess.Popen[bytes]], file: Path, *args: str) -> t
     return process, ready["endpoint"]
 
 
-def test_a_killed_receiver_goes_on_where_it_was(tmp_path: Path, processes: list[subprocess.Popen[bytes]]) -> None:
+def test_a_killed_receiver_goes_on_where_it_was(
+    tmp_path: Path, processes: list[subprocess.Popen[bytes]]
+) -> None:
     file = tmp_path / "spans.jsonl"
 
     async def test(session: aiohttp.ClientSession) -> None:
@@ -308,9 +340,16 @@ def test_says_why_it_cannot_start(tmp_path: Path) -> None:
 # -- the file and its views
 def kept(n: int, **changes: Any) -> ReceivedSpan:
     fields: dict[str, Any] = {
-        "request": 1, "received_at": n, "trace_id": "t", "span_id": str(n), "name": "n", "kind": "internal",
-        "start_ns": 1, "end_ns": 2, "attributes": {},
-    }  # fmt: skip
+        "request": 1,
+        "received_at": n,
+        "trace_id": "t",
+        "span_id": str(n),
+        "name": "n",
+        "kind": "internal",
+        "start_ns": 1,
+        "end_ns": 2,
+        "attributes": {},
+    }
     return ReceivedSpan(**{**fields, **changes})
 
 

@@ -35,7 +35,8 @@ def test_a_failure_says_its_rule(tmp_path: Path) -> None:
 def test_other_runs_load_nothing(tmp_path: Path) -> None:
     (tmp_path / "test_other.py").write_text(
         "import sys\n\ndef test_it():\n"
-        "    ours = [m for m in sys.modules if m.split('.')[0] in ('connectors', 'tailrace', 'msgspec', 'aiohttp')]\n"
+        "    ours = [m for m in sys.modules if m.split('.')[0] in ('connectors', 'tailrace', 'msgspec', "
+        "'aiohttp')]\n"
         "    assert ours == ['connectors', 'connectors.testing', 'connectors.testing.plugin'], ours\n"
     )
     ran = pytest_in(tmp_path)

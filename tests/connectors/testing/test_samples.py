@@ -1,4 +1,5 @@
-"""The samples that the conformance kit ships: what the processor makes of the golden events, and copies that differ."""
+"""The samples that the conformance kit ships: what the processor makes of the golden events, and copies that
+differ."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""`python -m tests.streams.observe.hanging apply|commit FOLDER`: `tailrace process` with one worker, which hangs once.
+"""`python -m tests.streams.observe.hanging apply|commit FOLDER`: `tailrace process` with one worker, which
+hangs once.
 
-As a worker process it lets that function block for ever at the first call that finds FOLDER/hang, which it takes away.
-"""
+As a worker process it lets that function block for ever at the first call that finds FOLDER/hang, which it
+takes away."""
 
 from __future__ import annotations
 

@@ -62,7 +62,8 @@ def commit(seen: Observed, p: Any, *times: float) -> None:
 
 
 def test_counts_are_those_of_committed_units(measured: tuple[Observed, Telemetry]) -> None:
-    """What is applied and not committed is applied again after a crash: counting it, a counter would go back."""
+    """What is applied and not committed is applied again after a crash: counting it, a counter would go
+    back."""
     seen, measuring = measured
     p = partition(0, 30, events_in=30)
     assert scrape(measuring)["events_in_total", "0"] == 30
@@ -71,7 +72,10 @@ def test_counts_are_those_of_committed_units(measured: tuple[Observed, Telemetry
     commit(seen, p, 0.25, 0.5)
     found = scrape(measuring)
     assert (found["events_in_total", "0"], found["next_offset", "0"]) == (50, 55)
-    assert (found["commit_produce_seconds_sum", None], found["commit_commit_seconds_sum", None]) == (0.25, 0.5)
+    assert (found["commit_produce_seconds_sum", None], found["commit_commit_seconds_sum", None]) == (
+        0.25,
+        0.5,
+    )
     assert (found["commit_records_sum", None], found["commit_records_count", None]) == (20, 1)
 
 
@@ -90,7 +94,11 @@ def test_gauges(measured: tuple[Observed, Telemetry]) -> None:
     assert (found["end_offset", "0"], found["lag", "0"], found["unstable", "0"]) == (44, 5, 9)
     assert ("lag", "1") not in found, "not known"
     assert (found["owned_partitions", None], found["ready", None]) == (2, 1)
-    assert (found["open_traces", "1"], found["remembered_events", "1"], found["remembered_links", "1"]) == (0, 0, 0)
+    assert (found["open_traces", "1"], found["remembered_events", "1"], found["remembered_links", "1"]) == (
+        0,
+        0,
+        0,
+    )
     assert found["process_start_time_seconds", None] > 0
 
 
@@ -104,7 +112,9 @@ def test_a_partition_that_moves_away_takes_its_series_along(measured: tuple[Obse
 def test_scrapes_at_the_same_time_are_each_whole(measured: tuple[Observed, Telemetry]) -> None:
     _, measuring = measured
     texts: list[str] = []
-    threads = [threading.Thread(target=lambda: texts.append(measuring.metrics()[1].decode())) for _ in range(8)]
+    threads = [
+        threading.Thread(target=lambda: texts.append(measuring.metrics()[1].decode())) for _ in range(8)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -132,7 +142,11 @@ def test_what_telemetry_raises_ends_nothing(caplog: pytest.LogCaptureFixture) ->
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x:4318"}, True, True),
         ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://x:4318/v1/traces"}, False, True),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x:4318", "OTEL_METRICS_EXPORTER": "none"}, False, True),
-        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x:4318", "OTEL_TRACES_EXPORTER": "console,otlp"}, True, True),
+        (
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x:4318", "OTEL_TRACES_EXPORTER": "console,otlp"},
+            True,
+            True,
+        ),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x:4318", "OTEL_SDK_DISABLED": "true"}, False, False),
     ],
 )
@@ -148,7 +162,9 @@ def test_the_service_has_a_name_unless_the_variables_give_another(monkeypatch: p
     assert (found["service.name"], found["service.instance.id"]) == ("ours", "host-0")
 
 
-def test_a_missing_exporter_is_named(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_missing_exporter_is_named(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(telemetry, "_otlp_is_there", lambda: False)
     measuring = Telemetry(Observed(), "host-0", {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"})
     assert "pip install 'tailrace[otlp]'" in caplog.text
@@ -206,7 +222,11 @@ def test_metrics_and_spans_go_to_the_endpoint(collector: Collector, monkeypatch:
     commit(seen, partition(0, 5), 0.25, 0.5)
     measuring.close()
     spans = {
-        s.name: s for r in collector.traces for rs in r.resource_spans for ss in rs.scope_spans for s in ss.spans
+        s.name: s
+        for r in collector.traces
+        for rs in r.resource_spans
+        for ss in rs.scope_spans
+        for s in ss.spans
     }
     assert set(spans) == {"take over", "fence", "restore", "commit"}
     assert spans["fence"].parent_span_id == spans["restore"].parent_span_id == spans["take over"].span_id
@@ -305,7 +325,8 @@ def test_a_worker_too_many_is_ready_and_one_takes_over_from_the_other(broker: Br
 
 @pytest.mark.kafka
 def test_the_end_marker_of_a_transaction_is_no_lag_and_ends_no_worker(broker: Broker, tmp_path: Path) -> None:
-    """It is an offset that nobody can read past: the watchdog must not take it for a record. Links leave such markers."""
+    """It is an offset that nobody can read past: the watchdog must not take it for a record. Links leave such
+    markers."""
     pipeline = Pipeline(broker.bootstrap_servers, tmp_path, partitions=1)
     topic = pipeline.names.events
     producer = Producer({"bootstrap.servers": pipeline.bootstrap, "transactional.id": f"{topic}-x"})
@@ -326,7 +347,11 @@ def test_the_end_marker_of_a_transaction_is_no_lag_and_ends_no_worker(broker: Br
         wait_until(at_rest, 30, "a marker behind the position, and no lag", alive=(process,))
         began = time.monotonic()
         wait_until(
-            lambda: time.monotonic() - began > 12, 30, "longer than the watchdog's limit", alive=(process,), every=0.5
+            lambda: time.monotonic() - began > 12,
+            30,
+            "longer than the watchdog's limit",
+            alive=(process,),
+            every=0.5,
         )
         assert at_rest()
         assert "watchdog" not in process.output(), process.tail()

@@ -50,7 +50,9 @@ def over(code: int, reason: str) -> NoReturn:
     raise Over(reason)
 
 
-def look(watchdog: Watchdog, seen: Observed, clock: Clock, seconds: float, *, ticks: bool = True) -> Verdict | None:
+def look(
+    watchdog: Watchdog, seen: Observed, clock: Clock, seconds: float, *, ticks: bool = True
+) -> Verdict | None:
     """Rounds every 5 s for so long; the first verdict."""
     for _ in range(round(seconds / 5)):
         clock.now += 5
@@ -144,7 +146,9 @@ def test_a_verdict_writes_the_stacks_and_arms_the_last_resort(
     assert alarms == [10]
     assert seen.failed == "partition 0 makes no progress for 61 s"
     assert "most recent call first" in capfd.readouterr().err
-    assert re.search(r"  the one that waits: test_watchdog.py:\d+ waits > locks.py:\d+ wait\n", caplog.text + "\n")
+    assert re.search(
+        r"  the one that waits: test_watchdog.py:\d+ waits > locks.py:\d+ wait\n", caplog.text + "\n"
+    )
     task.cancel()
     loop.run_until_complete(asyncio.gather(task, return_exceptions=True))
     loop.close()
@@ -181,7 +185,8 @@ def test_a_round_that_fails_does_not_end_the_thread(caplog: pytest.LogCaptureFix
 
 @pytest.mark.kafka
 def test_ends_and_records_of_a_real_log(broker: Broker, tmp_path: Path) -> None:
-    """A transaction's end marker is behind the last record, and an open one is behind the last stable offset."""
+    """A transaction's end marker is behind the last record, and an open one is behind the last stable
+    offset."""
     from confluent_kafka import Producer
 
     pipeline = Pipeline(broker.bootstrap_servers, tmp_path)
@@ -225,9 +230,14 @@ def test_a_worker_that_hangs_is_ended_with_its_stacks_and_the_next_one_goes_on(
         total += publish(pipeline, range(20, 40))
         if where == "apply":
             url = url_of(supervisor)
-            wait_until(lambda: "the event loop has not run" in get(f"{url}healthz")[1], 30, "it says so meanwhile")
+            wait_until(
+                lambda: "the event loop has not run" in get(f"{url}healthz")[1], 30, "it says so meanwhile"
+            )
         wait_until(
-            lambda: "worker 0 ended (exit code 3)" in supervisor.output(), 60, "it is ended", alive=(supervisor,)
+            lambda: "worker 0 ended (exit code 3)" in supervisor.output(),
+            60,
+            "it is ended",
+            alive=(supervisor,),
         )
         pipeline.wait_for_enriched(total, alive=(supervisor,))
         log = supervisor.output()

@@ -1,4 +1,5 @@
-"""The one pass: exact counts, dense numbers, dead letters that leave no trace, and the same result wherever a unit ends."""
+"""The one pass: exact counts, dense numbers, dead letters that leave no trace, and the same result wherever a
+unit ends."""
 
 from __future__ import annotations
 
@@ -17,7 +18,16 @@ from streams.processing.prices import Prices
 from streams.processing.state import Closed, State
 from tailrace import codec
 from tailrace.ids import otel_span_id, otel_trace_id
-from tailrace.records import Kind, Message, MetricRow, ParentKind, Span, TraceContext, TraceEvent, TraceSummary
+from tailrace.records import (
+    Kind,
+    Message,
+    MetricRow,
+    ParentKind,
+    Span,
+    TraceContext,
+    TraceEvent,
+    TraceSummary,
+)
 from tests.streams.events import (
     LIMITS,
     NOW,
@@ -32,14 +42,20 @@ from tests.streams.events import (
     records,
     some_events,
     uuid,
-)  # fmt: skip
+)
 
 
 def test_a_node_and_its_run_are_one_trace() -> None:
-    unit = apply(fresh(), records([event(n=1), event(Kind.WORKFLOW_RUN, n=2, user_id="u", app_name="Support")]))
+    unit = apply(
+        fresh(), records([event(n=1), event(Kind.WORKFLOW_RUN, n=2, user_id="u", app_name="Support")])
+    )
     node, run = contexts(unit)
     assert (node.run_trace_id, run.run_trace_id) == (otel_trace_id(uuid(1)),) * 2
-    assert (node.parent_source_id, node.parent_span_id, node.parent_kind) == (uuid(1), otel_span_id(uuid(1)), "run")
+    assert (node.parent_source_id, node.parent_span_id, node.parent_kind) == (
+        uuid(1),
+        otel_span_id(uuid(1)),
+        "run",
+    )
     assert (run.parent_source_id, run.parent_span_id, run.parent_kind) == (None, None, "none")
     assert run.span_id == otel_span_id(uuid(1))
     assert (run.user_id, run.app_name, node.user_id) == ("u", "Support", None)
@@ -116,7 +132,9 @@ def test_a_link_is_counted_and_goes_nowhere() -> None:
 
 def test_events_without_a_trace_are_enriched_and_open_none() -> None:
     state = fresh()
-    (context,) = contexts(apply(state, records([event(Kind.APP_CREATED, source_id="e1", workflow_run_id=None)])))
+    (context,) = contexts(
+        apply(state, records([event(Kind.APP_CREATED, source_id="e1", workflow_run_id=None)]))
+    )
     assert context.app_id == "a"
     assert not state.traces
 
@@ -160,7 +178,13 @@ def test_what_cannot_be_read_or_applied_is_a_dead_letter_with_its_bytes_and_the_
     good = records([event(n=1), event(n=2)])
     unit = apply(state, [good[0], Source(1, NOW // 1000, b"k", value), good[1]._replace(offset=2)])
     (letter,) = letters(unit)
-    assert (letter.reason, letter.raw, letter.key, letter.offset, letter.partition) == (reason, value, b"k", 1, 3)
+    assert (letter.reason, letter.raw, letter.key, letter.offset, letter.partition) == (
+        reason,
+        value,
+        b"k",
+        1,
+        3,
+    )
     assert letter.stage == ("apply" if reason == "field_too_long" else "decode")
     assert [c.sequence for c in contexts(unit)] == [0, 1]
     assert (state.enriched, state.dead_lettered, state.next_offset) == (2, 1, 3)
@@ -236,7 +260,11 @@ Kept = dict[tuple[str, bytes], bytes | None]
 
 def keep(kept: Kept, closed: Closed) -> None:
     """What readers of the compacted topics have in the end."""
-    for topic, written in (("metrics", closed.rows), ("totals", closed.totals), ("summaries", closed.summaries)):
+    for topic, written in (
+        ("metrics", closed.rows),
+        ("totals", closed.totals),
+        ("summaries", closed.summaries),
+    ):
         kept.update({(topic, k): v for k, v in written})
 
 
@@ -245,8 +273,8 @@ def keep(kept: Kept, closed: Closed) -> None:
 def test_crashing_and_restoring_between_units_changes_nothing(
     given_: tuple[list[TraceEvent], list[bytes | None], Random, int], cuts: list[tuple[int, bool]]
 ) -> None:
-    """Whatever the units, and whichever of them flush: outputs, letters, state, counts, metric rows, series and summaries equal
-    those of one pass without a crash."""
+    """Whatever the units, and whichever of them flush: outputs, letters, state, counts, metric rows, series
+    and summaries equal those of one pass without a crash."""
     events, bad, random, step = given_
     source = records(events, step_ms=step)
     for value in bad:
@@ -308,23 +336,33 @@ def test_the_pass_is_total(values: list[bytes | None]) -> None:
     assert len(unit.letters) == len(values)
 
 
-extreme = st.sampled_from([0, 1, -1, 2**31 - 1, 2**50, 2**62, 2**63 - 1, -(2**63)]) | st.integers(-(2**63), 2**63 - 1)
+extreme = st.sampled_from([0, 1, -1, 2**31 - 1, 2**50, 2**62, 2**63 - 1, -(2**63)]) | st.integers(
+    -(2**63), 2**63 - 1
+)
 
 
 @given(
     st.lists(
         st.fixed_dictionaries(
             {
-                "n": st.integers(1, 4), "started_at": extreme, "ended_at": extreme, "input_tokens": extreme, "output_tokens": extreme,
-                "total_tokens": extreme, "time_to_first_token": extreme, "total_price": st.sampled_from(["1e9", "9" * 60, "-1", "nan", "", "0.1"]),
-                "name": st.text(max_size=90) | st.just("n" * 300), "error": st.none() | st.text(max_size=400), "status": st.text(max_size=5),
+                "n": st.integers(1, 4),
+                "started_at": extreme,
+                "ended_at": extreme,
+                "input_tokens": extreme,
+                "output_tokens": extreme,
+                "total_tokens": extreme,
+                "time_to_first_token": extreme,
+                "total_price": st.sampled_from(["1e9", "9" * 60, "-1", "nan", "", "0.1"]),
+                "name": st.text(max_size=90) | st.just("n" * 300),
+                "error": st.none() | st.text(max_size=400),
+                "status": st.text(max_size=5),
             }
         ),
         min_size=1,
         max_size=6,
     ),
     st.booleans(),
-)  # fmt: skip
+)
 @settings(max_examples=200, deadline=None)
 def test_no_number_or_text_is_too_much_to_be_counted_and_summed_up(
     given_: list[dict[str, Any]], with_run: bool

@@ -61,13 +61,35 @@ def enriched(c: TraceContext) -> bytes:
 @given(
     st.builds(
         TraceContext,
-        generation=st.integers(0, 1000), sequence=positive, source_offset=positive, appended_at=positive, span_id=st.binary(min_size=8, max_size=8),
-        parent_span_id=st.none() | st.binary(min_size=8, max_size=8), parent_source_id=maybe, parent_kind=st.sampled_from(ParentKind),
-        marks=st.lists(text, max_size=3), linked_span_id=st.none() | st.binary(min_size=8, max_size=8), provider_name=maybe, request_model=maybe,
-        tool_name=maybe, dataset_names=st.lists(text, max_size=3), estimated_cost=maybe, price_table=maybe, run_trace_id=st.just(b"T" * 16), message_trace_id=st.just(b"T" * 16), root_trace_id=maybe, root_run_id=maybe,
-        trace_started_at=positive, user_id=maybe, session_id=maybe, conversation_id=maybe, app_id=maybe, app_name=maybe, workspace_name=maybe,
+        generation=st.integers(0, 1000),
+        sequence=positive,
+        source_offset=positive,
+        appended_at=positive,
+        span_id=st.binary(min_size=8, max_size=8),
+        parent_span_id=st.none() | st.binary(min_size=8, max_size=8),
+        parent_source_id=maybe,
+        parent_kind=st.sampled_from(ParentKind),
+        marks=st.lists(text, max_size=3),
+        linked_span_id=st.none() | st.binary(min_size=8, max_size=8),
+        provider_name=maybe,
+        request_model=maybe,
+        tool_name=maybe,
+        dataset_names=st.lists(text, max_size=3),
+        estimated_cost=maybe,
+        price_table=maybe,
+        run_trace_id=st.just(b"T" * 16),
+        message_trace_id=st.just(b"T" * 16),
+        root_trace_id=maybe,
+        root_run_id=maybe,
+        trace_started_at=positive,
+        user_id=maybe,
+        session_id=maybe,
+        conversation_id=maybe,
+        app_id=maybe,
+        app_name=maybe,
+        workspace_name=maybe,
     )
-)  # fmt: skip
+)
 @settings(max_examples=300, deadline=None)
 def test_a_context_is_byte_for_byte_what_the_codec_writes(c: TraceContext) -> None:
     trace = Trace(encoded(c.root_trace_id), c.trace_started_at)
@@ -83,26 +105,53 @@ def test_a_context_is_byte_for_byte_what_the_codec_writes(c: TraceContext) -> No
         b"T" * 16,
     )
     written = context.encode(
-        zigzag(c.generation) + zigzag(c.sequence), c.source_offset, zigzag(c.appended_at), c.span_id, c.parent_span_id,
-        encoded(c.parent_source_id), str(c.parent_kind), tuple(m.encode() for m in c.marks), enriched(c), trace.shared(b"x"),
-    )  # fmt: skip
+        zigzag(c.generation) + zigzag(c.sequence),
+        c.source_offset,
+        zigzag(c.appended_at),
+        c.span_id,
+        c.parent_span_id,
+        encoded(c.parent_source_id),
+        str(c.parent_kind),
+        tuple(m.encode() for m in c.marks),
+        enriched(c),
+        trace.shared(b"x"),
+    )
     assert written == codec.encode(c)
 
 
 @given(
     st.builds(
         TraceState,
-        root_trace_id=maybe, root_run_id=maybe, root=st.sampled_from(RootSource), started_at=positive, ended=st.booleans(), tenant_id=maybe, part=positive,
-        appended_at=positive, touched=positive, user_id=maybe, session_id=maybe, conversation_id=maybe, app_id=maybe, app_name=maybe,
-        workspace_name=maybe, otel_trace_id=st.none() | st.binary(min_size=16, max_size=16), events=positive,
-        certain=st.booleans(), runs=st.lists(text, max_size=3, unique=True),
-        revisions=st.dictionaries(st.binary(min_size=8, max_size=8), st.integers(1, 2**31 - 1), max_size=3).map(
-            lambda d: b"".join(k + v.to_bytes(4, "big") for k, v in d.items())
-        ),
-        chunks=st.just(0), currencies=st.lists(text, max_size=3), datasets=st.dictionaries(text, text, max_size=3), fixed=st.just(bytes(FIXED.size)),
-        texts=st.binary(max_size=50), beyond=st.sampled_from([b"", msgspec.json.encode(Beyond(counts={"span": 3}, cost={"USD": 7}))]),
+        root_trace_id=maybe,
+        root_run_id=maybe,
+        root=st.sampled_from(RootSource),
+        started_at=positive,
+        ended=st.booleans(),
+        tenant_id=maybe,
+        part=positive,
+        appended_at=positive,
+        touched=positive,
+        user_id=maybe,
+        session_id=maybe,
+        conversation_id=maybe,
+        app_id=maybe,
+        app_name=maybe,
+        workspace_name=maybe,
+        otel_trace_id=st.none() | st.binary(min_size=16, max_size=16),
+        events=positive,
+        certain=st.booleans(),
+        runs=st.lists(text, max_size=3, unique=True),
+        revisions=st.dictionaries(
+            st.binary(min_size=8, max_size=8), st.integers(1, 2**31 - 1), max_size=3
+        ).map(lambda d: b"".join(k + v.to_bytes(4, "big") for k, v in d.items())),
+        chunks=st.just(0),
+        currencies=st.lists(text, max_size=3),
+        datasets=st.dictionaries(text, text, max_size=3),
+        fixed=st.just(bytes(FIXED.size)),
+        texts=st.binary(max_size=50),
+        beyond=st.sampled_from([b"", msgspec.json.encode(Beyond(counts={"span": 3}, cost={"USD": 7}))]),
     )
-)  # fmt: skip
+)
 @settings(max_examples=300, deadline=None)
 def test_a_trace_packs_as_the_codec_writes_it_and_unpacks_to_the_same(s: TraceState) -> None:
     value = codec.encode_versioned(s)
@@ -145,21 +194,39 @@ def test_dedupe_hash_is_eight_bytes() -> None:
 counted = st.lists(st.integers(0, 2**40), min_size=SIZE, max_size=SIZE)
 groups = st.builds(
     Group,
-    st.sampled_from(["workflow_run", "node_execution", "message", "tool", "feedback", "dataset_retrieval", "span", "prompt_generation"]),
+    st.sampled_from(
+        [
+            "workflow_run",
+            "node_execution",
+            "message",
+            "tool",
+            "feedback",
+            "dataset_retrieval",
+            "span",
+            "prompt_generation",
+        ]
+    ),
     st.tuples(*[st.text(st.characters(codec="utf-8"), max_size=20)] * len(LABELS)),
     st.lists(text, max_size=3, unique=True).map(tuple),
-)  # fmt: skip
+)
 
 
 @given(groups, counted, positive, positive)
 @settings(max_examples=100, deadline=None)
-def test_a_metric_group_packs_as_the_codec_writes_it(group: Group, values: list[int], at: int, offset: int) -> None:
+def test_a_metric_group_packs_as_the_codec_writes_it(
+    group: Group, values: list[int], at: int, offset: int
+) -> None:
     found = Counted(7, group, at, values)
     found.appended_at, found.touched = at + 5, offset
     expected = MetricGroup(
-        kind=group.kind, labels=list(group.labels), datasets=list(group.datasets), started_at=at, appended_at=at + 5, touched=offset,
+        kind=group.kind,
+        labels=list(group.labels),
+        datasets=list(group.datasets),
+        started_at=at,
+        appended_at=at + 5,
+        touched=offset,
         values=distribution.pack(values),
-    )  # fmt: skip
+    )
     assert found.pack() == codec.encode_versioned(expected)
     assert distribution.unpack(distribution.pack(values)) == values
 
@@ -172,14 +239,25 @@ def test_rows_and_series_are_byte_for_byte_what_the_codec_writes(
     for definition in definitions(group):
         series = Series(3, definition)
         count, total, least, most, buckets = measured(definition, [a, b])
-        row, whole = series.row(zigzag(3), minute, [a, b], offset), series.total(zigzag(3), 5, 6, [a, b], offset)
+        row, whole = (
+            series.row(zigzag(3), minute, [a, b], offset),
+            series.total(zigzag(3), 5, 6, [a, b], offset),
+        )
         if not count:
             assert row is whole is None
             continue
         histogram = isinstance(definition.part, Histogram)
-        common: dict[str, Any] = {"partition": 3, "metric": definition.metric, "labels": dict(definition.labels), "unit": definition.unit, "count": count, "sum": total,
-                  "bounds": list(definition.part.bounds) if isinstance(definition.part, Histogram) else [], "buckets": buckets,
-                  "source_offset": offset}  # fmt: skip
+        common: dict[str, Any] = {
+            "partition": 3,
+            "metric": definition.metric,
+            "labels": dict(definition.labels),
+            "unit": definition.unit,
+            "count": count,
+            "sum": total,
+            "bounds": list(definition.part.bounds) if isinstance(definition.part, Histogram) else [],
+            "buckets": buckets,
+            "source_offset": offset,
+        }
         assert row is not None
         assert whole is not None
         assert row[1] == codec.encode(
@@ -212,7 +290,12 @@ def test_a_link_of_ours_is_read_as_the_header_s_reader_reads_it(
     value = links.record(run.encode(), link, at)
     event = codec.decode(value, TraceEvent)
     assert codec.encode(event) == value
-    assert (event.kind, event.source_id, event.root_trace_id, event.root_run_id) == (Kind.LINK, run, root, root_run)
+    assert (event.kind, event.source_id, event.root_trace_id, event.root_run_id) == (
+        Kind.LINK,
+        run,
+        root,
+        root_run,
+    )
     assert links.made_here(value) in ((run.encode(), link), None)
     if (
         run
@@ -234,5 +317,8 @@ def test_a_link_that_is_not_quite_ours_is_read_as_the_header_s_reader_reads_it_o
     known = links.made_here(bytes(value))
     if known is not None:
         h = read(bytes(value))
-        assert known == (h.source_id, Link(h.root_trace_id or b"", h.root_run_id, h.root_started_at, h.root_app_id))
+        assert known == (
+            h.source_id,
+            Link(h.root_trace_id or b"", h.root_run_id, h.root_started_at, h.root_app_id),
+        )
         assert h.kind == "link"

@@ -1,4 +1,5 @@
-"""What the context says that the event itself does not: names, tool, datasets, an estimate, and the span link of a guess."""
+"""What the context says that the event itself does not: names, tool, datasets, an estimate, and the span link
+of a guess."""
 
 from __future__ import annotations
 
@@ -47,9 +48,12 @@ def test_a_tool_span_is_named_by_its_display_name() -> None:
 
 def test_names_of_datasets_come_from_the_event_or_from_the_trace_before_it() -> None:
     named = event(
-        Kind.DATASET_RETRIEVAL, n=1, source_id="r1", dataset_ids=["d1", "d2"],
+        Kind.DATASET_RETRIEVAL,
+        n=1,
+        source_id="r1",
+        dataset_ids=["d1", "d2"],
         dataset_retrieval=DatasetRetrieval(dataset_names=["Docs", "Wiki"]),
-    )  # fmt: skip
+    )
     bare = event(n=2, dataset_ids=["d2"], node_execution=NodeExecution(node_id="n"))
     unknown = event(n=3, dataset_ids=["d2", "d3"], node_execution=NodeExecution(node_id="n"))
     assert context_of(named).dataset_names == ["Docs", "Wiki"]

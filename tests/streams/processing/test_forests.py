@@ -1,8 +1,9 @@
-"""Whole forests of traces in any order over any partitions: the same trees, ids, totals and metrics as an offline fold of them.
+"""Whole forests of traces in any order over any partitions: the same trees, ids, totals and metrics as an
+offline fold of them.
 
-The pipeline here is the pass, its partitions and a log for each; what a unit writes goes where its transaction would put it.
-Two schedulers publish: one holds an event back until its root can be known (links before what they resolve), one holds nothing.
-"""
+The pipeline here is the pass, its partitions and a log for each; what a unit writes goes where its
+transaction would put it. Two schedulers publish: one holds an event back until its root can be known (links
+before what they resolve), one holds nothing."""
 
 from __future__ import annotations
 
@@ -49,9 +50,12 @@ from tests.streams.processing.test_recount import estimate, normalise
 
 HOURS = 48
 LIMITS = Limits(
-    idle_ms=900_000_000, max_traces=100_000, dedupe_ms=3_600_000, link_ms=3_600_000_000,
+    idle_ms=900_000_000,
+    max_traces=100_000,
+    dedupe_ms=3_600_000,
+    link_ms=3_600_000_000,
     metrics=MetricLimits(horizon_ms=HOURS * 3_600_000, max_groups=10_000, max_rows=1_000_000),
-)  # fmt: skip
+)
 """Nothing is evicted or forgotten."""
 MOST_UNITS = 10_000
 
@@ -87,7 +91,8 @@ class Partition:
         return len(self.log) - self.state.next_offset
 
     def unit(self, size: int, *, flush: bool, committed: bool = True) -> list[tuple[bytes, bytes]]:
-        """One unit of work; the links that it writes. committed: whether its transaction is, or its owner dies before."""
+        """One unit of work; the links that it writes. committed: whether its transaction is, or its owner
+        dies before."""
         unit, at = Unit(), self.state.next_offset
         self.applier.apply(self.state, self.log[at : at + size], unit)
         closed = self.state.close(flush)
@@ -140,7 +145,8 @@ class Pipeline:
         log.append(Source(len(log), self.clock, key, codec.encode(event)))
 
     def work(self) -> None:
-        """A unit of some partition that has something to read, of any size; its owner may die before or after it commits."""
+        """A unit of some partition that has something to read, of any size; its owner may die before or after
+        it commits."""
         tape = self.tape
         waiting = [p for p in self.partitions if p.unread]
         if not waiting:
@@ -176,8 +182,8 @@ class Pipeline:
 
 # -- the two schedulers
 def run_held(events: Sequence[Planned], partitions: int, choices: bytes) -> Pipeline:
-    """Publishes in an order in which each event comes after what its root is known from, and then those for which nothing
-    of the kind is ever published."""
+    """Publishes in an order in which each event comes after what its root is known from, and then those for
+    which nothing of the kind is ever published."""
     pipeline = Pipeline(partitions, choices)
     tape = pipeline.tape
     pending = list(enumerate(events))
@@ -195,7 +201,9 @@ def run_held(events: Sequence[Planned], partitions: int, choices: bytes) -> Pipe
             pipeline.work()
     pipeline.finish()
     can = resolvable(events, partitions)
-    assert [i for i, _ in pending] == [i for i, possible in enumerate(can) if not possible], "a link is missing"
+    assert [i for i, _ in pending] == [i for i, possible in enumerate(can) if not possible], (
+        "a link is missing"
+    )
     for _, p in pending:
         pipeline.append(*p)
     return pipeline
@@ -226,7 +234,9 @@ def contexts(pipeline: Pipeline) -> dict[tuple[int, int], Expected]:
     return {(p.number, offset): shown(*found) for p in pipeline.partitions for offset, found in p.out.items()}
 
 
-def differences(expected: dict[tuple[int, int], Expected], found: dict[tuple[int, int], Expected]) -> list[str]:
+def differences(
+    expected: dict[tuple[int, int], Expected], found: dict[tuple[int, int], Expected]
+) -> list[str]:
     """How contexts differ from what they must be, readable."""
     lines = []
     for key in sorted(expected.keys() | found.keys()):
@@ -252,7 +262,8 @@ def expectations(pipeline: Pipeline) -> dict[tuple[int, int], Expected]:
 
 
 def folded(pipeline: Pipeline, truths: dict[tuple[str | None, str | None], Truth]) -> Recount:
-    """The recount of what arrived, told the true roots: of all but what came before its link, which is counted at its caller."""
+    """The recount of what arrived, told the true roots: of all but what came before its link, which is
+    counted at its caller."""
     log: list[Logged] = []
     for p in pipeline.partitions:
         for logged in p.arrived:
@@ -263,7 +274,9 @@ def folded(pipeline: Pipeline, truths: dict[tuple[str | None, str | None], Truth
                 and not names_root(event)
                 and logged.offset not in p.apart
             ):
-                event = msgspec.structs.replace(event, root_app_id=truths[event.trace_id, event.source_id].app)
+                event = msgspec.structs.replace(
+                    event, root_app_id=truths[event.trace_id, event.source_id].app
+                )
             log.append(logged._replace(event=event))
 
     def root_of(logged: Logged) -> str | None:
@@ -276,18 +289,26 @@ def folded(pipeline: Pipeline, truths: dict[tuple[str | None, str | None], Truth
         return pipeline.partitions[part[0].partition].fold.run_trace_id(trace)
 
     return recount(
-        log, root_of=root_of, estimate=estimate, normalise=normalise, horizon_hours=HOURS, run_trace_id=run_trace_id
+        log,
+        root_of=root_of,
+        estimate=estimate,
+        normalise=normalise,
+        horizon_hours=HOURS,
+        run_trace_id=run_trace_id,
     )
 
 
 def check(pipeline: Pipeline, events: Sequence[Planned]) -> tuple[Recount, kept.Kept]:
-    """What holds of every run: contexts, summaries, rows, totals and counts are the fold's; links name the truth."""
+    """What holds of every run: contexts, summaries, rows, totals and counts are the fold's; links name the
+    truth."""
     truths = {(p.event.trace_id, p.event.source_id): p.truth for p in events if p.truth is not None}
     found = pipeline.close()
     require(differences(expectations(pipeline), contexts(pipeline)))
     expected = folded(pipeline, truths)
     read = {p.number for p in pipeline.partitions if p.arrived}
-    require(kept.compare(expected, found._replace(counts={n: c for n, c in found.counts.items() if n in read})))
+    require(
+        kept.compare(expected, found._replace(counts={n: c for n, c in found.counts.items() if n in read}))
+    )
     roots = {p.event.workflow_run_id: p.truth for p in events if p.truth is not None}
     for link in pipeline.made:
         truth = roots[link.source_id]
@@ -300,7 +321,8 @@ def check(pipeline: Pipeline, events: Sequence[Planned]) -> tuple[Recount, kept.
 
 
 def check_chains(pipeline: Pipeline, events: Sequence[Planned]) -> None:
-    """From every event whose ancestors are all published, the parents lead up to the root by ids and spans, in one trace."""
+    """From every event whose ancestors are all published, the parents lead up to the root by ids and spans,
+    in one trace."""
     truths = {(p.event.trace_id, p.event.source_id): p.truth for p in events if p.truth is not None}
     found: dict[tuple[str, str], TraceContext] = {}
     for p in pipeline.partitions:
@@ -342,8 +364,8 @@ def summed(counted: dict[Any, Counted]) -> dict[Any, Counted]:
 
 
 def check_truth(pipeline: Pipeline, events: Sequence[Planned]) -> None:
-    """Whatever the order, what did not come before its link is where the forest has it, and nothing else is marked. Only what
-    names its message alone has the message's trace id until the run is known."""
+    """Whatever the order, what did not come before its link is where the forest has it, and nothing else is
+    marked. Only what names its message alone has the message's trace id until the run is known."""
     truths = {(p.event.trace_id, p.event.source_id): p.truth for p in events if p.truth is not None}
     for p in pipeline.partitions:
         for offset, (event, context) in p.out.items():
@@ -361,7 +383,10 @@ def check_truth(pipeline: Pipeline, events: Sequence[Planned]) -> None:
             if event.workflow_run_id is None and not names_root(event):
                 run_ids.add(otel_trace_id(truth.trace))
             assert context.run_trace_id in run_ids
-            assert (context.parent_source_id or None, context.app_id) == (next(iter(truth.path), None), truth.app)
+            assert (context.parent_source_id or None, context.app_id) == (
+                next(iter(truth.path), None),
+                truth.app,
+            )
 
 
 def times(examples: int) -> settings:
@@ -377,11 +402,17 @@ PLAIN = bytes(64)
 
 @given(forests, counts, tapes)
 @example(DEEP, 3, PLAIN)
-@example(Forest((Tree(runs=(Run(header=True), Run(), Run())),)), 3, PLAIN)  # the root names itself as the root
+@example(
+    Forest((Tree(runs=(Run(header=True), Run(), Run())),)), 3, PLAIN
+)  # the root names itself as the root
 @example(Forest((Tree("draft", names_run=True),)), 1, PLAIN)  # of a run
-@example(Forest((Tree(runs=(Run(silent=True), Run(linked=True), Run())),)), 3, PLAIN)  # only a link knows the root
+@example(
+    Forest((Tree(runs=(Run(silent=True), Run(linked=True), Run())),)), 3, PLAIN
+)  # only a link knows the root
 @times(60)
-def test_links_before_what_they_resolve_give_the_forest_itself(forest: Forest, partitions: int, tape: bytes) -> None:
+def test_links_before_what_they_resolve_give_the_forest_itself(
+    forest: Forest, partitions: int, tape: bytes
+) -> None:
     events = planned(forest, NOW)
     pipeline = run_held(events, partitions, tape)
     check(pipeline, events)
@@ -454,7 +485,8 @@ def test_the_innermost_first_is_elsewhere_and_marked_all_the_way_up() -> None:
 
 # -- kept regressions, and what no forest has
 def passed(*events: TraceEvent, partitions: int = 3) -> dict[str, TraceContext]:
-    """Events published one by one, each applied before the next: contexts by source_id, after the trace's id if that is taken."""
+    """Events published one by one, each applied before the next: contexts by source_id, after the trace's id
+    if that is taken."""
     pipeline = Pipeline(partitions, PLAIN)
     for event in events:
         pipeline.append(complete(event, NOW), None)
@@ -472,8 +504,13 @@ def node(run: int, n: int = 1, **fields: Any) -> TraceEvent:
     times: dict[str, Any] = {"started_at": NOW, "ended_at": NOW + 10}
     body = NodeExecution(node_id=f"n{n}")
     return TraceEvent(
-        kind=Kind.NODE_EXECUTION, source_id=f"{uuid(run)}/{n}", workflow_run_id=uuid(run), node_execution=body, **times, **fields
-    )  # fmt: skip
+        kind=Kind.NODE_EXECUTION,
+        source_id=f"{uuid(run)}/{n}",
+        workflow_run_id=uuid(run),
+        node_execution=body,
+        **times,
+        **fields,
+    )
 
 
 def test_a_root_that_names_itself_in_its_header_is_known_as_the_root_of_what_it_calls() -> None:
@@ -496,35 +533,54 @@ def test_a_draft_is_a_trace_of_its_own_whatever_run_it_names() -> None:
     [
         node(1, parent_id=f"{uuid(1)}/1"),
         TraceEvent(
-            kind=Kind.WORKFLOW_RUN, workflow_run_id=uuid(1), parent_run_id=uuid(1), started_at=NOW, ended_at=NOW
+            kind=Kind.WORKFLOW_RUN,
+            workflow_run_id=uuid(1),
+            parent_run_id=uuid(1),
+            started_at=NOW,
+            ended_at=NOW,
         ),
         TraceEvent(
-            kind=Kind.WORKFLOW_RUN, workflow_run_id=uuid(1), parent_node_execution_id=uuid(1), started_at=NOW, ended_at=NOW
+            kind=Kind.WORKFLOW_RUN,
+            workflow_run_id=uuid(1),
+            parent_node_execution_id=uuid(1),
+            started_at=NOW,
+            ended_at=NOW,
         ),
         TraceEvent(kind=Kind.MODERATION, source_id=uuid(1), message_id=uuid(1), started_at=NOW, ended_at=NOW),
         TraceEvent(
-            kind=Kind.SPAN, source_id="s", otel_span_id=b"A" * 8, otel_parent_span_id=b"A" * 8, started_at=NOW, ended_at=NOW
+            kind=Kind.SPAN,
+            source_id="s",
+            otel_span_id=b"A" * 8,
+            otel_parent_span_id=b"A" * 8,
+            started_at=NOW,
+            ended_at=NOW,
         ),
     ],
     ids=["operation", "calling-run", "calling-node", "message", "native-span"],
-)  # fmt: skip
+)
 def test_a_parent_that_is_the_event_itself_is_cut_and_marked(event: TraceEvent) -> None:
     (context,) = passed(event).values()
-    assert (context.parent_span_id, context.parent_source_id, str(context.parent_kind)) == (None, None, "none")
+    assert (context.parent_span_id, context.parent_source_id, str(context.parent_kind)) == (
+        None,
+        None,
+        "none",
+    )
     assert list(context.marks) == ["self_parent"]
 
 
 def link(run: int, root: int) -> TraceEvent:
     times: dict[str, Any] = {"started_at": NOW, "ended_at": NOW}
-    return TraceEvent(kind=Kind.LINK, source_id=uuid(run), root_trace_id=uuid(root), root_run_id=uuid(root), **times)
+    return TraceEvent(
+        kind=Kind.LINK, source_id=uuid(run), root_trace_id=uuid(root), root_run_id=uuid(root), **times
+    )
 
 
 @given(st.lists(st.tuples(st.integers(1, 6), st.integers(1, 6)), max_size=12), counts, tapes)
 @example([(1, 2), (2, 3), (3, 1)], 3, PLAIN)
 @times(60)
 def test_links_and_callers_in_circles_end(pairs: list[tuple[int, int]], partitions: int, tape: bytes) -> None:
-    """Links of publishers in any circle over any partitions, and runs that call each other: each run is linked at most once a
-    partition and trace, each event has one root, and the pass comes to an end."""
+    """Links of publishers in any circle over any partitions, and runs that call each other: each run is
+    linked at most once a partition and trace, each event has one root, and the pass comes to an end."""
     pipeline = Pipeline(partitions, tape)
     events = [complete(link(*pair), NOW) for pair in pairs]
     events += [complete(node(a, 10 + i, parent_run_id=uuid(b)), NOW) for i, (a, b) in enumerate(pairs)]

@@ -43,7 +43,9 @@ class Counting:
         records = []
         for e in events:
             self.log.append(Logged(0, len(self.log), appended_at_ms, e))
-            records.append(Source(len(self.log) - 1, appended_at_ms, (kafka_key(e) or "").encode(), codec.encode(e)))
+            records.append(
+                Source(len(self.log) - 1, appended_at_ms, (kafka_key(e) or "").encode(), codec.encode(e))
+            )
         unit = Unit()
         self._applier.apply(self.state, records, unit)
         assert not unit.letters
@@ -59,7 +61,11 @@ class Counting:
     def check(self) -> None:
         """All of it equals a recount."""
         expected = recount(
-            self.log, root_of=root_of, estimate=estimate, normalise=normalise, horizon_hours=self.horizon_hours
+            self.log,
+            root_of=root_of,
+            estimate=estimate,
+            normalise=normalise,
+            horizon_hours=self.horizon_hours,
         )
         assert kept.compare(expected, self.kept()) == []
 
@@ -80,11 +86,18 @@ def one_like(counting: Counting, started_at: int, name: str = "one") -> TraceEve
         for x in counting.log
         if x.event.model_name and x.event.kind == "node_execution" and not x.event.revision
     )
-    fresh = event(source_id=name, run=99, started_at=started_at, ended_at=started_at + 5000, total_price="0.25")
+    fresh = event(
+        source_id=name, run=99, started_at=started_at, ended_at=started_at + 5000, total_price="0.25"
+    )
     names = ("tenant_id", "app_id", "node_type", "model_provider", "model_name", "currency")
     return msgspec.structs.replace(
-        fresh, input_tokens=10, output_tokens=5, total_tokens=15, status="succeeded", **{n: getattr(like, n) for n in names}
-    )  # fmt: skip
+        fresh,
+        input_tokens=10,
+        output_tokens=5,
+        total_tokens=15,
+        status="succeeded",
+        **{n: getattr(like, n) for n in names},
+    )
 
 
 def moved(before: kept.Kept, after: kept.Kept) -> tuple[set[Row], set[Series]]:
@@ -112,9 +125,15 @@ def test_an_event_three_days_late_moves_its_own_minutes_rows_and_no_other() -> N
     assert written_since(counting, written) == {started_at // MINUTE}
     assert {key[:3] for key in rows} == totals
     assert {metric for _, metric, _ in totals} == {
-        "dify.requests.total", "dify.node.duration", "dify.tokens.total", "dify.tokens.input", "dify.tokens.output",
-        "gen_ai.client.token.usage", "gen_ai.client.operation.duration", "tailrace.cost",
-    }  # fmt: skip
+        "dify.requests.total",
+        "dify.node.duration",
+        "dify.tokens.total",
+        "dify.tokens.input",
+        "dify.tokens.output",
+        "gen_ai.client.token.usage",
+        "gen_ai.client.operation.duration",
+        "tailrace.cost",
+    }
     assert CLOCK_SKEW.decode() not in context.marks
     assert counting.kept().counts[0] == before.counts[0]
     counting.check()
@@ -142,7 +161,9 @@ def test_an_event_a_year_ahead_is_in_the_totals_and_disturbs_no_row() -> None:
     assert len(counting.written["rows"]) == written, "nothing is written again either"
     assert ("tailrace.cost" in {metric for _, metric, _ in totals}, len(totals)) == (True, 9)
     assert CLOCK_SKEW.decode() in context.marks
-    assert counting.kept().counts[0] == msgspec.structs.replace(before.counts[0], skewed=before.counts[0].skewed + 1)
+    assert counting.kept().counts[0] == msgspec.structs.replace(
+        before.counts[0], skewed=before.counts[0].skewed + 1
+    )
     counting.check()
     after = counting.kept()
     counting.apply(one_like(counting, NOW + MINUTE, "two"), appended_at_ms=NOW // 1000 + 4000)
@@ -159,7 +180,9 @@ def test_an_event_beyond_the_horizon_is_counted_late_and_in_the_totals() -> None
     assert (rows, len(counting.written["rows"])) == (set(), written)
     assert totals
     assert CLOCK_SKEW.decode() not in context.marks
-    assert counting.kept().counts[0] == msgspec.structs.replace(before.counts[0], late=before.counts[0].late + 1)
+    assert counting.kept().counts[0] == msgspec.structs.replace(
+        before.counts[0], late=before.counts[0].late + 1
+    )
     counting.check()
 
 

@@ -16,7 +16,9 @@ WIDE = Context(prec=200, Emax=10**6, Emin=-(10**6))
 
 amounts = st.integers(1 - LIMIT, LIMIT - 1)
 plain = st.from_regex(r"[0-9]{1,30}\.[0-9]{1,40}", fullmatch=True).map(lambda s: s[:LONGEST])
-written = st.from_regex(r"[+-]?([0-9]{1,24}(\.[0-9]{0,24})?|\.[0-9]{1,24})([eE][+-]?[0-9]{1,3})?", fullmatch=True)
+written = st.from_regex(
+    r"[+-]?([0-9]{1,24}(\.[0-9]{0,24})?|\.[0-9]{1,24})([eE][+-]?[0-9]{1,3})?", fullmatch=True
+)
 
 
 def expected(text: str) -> int | None:
@@ -74,9 +76,35 @@ def test_any_bytes_are_an_amount_or_none(text: bytes) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", ".", "-", "e5", "1e", "1e+", "nan", "NaN", "sNaN", "inf", "-Infinity", "1_000", " 1", "1 ", "1\n", "0x10", "1,5", "$1", "\u0661", "1..2",
-     "9223372.036854775808", "-9223372.036854775808", "92233720.36854775808e-1", "1e7000000000000000000000", "1" * 65, "0." + "0" * 63],
-)  # fmt: skip
+    [
+        "",
+        ".",
+        "-",
+        "e5",
+        "1e",
+        "1e+",
+        "nan",
+        "NaN",
+        "sNaN",
+        "inf",
+        "-Infinity",
+        "1_000",
+        " 1",
+        "1 ",
+        "1\n",
+        "0x10",
+        "1,5",
+        "$1",
+        "\u0661",
+        "1..2",
+        "9223372.036854775808",
+        "-9223372.036854775808",
+        "92233720.36854775808e-1",
+        "1e7000000000000000000000",
+        "1" * 65,
+        "0." + "0" * 63,
+    ],
+)
 def test_what_is_no_amount(text: str) -> None:
     assert units_of(text.encode()) is None
 

@@ -30,8 +30,14 @@ def in_partition(n: int, start: int) -> int:
     return next(i for i in range(start, start + 1000) if partition_of(uuid(i).encode(), PARTITIONS) == n)
 
 
-M, OUTER, MIDDLE, INNER = in_partition(0, 1000), in_partition(1, 2000), in_partition(2, 3000), in_partition(0, 4000)
-"""A message and three runs. The events of each run arrive in another partition unless they name their root."""
+M, OUTER, MIDDLE, INNER = (
+    in_partition(0, 1000),
+    in_partition(1, 2000),
+    in_partition(2, 3000),
+    in_partition(0, 4000),
+)
+"""A message and three runs. The events of each run arrive in another partition unless they name their
+root."""
 
 
 class Pipeline:
@@ -42,7 +48,9 @@ class Pipeline:
         self.states = [State(LIMITS) for _ in range(PARTITIONS)]
         for state in self.states:
             state.next_offset = 0
-        self.appliers = [Applier("trace.events", n, 2_000_000, 1_000_000, PARTITIONS) for n in range(PARTITIONS)]
+        self.appliers = [
+            Applier("trace.events", n, 2_000_000, 1_000_000, PARTITIONS) for n in range(PARTITIONS)
+        ]
         self.out: dict[str, TraceContext] = {}
         self.links = 0
         self.letters: list[bytes] = []
@@ -77,9 +85,15 @@ class Pipeline:
 
 def node(run: int, n: int, **fields: Any) -> TraceEvent:
     return TraceEvent(
-        kind=Kind.NODE_EXECUTION, source_id=f"{uuid(run)}/{n}", workflow_run_id=uuid(run), started_at=NOW + n, ended_at=NOW + n + 10,
-        app_id=f"app-{run}", node_execution=NodeExecution(node_id=f"n{n}"), **fields,
-    )  # fmt: skip
+        kind=Kind.NODE_EXECUTION,
+        source_id=f"{uuid(run)}/{n}",
+        workflow_run_id=uuid(run),
+        started_at=NOW + n,
+        ended_at=NOW + n + 10,
+        app_id=f"app-{run}",
+        node_execution=NodeExecution(node_id=f"n{n}"),
+        **fields,
+    )
 
 
 def workflow(run: int, **fields: Any) -> TraceEvent:
@@ -95,21 +109,50 @@ def workflow(run: int, **fields: Any) -> TraceEvent:
 
 
 def chatflow(roots: bool) -> list[TraceEvent]:
-    """A message whose workflow calls a workflow, which calls a workflow; in the order in which the engine ends things."""
+    """A message whose workflow calls a workflow, which calls a workflow; in the order in which the engine
+    ends things."""
     m = uuid(M)
     known: dict[str, Any] = (
-        {"root_trace_id": m, "root_run_id": uuid(OUTER), "root_started_at": NOW, "root_app_id": f"app-{OUTER}"}
+        {
+            "root_trace_id": m,
+            "root_run_id": uuid(OUTER),
+            "root_started_at": NOW,
+            "root_app_id": f"app-{OUTER}",
+        }
         if roots
         else {}
     )
     of1: dict[str, Any] = {"message_id": m, **known}
-    of2: dict[str, Any] = {"parent_run_id": uuid(OUTER), "parent_node_execution_id": f"{uuid(OUTER)}/2", **known}
-    of3: dict[str, Any] = {"parent_run_id": uuid(MIDDLE), "parent_node_execution_id": f"{uuid(MIDDLE)}/2", **known}
+    of2: dict[str, Any] = {
+        "parent_run_id": uuid(OUTER),
+        "parent_node_execution_id": f"{uuid(OUTER)}/2",
+        **known,
+    }
+    of3: dict[str, Any] = {
+        "parent_run_id": uuid(MIDDLE),
+        "parent_node_execution_id": f"{uuid(MIDDLE)}/2",
+        **known,
+    }
     return [
-        node(OUTER, 1, **of1), node(MIDDLE, 1, **of2), node(INNER, 1, **of3), node(INNER, 2, **of3), workflow(INNER, **of3), node(MIDDLE, 2, **of2),
-        workflow(MIDDLE, **of2), node(OUTER, 2, **of1), workflow(OUTER, **of1),
-        TraceEvent(kind=Kind.MESSAGE, message_id=m, started_at=NOW, ended_at=NOW + 100, app_id=f"app-{OUTER}", message=Message(), **known),
-    ]  # fmt: skip
+        node(OUTER, 1, **of1),
+        node(MIDDLE, 1, **of2),
+        node(INNER, 1, **of3),
+        node(INNER, 2, **of3),
+        workflow(INNER, **of3),
+        node(MIDDLE, 2, **of2),
+        workflow(MIDDLE, **of2),
+        node(OUTER, 2, **of1),
+        workflow(OUTER, **of1),
+        TraceEvent(
+            kind=Kind.MESSAGE,
+            message_id=m,
+            started_at=NOW,
+            ended_at=NOW + 100,
+            app_id=f"app-{OUTER}",
+            message=Message(),
+            **known,
+        ),
+    ]
 
 
 def check_whole(out: dict[str, TraceContext]) -> None:
@@ -136,7 +179,7 @@ def check_whole(out: dict[str, TraceContext]) -> None:
     assert all(p is None or spans[s][1] == otel_span_id(p) == spans[p][0] for s, p in parents.items())
 
 
-def test_a_chatflow_that_calls_a_workflow_that_calls_a_workflow_is_one_trace_without_roots_in_the_headers() -> None:
+def test_a_chatflow_with_two_nested_workflows_is_one_trace_without_roots_in_the_headers() -> None:
     p = Pipeline()
     for event in chatflow(roots=False):
         p.publish(event)
@@ -215,7 +258,9 @@ def test_a_caller_that_is_known_to_be_a_root_is_no_inference() -> None:
 def test_links_against_each_other_end_at_their_first_step() -> None:
     p = Pipeline()
     for a, b in ((1, 2), (2, 1)):
-        p.publish(TraceEvent(kind=Kind.LINK, source_id=uuid(a), root_run_id=uuid(b), started_at=NOW, ended_at=NOW))
+        p.publish(
+            TraceEvent(kind=Kind.LINK, source_id=uuid(a), root_run_id=uuid(b), started_at=NOW, ended_at=NOW)
+        )
     p.work()
     p.publish(node(3, 1, parent_run_id=uuid(1)))
     p.publish(node(4, 1, parent_run_id=uuid(2)))
@@ -260,12 +305,21 @@ def test_a_record_that_is_not_where_its_key_belongs_is_a_dead_letter_that_names_
 texts = st.text(st.characters(codec="utf-8"), min_size=1, max_size=60)
 
 
-@given(texts, texts, st.none() | texts, st.none() | texts, st.none() | st.integers(0, 2**60), st.integers(0, 2**60))
+@given(
+    texts,
+    texts,
+    st.none() | texts,
+    st.none() | texts,
+    st.none() | st.integers(0, 2**60),
+    st.integers(0, 2**60),
+)
 @settings(max_examples=100, deadline=None)
 def test_a_link_record_is_what_the_codec_would_write(
     run: str, trace: str, root: str | None, app: str | None, start: int | None, at: int
 ) -> None:
-    link = Link(trace.encode(), None if root is None else root.encode(), start, None if app is None else app.encode())
+    link = Link(
+        trace.encode(), None if root is None else root.encode(), start, None if app is None else app.encode()
+    )
     written = links.record(run.encode(), link, at)
     event = codec.decode(written, TraceEvent)
     assert codec.encode(event) == written
@@ -276,7 +330,12 @@ def test_a_link_record_is_what_the_codec_would_write(
         root,
         app,
     )
-    assert (event.root_started_at, event.started_at, event.ended_at, event.published_at) == (start, at, at, at)
+    assert (event.root_started_at, event.started_at, event.ended_at, event.published_at) == (
+        start,
+        at,
+        at,
+        at,
+    )
     assert event.event_id == f"link/{run}"
     packed = RunLink(
         root_trace_id=trace, root_run_id=root, root_app_id=app, root_started_at=start, appended_at=5, offset=7

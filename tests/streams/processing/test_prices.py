@@ -35,10 +35,21 @@ WIDE = Context(prec=60)
 NOW = 1_790_000_000_000_000
 MODELS = [(p.id, m.id) for p in providers for m in p.models]
 DATED = [(p.id, m.id) for p in providers for m in p.models if isinstance(m.prices, list)]
-STARTS = {t.start for p in providers for m in p.models for c in module._prices(m) for v in vars(c.prices).values()
-          if isinstance(v, TieredPrices) for t in v.tiers}  # fmt: skip
-BY_TIME = [(p.id, m.id) for p in providers for m in p.models
-           if any(isinstance(c.constraint, TimeOfDateConstraint) for c in module._prices(m))]  # fmt: skip
+STARTS = {
+    t.start
+    for p in providers
+    for m in p.models
+    for c in module._prices(m)
+    for v in vars(c.prices).values()
+    if isinstance(v, TieredPrices)
+    for t in v.tiers
+}
+BY_TIME = [
+    (p.id, m.id)
+    for p in providers
+    for m in p.models
+    if any(isinstance(c.constraint, TimeOfDateConstraint) for c in module._prices(m))
+]
 
 edges = st.sampled_from(sorted({n for s in STARTS for n in (s, s + 1)} | {0, 1, TOKENS}))
 counts = edges | st.integers(0, 2_000_000) | st.integers(0, TOKENS)
@@ -73,7 +84,9 @@ def by_library(provider: str | None, model: str, n: int, m: int, at_us: int) -> 
 @example(("perplexity", "sonar"), 10, 10, NOW)
 @example(("huggingface_together", "Qwen/Qwen3-VL-8B-Instruct"), 1_234_567, 7, NOW)
 @example(("openai", "whisper-1"), 10, 10, NOW)
-def test_an_estimate_is_the_librarys_price_rounded_once(which: tuple[str, str], n: int, m: int, at_us: int) -> None:
+def test_an_estimate_is_the_librarys_price_rounded_once(
+    which: tuple[str, str], n: int, m: int, at_us: int
+) -> None:
     provider, name = which
     _, model = normalised(provider.encode(), name.encode())
     assert model is not None
@@ -95,13 +108,19 @@ def test_every_price_of_the_table_is_computed_in_integers() -> None:
 
 
 @given(
-    st.decimals(0, 1000, places=9), st.decimals(0, 1000, places=9), st.decimals(0, 1000, places=18), st.integers(0, 300_000), counts, counts
-)  # fmt: skip
+    st.decimals(0, 1000, places=9),
+    st.decimals(0, 1000, places=9),
+    st.decimals(0, 1000, places=18),
+    st.integers(0, 300_000),
+    counts,
+    counts,
+)
 @settings(max_examples=200, deadline=None)
 def test_tiers_are_the_librarys(a: Decimal, b: Decimal, c: Decimal, start: int, n: int, m: int) -> None:
     tiers = [Tier(start, b), Tier(start + 1000, c)]
     price = ModelPrice(
-        input_mtok=TieredPrices(a, tiers), output_mtok=TieredPrices(b, [Tier(start + 1, a), Tier(start + 7, c)])
+        input_mtok=TieredPrices(a, tiers),
+        output_mtok=TieredPrices(b, [Tier(start + 1, a), Tier(start + 7, c)]),
     )
     rates = module._rates(price)
     assert rates is not None
@@ -139,7 +158,12 @@ def test_no_model_of_the_table_loses_a_part_of_its_name() -> None:
     [
         ("langgenius/openai/openai", "gpt-4o", "openai", "gpt-4o"),
         ("openai", "openai/gpt-4o", "openai", "gpt-4o"),
-        ("langgenius/bedrock/bedrock", "us.anthropic.claude-3-5-sonnet-20241022-v2:0", "aws", "us.anthropic.claude-3-5-sonnet-20241022-v2:0"),
+        (
+            "langgenius/bedrock/bedrock",
+            "us.anthropic.claude-3-5-sonnet-20241022-v2:0",
+            "aws",
+            "us.anthropic.claude-3-5-sonnet-20241022-v2:0",
+        ),
         ("langgenius/azure_openai/azure_openai", "gpt-4o", "azure", "gpt-4o"),
         ("langgenius/vertex_ai/vertex_ai", "gemini-2.5-pro", "google", "gemini-2.5-pro"),
         ("langgenius/gemini/google", "models/gemini-2.5-pro", "google", "gemini-2.5-pro"),
@@ -149,8 +173,10 @@ def test_no_model_of_the_table_loses_a_part_of_its_name() -> None:
         ("groq", "openai/gpt-oss-120b", "groq", "openai/gpt-oss-120b"),
         (None, "gpt-4o", None, "gpt-4o"),
     ],
-)  # fmt: skip
-def test_names_as_applications_write_them(provider: str | None, model: str, id_: str | None, ref: str) -> None:
+)
+def test_names_as_applications_write_them(
+    provider: str | None, model: str, id_: str | None, ref: str
+) -> None:
     raw = None if provider is None else provider.encode(), model.encode()
     found = Prices().estimate(*raw, 1234, 567, NOW)
     assert found is not None
@@ -163,7 +189,12 @@ def test_a_price_of_a_time() -> None:
         t = (datetime(2025, 6, 1, hour, minute, tzinfo=UTC) - EPOCH) // timedelta(microseconds=1)
         return one.estimate(b"deepseek", b"deepseek-chat", 1_000_000, 0, t)
 
-    assert (at(0, 29), at(0, 30), at(16, 29), at(16, 30)) == (135 * 10**9, 27 * 10**10, 27 * 10**10, 135 * 10**9)
+    assert (at(0, 29), at(0, 30), at(16, 29), at(16, 30)) == (
+        135 * 10**9,
+        27 * 10**10,
+        27 * 10**10,
+        135 * 10**9,
+    )
 
 
 zones = st.none() | st.integers(-1439, 1439).map(lambda m: timezone(timedelta(minutes=m)))
@@ -185,8 +216,12 @@ def test_rates_of_a_time_are_the_librarys_in_any_order_of_asking(
     model = module._Model(info, {id(c.prices): module._rates(c.prices) for c in conditional})
     start = (datetime(2026, 1, 1, tzinfo=UTC) - EPOCH) // timedelta(microseconds=1)
     days = st.sampled_from([start + i * module._DAY for i in range(-1, 5)])
-    near = st.builds(lambda d, c, by: d + c + by, days, st.sampled_from(module._cuts(info)), st.integers(-2, 2))
-    for at_us in data.draw(st.lists(near | st.builds(int.__add__, days, st.integers(0, module._DAY)), max_size=20)):
+    near = st.builds(
+        lambda d, c, by: d + c + by, days, st.sampled_from(module._cuts(info)), st.integers(-2, 2)
+    )
+    for at_us in data.draw(
+        st.lists(near | st.builds(int.__add__, days, st.integers(0, module._DAY)), max_size=20)
+    ):
         rates = model.at(at_us)
         assert rates is not None
         assert rates.price is info.get_prices(EPOCH + timedelta(microseconds=at_us))
@@ -197,7 +232,9 @@ def test_a_time_of_day_is_of_its_zone() -> None:
     constraint = TimeOfDateConstraint(time(20, tzinfo=zone), time(2, tzinfo=zone))
     first, second = (ModelPrice(input_mtok=Decimal(i)) for i in (1, 2))
     info = ModelInfo(
-        "m", ClauseEquals("m"), prices=[ConditionalPrice(prices=first), ConditionalPrice(constraint, prices=second)]
+        "m",
+        ClauseEquals("m"),
+        prices=[ConditionalPrice(prices=first), ConditionalPrice(constraint, prices=second)],
     )
     assert module._cuts(info) == [0, module._DAY // 4, module._DAY // 2, module._DAY]
     model = module._Model(info, {})
@@ -256,12 +293,16 @@ def test_what_has_no_estimate(
 
 
 def test_one_kind_of_tokens_is_enough() -> None:
-    assert one.estimate(b"openai", b"gpt-4o", 1000, None, NOW) == one.estimate(b"openai", b"gpt-4o", 1000, 0, NOW)
+    assert one.estimate(b"openai", b"gpt-4o", 1000, None, NOW) == one.estimate(
+        b"openai", b"gpt-4o", 1000, 0, NOW
+    )
     assert one.estimate(b"openai", b"text-embedding-3-small", 1000, None, NOW) == 20_000_000
     assert one.estimate(b"openrouter", b"openai/gpt-oss-20b:free", 10, 10, NOW) == 0
 
 
-names = st.none() | st.binary(max_size=300) | st.sampled_from([m.encode() for _, m in MODELS] + list(module._IDS))
+names = (
+    st.none() | st.binary(max_size=300) | st.sampled_from([m.encode() for _, m in MODELS] + list(module._IDS))
+)
 whole = st.none() | st.integers() | counts
 
 
@@ -315,7 +356,9 @@ assert threading.active_count() == 1
 
 
 def test_no_socket_and_no_thread_at_import_or_use() -> None:
-    done = subprocess.run([sys.executable, "-c", OFFLINE], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", OFFLINE], capture_output=True, text=True, timeout=60, check=False
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 

@@ -10,13 +10,29 @@ from streams.processing import providers
 from streams.processing.providers import ALIASES, LONGEST, normalised
 
 WELL_KNOWN = {
-    "openai", "gcp.gen_ai", "gcp.vertex_ai", "gcp.gemini", "anthropic", "cohere", "azure.ai.inference", "azure.ai.openai", "ibm.watsonx.ai",
-    "aws.bedrock", "perplexity", "x_ai", "deepseek", "groq", "mistral_ai", "moonshot_ai",
-}  # fmt: skip
+    "openai",
+    "gcp.gen_ai",
+    "gcp.vertex_ai",
+    "gcp.gemini",
+    "anthropic",
+    "cohere",
+    "azure.ai.inference",
+    "azure.ai.openai",
+    "ibm.watsonx.ai",
+    "aws.bedrock",
+    "perplexity",
+    "x_ai",
+    "deepseek",
+    "groq",
+    "mistral_ai",
+    "moonshot_ai",
+}
 
 known = st.sampled_from(sorted({a for name, aliases in ALIASES.items() for a in (name, *aliases)}))
 segment = (
-    known | st.sampled_from([b"", b"models", b"langgenius", b"openrouter", b" ", b"\xff"]) | st.binary(max_size=8)
+    known
+    | st.sampled_from([b"", b"models", b"langgenius", b"openrouter", b" ", b"\xff"])
+    | st.binary(max_size=8)
 )
 path = st.lists(segment, max_size=5).map(b"/".join)
 name = st.none() | path | st.binary(max_size=300) | st.just(b"n" * 8192)
@@ -67,9 +83,17 @@ def test_providers(provider: str | None, expected: str | None) -> None:
         ("groq", "groq/compound", ("groq", "groq/compound")),
         ("perplexity", "perplexity/sonar", ("perplexity", "perplexity/sonar")),
         ("langgenius/gemini/google", "models/gemini-2.5-pro", ("gcp.gemini", "gemini-2.5-pro")),
-        ("bedrock", "us.anthropic.claude-3-5-sonnet-20241022-v2:0", ("aws.bedrock", "us.anthropic.claude-3-5-sonnet-20241022-v2:0")),
+        (
+            "bedrock",
+            "us.anthropic.claude-3-5-sonnet-20241022-v2:0",
+            ("aws.bedrock", "us.anthropic.claude-3-5-sonnet-20241022-v2:0"),
+        ),
         ("azure", "azure/My-Deployment", ("azure.ai.openai", "My-Deployment")),
-        ("fireworks", "accounts/fireworks/models/llama-v3p1-8b", ("fireworks", "accounts/fireworks/models/llama-v3p1-8b")),
+        (
+            "fireworks",
+            "accounts/fireworks/models/llama-v3p1-8b",
+            ("fireworks", "accounts/fireworks/models/llama-v3p1-8b"),
+        ),
         (None, "gpt-4o", (None, "gpt-4o")),
         (None, "openai/gpt-4o", ("openai", "gpt-4o")),
         (None, "vertex_ai/gemini-2.5-pro", ("gcp.vertex_ai", "gemini-2.5-pro")),
@@ -80,7 +104,7 @@ def test_providers(provider: str | None, expected: str | None) -> None:
         ("openai", "", ("openai", None)),
         ("openai", None, ("openai", None)),
     ],
-)  # fmt: skip
+)
 def test_models(provider: str | None, model: str | None, expected: tuple[str | None, str | None]) -> None:
     found = normalised(*(n if n is None else n.encode() for n in (provider, model)))
     assert found == tuple(n if n is None else n.encode() for n in expected)

@@ -1,4 +1,5 @@
-"""What the pass counts and sums up equals a recount of the log that shares no code with it, in any order of arrival."""
+"""What the pass counts and sums up equals a recount of the log that shares no code with it, in any order of
+arrival."""
 
 from __future__ import annotations
 
@@ -24,9 +25,12 @@ from tests.streams.events import NOW, Source
 
 HOURS = 48
 LIMITS = Limits(
-    idle_ms=900_000_000, max_traces=100_000, dedupe_ms=3_600_000, link_ms=3_600_000,
+    idle_ms=900_000_000,
+    max_traces=100_000,
+    dedupe_ms=3_600_000,
+    link_ms=3_600_000,
     metrics=MetricLimits(horizon_ms=HOURS * 3_600_000, max_groups=10_000, max_rows=1_000_000),
-)  # fmt: skip
+)
 PRICES = Prices()
 
 
@@ -54,7 +58,8 @@ def recounted(log: list[Logged]) -> Recount:
 
 
 def processed(log: list[Logged], partitions: int, random: Random) -> kept.Kept:
-    """The log through the pass, with units and flushes of random lengths; what readers of the topics have in the end."""
+    """The log through the pass, with units and flushes of random lengths; what readers of the topics have in
+    the end."""
     topics: dict[str, list[kept.Record]] = {"rows": [], "totals": [], "summaries": [], "state": []}
     for n in sorted({x.partition for x in log}):
         state, applier = State(LIMITS, n), Applier("events", n, 1 << 22, 1 << 20, partitions)
@@ -95,7 +100,9 @@ def test_rows_series_and_summaries_are_those_of_a_recount(
 
 @given(st.integers(0, 2**32), st.integers(1, 150), st.randoms(use_true_random=False))
 @settings(max_examples=40, deadline=None)
-def test_any_order_of_arrival_gives_the_same_metrics_and_summaries(seed: int, events: int, random: Random) -> None:
+def test_any_order_of_arrival_gives_the_same_metrics_and_summaries(
+    seed: int, events: int, random: Random
+) -> None:
     log = as_log(mixed(seed, events, NOW), 2, NOW)
     other = reordered(log, random)
     found = processed(other, 2, random)

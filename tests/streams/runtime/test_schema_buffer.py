@@ -116,11 +116,20 @@ def test_what_was_given_up_is_asked_for_again_and_waits_for_that_answer_alone() 
 def test_the_first_record_that_waits_is_found() -> None:
     sources = Sources()
     rule = unknown(sources)
-    fine = [record(0), Record(1, 1, None, None), Record(2, 1, None, b""), Record(3, 1, None, b"{}"), record(4)]
+    fine = [
+        record(0),
+        Record(1, 1, None, None),
+        Record(2, 1, None, b""),
+        Record(3, 1, None, b"{}"),
+        record(4),
+    ]
     assert rule.first(fine, 0.0) == 5
     assert rule.first([*fine, record(5, id_frame(7)), record(6)], 0.0) == 5
     assert rule.first([record(5, b"\xc3\x01" + b"\xaa" * 8)], 0.0) == 0
-    assert rule.frames([*fine, record(5, id_frame(7)), record(6, id_frame(8))], 0.0) == {id_frame(7), id_frame(8)}
+    assert rule.frames([*fine, record(5, id_frame(7)), record(6, id_frame(8))], 0.0) == {
+        id_frame(7),
+        id_frame(8),
+    }
     sources.learn(id_frame(7))
     for _ in range(2):
         assert rule.first([record(5, id_frame(7)), record(6)], 0.0) == 2
@@ -181,7 +190,9 @@ def ended(code: int, reason: str) -> NoReturn:
     raise AssertionError(f"ended with {code}: {reason}")
 
 
-def owning(monkeypatch: pytest.MonkeyPatch, sources: Sources, scenario: Callable[[Owner], Awaitable[None]]) -> Owner:
+def owning(
+    monkeypatch: pytest.MonkeyPatch, sources: Sources, scenario: Callable[[Owner], Awaitable[None]]
+) -> Owner:
     """Runs a scenario with an owner of partitions 0 and 1, placed at 0."""
     monkeypatch.setattr(module, "Partition", InMemory)
     monkeypatch.setattr(module, "read_state", lambda settings, topic, partitions: {n: {} for n in partitions})
@@ -244,7 +255,9 @@ def test_only_the_partition_waits_and_what_came_before_is_applied(monkeypatch: p
     assert (committed(owner, 0), committed(owner, 1)) == ((4, 0), (2, 0))
 
 
-def test_what_is_given_up_on_is_a_dead_letter_and_what_follows_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_given_up_on_is_a_dead_letter_and_what_follows_does_not_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     sources, seven = Sources(), id_frame(902)
 
     async def scenario(owner: Owner) -> None:
@@ -258,7 +271,8 @@ def test_what_is_given_up_on_is_a_dead_letter_and_what_follows_does_not_wait(mon
 
 
 def test_a_rebalance_drops_what_is_held_and_it_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Batches that were under way are passed over until the partition is placed anew: a gap would be a loss."""
+    """Batches that were under way are passed over until the partition is placed anew: a gap would be a
+    loss."""
     sources, seven = Sources(), id_frame(903)
     sources.at = {}
 

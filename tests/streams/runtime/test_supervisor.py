@@ -40,7 +40,11 @@ def test_an_end_that_a_restart_would_not_mend_ends_all(code: int) -> None:
 
     def spawn(job: Job) -> subprocess.Popen[bytes]:
         starts.append(job)
-        return child(f"import sys; sys.exit({code})") if len(starts) == 1 else child("import time; time.sleep(60)")
+        return (
+            child(f"import sys; sys.exit({code})")
+            if len(starts) == 1
+            else child("import time; time.sleep(60)")
+        )
 
     assert Supervisor([JOB, JOB], spawn).run() == code
     assert len(starts) == 2

@@ -85,7 +85,9 @@ def test_a_killed_worker_is_started_again_by_its_supervisor(pipeline: Pipeline) 
 def test_the_supervisors_workers_end_with_it(pipeline: Pipeline) -> None:
     with pipeline.process() as supervisor:
         started = f"/proc/{supervisor.pid}/task/{supervisor.pid}/children"
-        children = wait_until(lambda: Path(started).read_text().split(), 30, "a worker runs", alive=(supervisor,))
+        children = wait_until(
+            lambda: Path(started).read_text().split(), 30, "a worker runs", alive=(supervisor,)
+        )
         supervisor.sigkill(family=False)
         for child in children:
             wait_until(functools.partial(_ended, child), 30, f"worker {child} has ended")
@@ -172,7 +174,10 @@ def test_missing_topics_are_named_with_the_command_that_makes_them(broker: Broke
     pipeline = Pipeline(broker.bootstrap_servers, tmp_path, create=False)
     with pipeline.process() as worker:
         wait_until(
-            lambda: "run `tailrace topics create`" in worker.output(), 30, "it names the command", alive=(worker,)
+            lambda: "run `tailrace topics create`" in worker.output(),
+            30,
+            "it names the command",
+            alive=(worker,),
         )
         topics.create(pipeline.admin, pipeline.settings.topics)
         total = publish(pipeline, range(5))
@@ -195,7 +200,9 @@ def remade(pipeline: Pipeline) -> None:
     for future in pipeline.admin.delete_topics([pipeline.names.events]).values():
         future.result(30)
     wait_until(
-        lambda: pipeline.names.events not in pipeline.admin.list_topics(timeout=10).topics, 30, "the topic is gone"
+        lambda: pipeline.names.events not in pipeline.admin.list_topics(timeout=10).topics,
+        30,
+        "the topic is gone",
     )
 
     def made() -> bool:
@@ -223,7 +230,8 @@ def test_a_position_of_another_log_refuses_to_start_and_accept_loss_goes_on(pipe
 def test_a_chatflow_over_three_partitions_without_roots_in_the_headers_is_one_trace(
     broker: Broker, tmp_path: Path
 ) -> None:
-    """A chatflow calls a workflow, which calls a workflow; published as the engine ends things, roots found by links in the log."""
+    """A chatflow calls a workflow, which calls a workflow; published as the engine ends things, roots found
+    by links in the log."""
     pipeline = Pipeline(broker.bootstrap_servers, tmp_path, partitions=3)
     done = 0
     with pipeline.process() as worker, Publisher(settings=pipeline.settings) as publisher:
@@ -269,9 +277,12 @@ def test_records_deleted_under_a_running_worker_end_it_and_are_not_jumped_over(p
 
 def log_ends(pipeline: Pipeline) -> list[TopicPartition]:
     consumer = Consumer({"bootstrap.servers": pipeline.bootstrap, "group.id": "ends"})
-    partitions = [TopicPartition(pipeline.names.events, n) for n in range(pipeline.settings.topics.partitions)]
+    partitions = [
+        TopicPartition(pipeline.names.events, n) for n in range(pipeline.settings.topics.partitions)
+    ]
     found = [
-        TopicPartition(tp.topic, tp.partition, consumer.get_watermark_offsets(tp, timeout=10)[1]) for tp in partitions
+        TopicPartition(tp.topic, tp.partition, consumer.get_watermark_offsets(tp, timeout=10)[1])
+        for tp in partitions
     ]
     consumer.close()
     return found
@@ -287,7 +298,9 @@ def test_a_lost_state_refuses_to_start_instead_of_enriching_everything_again(pip
     for future in pipeline.admin.delete_topics([pipeline.names.state]).values():
         future.result(30)
     wait_until(
-        lambda: pipeline.names.state not in pipeline.admin.list_topics(timeout=10).topics, 30, "the topic is gone"
+        lambda: pipeline.names.state not in pipeline.admin.list_topics(timeout=10).topics,
+        30,
+        "the topic is gone",
     )
     wait_until(lambda: topics.create(pipeline.admin, pipeline.settings.topics), 30, "the topic is made")
     with pipeline.process() as worker:
@@ -303,7 +316,10 @@ def test_a_state_record_that_cannot_be_read_ends_it_with_its_key(pipeline: Pipel
     assert producer.flush(30) == 0
     with pipeline.process() as worker:
         assert worker.wait(60) == 7, worker.tail()
-        assert f"{pipeline.names.state} partition 2: the record with key {key!r} cannot be read" in worker.output()
+        assert (
+            f"{pipeline.names.state} partition 2: the record with key {key!r} cannot be read"
+            in worker.output()
+        )
 
 
 def test_two_processes_on_one_host_share_the_partitions(pipeline: Pipeline) -> None:
