@@ -28,8 +28,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from benchmarks.stream_load import text
-from streams.processing.apply import Applier, Unit
-from streams.processing.limits import Limits
+from streams.processing.apply import EventProcessor, TransactionBatch
+from streams.processing.limits import StateLimits
 from streams.processing.state import State
 from tailrace import Kind, Message, NodeExecution, TraceEvent, WorkflowRun, codec
 from tailrace.identity import complete, kafka_key
@@ -43,7 +43,7 @@ UNIT_MS = 100
 NOW = 1_763_700_000_000
 KEPT = 10
 """Units that traces and links are kept for."""
-LIMITS = Limits(idle_ms=KEPT * UNIT_MS, max_traces=200_000, dedupe_ms=3_600_000, link_ms=KEPT * UNIT_MS)
+LIMITS = StateLimits(idle_ms=KEPT * UNIT_MS, max_traces=200_000, dedupe_ms=3_600_000, link_ms=KEPT * UNIT_MS)
 VALUE = 2_000_000
 
 
@@ -105,7 +105,7 @@ class Side:
     """A partition's owner, timed."""
 
     def __init__(self, linked: bool = True) -> None:
-        self._state, self._applier = State(LIMITS), Applier("trace.events", 0, VALUE, VALUE, link_runs=linked)
+        self._state, self._applier = State(LIMITS), EventProcessor("trace.events", 0, VALUE, VALUE, link_runs=linked)
         self._state.next_offset = 0
         self.links: list[tuple[bytes, bytes]] = []
         self.stored: list[bytes | None] = []
@@ -113,7 +113,7 @@ class Side:
 
     def work(self, records: list[Source]) -> float:
         """Applies a unit and takes the state's changes, as for a commit; seconds of CPU."""
-        unit = Unit()
+        unit = TransactionBatch()
         began = time.process_time()
         self._applier.apply(self._state, records, unit)
         changes = self._state.close(flush=False).state

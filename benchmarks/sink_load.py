@@ -14,13 +14,13 @@ from tailrace import kafka
 from tailrace.identity import complete
 from tailrace.records import TraceEvent
 from tailrace.settings import Settings
-from tailrace.topics import HEADER, Names
+from tailrace.topics import HEADER, TopicNames
 
 
 def fill(settings: Settings, count: int) -> int:
     """Writes about `count` enriched records, dense in each partition; returns their mean size, context
     included."""
-    topic, partitions = Names.of(settings.topics).enriched, settings.topics.partitions
+    topic, partitions = TopicNames.of(settings.topics).enriched, settings.topics.partitions
     producer = Producer(kafka.client(settings.kafka, linger_ms=20, compression_type="lz4"))
     process, now, total = processor(), time.time_ns() // 1000, 0
     parts: dict[int, list[TraceEvent]] = defaultdict(list)

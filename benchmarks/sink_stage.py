@@ -111,7 +111,7 @@ class Bench:
         admin, _ = kafka.wait_for_broker(self.settings.kafka, 30)
         topics.create(admin, self.settings.topics)
         self.size = sink_load.fill(self.settings, events)
-        self._topic = topics.Names.of(self.settings.topics).enriched
+        self._topic = topics.TopicNames.of(self.settings.topics).enriched
 
     def tailrace(self, name: str, n: int) -> Row:
         """Raises `NotRun`."""

@@ -30,14 +30,14 @@ import msgspec
 from confluent_kafka import Producer
 
 from benchmarks.stream_load import text
-from streams.processing.apply import Applier, Unit
+from streams.processing.apply import EventProcessor, TransactionBatch
 from streams.processing.correlate import Link
 from streams.processing.dedupe import PIECE, Dedupe
 from streams.processing.dedupe import key as piece_key
-from streams.processing.limits import Limits, MetricLimits
+from streams.processing.limits import StateLimits, MetricLimits
 from streams.processing.links import PREFIX as LINK
 from streams.processing.links import Links, pack
-from streams.processing.metrics.aggregator import GROUP, MINUTES, Measures
+from streams.processing.metrics.aggregator import GROUP, MINUTES, MetricAggregator
 from streams.processing.state import POSITION, State
 from streams.runtime.restore import read_state, uncollected
 from tailrace import Kind, NodeExecution, TraceEvent, WorkflowRun, codec, kafka, topics
@@ -52,7 +52,7 @@ NODES = 12
 EVENTS = NODES + 1
 NOW = 1_763_700_000_000_000
 """Microseconds UTC of the first event."""
-LIMITS = Limits(
+LIMITS = StateLimits(
     idle_ms=900_000,
     max_traces=200_000,
     dedupe_ms=3_600_000,
@@ -145,7 +145,7 @@ def units(traces: int, nodes: Callable[[int], int]) -> Iterator[list[Record]]:
 
 def apply(
     state: State,
-    applier: Applier,
+    applier: EventProcessor,
     source: Iterable[list[Record]],
     each: Callable[[list[Pair]], None] = lambda _: None,
 ) -> None:
@@ -153,15 +153,15 @@ def apply(
     each unit."""
     state.next_offset = 0
     for number, records in enumerate(source, 1):
-        unit = Unit()
+        unit = TransactionBatch()
         applier.apply(state, records, unit)
         assert not unit.letters
         each(state.close(flush=number % 5 == 0).state)
     each(state.close(flush=True).state)
 
 
-def fresh() -> tuple[State, Applier]:
-    return State(LIMITS), Applier("trace.events", 0, 2_000_000, 1_000_000)
+def fresh() -> tuple[State, EventProcessor]:
+    return State(LIMITS), EventProcessor("trace.events", 0, 2_000_000, 1_000_000)
 
 
 def resident() -> int:
@@ -199,7 +199,7 @@ def traced(traces: int) -> dict[str, float]:
     let_go("traces", state.traces.clear)
     del applier
     let_go("memo", state.measures._memo.clear)
-    let_go("measures", lambda: setattr(state, "measures", Measures(0, LIMITS.metrics)))
+    let_go("measures", lambda: setattr(state, "measures", MetricAggregator(0, LIMITS.metrics)))
     found = {
         "trace": sizes["traces"] / traces,
         "groups_and_rows": float(sizes["measures"]),
@@ -387,7 +387,7 @@ def taking_over(bootstrap: str, prefix: str) -> dict[str, float]:
     before, began, cpu = resident(), time.perf_counter(), time.process_time()
     with uncollected():
         found = read_state(
-            settings.kafka, topics.Names.of(settings.topics).state, list(range(settings.topics.partitions))
+            settings.kafka, topics.TopicNames.of(settings.topics).state, list(range(settings.topics.partitions))
         )
         read, read_cpu = time.perf_counter(), time.process_time() - cpu
         states = []
@@ -457,7 +457,7 @@ def main() -> None:
             admin, _ = kafka.wait_for_broker(settings.kafka, 30)
             topics.create(admin, settings.topics)
             out["records"] = fill(
-                settings, topics.Names.of(settings.topics).state, args.records, args.dedupe_minutes
+                settings, topics.TopicNames.of(settings.topics).state, args.records, args.dedupe_minutes
             )
             total = sum(out["records"].values())
             rounds = [

@@ -115,12 +115,12 @@ def filled(broker: Broker, prefix: str, count: int) -> tuple[Settings, int]:
     )
     admin, _ = kafka.wait_for_broker(settings.kafka, 30)
     topics.create(admin, settings.topics)
-    return settings, fill(settings, topics.Names.of(settings.topics).events, count)
+    return settings, fill(settings, topics.TopicNames.of(settings.topics).events, count)
 
 
 def tailrace_round(broker: Broker, n: int, count: int, folder: Path) -> tuple[Row, int]:
     settings, size = filled(broker, f"round{n}.", count)
-    enriched = committed(settings, topics.Names.of(settings.topics).enriched, settings.topics.partitions)
+    enriched = committed(settings, topics.TopicNames.of(settings.topics).enriched, settings.topics.partitions)
     os.environ["TAILRACE_TOPICS_PREFIX"] = settings.topics.prefix
     os.environ["TAILRACE_STREAMS_APP_ID"] = f"benchmark-{n}"
     with tailrace_worker(broker.bootstrap_servers, folder / "worker.log") as pid:
@@ -134,7 +134,7 @@ def peer_round(broker: Broker, name: str, n: int, count: int, python: str, folde
     """Raises `NotRun`."""
     peer, group = PEERS[name], f"{name}-{n}"
     settings, _ = filled(broker, f"{group}.", count)
-    names = topics.Names.of(settings.topics)
+    names = topics.TopicNames.of(settings.topics)
     seen = committed(settings, names.enriched, settings.topics.partitions)
     with started(
         peer, python, group, broker.bootstrap_servers, names.events, names.enriched, folder

@@ -106,14 +106,14 @@ def process(
         raise SystemExit(_say(str(e))) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
-    from streams.runtime.host_slot import Slot
+    from streams.runtime.host_slot import HostSlot
     from streams.runtime.supervisor import supervise
     from streams.runtime.worker import Job
 
     n = workers or settings.streams.workers
     if n > count:
         log.warning("%d workers for %d partitions: %d will be idle", n, count, n - count)
-    slot = None if instance_id else Slot(settings.streams.app_id)
+    slot = None if instance_id else HostSlot(settings.streams.app_id)
     name = instance_id or (slot.instance_id if slot else "")
     sys.exit(supervise([Job(settings, f"{name}-{i}", accept_loss, log_level, i) for i in range(n)]))
 

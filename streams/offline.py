@@ -9,14 +9,14 @@ from typing import Final
 
 import msgspec
 
-from streams.processing.apply import Applier, Unit
-from streams.processing.limits import Limits
+from streams.processing.apply import EventProcessor, TransactionBatch
+from streams.processing.limits import StateLimits
 from streams.processing.state import State
 from tailrace import codec
 from tailrace.records import DeadLetter, TraceEvent
 
 _HOUR: Final = 3_600_000
-_LIMITS: Final = Limits(idle_ms=sys.maxsize, max_traces=sys.maxsize, dedupe_ms=_HOUR, link_ms=sys.maxsize)
+_LIMITS: Final = StateLimits(idle_ms=sys.maxsize, max_traces=sys.maxsize, dedupe_ms=_HOUR, link_ms=sys.maxsize)
 
 
 class _Record(msgspec.Struct):
@@ -30,10 +30,10 @@ def enrich(events: Iterable[TraceEvent]) -> list[tuple[bytes, bytes] | DeadLette
     """For each completed event, in order: value and context of its enriched record, the dead letter that it
     becomes, or None for a duplicate or a link. Append time is the event's publication. No link is read back
     from the log: a publisher's links come before what they resolve."""
-    applier, state = Applier("trace.events", 0, 1 << 30, 1 << 20), State(_LIMITS)
+    applier, state = EventProcessor("trace.events", 0, 1 << 30, 1 << 20), State(_LIMITS)
     found: list[tuple[bytes, bytes] | DeadLetter | None] = []
     for offset, event in enumerate(events):
-        unit = Unit()
+        unit = TransactionBatch()
         applier.apply(
             state, [_Record(offset, (event.published_at or 0) // 1000, None, codec.encode(event))], unit
         )

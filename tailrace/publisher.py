@@ -25,7 +25,7 @@ from tailrace.identity import complete, kafka_key
 from tailrace.partitioner import PARTITIONER
 from tailrace.records import TraceEvent
 from tailrace.settings import Settings, load
-from tailrace.topics import ROOM, Names
+from tailrace.topics import ROOM, TopicNames
 
 if TYPE_CHECKING:
     from tailrace.schema_registry.subjects import Framing
@@ -80,7 +80,7 @@ class Publisher:
                 settings, kafka=msgspec.structs.replace(settings.kafka, bootstrap_servers=bootstrap_servers)
             )
         self._settings = settings
-        self._topic = Names.of(settings.topics).events
+        self._topic = TopicNames.of(settings.topics).events
         self._limit = settings.topics.max_event_bytes - ROOM
         self._redact, self._on_delivery, self._clock = redact, on_delivery, clock
         self._host = socket.gethostname()

@@ -31,7 +31,7 @@ class Topic(msgspec.Struct, frozen=True):
     config: dict[str, str]
 
 
-class Names(msgspec.Struct, frozen=True):
+class TopicNames(msgspec.Struct, frozen=True):
     """Names of the topics of one pipeline."""
 
     events: str
@@ -43,7 +43,7 @@ class Names(msgspec.Struct, frozen=True):
     dead_letters: str
 
     @classmethod
-    def of(cls, settings: Topics) -> Names:
+    def of(cls, settings: Topics) -> TopicNames:
         return cls(
             *(
                 settings.prefix + n
@@ -54,7 +54,7 @@ class Names(msgspec.Struct, frozen=True):
 
 def wanted(settings: Topics) -> tuple[Topic, ...]:
     """Every topic with its partitions and settings."""
-    names, n = Names.of(settings), settings.partitions
+    names, n = TopicNames.of(settings), settings.partitions
     internal = str(2 * settings.max_event_bytes + ROOM)
 
     def topic(name: str, config: dict[str, str], size: str = internal) -> Topic:
@@ -139,7 +139,7 @@ def create(admin: AdminClient, settings: Topics, timeout: float = 30.0) -> list[
     """
     specs = {t.name: t for t in wanted(settings)}
     there = describe(admin, list(specs), timeout)
-    events = there.get(Names.of(settings).events)
+    events = there.get(TopicNames.of(settings).events)
     new = [
         NewTopic(
             t.name,
@@ -169,7 +169,7 @@ def mismatches(settings: Topics, found: dict[str, Found]) -> Iterator[str]:
 
     Partition counts must agree among themselves, not with settings.partitions: that one is only for creating.
     """
-    names = Names.of(settings)
+    names = TopicNames.of(settings)
     events = found.get(names.events)
     for spec in wanted(settings):
         have = found.get(spec.name)
@@ -217,7 +217,7 @@ def verify(admin: AdminClient, settings: Topics) -> int:
     wrong = list(mismatches(settings, found))
     if wrong:
         raise TopicMismatch("\n".join(wrong))
-    return found[Names.of(settings).events].partitions
+    return found[TopicNames.of(settings).events].partitions
 
 
 def as_json(found: dict[str, Found]) -> dict[str, Any]:

@@ -12,11 +12,11 @@ from typing import Annotated, Any, Final, Union, get_args, get_origin
 import msgspec
 
 from connectors.config import secrets as secret_settings
-from connectors.delivery.batching import Limits
+from connectors.delivery.batching import BatchLimits
 from connectors.delivery.dead_letter_limits import LIMITS, DeadLetterLimits
 from connectors.delivery.gate import FAILURES
-from connectors.filters.admission import Admission, Admit, current
-from connectors.filters.settings import Admitted, from_text
+from connectors.filters.admission import RecordFilter, Admit, current
+from connectors.filters.settings import FilterSettings, from_text
 from connectors.sdk import redact
 from connectors.sdk.contract import NO_RATES, Rates, Sink, Spec, spec_of
 from tailrace.errors import ConfigError, MissingPackage
@@ -26,7 +26,7 @@ GROUP: Final = "tailrace.sinks"
 Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
-class Common(Admitted, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Common(FilterSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What every instance's table may have beside the sink's own settings."""
 
     type: str
@@ -53,7 +53,7 @@ class Instance(msgspec.Struct, frozen=True):
     name: str
     type: str
     sink: Sink
-    limits: Limits
+    limits: BatchLimits
     fields: frozenset[str] | None
     ca_file: str | None = None
     """Certificate authorities of its HTTPS endpoint, from the sink's setting of that name; None: the
@@ -84,7 +84,7 @@ class Prepared(msgspec.Struct, frozen=True):
     cls: type[Any]
     spec: Spec
     common: Common
-    admission: Admission
+    admission: RecordFilter
     rates: dict[str, int]
     """Those that the settings name."""
     own: msgspec.Struct
@@ -145,7 +145,7 @@ def prepare(settings: Settings, name: str, env: Mapping[str, str] | None = None)
     defaults = {"type": spec.name, "max_records": spec.max_records, "max_bytes": spec.max_bytes}
     try:
         common = convert(from_text(defaults | given), Common, where)
-        admission = Admission(common)
+        admission = RecordFilter(common)
     except ConfigError as e:
         raise ConfigError(str(e) if str(e).startswith(where) else f"{where}.{e}") from None
     rates = {k: getattr(common, k) for k in Rates.__struct_fields__ if k in given}
@@ -173,7 +173,7 @@ def build(settings: Settings, name: str, found: Prepared) -> Instance:
         name,
         found.spec.name,
         made,
-        Limits(common.max_records, common.max_bytes, settings.connect.max_age_ms / 1000),
+        BatchLimits(common.max_records, common.max_bytes, settings.connect.max_age_ms / 1000),
         None if found.spec.fields is None else found.spec.fields | found.admission.reads,
         getattr(own, "ca_file", None),
         getattr(own, "cert_file", None),

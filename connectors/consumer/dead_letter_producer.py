@@ -17,7 +17,7 @@ from tailrace import codec, kafka
 from tailrace.partitioner import PARTITIONER
 from tailrace.records import DeadLetter
 from tailrace.settings import Settings
-from tailrace.topics import ROOM, Names
+from tailrace.topics import ROOM, TopicNames
 
 log: Final = logging.getLogger("tailrace.connect")
 PAUSE: Final = 1.0
@@ -26,13 +26,13 @@ PAUSE: Final = 1.0
 OnAcknowledged = Callable[[], None]
 
 
-class Outbox:
+class DeadLetterProducer:
     """Dead letters on their way. A letter that cannot be written is tried for ever; until then the sink does
     not commit past its record."""
 
     def __init__(self, settings: Settings, name: str, clock: Callable[[], float]) -> None:
         """clock: monotonic seconds."""
-        self._topic = Names.of(settings.topics).dead_letters
+        self._topic = TopicNames.of(settings.topics).dead_letters
         self._name, self._clock = name, clock
         self._again: deque[tuple[float, bytes | None, DeadLetter, OnAcknowledged]] = deque()
         self._said = -60.0

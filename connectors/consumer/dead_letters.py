@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from connectors.sdk.contract import Source
+from connectors.sdk.contract import RecordOrigin
 from connectors.sdk.outcomes import Rejected
 from connectors.sdk.redact import clean
 from tailrace.dead_letters import letter_id
@@ -21,11 +21,11 @@ NAME: Final = 512
 """Characters of an id or name."""
 
 
-class Letter(msgspec.Struct, frozen=True):
+class DeadLetterRequest(msgspec.Struct, frozen=True):
     """A record to be dead-lettered."""
 
     stage: Stage
-    source: Source
+    source: RecordOrigin
     rejected: Rejected
     attempts: int
     value: bytes | None
@@ -37,7 +37,7 @@ class Letter(msgspec.Struct, frozen=True):
 def dead_letter(
     stage: Stage,
     sink: str,
-    source: Source,
+    source: RecordOrigin,
     rejected: Rejected,
     failed_at: int,
     *,
@@ -81,7 +81,7 @@ def dead_letter(
     )
 
 
-def letter_key(source: Source) -> bytes | None:
+def letter_key(source: RecordOrigin) -> bytes | None:
     """Key of the dead letter: its trace, else the record's own key."""
     return source.trace_id.encode() if source.trace_id else source.key
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from connectors.consumer.partition import Lane
+from connectors.consumer.partition import SinkPartition
 
 
-def take(messages: Sequence[Any], lanes: dict[int, Lane], now: float) -> list[Any]:
+def take(messages: Sequence[Any], lanes: dict[int, SinkPartition], now: float) -> list[Any]:
     """Gives each record to its partition's lane. messages: confluent-kafka's; now: monotonic seconds. Returns
     those that are no records but errors and ends of partitions. Records of a partition that was lost
     meanwhile are left out."""

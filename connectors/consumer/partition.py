@@ -14,16 +14,16 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Final, NamedTuple
 
-from connectors.consumer.dead_letters import Letter
-from connectors.consumer.progress import DEAD_LETTERED, DELIVERED, FILTERED, Progress, Ticket
+from connectors.consumer.dead_letters import DeadLetterRequest
+from connectors.consumer.progress import DEAD_LETTERED, DELIVERED, FILTERED, OffsetTracker, SubmittedRecord
 from connectors.consumer.reader import Headers, Reader, Unreadable, source
 from connectors.consumer.schema_waits import SchemaWaits
-from connectors.consumer.status import Counts
-from connectors.delivery.batching import Buffer, Limits
-from connectors.delivery.sub_batches import Settled
+from connectors.consumer.status import SinkCounts
+from connectors.delivery.batching import Buffer, BatchLimits
+from connectors.delivery.sub_batches import RecordResult
 from connectors.filters.admission import Admit, current
 from connectors.sdk import redact
-from connectors.sdk.contract import Batch, Enriched, Item, Payload, Sink, Skip, Source
+from connectors.sdk.contract import Batch, Enriched, Item, Payload, Sink, Skip, RecordOrigin
 from connectors.sdk.outcomes import Delivered, Filtered, Rejected
 from tailrace.ledger.sink_ledger import SinkLedger, Tally
 from tailrace.records import Stage
@@ -39,7 +39,7 @@ LOOK_AGAIN: Final = 0.25
 """Seconds between two tries to take a record that holds up its partition."""
 
 
-class _Record(NamedTuple):
+class _UndispatchedRecord(NamedTuple):
     """A record that was read and not taken yet."""
 
     offset: int
@@ -53,7 +53,7 @@ def _always(rejected: Rejected) -> bool:
     return True
 
 
-class Lane:
+class SinkPartition:
     """State of one partition that this process owns. bury: takes the letters of records that are given up.
     may_bury: whether one that cannot be mapped may be given up now; else it is asked again. waits: of the
     sink's partitions, for unknown schemas. admit: what the sink gets of a record."""
@@ -65,18 +65,18 @@ class Lane:
         partition: int,
         sink: Sink,
         reader: Reader,
-        limits: Limits,
+        limits: BatchLimits,
         ledger: SinkLedger,
         start: int,
-        counts: Counts,
-        bury: Callable[[Letter], None],
+        counts: SinkCounts,
+        bury: Callable[[DeadLetterRequest], None],
         may_bury: Callable[[Rejected], bool] = _always,
         waits: SchemaWaits | None = None,
         secrets: Sequence[str] = (),
         admit: Admit = current,
     ) -> None:
         self.name, self.topic, self.partition = name, topic, partition
-        self.progress = Progress(ledger, start)
+        self.progress = OffsetTracker(ledger, start)
         self.committed: tuple[int, SinkLedger] | None = None
         """What the last commit said; None: nothing yet."""
         self.paused = False
@@ -85,12 +85,12 @@ class Lane:
         self._sink, self._reader, self._counts, self._bury, self._admit = sink, reader, counts, bury, admit
         self._may_bury = may_bury
         self._waits, self._secrets = waits or SchemaWaits(0.0), secrets
-        self._held: deque[_Record] = deque()
+        self._held: deque[_UndispatchedRecord] = deque()
         self._unknown = ""  # the schema that it waits for
         self._look = 0.0  # when to try the first of them again
-        self._buffer: Buffer[tuple[Item, Ticket]] = Buffer(limits)
-        self._tickets: list[tuple[Item, Ticket]] = []
-        self._sending: Future[list[Settled]] | None = None
+        self._buffer: Buffer[tuple[Item, SubmittedRecord]] = Buffer(limits)
+        self._tickets: list[tuple[Item, SubmittedRecord]] = []
+        self._sending: Future[list[RecordResult]] | None = None
         self._burying = 0
         self._limit = max(WINDOW, 2 * limits.max_records)
 
@@ -107,7 +107,7 @@ class Lane:
         """Decodes and maps one record. Never raises: what cannot be read or mapped is buried, alone."""
         self._counts.read += 1
         if self._held or not self._take(offset, appended_at, key, value, headers, now):
-            self._held.append(_Record(offset, appended_at, key, value, headers))
+            self._held.append(_UndispatchedRecord(offset, appended_at, key, value, headers))
 
     def _take(
         self,
@@ -198,9 +198,9 @@ class Lane:
     def _give_up(
         self,
         stage: Stage,
-        where: Source,
+        where: RecordOrigin,
         rejected: Rejected,
-        ticket: Ticket,
+        ticket: SubmittedRecord,
         *,
         attempts: int = 0,
         value: bytes | None = None,
@@ -211,7 +211,7 @@ class Lane:
             ticket.tally = DEAD_LETTERED if attempts <= 1 else Tally(dead_lettered=1, retried=attempts - 1)
 
         self._burying += 1
-        self._bury(Letter(stage, where, rejected, attempts, value, settle))
+        self._bury(DeadLetterRequest(stage, where, rejected, attempts, value, settle))
 
     # -- out
     def next_batch(self, now: float, *, drain: bool = False) -> Batch | None:
@@ -222,7 +222,7 @@ class Lane:
         self._tickets = self._buffer.take()
         return Batch(tuple(item for item, _ in self._tickets))
 
-    def sent(self, future: Future[list[Settled]]) -> None:
+    def sent(self, future: Future[list[RecordResult]]) -> None:
         """`future` will know the fate of the batch that `next_batch` gave."""
         self._sending = future
 
@@ -233,7 +233,7 @@ class Lane:
         future, self._sending = self._sending, None
         if future.cancelled():
             return
-        settled: Sequence[Settled] = future.result()
+        settled: Sequence[RecordResult] = future.result()
         for (item, ticket), fate in zip(self._tickets, settled, strict=True):
             match fate.verdict:
                 case Delivered():

@@ -14,7 +14,7 @@ FILTERED: Final = Tally(filtered=1)
 DEAD_LETTERED: Final = Tally(dead_lettered=1)
 
 
-class Ticket:
+class SubmittedRecord:
     """One record that was read; settled once `tally` is set."""
 
     __slots__ = ("appended_at", "generation", "offset", "reason", "sequence", "tally")
@@ -42,7 +42,7 @@ class Gap(NamedTuple):
     repeated: int
 
 
-class Progress:
+class OffsetTracker:
     """Tickets of one partition in offset order, the ledger of the settled prefix, and the next offset after
     it."""
 
@@ -53,7 +53,7 @@ class Progress:
         self.reasons: Counter[tuple[str, str]] = Counter()
         """What the last `advance` settled otherwise than delivered, by outcome (a field of `Tally`) and
         reason."""
-        self._open: deque[Ticket] = deque()
+        self._open: deque[SubmittedRecord] = deque()
 
     def __len__(self) -> int:
         """Records read and not in the settled prefix."""
@@ -68,9 +68,9 @@ class Progress:
         except IndexError:
             return None
 
-    def read(self, offset: int, sequence: int | None, generation: int | None, appended_at: int = 0) -> Ticket:
+    def read(self, offset: int, sequence: int | None, generation: int | None, appended_at: int = 0) -> SubmittedRecord:
         """A ticket for the next record; offsets must rise."""
-        ticket = Ticket(offset, sequence, generation, appended_at)
+        ticket = SubmittedRecord(offset, sequence, generation, appended_at)
         self._open.append(ticket)
         return ticket
 
@@ -103,12 +103,12 @@ class Progress:
                 )
         return settled, gaps
 
-    def _explain(self, run: list[Ticket]) -> None:
+    def _explain(self, run: list[SubmittedRecord]) -> None:
         for ticket in run:
             if ticket.reason is not None and ticket.tally is not None:
                 self.reasons["filtered" if ticket.tally.filtered else "dead_lettered", ticket.reason] += 1
 
-    def _runs(self) -> Iterator[list[Ticket]]:
+    def _runs(self) -> Iterator[list[SubmittedRecord]]:
         """Settled tickets from the front, cut wherever the numbers are not consecutive."""
         while self._open and self._open[0].tally is not None:
             run = [self._open.popleft()]
@@ -116,7 +116,7 @@ class Progress:
                 run.append(self._open.popleft())
             yield run
 
-    def _follows(self, last: Ticket, following: Ticket) -> bool:
+    def _follows(self, last: SubmittedRecord, following: SubmittedRecord) -> bool:
         if following.generation != last.generation:
             return False
         if last.sequence is None or following.sequence is None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
-from connectors.sdk.contract import Enriched, Source
+from connectors.sdk.contract import Enriched, RecordOrigin
 from tailrace import codec, records
 from tailrace.codec import schemas, wire
 from tailrace.errors import DecodeError, UnknownSchema
@@ -117,9 +117,9 @@ def source(
     offset: int,
     appended_at: int,
     key: bytes | None,
-) -> Source:
+) -> RecordOrigin:
     """What a record's dead letter would say about it."""
-    return Source(
+    return RecordOrigin(
         topic,
         partition,
         offset,

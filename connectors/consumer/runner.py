@@ -29,19 +29,19 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from connectors.config.instances import Instance
 from connectors.consumer.assignment import Assignment
-from connectors.consumer.dead_letter_producer import Outbox
-from connectors.consumer.dead_letters import Letter, dead_letter, letter_key
+from connectors.consumer.dead_letter_producer import DeadLetterProducer
+from connectors.consumer.dead_letters import DeadLetterRequest, dead_letter, letter_key
 from connectors.consumer.dispatch import take
-from connectors.consumer.partition import Lane
+from connectors.consumer.partition import SinkPartition
 from connectors.consumer.reader import Reader
 from connectors.consumer.schema_waits import SchemaWaits
 from connectors.consumer.startup import report_health, wait_for_topics
-from connectors.consumer.status import Counts, State, Status
+from connectors.consumer.status import SinkCounts, State, Status
 from connectors.delivery.aiohttp_transport import AiohttpTransport
-from connectors.delivery.batch_sender import Courier
+from connectors.delivery.batch_sender import BatchSender
 from connectors.delivery.gate import Activity, Sleep
 from connectors.delivery.observer import Observer
-from connectors.delivery.rate_limits import Pace
+from connectors.delivery.rate_limits import RateLimiter
 from connectors.delivery.send_loop import SendLoop
 from connectors.sdk import redact
 from connectors.sdk.contract import Sink
@@ -49,7 +49,7 @@ from connectors.sdk.outcomes import Rejected
 from tailrace import kafka
 from tailrace.errors import ConfigError, KafkaUnavailable
 from tailrace.settings import Settings
-from tailrace.topics import Names
+from tailrace.topics import TopicNames
 
 log: Final = logging.getLogger("tailrace.connect")
 
@@ -94,7 +94,7 @@ class Runner:
         self._came_round: float | None = None
         self._settings, self._instance, self._until_caught_up = settings, instance, until_caught_up
         self._clock, self._now, self._sleep, self._random = clock, now, sleep, random
-        names = Names.of(settings.topics)
+        names = TopicNames.of(settings.topics)
         self._topic, self._dead_letters = names.enriched, names.dead_letters
         self._reader = Reader(instance.fields)
         self._secrets = instance.secrets
@@ -102,12 +102,12 @@ class Runner:
         self._next_reload, self._reload_problem = 0.0, ""
         self._state: State = "waiting"
         self._error = ""
-        self._counts = Counts()
+        self._counts = SinkCounts()
         self._activity = Activity()
-        self._pace: Pace | None = None
+        self._pace: RateLimiter | None = None
         self._retired: list[AiohttpTransport] = []
         self._former: list[Sink] = []
-        self._lanes: dict[int, Lane] = {}
+        self._lanes: dict[int, SinkPartition] = {}
         self._lag = -1
         self._answered = False
         self._stop = threading.Event()
@@ -165,7 +165,7 @@ class Runner:
         self._loop = SendLoop(self.name, self._wake.set)
         try:
             self._http = self._loop.call(self._transport(instance))
-            self._courier = Courier(
+            self._courier = BatchSender(
                 self.name,
                 self.observer.timed(instance.sink),
                 self._http,
@@ -184,7 +184,7 @@ class Runner:
                 lambda: self._loop.submit(instance.sink.check(self._http)),
                 secrets=instance.secrets,
             )
-            self._outbox = Outbox(self._settings, self.name, self._clock)
+            self._outbox = DeadLetterProducer(self._settings, self.name, self._clock)
             try:
                 self._consume()
             finally:
@@ -317,7 +317,7 @@ class Runner:
         for message in take(fetched, self._lanes, self._clock()):
             self._hear(message)
 
-    def _serve(self, lane: Lane, now: float, *, drain: bool = False) -> None:
+    def _serve(self, lane: SinkPartition, now: float, *, drain: bool = False) -> None:
         self._answered = (
             self._answered or lane.answered
         )  # commit at once: what is not committed comes again after a kill
@@ -382,7 +382,7 @@ class Runner:
             self._loop.call(self._courier.over(limit, rejected))
         return not limit
 
-    def _bury(self, letter: Letter) -> None:
+    def _bury(self, letter: DeadLetterRequest) -> None:
         """Dead-letters one record; it is settled when the broker has acknowledged that."""
         where, rejected = letter.source, letter.rejected
         log.warning(
@@ -409,7 +409,7 @@ class Runner:
         self._outbox.write(letter_key(where), record, letter.settle)
 
     # -- committing
-    def _commit(self, lanes: list[Lane], *, wait: bool = False, inside_consume: bool = False) -> None:
+    def _commit(self, lanes: list[SinkPartition], *, wait: bool = False, inside_consume: bool = False) -> None:
         """Commits what is settled and not committed yet.
 
         inside_consume: in a rebalance callback. There the consumer's position may be ahead of what it has
@@ -451,7 +451,7 @@ class Runner:
     # -- giving up partitions
     def _on_assign(self, consumer: Any, partitions: list[Any]) -> None:
         for start in self._assignment.take(partitions, ends=self._until_caught_up):
-            self._lanes[start.partition] = Lane(
+            self._lanes[start.partition] = SinkPartition(
                 self.name,
                 self._topic,
                 start.partition,
@@ -510,14 +510,14 @@ class Runner:
         self._let_go(lanes)
         self._measure_lag()
 
-    def _stuck(self, lanes: list[Lane]) -> bool:
+    def _stuck(self, lanes: list[SinkPartition]) -> bool:
         """Whether waiting would settle nothing: the sink is paused and no probe is out, or only what cannot
         be taken is left."""
         if self._activity.sending or any(lane.burying for lane in lanes):
             return False
         return bool(self._activity.paused) or all(lane.idle or lane.blocked for lane in lanes)
 
-    def _let_go(self, lanes: list[Lane], *, inside_consume: bool = False) -> None:
+    def _let_go(self, lanes: list[SinkPartition], *, inside_consume: bool = False) -> None:
         for lane in lanes:
             lane.cancel()
             lane.advance()

@@ -28,7 +28,7 @@ def pause_class(paused: str) -> str:
     return found.group() if found else "other"
 
 
-class Counts(msgspec.Struct):
+class SinkCounts(msgspec.Struct):
     """Records of one sink over all its partitions, by what became of them; only what is settled in offset
     order counts."""
 
@@ -60,7 +60,7 @@ class Counts(msgspec.Struct):
             name = reason if reason in by or len(by) < REASONS else "other"
             by[name] = by.get(name, 0) + n
 
-    def copy(self) -> Counts:
+    def copy(self) -> SinkCounts:
         """As it is now; from any thread."""
         return msgspec.structs.replace(
             self, filtered_by=self.filtered_by.copy(), dead_lettered_by=self.dead_lettered_by.copy()
@@ -78,7 +78,7 @@ class Status(msgspec.Struct, frozen=True):
     yet."""
     in_flight: int
     """Records read and not settled."""
-    counts: Counts
+    counts: SinkCounts
     requests: int
     retrying: int
     """Batches that wait for another try now."""

@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from connectors.delivery.dead_letter_limits import LIMITS, Allowance, DeadLetterLimits
-from connectors.delivery.gate import CIRCUIT, FAILURES, PROBES, Activity, Closed, Gate, Random, Sleep, Turn
-from connectors.delivery.rate_limits import Pace, PacedHttp
-from connectors.delivery.sub_batches import Run, Settled
+from connectors.delivery.dead_letter_limits import LIMITS, DeadLetterLimiter, DeadLetterLimits
+from connectors.delivery.gate import CIRCUIT, FAILURES, PROBES, Activity, CloseReason, Gate, Random, Sleep, Turn
+from connectors.delivery.rate_limits import RateLimiter, RateLimitedHttp
+from connectors.delivery.sub_batches import BatchDelivery, RecordResult
 from connectors.sdk import redact
 from connectors.sdk.contract import NO_RATES, Batch, Rates, Sink, SinkStopped
 from connectors.sdk.http import Http, NoAnswer
@@ -27,7 +27,7 @@ log: Final = logging.getLogger("tailrace.connect")
 BACKOFF: Final = Backoff()
 
 
-class Courier:
+class BatchSender:
     """Delivers batches to one sink. Batches of different partitions may be under way at once, those of one
     must not."""
 
@@ -53,8 +53,8 @@ class Courier:
         that open the circuit; 0: never. secrets: masked in whatever the sink says. probes, circuit: waits
         while nothing else is sent. clock: monotonic seconds."""
         self.activity = Activity()
-        self.allowance = Allowance(limits)
-        self.pace = Pace(rates, sleep, clock)
+        self.allowance = DeadLetterLimiter(limits)
+        self.pace = RateLimiter(rates, sleep, clock)
         self._name, self._secrets = name, secrets
         self._sleep, self._random, self._max_attempts, self._backoff = sleep, random, max_attempts, backoff
         self._gate = Gate(
@@ -67,7 +67,7 @@ class Courier:
             probes=probes,
             circuit=circuit,
         )
-        self._sink, self._http = sink, PacedHttp(http, self.pace)
+        self._sink, self._http = sink, RateLimitedHttp(http, self.pace)
 
     async def use(
         self,
@@ -82,11 +82,11 @@ class Courier:
         """Goes on with another sink object of the same type, made of changed settings; what waits is sent by
         it. A probe is due at once; if it was the dead-letter limits that stopped the sink, it has them
         anew."""
-        self._sink, self._http, self._secrets = sink, PacedHttp(http, self.pace), secrets
+        self._sink, self._http, self._secrets = sink, RateLimitedHttp(http, self.pace), secrets
         self.allowance.limits, self._gate.failures = limits, failures
         if rates != self.pace.rates:
             self.pace.change(rates)
-        if self._gate.why is Closed.LIMIT:
+        if self._gate.why is CloseReason.LIMIT:
             self._gate.open()
         self._gate.wake()
 
@@ -95,11 +95,11 @@ class Courier:
         would exceed."""
         self._gate.over(limit, rejected, probe=False)
 
-    async def deliver(self, batch: Batch) -> list[Settled]:
-        """One `Settled` a record, in order. Returns only when all are final. Raises `SinkStopped`, and
+    async def deliver(self, batch: Batch) -> list[RecordResult]:
+        """One `RecordResult` a record, in order. Returns only when all are final. Raises `SinkStopped`, and
         TypeError for a sink that answers with the wrong number of outcomes; cancelling leaves the fate of
         what was sent unknown."""
-        run = Run(batch.items)
+        run = BatchDelivery(batch.items)
         while run.todo:
             piece = run.next(self.pace.most_events)
             async with self._gate.turn(piece.pace(self.pace)) as turn:
@@ -116,7 +116,7 @@ class Courier:
                 )
         return run.settled()
 
-    async def _send(self, run: Run, indices: list[int], turn: Turn) -> Outcomes:
+    async def _send(self, run: BatchDelivery, indices: list[int], turn: Turn) -> Outcomes:
         run.tried(indices)
         self.activity.requests += 1
         self.activity.sending += 1
@@ -141,7 +141,7 @@ class Courier:
         self._gate.heard(outcomes, turn)
         return outcomes
 
-    def _reject(self, run: Run, indices: list[int], rejected: Rejected, turn: Turn) -> list[int]:
+    def _reject(self, run: BatchDelivery, indices: list[int], rejected: Rejected, turn: Turn) -> list[int]:
         """Gives records up, as far as the limits allow. Returns the others, for which the sink pauses."""
         for at, i in enumerate(indices):
             limit = self.allowance.reject()
@@ -151,7 +151,7 @@ class Courier:
             run.settle([i], rejected)
         return []
 
-    async def _whole(self, run: Run, indices: list[int], tries: int, outcome: object, turn: Turn) -> None:
+    async def _whole(self, run: BatchDelivery, indices: list[int], tries: int, outcome: object, turn: Turn) -> None:
         match outcome:
             case Delivered(unidentified=n, detail=detail):
                 if n > 0:
@@ -178,7 +178,7 @@ class Courier:
                 raise TypeError(f"sink {self._name} answered {type(outcome).__name__}, which is no outcome")
 
     async def _each(
-        self, run: Run, indices: list[int], tries: int, outcomes: Sequence[object], turn: Turn
+        self, run: BatchDelivery, indices: list[int], tries: int, outcomes: Sequence[object], turn: Turn
     ) -> None:
         again: list[int] = []
         halve: list[int] = []
@@ -210,14 +210,14 @@ class Courier:
         elif again:
             run.again(again, tries)
 
-    async def _again(self, run: Run, indices: list[int], tries: int, outcome: Retry, turn: Turn) -> None:
+    async def _again(self, run: BatchDelivery, indices: list[int], tries: int, outcome: Retry, turn: Turn) -> None:
         self.activity.retries += 1
         if self._max_attempts and tries >= self._max_attempts:
             gave_up = Rejected("gave_up", f"{tries} tries, the last: {redact.clean(outcome.reason)}")
             run.again(self._reject(run, indices, gave_up, turn))
             return
         run.again(indices, tries)
-        if self._gate.why is Closed.CIRCUIT:  # the gate waits
+        if self._gate.why is CloseReason.CIRCUIT:  # the gate waits
             return
         delay = self._backoff.delay(tries, outcome.after, self._random)
         if tries & (tries - 1) == 0:  # 1, 2, 4, 8, ...
@@ -239,7 +239,7 @@ class Courier:
         finally:
             self.activity.retrying -= 1
 
-    def _warn_partial(self, run: Run, indices: list[int], n: int, detail: str) -> None:
+    def _warn_partial(self, run: BatchDelivery, indices: list[int], n: int, detail: str) -> None:
         first, last = run.items[indices[0]].source, run.items[indices[-1]].source
         log.warning(
             "%s: the sink took %d records (%s[%d] offsets %d to %d) and did not store %d of them, without "

@@ -9,7 +9,7 @@ from typing import Final, Generic, NamedTuple, TypeVar
 T = TypeVar("T")
 
 
-class Limits(NamedTuple):
+class BatchLimits(NamedTuple):
     """Bounds of one batch."""
 
     max_records: int = 500
@@ -25,7 +25,7 @@ class Buffer(Generic[T]):
     It does not refuse anything: the caller stops reading the partition while it is `full`, and what it had
     already read by then still goes in. Times are of any one monotonic clock."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: BatchLimits) -> None:
         self.limits: Final = limits
         self._waiting: deque[tuple[T, int, float]] = deque()
         self._bytes = 0

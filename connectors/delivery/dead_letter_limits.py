@@ -31,7 +31,7 @@ class DeadLetterLimits(msgspec.Struct, frozen=True):
 LIMITS: Final = DeadLetterLimits()
 
 
-class Allowance:
+class DeadLetterLimiter:
     """Counts one sink's deliveries and rejections over all its partitions. Safe to call from several
     threads."""
 

@@ -35,7 +35,7 @@ TEXT: Final = 800
 """Characters of a reason."""
 
 
-class Closed(enum.Enum):
+class CloseReason(enum.Enum):
     """Why nothing but probes is sent."""
 
     PAUSED = enum.auto()
@@ -104,8 +104,8 @@ class Gate:
             clock,
         )
         self.failures = failures
-        self._backoffs = {Closed.PAUSED: probes, Closed.CIRCUIT: circuit, Closed.LIMIT: probes}
-        self._why: Closed | None = None
+        self._backoffs = {CloseReason.PAUSED: probes, CloseReason.CIRCUIT: circuit, CloseReason.LIMIT: probes}
+        self._why: CloseReason | None = None
         self._lock = asyncio.Lock()
         self._woken = asyncio.Event()
         self._probes = 0  # that failed since it closed, and the closing itself
@@ -114,7 +114,7 @@ class Gate:
         self._until = 0.0  # held back until then
 
     @property
-    def why(self) -> Closed | None:
+    def why(self) -> CloseReason | None:
         """None: it is open."""
         return self._why
 
@@ -128,7 +128,7 @@ class Gate:
                     if self._why is not None:
                         await self._rest()
                     if self._why is not None:
-                        single = self._why is Closed.LIMIT
+                        single = self._why is CloseReason.LIMIT
                         await pace(single)
                         yield Turn(True, single)
                         return
@@ -161,21 +161,21 @@ class Gate:
             self._until = max(self._until, self._clock() + min(wait, MAX_AFTER))
         if each and all(failed(o) for o in each):
             self._failed += 1
-            if self._why is Closed.CIRCUIT or (self.failures and self._failed >= self.failures):
+            if self._why is CloseReason.CIRCUIT or (self.failures and self._failed >= self.failures):
                 last = next(o for o in each if isinstance(o, Retry))
                 self._after = None if last.after is None else min(last.after, MAX_AFTER)
-                self._close(Closed.CIRCUIT, f"circuit open: {last.reason or 'no answer'}", probe=turn.probe)
+                self._close(CloseReason.CIRCUIT, f"circuit open: {last.reason or 'no answer'}", probe=turn.probe)
             return
         self._failed = 0
         paused = next((o for o in each if isinstance(o, Paused)), None)
         if paused is not None:
             fix = f"; see {paused.fix} in [sinks.{self._name}]" if paused.fix else ""
-            self._close(Closed.PAUSED, paused.reason + fix, probe=turn.probe)
+            self._close(CloseReason.PAUSED, paused.reason + fix, probe=turn.probe)
         elif (
-            self._why is Closed.CIRCUIT
-            or (self._why is Closed.PAUSED and not all(isinstance(o, Retry) for o in each))
+            self._why is CloseReason.CIRCUIT
+            or (self._why is CloseReason.PAUSED and not all(isinstance(o, Retry) for o in each))
             or (
-                self._why is Closed.LIMIT
+                self._why is CloseReason.LIMIT
                 and turn.probe
                 and all(isinstance(o, Delivered | Filtered) for o in each)
             )
@@ -187,12 +187,12 @@ class Gate:
         words = " ".join(filter(None, (rejected.reason, rejected.detail, rejected.response)))
         setting = limit[limit.find("(") + 1 : limit.find(")")]
         reason = f"dead-letter limit: {limit}, the last: {words}; see {setting} in [sinks.{self._name}]"
-        self._close(Closed.LIMIT, reason, probe=probe)
+        self._close(CloseReason.LIMIT, reason, probe=probe)
 
-    def _close(self, why: Closed, reason: str, *, probe: bool) -> None:
+    def _close(self, why: CloseReason, reason: str, *, probe: bool) -> None:
         """Only the first refusal and those of probes lengthen the wait, not what else was under way."""
         reason = redact.clean(reason, TEXT)
-        if why is not Closed.CIRCUIT:
+        if why is not CloseReason.CIRCUIT:
             self._after = None
         if self._why is not why:
             self._probes = 0

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from connectors.delivery.sub_batches import Settled
+from connectors.delivery.sub_batches import RecordResult
 from connectors.sdk.contract import Batch, Sink
 from connectors.sdk.http import Http
 from connectors.sdk.outcomes import Outcomes, Rejected
@@ -76,8 +76,8 @@ class Observer:
         return _Timed(sink, self)
 
     async def delivering(
-        self, batch: Batch, deliver: Callable[[Batch], Awaitable[list[Settled]]]
-    ) -> list[Settled]:
+        self, batch: Batch, deliver: Callable[[Batch], Awaitable[list[RecordResult]]]
+    ) -> list[RecordResult]:
         """`deliver(batch)`, told of when it has ended."""
         self.under_way += 1
         began = self._clock()

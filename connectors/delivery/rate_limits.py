@@ -14,7 +14,7 @@ SHARE: Final = 0.1
 any minute."""
 
 
-class Bucket:
+class TokenBucket:
     """One limit. In any 60 seconds no more than `per_minute` tokens are granted, unless a single grant is
     larger."""
 
@@ -32,7 +32,7 @@ class Bucket:
         return max(0.0, -self._tokens / self._rate)
 
 
-class Pace:
+class RateLimiter:
     """The limits of one sink, for all its partitions in this process."""
 
     def __init__(
@@ -47,8 +47,8 @@ class Pace:
         """New limits, from full buckets."""
         self.rates = rates
         now = self._clock()
-        self._events = Bucket(rates.events_per_minute, now) if rates.events_per_minute else None
-        self._requests = Bucket(rates.requests_per_minute, now) if rates.requests_per_minute else None
+        self._events = TokenBucket(rates.events_per_minute, now) if rates.events_per_minute else None
+        self._requests = TokenBucket(rates.requests_per_minute, now) if rates.requests_per_minute else None
 
     @property
     def most_events(self) -> int | None:
@@ -63,7 +63,7 @@ class Pace:
         """Waits until a request may be made."""
         await self._wait(self._requests, 1)
 
-    async def _wait(self, bucket: Bucket | None, tokens: int) -> None:
+    async def _wait(self, bucket: TokenBucket | None, tokens: int) -> None:
         seconds = bucket.take(tokens, self._clock()) if bucket else 0.0
         if seconds <= 0:
             return
@@ -74,11 +74,11 @@ class Pace:
             self.waiting -= 1
 
 
-class PacedHttp:
+class RateLimitedHttp:
     """An `Http` whose every request waits for its turn first; the request's own time limit starts after
     that."""
 
-    def __init__(self, http: Http, pace: Pace) -> None:
+    def __init__(self, http: Http, pace: RateLimiter) -> None:
         self._http, self._pace = http, pace
 
     async def request(

@@ -7,12 +7,12 @@ from itertools import accumulate
 
 import msgspec
 
-from connectors.delivery.rate_limits import Pace
+from connectors.delivery.rate_limits import RateLimiter
 from connectors.sdk.contract import Batch, Item
 from connectors.sdk.outcomes import Verdict
 
 
-class Settled(msgspec.Struct, frozen=True, gc=False):
+class RecordResult(msgspec.Struct, frozen=True, gc=False):
     """A record's final outcome."""
 
     verdict: Verdict
@@ -23,7 +23,7 @@ class Settled(msgspec.Struct, frozen=True, gc=False):
     means nothing."""
 
 
-class Piece(msgspec.Struct, frozen=True):
+class SubBatch(msgspec.Struct, frozen=True):
     """Records of a batch that are sent together."""
 
     indices: list[int]
@@ -34,21 +34,21 @@ class Piece(msgspec.Struct, frozen=True):
     first: int
     """Of the first record."""
 
-    def pace(self, pace: Pace) -> Callable[[bool], Awaitable[None]]:
+    def pace(self, pace: RateLimiter) -> Callable[[bool], Awaitable[None]]:
         return lambda single: pace.events(self.first if single else self.events)
 
 
-class Run:
+class BatchDelivery:
     """One batch under way: fates by index, and the pieces still to send, the next one last."""
 
     def __init__(self, items: tuple[Item, ...]) -> None:
         self.items = items
-        self.fates: list[Settled | None] = [None] * len(items)
+        self.fates: list[RecordResult | None] = [None] * len(items)
         self._rounds = 0  # sends that all had a part in
         self._attempts = [0] * len(items)  # beyond these
         self.todo: list[tuple[list[int], int]] = [(list(range(len(items))), 0)]
 
-    def next(self, most_events: int | None) -> Piece:
+    def next(self, most_events: int | None) -> SubBatch:
         """What to send now; cut, if it counts for more than `most_events`."""
         indices, tries = self.todo.pop()
         events = [self.items[i].payload.events for i in indices]
@@ -56,13 +56,13 @@ class Run:
         if most_events is not None and sum(events) > most_events:
             fit = max(1, sum(1 for total in accumulate(events) if total <= most_events))
             self.again(indices[fit:])
-        return Piece(indices[:fit], tries, sum(events[:fit]), events[0])
+        return SubBatch(indices[:fit], tries, sum(events[:fit]), events[0])
 
-    def only_first(self, piece: Piece) -> Piece:
+    def only_first(self, piece: SubBatch) -> SubBatch:
         """A piece of one record; the rest comes after it."""
         if len(piece.indices) > 1:
             self.todo.append((piece.indices[1:], piece.tries))
-        return Piece(piece.indices[:1], piece.tries, piece.first, piece.first)
+        return SubBatch(piece.indices[:1], piece.tries, piece.first, piece.first)
 
     def again(self, indices: list[int], tries: int = 0) -> None:
         """Not settled: the same records next."""
@@ -83,17 +83,17 @@ class Run:
 
     def settle(self, indices: list[int], verdict: Verdict, unidentified: int = 0) -> None:
         """unidentified: so many of them, the first ones, count as rejected without the sink saying which."""
-        made: dict[tuple[int, bool], Settled] = {}
+        made: dict[tuple[int, bool], RecordResult] = {}
         for at, i in enumerate(indices):
             kind = (self._attempts[i], at < unidentified)
             fate = made.get(kind)
             if fate is None:
-                fate = made[kind] = Settled(verdict, self._rounds + kind[0], kind[1])
+                fate = made[kind] = RecordResult(verdict, self._rounds + kind[0], kind[1])
             self.fates[i] = fate
 
     def halve(self, indices: list[int]) -> None:
         middle = len(indices) // 2
         self.todo += [(indices[middle:], 0), (indices[:middle], 0)]
 
-    def settled(self) -> list[Settled]:
+    def settled(self) -> list[RecordResult]:
         return [fate for fate in self.fates if fate is not None]

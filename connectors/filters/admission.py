@@ -12,7 +12,7 @@ from typing import Final
 
 from connectors.filters import reparent
 from connectors.filters.content import ContentPolicy
-from connectors.filters.settings import Admitted
+from connectors.filters.settings import FilterSettings
 from connectors.sdk.contract import Enriched, Skip
 from tailrace.errors import ConfigError
 from tailrace.records import Kind
@@ -50,10 +50,10 @@ Names = tuple[frozenset[str], bool]
 """Names, and whether it is these that pass, or all others."""
 
 
-class Admission:
+class RecordFilter:
     """The rules of one sink instance. Raises `ConfigError` that names the setting."""
 
-    def __init__(self, rules: Admitted) -> None:
+    def __init__(self, rules: FilterSettings) -> None:
         self._tenants = _names("tenants", rules.tenants)
         self._apps = _names("apps", rules.apps)
         self._environments = _names("environments", rules.environments)

@@ -13,7 +13,7 @@ from tailrace.errors import ConfigError
 from tailrace.settings import pairs
 
 
-class Admitted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class FilterSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which records a sink gets and what of them. Lists are names, or names with ! in front for all
     others."""
 
@@ -38,7 +38,7 @@ class Admitted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 def from_text(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values of `Admitted` as variables and flags write them: lists as ``a,b``, tables as ``a=b,c=d`` or
+    """Values of `FilterSettings` as variables and flags write them: lists as ``a,b``, tables as ``a=b,c=d`` or
     nested by the dots of --set. Raises `ConfigError`."""
     out = dict(values)
     for name in ("tenants", "apps", "environments", "drop_kinds", "mask"):

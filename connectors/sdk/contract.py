@@ -80,7 +80,7 @@ class Skip(msgspec.Struct, frozen=True):
     reason: str
 
 
-class Source(msgspec.Struct, frozen=True, gc=False):
+class RecordOrigin(msgspec.Struct, frozen=True, gc=False):
     """Where a record is and what its header says: all that a dead letter or a log line needs, and no
     content."""
 
@@ -102,7 +102,7 @@ class Item(msgspec.Struct, frozen=True, gc=False):
     """One record of a batch."""
 
     payload: Payload
-    source: Source
+    source: RecordOrigin
 
 
 class Batch(msgspec.Struct, frozen=True, gc=False):

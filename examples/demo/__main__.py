@@ -24,7 +24,7 @@ from examples.recorded_runs.tree import expected
 from tailrace import Counts, Publisher
 from tailrace.commands.ledger import lines, total
 from tailrace.errors import TailraceError
-from tailrace.ledger.report import Books, read_books
+from tailrace.ledger.report import LedgerReport, read_books
 
 PATIENCE = 120.0
 """Seconds without progress after which the demo gives up."""
@@ -44,7 +44,7 @@ def publish(stack: Stack) -> Counts:
     return publisher.counts
 
 
-def wait_until_delivered(stack: Stack, published: int, progress: Callable[[int, int], None]) -> Books:
+def wait_until_delivered(stack: Stack, published: int, progress: Callable[[int, int], None]) -> LedgerReport:
     """Until the connector has passed every event. Raises RuntimeError when nothing moves any more."""
     pause, moved, last = threading.Event(), time.monotonic(), -1
     while True:

@@ -32,7 +32,7 @@ from streams.processing.correlate import (
 from streams.processing.enrich import ESTIMATED_PRICE, Enricher, dataset_names
 from streams.processing.header import NAMES, Header, read
 from streams.processing.prices import Prices
-from streams.processing.state import Closed, State, UnreadableRecord
+from streams.processing.state import ChangedState, State, UnreadableRecord
 from streams.processing.trace import Trace
 from tailrace.codec import wire
 from tailrace.codec.varint import zigzag
@@ -67,7 +67,7 @@ class Record(Protocol):
     def value(self) -> bytes | None: ...
 
 
-class Unit:
+class TransactionBatch:
     """What one transaction writes besides the state."""
 
     __slots__ = ("born", "closed", "letters", "links", "outputs", "records", "size")
@@ -80,7 +80,7 @@ class Unit:
         self.records = 0
         self.size = 0
         self.born = 0.0
-        self.closed: Closed | None = None
+        self.closed: ChangedState | None = None
 
 
 class SpanIds(dict[bytes, bytes]):
@@ -128,7 +128,7 @@ class Refused(Exception):
         self.reason, self.detail = reason, detail
 
 
-class Applier:
+class EventProcessor:
     """Applies records to one partition's state.
 
     topic, partition: where the records come from. max_value: bytes that an enriched record's value may have.
@@ -151,7 +151,7 @@ class Applier:
         self._span_ids = SpanIds()
         self._enricher = Enricher(prices or Prices())
 
-    def apply(self, state: State, records: Iterable[Record], unit: Unit) -> None:
+    def apply(self, state: State, records: Iterable[Record], unit: TransactionBatch) -> None:
         """Applies records in offset order. Those below the state's position were applied already and are
         passed over."""
         stamp, appended = -1, b""
@@ -204,7 +204,7 @@ class Applier:
     def _event(
         self,
         state: State,
-        unit: Unit,
+        unit: TransactionBatch,
         h: Header,
         offset: int,
         stamp: int,
@@ -282,7 +282,7 @@ class Applier:
     def _refuse(
         self,
         state: State,
-        unit: Unit,
+        unit: TransactionBatch,
         record: Record,
         h: Header | None,
         stage: Stage,

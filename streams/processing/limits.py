@@ -16,7 +16,7 @@ class MetricLimits(msgspec.Struct, frozen=True):
     """Minutes of groups; beyond it the oldest close."""
 
 
-class Limits(msgspec.Struct, frozen=True):
+class StateLimits(msgspec.Struct, frozen=True):
     """How much a partition remembers."""
 
     idle_ms: int

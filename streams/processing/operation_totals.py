@@ -9,7 +9,7 @@ import msgspec
 _MAX: Final = (1 << 63) - 1
 
 
-class Beyond(msgspec.Struct):
+class OverflowTotals(msgspec.Struct):
     """Sums of the operations that are not kept one by one."""
 
     counts: dict[str, int] = {}

@@ -12,14 +12,14 @@ from collections.abc import Callable
 from typing import ClassVar, Final
 
 from streams.processing.header import Header
-from streams.processing.operation_totals import Beyond
+from streams.processing.operation_totals import OverflowTotals
 from tailrace.codec.varint import LENGTHS, zigzag
 from tailrace.records import Kind
 
 CHUNK: Final = 16
 """Operations of a full chunk, which is written to trace.state once."""
 MOST: Final = 10_000
-"""Operations that a trace keeps one by one; beyond them only sums (`Beyond`)."""
+"""Operations that a trace keeps one by one; beyond them only sums (`OverflowTotals`)."""
 NO_SPAN: Final = bytes(8)
 FAILED, ESTIMATED, ROOT, TOP = 1, 2, 4, 8
 """Flags. ROOT: its source_id is the trace's id. TOP: a span without a parent, the root where there is no
@@ -107,7 +107,7 @@ def cut(text: bytes | None, most: int) -> bytes:
     return text if len(text) <= most else text[:most].decode("utf-8", "ignore").encode()
 
 
-def _sum_beyond(b: Beyond, h: Header, price: int, currency: str, estimated: bool) -> None:
+def _sum_beyond(b: OverflowTotals, h: Header, price: int, currency: str, estimated: bool) -> None:
     """Counts an operation that is not kept."""
     b.counts[h.kind] = b.counts.get(h.kind, 0) + 1
     b.errors += failed(h)
@@ -134,7 +134,7 @@ class Operations:
         self.currencies: list[bytes] | None = None
         self.chunks = 0
         """Full chunks that are in trace.state."""
-        self.beyond: Beyond | None = None
+        self.beyond: OverflowTotals | None = None
         self.ended = False
         """Whether the root is among them."""
 
@@ -160,7 +160,7 @@ class Operations:
         if estimated:
             flags |= ESTIMATED
         if len(self.fixed) >= self.most and not is_root:
-            self.beyond = self.beyond or Beyond()
+            self.beyond = self.beyond or OverflowTotals()
             currency = b"USD" if estimated else h.currency or b"USD"
             _sum_beyond(self.beyond, h, price, currency.decode(), estimated)
             return
@@ -248,7 +248,7 @@ class Operations:
         fixed: bytes,
         texts: bytes,
         currencies: list[bytes] | None,
-        beyond: Beyond | None,
+        beyond: OverflowTotals | None,
         ended: bool,
     ) -> None:
         """Takes over what `full_chunks` and `tail` gave, in order."""

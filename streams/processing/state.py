@@ -10,12 +10,12 @@ from typing import Final
 from streams.processing import links
 from streams.processing.correlate import Link
 from streams.processing.dedupe import Dedupe
-from streams.processing.limits import Limits
+from streams.processing.limits import StateLimits
 from streams.processing.links import PREFIX as _LINK
 from streams.processing.links import Links
 from streams.processing.metrics.aggregator import GROUP as _GROUP
 from streams.processing.metrics.aggregator import MINUTES as _MINUTES
-from streams.processing.metrics.aggregator import Measures
+from streams.processing.metrics.aggregator import MetricAggregator
 from streams.processing.trace import Stored, Trace
 from tailrace.codec import wire
 from tailrace.errors import DecodeError
@@ -63,7 +63,7 @@ class UnreadableRecord(Exception):
         self.key = key
 
 
-class Closed:
+class ChangedState:
     """What closing a unit writes besides its outputs."""
 
     __slots__ = ("rows", "state", "summaries", "totals")
@@ -77,10 +77,10 @@ class State:
     """Traces in the order of their last event, seen event ids, and the position. Changes are collected until
     `changes`."""
 
-    def __init__(self, limits: Limits, partition: int = 0) -> None:
+    def __init__(self, limits: StateLimits, partition: int = 0) -> None:
         self.limits, self.partition = limits, partition
         self.traces: OrderedDict[bytes, Trace | Stored] = OrderedDict()
-        self.measures = Measures(partition, limits.metrics)
+        self.measures = MetricAggregator(partition, limits.metrics)
         self.dedupe = Dedupe(limits.dedupe_ms)
         self.known_links = Links(limits.link_ms, limits.max_traces)
         self.topic_id, self.partitions = FRESH.topic_id, FRESH.partitions
@@ -200,12 +200,12 @@ class State:
             summaries=self.summaries,
         )
 
-    def close(self, flush: bool) -> Closed:
+    def close(self, flush: bool) -> ChangedState:
         """What a unit writes: records of trace.state for all that changed since the last call, the position
         last; summaries of traces that were evicted and metric rows that closed; with flush also metric rows,
         series, and summaries of traces whose root has ended."""
         self.units += 1
-        closed = Closed(self._changes(), self._parted, self.measures.closing())
+        closed = ChangedState(self._changes(), self._parted, self.measures.closing())
         self._parted = []
         if flush:
             rows, closed.totals = self.measures.flush()

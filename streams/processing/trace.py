@@ -11,7 +11,7 @@ from streams.processing.avro import array, nullable, string, strings
 from streams.processing.correlate import OWN, Root, shows_root
 from streams.processing.header import Header
 from streams.processing.money import decimal_text
-from streams.processing.operation_totals import Beyond
+from streams.processing.operation_totals import OverflowTotals
 from streams.processing.operations import KINDS, Operations
 from streams.processing.summary import LARGEST, sum_up
 from tailrace import ids
@@ -315,7 +315,7 @@ class Trace:
         if len(having) != state.chunks:
             raise DecodeError("malformed", f"{len(having)} of {state.chunks} chunks of operations are there")
         try:
-            beyond = msgspec.json.decode(state.beyond, type=Beyond) if state.beyond else None
+            beyond = msgspec.json.decode(state.beyond, type=OverflowTotals) if state.beyond else None
         except msgspec.DecodeError as e:
             raise DecodeError("malformed", f"beyond: {e}") from None
         trace.operations.restore(

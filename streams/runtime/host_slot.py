@@ -13,7 +13,7 @@ from typing import Final
 SLOTS: Final = 256
 
 
-class Slot:
+class HostSlot:
     """The lowest number on this host that no other `tailrace process` of the same app_id holds; released with
     the process."""
 

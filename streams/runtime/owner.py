@@ -14,13 +14,13 @@ from confluent_kafka import KafkaError, KafkaException
 
 from streams.exit_codes import BAD_STATE, CONFIG, FAILED, LOST_DATA
 from streams.observe.observed import Observed
-from streams.processing.apply import Unit
+from streams.processing.apply import TransactionBatch
 from streams.processing.state import UnreadableRecord
 from streams.runtime.partition import Partition, UnreadableState
 from streams.runtime.restore import first_records, read_state, uncollected
-from streams.runtime.schema_buffer import Held, Waiting
+from streams.runtime.schema_buffer import BlockedBatches, SchemaWait
 from tailrace.settings import Settings
-from tailrace.topics import Names
+from tailrace.topics import TopicNames
 
 log: Final = logging.getLogger("streams.runtime.owner")
 
@@ -41,9 +41,9 @@ class Owner:
         partition_count: int,
         accept_loss: bool,
         end: Callable[[int, str], NoReturn],
-        waiting: Waiting | None = None,
+        waiting: SchemaWait | None = None,
     ) -> None:
-        self.topic = Names.of(settings.topics).events
+        self.topic = TopicNames.of(settings.topics).events
         self.partitions: dict[int, Partition] = {}
         self.applied = 0
         """Records of finished transactions, since the start."""
@@ -59,7 +59,7 @@ class Owner:
             end,
         )
         self._waiting = waiting
-        self._held: dict[int, Held] = {}
+        self._held: dict[int, BlockedBatches] = {}
         """Partitions with batches that wait for a schema."""
         self._stale: set[int] = set()
         """Partitions of which held batches were dropped: what comes is passed over until they are placed
@@ -98,7 +98,7 @@ class Owner:
             self._opening = asyncio.gather(*(loop.run_in_executor(self._openers, p.open) for p in new))
             await self._opening
             fenced = time.perf_counter()
-            state_topic = Names.of(self._settings.topics).state
+            state_topic = TopicNames.of(self._settings.topics).state
             with uncollected():
                 found = await loop.run_in_executor(
                     self._openers, read_state, self._settings.kafka, state_topic, [p.number for p in new]
@@ -144,7 +144,7 @@ class Owner:
     def _worked_before(self, partitions: list[int]) -> set[int]:
         """Partitions of trace.enriched that hold a committed record. Blocks. Raises KafkaException."""
         return (
-            first_records(self._settings.kafka, Names.of(self._settings.topics).enriched, partitions)
+            first_records(self._settings.kafka, TopicNames.of(self._settings.topics).enriched, partitions)
             if partitions
             else set()
         )
@@ -154,7 +154,7 @@ class Owner:
         before."""
         s = p.state
         if not s.topic_id and worked_before:
-            names = Names.of(self._settings.topics)
+            names = TopicNames.of(self._settings.topics)
             self._gone(
                 f"partition {p.number}: {names.state} holds no position, but {names.enriched} has records: "
                 "the state is lost, and everything would be enriched a second time"
@@ -234,7 +234,7 @@ class Owner:
             self._stale.add(n)
             held.drop()
 
-    def _holding(self, p: Partition, waiting: Waiting) -> Held:
+    def _holding(self, p: Partition, waiting: SchemaWait) -> BlockedBatches:
         async def apply(records: Sequence[Any]) -> None:
             try:
                 await self._apply(p, records)
@@ -250,7 +250,7 @@ class Owner:
             self.observed.waits(p.number, holds)
             self.on_held(p.number, holds)
 
-        return Held(p.number, waiting, apply, told)
+        return BlockedBatches(p.number, waiting, apply, told)
 
     async def _apply(self, p: Partition, records: Sequence[Any]) -> None:
         limits = self._settings.streams
@@ -292,7 +292,7 @@ class Owner:
         p.committing.add_done_callback(self.observed.closing(p, unit))
         p.committing.add_done_callback(lambda future: self._committed(p, unit, reached, future))
 
-    def _committed(self, p: Partition, unit: Unit, reached: int, future: asyncio.Future[Any]) -> None:
+    def _committed(self, p: Partition, unit: TransactionBatch, reached: int, future: asyncio.Future[Any]) -> None:
         error = future.exception()
         if error is not None:
             self.end(

@@ -13,14 +13,14 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from streams.processing.apply import Applier, Unit
-from streams.processing.limits import Limits, MetricLimits
+from streams.processing.apply import EventProcessor, TransactionBatch
+from streams.processing.limits import StateLimits, MetricLimits
 from streams.processing.state import State, UnreadableRecord
 from streams.runtime.restore import Records
 from tailrace import kafka
 from tailrace.partitioner import PARTITIONER
 from tailrace.settings import Settings
-from tailrace.topics import HEADER, ROOM, Names
+from tailrace.topics import HEADER, ROOM, TopicNames
 
 log: Final = logging.getLogger("streams.runtime.partition")
 
@@ -41,10 +41,10 @@ class Partition:
     def __init__(
         self, number: int, partitions: int, settings: Settings, on_fatal: Callable[[int, KafkaError], None]
     ) -> None:
-        s, names = settings.streams, Names.of(settings.topics)
+        s, names = settings.streams, TopicNames.of(settings.topics)
         self.number = number
         self.state = State(
-            Limits(
+            StateLimits(
                 s.trace_idle_minutes * 60_000,
                 s.max_open_traces,
                 s.dedupe_minutes * 60_000,
@@ -53,7 +53,7 @@ class Partition:
             ),
             number,
         )
-        self.unit = Unit()
+        self.unit = TransactionBatch()
         self.committing: Any = None
         """The future of the commit under way, or None."""
         self.committed = -1
@@ -64,7 +64,7 @@ class Partition:
         """When metric rows, series and summaries were last written, by the caller's clock (seconds)."""
         self._names, self._settings, self._on_fatal = names, settings, on_fatal
         self._limit = 2 * settings.topics.max_event_bytes
-        self.applier = Applier(names.events, number, self._limit, settings.topics.max_event_bytes, partitions)
+        self.applier = EventProcessor(names.events, number, self._limit, settings.topics.max_event_bytes, partitions)
 
     def open(self) -> None:
         """Fences the former owner. Blocks (up to 30 s). Raises KafkaException."""
@@ -110,17 +110,17 @@ class Partition:
         if error.fatal():
             self._on_fatal(self.number, error)
 
-    def close_unit(self, flush: bool) -> tuple[Unit, int]:
+    def close_unit(self, flush: bool) -> tuple[TransactionBatch, int]:
         """Takes the open unit with what is written besides its outputs, and the offset it reaches; opens the
         next one. flush: write metric rows, series and summaries too. Raises `UnreadableState`."""
-        unit, self.unit = self.unit, Unit()
+        unit, self.unit = self.unit, TransactionBatch()
         try:
             unit.closed = self.state.close(flush)
         except UnreadableRecord as e:
             raise self.unreadable(e) from None
         return unit, self.state.next_offset
 
-    def commit(self, unit: Unit) -> tuple[float, float]:
+    def commit(self, unit: TransactionBatch) -> tuple[float, float]:
         """Writes one transaction: outputs, dead letters, changed states, position. Blocks until it is
         committed.
 

@@ -10,14 +10,14 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
-from streams.runtime.schema_waits import Schemas, Unknown
+from streams.runtime.schema_waits import Schemas, SchemaWaitPolicy
 
 log: Final = logging.getLogger("streams.runtime.schema_buffer")
 
 LOOK_SECONDS: Final = 0.05
 
 
-class Waiting:
+class SchemaWait:
     """What all partitions of a worker share: where schemas are looked for, and how long a record waits for
     one."""
 
@@ -29,7 +29,7 @@ class Waiting:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._unknown = Unknown(source, knows, seconds)
+        self._unknown = SchemaWaitPolicy(source, knows, seconds)
         self._clock, self._sleep = clock, sleep
 
     def first(self, records: Sequence[Any]) -> int:
@@ -50,14 +50,14 @@ class Waiting:
             log.info("partition %d goes on", partition)
 
 
-class Held:
+class BlockedBatches:
     """Of one partition. apply: applies a batch. told: called with True when a batch is held, with False when
     none is any more."""
 
     def __init__(
         self,
         partition: int,
-        waiting: Waiting,
+        waiting: SchemaWait,
         apply: Callable[[Sequence[Any]], Awaitable[None]],
         told: Callable[[bool], None],
     ) -> None:

@@ -26,7 +26,7 @@ class Schemas(Protocol):
         """Whether an answer is about to come."""
 
 
-class Unknown:
+class SchemaWaitPolicy:
     """knows: whether the schema of a frame is known. seconds: how long a frame's first record may wait. Later
     ones wait as long as is left; when that is over, or the schema was denied, only for the answer to one more
     request, which a registry that is away does not get."""

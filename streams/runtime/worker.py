@@ -25,7 +25,7 @@ from streams.observe.telemetry import Telemetry
 from streams.observe.watchdog import Watchdog
 from streams.runtime.app import make_app
 from streams.runtime.owner import Owner
-from streams.runtime.schema_buffer import Waiting
+from streams.runtime.schema_buffer import SchemaWait
 from tailrace import kafka, topics
 from tailrace.codec import schemas
 from tailrace.errors import ConfigError, KafkaUnavailable, TopicMismatch
@@ -62,13 +62,13 @@ def prepare(job: Job) -> Owner:
     `TopicMismatch`, KafkaException."""
     source = attach(job.settings)
     waiting = (
-        None if source is None else Waiting(source, schemas.known.knows, job.settings.registry.wait_seconds)
+        None if source is None else SchemaWait(source, schemas.known.knows, job.settings.registry.wait_seconds)
     )
     admin, _ = kafka.wait_for_broker(job.settings.kafka, deadline=None, say=log.warning)
     count = topics.verify(admin, job.settings.topics)
     return Owner(
         job.settings,
-        topics.topic_id(admin, topics.Names.of(job.settings.topics).events),
+        topics.topic_id(admin, topics.TopicNames.of(job.settings.topics).events),
         count,
         job.accept_loss,
         end,

@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeVar
 
 from tailrace.codec import walk
-from tailrace.codec.names import PRIMITIVE, Names, record_branch
+from tailrace.codec.names import PRIMITIVE, NamedTypes, record_branch
 from tailrace.codec.plan import Planner
 from tailrace.codec.refusal import MALFORMED, refusal
-from tailrace.codec.shape import Shape
+from tailrace.codec.shape import RecordBuilder
 from tailrace.codec.varint import block, size, varint
 
 Decode = Callable[[bytes, int], tuple[Any, ...]]
@@ -41,7 +41,7 @@ class _Writer:
 
     def __init__(self, want: frozenset[str] | None, fast: bool, text: bool, build: Mapping[str, Any]) -> None:
         self.lines: list[str] = []
-        self.names = Names()
+        self.names = NamedTypes()
         self.want, self.fast, self.text, self.build = want, fast, text, build
         self.consts: dict[str, Any] = {}
         self.paths: list[str] = []
@@ -397,7 +397,7 @@ def compile_builder(
     if COMPILED:
         planner = Planner(want, True, build or {})
         steps = planner.top(schema, None)
-        return functools.partial(walk.read_into, steps, Shape(into, planner.paths))
+        return functools.partial(walk.read_into, steps, RecordBuilder(into, planner.paths))
     quick, general, _ = compile_both(schema, want, text=True, build=build, into=into)
     return _total(quick, general)
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 PRIMITIVE: Final = frozenset({"null", "boolean", "int", "long", "float", "double", "bytes", "string"})
 
 
-class Names:
+class NamedTypes:
     """Named types of one schema, by full name and by short name."""
 
     def __init__(self) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from tailrace.codec import walk
-from tailrace.codec.names import PRIMITIVE, Names, record_branch
-from tailrace.codec.shape import Shape
+from tailrace.codec.names import PRIMITIVE, NamedTypes, record_branch
+from tailrace.codec.shape import RecordBuilder
 from tailrace.codec.walk import Step
 
 _SIMPLE: Final = {
@@ -28,7 +28,7 @@ class Planner:
     def __init__(self, want: Iterable[str] | None, text: bool, build: Mapping[str, Any]) -> None:
         self.paths: list[str] = []
         self._want = None if want is None else frozenset(want)
-        self._text, self._build, self._names = text, build, Names()
+        self._text, self._build, self._names = text, build, NamedTypes()
 
     def top(self, schema: Mapping[str, Any], last: str | None) -> list[Step]:
         """The fields of the schema, up to `last` or all."""
@@ -100,7 +100,7 @@ class Planner:
             if keep:
                 names.append(field["name"])
         if want:
-            step.shape = Shape(known or dict, names)
+            step.shape = RecordBuilder(known or dict, names)
         return step
 
     def _union(self, branches: list[Any], want: bool) -> Step:

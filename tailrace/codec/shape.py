@@ -13,7 +13,7 @@ from msgspec.structs import force_setattr
 _set: Final = force_setattr
 
 
-class Shape:
+class RecordBuilder:
     """How a record of one class is made from the values of the fields `names`."""
 
     __slots__ = ("_build", "_empty", "_factories", "_names", "_nulls")

@@ -11,7 +11,7 @@ import struct
 from typing import Any, Final
 
 from tailrace.codec.refusal import MALFORMED, refusal
-from tailrace.codec.shape import Shape
+from tailrace.codec.shape import RecordBuilder
 from tailrace.codec.varint import block, size, varint
 
 NULL: Final = 0
@@ -53,13 +53,13 @@ class Step:
         """Items, branches or fields; of a map its values."""
         self.symbols: list[Any] = []
         """What the symbols of an enum become."""
-        self.shape: Shape | None = None
+        self.shape: RecordBuilder | None = None
         """Of a record that is wanted whole."""
         self.results = 0
         """How many results are inside."""
 
 
-class Walk:
+class TableDecoder:
     """A position in a record."""
 
     __slots__ = ("b", "p")
@@ -265,7 +265,7 @@ class Walk:
 def decode(steps: list[Step], prefix_only: bool, b: bytes, p: int) -> tuple[Any, ...]:
     """The wanted values of the record at `p`. Raises what `Walk.fields` raises; IndexError too for a record
     that does not end where the data ends."""
-    walk, out = Walk(b, p), []  # type: Walk, list[Any]
+    walk, out = TableDecoder(b, p), []  # type: TableDecoder, list[Any]
     walk.fields(steps, out)
     if walk.p > len(b) if prefix_only else walk.p != len(b):
         raise IndexError
@@ -280,9 +280,9 @@ def read(steps: list[Step], prefix_only: bool, b: bytes, p: int = 0) -> tuple[An
         raise refusal(e, len(b)) from None
 
 
-def read_into(steps: list[Step], shape: Shape, b: bytes, p: int = 0) -> Any:
+def read_into(steps: list[Step], shape: RecordBuilder, b: bytes, p: int = 0) -> Any:
     """The record that `shape` makes of the wanted values. Raises `DecodeError`, and what `shape` raises."""
-    walk, out = Walk(b, p), []  # type: Walk, list[Any]
+    walk, out = TableDecoder(b, p), []  # type: TableDecoder, list[Any]
     try:
         walk.fields(steps, out)
         if walk.p != len(b):

@@ -13,14 +13,14 @@ from confluent_kafka import KafkaException
 from tailrace import kafka
 from tailrace.commands.options import common, settings_from
 from tailrace.errors import KafkaUnavailable
-from tailrace.ledger.report import Books, SinkAccount, StreamAccount, read_books
+from tailrace.ledger.report import LedgerReport, SinkAccount, StreamAccount, read_books
 
 
 def total(accounts: Sequence[StreamAccount | SinkAccount], field: str) -> int:
     return sum(int(getattr(a, field)) for a in accounts)
 
 
-def lines(books: Books, partitions: bool) -> list[str]:
+def lines(books: LedgerReport, partitions: bool) -> list[str]:
     """The books as text: a line for the processor and one a sink; with `partitions`, one each."""
     out = []
 

@@ -111,7 +111,7 @@ def _require_topic(settings: Settings, seconds: float) -> None:
     admin, _ = kafka.wait_for_broker(
         settings.kafka, deadline=seconds, say=lambda text: click.echo(text, err=True)
     )
-    name = topics.Names.of(settings.topics).events
+    name = topics.TopicNames.of(settings.topics).events
     if name not in topics.describe(admin, [name]):
         raise TopicMismatch(f"{name} is missing: run `tailrace topics create`")
 

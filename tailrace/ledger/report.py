@@ -16,7 +16,7 @@ from tailrace.errors import DecodeError, TopicMismatch
 from tailrace.ledger.sink_ledger import SinkLedger
 from tailrace.records import PartitionPosition
 from tailrace.settings import Settings
-from tailrace.topics import Names, topic_id
+from tailrace.topics import TopicNames, topic_id
 
 POSITION_KEY: Final = b"p"
 """Key of the position record in trace.state; it is the last record of each of the processor's
@@ -79,7 +79,7 @@ class SinkAccount(msgspec.Struct, frozen=True):
     """Why the commit's ledger cannot be read."""
 
 
-class Books(msgspec.Struct, frozen=True):
+class LedgerReport(msgspec.Struct, frozen=True):
     """The whole pipeline at one moment (nearly: partitions are read one after the other)."""
 
     streams: tuple[StreamAccount, ...]
@@ -197,10 +197,10 @@ def misplaced(p: PartitionPosition, topic: str, name: str, first: int, end: int)
     return None
 
 
-def read_books(admin: AdminClient, settings: Settings) -> Books:
+def read_books(admin: AdminClient, settings: Settings) -> LedgerReport:
     """Reads everything, in the order streams, sinks. Raises KafkaException, `TopicMismatch`,
     `DecodeError`."""
-    names = Names.of(settings.topics)
+    names = TopicNames.of(settings.topics)
     metadata = admin.list_topics(timeout=10).topics
     if names.events not in metadata:
         raise TopicMismatch(f"{names.events} is missing: run `tailrace topics create`")
@@ -235,7 +235,7 @@ def read_books(admin: AdminClient, settings: Settings) -> Books:
     sinks = [
         a for group in sink_groups(admin, settings) for a in _sink(settings, group, names.enriched, produced)
     ]
-    return Books(tuple(streams), tuple(sinks))
+    return LedgerReport(tuple(streams), tuple(sinks))
 
 
 def _sink(

@@ -16,7 +16,7 @@ from tailrace.ledger.report import ends
 from tailrace.metrics.windows import Change, problem
 from tailrace.records import MetricRow
 from tailrace.settings import Settings
-from tailrace.topics import Names
+from tailrace.topics import TopicNames
 
 STALLED: Final = 30.0
 """Seconds without a record after which the reading is given up."""
@@ -48,7 +48,7 @@ def read(
     leave of the key.
     Raises `TopicMismatch` without the topic, `KafkaUnavailable` when nothing comes for 30 s, KafkaException.
     """
-    topic = Names.of(settings.topics).metrics
+    topic = TopicNames.of(settings.topics).metrics
     consumer = _consumer(settings)
     try:
         partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions

@@ -21,7 +21,7 @@ class _Frame(msgspec.Struct):
     """How often in a row the registry has said that it is not there."""
 
 
-class Asking:
+class FetchPolicy:
     """One request at a time, one a frame; none while the registry is away, but to see whether it is back. Not
     thread-safe."""
 

@@ -13,7 +13,7 @@ from tailrace.codec.schemas import MARKER, Known, Resolver, id_frame
 from tailrace.errors import DecodeError, RegistryRefused, RegistryUnavailable
 from tailrace.schema_registry.cache import Cache
 from tailrace.schema_registry.client import Registered
-from tailrace.schema_registry.fetch_policy import Asking
+from tailrace.schema_registry.fetch_policy import FetchPolicy
 
 log: Final = logging.getLogger("tailrace.schema_registry")
 
@@ -21,7 +21,7 @@ MAX_ID: Final = (1 << 31) - 1
 """Registries number with a signed 32-bit integer; some answer larger ones as if they were no registry."""
 
 
-class Asked(Protocol):
+class RegistryApi(Protocol):
     """What is asked of a registry (`Client`)."""
 
     def schema(self, schema_id: int) -> Registered | None: ...
@@ -46,7 +46,7 @@ def learn(resolver: Resolver, text: str, schema_id: int | None = None) -> Known 
     return found
 
 
-class Source:
+class SchemaFetcher:
     """One registry, for a resolver. `want` never blocks; what is found is known to the resolver, and on disk,
     for good.
 
@@ -55,7 +55,7 @@ class Source:
 
     def __init__(
         self,
-        client: Asked,
+        client: RegistryApi,
         cache: Cache,
         resolver: Resolver,
         subject: str,
@@ -68,7 +68,7 @@ class Source:
             subject,
             clock,
         )
-        self._asking = Asking()
+        self._asking = FetchPolicy()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._closed = False

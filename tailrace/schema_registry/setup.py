@@ -11,15 +11,15 @@ from tailrace.codec.schemas import Known, Resolver
 from tailrace.errors import ConfigError, DecodeError
 from tailrace.schema_registry.cache import Cache, folder
 from tailrace.schema_registry.client import Client
-from tailrace.schema_registry.fetcher import Source, learn
+from tailrace.schema_registry.fetcher import SchemaFetcher, learn
 from tailrace.schema_registry.subjects import subject_of
 from tailrace.settings import Settings
 
-_sources: Final[dict[tuple[object, str], Source]] = {}
+_sources: Final[dict[tuple[object, str], SchemaFetcher]] = {}
 _lock: Final = threading.Lock()
 
 
-def attach(settings: Settings, resolver: Resolver = schemas.known) -> Source | None:
+def attach(settings: Settings, resolver: Resolver = schemas.known) -> SchemaFetcher | None:
     """Makes the schemas of ``schemas.files`` known, and those on disk, and lets readers that miss one ask the
     registry. A second call with the same settings gives the same source. None: no registry is set. No request
     is made here.
@@ -35,7 +35,7 @@ def attach(settings: Settings, resolver: Resolver = schemas.known) -> Source | N
         found = _sources.get((settings.registry, subject)) if resolver is schemas.known else None
         if found is None:
             cache = Cache(folder(settings.registry.cache_dir, settings.registry.url))
-            found = Source(Client(settings.registry), cache, resolver, subject)
+            found = SchemaFetcher(Client(settings.registry), cache, resolver, subject)
             found.load()
             if resolver is schemas.known:
                 _sources[settings.registry, subject] = found

@@ -14,7 +14,7 @@ from tailrace.schema_registry.cache import Cache, folder
 from tailrace.schema_registry.client import LEVEL, Client
 from tailrace.schema_registry.fetch_policy import AWAY_SECONDS
 from tailrace.settings import Settings
-from tailrace.topics import Names
+from tailrace.topics import TopicNames
 
 log: Final = logging.getLogger("tailrace.schema_registry")
 
@@ -33,7 +33,7 @@ class Subjects(Protocol):
 
 def subject_of(settings: Settings) -> str:
     """Of the values of trace.events, as ``registry.subject_naming`` has it."""
-    return f"{Names.of(settings.topics).events}-value"
+    return f"{TopicNames.of(settings.topics).events}-value"
 
 
 def text_of(name: str = RECORD) -> str:

@@ -9,7 +9,7 @@ import msgspec
 from connectors.filters import admission
 from connectors.filters.content import PATHS, POLICIES
 from connectors.filters.masking import BUILT_IN
-from connectors.filters.settings import Admitted
+from connectors.filters.settings import FilterSettings
 from connectors.sdk.contract import Skip
 from tests.docs.markdown import ROOT, rows
 
@@ -21,7 +21,7 @@ def names(cell: str) -> list[str]:
 
 
 def test_every_setting_is_in_the_table() -> None:
-    fields = {f.name for f in msgspec.structs.fields(Admitted)}
+    fields = {f.name for f in msgspec.structs.fields(FilterSettings)}
     found = [name for cells in rows(TEXT) if len(cells) == 3 for name in names(cells[0])]
     assert set(found) == fields
     assert len(found) == len(fields)

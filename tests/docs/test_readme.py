@@ -17,7 +17,7 @@ import msgspec
 import pytest
 
 from connectors.config.instances import Common, sink_class
-from connectors.sdk.contract import Batch, Enriched, Item, Skip, Source, spec_of
+from connectors.sdk.contract import Batch, Enriched, Item, Skip, RecordOrigin, spec_of
 from connectors.sdk.http import Response
 from connectors.sdk.outcomes import Delivered, Paused
 from tailrace.codec import decode
@@ -26,7 +26,7 @@ from tailrace.event_lines import parse
 from tailrace.identity import complete
 from tailrace.records import Kind, ParentKind, TraceContext, TraceEvent
 from tailrace.settings import Settings, load
-from tailrace.topics import Names
+from tailrace.topics import TopicNames
 from tests.docs.markdown import (
     PAGES,
     ROOT,
@@ -166,7 +166,7 @@ def test_the_publishing_example_publishes(
     monkeypatch.setenv("TAILRACE_TOPICS_PREFIX", settings.topics.prefix)
     code = _block("publisher.publish(").replace("127.0.0.1:9092", settings.kafka.bootstrap_servers)
     exec(compile(code, "README.md", "exec"), {})
-    (message,) = records(settings.kafka.bootstrap_servers, Names.of(settings.topics).events)
+    (message,) = records(settings.kafka.bootstrap_servers, TopicNames.of(settings.topics).events)
     event = decode(message.value() or b"", TraceEvent)
     assert (event.kind, event.name, event.input_tokens) == (Kind.SPAN, "answer", 12)
 
@@ -211,7 +211,7 @@ def test_the_sink_example_is_a_sink() -> None:
 
     assert sink.map(enriched()) == Skip("no_error")
     payload = sink.map(enriched(error="timeout"))
-    batch = Batch((Item(payload, Source("trace.enriched", 0, 0, 0)),))
+    batch = Batch((Item(payload, RecordOrigin("trace.enriched", 0, 0, 0)),))
     http = _Http(200, 401)
     assert asyncio.run(sink.send(batch, http)) == Delivered()
     assert json.loads(http.bodies[0]) == [{"id": b"12345678".hex(), "name": "search", "error": "timeout"}]

@@ -6,7 +6,7 @@ from connectors.delivery.observer import OUTCOMES
 from connectors.observe import instruments as of_connect
 from streams.observe.instruments import GAUGES, HISTOGRAMS, OF_WORKER, PREFIX, unit
 from streams.observe.observed import COUNTS, SIZES
-from streams.processing.limits import Limits
+from streams.processing.limits import StateLimits
 from streams.processing.state import FRESH, State
 from tests.docs.markdown import ROOT, rows
 
@@ -15,7 +15,7 @@ TEXT = (ROOT / "docs" / "telemetry.md").read_text(encoding="utf-8")
 
 def test_every_instrument_is_in_the_tables_with_its_unit() -> None:
     """Of counts and sizes those that the state has."""
-    state = State(Limits(1, 1, 1, 1))
+    state = State(StateLimits(1, 1, 1, 1))
     of_partition = {name: unit(name) for name in COUNTS if hasattr(FRESH, name)}
     of_partition |= {name: unit(name) for name, attribute in SIZES.items() if hasattr(state, attribute)}
     of_partition |= {g.name: g.unit for g in GAUGES}

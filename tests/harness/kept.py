@@ -11,7 +11,7 @@ from msgspec.structs import asdict
 from tailrace.codec import decode, decode_versioned
 from tailrace.errors import DecodeError
 from tailrace.records import MetricRow, MetricTotal, PartitionPosition, TraceEvent, TraceSummary
-from tailrace.topics import Names
+from tailrace.topics import TopicNames
 from tests.harness.enriched import read
 from tests.harness.recount import Counted, Counts, Part, Recount, Row, Series
 from tests.harness.recount_events import MINUTE, Logged
@@ -142,7 +142,7 @@ def counts_of(state: list[Record]) -> dict[int, Counts]:
     return {n: Counts(p.corrections, p.skewed, p.late) for n, p in positions.items()}
 
 
-def read_kept(bootstrap: str, names: Names, *, timeout: float = 60.0) -> Kept:
+def read_kept(bootstrap: str, names: TopicNames, *, timeout: float = 60.0) -> Kept:
     """The three topics, and the positions, to their ends. The processor must have caught up and written: wait
     longer than streams.metrics_interval_ms first."""
     return kept_of(

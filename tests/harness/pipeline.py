@@ -12,7 +12,7 @@ import msgspec
 from confluent_kafka.admin import AdminClient
 
 from tailrace import topics
-from tailrace.ledger.report import Books, read_books
+from tailrace.ledger.report import LedgerReport, read_books
 from tailrace.settings import Connect, Kafka, Settings, Streams, Topics
 from tests.harness.processes import Child, wait_until
 
@@ -40,7 +40,7 @@ class Pipeline:
             streams=Streams(app_id=f"{name}-streams", session_timeout_ms=session_timeout_ms),
             connect=Connect(group_prefix=f"{name}-sink-", session_timeout_ms=session_timeout_ms),
         )
-        self.names = topics.Names.of(self.settings.topics)
+        self.names = topics.TopicNames.of(self.settings.topics)
         self.env = {
             "TAILRACE_KAFKA_BOOTSTRAP_SERVERS": bootstrap,
             "TAILRACE_TOPICS_PREFIX": self.settings.topics.prefix,
@@ -64,15 +64,15 @@ class Pipeline:
     def process(self, *arguments: str, name: str = "process", cwd: Path | None = None) -> Child:
         return self.tailrace("process", "--instance-id", name, *arguments, name=name, cwd=cwd)
 
-    def books(self) -> Books:
+    def books(self) -> LedgerReport:
         return read_books(self.admin, self.settings)
 
     def wait_for_enriched(
         self, count: int, deadline: float = 60.0, *, alive: tuple[Child, ...] = ()
-    ) -> Books:
+    ) -> LedgerReport:
         """Until the processor has enriched `count` records in all."""
 
-        def enough() -> Books | None:
+        def enough() -> LedgerReport | None:
             books = self.books()
             return books if sum(a.enriched for a in books.streams) >= count else None
 

@@ -27,7 +27,7 @@ from tailrace.records import (
     TraceSummary,
 )
 from tailrace.settings import Settings
-from tailrace.topics import Names
+from tailrace.topics import TopicNames
 from tests.harness import mixed
 from tests.harness.kept import MOST, Record, compare, kept_of, read_kept, read_log
 from tests.harness.recount import Counted, Counts, Logged, Recount, metrics, recount, summaries
@@ -739,7 +739,7 @@ def test_a_summary_without_its_root_may_be_missing_and_must_be_right() -> None:
 @pytest.mark.kafka
 def test_what_is_kept_is_read_from_a_broker(topics_settings: Callable[..., Settings]) -> None:
     settings = topics_settings(partitions=3)
-    bootstrap, names = settings.kafka.bootstrap_servers, Names.of(settings.topics)
+    bootstrap, names = settings.kafka.bootstrap_servers, TopicNames.of(settings.topics)
     events = list(mixed.mixed(5, 300, NOW))
     with Publisher(settings=settings) as publisher:
         for e in events:

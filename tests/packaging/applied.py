@@ -12,15 +12,15 @@ import sys
 import msgspec
 
 import streams.processing.apply
-from streams.processing.apply import Applier, Unit
-from streams.processing.limits import Limits
+from streams.processing.apply import EventProcessor, TransactionBatch
+from streams.processing.limits import StateLimits
 from streams.processing.state import State
 from tailrace import codec
 from tailrace.identity import kafka_key
 from tests.harness.mixed import mixed
 
 NOW = 1_767_225_600_000_000
-LIMITS = Limits(idle_ms=900_000, max_traces=200, dedupe_ms=3_600_000, link_ms=3_600_000)
+LIMITS = StateLimits(idle_ms=900_000, max_traces=200, dedupe_ms=3_600_000, link_ms=3_600_000)
 
 
 class Record(msgspec.Struct):
@@ -33,7 +33,7 @@ class Record(msgspec.Struct):
 def digest(seed: int, events: int) -> str:
     """SHA-256 of all outputs, letters, links, state records, rows, totals and summaries; the state is given
     over half-way."""
-    sha, state, applier = hashlib.sha256(), State(LIMITS), Applier("trace.events", 0, 1 << 20, 1 << 20)
+    sha, state, applier = hashlib.sha256(), State(LIMITS), EventProcessor("trace.events", 0, 1 << 20, 1 << 20)
     log = [
         Record(i, NOW // 1000 + i, (k.encode() if (k := kafka_key(e)) else None), codec.encode(e))
         for i, e in enumerate(mixed(seed, events, NOW))
@@ -43,7 +43,7 @@ def digest(seed: int, events: int) -> str:
     ]
     kept: dict[bytes, bytes] = {}
     for at in range(0, len(log), 100):
-        unit = Unit()
+        unit = TransactionBatch()
         applier.apply(state, log[at : at + 100], unit)
         closed = state.close(at % 300 == 0)
         parts = [unit.outputs, unit.letters, unit.links, sorted(closed.state, key=repr), closed.summaries]

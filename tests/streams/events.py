@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import msgspec
 from hypothesis import strategies as st
 
-from streams.processing.apply import Applier, Unit
-from streams.processing.limits import Limits
+from streams.processing.apply import EventProcessor, TransactionBatch
+from streams.processing.limits import StateLimits
 from streams.processing.state import State
 from tailrace import codec
 from tailrace.identity import complete, kafka_key
@@ -16,7 +16,7 @@ from tailrace.records import DeadLetter, Kind, NodeExecution, TraceContext, Trac
 
 NOW = 1_763_700_000_000_000
 """Microseconds UTC of the first event."""
-LIMITS = Limits(idle_ms=900_000, max_traces=1000, dedupe_ms=3_600_000, link_ms=3_600_000)
+LIMITS = StateLimits(idle_ms=900_000, max_traces=1000, dedupe_ms=3_600_000, link_ms=3_600_000)
 
 
 class Source(NamedTuple):
@@ -56,27 +56,27 @@ def records(events: list[TraceEvent], start: int = 0, step_ms: int = 0) -> list[
     return [record(e, start + i, NOW // 1000 + i * step_ms) for i, e in enumerate(events)]
 
 
-def fresh(limits: Limits = LIMITS) -> State:
+def fresh(limits: StateLimits = LIMITS) -> State:
     state = State(limits)
     state.next_offset = 0
     return state
 
 
-def applier(max_value: int = 2_000_000, keep: int = 1_000_000) -> Applier:
-    return Applier("trace.events", 3, max_value, keep)
+def applier(max_value: int = 2_000_000, keep: int = 1_000_000) -> EventProcessor:
+    return EventProcessor("trace.events", 3, max_value, keep)
 
 
-def apply(state: State, source: list[Source]) -> Unit:
-    unit = Unit()
+def apply(state: State, source: list[Source]) -> TransactionBatch:
+    unit = TransactionBatch()
     applier().apply(state, source, unit)
     return unit
 
 
-def contexts(unit: Unit) -> list[TraceContext]:
+def contexts(unit: TransactionBatch) -> list[TraceContext]:
     return [codec.decode(context, TraceContext) for _, _, context in unit.outputs]
 
 
-def letters(unit: Unit) -> list[DeadLetter]:
+def letters(unit: TransactionBatch) -> list[DeadLetter]:
     return [codec.decode(value, DeadLetter) for _, value in unit.letters]
 
 

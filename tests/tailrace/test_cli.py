@@ -18,7 +18,7 @@ from confluent_kafka.admin import AdminClient
 from tailrace import __version__
 from tailrace.cli import GROUP, Commands, cli
 from tailrace.settings import Settings
-from tailrace.topics import Names
+from tailrace.topics import TopicNames
 from tests.tailrace.ports import closed_port
 
 COMMANDS = sorted(e.name for e in entry_points(group=GROUP))
@@ -166,7 +166,7 @@ def test_no_broker_ends_with_status_2_and_names_the_setting(tmp_path: Path) -> N
 @pytest.mark.kafka
 def test_topics_are_made_and_checked(topics_settings: Callable[..., Settings]) -> None:
     settings = topics_settings(create=False)
-    names = Names.of(settings.topics)
+    names = TopicNames.of(settings.topics)
     options = ["-b", settings.kafka.bootstrap_servers, "--set", f"topics.prefix={settings.topics.prefix}"]
     run = CliRunner()
 

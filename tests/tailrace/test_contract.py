@@ -217,8 +217,10 @@ def test_every_version_is_held_against_every_other(copy: Path) -> None:
     change(history / "2.avsc", lambda s: s["fields"].append(new))
     shutil.copy(history / "1.avsc", history / "3.avsc")
     assert problems_of(copy) == [
-        "schemas/TraceEvent.avsc, versions 2 and 3: TraceEvent.new: is gone, or renamed; "
-        "stop filling it, and let it be"
+        (
+            "schemas/TraceEvent.avsc, versions 2 and 3: TraceEvent.new: is gone, or renamed; "
+            "stop filling it, and let it be"
+        )
     ]
 
 

@@ -26,7 +26,7 @@ from tailrace.metrics.rows import Reading, read
 from tailrace.metrics.windows import MINUTE_US
 from tailrace.records import MetricRow
 from tailrace.settings import Settings, convert
-from tailrace.topics import Names
+from tailrace.topics import TopicNames
 
 NOON = 29_701_440
 """2026-06-22 00:00 UTC, in minutes."""
@@ -164,10 +164,10 @@ def test_near_names() -> None:
 
 def test_without_a_range_it_is_the_windows_that_end_with_the_newest_row_up_to_now() -> None:
     rows = [row(NOON - 1000), *(row(NOON + n) for n in range(-200, 1)), row(NOON + 10**6)]
-    one = query.answer("m", rows, rows, query.Asked(), NOON + 3)
+    one = query.answer("m", rows, rows, query.Query(), NOON + 3)
     starts = [start for start, _ in one.found]
     assert (starts[0], starts[-1], len(starts)) == (NOON - 175, NOON, 36)
-    future = query.answer("m", rows[-1:], rows[-1:], query.Asked(), NOON)
+    future = query.answer("m", rows[-1:], rows[-1:], query.Query(), NOON)
     assert len(future.found) == 1
 
 
@@ -176,18 +176,18 @@ def test_currencies_are_never_added() -> None:
         row(NOON, {"currency": c, "app_id": a}, unit="{currency}", sum=n * 10**12)
         for c, a, n in (("USD", "a", 9), ("EUR", "a", 5), ("USD", "b", 2), ("EUR", "b", 1))
     ]
-    one = query.answer("m", rows, rows, query.Asked(), NOON)
+    one = query.answer("m", rows, rows, query.Query(), NOON)
     assert {group: cell.sum // 10**12 for (_, group), cell in one.found.items()} == {
         ("USD",): 11,
         ("EUR",): 6,
     }
-    few = query.shown(query.answer("m", rows, rows, query.Asked(by=("app_id",)), NOON), 1)
+    few = query.shown(query.answer("m", rows, rows, query.Query(by=("app_id",)), NOON), 1)
     assert {group: cell.sum // 10**12 for (_, group), cell in few.found.items()} == {
         ("a", "USD"): 9,
         ("(others)", "USD"): 2,
         ("(others)", "EUR"): 6,
     }
-    assert [one.currency for one in query.listed(rows, query.Asked())] == ["EUR", "USD"]
+    assert [one.currency for one in query.listed(rows, query.Query())] == ["EUR", "USD"]
 
 
 def test_tokens_that_count_twice_and_rows_of_another_unit_are_said() -> None:
@@ -195,11 +195,11 @@ def test_tokens_that_count_twice_and_rows_of_another_unit_are_said() -> None:
         row(NOON, {"operation_type": t}, metric="dify.tokens.total", unit="{token}")
         for t in ("workflow", "node")
     ]
-    asked = query.Asked()
+    asked = query.Query()
     (note,) = query.answer("dify.tokens.total", rows, rows, asked, NOON).notes
     assert "--by operation_type" in note
     assert query.answer("dify.tokens.total", rows, rows[:1], asked, NOON).notes == ()
-    kept = query.answer("dify.tokens.total", rows, rows, query.Asked(by=("operation_type",)), NOON)
+    kept = query.answer("dify.tokens.total", rows, rows, query.Query(by=("operation_type",)), NOON)
     assert kept.notes == ()
     mixed = [row(NOON - 1, unit="x"), row(NOON, unit="y")]
     one = query.answer("m", mixed, mixed, asked, NOON)
@@ -208,10 +208,10 @@ def test_tokens_that_count_twice_and_rows_of_another_unit_are_said() -> None:
 
 def test_a_label_that_no_row_has_is_refused_with_those_there_are() -> None:
     rows = [row(NOON, {"node_type": "llm"}), row(NOON, {"node_type": "code", "x": "1"})]
-    for asked in (query.Asked(by=("node_typ",)), query.Asked(filters={"node_typ": frozenset("a")})):
-        with pytest.raises(query.Unknown, match="did you mean node_type"):
+    for asked in (query.Query(by=("node_typ",)), query.Query(filters={"node_typ": frozenset("a")})):
+        with pytest.raises(query.UnknownName, match="did you mean node_type"):
             query.select(rows, asked)
-    assert query.select(rows, query.Asked(filters={"node_type": frozenset(["llm", "tool"])})) == rows[:1]
+    assert query.select(rows, query.Query(filters={"node_type": frozenset(["llm", "tool"])})) == rows[:1]
 
 
 # -- the plot
@@ -267,11 +267,11 @@ def test_without_plotext_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_counters_are_drawn_with_zeros_and_histograms_with_gaps() -> None:
     rows = [row(NOON, {"a": "x"}), row(NOON + 10, {"a": "x"}), row(NOON + 5, {"a": "y"}, sum=7)]
-    _, starts, lines = views.plotted(query.answer("m", rows, rows, query.Asked(by=("a",)), NOON + 10))
+    _, starts, lines = views.plotted(query.answer("m", rows, rows, query.Query(by=("a",)), NOON + 10))
     assert starts == [NOON, NOON + 5, NOON + 10]
     assert lines == [Line("y", [0, 7, 0]), Line("x", [1, 0, 1])]
     nodes = [node(NOON, "llm", 50_000), node(NOON + 10, "llm", 50_000)]
-    name, _, lines = views.plotted(query.answer("d", nodes, nodes, query.Asked(), NOON + 10))
+    name, _, lines = views.plotted(query.answer("d", nodes, nodes, query.Query(), NOON + 10))
     assert name == "d: p50, p95, p99 in 5m"
     assert [line.values for line in lines] == [[50_000, None, 50_000]] * 3
 
@@ -338,7 +338,7 @@ def fill(settings: Settings, changes: list[tuple[str, bytes | None]]) -> None:
     producer = Producer({"bootstrap.servers": settings.kafka.bootstrap_servers})
     for key, value in changes:
         producer.produce(
-            Names.of(settings.topics).metrics, value, key.encode(), partition=int(key.split("/")[0])
+            TopicNames.of(settings.topics).metrics, value, key.encode(), partition=int(key.split("/")[0])
         )
     assert producer.flush(30) == 0
 
@@ -353,7 +353,7 @@ def test_metrics_of_a_topic_with_overwrites_a_tombstone_and_garbage(
     topics_settings: Callable[..., Settings],
 ) -> None:
     made = topics_settings(partitions=2)
-    topic = Names.of(made.topics).metrics
+    topic = TopicNames.of(made.topics).metrics
     gone = keyed(node(NOON + 9, "llm", 99_000_000))
     fill(
         made,
@@ -478,7 +478,7 @@ def test_metrics_of_a_topic_with_overwrites_a_tombstone_and_garbage(
 @pytest.mark.kafka
 def test_what_comes_later_or_is_not_committed_is_not_read(topics_settings: Callable[..., Settings]) -> None:
     made = topics_settings(partitions=1)
-    topic = Names.of(made.topics).metrics
+    topic = TopicNames.of(made.topics).metrics
     producer = Producer(
         {"bootstrap.servers": made.kafka.bootstrap_servers, "transactional.id": f"{topic}-test"}
     )

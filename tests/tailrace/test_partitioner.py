@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tailrace.partitioner import PARTITIONER, murmur2, partition_of
 from tailrace.settings import Settings
-from tailrace.topics import Names
+from tailrace.topics import TopicNames
 from tests.tailrace import topic
 
 VECTORS = [
@@ -39,7 +39,7 @@ def test_librdkafka_puts_keyed_records_where_partition_of_says(
     topics_settings: Callable[..., Settings],
 ) -> None:
     settings = topics_settings(partitions=7)
-    name = Names.of(settings.topics).events
+    name = TopicNames.of(settings.topics).events
     keys = (
         [b"k" * (n % 13) + str(n).encode() for n in range(300)]
         + [k for k, _ in VECTORS]

@@ -35,7 +35,7 @@ from tailrace.broker import Broker
 from tailrace.broker.folder import free_port
 from tailrace.partitioner import partition_of
 from tailrace.settings import Settings, convert
-from tailrace.topics import Names
+from tailrace.topics import TopicNames
 from tests.tailrace import topic
 from tests.tailrace.ports import closed_port
 
@@ -82,7 +82,7 @@ def test_a_report_says_where_the_event_is(
     assert own == reports
     assert report.ok
     assert (report.event_id, report.partition, report.offset) == (event_id, partition_of(b"t1", 3), 0)
-    (record,) = topic.records(settings.kafka.bootstrap_servers, Names.of(settings.topics).events)
+    (record,) = topic.records(settings.kafka.bootstrap_servers, TopicNames.of(settings.topics).events)
     assert (record.key(), record.partition(), record.offset()) == (b"t1", report.partition, report.offset)
     assert record.timestamp()[1] == report.appended_at > 1_700_000_000_000
     (read,) = topic.published(settings)

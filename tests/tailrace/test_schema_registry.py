@@ -21,8 +21,8 @@ from tailrace.errors import ConfigError, DecodeError, RegistryRefused, RegistryU
 from tailrace.records import Kind, TraceEvent
 from tailrace.schema_registry.cache import Cache, folder
 from tailrace.schema_registry.client import LEVEL, NO_SCHEMA, Client
-from tailrace.schema_registry.fetch_policy import ABSENT_SECONDS, AWAY_SECONDS, MAX_WANTED, Asking
-from tailrace.schema_registry.fetcher import Source
+from tailrace.schema_registry.fetch_policy import ABSENT_SECONDS, AWAY_SECONDS, MAX_WANTED, FetchPolicy
+from tailrace.schema_registry.fetcher import SchemaFetcher
 from tailrace.schema_registry.setup import attach
 from tailrace.schema_registry.subjects import Framing, ensure, subject_of, text_of
 from tailrace.settings import Registry, Settings, convert, load
@@ -164,7 +164,7 @@ def test_an_address_where_nobody_listens_or_that_is_no_registry_is_said_to_be_so
 
 
 def test_a_frame_is_asked_for_once_and_again_when_absence_is_old() -> None:
-    asking = Asking()
+    asking = FetchPolicy()
     assert asking.next(0.0) == (None, None)
     assert asking.want(b"a", 0.0)
     assert not asking.want(b"a", 0.0)
@@ -185,7 +185,7 @@ def test_a_frame_is_asked_for_once_and_again_when_absence_is_old() -> None:
 
 
 def test_a_registry_that_is_away_is_asked_less_and_less_and_at_once_when_it_answered() -> None:
-    asking, now, waits, order = Asking(), 0.0, list[float](), list[bytes]()
+    asking, now, waits, order = FetchPolicy(), 0.0, list[float](), list[bytes]()
     asking.want(b"a", now)
     asking.want(b"b", now)
     assert asking.asked(b"a", now)
@@ -206,7 +206,7 @@ def test_a_registry_that_is_away_is_asked_less_and_less_and_at_once_when_it_answ
 
 
 def test_garbage_does_not_fill_the_memory() -> None:
-    asking = Asking()
+    asking = FetchPolicy()
     taken = [asking.want(str(n).encode(), 0.0) for n in range(MAX_WANTED + 5)]
     assert sum(taken) == MAX_WANTED
     for n in range(MAX_WANTED):
@@ -258,7 +258,7 @@ def test_a_fingerprint_is_looked_for_among_the_versions_of_the_subject(
 def test_a_registry_that_comes_back_is_asked_again(registry: SchemaRegistry, tmp_path: Path) -> None:
     clock, resolver = Clock(), Resolver()
     cache = Cache(folder(str(tmp_path), registry.url))
-    source = Source(Client(of(registry.url, tmp_path).registry), cache, resolver, SUBJECT, clock)
+    source = SchemaFetcher(Client(of(registry.url, tmp_path).registry), cache, resolver, SUBJECT, clock)
     frame = schemas.id_frame(registry.add(SUBJECT, NEWER))
     for state in ("reset", "503"):
         registry.state = state
@@ -274,7 +274,7 @@ def test_an_id_that_the_registry_lacks_is_denied_when_it_has_said_so_twice(
     registry: SchemaRegistry, tmp_path: Path
 ) -> None:
     clock, resolver = Clock(), Resolver()
-    source = Source(Client(of(registry.url, tmp_path).registry), Cache(tmp_path), resolver, SUBJECT, clock)
+    source = SchemaFetcher(Client(of(registry.url, tmp_path).registry), Cache(tmp_path), resolver, SUBJECT, clock)
     frame = schemas.id_frame(77)
     source.ask(frame)
     assert not source.denied(frame)
@@ -287,7 +287,7 @@ def test_an_id_that_the_registry_lacks_is_denied_when_it_has_said_so_twice(
 def test_a_refusal_of_one_id_is_no_outage(registry: SchemaRegistry, tmp_path: Path) -> None:
     """An id that the registry cannot even parse, or fails on, keeps it from no other."""
     clock, resolver = Clock(), Resolver()
-    source = Source(Client(of(registry.url, tmp_path).registry), Cache(tmp_path), resolver, SUBJECT, clock)
+    source = SchemaFetcher(Client(of(registry.url, tmp_path).registry), Cache(tmp_path), resolver, SUBJECT, clock)
     bad, good = schemas.id_frame(77), schemas.id_frame(registry.add(SUBJECT, NEWER))
     registry.broken[77] = 422
     for frame in (bad, schemas.id_frame(0xFFFF_FFFF)):
@@ -297,7 +297,7 @@ def test_a_refusal_of_one_id_is_no_outage(registry: SchemaRegistry, tmp_path: Pa
         assert source.denied(frame)
     assert registry.asked("/schemas/ids/4294967295") == 0
     registry.broken[77] = 500
-    source = Source(Client(of(registry.url, tmp_path).registry), Cache(tmp_path), resolver, SUBJECT)
+    source = SchemaFetcher(Client(of(registry.url, tmp_path).registry), Cache(tmp_path), resolver, SUBJECT)
     source.want(bad)
     source.want(good)
     wait_until(lambda: resolver.knows(good), 30, "the other one is known")
@@ -308,7 +308,7 @@ def test_a_registered_schema_that_is_of_no_use_is_known_to_be_so(
     registry: SchemaRegistry, tmp_path: Path
 ) -> None:
     resolver = Resolver()
-    source = Source(Client(of(registry.url, tmp_path).registry), Cache(tmp_path), resolver, SUBJECT)
+    source = SchemaFetcher(Client(of(registry.url, tmp_path).registry), Cache(tmp_path), resolver, SUBJECT)
     registry.schemas[5] = {"schema": "message M {}", "schemaType": "PROTOBUF"}
     registry.schemas[6] = {"schema": '{"type": "record", "name": "TraceEvent", "fields": []}'}
     registry.schemas[7] = {
@@ -332,7 +332,7 @@ def test_a_disk_that_cannot_be_written_does_not_matter(
 ) -> None:
     (tmp_path / "file").write_text("")
     resolver = Resolver()
-    source = Source(
+    source = SchemaFetcher(
         Client(of(registry.url, tmp_path).registry), Cache(tmp_path / "file" / "x"), resolver, SUBJECT
     )
     frames = [schemas.id_frame(registry.add(SUBJECT, s)) for s in (OURS, NEWER)]

@@ -14,10 +14,10 @@ from tailrace import topics
 from tailrace.broker import Broker
 from tailrace.errors import TopicMismatch
 from tailrace.settings import Settings, Topics
-from tailrace.topics import Found, Names
+from tailrace.topics import Found, TopicNames
 
 PLAIN = Topics()
-NAMES = Names.of(PLAIN)
+NAMES = TopicNames.of(PLAIN)
 
 
 def good(**changes: Found) -> dict[str, Found]:
@@ -38,7 +38,7 @@ def admin(broker: Broker) -> AdminClient:
 
 def test_names_start_with_the_prefix() -> None:
     assert NAMES.events == "trace.events"
-    assert Names.of(Topics(prefix="x-")).dead_letters == "x-dead-letters"
+    assert TopicNames.of(Topics(prefix="x-")).dead_letters == "x-dead-letters"
 
 
 def test_a_cluster_as_it_must_be_has_no_mismatch_and_no_warning() -> None:
@@ -135,7 +135,7 @@ def test_what_is_missing_is_made_with_the_partitions_of_what_is_there(
     broker: Broker, topics_settings: Callable[..., Settings]
 ) -> None:
     settings = topics_settings(partitions=2).topics
-    names = Names.of(settings)
+    names = TopicNames.of(settings)
     client = admin(broker)
     for future in client.delete_topics([names.metrics, names.dead_letters], operation_timeout=30).values():
         future.result()
@@ -153,7 +153,7 @@ def test_topics_that_are_wrong_stop_whoever_relies_on_them(
     broker: Broker, topics_settings: Callable[..., Settings]
 ) -> None:
     settings = topics_settings(partitions=2, create=False).topics
-    names = Names.of(settings)
+    names = TopicNames.of(settings)
     new = [
         NewTopic(
             names.events,

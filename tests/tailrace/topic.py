@@ -7,7 +7,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from tailrace import codec
 from tailrace.records import TraceEvent
 from tailrace.settings import Settings
-from tailrace.topics import Names
+from tailrace.topics import TopicNames
 
 
 def records(bootstrap_servers: str, topic: str) -> list[Message]:
@@ -44,5 +44,5 @@ def records(bootstrap_servers: str, topic: str) -> list[Message]:
 
 def published(settings: Settings) -> list[TraceEvent]:
     """The events on a pipeline's events topic."""
-    found = records(settings.kafka.bootstrap_servers, Names.of(settings.topics).events)
+    found = records(settings.kafka.bootstrap_servers, TopicNames.of(settings.topics).events)
     return [codec.decode(m.value() or b"", TraceEvent) for m in found]

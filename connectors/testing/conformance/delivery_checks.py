@@ -7,7 +7,7 @@ import asyncio
 import json
 from collections.abc import Collection, Sequence
 
-from connectors.delivery.sub_batches import Settled
+from connectors.delivery.sub_batches import RecordResult
 from connectors.sdk.contract import Batch
 from connectors.sdk.outcomes import Delivered, Rejected
 from connectors.testing.conformance.garbage import TEXTS
@@ -18,7 +18,7 @@ POISONED = 3
 """Which record of a batch is at fault."""
 
 
-def all_delivered(fates: dict[str, Settled], records: Collection[Record]) -> None:
+def all_delivered(fates: dict[str, RecordResult], records: Collection[Record]) -> None:
     """Fails unless every record was delivered."""
     assert len(fates) == len(records), f"{len(records)} records, {len(fates)} fates"
     others = [
@@ -321,11 +321,11 @@ class DeliveryChecks(Kit):
             "accepted"
         )
 
-    def only_rejected(self, fates: dict[str, Settled], records: Sequence[Record], bad: int) -> None:
+    def only_rejected(self, fates: dict[str, RecordResult], records: Sequence[Record], bad: int) -> None:
         """Fails unless record `bad` was rejected and the others were delivered."""
         found = [i for i, r in enumerate(records) if isinstance(fates[r.id].verdict, Rejected)]
         assert found == [bad], f"record {bad} is at fault; rejected are the records {found}"
-        all_delivered(fates | {records[bad].id: Settled(Delivered(), 1)}, records)
+        all_delivered(fates | {records[bad].id: RecordResult(Delivered(), 1)}, records)
 
     def _is_retried(self, status: int) -> None:
         async def check(bench: Bench) -> None:

@@ -18,11 +18,11 @@ from unittest import mock
 import msgspec
 
 from connectors.delivery.aiohttp_transport import AiohttpTransport
-from connectors.delivery.batch_sender import Courier
-from connectors.delivery.batching import Buffer, Limits
+from connectors.delivery.batch_sender import BatchSender
+from connectors.delivery.batching import Buffer, BatchLimits
 from connectors.delivery.gate import Sleep
-from connectors.delivery.sub_batches import Settled
-from connectors.sdk.contract import Batch, Enriched, Item, Payload, Sink, Skip, Source, Spec, spec_of
+from connectors.delivery.sub_batches import RecordResult
+from connectors.sdk.contract import Batch, Enriched, Item, Payload, Sink, Skip, RecordOrigin, Spec, spec_of
 from connectors.sdk.http import Http, Response
 from connectors.sdk.outcomes import Rejected
 from connectors.testing import samples
@@ -63,7 +63,7 @@ class Record(msgspec.Struct, frozen=True):
     @property
     def item(self) -> Item:
         event = self.enriched.event
-        source = Source(
+        source = RecordOrigin(
             "trace.enriched",
             0,
             self.number,
@@ -97,7 +97,7 @@ class Watched:
 class Bench:
     """One sink at one courier at one server. `async with` it."""
 
-    def __init__(self, sink: Sink, server: HostileServer | None, limits: Limits) -> None:
+    def __init__(self, sink: Sink, server: HostileServer | None, limits: BatchLimits) -> None:
         self.sink, self.server, self._limits = sink, server, limits
         self.slept: list[float] = []
         """Seconds of each wait between two tries."""
@@ -122,19 +122,19 @@ class Bench:
     def requests(self) -> list[Received]:
         return [] if self.server is None else self.server.requests
 
-    async def deliver(self, records: Sequence[Record]) -> dict[str, Settled]:
+    async def deliver(self, records: Sequence[Record]) -> dict[str, RecordResult]:
         """Event id -> fate, sent in batches as large as the sink wants them, one after the other as in a
         partition."""
         buffer: Buffer[Record] = Buffer(self._limits)
         for record in records:
             buffer.add(record, record.payload.size, 0.0)
-        fates: dict[str, Settled] = {}
+        fates: dict[str, RecordResult] = {}
         while batch := buffer.take():
             settled = await self._settled(Batch(tuple(r.item for r in batch)))
             fates |= {r.id: fate for r, fate in zip(batch, settled, strict=True)}
         return fates
 
-    async def _settled(self, batch: Batch) -> list[Settled]:
+    async def _settled(self, batch: Batch) -> list[RecordResult]:
         """What the courier makes of a batch. Raises `Stuck`."""
         work = asyncio.ensure_future(self.courier.deliver(batch))
         stuck = asyncio.ensure_future(self._stuck.wait())
@@ -160,9 +160,9 @@ class Bench:
         await asyncio.sleep(0)
 
 
-def courier(sink: Sink, http: Http, sleep: Sleep, clock: Callable[[], float]) -> Courier:
+def courier(sink: Sink, http: Http, sleep: Sleep, clock: Callable[[], float]) -> BatchSender:
     """The runner's courier, with a clock of ours."""
-    return Courier("kit", sink, http, sleep=sleep, random=lambda: 0.5, clock=clock)
+    return BatchSender("kit", sink, http, sleep=sleep, random=lambda: 0.5, clock=clock)
 
 
 class Kit:
@@ -304,8 +304,8 @@ class Kit:
         return first
 
     @property
-    def limits(self) -> Limits:
-        return Limits(self.spec.max_records, self.spec.max_bytes)
+    def limits(self) -> BatchLimits:
+        return BatchLimits(self.spec.max_records, self.spec.max_bytes)
 
     def run(self, check: Callable[[Bench], Coroutine[Any, Any, T]], plan: Plan | None = None) -> T:
         """Runs `check` on a bench of its own. plan: what the server answers; None: it accepts everything."""

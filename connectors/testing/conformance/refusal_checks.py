@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 
-from connectors.delivery.sub_batches import Settled
+from connectors.delivery.sub_batches import RecordResult
 from connectors.sdk.contract import Batch, Health
 from connectors.sdk.outcomes import Outcomes, Paused, Rejected
 from connectors.testing.conformance.delivery_checks import DeliveryChecks, all_delivered
@@ -84,9 +84,10 @@ class RefusalChecks(DeliveryChecks):
                 for _ in range(len(bodies) * len(kinds)):
                     self._none_rejected(await bench.deliver(records))
 
-            self.run(
-                check, self.first(len(bodies) * len(kinds), lambda request, rubbish=rubbish: next(rubbish))
-            )  # type: ignore[misc]
+            def answer(_: Received, rubbish: Iterator[Answer] = rubbish) -> Answer:
+                return next(rubbish)
+
+            self.run(check, self.first(len(bodies) * len(kinds), answer))
 
     def test_huge_answers_are_taken(self) -> None:
         """An answer of megabytes is no reason to give up a record: what `send` gets of it is its start."""
@@ -160,7 +161,7 @@ class RefusalChecks(DeliveryChecks):
 
         self.run(check, self.first(3, self.status(status)))
 
-    def _none_rejected(self, fates: dict[str, Settled]) -> None:
+    def _none_rejected(self, fates: dict[str, RecordResult]) -> None:
         wrong = [f.verdict for f in fates.values() if isinstance(f.verdict, Rejected)]
         assert not wrong, f"a record was given up because of an answer that cannot be read: {wrong[0]}"
 

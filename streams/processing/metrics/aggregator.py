@@ -14,7 +14,7 @@ from streams.processing.header import Header
 from streams.processing.limits import MetricLimits
 from streams.processing.metrics import distribution
 from streams.processing.metrics.definitions import definitions
-from streams.processing.metrics.group_state import Counted, Minute, packed_minute, values_of
+from streams.processing.metrics.group_state import GroupState, Minute, packed_minute, values_of
 from streams.processing.metrics.grouping import Group, group_of, overflow_of, raw_key
 from streams.processing.metrics.series import MINUTE, Series
 from streams.processing.operations import MOST_TOKENS, count, failed
@@ -34,7 +34,7 @@ _ALWAYS_TOTAL: Final = frozenset({"workflow_run", "message", "prompt_generation"
 Written = list[tuple[bytes, bytes | None]]
 
 
-class Measures:
+class MetricAggregator:
     """Counts the events of one partition."""
 
     def __init__(self, partition: int, limits: MetricLimits) -> None:
@@ -43,19 +43,19 @@ class Measures:
         self.next_group = 0
         self.oldest_minute = 0
         self.corrections = self.skewed = self.late = self.overflowed = 0
-        self._groups: dict[int, Counted] = {}
-        self._by_group: dict[Group, Counted] = {}
+        self._groups: dict[int, GroupState] = {}
+        self._by_group: dict[Group, GroupState] = {}
         self._of_kind: dict[str, int] = {}
-        self._memo: dict[tuple[Any, ...], tuple[Counted, bool] | None] = {}
+        self._memo: dict[tuple[Any, ...], tuple[GroupState, bool] | None] = {}
         self._series: dict[tuple[str, tuple[tuple[str, str], ...]], Series] = {}
-        self._minutes: dict[int, list[Counted]] = {}
+        self._minutes: dict[int, list[GroupState]] = {}
         """Minute -> the groups that have one."""
         self._order: list[int] = []
         """The minutes as a heap."""
         self.rows = 0
-        self._changed: dict[Counted, set[int]] = {}
+        self._changed: dict[GroupState, set[int]] = {}
         """What trace.state lacks: groups, and their minutes."""
-        self._unwritten: dict[Counted, set[int]] = {}
+        self._unwritten: dict[GroupState, set[int]] = {}
         """What trace.metrics and trace.totals lack."""
         self._gone: list[bytes] = []
         self._closing: Written = []
@@ -73,7 +73,7 @@ class Measures:
         return bool(self._unwritten or self._ended)
 
     # -- counting
-    def find(self, h: Header, price: int, clock: int) -> tuple[Counted, bool] | None:
+    def find(self, h: Header, price: int, clock: int) -> tuple[GroupState, bool] | None:
         """The group that an event counts in, and whether it stands for others; None if nothing counts it.
         price: see `raw_key`. clock: milliseconds."""
         key = raw_key(h, price)
@@ -84,7 +84,7 @@ class Measures:
         if len(self._memo) >= _MEMO:
             self._memo.clear()
         group = group_of(h, price)
-        found: tuple[Counted, bool] | None = None
+        found: tuple[GroupState, bool] | None = None
         if group is not None:
             counted = self._by_group.get(group)
             over = counted is None and self._of_kind.get(group.kind, 0) >= self.limits.max_groups
@@ -97,13 +97,13 @@ class Measures:
         self._memo[key] = found
         return found
 
-    def _begin(self, group: Group, clock: int) -> Counted:
-        counted = Counted(self.next_group, group, clock, distribution.empty())
+    def _begin(self, group: Group, clock: int) -> GroupState:
+        counted = GroupState(self.next_group, group, clock, distribution.empty())
         self.next_group += 1
         self._place(counted)
         return counted
 
-    def _place(self, counted: Counted) -> None:
+    def _place(self, counted: GroupState) -> None:
         group = counted.group
         self._groups[counted.number] = self._by_group[group] = counted
         if group != overflow_of(group):
@@ -117,7 +117,7 @@ class Measures:
             counted.series.append(series)
 
     def add(
-        self, h: Header, found: tuple[Counted, bool], price: int, skewed: bool, clock: int, offset: int
+        self, h: Header, found: tuple[GroupState, bool], price: int, skewed: bool, clock: int, offset: int
     ) -> None:
         """Counts an event of revision 0. price: 1e-12 of its currency, -1 for none. clock: milliseconds.
         Cannot fail."""
@@ -181,7 +181,7 @@ class Measures:
                 distribution.add((values, row), minute.pending)
                 minute.pending = None
 
-    def _keep(self, counted: Counted, number: int) -> None:
+    def _keep(self, counted: GroupState, number: int) -> None:
         having = self._minutes.get(number)
         if having is None:
             self._minutes[number] = [counted]
@@ -230,7 +230,7 @@ class Measures:
         for c in [c for c in self._groups.values() if idle[c.group.scope]]:
             self._end(c)
 
-    def _end(self, counted: Counted) -> None:
+    def _end(self, counted: GroupState) -> None:
         for number in list(counted.minutes):
             self._minutes[number].remove(counted)
             self.rows -= 1
@@ -320,7 +320,7 @@ class Measures:
     def restore_group(self, number: int, value: bytes) -> None:
         """One group of a former owner, in any order. Raises `DecodeError`."""
         m = wire.decode_versioned(value, MetricGroup)
-        counted = Counted(number, Group(m.kind, tuple(m.labels), tuple(m.datasets)), m.started_at, [])
+        counted = GroupState(number, Group(m.kind, tuple(m.labels), tuple(m.datasets)), m.started_at, [])
         counted.values, counted.appended_at, counted.touched = (
             distribution.unpack(m.values),
             m.appended_at,

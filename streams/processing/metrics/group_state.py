@@ -11,7 +11,7 @@ from streams.processing.metrics.series import Series
 from tailrace.codec.varint import zigzag
 
 
-class Counted:
+class GroupState:
     """One group and what it has counted."""
 
     __slots__ = (
@@ -66,7 +66,7 @@ class Minute:
         """Events of the open unit, not yet in `values`."""
 
 
-def values_of(holder: Counted | Minute) -> Values:
+def values_of(holder: GroupState | Minute) -> Values:
     """The values of a group or minute, unpacked if need be."""
     values = holder.values
     return distribution.unpack(values) if isinstance(values, bytes) else values

@@ -21,7 +21,7 @@ from tailrace.errors import KafkaUnavailable, MissingPackage
 from tailrace.metrics.rows import Reading, read
 from tailrace.metrics.windows import Change, fold, minute_of
 from tailrace.records import MetricRow
-from tailrace.topics import Names
+from tailrace.topics import TopicNames
 
 _EVERY: Final = 5.0
 """Seconds between two lines of progress."""
@@ -189,7 +189,7 @@ def metrics(
       0.95 tailrace metrics dify.requests.total --window 1h --every 5m --from 2026-11-01T08:00 --to
       2026-11-01T12:00 tailrace metrics dify.errors.total --window 1d --json | jq '.rows[].sum'
     """
-    asked = query.Asked(size, step or size, start, end, by, filters, quantiles or query.QUANTILES)
+    asked = query.Query(size, step or size, start, end, by, filters, quantiles or query.QUANTILES)
     if asked.step > size:
         raise click.BadParameter("longer than --window it leaves minutes out", param_hint="--every")
     if start is not None and end is not None and start >= end:
@@ -211,15 +211,15 @@ def metrics(
         )
     try:
         selected = query.select(rows, asked)
-    except query.Unknown as e:
+    except query.UnknownName as e:
         raise click.BadParameter(str(e), param_hint="--label, --by") from None
     if not rows:
         _warn(
-            f"{Names.of(settings.topics).metrics} has no rows: `tailrace process` writes them, from the "
+            f"{TopicNames.of(settings.topics).metrics} has no rows: `tailrace process` writes them, from the "
             "events that are published"
             if not reading.records
             else (
-                f"{Names.of(settings.topics).metrics} has records, but no row of {metric or 'any metric'} is "
+                f"{TopicNames.of(settings.topics).metrics} has records, but no row of {metric or 'any metric'} is "
                 "left"
             )
         )

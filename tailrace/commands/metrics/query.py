@@ -18,7 +18,7 @@ QUANTILES: Final = (0.5, 0.95, 0.99)
 CURRENCY: Final = "currency"
 
 
-class Asked(msgspec.Struct, frozen=True):
+class Query(msgspec.Struct, frozen=True):
     """A question: sizes and the range in minutes, since 1970 those of the range; None: as far as there are
     rows."""
 
@@ -38,24 +38,24 @@ class Answer(msgspec.Struct, frozen=True):
     metric: str
     unit: str
     histogram: bool
-    asked: Asked
+    asked: Query
     """With the range, the labels and the quantiles that were taken."""
     found: Windows
     notes: tuple[str, ...] = ()
     """What a reader should know of these numbers, a sentence each."""
 
 
-class Unknown(ValueError):
+class UnknownName(ValueError):
     """There is no such label; the message says which there are."""
 
 
-def select(rows: Sequence[MetricRow], asked: Asked) -> list[MetricRow]:
-    """The rows that all filters let through. Raises `Unknown` for a label, of the filters or of `by`, that no
+def select(rows: Sequence[MetricRow], asked: Query) -> list[MetricRow]:
+    """The rows that all filters let through. Raises `UnknownName` for a label, of the filters or of `by`, that no
     row has."""
     names = {name for row in rows for name in row.labels}
     for name in (*asked.filters, *asked.by):
         if rows and name not in names:
-            raise Unknown(f"no row has the label {name!r}: {near(name, names)}")
+            raise UnknownName(f"no row has the label {name!r}: {near(name, names)}")
     return [row for row in rows if all(row.labels.get(n) in values for n, values in asked.filters.items())]
 
 
@@ -73,7 +73,7 @@ class Listed(msgspec.Struct):
     series: set[Labels] = msgspec.field(default_factory=set)
 
 
-def listed(rows: Iterable[MetricRow], asked: Asked) -> list[Listed]:
+def listed(rows: Iterable[MetricRow], asked: Query) -> list[Listed]:
     """The metrics with a row in the range, by name."""
     found: dict[tuple[str, str, str], Listed] = {}
     for row in rows:
@@ -94,7 +94,7 @@ def listed(rows: Iterable[MetricRow], asked: Asked) -> list[Listed]:
 
 
 def answer(
-    metric: str, rows: Sequence[MetricRow], selected: Sequence[MetricRow], asked: Asked, now: float
+    metric: str, rows: Sequence[MetricRow], selected: Sequence[MetricRow], asked: Query, now: float
 ) -> Answer:
     """One metric's windows. rows: all of the metric; selected: those that the filters let through.
 

@@ -10,7 +10,7 @@ import pytest
 
 from connectors.commands import check
 from connectors.config.instances import Instance
-from connectors.delivery.batching import Limits
+from connectors.delivery.batching import BatchLimits
 from connectors.sdk.contract import Health
 from connectors.sdk.http import Http, NoAnswer
 from tailrace.checks import Finding
@@ -41,7 +41,7 @@ def found(monkeypatch: pytest.MonkeyPatch, answer: Callable[[], Health]) -> Find
     sink = Checked(answer)
 
     def made(settings: Settings, name: str) -> Instance:
-        return Instance(name, "acme", sink, Limits(), None)
+        return Instance(name, "acme", sink, BatchLimits(), None)
 
     monkeypatch.setattr(check, "instance", made)
     (finding,) = check.findings(Settings(), ["mine", "mine"])
@@ -93,7 +93,7 @@ def test_a_check_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
             raise AssertionError
 
     monkeypatch.setattr(check, "SECONDS", 0.05)
-    hanging = Instance("x", "acme", Hangs(lambda: Health(True)), Limits(), None)
+    hanging = Instance("x", "acme", Hangs(lambda: Health(True)), BatchLimits(), None)
     assert asyncio.run(check.ask(hanging)) == Health(False, "no answer within 0.05 s")
 
 

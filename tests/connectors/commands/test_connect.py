@@ -13,7 +13,7 @@ from connectors import Batch, Delivered, Enriched, Health, Http, Outcomes, Paylo
 from connectors.commands.connect import connect, sinks
 from connectors.config.instances import instance, instances
 from connectors.consumer.runner import Runner
-from connectors.delivery.batching import Limits
+from connectors.delivery.batching import BatchLimits
 from connectors.sdk.contract import spec_of
 from tailrace.errors import ConfigError
 from tailrace.settings import Settings
@@ -69,7 +69,7 @@ def test_instances_have_their_own_limits_and_type() -> None:
         sinks={"a": {"type": "console", "max_records": "7", "max_bytes": 99}, "console": {"format": "json"}}
     )
     found = {i.name: i for i in instances(settings, ())}
-    assert (found["a"].type, found["a"].limits) == ("console", Limits(7, 99, 0.2))
+    assert (found["a"].type, found["a"].limits) == ("console", BatchLimits(7, 99, 0.2))
     assert found["console"].limits.max_records == 500
     assert [i.name for i in instances(settings, ("console", "console"))] == ["console"]
     with pytest.raises(ConfigError, match=r"sinks\.a\.max_records"):

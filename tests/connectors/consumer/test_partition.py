@@ -7,13 +7,13 @@ from concurrent.futures import Future
 
 import pytest
 
-from connectors.consumer.dead_letters import Letter
-from connectors.consumer.partition import LOOK_AGAIN, Lane
+from connectors.consumer.dead_letters import DeadLetterRequest
+from connectors.consumer.partition import LOOK_AGAIN, SinkPartition
 from connectors.consumer.reader import Reader
 from connectors.consumer.schema_waits import SchemaWaits
-from connectors.consumer.status import Counts
-from connectors.delivery.batching import Limits
-from connectors.delivery.sub_batches import Settled
+from connectors.consumer.status import SinkCounts
+from connectors.delivery.batching import BatchLimits
+from connectors.delivery.sub_batches import RecordResult
 from connectors.filters.admission import current
 from connectors.sdk.contract import Batch, Enriched, Health, Payload, Skip
 from connectors.sdk.http import Http
@@ -47,22 +47,22 @@ class Numbers:
 
 class Bench:
     def __init__(self, sink: Numbers | None = None, admit: Callable[[Rejected], bool] | None = None) -> None:
-        self.letters: list[Letter] = []
+        self.letters: list[DeadLetterRequest] = []
         self.waits = SchemaWaits(60.0)
         self.now = 1000.0
-        self.counts = Counts()
+        self.counts = SinkCounts()
         self.sink = sink or Numbers()
         self.admit = admit or (lambda rejected: True)
         self.lanes = [self._lane(p) for p in range(2)]
 
-    def _lane(self, partition: int) -> Lane:
-        return Lane(
+    def _lane(self, partition: int) -> SinkPartition:
+        return SinkPartition(
             "sink",
             "trace.enriched",
             partition,
             self.sink,
             Reader(None),
-            Limits(10, 1000, 0.0),
+            BatchLimits(10, 1000, 0.0),
             SinkLedger(),
             0,
             self.counts,
@@ -96,8 +96,8 @@ class Bench:
         batch = lane.next_batch(self.now)
         if batch is None:
             return []
-        done: Future[list[Settled]] = Future()
-        done.set_result([Settled(Delivered(), 1)] * len(batch))
+        done: Future[list[RecordResult]] = Future()
+        done.set_result([RecordResult(Delivered(), 1)] * len(batch))
         lane.sent(done)
         lane.collect()
         lane.advance()

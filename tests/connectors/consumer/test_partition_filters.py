@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from connectors.consumer.dead_letters import Letter
-from connectors.consumer.partition import Lane
+from connectors.consumer.dead_letters import DeadLetterRequest
+from connectors.consumer.partition import SinkPartition
 from connectors.consumer.reader import Reader
-from connectors.consumer.status import Counts
-from connectors.delivery.batching import Limits
-from connectors.filters.admission import Admission
-from connectors.filters.settings import Admitted
+from connectors.consumer.status import SinkCounts
+from connectors.delivery.batching import BatchLimits
+from connectors.filters.admission import RecordFilter
+from connectors.filters.settings import FilterSettings
 from connectors.sdk.contract import Enriched, Payload, Skip
 from tailrace import codec
 from tailrace.ledger.sink_ledger import SinkLedger
@@ -31,24 +31,24 @@ class Mapping:
         return Skip("boring") if event.event.name == "boring" else Payload(b"x", 1)
 
 
-def lane(admit: Any) -> tuple[Lane, Mapping, Counts, list[Letter]]:
-    sink, counts = Mapping(), Counts()
-    letters: list[Letter] = []
+def lane(admit: Any) -> tuple[SinkPartition, Mapping, SinkCounts, list[DeadLetterRequest]]:
+    sink, counts = Mapping(), SinkCounts()
+    letters: list[DeadLetterRequest] = []
     found: Any = sink
-    made = Lane(
-        "acme", "t", 0, found, Reader(None), Limits(), SinkLedger(), 0, counts, letters.append, admit=admit
+    made = SinkPartition(
+        "acme", "t", 0, found, Reader(None), BatchLimits(), SinkLedger(), 0, counts, letters.append, admit=admit
     )
     return made, sink, counts, letters
 
 
-def accept(to: Lane, n: int, **changes: Any) -> None:
+def accept(to: SinkPartition, n: int, **changes: Any) -> None:
     event = make_event(n, **changes)
     headers: list[tuple[str, bytes | None]] = [(HEADER, codec.encode(make_context(event, n)))]
     to.accept(n, 1000 + n, b"k", codec.encode(event), headers, 0.0)
 
 
 def test_what_is_filtered_is_counted_by_its_reason_once_it_is_settled() -> None:
-    rules = Admission(Admitted(tenants=("!other",), content="none"))
+    rules = RecordFilter(FilterSettings(tenants=("!other",), content="none"))
     to, sink, counts, letters = lane(rules.admit)
     accept(to, 0)
     accept(to, 1, tenant_id="other")

@@ -7,7 +7,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.consumer.progress import DEAD_LETTERED, DELIVERED, FILTERED, Progress
+from connectors.consumer.progress import DEAD_LETTERED, DELIVERED, FILTERED, OffsetTracker
 from tailrace.ledger.sink_ledger import SinkLedger, Tally
 
 verdicts = st.sampled_from((DELIVERED, FILTERED, DEAD_LETTERED))
@@ -18,7 +18,7 @@ def test_only_a_contiguous_prefix_counts_whatever_is_settled_first(
     records: list[tuple[Tally, int]], rng: random.Random
 ) -> None:
     """Offsets have gaps (transaction markers), numbers don't; settling happens in any order."""
-    progress = Progress(SinkLedger(), 100)
+    progress = OffsetTracker(SinkLedger(), 100)
     tickets, offset = [], 100
     for i, (_, step) in enumerate(records):
         tickets.append(progress.read(offset, i, 0))
@@ -42,7 +42,7 @@ def test_only_a_contiguous_prefix_counts_whatever_is_settled_first(
 
 
 def test_the_position_counts_only_when_nothing_is_open() -> None:
-    progress = Progress(SinkLedger(), 5)
+    progress = OffsetTracker(SinkLedger(), 5)
     ticket = progress.read(5, 0, 0)
     progress.pass_to(9)
     assert progress.next_offset == 5
@@ -55,7 +55,7 @@ def test_the_position_counts_only_when_nothing_is_open() -> None:
 
 
 def test_gaps_repetitions_and_generations_are_reported_where_they_show() -> None:
-    progress = Progress(SinkLedger(0, -1, 9, delivered=10), 50)
+    progress = OffsetTracker(SinkLedger(0, -1, 9, delivered=10), 50)
     numbers: list[tuple[int | None, int | None]] = [
         (10, 0),
         (11, 0),
@@ -83,7 +83,7 @@ def test_gaps_repetitions_and_generations_are_reported_where_they_show() -> None
 
 
 def test_a_gap_after_records_without_a_number_is_reported() -> None:
-    progress = Progress(SinkLedger(0, -1, 9, delivered=10), 50)
+    progress = OffsetTracker(SinkLedger(0, -1, 9, delivered=10), 50)
     for offset, sequence in enumerate((None, None, 12), 50):
         progress.read(offset, sequence, None if sequence is None else 0).tally = DEAD_LETTERED
     _, gaps = progress.advance()

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from connectors.consumer.dead_letters import dead_letter, letter_key
 from connectors.consumer.reader import ALWAYS, Reader, Unreadable, source
-from connectors.sdk.contract import Enriched, Source
+from connectors.sdk.contract import Enriched, RecordOrigin
 from connectors.sdk.outcomes import Rejected
 from tailrace import codec
 from tailrace.records import DeadLetter, Stage, TraceContext, TraceEvent
@@ -94,7 +94,7 @@ def test_what_cannot_be_read_says_why_and_keeps_what_can(
 def test_any_dead_letter_can_be_written_and_is_bounded(
     reason: str, detail: str, value: bytes | None, name: str | None, keep: int
 ) -> None:
-    where = Source("t", 0, 5, 1, b"k" * 5000, 3, 0, name, name, name, name, name)
+    where = RecordOrigin("t", 0, 5, 1, b"k" * 5000, 3, 0, name, name, name, name, name)
     rejected = Rejected(reason, detail, 400, detail, detail)
     letter = dead_letter(Stage.SEND, "otlp", where, rejected, 2, attempts=4, value=value, keep=keep)
     encoded = codec.encode(letter)

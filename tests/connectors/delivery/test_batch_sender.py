@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.delivery.batch_sender import Courier
+from connectors.delivery.batch_sender import BatchSender
 from connectors.delivery.dead_letter_limits import DeadLetterLimits
-from connectors.delivery.sub_batches import Settled
-from connectors.sdk.contract import Batch, Enriched, Health, Item, Payload, Rates, SinkStopped, Skip, Source
+from connectors.delivery.sub_batches import RecordResult
+from connectors.sdk.contract import Batch, Enriched, Health, Item, Payload, Rates, SinkStopped, Skip, RecordOrigin
 from connectors.sdk.http import Http, NoAnswer, Response
 from connectors.sdk.outcomes import Delivered, Filtered, Outcomes, Paused, Rejected, Retry, Split
 from connectors.sdk.policy import Backoff
@@ -57,7 +57,7 @@ class Bench:
         self.now = 0.0
         self._sleeping: list[float] = []
         no_limits = DeadLetterLimits(ratio=0, consecutive=0)
-        self.courier = Courier(
+        self.courier = BatchSender(
             "fake",
             self.sink,
             NoHttp(),
@@ -84,13 +84,13 @@ class Bench:
         finally:
             self._sleeping.remove(until)
 
-    def deliver(self, n: int) -> list[Settled]:
+    def deliver(self, n: int) -> list[RecordResult]:
         return asyncio.run(self.courier.deliver(batch(n)))
 
-    def deliver_all(self, *batches: Batch) -> list[list[Settled]]:
+    def deliver_all(self, *batches: Batch) -> list[list[RecordResult]]:
         """Of as many partitions, at once."""
 
-        async def run() -> list[list[Settled]]:
+        async def run() -> list[list[RecordResult]]:
             return await asyncio.gather(*(self.courier.deliver(b) for b in batches))
 
         return asyncio.run(run())
@@ -108,10 +108,10 @@ async def until(done: Callable[[], bool]) -> None:
 
 
 def batch(n: int, start: int = 0, events: int = 1) -> Batch:
-    return Batch(tuple(Item(Payload(i, 1, events), Source("t", 0, i, 0)) for i in range(start, start + n)))
+    return Batch(tuple(Item(Payload(i, 1, events), RecordOrigin("t", 0, i, 0)) for i in range(start, start + n)))
 
 
-def verdicts(settled: list[Settled]) -> list[str]:
+def verdicts(settled: list[RecordResult]) -> list[str]:
     return [type(s.verdict).__name__ for s in settled]
 
 
@@ -236,7 +236,7 @@ def test_a_pause_stops_every_partition_and_one_probe_at_a_time_opens_it() -> Non
 
     bench = Bench(behave)
 
-    async def run() -> list[list[Settled]]:
+    async def run() -> list[list[RecordResult]]:
         return await asyncio.gather(*(bench.courier.deliver(batch(2, 10 * p)) for p in range(4)))
 
     settled = asyncio.run(run())
@@ -251,7 +251,7 @@ def test_a_cancelled_probe_leaves_the_probing_to_the_next() -> None:
     refuse = True
     bench = Bench(lambda _: Paused("unauthorized") if refuse else Delivered())
 
-    async def run() -> list[Settled]:
+    async def run() -> list[RecordResult]:
         nonlocal refuse
         first = asyncio.create_task(bench.courier.deliver(batch(1)))
         for _ in range(20):
@@ -541,7 +541,7 @@ def test_another_sink_object_is_used_at_once_and_wakes_the_probe() -> None:
     right = Fake(lambda _: Delivered())
     bench = Bench(lambda _: Delivered())
 
-    async def run() -> tuple[list[Settled], float]:
+    async def run() -> tuple[list[RecordResult], float]:
         courier = bench.courier
         await courier.use(wrong, NoHttp(), limits=DeadLetterLimits(), rates=Rates(), failures=5, secrets=())
         task = asyncio.create_task(courier.deliver(batch(3)))
@@ -562,7 +562,7 @@ def test_lifted_limits_let_a_stopped_sink_go_on() -> None:
     bench = Bench(lambda _: Delivered())
     none = DeadLetterLimits(ratio=0, consecutive=0)
 
-    async def run() -> list[Settled]:
+    async def run() -> list[RecordResult]:
         courier = bench.courier
         limits = DeadLetterLimits(ratio=0, consecutive=1)
         await courier.use(refuse, NoHttp(), limits=limits, rates=Rates(), failures=5, secrets=())

@@ -5,13 +5,13 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.delivery.batching import Buffer, Limits
+from connectors.delivery.batching import Buffer, BatchLimits
 
-limits = st.builds(Limits, st.integers(1, 20), st.integers(1, 500), st.just(0.2))
+limits = st.builds(BatchLimits, st.integers(1, 20), st.integers(1, 500), st.just(0.2))
 
 
 @given(limits, st.lists(st.integers(0, 300)))
-def test_order_is_kept_and_bounds_hold(bounds: Limits, sizes: list[int]) -> None:
+def test_order_is_kept_and_bounds_hold(bounds: BatchLimits, sizes: list[int]) -> None:
     buffer: Buffer[int] = Buffer(bounds)
     for i, size in enumerate(sizes):
         buffer.add(i, size, 0.0)
@@ -31,7 +31,7 @@ def test_order_is_kept_and_bounds_hold(bounds: Limits, sizes: list[int]) -> None
 
 
 @given(limits, st.lists(st.integers(0, 300)))
-def test_full_means_a_batch_that_cannot_grow(bounds: Limits, sizes: list[int]) -> None:
+def test_full_means_a_batch_that_cannot_grow(bounds: BatchLimits, sizes: list[int]) -> None:
     buffer: Buffer[int] = Buffer(bounds)
     for i, size in enumerate(sizes):
         buffer.add(i, size, 0.0)
@@ -39,7 +39,7 @@ def test_full_means_a_batch_that_cannot_grow(bounds: Limits, sizes: list[int]) -
 
 
 def test_due_when_full_or_old() -> None:
-    buffer: Buffer[str] = Buffer(Limits(3, 1000, 0.2))
+    buffer: Buffer[str] = Buffer(BatchLimits(3, 1000, 0.2))
     assert not buffer.due(100.0)
     buffer.add("a", 1, 10.0)
     buffer.add("b", 1, 10.15)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.delivery.dead_letter_limits import SAMPLE, WINDOW, Allowance, DeadLetterLimits
+from connectors.delivery.dead_letter_limits import SAMPLE, WINDOW, DeadLetterLimiter, DeadLetterLimits
 
 answers = st.lists(st.one_of(st.just(0), st.integers(1, 700)), max_size=400)
 """0: a rejection; else so many deliveries."""
@@ -30,7 +30,7 @@ def may(settled: list[bool], limits: DeadLetterLimits) -> bool:
 
 @given(answers, limits)
 def test_it_counts_as_a_plain_list_does(answers: list[int], limits: DeadLetterLimits) -> None:
-    allowance, settled = Allowance(limits), list[bool]()
+    allowance, settled = DeadLetterLimiter(limits), list[bool]()
     for n in answers:
         if n:
             allowance.delivered(n)
@@ -43,7 +43,7 @@ def test_it_counts_as_a_plain_list_does(answers: list[int], limits: DeadLetterLi
 
 @given(st.integers(1, 2000), limits)
 def test_a_stream_of_poison_alone_is_stopped_soon(records: int, limits: DeadLetterLimits) -> None:
-    allowance = Allowance(limits)
+    allowance = DeadLetterLimiter(limits)
     buried = sum(allowance.reject() == "" for _ in range(records))
     bounds = [records]
     if limits.consecutive:
@@ -55,7 +55,7 @@ def test_a_stream_of_poison_alone_is_stopped_soon(records: int, limits: DeadLett
 
 @pytest.mark.parametrize("seed", range(5))
 def test_one_in_a_hundred_flows(seed: int) -> None:
-    rng, allowance = random.Random(seed), Allowance(DeadLetterLimits())
+    rng, allowance = random.Random(seed), DeadLetterLimiter(DeadLetterLimits())
     for _ in range(20_000):
         if rng.random() < 0.01:
             assert allowance.reject() == ""
@@ -65,7 +65,7 @@ def test_one_in_a_hundred_flows(seed: int) -> None:
 
 @given(st.integers(0, 3))
 def test_a_delivery_ends_a_row_and_the_text_names_the_setting(more: int) -> None:
-    allowance = Allowance(DeadLetterLimits(ratio=0, consecutive=4))
+    allowance = DeadLetterLimiter(DeadLetterLimits(ratio=0, consecutive=4))
     for _ in range(2):
         assert [allowance.reject() for _ in range(4)] == [""] * 4
         assert [allowance.reject() for _ in range(more)] == [
@@ -75,7 +75,7 @@ def test_a_delivery_ends_a_row_and_the_text_names_the_setting(more: int) -> None
 
 
 def test_the_share_names_its_setting_and_falls_as_others_are_delivered() -> None:
-    allowance = Allowance(DeadLetterLimits(ratio=0.1, consecutive=0))
+    allowance = DeadLetterLimiter(DeadLetterLimits(ratio=0.1, consecutive=0))
     allowance.delivered(450)
     for _ in range(50):
         assert allowance.reject() == ""
@@ -87,7 +87,7 @@ def test_the_share_names_its_setting_and_falls_as_others_are_delivered() -> None
 
 
 def test_other_limits_count_what_was_counted() -> None:
-    allowance = Allowance(DeadLetterLimits(ratio=0, consecutive=2))
+    allowance = DeadLetterLimiter(DeadLetterLimits(ratio=0, consecutive=2))
     assert [allowance.reject() for _ in range(2)] == ["", ""]
     assert allowance.reject()
     allowance.limits = DeadLetterLimits(ratio=0, consecutive=3)

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from connectors.delivery.gate import Activity, Closed, Gate, Turn
+from connectors.delivery.gate import Activity, CloseReason, Gate, Turn
 from connectors.sdk.outcomes import Delivered, Filtered, Outcomes, Paused, Rejected, Retry, Split
 
 USUAL, PROBE, SINGLE = Turn(False, False), Turn(True, False), Turn(True, True)
@@ -31,14 +31,14 @@ class Bench:
         self.slept.append(seconds)
         self.now += seconds
 
-    def closed(self, why: Closed) -> Gate:
+    def closed(self, why: CloseReason) -> Gate:
         match why:
-            case Closed.PAUSED:
+            case CloseReason.PAUSED:
                 self.gate.heard(Paused("quota"), USUAL)
-            case Closed.CIRCUIT:
+            case CloseReason.CIRCUIT:
                 for _ in range(3):
                     self.gate.heard(Retry(), USUAL)
-            case Closed.LIMIT:
+            case CloseReason.LIMIT:
                 self.gate.over("2 in a row (dead_letter_consecutive)", Rejected("rejected"), probe=False)
         assert self.gate.why is why
         return self.gate
@@ -58,12 +58,12 @@ class Bench:
     ("why", "opens", "stays"),
     [
         (
-            Closed.PAUSED,
+            CloseReason.PAUSED,
             [(Delivered(), USUAL), (Rejected("r"), USUAL), (Split(), PROBE), ([Retry(), Delivered()], PROBE)],
             [(Retry(), PROBE), (Retry(busy=True), PROBE), (Paused("quota"), PROBE)],
         ),
         (
-            Closed.CIRCUIT,
+            CloseReason.CIRCUIT,
             [
                 (Delivered(), USUAL),
                 (Rejected("r"), PROBE),
@@ -73,7 +73,7 @@ class Bench:
             [(Retry(), PROBE), ([Retry(), Retry(3.0)], PROBE)],
         ),
         (
-            Closed.LIMIT,
+            CloseReason.LIMIT,
             [(Delivered(), SINGLE), ([Filtered("x")], SINGLE)],
             [
                 (Delivered(), USUAL),
@@ -86,7 +86,7 @@ class Bench:
     ],
 )
 def test_what_opens(
-    why: Closed, opens: list[tuple[Outcomes, Turn]], stays: list[tuple[Outcomes, Turn]]
+    why: CloseReason, opens: list[tuple[Outcomes, Turn]], stays: list[tuple[Outcomes, Turn]]
 ) -> None:
     for outcomes, turn in opens:
         bench = Bench()
@@ -123,7 +123,7 @@ def test_only_failures_in_a_row_open_the_circuit() -> None:
 
 def test_a_turn_is_a_probe_while_it_is_closed_and_of_one_record_over_the_limit() -> None:
     assert Bench().turn() == USUAL
-    for why, turn in ((Closed.PAUSED, PROBE), (Closed.CIRCUIT, PROBE), (Closed.LIMIT, SINGLE)):
+    for why, turn in ((CloseReason.PAUSED, PROBE), (CloseReason.CIRCUIT, PROBE), (CloseReason.LIMIT, SINGLE)):
         bench = Bench()
         bench.closed(why)
         assert bench.turn() == turn
@@ -132,7 +132,7 @@ def test_a_turn_is_a_probe_while_it_is_closed_and_of_one_record_over_the_limit()
 
 def test_probes_lengthen_the_wait_and_what_was_under_way_does_not() -> None:
     bench = Bench()
-    gate = bench.closed(Closed.PAUSED)
+    gate = bench.closed(CloseReason.PAUSED)
     for _ in range(5):
         gate.heard(Paused("quota"), USUAL)
     bench.turn()
@@ -166,7 +166,7 @@ def test_what_closes_while_somebody_waits_for_the_rate_holds_him_too() -> None:
         if len(paced) == 1:
             bench.gate.heard(Retry(20.0, busy=True), USUAL)
         elif len(paced) == 2:
-            bench.closed(Closed.LIMIT)
+            bench.closed(CloseReason.LIMIT)
 
     assert bench.turn(pace) == SINGLE
     assert paced == [False, False, True]

@@ -9,9 +9,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.delivery.rate_limits import SHARE, Bucket, Pace, PacedHttp
-from connectors.delivery.sub_batches import Run
-from connectors.sdk.contract import Item, Payload, Rates, Source
+from connectors.delivery.rate_limits import SHARE, TokenBucket, RateLimiter, RateLimitedHttp
+from connectors.delivery.sub_batches import BatchDelivery
+from connectors.sdk.contract import Item, Payload, Rates, RecordOrigin
 from connectors.sdk.http import Response
 
 arrivals = st.lists(st.tuples(st.floats(0, 30), st.integers(1, 50)), min_size=1, max_size=150)
@@ -22,7 +22,7 @@ arrivals = st.lists(st.tuples(st.floats(0, 30), st.integers(1, 50)), min_size=1,
 def test_no_minute_has_more_than_its_limit_and_turns_keep_their_order(
     limit: int, arrivals: list[tuple[float, int]]
 ) -> None:
-    bucket, now = Bucket(limit, 0.0), 0.0
+    bucket, now = TokenBucket(limit, 0.0), 0.0
     granted: list[tuple[float, int]] = []
     for pause, want in arrivals:
         now += pause
@@ -36,7 +36,7 @@ def test_no_minute_has_more_than_its_limit_and_turns_keep_their_order(
 
 @given(st.integers(10, 5000), st.integers(1, 5))
 def test_a_busy_sink_gets_nearly_all_of_its_limit(limit: int, minutes: int) -> None:
-    bucket, at, sent = Bucket(limit, 0.0), 0.0, 0
+    bucket, at, sent = TokenBucket(limit, 0.0), 0.0, 0
     while True:
         at += bucket.take(1, at)
         if at > 60 * minutes:
@@ -46,7 +46,7 @@ def test_a_busy_sink_gets_nearly_all_of_its_limit(limit: int, minutes: int) -> N
 
 
 def test_what_is_more_than_a_bucket_holds_waits_for_all_of_it() -> None:
-    bucket = Bucket(60, 0.0)
+    bucket = TokenBucket(60, 0.0)
     assert bucket.burst == 6.0
     assert bucket.take(15, 0.0) == (15 - 6) / 0.9
     assert bucket.take(1, 0.0) == (16 - 6) / 0.9
@@ -54,7 +54,7 @@ def test_what_is_more_than_a_bucket_holds_waits_for_all_of_it() -> None:
 
 
 def test_a_clock_that_goes_back_gives_nothing_away() -> None:
-    bucket = Bucket(60, 100.0)
+    bucket = TokenBucket(60, 100.0)
     assert bucket.take(6, 100.0) == 0.0
     assert bucket.take(1, 50.0) > 1
     assert bucket.take(1, 100.0) > 2
@@ -86,7 +86,7 @@ class Echo:
 
 def test_every_request_of_a_sink_waits_for_its_turn() -> None:
     clock, echo = Clock(), Echo()
-    http = PacedHttp(echo, Pace(Rates(requests_per_minute=30), clock.sleep, clock))
+    http = RateLimitedHttp(echo, RateLimiter(Rates(requests_per_minute=30), clock.sleep, clock))
 
     async def run() -> None:
         for _ in range(5):
@@ -99,7 +99,7 @@ def test_every_request_of_a_sink_waits_for_its_turn() -> None:
 
 def test_without_limits_nothing_waits_and_a_change_counts_at_once() -> None:
     clock = Clock()
-    pace = Pace(Rates(), clock.sleep, clock)
+    pace = RateLimiter(Rates(), clock.sleep, clock)
     assert pace.most_events is None
     asyncio.run(pace.events(10**9))
     pace.change(Rates(events_per_minute=1000))
@@ -113,6 +113,6 @@ def test_without_limits_nothing_waits_and_a_change_counts_at_once() -> None:
 
 def test_a_piece_counts_its_events_also_where_nothing_limits_them() -> None:
     """A limit may come with mended settings while it waits for its turn."""
-    items = tuple(Item(Payload(b"", 1, n), Source("t", 0, n, 0)) for n in (1, 2, 3))
-    piece = Run(items).next(None)
+    items = tuple(Item(Payload(b"", 1, n), RecordOrigin("t", 0, n, 0)) for n in (1, 2, 3))
+    piece = BatchDelivery(items).next(None)
     assert (piece.indices, piece.events, piece.first) == ([0, 1, 2], 6, 1)

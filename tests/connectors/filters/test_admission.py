@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from connectors.config.instances import instance
 from connectors.consumer.reader import ALWAYS
-from connectors.filters.admission import DROPPABLE, Admission, current, sampled
-from connectors.filters.settings import Admitted, from_text
+from connectors.filters.admission import DROPPABLE, RecordFilter, current, sampled
+from connectors.filters.settings import FilterSettings, from_text
 from connectors.sdk.contract import Enriched, Skip
 from connectors.sinks.otlp.mapping import FIELDS
 from tailrace.errors import ConfigError
@@ -25,8 +25,8 @@ from tests.connectors.generated import contexts, events
 from tests.golden.events import golden
 
 
-def admission(**settings: Any) -> Admission:
-    return Admission(msgspec.convert(from_text(settings), Admitted))
+def admission(**settings: Any) -> RecordFilter:
+    return RecordFilter(msgspec.convert(from_text(settings), FilterSettings))
 
 
 def record(i: int = 0, context: dict[str, Any] | None = None, **changes: Any) -> Enriched:
@@ -34,7 +34,7 @@ def record(i: int = 0, context: dict[str, Any] | None = None, **changes: Any) ->
     return Enriched(event, make_context(event, **(context or {})), "trace.enriched", 0, i, 0)
 
 
-def fate(rules: Admission, found: Enriched) -> str:
+def fate(rules: RecordFilter, found: Enriched) -> str:
     """Its reason, or "passes"."""
     admitted = rules.admit(found)
     return admitted.reason if isinstance(admitted, Skip) else "passes"
@@ -50,7 +50,7 @@ def test_nothing_configured_is_the_same_record_and_no_work() -> None:
 
 
 @pytest.mark.parametrize("rules", [admission(), admission(tenants=["tenant"])])
-def test_superseded_revisions_are_left_out_for_every_sink(rules: Admission) -> None:
+def test_superseded_revisions_are_left_out_for_every_sink(rules: RecordFilter) -> None:
     assert fate(rules, record(context={"marks": ("clock_skew", "superseded")})) == "superseded"
 
 

@@ -18,13 +18,13 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from prometheus_client.parser import text_string_to_metric_families
 
 from connectors.consumer.runner import Runner
-from connectors.consumer.status import REASONS, Counts, Status, pause_class
-from connectors.delivery.batch_sender import Courier
+from connectors.consumer.status import REASONS, SinkCounts, Status, pause_class
+from connectors.delivery.batch_sender import BatchSender
 from connectors.delivery.observer import Delivery, Observer, Request, outcome_of
-from connectors.delivery.sub_batches import Settled
+from connectors.delivery.sub_batches import RecordResult
 from connectors.observe.health import observing, pages, unhealthy, unready
 from connectors.observe.telemetry import Telemetry, spans
-from connectors.sdk.contract import Batch, Item, Payload, Source
+from connectors.sdk.contract import Batch, Item, Payload, RecordOrigin
 from connectors.sdk.outcomes import Delivered, Filtered, Outcomes, Paused, Rejected, Retry, Split
 from tailrace.errors import ConfigError
 from tailrace.ledger.sink_ledger import Tally
@@ -61,7 +61,7 @@ def get(url: str) -> tuple[int, str]:
 
 
 def batch(n: int, size: int = 10) -> Batch:
-    return Batch(tuple(Item(Payload(b"x", size), Source("trace.enriched", 1, 7 + i, 0)) for i in range(n)))
+    return Batch(tuple(Item(Payload(b"x", size), RecordOrigin("trace.enriched", 1, 7 + i, 0)) for i in range(n)))
 
 
 class Ticking:
@@ -94,9 +94,9 @@ async def no_sleep(seconds: float) -> None:
     pass
 
 
-def delivered(observer: Observer, sink: Any, found: Batch) -> list[Settled]:
+def delivered(observer: Observer, sink: Any, found: Batch) -> list[RecordResult]:
     http: Any = None
-    courier = Courier("acme", observer.timed(sink), http, sleep=no_sleep, random=lambda: 0.0)
+    courier = BatchSender("acme", observer.timed(sink), http, sleep=no_sleep, random=lambda: 0.0)
     return asyncio.run(observer.delivering(found, courier.deliver))
 
 
@@ -163,7 +163,7 @@ def test_what_a_vendor_says_is_no_label(paused: str, name: str) -> None:
 
 
 def test_reasons_are_bounded() -> None:
-    counts = Counts()
+    counts = SinkCounts()
     for i in range(REASONS + 20):
         counts.add(Tally(filtered=2), {("filtered", f"r{i}"): 2})
     assert len(counts.filtered_by) == REASONS + 1
@@ -189,7 +189,7 @@ class FakeRunner:
             "partitions": 3,
             "lag": 5,
             "in_flight": 4,
-            "counts": Counts(),
+            "counts": SinkCounts(),
             "requests": 6,
             "retrying": 1,
             "paused": "",
@@ -226,7 +226,7 @@ def scrape(telemetry: Telemetry) -> Samples:
 
 
 def test_metrics_are_those_of_the_status(telemetry: Telemetry, fake: FakeRunner) -> None:
-    counts = Counts(read=20, delivered=7, filtered=5, dead_lettered=2, retried=3, gaps=1, repeated=4)
+    counts = SinkCounts(read=20, delivered=7, filtered=5, dead_lettered=2, retried=3, gaps=1, repeated=4)
     counts.filtered_by, counts.dead_lettered_by = {"tenant": 2, "sampled_out": 3}, {"too_large": 2}
     fake.changes, fake.observer.under_way = {"counts": counts, "paused": "quota: pay!"}, 2
     found = scrape(telemetry)

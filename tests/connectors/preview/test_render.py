@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from connectors.commands.render import render
 from connectors.config.instances import Instance
-from connectors.delivery.batching import Limits
+from connectors.delivery.batching import BatchLimits
 from connectors.preview.offline import enriched
 from connectors.preview.render import render_all, rendered
 from connectors.sdk.contract import Batch, Enriched, Health, Payload, Skip
@@ -123,7 +123,7 @@ def test_everything_that_map_can_answer_has_its_line() -> None:
     chosen = [
         events[n] for n in ("message", "moderation", "tool", "span_llm", "feedback_like", "workflow_run")
     ]
-    found = list(render_all(Instance("fake", "fake", Fake(), Limits(), None), chosen))
+    found = list(render_all(Instance("fake", "fake", Fake(), BatchLimits(), None), chosen))
     assert [r.fate for r in found] == ["rendered", "filtered", "rejected", "rejected", "rejected", "rendered"]
     assert (found[0].payload, found[5].payload) == ({"a": (1, "eA==")}, {"base64": "/wA="})
     assert found[1].filtered == "no_place"
@@ -146,7 +146,7 @@ def test_what_the_runner_does_before_map_is_done_here_too() -> None:
         def map(self, event: Enriched) -> Payload:
             return Payload(msgspec.json.encode(event.event.inputs), 1)
 
-    instance = Instance("shows", "shows", Shows(), Limits(), None)
+    instance = Instance("shows", "shows", Shows(), BatchLimits(), None)
     one, two = render_all(instance, [events["message"], events["workflow_run"]], admit)
     assert (one.filtered, two.payload) == ("sampled_out", None)
 

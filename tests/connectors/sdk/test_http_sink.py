@@ -25,7 +25,7 @@ from connectors import (
     http_sink,
 )
 from connectors.delivery.aiohttp_transport import AiohttpTransport
-from connectors.sdk.contract import Item, Source, spec_of
+from connectors.sdk.contract import Item, RecordOrigin, spec_of
 from connectors.sdk.http_sink import Form, HttpSink
 from connectors.sdk.policy import Action
 from connectors.testing import conformance, samples
@@ -82,7 +82,7 @@ def exchange(
             http = AiohttpTransport()
             try:
                 sink = cls(cls.Settings(endpoint=server.endpoint, **settings))
-                items = [Item(Payload(b, len(b)), Source("t", 0, i, 0)) for i, b in enumerate(bodies)]
+                items = [Item(Payload(b, len(b)), RecordOrigin("t", 0, i, 0)) for i, b in enumerate(bodies)]
                 return await sink.send(Batch(tuple(items)), http)
             finally:
                 await http.close()

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from connectors.delivery.aiohttp_transport import AiohttpTransport
-from connectors.delivery.batch_sender import Courier
-from connectors.delivery.sub_batches import Settled
-from connectors.sdk.contract import Batch, Enriched, Health, Item, Payload, Secret, Source
+from connectors.delivery.batch_sender import BatchSender
+from connectors.delivery.sub_batches import RecordResult
+from connectors.sdk.contract import Batch, Enriched, Health, Item, Payload, Secret, RecordOrigin
 from connectors.sdk.http import NoAnswer, Response
 from connectors.sdk.outcomes import Delivered, Outcomes, Paused, Rejected, Retry, Split
 from connectors.sdk.policy import Action, action
@@ -60,7 +60,7 @@ def batch(sink: Langfuse, names: Sequence[str] | None = None) -> Batch:
     for i, (name, found) in enumerate(golden(FIELDS).items()):
         payload = sink.map(found)
         if isinstance(payload, Payload) and (names is None or name in names):
-            items.append(Item(payload, Source("t", 0, i, 0)))
+            items.append(Item(payload, RecordOrigin("t", 0, i, 0)))
     return Batch(tuple(items))
 
 
@@ -422,11 +422,11 @@ def deliver(
     *,
     meanwhile: Callable[[float], Awaitable[None]] | None = None,
     **values: Any,
-) -> list[Settled]:
+) -> list[RecordResult]:
     """Waits take no time: the courier's clock is what was waited. meanwhile: called for each wait."""
     waited = [0.0]
 
-    async def run() -> list[Settled]:
+    async def run() -> list[RecordResult]:
         async def sleep(seconds: float) -> None:
             waited[0] += seconds
             if meanwhile is not None:
@@ -437,7 +437,7 @@ def deliver(
             try:
                 keys = {"public_key": "pk-lf-test", "secret_key": "sk-lf-test", "host": double.endpoint}
                 sink = make(**{**keys, **values})
-                courier = Courier(
+                courier = BatchSender(
                     "langfuse", sink, http, sleep=sleep, random=lambda: 0.5, clock=lambda: waited[0]
                 )
                 return [s for b in batches(sink) for s in await courier.deliver(b)]
@@ -451,7 +451,7 @@ def everything(sink: Langfuse) -> Sequence[Batch]:
     return [batch(sink)]
 
 
-def all_delivered(settled: Sequence[Settled]) -> bool:
+def all_delivered(settled: Sequence[RecordResult]) -> bool:
     return len(settled) == 18 and all(s.verdict == Delivered() for s in settled)
 
 
@@ -516,7 +516,7 @@ def test_a_rating_replaces_the_one_before() -> None:
         for record in (first, later, first, later):  # redelivered in their order
             payload = sink.map(record)
             assert isinstance(payload, Payload)
-            found.append(Batch((Item(payload, Source("t", 0, 0, 0)),)))
+            found.append(Batch((Item(payload, RecordOrigin("t", 0, 0, 0)),)))
         return found
 
     double = LangfuseDouble()
@@ -613,7 +613,7 @@ def test_a_score_at_fault_is_a_dead_letter_and_the_others_arrive(mode: str) -> N
     def batches(sink: Langfuse) -> Sequence[Batch]:
         good = batch(sink, RATED[:1]).items[0]
         data = msgspec.json.encode({**json.loads(good.payload.body.data), "id": "other", "value": "text"})
-        bad = Item(Payload(Score(data), len(data)), Source("t", 0, 99, 0))
+        bad = Item(Payload(Score(data), len(data)), RecordOrigin("t", 0, 99, 0))
         return [Batch((bad, good))]
 
     double = LangfuseDouble()

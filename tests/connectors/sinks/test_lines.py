@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from connectors.config.instances import instance
-from connectors.sdk.contract import Batch, Enriched, Item, Payload, SinkStopped, Source
+from connectors.sdk.contract import Batch, Enriched, Item, Payload, SinkStopped, RecordOrigin
 from connectors.sdk.outcomes import Delivered
 from connectors.sinks.console import Console
 from connectors.sinks.file import File
@@ -37,7 +37,7 @@ def enriched(event: TraceEvent, **context: Any) -> Enriched:
 
 
 def batch(*bodies: Any) -> Batch:
-    return Batch(tuple(Item(Payload(b, len(b)), Source("t", 0, i, 0)) for i, b in enumerate(bodies)))
+    return Batch(tuple(Item(Payload(b, len(b)), RecordOrigin("t", 0, i, 0)) for i, b in enumerate(bodies)))
 
 
 @slow

@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.delivery.aiohttp_transport import AiohttpTransport
-from connectors.delivery.batch_sender import Courier
-from connectors.delivery.sub_batches import Settled
-from connectors.sdk.contract import Batch, Enriched, Item, Payload, Rates, Source
+from connectors.delivery.batch_sender import BatchSender
+from connectors.delivery.sub_batches import RecordResult
+from connectors.sdk.contract import Batch, Enriched, Item, Payload, Rates, RecordOrigin
 from connectors.sdk.http import NoAnswer, Response
 from connectors.sdk.outcomes import Delivered, Outcome, Outcomes, Paused, Rejected, Retry, Split
 from connectors.sdk.policy import Action, action
@@ -49,7 +49,7 @@ def batch(sink: Opik, *names: str, records: Mapping[str, Enriched] | None = None
     for i, name in enumerate(names):
         payload = sink.map((records or golden())[name])
         assert isinstance(payload, Payload), payload
-        items.append(Item(payload, Source("t", 0, i, 0)))
+        items.append(Item(payload, RecordOrigin("t", 0, i, 0)))
     return Batch(tuple(items))
 
 
@@ -470,11 +470,11 @@ def with_double(work: Callable[[OpikDouble, AiohttpTransport], Awaitable[None]],
     asyncio.run(run())
 
 
-async def deliver(sink: Opik, http: AiohttpTransport, whole: Batch) -> list[Settled]:
+async def deliver(sink: Opik, http: AiohttpTransport, whole: Batch) -> list[RecordResult]:
     async def at_once(seconds: float) -> None:
         await asyncio.sleep(0)
 
-    return await Courier("opik", sink, http, sleep=at_once, random=lambda: 0.0).deliver(whole)
+    return await BatchSender("opik", sink, http, sleep=at_once, random=lambda: 0.0).deliver(whole)
 
 
 def test_all_golden_events_are_stored_and_redelivery_changes_nothing() -> None:

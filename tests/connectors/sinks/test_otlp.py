@@ -15,7 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from connectors.config.instances import instance
 from connectors.otlp.answers import error_message, partial_success
-from connectors.sdk.contract import Batch, Enriched, Item, Payload, Source
+from connectors.sdk.contract import Batch, Enriched, Item, Payload, RecordOrigin
 from connectors.sdk.http import NoAnswer, Response
 from connectors.sdk.outcomes import Delivered, Outcomes, Paused, Rejected, Retry, Split
 from connectors.sinks.otlp.sink import Otlp
@@ -55,7 +55,7 @@ def batch(sink: Otlp, *hosts: str | None) -> Batch:
         event = make_event(i, host_name=host)
         payload = sink.map(Enriched(event, make_context(event, i), "t", 0, i, 0))
         assert isinstance(payload, Payload)
-        items.append(Item(payload, Source("t", 0, i, 0)))
+        items.append(Item(payload, RecordOrigin("t", 0, i, 0)))
     return Batch(tuple(items))
 
 
@@ -233,7 +233,7 @@ def test_the_variables_of_the_seed_are_defaults() -> None:
         payload = sink.map(Enriched(event, make_context(event), "t", 0, 0, 0))
         assert isinstance(payload, Payload)
         http = Http(Response(200))
-        asyncio.run(sink.send(Batch((Item(payload, Source("t", 0, 0, 0)),)), http))
+        asyncio.run(sink.send(Batch((Item(payload, RecordOrigin("t", 0, 0, 0)),)), http))
         [(url, body, headers, _)] = http.sent
         assert url.startswith(f"http://{host}")
         assert (headers["Authorization"], headers["x-scope-orgid"], headers["b"]) == (

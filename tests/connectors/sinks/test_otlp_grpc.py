@@ -19,7 +19,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 
 from connectors.otlp.grpc_client import METHOD
 from connectors.otlp.grpc_status import TABLE, decide, retry_delay
-from connectors.sdk.contract import Batch, Enriched, Health, Item, Payload, Source
+from connectors.sdk.contract import Batch, Enriched, Health, Item, Payload, RecordOrigin
 from connectors.sdk.http import Http
 from connectors.sdk.outcomes import Delivered, Outcome, Paused, Rejected, Retry, Split
 from connectors.sdk.policy import MAX_AFTER
@@ -56,7 +56,7 @@ def batch(sink: Otlp, count: int = 3, **event: Any) -> Batch:
         made = make_event(i, **event)
         payload = sink.map(Enriched(made, make_context(made, i), "t", 0, i, 0))
         assert isinstance(payload, Payload)
-        items.append(Item(payload, Source("t", 0, i, 0)))
+        items.append(Item(payload, RecordOrigin("t", 0, i, 0)))
     return Batch(tuple(items))
 
 

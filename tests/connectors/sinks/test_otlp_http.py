@@ -14,7 +14,7 @@ from aiohttp import web
 from connectors.config.instances import instance
 from connectors.delivery.aiohttp_transport import AiohttpTransport
 from connectors.otlp.rendering import as_document
-from connectors.sdk.contract import Batch, Enriched, Item, Payload, Source
+from connectors.sdk.contract import Batch, Enriched, Item, Payload, RecordOrigin
 from connectors.sdk.http import NoAnswer
 from connectors.sdk.outcomes import Delivered, Outcomes
 from connectors.sinks.otlp.sink import Otlp
@@ -57,7 +57,7 @@ def exchange(
         http = AiohttpTransport(found.ca_file, found.cert_file, found.key_file)
         try:
             items = tuple(
-                Item(payload(found.sink, i, host_name=f"host {i // 2}"), Source("t", 0, i, 0))
+                Item(payload(found.sink, i, host_name=f"host {i // 2}"), RecordOrigin("t", 0, i, 0))
                 for i in range(4)
             )
             return await found.sink.send(Batch(items), http)

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from streams.processing.apply import Applier
+from streams.processing.apply import EventProcessor
 from streams.runtime import supervisor, worker
 from streams.runtime.partition import Partition
 from streams.runtime.worker import Job
@@ -49,7 +49,7 @@ def hang_in(cls: Any, name: str, folder: Path) -> None:
 def main() -> None:
     if sys.argv[1].isdigit():
         where, folder = sys.argv[2], Path(sys.argv[3])
-        hang_in({"apply": Applier, "commit": Partition}[where], where, folder)
+        hang_in({"apply": EventProcessor, "commit": Partition}[where], where, folder)
         worker.main()
     set_up_logging()
     running = supervisor.Supervisor([Job(load(), "hanging-0")], spawn)

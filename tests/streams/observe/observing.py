@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from streams.observe.observed import Observed
-from streams.processing.limits import Limits
+from streams.processing.limits import StateLimits
 from streams.processing.state import FRESH, State
 
 
@@ -29,7 +29,7 @@ class Loop:
 
 def partition(number: int, next_offset: int = 0, **counts: int) -> Any:
     """A `Partition` with a state at that position."""
-    state = State(Limits(1, 1, 1, 1))
+    state = State(StateLimits(1, 1, 1, 1))
     state._restore_position(msgspec.structs.replace(FRESH, next_offset=next_offset, **counts))
     return SimpleNamespace(number=number, state=state)
 

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.processing.apply import Applier, Unit
-from streams.processing.limits import Limits, MetricLimits
+from streams.processing.apply import EventProcessor, TransactionBatch
+from streams.processing.limits import StateLimits, MetricLimits
 from streams.processing.prices import Prices
-from streams.processing.state import Closed, State
+from streams.processing.state import ChangedState, State
 from tailrace import codec
 from tailrace.ids import otel_span_id, otel_trace_id
 from tailrace.records import (
@@ -216,10 +216,10 @@ class BrokenPrices(Prices):
 
 
 def test_an_error_in_the_rules_dead_letters_that_record_only() -> None:
-    state, unit = fresh(), Unit()
+    state, unit = fresh(), TransactionBatch()
     priced: dict[str, Any] = {"model_provider": "openai", "input_tokens": 5}
     log = [event(n=1, **priced, model_name="gpt-4o"), event(n=2, **priced, model_name="boom"), event(n=3)]
-    Applier("trace.events", 0, 2_000_000, 1_000_000, prices=BrokenPrices()).apply(state, records(log), unit)
+    EventProcessor("trace.events", 0, 2_000_000, 1_000_000, prices=BrokenPrices()).apply(state, records(log), unit)
     assert [(letter.reason, letter.stage) for letter in letters(unit)] == [("apply_failed", "apply")]
     assert (state.enriched, len(state.dedupe)) == (2, 2)
 
@@ -258,7 +258,7 @@ mixed = st.tuples(
 Kept = dict[tuple[str, bytes], bytes | None]
 
 
-def keep(kept: Kept, closed: Closed) -> None:
+def keep(kept: Kept, closed: ChangedState) -> None:
     """What readers of the compacted topics have in the end."""
     for topic, written in (
         ("metrics", closed.rows),
@@ -281,7 +281,7 @@ def test_crashing_and_restoring_between_units_changes_nothing(
         source.insert(random.randrange(len(source) + 1), Source(0, 0, b"k", value))
     source = [s._replace(offset=i, timestamp=NOW // 1000 + i * step) for i, s in enumerate(source)]
     few = MetricLimits(horizon_ms=3_600_000, max_groups=2, max_rows=4)
-    limits = Limits(idle_ms=900_000, max_traces=3, dedupe_ms=1_200_000, link_ms=3_600_000, metrics=few)
+    limits = StateLimits(idle_ms=900_000, max_traces=3, dedupe_ms=1_200_000, link_ms=3_600_000, metrics=few)
 
     straight = fresh(limits)
     whole = apply(straight, source)

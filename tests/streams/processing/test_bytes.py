@@ -16,10 +16,10 @@ from streams.processing.header import read
 from streams.processing.metrics import distribution
 from streams.processing.metrics.definitions import Histogram, definitions
 from streams.processing.metrics.distribution import DURATION, FIRST_TOKEN, INPUT, OUTPUT, SECONDS, SIZE
-from streams.processing.metrics.group_state import Counted
+from streams.processing.metrics.group_state import GroupState
 from streams.processing.metrics.grouping import LABELS, Group
 from streams.processing.metrics.series import MINUTE, Series, measured
-from streams.processing.operation_totals import Beyond
+from streams.processing.operation_totals import OverflowTotals
 from streams.processing.operations import FIXED
 from streams.processing.trace import Trace
 from tailrace import codec
@@ -149,7 +149,7 @@ def test_a_context_is_byte_for_byte_what_the_codec_writes(c: TraceContext) -> No
         datasets=st.dictionaries(text, text, max_size=3),
         fixed=st.just(bytes(FIXED.size)),
         texts=st.binary(max_size=50),
-        beyond=st.sampled_from([b"", msgspec.json.encode(Beyond(counts={"span": 3}, cost={"USD": 7}))]),
+        beyond=st.sampled_from([b"", msgspec.json.encode(OverflowTotals(counts={"span": 3}, cost={"USD": 7}))]),
     )
 )
 @settings(max_examples=300, deadline=None)
@@ -216,7 +216,7 @@ groups = st.builds(
 def test_a_metric_group_packs_as_the_codec_writes_it(
     group: Group, values: list[int], at: int, offset: int
 ) -> None:
-    found = Counted(7, group, at, values)
+    found = GroupState(7, group, at, values)
     found.appended_at, found.touched = at + 5, offset
     expected = MetricGroup(
         kind=group.kind,

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from streams.processing.apply import Applier, Unit
-from streams.processing.limits import Limits, MetricLimits
+from streams.processing.apply import EventProcessor, TransactionBatch
+from streams.processing.limits import StateLimits, MetricLimits
 from streams.processing.state import State
 from tailrace import codec
 from tailrace.identity import complete
@@ -49,7 +49,7 @@ from tests.streams.events import NOW, Source, uuid
 from tests.streams.processing.test_recount import estimate, normalise
 
 HOURS = 48
-LIMITS = Limits(
+LIMITS = StateLimits(
     idle_ms=900_000_000,
     max_traces=100_000,
     dedupe_ms=3_600_000,
@@ -80,7 +80,7 @@ class Partition:
 
     def begin(self) -> None:
         """Takes over, from the start or from what was committed."""
-        self.applier = Applier("trace.events", self.number, 1 << 22, 1 << 20, self.partitions)
+        self.applier = EventProcessor("trace.events", self.number, 1 << 22, 1 << 20, self.partitions)
         self.state = State(LIMITS, self.number)
         self.state.next_offset = 0
         if self.committed:
@@ -93,7 +93,7 @@ class Partition:
     def unit(self, size: int, *, flush: bool, committed: bool = True) -> list[tuple[bytes, bytes]]:
         """One unit of work; the links that it writes. committed: whether its transaction is, or its owner
         dies before."""
-        unit, at = Unit(), self.state.next_offset
+        unit, at = TransactionBatch(), self.state.next_offset
         self.applier.apply(self.state, self.log[at : at + size], unit)
         closed = self.state.close(flush)
         if not committed:

@@ -6,9 +6,9 @@ from typing import Final
 
 import msgspec
 
-from streams.processing.apply import Applier, Unit
+from streams.processing.apply import EventProcessor, TransactionBatch
 from streams.processing.correlate import CLOCK_SKEW
-from streams.processing.limits import Limits, MetricLimits
+from streams.processing.limits import StateLimits, MetricLimits
 from streams.processing.state import State
 from tailrace import codec
 from tailrace.identity import kafka_key
@@ -32,11 +32,11 @@ class Counting:
     def __init__(self, horizon_hours: int = HORIZON_HOURS) -> None:
         limits = MetricLimits(horizon_ms=horizon_hours * 3_600_000, max_groups=10_000, max_rows=1_000_000)
         self.horizon_hours = horizon_hours
-        self.state = State(Limits(900_000_000, 100_000, 3_600_000, 3_600_000, limits))
+        self.state = State(StateLimits(900_000_000, 100_000, 3_600_000, 3_600_000, limits))
         self.state.next_offset = 0
         self.log: list[Logged] = []
         self.written: dict[str, list[kept.Record]] = {"rows": [], "totals": [], "summaries": [], "state": []}
-        self._applier = Applier("trace.events", 0, 1 << 22, 1 << 20)
+        self._applier = EventProcessor("trace.events", 0, 1 << 22, 1 << 20)
 
     def apply(self, *events: TraceEvent, appended_at_ms: int) -> list[TraceContext]:
         """Applies them in one unit, with a flush; their contexts."""
@@ -46,7 +46,7 @@ class Counting:
             records.append(
                 Source(len(self.log) - 1, appended_at_ms, (kafka_key(e) or "").encode(), codec.encode(e))
             )
-        unit = Unit()
+        unit = TransactionBatch()
         self._applier.apply(self.state, records, unit)
         assert not unit.letters
         closed = self.state.close(flush=True)

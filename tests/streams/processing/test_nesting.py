@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from streams.processing import links
-from streams.processing.apply import Applier, Unit
+from streams.processing.apply import EventProcessor, TransactionBatch
 from streams.processing.correlate import Link
 from streams.processing.state import State
 from tailrace import codec
@@ -49,7 +49,7 @@ class Pipeline:
         for state in self.states:
             state.next_offset = 0
         self.appliers = [
-            Applier("trace.events", n, 2_000_000, 1_000_000, PARTITIONS) for n in range(PARTITIONS)
+            EventProcessor("trace.events", n, 2_000_000, 1_000_000, PARTITIONS) for n in range(PARTITIONS)
         ]
         self.out: dict[str, TraceContext] = {}
         self.links = 0
@@ -71,7 +71,7 @@ class Pipeline:
             if only in (None, n)
         ):
             for n in range(PARTITIONS) if only is None else (only,):
-                unit = Unit()
+                unit = TransactionBatch()
                 self.appliers[n].apply(self.states[n], self.logs[n][self.states[n].next_offset :], unit)
                 for value, _, header in unit.outputs:
                     event = codec.decode(value, TraceEvent)

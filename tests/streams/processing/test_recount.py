@@ -9,8 +9,8 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.processing.apply import Applier, Unit
-from streams.processing.limits import Limits, MetricLimits
+from streams.processing.apply import EventProcessor, TransactionBatch
+from streams.processing.limits import StateLimits, MetricLimits
 from streams.processing.prices import Prices
 from streams.processing.providers import normalised
 from streams.processing.state import State
@@ -24,7 +24,7 @@ from tests.harness.recount_events import Logged
 from tests.streams.events import NOW, Source
 
 HOURS = 48
-LIMITS = Limits(
+LIMITS = StateLimits(
     idle_ms=900_000_000,
     max_traces=100_000,
     dedupe_ms=3_600_000,
@@ -62,7 +62,7 @@ def processed(log: list[Logged], partitions: int, random: Random) -> kept.Kept:
     the end."""
     topics: dict[str, list[kept.Record]] = {"rows": [], "totals": [], "summaries": [], "state": []}
     for n in sorted({x.partition for x in log}):
-        state, applier = State(LIMITS, n), Applier("events", n, 1 << 22, 1 << 20, partitions)
+        state, applier = State(LIMITS, n), EventProcessor("events", n, 1 << 22, 1 << 20, partitions)
         state.next_offset = 0
         records = [
             Source(x.offset, x.appended_at_ms, (kafka_key(x.event) or "").encode(), codec.encode(x.event))
@@ -71,7 +71,7 @@ def processed(log: list[Logged], partitions: int, random: Random) -> kept.Kept:
         ]
         while True:
             size = random.randrange(1, 200)
-            unit, part, records = Unit(), records[:size], records[size:]
+            unit, part, records = TransactionBatch(), records[:size], records[size:]
             applier.apply(state, part, unit)
             assert not unit.letters
             closed = state.close(flush=not records or random.random() < 0.3)

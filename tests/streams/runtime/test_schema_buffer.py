@@ -11,8 +11,8 @@ import pytest
 from streams.runtime import owner as module
 from streams.runtime.owner import Owner
 from streams.runtime.partition import Partition
-from streams.runtime.schema_buffer import Held, Waiting
-from streams.runtime.schema_waits import MAX_FRAMES, Unknown
+from streams.runtime.schema_buffer import BlockedBatches, SchemaWait
+from streams.runtime.schema_waits import MAX_FRAMES, SchemaWaitPolicy
 from tailrace import codec
 from tailrace.codec import schemas
 from tailrace.codec.schemas import Resolver, id_frame
@@ -57,8 +57,8 @@ class Sources:
             self.at.pop(when)()
         await asyncio.sleep(0)
 
-    def waiting(self, seconds: float = 60.0) -> Waiting:
-        return Waiting(self, self.resolver.knows, seconds, lambda: self.now, self.sleep)
+    def waiting(self, seconds: float = 60.0) -> SchemaWait:
+        return SchemaWait(self, self.resolver.knows, seconds, lambda: self.now, self.sleep)
 
 
 async def until(done: Callable[[], bool]) -> None:
@@ -73,8 +73,8 @@ async def until(done: Callable[[], bool]) -> None:
 # -- the rule
 
 
-def unknown(sources: Sources, seconds: float = 60.0) -> Unknown:
-    return Unknown(sources, sources.resolver.knows, seconds)
+def unknown(sources: Sources, seconds: float = 60.0) -> SchemaWaitPolicy:
+    return SchemaWaitPolicy(sources, sources.resolver.knows, seconds)
 
 
 def test_a_frame_waits_once_and_then_no_more() -> None:
@@ -152,7 +152,7 @@ def test_batches_go_on_in_order_when_the_schema_is_there() -> None:
         applied.extend(r.offset for r in records)
 
     async def go() -> None:
-        held = Held(0, sources.waiting(), apply, told.append)
+        held = BlockedBatches(0, sources.waiting(), apply, told.append)
         held.add([record(0, id_frame(7)), record(1)])
         held.add([record(2)])
         assert held
