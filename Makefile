@@ -59,13 +59,13 @@ imports: $(STAMP) ## import-linter: imports go one way
 	$(BIN)/lint-imports
 
 schemas: $(STAMP) ## generate the Python records from schemas/*.avsc
-	$(BIN)/python tools/contract.py
+	$(BIN)/python tools/schemas.py
 
 samples: $(STAMP) ## write the conformance kit's samples from tests/golden/events.json
 	$(BIN)/python -m tools.samples
 
 schemas-check: $(STAMP) ## fail if generated code or the schema history is out of date
-	$(BIN)/python tools/contract.py --check
+	$(BIN)/python tools/schemas.py --check
 
 compose-check: $(STAMP) ## docker-compose.yml against the compose specification's schema
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml

@@ -105,7 +105,10 @@ class Side:
     """A partition's owner, timed."""
 
     def __init__(self, linked: bool = True) -> None:
-        self._state, self._applier = State(LIMITS), EventProcessor("trace.events", 0, VALUE, VALUE, link_runs=linked)
+        self._state, self._applier = (
+            State(LIMITS),
+            EventProcessor("trace.events", 0, VALUE, VALUE, link_runs=linked),
+        )
         self._state.next_offset = 0
         self.links: list[tuple[bytes, bytes]] = []
         self.stored: list[bytes | None] = []

@@ -34,7 +34,7 @@ from streams.processing.apply import EventProcessor, TransactionBatch
 from streams.processing.correlate import Link
 from streams.processing.dedupe import PIECE, Dedupe
 from streams.processing.dedupe import key as piece_key
-from streams.processing.limits import StateLimits, MetricLimits
+from streams.processing.limits import MetricLimits, StateLimits
 from streams.processing.links import PREFIX as LINK
 from streams.processing.links import Links, pack
 from streams.processing.metrics.aggregator import GROUP, MINUTES, MetricAggregator
@@ -387,7 +387,9 @@ def taking_over(bootstrap: str, prefix: str) -> dict[str, float]:
     before, began, cpu = resident(), time.perf_counter(), time.process_time()
     with uncollected():
         found = read_state(
-            settings.kafka, topics.TopicNames.of(settings.topics).state, list(range(settings.topics.partitions))
+            settings.kafka,
+            topics.TopicNames.of(settings.topics).state,
+            list(range(settings.topics.partitions)),
         )
         read, read_cpu = time.perf_counter(), time.process_time() - cpu
         states = []

@@ -16,7 +16,9 @@ from tailrace import codec
 from tailrace.records import DeadLetter, TraceEvent
 
 _HOUR: Final = 3_600_000
-_LIMITS: Final = StateLimits(idle_ms=sys.maxsize, max_traces=sys.maxsize, dedupe_ms=_HOUR, link_ms=sys.maxsize)
+_LIMITS: Final = StateLimits(
+    idle_ms=sys.maxsize, max_traces=sys.maxsize, dedupe_ms=_HOUR, link_ms=sys.maxsize
+)
 
 
 class _Record(msgspec.Struct):

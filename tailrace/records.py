@@ -1,4 +1,4 @@
-"""Every record type as a Python class. Generated from schemas/*.avsc by tools/contract.py (`make schemas`). Do not edit.
+"""Every record type as a Python class. Generated from schemas/*.avsc by tools/schemas.py (`make schemas`). Do not edit.
 
 They hold no cycles, so the garbage collector leaves them alone (gc=False).
 """

@@ -25,9 +25,9 @@ GROUP: Final = "tailrace"
 SUFFIX: Final = sysconfig.get_config_var("EXT_SUFFIX") or ".so"
 
 MODULES: Final = (
-    "tailrace/codec/shape.py",
+    "tailrace/codec/record_builder.py",
     "tailrace/codec/varint.py",
-    "tailrace/codec/walk.py",
+    "tailrace/codec/table_decoder.py",
     "tailrace/ids.py",
     "tailrace/partitioner.py",
     "streams/processing/apply.py",
@@ -49,12 +49,12 @@ MODULES: Final = (
     "streams/processing/metrics/definitions.py",
     "streams/processing/metrics/aggregator.py",
     "streams/processing/metrics/series.py",
-    "connectors/filters/admission.py",
+    "connectors/filters/record_filter.py",
     "connectors/delivery/batching.py",
     "connectors/consumer/dispatch.py",
     "connectors/consumer/partition.py",
     "connectors/filters/content.py",
-    "connectors/consumer/progress.py",
+    "connectors/consumer/offset_tracker.py",
     "connectors/consumer/reader.py",
     "connectors/otlp/as_json.py",
     "connectors/otlp/memo.py",

@@ -15,7 +15,7 @@ from connectors.config import secrets as secret_settings
 from connectors.delivery.batching import BatchLimits
 from connectors.delivery.dead_letter_limits import LIMITS, DeadLetterLimits
 from connectors.delivery.gate import FAILURES
-from connectors.filters.admission import RecordFilter, Admit, current
+from connectors.filters.record_filter import Admit, RecordFilter, current
 from connectors.filters.settings import FilterSettings, from_text
 from connectors.sdk import redact
 from connectors.sdk.contract import NO_RATES, Rates, Sink, Spec, spec_of

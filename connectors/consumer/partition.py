@@ -15,15 +15,21 @@ from concurrent.futures import Future
 from typing import Final, NamedTuple
 
 from connectors.consumer.dead_letters import DeadLetterRequest
-from connectors.consumer.progress import DEAD_LETTERED, DELIVERED, FILTERED, OffsetTracker, SubmittedRecord
+from connectors.consumer.offset_tracker import (
+    DEAD_LETTERED,
+    DELIVERED,
+    FILTERED,
+    OffsetTracker,
+    SubmittedRecord,
+)
 from connectors.consumer.reader import Headers, Reader, Unreadable, source
 from connectors.consumer.schema_waits import SchemaWaits
 from connectors.consumer.status import SinkCounts
-from connectors.delivery.batching import Buffer, BatchLimits
+from connectors.delivery.batching import BatchLimits, Buffer
 from connectors.delivery.sub_batches import RecordResult
-from connectors.filters.admission import Admit, current
+from connectors.filters.record_filter import Admit, current
 from connectors.sdk import redact
-from connectors.sdk.contract import Batch, Enriched, Item, Payload, Sink, Skip, RecordOrigin
+from connectors.sdk.contract import Batch, Enriched, Item, Payload, RecordOrigin, Sink, Skip
 from connectors.sdk.outcomes import Delivered, Filtered, Rejected
 from tailrace.ledger.sink_ledger import SinkLedger, Tally
 from tailrace.records import Stage

@@ -409,7 +409,9 @@ class Runner:
         self._outbox.write(letter_key(where), record, letter.settle)
 
     # -- committing
-    def _commit(self, lanes: list[SinkPartition], *, wait: bool = False, inside_consume: bool = False) -> None:
+    def _commit(
+        self, lanes: list[SinkPartition], *, wait: bool = False, inside_consume: bool = False
+    ) -> None:
         """Commits what is settled and not committed yet.
 
         inside_consume: in a rebalance callback. There the consumer's position may be ahead of what it has

@@ -13,8 +13,18 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from connectors.delivery.dead_letter_limits import LIMITS, DeadLetterLimiter, DeadLetterLimits
-from connectors.delivery.gate import CIRCUIT, FAILURES, PROBES, Activity, CloseReason, Gate, Random, Sleep, Turn
-from connectors.delivery.rate_limits import RateLimiter, RateLimitedHttp
+from connectors.delivery.gate import (
+    CIRCUIT,
+    FAILURES,
+    PROBES,
+    Activity,
+    CloseReason,
+    Gate,
+    Random,
+    Sleep,
+    Turn,
+)
+from connectors.delivery.rate_limits import RateLimitedHttp, RateLimiter
 from connectors.delivery.sub_batches import BatchDelivery, RecordResult
 from connectors.sdk import redact
 from connectors.sdk.contract import NO_RATES, Batch, Rates, Sink, SinkStopped
@@ -151,7 +161,9 @@ class BatchSender:
             run.settle([i], rejected)
         return []
 
-    async def _whole(self, run: BatchDelivery, indices: list[int], tries: int, outcome: object, turn: Turn) -> None:
+    async def _whole(
+        self, run: BatchDelivery, indices: list[int], tries: int, outcome: object, turn: Turn
+    ) -> None:
         match outcome:
             case Delivered(unidentified=n, detail=detail):
                 if n > 0:
@@ -210,7 +222,9 @@ class BatchSender:
         elif again:
             run.again(again, tries)
 
-    async def _again(self, run: BatchDelivery, indices: list[int], tries: int, outcome: Retry, turn: Turn) -> None:
+    async def _again(
+        self, run: BatchDelivery, indices: list[int], tries: int, outcome: Retry, turn: Turn
+    ) -> None:
         self.activity.retries += 1
         if self._max_attempts and tries >= self._max_attempts:
             gave_up = Rejected("gave_up", f"{tries} tries, the last: {redact.clean(outcome.reason)}")

@@ -164,7 +164,9 @@ class Gate:
             if self._why is CloseReason.CIRCUIT or (self.failures and self._failed >= self.failures):
                 last = next(o for o in each if isinstance(o, Retry))
                 self._after = None if last.after is None else min(last.after, MAX_AFTER)
-                self._close(CloseReason.CIRCUIT, f"circuit open: {last.reason or 'no answer'}", probe=turn.probe)
+                self._close(
+                    CloseReason.CIRCUIT, f"circuit open: {last.reason or 'no answer'}", probe=turn.probe
+                )
             return
         self._failed = 0
         paused = next((o for o in each if isinstance(o, Paused)), None)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import ClassVar, Final
 
 from streams.processing.header import Header
-from streams.processing.operation_totals import OverflowTotals
+from streams.processing.overflow_totals import OverflowTotals
 from tailrace.codec.varint import LENGTHS, zigzag
 from tailrace.records import Kind
 

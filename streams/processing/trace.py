@@ -11,8 +11,8 @@ from streams.processing.avro import array, nullable, string, strings
 from streams.processing.correlate import OWN, Root, shows_root
 from streams.processing.header import Header
 from streams.processing.money import decimal_text
-from streams.processing.operation_totals import OverflowTotals
 from streams.processing.operations import KINDS, Operations
+from streams.processing.overflow_totals import OverflowTotals
 from streams.processing.summary import LARGEST, sum_up
 from tailrace import ids
 from tailrace.codec import wire

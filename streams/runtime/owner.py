@@ -292,7 +292,9 @@ class Owner:
         p.committing.add_done_callback(self.observed.closing(p, unit))
         p.committing.add_done_callback(lambda future: self._committed(p, unit, reached, future))
 
-    def _committed(self, p: Partition, unit: TransactionBatch, reached: int, future: asyncio.Future[Any]) -> None:
+    def _committed(
+        self, p: Partition, unit: TransactionBatch, reached: int, future: asyncio.Future[Any]
+    ) -> None:
         error = future.exception()
         if error is not None:
             self.end(

@@ -14,7 +14,7 @@ from typing import Any, Final
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from streams.processing.apply import EventProcessor, TransactionBatch
-from streams.processing.limits import StateLimits, MetricLimits
+from streams.processing.limits import MetricLimits, StateLimits
 from streams.processing.state import State, UnreadableRecord
 from streams.runtime.restore import Records
 from tailrace import kafka
@@ -64,7 +64,9 @@ class Partition:
         """When metric rows, series and summaries were last written, by the caller's clock (seconds)."""
         self._names, self._settings, self._on_fatal = names, settings, on_fatal
         self._limit = 2 * settings.topics.max_event_bytes
-        self.applier = EventProcessor(names.events, number, self._limit, settings.topics.max_event_bytes, partitions)
+        self.applier = EventProcessor(
+            names.events, number, self._limit, settings.topics.max_event_bytes, partitions
+        )
 
     def open(self) -> None:
         """Fences the former owner. Blocks (up to 30 s). Raises KafkaException."""

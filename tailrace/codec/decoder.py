@@ -1,5 +1,5 @@
 """Avro decoders as generated straight-line Python: slices only what is wanted, steps over the rest. Where the
-package is compiled, the same by walking a table (`tailrace.codec.walk`), which is then four times as fast.
+package is compiled, the same by walking a table (`tailrace.codec.table_decoder`), which is then four times as fast.
 
 `compile_decoder` turns a writer schema and the dotted paths a reader wants into a function from bytes to a
 tuple. Two functions are generated from the same walk: a speculative one, which takes short strings to have
@@ -13,11 +13,11 @@ import struct
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeVar
 
-from tailrace.codec import walk
+from tailrace.codec import table_decoder as walk
+from tailrace.codec.decode_plan import Planner
 from tailrace.codec.names import PRIMITIVE, NamedTypes, record_branch
-from tailrace.codec.plan import Planner
+from tailrace.codec.record_builder import RecordBuilder
 from tailrace.codec.refusal import MALFORMED, refusal
-from tailrace.codec.shape import RecordBuilder
 from tailrace.codec.varint import block, size, varint
 
 Decode = Callable[[bytes, int], tuple[Any, ...]]

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from fastavro.schema import fingerprint as _fingerprint
 from fastavro.schema import to_parsing_canonical_form
 
-from tailrace import _contract
+from tailrace import _schema_history as _contract
 from tailrace.errors import DecodeError, UnknownSchema
 
 Schema = dict[str, Any]

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from tailrace.codec import foreign
+from tailrace.codec import writer_schemas as foreign
 from tailrace.codec.schemas import MARKER, Known, Resolver, id_frame
 from tailrace.errors import DecodeError, RegistryRefused, RegistryUnavailable
 from tailrace.schema_registry.cache import Cache

@@ -6,7 +6,7 @@ import re
 
 import msgspec
 
-from connectors.filters import admission
+from connectors.filters import record_filter as admission
 from connectors.filters.content import PATHS, POLICIES
 from connectors.filters.masking import BUILT_IN
 from connectors.filters.settings import FilterSettings

@@ -17,7 +17,7 @@ import msgspec
 import pytest
 
 from connectors.config.instances import Common, sink_class
-from connectors.sdk.contract import Batch, Enriched, Item, Skip, RecordOrigin, spec_of
+from connectors.sdk.contract import Batch, Enriched, Item, RecordOrigin, Skip, spec_of
 from connectors.sdk.http import Response
 from connectors.sdk.outcomes import Delivered, Paused
 from tailrace.codec import decode

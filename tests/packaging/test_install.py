@@ -69,7 +69,7 @@ def test_the_base_install_is_light_and_says_what_else_a_command_needs(
     )
     ran = subprocess.run([python, "-c", code], check=True, capture_output=True, cwd=application)
     assert ran.stdout.strip() == b"[]"
-    code = "import tailrace.codec.walk as w; print(w.__file__)"
+    code = "import tailrace.codec.table_decoder as w; print(w.__file__)"
     ran = subprocess.run([python, "-c", code], check=True, capture_output=True, cwd=application)
     assert Path(ran.stdout.decode().strip()).suffix == (
         ".so" if shutil.which("cc") or shutil.which("gcc") else ".py"

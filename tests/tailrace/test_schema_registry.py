@@ -274,7 +274,9 @@ def test_an_id_that_the_registry_lacks_is_denied_when_it_has_said_so_twice(
     registry: SchemaRegistry, tmp_path: Path
 ) -> None:
     clock, resolver = Clock(), Resolver()
-    source = SchemaFetcher(Client(of(registry.url, tmp_path).registry), Cache(tmp_path), resolver, SUBJECT, clock)
+    source = SchemaFetcher(
+        Client(of(registry.url, tmp_path).registry), Cache(tmp_path), resolver, SUBJECT, clock
+    )
     frame = schemas.id_frame(77)
     source.ask(frame)
     assert not source.denied(frame)
@@ -287,7 +289,9 @@ def test_an_id_that_the_registry_lacks_is_denied_when_it_has_said_so_twice(
 def test_a_refusal_of_one_id_is_no_outage(registry: SchemaRegistry, tmp_path: Path) -> None:
     """An id that the registry cannot even parse, or fails on, keeps it from no other."""
     clock, resolver = Clock(), Resolver()
-    source = SchemaFetcher(Client(of(registry.url, tmp_path).registry), Cache(tmp_path), resolver, SUBJECT, clock)
+    source = SchemaFetcher(
+        Client(of(registry.url, tmp_path).registry), Cache(tmp_path), resolver, SUBJECT, clock
+    )
     bad, good = schemas.id_frame(77), schemas.id_frame(registry.add(SUBJECT, NEWER))
     registry.broken[77] = 422
     for frame in (bad, schemas.id_frame(0xFFFF_FFFF)):

@@ -19,10 +19,10 @@ import msgspec
 
 from connectors.delivery.aiohttp_transport import AiohttpTransport
 from connectors.delivery.batch_sender import BatchSender
-from connectors.delivery.batching import Buffer, BatchLimits
+from connectors.delivery.batching import BatchLimits, Buffer
 from connectors.delivery.gate import Sleep
 from connectors.delivery.sub_batches import RecordResult
-from connectors.sdk.contract import Batch, Enriched, Item, Payload, Sink, Skip, RecordOrigin, Spec, spec_of
+from connectors.sdk.contract import Batch, Enriched, Item, Payload, RecordOrigin, Sink, Skip, Spec, spec_of
 from connectors.sdk.http import Http, Response
 from connectors.sdk.outcomes import Rejected
 from connectors.testing import samples

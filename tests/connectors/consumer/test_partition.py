@@ -14,7 +14,7 @@ from connectors.consumer.schema_waits import SchemaWaits
 from connectors.consumer.status import SinkCounts
 from connectors.delivery.batching import BatchLimits
 from connectors.delivery.sub_batches import RecordResult
-from connectors.filters.admission import current
+from connectors.filters.record_filter import current
 from connectors.sdk.contract import Batch, Enriched, Health, Payload, Skip
 from connectors.sdk.http import Http
 from connectors.sdk.outcomes import Delivered, Outcomes, Rejected

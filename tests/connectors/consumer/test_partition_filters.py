@@ -10,7 +10,7 @@ from connectors.consumer.partition import SinkPartition
 from connectors.consumer.reader import Reader
 from connectors.consumer.status import SinkCounts
 from connectors.delivery.batching import BatchLimits
-from connectors.filters.admission import RecordFilter
+from connectors.filters.record_filter import RecordFilter
 from connectors.filters.settings import FilterSettings
 from connectors.sdk.contract import Enriched, Payload, Skip
 from tailrace import codec
@@ -36,7 +36,17 @@ def lane(admit: Any) -> tuple[SinkPartition, Mapping, SinkCounts, list[DeadLette
     letters: list[DeadLetterRequest] = []
     found: Any = sink
     made = SinkPartition(
-        "acme", "t", 0, found, Reader(None), BatchLimits(), SinkLedger(), 0, counts, letters.append, admit=admit
+        "acme",
+        "t",
+        0,
+        found,
+        Reader(None),
+        BatchLimits(),
+        SinkLedger(),
+        0,
+        counts,
+        letters.append,
+        admit=admit,
     )
     return made, sink, counts, letters
 

@@ -14,7 +14,17 @@ from hypothesis import strategies as st
 from connectors.delivery.batch_sender import BatchSender
 from connectors.delivery.dead_letter_limits import DeadLetterLimits
 from connectors.delivery.sub_batches import RecordResult
-from connectors.sdk.contract import Batch, Enriched, Health, Item, Payload, Rates, SinkStopped, Skip, RecordOrigin
+from connectors.sdk.contract import (
+    Batch,
+    Enriched,
+    Health,
+    Item,
+    Payload,
+    Rates,
+    RecordOrigin,
+    SinkStopped,
+    Skip,
+)
 from connectors.sdk.http import Http, NoAnswer, Response
 from connectors.sdk.outcomes import Delivered, Filtered, Outcomes, Paused, Rejected, Retry, Split
 from connectors.sdk.policy import Backoff
@@ -108,7 +118,9 @@ async def until(done: Callable[[], bool]) -> None:
 
 
 def batch(n: int, start: int = 0, events: int = 1) -> Batch:
-    return Batch(tuple(Item(Payload(i, 1, events), RecordOrigin("t", 0, i, 0)) for i in range(start, start + n)))
+    return Batch(
+        tuple(Item(Payload(i, 1, events), RecordOrigin("t", 0, i, 0)) for i in range(start, start + n))
+    )
 
 
 def verdicts(settled: list[RecordResult]) -> list[str]:

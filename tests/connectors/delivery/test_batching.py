@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.delivery.batching import Buffer, BatchLimits
+from connectors.delivery.batching import BatchLimits, Buffer
 
 limits = st.builds(BatchLimits, st.integers(1, 20), st.integers(1, 500), st.just(0.2))
 

@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.delivery.rate_limits import SHARE, TokenBucket, RateLimiter, RateLimitedHttp
+from connectors.delivery.rate_limits import SHARE, RateLimitedHttp, RateLimiter, TokenBucket
 from connectors.delivery.sub_batches import BatchDelivery
 from connectors.sdk.contract import Item, Payload, Rates, RecordOrigin
 from connectors.sdk.http import Response

@@ -61,7 +61,9 @@ def get(url: str) -> tuple[int, str]:
 
 
 def batch(n: int, size: int = 10) -> Batch:
-    return Batch(tuple(Item(Payload(b"x", size), RecordOrigin("trace.enriched", 1, 7 + i, 0)) for i in range(n)))
+    return Batch(
+        tuple(Item(Payload(b"x", size), RecordOrigin("trace.enriched", 1, 7 + i, 0)) for i in range(n))
+    )
 
 
 class Ticking:

@@ -20,7 +20,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from connectors.delivery.aiohttp_transport import AiohttpTransport
 from connectors.delivery.batch_sender import BatchSender
 from connectors.delivery.sub_batches import RecordResult
-from connectors.sdk.contract import Batch, Enriched, Health, Item, Payload, Secret, RecordOrigin
+from connectors.sdk.contract import Batch, Enriched, Health, Item, Payload, RecordOrigin, Secret
 from connectors.sdk.http import NoAnswer, Response
 from connectors.sdk.outcomes import Delivered, Outcomes, Paused, Rejected, Retry, Split
 from connectors.sdk.policy import Action, action

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from connectors.config.instances import instance
-from connectors.sdk.contract import Batch, Enriched, Item, Payload, SinkStopped, RecordOrigin
+from connectors.sdk.contract import Batch, Enriched, Item, Payload, RecordOrigin, SinkStopped
 from connectors.sdk.outcomes import Delivered
 from connectors.sinks.console import Console
 from connectors.sinks.file import File

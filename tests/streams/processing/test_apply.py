@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.processing.apply import EventProcessor, TransactionBatch
-from streams.processing.limits import StateLimits, MetricLimits
+from streams.processing.limits import MetricLimits, StateLimits
 from streams.processing.prices import Prices
 from streams.processing.state import ChangedState, State
 from tailrace import codec
@@ -219,7 +219,9 @@ def test_an_error_in_the_rules_dead_letters_that_record_only() -> None:
     state, unit = fresh(), TransactionBatch()
     priced: dict[str, Any] = {"model_provider": "openai", "input_tokens": 5}
     log = [event(n=1, **priced, model_name="gpt-4o"), event(n=2, **priced, model_name="boom"), event(n=3)]
-    EventProcessor("trace.events", 0, 2_000_000, 1_000_000, prices=BrokenPrices()).apply(state, records(log), unit)
+    EventProcessor("trace.events", 0, 2_000_000, 1_000_000, prices=BrokenPrices()).apply(
+        state, records(log), unit
+    )
     assert [(letter.reason, letter.stage) for letter in letters(unit)] == [("apply_failed", "apply")]
     assert (state.enriched, len(state.dedupe)) == (2, 2)
 

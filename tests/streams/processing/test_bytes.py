@@ -19,8 +19,8 @@ from streams.processing.metrics.distribution import DURATION, FIRST_TOKEN, INPUT
 from streams.processing.metrics.group_state import GroupState
 from streams.processing.metrics.grouping import LABELS, Group
 from streams.processing.metrics.series import MINUTE, Series, measured
-from streams.processing.operation_totals import OverflowTotals
 from streams.processing.operations import FIXED
+from streams.processing.overflow_totals import OverflowTotals
 from streams.processing.trace import Trace
 from tailrace import codec
 from tailrace.codec.varint import zigzag
@@ -149,7 +149,9 @@ def test_a_context_is_byte_for_byte_what_the_codec_writes(c: TraceContext) -> No
         datasets=st.dictionaries(text, text, max_size=3),
         fixed=st.just(bytes(FIXED.size)),
         texts=st.binary(max_size=50),
-        beyond=st.sampled_from([b"", msgspec.json.encode(OverflowTotals(counts={"span": 3}, cost={"USD": 7}))]),
+        beyond=st.sampled_from(
+            [b"", msgspec.json.encode(OverflowTotals(counts={"span": 3}, cost={"USD": 7}))]
+        ),
     )
 )
 @settings(max_examples=300, deadline=None)

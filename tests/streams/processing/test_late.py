@@ -8,7 +8,7 @@ import msgspec
 
 from streams.processing.apply import EventProcessor, TransactionBatch
 from streams.processing.correlate import CLOCK_SKEW
-from streams.processing.limits import StateLimits, MetricLimits
+from streams.processing.limits import MetricLimits, StateLimits
 from streams.processing.state import State
 from tailrace import codec
 from tailrace.identity import kafka_key

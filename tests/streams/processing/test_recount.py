@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.processing.apply import EventProcessor, TransactionBatch
-from streams.processing.limits import StateLimits, MetricLimits
+from streams.processing.limits import MetricLimits, StateLimits
 from streams.processing.prices import Prices
 from streams.processing.providers import normalised
 from streams.processing.state import State

@@ -2,7 +2,7 @@
 a form that can be compiled once for all schemas. Used where it is compiled; as plain Python the generated
 code is faster.
 
-`tailrace.codec.plan` makes the table.
+`tailrace.codec.decode_plan` makes the table.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 import struct
 from typing import Any, Final
 
+from tailrace.codec.record_builder import RecordBuilder
 from tailrace.codec.refusal import MALFORMED, refusal
-from tailrace.codec.shape import RecordBuilder
 from tailrace.codec.varint import block, size, varint
 
 NULL: Final = 0

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from connectors.consumer.reader import Reader
 from streams.processing import header
 from tailrace import codec
-from tailrace.codec import foreign, schemas
+from tailrace.codec import schemas
+from tailrace.codec import writer_schemas as foreign
 from tailrace.codec.decoder import compile_decoder, walker
 from tailrace.codec.schemas import MARKER, Resolver
 from tailrace.errors import DecodeError, UnknownSchema

@@ -1,7 +1,7 @@
 """Derives what Python needs from schemas/*.avsc, and checks that it is up to date.
 
-    python tools/contract.py          write tailrace/records.py and tailrace/_contract.py
-    python tools/contract.py --check  fail if they, or schemas/history, do not match the schemas
+    python tools/schemas.py          write tailrace/records.py and tailrace/_schema_history.py
+    python tools/schemas.py --check  fail if they, or schemas/history, do not match the schemas
 
 `make schemas` and `make schemas-check` call it.
 """
@@ -24,7 +24,7 @@ from fastavro.schema import parse_schema
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 SCHEMAS = ROOT / "schemas"
-NOTE = "Generated from schemas/*.avsc by tools/contract.py (`make schemas`). Do not edit."
+NOTE = "Generated from schemas/*.avsc by tools/schemas.py (`make schemas`). Do not edit."
 PYTHON = {
     "string": "str",
     "bytes": "bytes",

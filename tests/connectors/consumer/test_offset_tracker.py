@@ -7,7 +7,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.consumer.progress import DEAD_LETTERED, DELIVERED, FILTERED, OffsetTracker
+from connectors.consumer.offset_tracker import DEAD_LETTERED, DELIVERED, FILTERED, OffsetTracker
 from tailrace.ledger.sink_ledger import SinkLedger, Tally
 
 verdicts = st.sampled_from((DELIVERED, FILTERED, DEAD_LETTERED))

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tools import contract as tool
+from tools import schemas as tool
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -28,7 +28,7 @@ def copy(tmp_path: Path) -> Path:
     for folder in ("tools", "schemas"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "tailrace").mkdir()
-    for name in ("tailrace/records.py", "tailrace/_contract.py", "pyproject.toml"):
+    for name in ("tailrace/records.py", "tailrace/_schema_history.py", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path / name)
     return tmp_path
 
@@ -57,7 +57,7 @@ def test_a_changed_schema_needs_a_version_then_the_modules_and_then_is_fine(copy
     ran = contract(copy, "--check")
     assert ran.stderr.splitlines() == [
         "tailrace/records.py is out of date: run `make schemas`",
-        "tailrace/_contract.py is out of date: run `make schemas`",
+        "tailrace/_schema_history.py is out of date: run `make schemas`",
     ]
     assert contract(copy).returncode == 0
     ran = contract(copy, "--check")
@@ -237,7 +237,7 @@ def test_the_command_fails_for_such_a_version(copy: Path) -> None:
 
 
 def problems_of(copy: Path) -> list[str]:
-    """What `tools/contract.py --check` says of the schemas there, without a process of its own."""
+    """What `tools/schemas.py --check` says of the schemas there, without a process of its own."""
     schemas = {p.stem: json.loads(p.read_text()) for p in (copy / "schemas").glob("TraceEvent.avsc")}
     return list(tool.problems(schemas, copy / "schemas"))
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from connectors.config.instances import instance
 from connectors.consumer.reader import ALWAYS
-from connectors.filters.admission import DROPPABLE, RecordFilter, current, sampled
+from connectors.filters.record_filter import DROPPABLE, RecordFilter, current, sampled
 from connectors.filters.settings import FilterSettings, from_text
 from connectors.sdk.contract import Enriched, Skip
 from connectors.sinks.otlp.mapping import FIELDS

@@ -1,14 +1,14 @@
-"""From an Avro schema to the table that `tailrace.codec.walk` walks."""
+"""From an Avro schema to the table that `tailrace.codec.table_decoder` walks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from tailrace.codec import walk
+from tailrace.codec import table_decoder as walk
 from tailrace.codec.names import PRIMITIVE, NamedTypes, record_branch
-from tailrace.codec.shape import RecordBuilder
-from tailrace.codec.walk import Step
+from tailrace.codec.record_builder import RecordBuilder
+from tailrace.codec.table_decoder import Step
 
 _SIMPLE: Final = {
     "null": (walk.NULL, 0),

@@ -1,4 +1,4 @@
-"""Texts of all schema versions, oldest first. Generated from schemas/*.avsc by tools/contract.py (`make schemas`). Do not edit."""
+"""Texts of all schema versions, oldest first. Generated from schemas/*.avsc by tools/schemas.py (`make schemas`). Do not edit."""
 
 HISTORY: dict[str, tuple[str, ...]] = {
     "DeadLetter": (

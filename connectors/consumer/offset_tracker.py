@@ -68,7 +68,9 @@ class OffsetTracker:
         except IndexError:
             return None
 
-    def read(self, offset: int, sequence: int | None, generation: int | None, appended_at: int = 0) -> SubmittedRecord:
+    def read(
+        self, offset: int, sequence: int | None, generation: int | None, appended_at: int = 0
+    ) -> SubmittedRecord:
         """A ticket for the next record; offsets must rise."""
         ticket = SubmittedRecord(offset, sequence, generation, appended_at)
         self._open.append(ticket)
