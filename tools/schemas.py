@@ -139,7 +139,7 @@ def records_module(schemas: dict[str, dict[str, Any]]) -> str:
     )
 
 
-def contract_module(schemas: dict[str, dict[str, Any]]) -> str:
+def history_module(schemas: dict[str, dict[str, Any]]) -> str:
     lines = [
         f'"""Texts of all schema versions, oldest first. {NOTE}"""',
         "",
@@ -215,7 +215,7 @@ def main() -> int:
     wrong = list(problems(schemas))
     targets = {
         ROOT / "tailrace" / "records.py": records_module(schemas),
-        ROOT / "tailrace" / "_contract.py": contract_module(schemas),
+        ROOT / "tailrace" / "_schema_history.py": history_module(schemas),
     }
     for path, code in targets.items():
         text = formatted(code, path)

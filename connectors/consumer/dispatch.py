@@ -8,7 +8,7 @@ from typing import Any
 from connectors.consumer.partition import SinkPartition
 
 
-def take(messages: Sequence[Any], lanes: dict[int, SinkPartition], now: float) -> list[Any]:
+def take(messages: Sequence[Any], partitions: dict[int, SinkPartition], now: float) -> list[Any]:
     """Gives each record to its partition's lane. messages: confluent-kafka's; now: monotonic seconds. Returns
     those that are no records but errors and ends of partitions. Records of a partition that was lost
     meanwhile are left out."""
@@ -17,7 +17,7 @@ def take(messages: Sequence[Any], lanes: dict[int, SinkPartition], now: float) -
         if m.error() is not None:
             others.append(m)
             continue
-        lane = lanes.get(m.partition())
-        if lane is not None:
-            lane.accept(m.offset(), m.timestamp()[1], m.key(), m.value(), m.headers(), now)
+        partition = partitions.get(m.partition())
+        if partition is not None:
+            partition.accept(m.offset(), m.timestamp()[1], m.key(), m.value(), m.headers(), now)
     return others

@@ -72,9 +72,9 @@ class OffsetTracker:
         self, offset: int, sequence: int | None, generation: int | None, appended_at: int = 0
     ) -> SubmittedRecord:
         """A ticket for the next record; offsets must rise."""
-        ticket = SubmittedRecord(offset, sequence, generation, appended_at)
-        self._open.append(ticket)
-        return ticket
+        record = SubmittedRecord(offset, sequence, generation, appended_at)
+        self._open.append(record)
+        return record
 
     def pass_to(self, position: int) -> None:
         """Everything before `position` was read: what lies between are transaction markers. Only while
@@ -106,9 +106,9 @@ class OffsetTracker:
         return settled, gaps
 
     def _explain(self, run: list[SubmittedRecord]) -> None:
-        for ticket in run:
-            if ticket.reason is not None and ticket.tally is not None:
-                self.reasons["filtered" if ticket.tally.filtered else "dead_lettered", ticket.reason] += 1
+        for record in run:
+            if record.reason is not None and record.tally is not None:
+                self.reasons["filtered" if record.tally.filtered else "dead_lettered", record.reason] += 1
 
     def _runs(self) -> Iterator[list[SubmittedRecord]]:
         """Settled tickets from the front, cut wherever the numbers are not consecutive."""

@@ -68,36 +68,37 @@ class SinkPartition:
         self,
         name: str,
         topic: str,
-        partition: int,
+        number: int,
         sink: Sink,
         reader: Reader,
         limits: BatchLimits,
         ledger: SinkLedger,
         start: int,
         counts: SinkCounts,
-        bury: Callable[[DeadLetterRequest], None],
-        may_bury: Callable[[Rejected], bool] = _always,
+        dead_letter: Callable[[DeadLetterRequest], None],
+        may_dead_letter: Callable[[Rejected], bool] = _always,
         waits: SchemaWaits | None = None,
         secrets: Sequence[str] = (),
         admit: Admit = current,
     ) -> None:
-        self.name, self.topic, self.partition = name, topic, partition
-        self.progress = OffsetTracker(ledger, start)
+        self.name, self.topic, self.number = name, topic, number
+        self.offsets = OffsetTracker(ledger, start)
         self.committed: tuple[int, SinkLedger] | None = None
         """What the last commit said; None: nothing yet."""
         self.paused = False
         self.caught_up = False
         """Whether everything that was in the partition at some time since it was assigned has been read."""
-        self._sink, self._reader, self._counts, self._bury, self._admit = sink, reader, counts, bury, admit
-        self._may_bury = may_bury
+        self._sink, self._reader, self._counts = sink, reader, counts
+        self._dead_letter, self._admit = dead_letter, admit
+        self._may_dead_letter = may_dead_letter
         self._waits, self._secrets = waits or SchemaWaits(0.0), secrets
         self._held: deque[_UndispatchedRecord] = deque()
         self._unknown = ""  # the schema that it waits for
         self._look = 0.0  # when to try the first of them again
         self._buffer: Buffer[tuple[Item, SubmittedRecord]] = Buffer(limits)
-        self._tickets: list[tuple[Item, SubmittedRecord]] = []
+        self._records: list[tuple[Item, SubmittedRecord]] = []
         self._sending: Future[list[RecordResult]] | None = None
-        self._burying = 0
+        self._dead_lettering = 0
         self._limit = max(WINDOW, 2 * limits.max_records)
 
     # -- in
@@ -125,7 +126,7 @@ class SinkPartition:
         now: float,
     ) -> bool:
         """False: it cannot be taken yet, and nothing has been done."""
-        found = self._reader.read(self.topic, self.partition, offset, appended_at, value, headers)
+        found = self._reader.read(self.topic, self.number, offset, appended_at, value, headers)
         mapped: Payload | Skip | Rejected | None = None
         if isinstance(found, Unreadable):
             if found.schema and self._wait(found.schema, offset, now):
@@ -135,21 +136,21 @@ class SinkPartition:
                 self._waits.known(self._unknown)
                 self._unknown = ""
             mapped = self._map(found)
-            if isinstance(mapped, Rejected) and not self._may_bury(mapped):
+            if isinstance(mapped, Rejected) and not self._may_dead_letter(mapped):
                 return False
-        where = source(found.event, found.context, self.topic, self.partition, offset, appended_at, key)
-        ticket = self.progress.read(offset, where.sequence, where.generation, appended_at)
+        where = source(found.event, found.context, self.topic, self.number, offset, appended_at, key)
+        record = self.offsets.read(offset, where.sequence, where.generation, appended_at)
         if isinstance(found, Unreadable):
             raw = value if found.event is None else None
-            self._give_up(Stage.DECODE, where, Rejected(found.reason, found.detail), ticket, value=raw)
+            self._give_up(Stage.DECODE, where, Rejected(found.reason, found.detail), record, value=raw)
             return True
         match mapped:
             case Payload():
-                self._buffer.add((Item(mapped, where), ticket), mapped.size, now)
+                self._buffer.add((Item(mapped, where), record), mapped.size, now)
             case Skip():
-                ticket.tally, ticket.reason = FILTERED, mapped.reason
+                record.tally, record.reason = FILTERED, mapped.reason
             case Rejected():
-                self._give_up(Stage.MAP, where, mapped, ticket)
+                self._give_up(Stage.MAP, where, mapped, record)
         return True
 
     def _map(self, found: Enriched) -> Payload | Skip | Rejected:
@@ -161,7 +162,7 @@ class SinkPartition:
                 "%s: map raised for %s[%d]@%d\n%s",
                 self.name,
                 self.topic,
-                self.partition,
+                self.number,
                 found.offset,
                 redact.stack(e, self._secrets),
             )
@@ -182,7 +183,7 @@ class SinkPartition:
                 "%s: %s[%d]@%d has the unknown schema %s; its partition waits for it",
                 self.name,
                 self.topic,
-                self.partition,
+                self.number,
                 offset,
                 schema,
             )
@@ -196,7 +197,7 @@ class SinkPartition:
         while self._held and self._take(*self._held[0], now):
             self._held.popleft()
 
-    def use(self, sink: Sink, secrets: Sequence[str], admit: Admit, reader: Reader) -> None:
+    def reconfigure(self, sink: Sink, secrets: Sequence[str], admit: Admit, reader: Reader) -> None:
         """Maps with another sink object of the same type from now on, and what is held up at once."""
         self._sink, self._secrets, self._look = sink, secrets, 0.0
         self._admit, self._reader = admit, reader
@@ -206,18 +207,18 @@ class SinkPartition:
         stage: Stage,
         where: RecordOrigin,
         rejected: Rejected,
-        ticket: SubmittedRecord,
+        record: SubmittedRecord,
         *,
         attempts: int = 0,
         value: bytes | None = None,
     ) -> None:
         def settle() -> None:
-            self._burying -= 1
-            ticket.reason = rejected.reason
-            ticket.tally = DEAD_LETTERED if attempts <= 1 else Tally(dead_lettered=1, retried=attempts - 1)
+            self._dead_lettering -= 1
+            record.reason = rejected.reason
+            record.tally = DEAD_LETTERED if attempts <= 1 else Tally(dead_lettered=1, retried=attempts - 1)
 
-        self._burying += 1
-        self._bury(DeadLetterRequest(stage, where, rejected, attempts, value, settle))
+        self._dead_lettering += 1
+        self._dead_letter(DeadLetterRequest(stage, where, rejected, attempts, value, settle))
 
     # -- out
     def next_batch(self, now: float, *, drain: bool = False) -> Batch | None:
@@ -225,8 +226,8 @@ class SinkPartition:
         or size."""
         if self._sending is not None or not (self._buffer.due(now) or (drain and len(self._buffer))):
             return None
-        self._tickets = self._buffer.take()
-        return Batch(tuple(item for item, _ in self._tickets))
+        self._records = self._buffer.take()
+        return Batch(tuple(item for item, _ in self._records))
 
     def sent(self, future: Future[list[RecordResult]]) -> None:
         """`future` will know the fate of the batch that `next_batch` gave."""
@@ -240,23 +241,23 @@ class SinkPartition:
         if future.cancelled():
             return
         settled: Sequence[RecordResult] = future.result()
-        for (item, ticket), fate in zip(self._tickets, settled, strict=True):
-            match fate.verdict:
+        for (item, record), result in zip(self._records, settled, strict=True):
+            match result.verdict:
                 case Delivered():
-                    ticket.tally = (
+                    record.tally = (
                         DELIVERED
-                        if fate.attempts == 1 and not fate.unidentified
+                        if result.attempts == 1 and not result.unidentified
                         else Tally(
                             delivered=1,
-                            rejected_unidentified=int(fate.unidentified),
-                            retried=fate.attempts - 1,
+                            rejected_unidentified=int(result.unidentified),
+                            retried=result.attempts - 1,
                         )
                     )
                 case Filtered():
-                    ticket.tally, ticket.reason = FILTERED, fate.verdict.reason
+                    record.tally, record.reason = FILTERED, result.verdict.reason
                 case Rejected() as rejected:
-                    self._give_up(Stage.SEND, item.source, rejected, ticket, attempts=fate.attempts)
-        self._tickets = []
+                    self._give_up(Stage.SEND, item.source, rejected, record, attempts=result.attempts)
+        self._records = []
 
     def cancel(self) -> None:
         """Gives up the batch under way and what waits; nothing of it counts as settled."""
@@ -268,8 +269,8 @@ class SinkPartition:
     # -- state
     def advance(self) -> None:
         """Moves the settled prefix; counts it, and reports gaps."""
-        settled, gaps = self.progress.advance()
-        self._counts.add(settled, self.progress.reasons)
+        settled, gaps = self.offsets.advance()
+        self._counts.add(settled, self.offsets.reasons)
         for gap in gaps:
             self._counts.gaps += gap.missing
             self._counts.repeated += gap.repeated
@@ -282,7 +283,7 @@ class SinkPartition:
                 "%s: %s[%d]@%d has sequence number %s, expected %d (generation %d): %s",
                 self.name,
                 self.topic,
-                self.partition,
+                self.number,
                 gap.offset,
                 gap.got,
                 gap.expected,
@@ -297,7 +298,7 @@ class SinkPartition:
         return (
             bool(self._held)
             or (self._sending is not None and self._buffer.full)
-            or len(self.progress) >= self._limit
+            or len(self.offsets) >= self._limit
         )
 
     @property
@@ -312,12 +313,12 @@ class SinkPartition:
     @property
     def unsettled(self) -> bool:
         """Whether a batch is under way, or dead letters are."""
-        return self._sending is not None or self._burying > 0
+        return self._sending is not None or self._dead_lettering > 0
 
     @property
-    def burying(self) -> bool:
+    def dead_lettering(self) -> bool:
         """Whether dead letters are under way."""
-        return self._burying > 0
+        return self._dead_lettering > 0
 
     @property
     def held(self) -> int:
@@ -327,7 +328,7 @@ class SinkPartition:
     @property
     def blocked(self) -> bool:
         """Whether everything is settled but what cannot be taken yet."""
-        return len(self.progress) == 0 and bool(self._held)
+        return len(self.offsets) == 0 and bool(self._held)
 
     @property
     def waiting(self) -> int:
@@ -337,12 +338,12 @@ class SinkPartition:
     @property
     def idle(self) -> bool:
         """Whether everything read is settled."""
-        return len(self.progress) == 0 and not self._held
+        return len(self.offsets) == 0 and not self._held
 
     def to_commit(self, position: int) -> tuple[int, SinkLedger] | None:
         """Offset and ledger to commit, if they differ from the last ones. position: the consumer's, or
         negative."""
         if not self._held:
-            self.progress.pass_to(position)
-        now = (self.progress.next_offset, self.progress.ledger)
+            self.offsets.pass_to(position)
+        now = (self.offsets.next_offset, self.offsets.ledger)
         return now if now != self.committed else None

@@ -104,10 +104,10 @@ class Runner:
         self._error = ""
         self._counts = SinkCounts()
         self._activity = Activity()
-        self._pace: RateLimiter | None = None
+        self._rate_limiter: RateLimiter | None = None
         self._retired: list[AiohttpTransport] = []
         self._former: list[Sink] = []
-        self._lanes: dict[int, SinkPartition] = {}
+        self._partitions: dict[int, SinkPartition] = {}
         self._lag = -1
         self._answered = False
         self._stop = threading.Event()
@@ -119,25 +119,29 @@ class Runner:
         self._wake.set()
 
     def status(self) -> Status:
-        lanes, activity = tuple(self._lanes.values()), self._activity
+        partitions, activity = tuple(self._partitions.values()), self._activity
         return Status(
             sink=self.name,
             state=self._state,
-            partitions=len(lanes),
+            partitions=len(partitions),
             lag=self._lag,
-            in_flight=sum(len(lane.progress) + lane.held for lane in lanes),
+            in_flight=sum(len(partition.offsets) + partition.held for partition in partitions),
             counts=self._counts.copy(),
             requests=activity.requests,
             retrying=activity.retrying,
             paused=activity.paused,
             error=self._error,
-            limited=self._pace.waiting if self._pace else 0,
+            limited=self._rate_limiter.waiting if self._rate_limiter else 0,
         )
 
     def oldest(self) -> int | None:
         """Append time of the first record that was read and is not settled, milliseconds UTC; None: there is
         none."""
-        found = [at for lane in tuple(self._lanes.values()) if (at := lane.progress.oldest) is not None]
+        found = [
+            at
+            for partition in tuple(self._partitions.values())
+            if (at := partition.offsets.oldest) is not None
+        ]
         return min(found, default=None)
 
     def silent(self) -> float:
@@ -165,7 +169,7 @@ class Runner:
         self._loop = SendLoop(self.name, self._wake.set)
         try:
             self._http = self._loop.call(self._transport(instance))
-            self._courier = BatchSender(
+            self._sender = BatchSender(
                 self.name,
                 self.observer.timed(instance.sink),
                 self._http,
@@ -178,13 +182,13 @@ class Runner:
                 failures=instance.circuit_failures,
                 secrets=instance.secrets,
             )
-            self._activity, self._pace = self._courier.activity, self._courier.pace
+            self._activity, self._rate_limiter = self._sender.activity, self._sender.rate_limiter
             report_health(
                 self.name,
                 lambda: self._loop.submit(instance.sink.check(self._http)),
                 secrets=instance.secrets,
             )
-            self._outbox = DeadLetterProducer(self._settings, self.name, self._clock)
+            self._dead_letter_producer = DeadLetterProducer(self._settings, self.name, self._clock)
             try:
                 self._consume()
             finally:
@@ -213,7 +217,7 @@ class Runner:
         try:
             changed = self._instance.reload(self._instance)
             if changed is not None:
-                self._use(changed)
+                self._reconfigure(changed)
             problem = ""
         except ConfigError as e:
             problem = redact.masked(str(e), self._secrets)
@@ -225,7 +229,7 @@ class Runner:
             )
         self._reload_problem = problem
 
-    def _use(self, instance: Instance) -> None:
+    def _reconfigure(self, instance: Instance) -> None:
         """From now on maps and sends with another sink object. Limits of batches stay until a partition is
         assigned anew.
 
@@ -240,10 +244,10 @@ class Runner:
         self._secrets = tuple(
             dict.fromkeys((*instance.secrets, *self._secrets))
         )  # an answer may still have old ones
-        for lane in self._lanes.values():
-            lane.use(instance.sink, self._secrets, instance.admit, self._reader)
+        for partition in self._partitions.values():
+            partition.reconfigure(instance.sink, self._secrets, instance.admit, self._reader)
         self._loop.call(
-            self._courier.use(
+            self._sender.reconfigure(
                 self.observer.timed(instance.sink),
                 self._http,
                 limits=instance.dead_letters,
@@ -287,72 +291,72 @@ class Runner:
             )
             self._state = "running"
             while not self._stop.is_set() and not (self._until_caught_up and self._caught_up()):
-                self._turn()
+                self._poll_once()
             self._state = "stopping"
             self._drain()
             finished = True
         finally:
-            for lane in self._lanes.values():
-                lane.cancel()
-            self._lanes.clear()
+            for partition in self._partitions.values():
+                partition.cancel()
+            self._partitions.clear()
             self._consumer.close()
-            self._outbox.close(1.0 if finished else 0.0)
+            self._dead_letter_producer.close(1.0 if finished else 0.0)
 
-    def _turn(self, *, drain: bool = False) -> None:
+    def _poll_once(self, *, drain: bool = False) -> None:
         """One round: what was sent, what is to send, what is full, what is to commit, what is to read."""
-        self._outbox.poll()
+        self._dead_letter_producer.poll()
         now = self._came_round = self._clock()
         self.joined = self.joined or now - self._began > ALONE
         self._reload(now)
-        for lane in self._lanes.values():
-            self._serve(lane, now, drain=drain)
+        for partition in self._partitions.values():
+            self._serve(partition, now, drain=drain)
         self._throttle(drain=drain)
         if self._answered or now >= self._next_commit:
             self._answered = False
             self._next_commit = now + self._settings.connect.commit_interval_ms / 1000
-            self._commit(list(self._lanes.values()))
+            self._commit(list(self._partitions.values()))
             self._measure_lag()
-        busy = any(lane.unsettled or lane.waiting for lane in self._lanes.values())
+        busy = any(partition.unsettled or partition.waiting for partition in self._partitions.values())
         fetched = self._consumer.consume(FETCH, 0.005 if busy else 0.05)
-        for message in take(fetched, self._lanes, self._clock()):
-            self._hear(message)
+        for message in take(fetched, self._partitions, self._clock()):
+            self._handle_error(message)
 
-    def _serve(self, lane: SinkPartition, now: float, *, drain: bool = False) -> None:
+    def _serve(self, partition: SinkPartition, now: float, *, drain: bool = False) -> None:
         self._answered = (
-            self._answered or lane.answered
+            self._answered or partition.answered
         )  # commit at once: what is not committed comes again after a kill
-        lane.collect()
+        partition.collect()
         if not drain:
-            lane.look_again(now)
-        batch = lane.next_batch(now, drain=drain)
+            partition.look_again(now)
+        batch = partition.next_batch(now, drain=drain)
         if batch is not None:
-            lane.sent(self._loop.submit(self.observer.delivering(batch, self._courier.deliver)))
-        lane.advance()
+            partition.sent(self._loop.submit(self.observer.delivering(batch, self._sender.deliver)))
+        partition.advance()
 
     def _throttle(self, *, drain: bool = False) -> None:
         """Pauses full partitions and resumes the others. A fast sink gets a moment first."""
-        lanes = self._lanes.values()
-        if not drain and any(lane.full and not lane.paused for lane in lanes):
+        partitions = self._partitions.values()
+        if not drain and any(partition.full and not partition.paused for partition in partitions):
             self._wake.clear()
-            if not any(lane.answered for lane in lanes):
+            if not any(partition.answered for partition in partitions):
                 self._wake.wait(PATIENCE)
-            for lane in lanes:
-                self._serve(lane, self._clock())
-        for lane in lanes:
-            if (drain or lane.full) != lane.paused:
-                lane.paused = not lane.paused
-                change = self._consumer.pause if lane.paused else self._consumer.resume
-                change([TopicPartition(self._topic, lane.partition)])
+            for partition in partitions:
+                self._serve(partition, self._clock())
+        for partition in partitions:
+            if (drain or partition.full) != partition.paused:
+                partition.paused = not partition.paused
+                change = self._consumer.pause if partition.paused else self._consumer.resume
+                change([TopicPartition(self._topic, partition.number)])
 
-    def _hear(self, message: Message) -> None:
+    def _handle_error(self, message: Message) -> None:
         """What came in a record's place. Raises what ends the sink."""
         error = message.error()
-        lane = self._lanes.get(message.partition())
+        partition = self._partitions.get(message.partition())
         if error is None:
             return
         if error.code() == KafkaError._PARTITION_EOF:
-            if lane is not None:
-                lane.caught_up = True
+            if partition is not None:
+                partition.caught_up = True
         elif error.code() == KafkaError._AUTO_OFFSET_RESET:
             raise self._assignment.offset_lost(message.partition())
         elif kafka.fatal(error):
@@ -363,28 +367,30 @@ class Runner:
             log.warning("%s: %s", self.name, error.str())
 
     def _measure_lag(self) -> None:
-        self._lag = self._assignment.lag({p: lane.progress.next_offset for p, lane in self._lanes.items()})
+        self._lag = self._assignment.lag(
+            {p: partition.offsets.next_offset for p, partition in self._partitions.items()}
+        )
 
     def _caught_up(self) -> bool:
         """Whether what was in the topic when its partitions were assigned is settled."""
-        for partition, end in self._assignment.ends.items():
-            lane = self._lanes.get(partition)
-            if lane is not None and not lane.caught_up:
-                lane.caught_up = lane.progress.next_offset >= end
-        if not self._lanes:
+        for number, end in self._assignment.ends.items():
+            partition = self._partitions.get(number)
+            if partition is not None and not partition.caught_up:
+                partition.caught_up = partition.offsets.next_offset >= end
+        if not self._partitions:
             return self._clock() - self._began > ALONE
-        return all(lane.caught_up and lane.idle for lane in self._lanes.values())
+        return all(partition.caught_up and partition.idle for partition in self._partitions.values())
 
-    def _may_bury(self, rejected: Rejected) -> bool:
+    def _may_dead_letter(self, rejected: Rejected) -> bool:
         """Whether a record that cannot be mapped may be dead-lettered; if not, the sink pauses."""
-        limit = self._courier.allowance.reject()
+        limit = self._sender.dead_letter_limiter.reject()
         if limit and not self._activity.paused:
-            self._loop.call(self._courier.over(limit, rejected))
+            self._loop.call(self._sender.dead_letter_limit_reached(limit, rejected))
         return not limit
 
-    def _bury(self, letter: DeadLetterRequest) -> None:
+    def _dead_letter(self, request: DeadLetterRequest) -> None:
         """Dead-letters one record; it is settled when the broker has acknowledged that."""
-        where, rejected = letter.source, letter.rejected
+        where, rejected = request.source, request.rejected
         log.warning(
             "%s: %s[%d]@%d (event %s) goes to the dead letters (%s): %s %s",
             self.name,
@@ -392,25 +398,25 @@ class Runner:
             where.partition,
             where.offset,
             where.event_id,
-            letter.stage,
+            request.stage,
             rejected.reason,
             rejected.detail,
         )
         record = dead_letter(
-            letter.stage,
+            request.stage,
             self.name,
             where,
             rejected,
             int(self._now() * 1000),
-            attempts=letter.attempts,
-            value=letter.value,
+            attempts=request.attempts,
+            value=request.value,
             keep=self._settings.topics.max_event_bytes,
         )
-        self._outbox.write(letter_key(where), record, letter.settle)
+        self._dead_letter_producer.write(letter_key(where), record, request.settle)
 
     # -- committing
     def _commit(
-        self, lanes: list[SinkPartition], *, wait: bool = False, inside_consume: bool = False
+        self, partitions: list[SinkPartition], *, wait: bool = False, inside_consume: bool = False
     ) -> None:
         """Commits what is settled and not committed yet.
 
@@ -419,14 +425,14 @@ class Runner:
         positions = (
             {}
             if inside_consume
-            else self._assignment.positions([lane.partition for lane in lanes if lane.idle])
+            else self._assignment.positions([partition.number for partition in partitions if partition.idle])
         )
         offsets = []
-        for lane in lanes:
-            due = lane.to_commit(positions.get(lane.partition, -1))
+        for partition in partitions:
+            due = partition.to_commit(positions.get(partition.number, -1))
             if due is not None:
-                lane.committed = due
-                offsets.append(TopicPartition(self._topic, lane.partition, due[0], due[1].encode()))
+                partition.committed = due
+                offsets.append(TopicPartition(self._topic, partition.number, due[0], due[1].encode()))
         if not offsets:
             return
         try:
@@ -447,13 +453,13 @@ class Runner:
             (error or failed[0].error).str(),
         )
         for p in failed:
-            if p.partition in self._lanes:
-                self._lanes[p.partition].committed = None
+            if p.partition in self._partitions:
+                self._partitions[p.partition].committed = None
 
     # -- giving up partitions
     def _on_assign(self, consumer: Any, partitions: list[Any]) -> None:
         for start in self._assignment.take(partitions, ends=self._until_caught_up):
-            self._lanes[start.partition] = SinkPartition(
+            self._partitions[start.partition] = SinkPartition(
                 self.name,
                 self._topic,
                 start.partition,
@@ -463,8 +469,8 @@ class Runner:
                 start.ledger,
                 start.offset,
                 self._counts,
-                self._bury,
-                self._may_bury,
+                self._dead_letter,
+                self._may_dead_letter,
                 self._schema_waits,
                 self._secrets,
                 self._instance.admit,
@@ -473,31 +479,35 @@ class Runner:
         self._next_commit = (
             self._clock()
         )  # at once: from a sink's first start on, what is deleted unread is an alarm
-        log.info("%s: has partitions %s", self.name, sorted(self._lanes))
+        log.info("%s: has partitions %s", self.name, sorted(self._partitions))
 
     def _on_revoke(self, consumer: Any, partitions: list[Any]) -> None:
         """Lets what is under way finish within connect.drain_seconds, commits, gives up. What waits is the
         next owner's."""
-        lanes = [self._lanes[p.partition] for p in partitions if p.partition in self._lanes]
+        partitions = [self._partitions[p.partition] for p in partitions if p.partition in self._partitions]
         deadline = self._clock() + self._settings.connect.drain_seconds
-        while any(lane.unsettled for lane in lanes) and self._clock() < deadline and not self._stuck(lanes):
-            self._outbox.poll()
-            for lane in lanes:
-                lane.collect()
-                lane.advance()
+        while (
+            any(partition.unsettled for partition in partitions)
+            and self._clock() < deadline
+            and not self._stuck(partitions)
+        ):
+            self._dead_letter_producer.poll()
+            for partition in partitions:
+                partition.collect()
+                partition.advance()
             self._wake.wait(0.01)
             self._wake.clear()
-        self._let_go(lanes, inside_consume=True)
+        self._release(partitions, inside_consume=True)
         for p in partitions:
-            self._lanes.pop(p.partition, None)
+            self._partitions.pop(p.partition, None)
         self._consumer.incremental_unassign(partitions)
         log.info("%s: gave up partitions %s", self.name, sorted(p.partition for p in partitions))
 
     def _on_lost(self, consumer: Any, partitions: list[Any]) -> None:
         """They are someone else's already: what is under way is cancelled, nothing is committed."""
         for p in partitions:
-            if p.partition in self._lanes:
-                self._lanes.pop(p.partition).cancel()
+            if p.partition in self._partitions:
+                self._partitions.pop(p.partition).cancel()
         self._consumer.incremental_unassign(partitions)
         log.warning("%s: lost partitions %s", self.name, sorted(p.partition for p in partitions))
 
@@ -505,29 +515,35 @@ class Runner:
         """Sends everything that was read, within connect.drain_seconds, and commits; still a member of the
         group."""
         deadline = self._clock() + self._settings.connect.drain_seconds
-        lanes = list(self._lanes.values())
-        while not all(lane.idle for lane in lanes) and self._clock() < deadline and not self._stuck(lanes):
-            self._turn(drain=True)
-            lanes = list(self._lanes.values())
-        self._let_go(lanes)
+        partitions = list(self._partitions.values())
+        while (
+            not all(partition.idle for partition in partitions)
+            and self._clock() < deadline
+            and not self._stuck(partitions)
+        ):
+            self._poll_once(drain=True)
+            partitions = list(self._partitions.values())
+        self._release(partitions)
         self._measure_lag()
 
-    def _stuck(self, lanes: list[SinkPartition]) -> bool:
+    def _stuck(self, partitions: list[SinkPartition]) -> bool:
         """Whether waiting would settle nothing: the sink is paused and no probe is out, or only what cannot
         be taken is left."""
-        if self._activity.sending or any(lane.burying for lane in lanes):
+        if self._activity.sending or any(partition.dead_lettering for partition in partitions):
             return False
-        return bool(self._activity.paused) or all(lane.idle or lane.blocked for lane in lanes)
+        return bool(self._activity.paused) or all(
+            partition.idle or partition.blocked for partition in partitions
+        )
 
-    def _let_go(self, lanes: list[SinkPartition], *, inside_consume: bool = False) -> None:
-        for lane in lanes:
-            lane.cancel()
-            lane.advance()
-        left = sum(len(lane.progress) for lane in lanes)
+    def _release(self, partitions: list[SinkPartition], *, inside_consume: bool = False) -> None:
+        for partition in partitions:
+            partition.cancel()
+            partition.advance()
+        left = sum(len(partition.offsets) for partition in partitions)
         if left:
             log.info(
                 "%s: %d records that were read are not settled; whoever reads next sends them",
                 self.name,
                 left,
             )
-        self._commit(lanes, wait=True, inside_consume=inside_consume)
+        self._commit(partitions, wait=True, inside_consume=inside_consume)

@@ -59,12 +59,12 @@ class BatchSender:
         probes: Backoff = PROBES,
         circuit: Backoff = CIRCUIT,
     ) -> None:
-        """max_attempts: tries of a piece that the sink asks to retry; 0: without end. failures: in a row,
+        """max_attempts: tries of a sub_batch that the sink asks to retry; 0: without end. failures: in a row,
         that open the circuit; 0: never. secrets: masked in whatever the sink says. probes, circuit: waits
         while nothing else is sent. clock: monotonic seconds."""
         self.activity = Activity()
-        self.allowance = DeadLetterLimiter(limits)
-        self.pace = RateLimiter(rates, sleep, clock)
+        self.dead_letter_limiter = DeadLetterLimiter(limits)
+        self.rate_limiter = RateLimiter(rates, sleep, clock)
         self._name, self._secrets = name, secrets
         self._sleep, self._random, self._max_attempts, self._backoff = sleep, random, max_attempts, backoff
         self._gate = Gate(
@@ -77,9 +77,9 @@ class BatchSender:
             probes=probes,
             circuit=circuit,
         )
-        self._sink, self._http = sink, RateLimitedHttp(http, self.pace)
+        self._sink, self._http = sink, RateLimitedHttp(http, self.rate_limiter)
 
-    async def use(
+    async def reconfigure(
         self,
         sink: Sink,
         http: Http,
@@ -92,47 +92,50 @@ class BatchSender:
         """Goes on with another sink object of the same type, made of changed settings; what waits is sent by
         it. A probe is due at once; if it was the dead-letter limits that stopped the sink, it has them
         anew."""
-        self._sink, self._http, self._secrets = sink, RateLimitedHttp(http, self.pace), secrets
-        self.allowance.limits, self._gate.failures = limits, failures
-        if rates != self.pace.rates:
-            self.pace.change(rates)
-        if self._gate.why is CloseReason.LIMIT:
+        self._sink, self._http, self._secrets = sink, RateLimitedHttp(http, self.rate_limiter), secrets
+        self.dead_letter_limiter.limits, self._gate.failures = limits, failures
+        if rates != self.rate_limiter.rates:
+            self.rate_limiter.change(rates)
+        if self._gate.closed_reason is CloseReason.LIMIT:
             self._gate.open()
         self._gate.wake()
 
-    async def over(self, limit: str, rejected: Rejected) -> None:
+    async def dead_letter_limit_reached(self, limit: str, rejected: Rejected) -> None:
         """A record that could not be mapped may not become a dead letter: the sink pauses. limit: the one it
         would exceed."""
-        self._gate.over(limit, rejected, probe=False)
+        self._gate.dead_letter_limit_reached(limit, rejected, probe=False)
 
     async def deliver(self, batch: Batch) -> list[RecordResult]:
         """One `RecordResult` a record, in order. Returns only when all are final. Raises `SinkStopped`, and
         TypeError for a sink that answers with the wrong number of outcomes; cancelling leaves the fate of
         what was sent unknown."""
-        run = BatchDelivery(batch.items)
-        while run.todo:
-            piece = run.next(self.pace.most_events)
-            async with self._gate.turn(piece.pace(self.pace)) as turn:
+        delivery = BatchDelivery(batch.items)
+        while delivery.todo:
+            sub_batch = delivery.next(self.rate_limiter.most_events)
+            async with self._gate.turn(sub_batch.wait_for_rate(self.rate_limiter)) as turn:
                 if turn.single:
-                    piece = run.only_first(piece)
-                outcomes = await self._send(run, piece.indices, turn)
+                    sub_batch = delivery.only_first(sub_batch)
+                outcomes = await self._send(delivery, sub_batch.indices, turn)
             if not isinstance(outcomes, Sequence):
-                await self._whole(run, piece.indices, piece.tries, outcomes, turn)
-            elif len(outcomes) == len(piece.indices):
-                await self._each(run, piece.indices, piece.tries, outcomes, turn)
+                await self._apply_batch_outcome(delivery, sub_batch.indices, sub_batch.tries, outcomes, turn)
+            elif len(outcomes) == len(sub_batch.indices):
+                await self._apply_record_outcomes(
+                    delivery, sub_batch.indices, sub_batch.tries, outcomes, turn
+                )
             else:
                 raise TypeError(
-                    f"sink {self._name} answered {len(outcomes)} outcomes for {len(piece.indices)} records"
+                    f"sink {self._name} answered {len(outcomes)} outcomes for "
+                    f"{len(sub_batch.indices)} records"
                 )
-        return run.settled()
+        return delivery.settled()
 
-    async def _send(self, run: BatchDelivery, indices: list[int], turn: Turn) -> Outcomes:
-        run.tried(indices)
+    async def _send(self, delivery: BatchDelivery, indices: list[int], turn: Turn) -> Outcomes:
+        delivery.tried(indices)
         self.activity.requests += 1
         self.activity.sending += 1
         outcomes: Outcomes
         try:
-            outcomes = await self._sink.send(run.batch(indices), self._http)
+            outcomes = await self._sink.send(delivery.batch(indices), self._http)
         except SinkStopped as e:
             raise SinkStopped(redact.masked(str(e), self._secrets)) from None
         except NoAnswer as e:
@@ -148,49 +151,51 @@ class BatchSender:
             outcomes = [redact.hidden(o, self._secrets) for o in outcomes]
         else:
             outcomes = redact.hidden(outcomes, self._secrets)
-        self._gate.heard(outcomes, turn)
+        self._gate.on_outcomes(outcomes, turn)
         return outcomes
 
-    def _reject(self, run: BatchDelivery, indices: list[int], rejected: Rejected, turn: Turn) -> list[int]:
+    def _reject(
+        self, delivery: BatchDelivery, indices: list[int], rejected: Rejected, turn: Turn
+    ) -> list[int]:
         """Gives records up, as far as the limits allow. Returns the others, for which the sink pauses."""
         for at, i in enumerate(indices):
-            limit = self.allowance.reject()
+            limit = self.dead_letter_limiter.reject()
             if limit:
-                self._gate.over(limit, rejected, probe=turn.probe)
+                self._gate.dead_letter_limit_reached(limit, rejected, probe=turn.probe)
                 return indices[at:]
-            run.settle([i], rejected)
+            delivery.settle([i], rejected)
         return []
 
-    async def _whole(
-        self, run: BatchDelivery, indices: list[int], tries: int, outcome: object, turn: Turn
+    async def _apply_batch_outcome(
+        self, delivery: BatchDelivery, indices: list[int], tries: int, outcome: object, turn: Turn
     ) -> None:
         match outcome:
             case Delivered(unidentified=n, detail=detail):
                 if n > 0:
-                    self._warn_partial(run, indices, n, detail)
-                self.allowance.delivered(len(indices))
-                run.settle(indices, outcome, n)
+                    self._warn_partial(delivery, indices, n, detail)
+                self.dead_letter_limiter.delivered(len(indices))
+                delivery.settle(indices, outcome, n)
             case Filtered():
-                self.allowance.delivered(len(indices))
-                run.settle(indices, outcome)
+                self.dead_letter_limiter.delivered(len(indices))
+                delivery.settle(indices, outcome)
             case Rejected() if len(indices) == 1:
-                run.again(self._reject(run, indices, outcome, turn))
+                delivery.again(self._reject(delivery, indices, outcome, turn))
             case Split(status=status) if len(indices) == 1:
                 too_large = Rejected(
                     "too_large", "the sink does not take this record even alone", status=status
                 )
-                run.again(self._reject(run, indices, too_large, turn))
+                delivery.again(self._reject(delivery, indices, too_large, turn))
             case Rejected() | Split():
-                run.halve(indices)
+                delivery.halve(indices)
             case Retry():
-                await self._again(run, indices, tries + 1, outcome, turn)
+                await self._again(delivery, indices, tries + 1, outcome, turn)
             case Paused():
-                run.again(indices, tries)
+                delivery.again(indices, tries)
             case _:
                 raise TypeError(f"sink {self._name} answered {type(outcome).__name__}, which is no outcome")
 
-    async def _each(
-        self, run: BatchDelivery, indices: list[int], tries: int, outcomes: Sequence[object], turn: Turn
+    async def _apply_record_outcomes(
+        self, delivery: BatchDelivery, indices: list[int], tries: int, outcomes: Sequence[object], turn: Turn
     ) -> None:
         again: list[int] = []
         halve: list[int] = []
@@ -208,34 +213,34 @@ class BatchSender:
                 case Rejected() if refused:
                     refused.append(i)
                 case Rejected():
-                    refused += self._reject(run, [i], outcome, turn)
+                    refused += self._reject(delivery, [i], outcome, turn)
                 case _:
-                    await self._whole(run, [i], tries, outcome, turn)
+                    await self._apply_batch_outcome(delivery, [i], tries, outcome, turn)
         if len(halve) == 1:
-            await self._whole(run, halve, tries, Split(), turn)
+            await self._apply_batch_outcome(delivery, halve, tries, Split(), turn)
         elif halve:
-            run.halve(halve)
-        run.again(refused)
+            delivery.halve(halve)
+        delivery.again(refused)
         if asked:
             longest = max((r.after for r in asked if r.after is not None), default=None)
-            await self._again(run, again, tries + 1, Retry(longest, asked[0].reason), turn)
+            await self._again(delivery, again, tries + 1, Retry(longest, asked[0].reason), turn)
         elif again:
-            run.again(again, tries)
+            delivery.again(again, tries)
 
     async def _again(
-        self, run: BatchDelivery, indices: list[int], tries: int, outcome: Retry, turn: Turn
+        self, delivery: BatchDelivery, indices: list[int], tries: int, outcome: Retry, turn: Turn
     ) -> None:
         self.activity.retries += 1
         if self._max_attempts and tries >= self._max_attempts:
             gave_up = Rejected("gave_up", f"{tries} tries, the last: {redact.clean(outcome.reason)}")
-            run.again(self._reject(run, indices, gave_up, turn))
+            delivery.again(self._reject(delivery, indices, gave_up, turn))
             return
-        run.again(indices, tries)
-        if self._gate.why is CloseReason.CIRCUIT:  # the gate waits
+        delivery.again(indices, tries)
+        if self._gate.closed_reason is CloseReason.CIRCUIT:  # the gate waits
             return
         delay = self._backoff.delay(tries, outcome.after, self._random)
         if tries & (tries - 1) == 0:  # 1, 2, 4, 8, ...
-            first = run.items[indices[0]].source
+            first = delivery.items[indices[0]].source
             log.warning(
                 "%s: %d records from %s[%d]@%d again in %.1f s (try %d): %s",
                 self._name,
@@ -253,8 +258,8 @@ class BatchSender:
         finally:
             self.activity.retrying -= 1
 
-    def _warn_partial(self, run: BatchDelivery, indices: list[int], n: int, detail: str) -> None:
-        first, last = run.items[indices[0]].source, run.items[indices[-1]].source
+    def _warn_partial(self, delivery: BatchDelivery, indices: list[int], n: int, detail: str) -> None:
+        first, last = delivery.items[indices[0]].source, delivery.items[indices[-1]].source
         log.warning(
             "%s: the sink took %d records (%s[%d] offsets %d to %d) and did not store %d of them, without "
             "saying which: %s",

@@ -105,7 +105,7 @@ class Gate:
         )
         self.failures = failures
         self._backoffs = {CloseReason.PAUSED: probes, CloseReason.CIRCUIT: circuit, CloseReason.LIMIT: probes}
-        self._why: CloseReason | None = None
+        self._closed_reason: CloseReason | None = None
         self._lock = asyncio.Lock()
         self._woken = asyncio.Event()
         self._probes = 0  # that failed since it closed, and the closing itself
@@ -114,21 +114,21 @@ class Gate:
         self._until = 0.0  # held back until then
 
     @property
-    def why(self) -> CloseReason | None:
+    def closed_reason(self) -> CloseReason | None:
         """None: it is open."""
-        return self._why
+        return self._closed_reason
 
     @asynccontextmanager
     async def turn(self, pace: Callable[[bool], Awaitable[None]]) -> AsyncIterator[Turn]:
         """The right to send once: at once while it is open, else as the only probe. pace: awaited before it
         is given, with whether it is for a single record."""
         while True:
-            if self._why is not None:
+            if self._closed_reason is not None:
                 async with self._lock:
-                    if self._why is not None:
+                    if self._closed_reason is not None:
                         await self._rest()
-                    if self._why is not None:
-                        single = self._why is CloseReason.LIMIT
+                    if self._closed_reason is not None:
+                        single = self._closed_reason is CloseReason.LIMIT
                         await pace(single)
                         yield Turn(True, single)
                         return
@@ -136,14 +136,14 @@ class Gate:
                 await self._sleep(wait + self._random() * min(1.0, wait))
             else:
                 await pace(False)
-                if self._why is None and self._until <= self._clock():
+                if self._closed_reason is None and self._until <= self._clock():
                     yield Turn(False, False)
                     return
 
     async def _rest(self) -> None:
         """Until the next probe is due, or something has changed that makes one worthwhile."""
-        assert self._why is not None
-        seconds = self._backoffs[self._why].delay(self._probes, self._after, self._random)
+        assert self._closed_reason is not None
+        seconds = self._backoffs[self._closed_reason].delay(self._probes, self._after, self._random)
         seconds = max(seconds, self._until - self._clock())
         self._woken.clear()
         waits = [asyncio.ensure_future(self._sleep(seconds)), asyncio.ensure_future(self._woken.wait())]
@@ -153,7 +153,7 @@ class Gate:
             for wait in waits:
                 wait.cancel()
 
-    def heard(self, outcomes: Outcomes, turn: Turn) -> None:
+    def on_outcomes(self, outcomes: Outcomes, turn: Turn) -> None:
         """What `send` has answered."""
         each: Sequence[object] = outcomes if isinstance(outcomes, Sequence) else (outcomes,)
         wait = held(each)
@@ -161,7 +161,9 @@ class Gate:
             self._until = max(self._until, self._clock() + min(wait, MAX_AFTER))
         if each and all(failed(o) for o in each):
             self._failed += 1
-            if self._why is CloseReason.CIRCUIT or (self.failures and self._failed >= self.failures):
+            if self._closed_reason is CloseReason.CIRCUIT or (
+                self.failures and self._failed >= self.failures
+            ):
                 last = next(o for o in each if isinstance(o, Retry))
                 self._after = None if last.after is None else min(last.after, MAX_AFTER)
                 self._close(
@@ -174,17 +176,17 @@ class Gate:
             fix = f"; see {paused.fix} in [sinks.{self._name}]" if paused.fix else ""
             self._close(CloseReason.PAUSED, paused.reason + fix, probe=turn.probe)
         elif (
-            self._why is CloseReason.CIRCUIT
-            or (self._why is CloseReason.PAUSED and not all(isinstance(o, Retry) for o in each))
+            self._closed_reason is CloseReason.CIRCUIT
+            or (self._closed_reason is CloseReason.PAUSED and not all(isinstance(o, Retry) for o in each))
             or (
-                self._why is CloseReason.LIMIT
+                self._closed_reason is CloseReason.LIMIT
                 and turn.probe
                 and all(isinstance(o, Delivered | Filtered) for o in each)
             )
         ):
             self.open()
 
-    def over(self, limit: str, rejected: Rejected, *, probe: bool) -> None:
+    def dead_letter_limit_reached(self, limit: str, rejected: Rejected, *, probe: bool) -> None:
         """A record was rejected that may not become a dead letter. limit: which one it would exceed."""
         words = " ".join(filter(None, (rejected.reason, rejected.detail, rejected.response)))
         setting = limit[limit.find("(") + 1 : limit.find(")")]
@@ -196,19 +198,19 @@ class Gate:
         reason = redact.clean(reason, TEXT)
         if why is not CloseReason.CIRCUIT:
             self._after = None
-        if self._why is not why:
+        if self._closed_reason is not why:
             self._probes = 0
-        if self._why is not why or self._activity.paused != reason:
+        if self._closed_reason is not why or self._activity.paused != reason:
             log.error("%s is paused: %s. Nothing is lost; it probes until it works", self._name, reason)
         if probe or not self._probes:
             self._probes += 1
-        self._why, self._activity.paused = why, reason
+        self._closed_reason, self._activity.paused = why, reason
 
     def open(self) -> None:
         """Lets all send again."""
-        if self._why is not None:
+        if self._closed_reason is not None:
             log.warning("%s works again after %d probes", self._name, self._probes)
-        self._why, self._after = None, None
+        self._closed_reason, self._after = None, None
         self._probes = self._failed = 0
         self._activity.paused = ""
         self._woken.set()

@@ -78,11 +78,11 @@ class RateLimitedHttp:
     """An `Http` whose every request waits for its turn first; the request's own time limit starts after
     that."""
 
-    def __init__(self, http: Http, pace: RateLimiter) -> None:
-        self._http, self._pace = http, pace
+    def __init__(self, http: Http, limiter: RateLimiter) -> None:
+        self._http, self._rate_limiter = http, limiter
 
     async def request(
         self, method: str, url: str, body: bytes, headers: Mapping[str, str], *, seconds: float = 30.0
     ) -> Response:
-        await self._pace.request()
+        await self._rate_limiter.request()
         return await self._http.request(method, url, body, headers, seconds=seconds)

@@ -34,8 +34,8 @@ class SubBatch(msgspec.Struct, frozen=True):
     first: int
     """Of the first record."""
 
-    def pace(self, pace: RateLimiter) -> Callable[[bool], Awaitable[None]]:
-        return lambda single: pace.events(self.first if single else self.events)
+    def wait_for_rate(self, limiter: RateLimiter) -> Callable[[bool], Awaitable[None]]:
+        return lambda single: limiter.events(self.first if single else self.events)
 
 
 class BatchDelivery:
@@ -43,7 +43,7 @@ class BatchDelivery:
 
     def __init__(self, items: tuple[Item, ...]) -> None:
         self.items = items
-        self.fates: list[RecordResult | None] = [None] * len(items)
+        self.results: list[RecordResult | None] = [None] * len(items)
         self._rounds = 0  # sends that all had a part in
         self._attempts = [0] * len(items)  # beyond these
         self.todo: list[tuple[list[int], int]] = [(list(range(len(items))), 0)]
@@ -86,14 +86,14 @@ class BatchDelivery:
         made: dict[tuple[int, bool], RecordResult] = {}
         for at, i in enumerate(indices):
             kind = (self._attempts[i], at < unidentified)
-            fate = made.get(kind)
-            if fate is None:
-                fate = made[kind] = RecordResult(verdict, self._rounds + kind[0], kind[1])
-            self.fates[i] = fate
+            result = made.get(kind)
+            if result is None:
+                result = made[kind] = RecordResult(verdict, self._rounds + kind[0], kind[1])
+            self.results[i] = result
 
     def halve(self, indices: list[int]) -> None:
         middle = len(indices) // 2
         self.todo += [(indices[middle:], 0), (indices[:middle], 0)]
 
     def settled(self) -> list[RecordResult]:
-        return [fate for fate in self.fates if fate is not None]
+        return [result for result in self.results if result is not None]

@@ -38,8 +38,8 @@ class FilterSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 def from_text(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values of `FilterSettings` as variables and flags write them: lists as ``a,b``, tables as ``a=b,c=d`` or
-    nested by the dots of --set. Raises `ConfigError`."""
+    """Values of `FilterSettings` as variables and flags write them: lists as ``a,b``, tables as ``a=b,c=d``
+    or nested by the dots of --set. Raises `ConfigError`."""
     out = dict(values)
     for name in ("tenants", "apps", "environments", "drop_kinds", "mask"):
         if isinstance(text := out.get(name), str):

@@ -1,5 +1,6 @@
 """Avro decoders as generated straight-line Python: slices only what is wanted, steps over the rest. Where the
-package is compiled, the same by walking a table (`tailrace.codec.table_decoder`), which is then four times as fast.
+package is compiled, the same by walking a table (`tailrace.codec.table_decoder`), which is then four times as
+fast.
 
 `compile_decoder` turns a writer schema and the dotted paths a reader wants into a function from bytes to a
 tuple. Two functions are generated from the same walk: a speculative one, which takes short strings to have

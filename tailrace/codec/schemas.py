@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from fastavro.schema import fingerprint as _fingerprint
 from fastavro.schema import to_parsing_canonical_form
 
-from tailrace import _schema_history as _contract
+from tailrace import _schema_history
 from tailrace.errors import DecodeError, UnknownSchema
 
 Schema = dict[str, Any]
@@ -28,7 +28,7 @@ big endian."""
 def history(name: str) -> tuple[Schema, ...]:
     """All versions of a record's schema, oldest first; the last one is what is written. KeyError: no such
     record."""
-    return tuple(json.loads(text) for text in _contract.HISTORY[name])
+    return tuple(json.loads(text) for text in _schema_history.HISTORY[name])
 
 
 def current(name: str) -> Schema:
@@ -45,7 +45,7 @@ def fingerprint(schema: Schema | str) -> bytes:
 @functools.cache
 def by_fingerprint() -> dict[bytes, tuple[str, Schema]]:
     """fingerprint -> (record name, schema), for all versions of all records."""
-    return {fingerprint(s): (name, s) for name in _contract.HISTORY for s in history(name)}
+    return {fingerprint(s): (name, s) for name in _schema_history.HISTORY for s in history(name)}
 
 
 def enums() -> Iterator[Schema]:
@@ -127,5 +127,5 @@ def id_frame(schema_id: int) -> bytes:
 
 known: Final = Resolver()
 """This process's."""
-NAMES: Final = tuple(_contract.HISTORY)
+NAMES: Final = tuple(_schema_history.HISTORY)
 """Names of all record types."""

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def contract(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(root / "tools" / "contract.py"), *arguments]
+    command = [sys.executable, str(root / "tools" / "schemas.py"), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
@@ -64,7 +64,7 @@ def test_a_changed_schema_needs_a_version_then_the_modules_and_then_is_fine(copy
     assert (ran.returncode, ran.stderr) == (0, "")
     assert "    weather: str | None = None" in (copy / "tailrace" / "records.py").read_text()
     scope: dict[str, Any] = {}
-    exec((copy / "tailrace" / "_contract.py").read_text(), scope)
+    exec((copy / "tailrace" / "_schema_history.py").read_text(), scope)
     old, current = map(json.loads, scope["HISTORY"]["TraceSummary"])
     assert [f["name"] for f in current["fields"]] == [*(f["name"] for f in old["fields"]), "weather"]
 
@@ -91,7 +91,7 @@ def test_a_version_that_is_missing_is_named(copy: Path) -> None:
     assert ran.returncode == 1
 
 
-@pytest.mark.parametrize("name", ["records.py", "_contract.py"])
+@pytest.mark.parametrize("name", ["records.py", "_schema_history.py"])
 def test_a_module_that_was_edited_by_hand_is_named(copy: Path, name: str) -> None:
     with (copy / "tailrace" / name).open("a") as file:
         file.write("\nEDITED = True\n")

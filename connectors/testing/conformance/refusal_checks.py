@@ -4,12 +4,13 @@ its `check`."""
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from connectors.delivery.sub_batches import RecordResult
 from connectors.sdk.contract import Batch, Health
 from connectors.sdk.outcomes import Outcomes, Paused, Rejected
 from connectors.testing.conformance.delivery_checks import DeliveryChecks, all_delivered
-from connectors.testing.conformance.hostile_server import Answer
+from connectors.testing.conformance.hostile_server import Answer, Received
 from connectors.testing.conformance.kit import Bench
 
 ELSEWHERE = "/kit-elsewhere"
@@ -77,7 +78,9 @@ class RefusalChecks(DeliveryChecks):
         )
         kinds = ("application/json", "application/x-protobuf", "text/html")
         for status in (503, 429, 200):
-            rubbish = iter(Answer(status, {"Content-Type": kind}, body) for body in bodies for kind in kinds)
+            rubbish: Iterator[Answer] = iter(
+                Answer(status, {"Content-Type": kind}, body) for body in bodies for kind in kinds
+            )
 
             async def check(bench: Bench) -> None:
                 records = self.records(bench.sink, count=1)

@@ -214,15 +214,11 @@ def metrics(
     except query.UnknownName as e:
         raise click.BadParameter(str(e), param_hint="--label, --by") from None
     if not rows:
-        _warn(
-            f"{TopicNames.of(settings.topics).metrics} has no rows: `tailrace process` writes them, from the "
-            "events that are published"
-            if not reading.records
-            else (
-                f"{TopicNames.of(settings.topics).metrics} has records, but no row of {metric or 'any metric'} is "
-                "left"
-            )
-        )
+        topic = TopicNames.of(settings.topics).metrics
+        if reading.records:
+            _warn(f"{topic} has records, but no row of {metric or 'any metric'} is left")
+        else:
+            _warn(f"{topic} has no rows: `tailrace process` writes them, from the events that are published")
     elif not selected:
         _warn("no row has these labels; " + "; ".join(_values(rows, name) for name in filters))
     if metric is None:

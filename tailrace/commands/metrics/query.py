@@ -50,8 +50,8 @@ class UnknownName(ValueError):
 
 
 def select(rows: Sequence[MetricRow], asked: Query) -> list[MetricRow]:
-    """The rows that all filters let through. Raises `UnknownName` for a label, of the filters or of `by`, that no
-    row has."""
+    """The rows that all filters let through. Raises `UnknownName` for a label, of the filters or of `by`,
+    that no row has."""
     names = {name for row in rows for name in row.labels}
     for name in (*asked.filters, *asked.by):
         if rows and name not in names:

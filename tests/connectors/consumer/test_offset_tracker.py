@@ -19,16 +19,16 @@ def test_only_a_contiguous_prefix_counts_whatever_is_settled_first(
 ) -> None:
     """Offsets have gaps (transaction markers), numbers don't; settling happens in any order."""
     progress = OffsetTracker(SinkLedger(), 100)
-    tickets, offset = [], 100
+    read, offset = [], 100
     for i, (_, step) in enumerate(records):
-        tickets.append(progress.read(offset, i, 0))
+        read.append(progress.read(offset, i, 0))
         offset += step
     order = list(range(len(records)))
     rng.shuffle(order)
     done: set[int] = set()
     total = Tally()
     for i in order:
-        tickets[i].tally = records[i][0]
+        read[i].tally = records[i][0]
         done.add(i)
         settled, gaps = progress.advance()
         total = Tally.sum((total, settled))
@@ -36,17 +36,17 @@ def test_only_a_contiguous_prefix_counts_whatever_is_settled_first(
         assert not gaps
         assert progress.ledger.last == prefix - 1
         assert progress.ledger.balanced()
-        assert progress.next_offset == (tickets[prefix - 1].offset + 1 if prefix else 100)
+        assert progress.next_offset == (read[prefix - 1].offset + 1 if prefix else 100)
         assert len(progress) == len(records) - prefix
     assert total == Tally.sum(t for t, _ in records)
 
 
 def test_the_position_counts_only_when_nothing_is_open() -> None:
     progress = OffsetTracker(SinkLedger(), 5)
-    ticket = progress.read(5, 0, 0)
+    record = progress.read(5, 0, 0)
     progress.pass_to(9)
     assert progress.next_offset == 5
-    ticket.tally = FILTERED
+    record.tally = FILTERED
     progress.advance()
     progress.pass_to(9)
     assert progress.next_offset == 9

@@ -47,15 +47,15 @@ class Numbers:
 
 class Bench:
     def __init__(self, sink: Numbers | None = None, admit: Callable[[Rejected], bool] | None = None) -> None:
-        self.letters: list[DeadLetterRequest] = []
+        self.dead_letters: list[DeadLetterRequest] = []
         self.waits = SchemaWaits(60.0)
         self.now = 1000.0
         self.counts = SinkCounts()
         self.sink = sink or Numbers()
         self.admit = admit or (lambda rejected: True)
-        self.lanes = [self._lane(p) for p in range(2)]
+        self.partitions = [self._partition(p) for p in range(2)]
 
-    def _lane(self, partition: int) -> SinkPartition:
+    def _partition(self, partition: int) -> SinkPartition:
         return SinkPartition(
             "sink",
             "trace.enriched",
@@ -66,7 +66,7 @@ class Bench:
             SinkLedger(),
             0,
             self.counts,
-            self.letters.append,
+            self.dead_letters.append,
             self._admit,
             self.waits,
         )
@@ -83,33 +83,33 @@ class Bench:
             value = wire.MARKER + fingerprint + value[wire.BODY :]
         if context:
             header = wire.MARKER + context + header[wire.BODY :]
-        self.lanes[partition].accept(n, 0, b"key", value, [(HEADER, header)], self.now)
+        self.partitions[partition].accept(n, 0, b"key", value, [(HEADER, header)], self.now)
 
     def later(self, seconds: float) -> None:
         self.now += seconds
-        for lane in self.lanes:
-            lane.look_again(self.now)
+        for partition in self.partitions:
+            partition.look_again(self.now)
 
     def sent(self, partition: int = 0) -> list[int]:
         """Takes and settles the next batch."""
-        lane = self.lanes[partition]
-        batch = lane.next_batch(self.now)
+        owned = self.partitions[partition]
+        batch = owned.next_batch(self.now)
         if batch is None:
             return []
         done: Future[list[RecordResult]] = Future()
         done.set_result([RecordResult(Delivered(), 1)] * len(batch))
-        lane.sent(done)
-        lane.collect()
-        lane.advance()
+        owned.sent(done)
+        owned.collect()
+        owned.advance()
         return [int(body) for body in batch.bodies]
 
     def settle_letters(self) -> list[tuple[str, str, int]]:
-        found = [(str(x.stage), x.rejected.reason, x.source.offset) for x in self.letters]
-        for letter in self.letters:
+        found = [(str(x.stage), x.rejected.reason, x.source.offset) for x in self.dead_letters]
+        for letter in self.dead_letters:
             letter.settle()
-        self.letters.clear()
-        for lane in self.lanes:
-            lane.advance()
+        self.dead_letters.clear()
+        for partition in self.partitions:
+            partition.advance()
         return found
 
 
@@ -132,16 +132,19 @@ def test_an_unknown_schema_is_waited_for_and_its_partition_with_it() -> None:
     bench.give(0, partition=1)
     assert bench.sent(1) == [0]
     assert bench.sent() == [0]
-    lane = bench.lanes[0]
-    assert (lane.full, lane.idle, lane.held, lane.blocked) == (True, False, 2, True)
-    assert lane.to_commit(3) == (1, lane.progress.ledger)  # never past what is held, wherever the consumer is
+    partition = bench.partitions[0]
+    assert (partition.full, partition.idle, partition.held, partition.blocked) == (True, False, 2, True)
+    assert partition.to_commit(3) == (
+        1,
+        partition.offsets.ledger,
+    )  # never past what is held, wherever the consumer is
     bench.later(59.9)
-    assert (bench.sent(), bench.letters) == ([], [])
+    assert (bench.sent(), bench.dead_letters) == ([], [])
     bench.later(0.3)
     assert bench.sent() == [2]
     assert bench.settle_letters() == [("decode", "unknown_schema", 1)]
-    assert (lane.full, lane.idle, lane.held) == (False, True, 0)
-    due = lane.to_commit(3)
+    assert (partition.full, partition.idle, partition.held) == (False, True, 0)
+    due = partition.to_commit(3)
     assert due is not None
     assert due[0] == 3
     assert bench.counts.read == 4
@@ -152,15 +155,15 @@ def test_it_is_waited_for_once_over_all_partitions() -> None:
     bench.give(0, STRANGE)
     bench.later(40)
     bench.give(0, STRANGE, partition=1)
-    assert bench.lanes[1].held == 1
+    assert bench.partitions[1].held == 1
     bench.later(21)
-    assert [lane.held for lane in bench.lanes] == [0, 0]
+    assert [partition.held for partition in bench.partitions] == [0, 0]
     bench.give(1, STRANGE)
     bench.give(1, STRANGE, partition=1)
-    assert [lane.held for lane in bench.lanes] == [0, 0]
+    assert [partition.held for partition in bench.partitions] == [0, 0]
     assert len(bench.settle_letters()) == 4
     bench.give(2, OTHER)
-    assert bench.lanes[0].held == 1
+    assert bench.partitions[0].held == 1
 
 
 def test_once_it_is_known_all_goes_on_in_order(learn: Callable[..., None]) -> None:
@@ -172,8 +175,8 @@ def test_once_it_is_known_all_goes_on_in_order(learn: Callable[..., None]) -> No
     learn(STRANGE)
     bench.later(LOOK_AGAIN)
     assert bench.sent() == [0, 1, 2, 3, 4]
-    assert bench.letters == []
-    assert bench.lanes[0].idle
+    assert bench.dead_letters == []
+    assert bench.partitions[0].idle
     assert bench.waits.first(STRANGE.hex())  # and would be waited for anew
 
 
@@ -193,9 +196,9 @@ def test_a_context_of_an_unknown_schema_is_waited_for_too(learn: Callable[..., N
 def test_nothing_else_is_waited_for(value: bytes) -> None:
     bench = Bench()
     header = codec.encode(make_context(make_event(0), 0))
-    bench.lanes[0].accept(0, 0, None, value, [(HEADER, header)], bench.now)
-    assert bench.lanes[0].held == 0
-    assert len(bench.letters) == 1
+    bench.partitions[0].accept(0, 0, None, value, [(HEADER, header)], bench.now)
+    assert bench.partitions[0].held == 0
+    assert len(bench.dead_letters) == 1
 
 
 def test_what_cannot_be_mapped_waits_while_the_limits_forbid_to_give_it_up() -> None:
@@ -213,23 +216,23 @@ def test_what_cannot_be_mapped_waits_while_the_limits_forbid_to_give_it_up() -> 
     assert bench.sent() == [0]
     bench.later(LOOK_AGAIN)
     assert asked == [bad, bad]
-    lane = bench.lanes[0]
-    assert (lane.held, bench.letters) == (2, [])
+    partition = bench.partitions[0]
+    assert (partition.held, bench.dead_letters) == (2, [])
     allowed = True
     bench.later(LOOK_AGAIN)
     assert bench.sent() == [2]
     assert bench.settle_letters() == [(Stage.MAP, "no_place", 1)]
-    assert lane.idle
+    assert partition.idle
 
 
 def test_another_sink_object_maps_what_is_held() -> None:
     bench = Bench(Numbers(lambda n: Rejected("no_place")), lambda rejected: False)
     for n in range(3):
         bench.give(n)
-    bench.lanes[0].use(Numbers(), (), current, Reader(None))
+    bench.partitions[0].reconfigure(Numbers(), (), current, Reader(None))
     bench.later(0)
     assert bench.sent() == [0, 1, 2]
-    assert bench.letters == []
+    assert bench.dead_letters == []
 
 
 def test_giving_up_a_partition_commits_nothing_past_what_is_held() -> None:
@@ -237,10 +240,10 @@ def test_giving_up_a_partition_commits_nothing_past_what_is_held() -> None:
     bench.give(0)
     assert bench.sent() == [0]
     bench.give(1, STRANGE)
-    lane = bench.lanes[0]
-    lane.cancel()
-    lane.advance()
-    due = lane.to_commit(2)
+    partition = bench.partitions[0]
+    partition.cancel()
+    partition.advance()
+    due = partition.to_commit(2)
     assert due is not None
     assert due[0] == 1
-    assert not lane.idle
+    assert not partition.idle

@@ -31,7 +31,7 @@ class Mapping:
         return Skip("boring") if event.event.name == "boring" else Payload(b"x", 1)
 
 
-def lane(admit: Any) -> tuple[SinkPartition, Mapping, SinkCounts, list[DeadLetterRequest]]:
+def partition(admit: Any) -> tuple[SinkPartition, Mapping, SinkCounts, list[DeadLetterRequest]]:
     sink, counts = Mapping(), SinkCounts()
     letters: list[DeadLetterRequest] = []
     found: Any = sink
@@ -59,17 +59,17 @@ def accept(to: SinkPartition, n: int, **changes: Any) -> None:
 
 def test_what_is_filtered_is_counted_by_its_reason_once_it_is_settled() -> None:
     rules = RecordFilter(FilterSettings(tenants=("!other",), content="none"))
-    to, sink, counts, letters = lane(rules.admit)
+    to, sink, counts, letters = partition(rules.admit)
     accept(to, 0)
     accept(to, 1, tenant_id="other")
     accept(to, 2, name="boring")
     to.advance()
     assert (counts.filtered, counts.filtered_by) == (0, {}), "the first one is not settled"
-    assert to.progress.oldest == 1000
-    to.progress._open[0].tally = to.progress._open[1].tally
+    assert to.offsets.oldest == 1000
+    to.offsets._open[0].tally = to.offsets._open[1].tally
     to.advance()
     assert counts.filtered_by == {"tenant": 1, "boring": 1}
-    assert (counts.read, len(to.progress), len(letters)) == (3, 0, 0)
+    assert (counts.read, len(to.offsets), len(letters)) == (3, 0, 0)
     assert [e.event.inputs for e in sink.given] == [None, None]
 
 
@@ -79,7 +79,7 @@ def test_rules_that_fail_bury_that_record_alone() -> None:
             raise ValueError(found.event.inputs)
         return found
 
-    to, sink, counts, letters = lane(fails)
+    to, sink, counts, letters = partition(fails)
     for n in range(3):
         accept(to, n)
     (letter,) = letters
@@ -87,7 +87,7 @@ def test_rules_that_fail_bury_that_record_alone() -> None:
     assert "content" not in letter.rejected.detail
     assert [e.offset for e in sink.given] == [0, 2]
     letter.settle()
-    for ticket in (to.progress._open[0], to.progress._open[2]):
-        ticket.tally = to.progress._open[1].tally
+    for record in (to.offsets._open[0], to.offsets._open[2]):
+        record.tally = to.offsets._open[1].tally
     to.advance()
     assert counts.dead_lettered_by == {"map_failed": 1}

@@ -43,8 +43,8 @@ def in_order(order: list[str]) -> bool:
     """Whether each partition's events arrived in its order; event i of one write is in partition i modulo
     3."""
     numbers = [int(i.removeprefix("event-")) for i in order]
-    lanes = [[n for n in numbers if n % 3 == p] for p in range(3)]
-    return all(lane == sorted(lane) for lane in lanes)
+    partitions = [[n for n in numbers if n % 3 == p] for p in range(3)]
+    return all(partition == sorted(partition) for partition in partitions)
 
 
 def test_everything_arrives_once_in_order_and_the_commit_is_the_end(bench: Bench) -> None:

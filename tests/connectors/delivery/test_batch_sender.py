@@ -67,7 +67,7 @@ class Bench:
         self.now = 0.0
         self._sleeping: list[float] = []
         no_limits = DeadLetterLimits(ratio=0, consecutive=0)
-        self.courier = BatchSender(
+        self.sender = BatchSender(
             "fake",
             self.sink,
             NoHttp(),
@@ -95,13 +95,13 @@ class Bench:
             self._sleeping.remove(until)
 
     def deliver(self, n: int) -> list[RecordResult]:
-        return asyncio.run(self.courier.deliver(batch(n)))
+        return asyncio.run(self.sender.deliver(batch(n)))
 
     def deliver_all(self, *batches: Batch) -> list[list[RecordResult]]:
         """Of as many partitions, at once."""
 
         async def run() -> list[list[RecordResult]]:
-            return await asyncio.gather(*(self.courier.deliver(b) for b in batches))
+            return await asyncio.gather(*(self.sender.deliver(b) for b in batches))
 
         return asyncio.run(run())
 
@@ -170,9 +170,9 @@ def test_retry_goes_on_without_end_and_honours_what_the_sink_asks() -> None:
     assert bench.sink.sent == [[0, 1, 2]] * 7
     assert {(type(s.verdict), s.attempts) for s in settled} == {(Delivered, 7)}
     assert (
-        bench.courier.activity.requests,
-        bench.courier.activity.retries,
-        bench.courier.activity.retrying,
+        bench.sender.activity.requests,
+        bench.sender.activity.retries,
+        bench.sender.activity.retrying,
     ) == (
         7,
         6,
@@ -249,14 +249,14 @@ def test_a_pause_stops_every_partition_and_one_probe_at_a_time_opens_it() -> Non
     bench = Bench(behave)
 
     async def run() -> list[list[RecordResult]]:
-        return await asyncio.gather(*(bench.courier.deliver(batch(2, 10 * p)) for p in range(4)))
+        return await asyncio.gather(*(bench.sender.deliver(batch(2, 10 * p)) for p in range(4)))
 
     settled = asyncio.run(run())
     assert {v for s in settled for v in verdicts(s)} == {"Delivered"}
     # all four were under way when the first was refused; from then on one at a time, with doubling waits
     assert probes == 6 + 4
     assert bench.slept == [50.0, 100.0, 200.0]
-    assert bench.courier.activity.paused == ""
+    assert bench.sender.activity.paused == ""
 
 
 def test_a_cancelled_probe_leaves_the_probing_to_the_next() -> None:
@@ -265,11 +265,11 @@ def test_a_cancelled_probe_leaves_the_probing_to_the_next() -> None:
 
     async def run() -> list[RecordResult]:
         nonlocal refuse
-        first = asyncio.create_task(bench.courier.deliver(batch(1)))
+        first = asyncio.create_task(bench.sender.deliver(batch(1)))
         for _ in range(20):
             await asyncio.sleep(0)
         assert len(bench.sink.sent) > 1
-        second = asyncio.create_task(bench.courier.deliver(batch(1, 1)))
+        second = asyncio.create_task(bench.sender.deliver(batch(1, 1)))
         await asyncio.sleep(0)
         first.cancel()
         refuse = False
@@ -322,7 +322,7 @@ def test_a_sink_that_refuses_everything_stops_at_the_limit_and_goes_on_when_it_i
     assert bench.slept == [50.0, 100.0, 200.0, 200.0]
     order = [i for s in bench.sink.sent[-4:] for i in s]
     assert order == sorted(order)
-    assert bench.courier.activity.paused == ""
+    assert bench.sender.activity.paused == ""
 
 
 def test_the_pause_names_the_limit_the_last_words_and_the_setting() -> None:
@@ -330,7 +330,7 @@ def test_the_pause_names_the_limit_the_last_words_and_the_setting() -> None:
 
     def behave(records: list[int]) -> Outcomes:
         if len(bench.slept) == 1 and not said:
-            said.append(bench.courier.activity.paused)
+            said.append(bench.sender.activity.paused)
         if said:
             return Delivered()
         return Rejected("rejected", "status 400", response="no such project")
@@ -358,7 +358,7 @@ def test_the_limit_of_a_row_is_never_exceeded_and_healthy_records_pass(
         nonlocal lifted
         if len(bench.slept) > 100 and not lifted:
             lifted = True
-            bench.courier.allowance.limits = DeadLetterLimits(ratio=0, consecutive=0)
+            bench.sender.dead_letter_limiter.limits = DeadLetterLimits(ratio=0, consecutive=0)
         if bad.intersection(records):
             if len(records) == 1 and not lifted:
                 told.append(True)
@@ -402,7 +402,7 @@ def test_a_sink_that_does_not_answer_is_probed_by_one_task_and_nothing_is_given_
 
     def behave(records: list[int]) -> Outcomes:
         nonlocal down
-        seen.append((bench.now, bench.courier.activity.paused))
+        seen.append((bench.now, bench.sender.activity.paused))
         if bench.now > 300:
             down = False
         if down:
@@ -422,7 +422,7 @@ def test_a_sink_that_does_not_answer_is_probed_by_one_task_and_nothing_is_given_
     close = sum(b - a < 4 for a, b in pairwise(probes))
     assert close <= 3  # what was under way when it opened
     assert len(probes) <= 300 / 20 + 6
-    assert bench.courier.activity.paused == ""
+    assert bench.sender.activity.paused == ""
 
 
 def test_a_busy_sink_is_no_failure_and_one_answer_closes_the_circuit() -> None:
@@ -480,9 +480,9 @@ def test_a_new_batch_waits_for_the_end_of_what_another_was_told() -> None:
     bench = Bench(behave)
 
     async def run() -> None:
-        first = asyncio.create_task(bench.courier.deliver(batch(1)))
+        first = asyncio.create_task(bench.sender.deliver(batch(1)))
         await until(lambda: bool(bench.sink.sent))
-        await asyncio.gather(first, bench.courier.deliver(batch(1, 5)))
+        await asyncio.gather(first, bench.sender.deliver(batch(1, 5)))
 
     asyncio.run(run())
     assert times[5][0] >= 60
@@ -524,7 +524,7 @@ def test_secrets_are_masked_wherever_the_sink_names_them() -> None:
     seen: list[str] = []
 
     def behave(records: list[int]) -> Outcomes:
-        seen.append(bench.courier.activity.paused)
+        seen.append(bench.sender.activity.paused)
         answer = answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
@@ -554,19 +554,23 @@ def test_another_sink_object_is_used_at_once_and_wakes_the_probe() -> None:
     bench = Bench(lambda _: Delivered())
 
     async def run() -> tuple[list[RecordResult], float]:
-        courier = bench.courier
-        await courier.use(wrong, NoHttp(), limits=DeadLetterLimits(), rates=Rates(), failures=5, secrets=())
-        task = asyncio.create_task(courier.deliver(batch(3)))
+        sender = bench.sender
+        await sender.reconfigure(
+            wrong, NoHttp(), limits=DeadLetterLimits(), rates=Rates(), failures=5, secrets=()
+        )
+        task = asyncio.create_task(sender.deliver(batch(3)))
         await until(lambda: len(wrong.sent) >= 4)  # it waits for its next probe now
         at = bench.now
-        await courier.use(right, NoHttp(), limits=DeadLetterLimits(), rates=Rates(), failures=5, secrets=())
+        await sender.reconfigure(
+            right, NoHttp(), limits=DeadLetterLimits(), rates=Rates(), failures=5, secrets=()
+        )
         return await task, bench.now - at
 
     settled, waited = asyncio.run(run())
     assert verdicts(settled) == ["Delivered"] * 3
     assert right.sent == [[0, 1, 2]]
     assert waited == 0
-    assert bench.courier.activity.paused == ""
+    assert bench.sender.activity.paused == ""
 
 
 def test_lifted_limits_let_a_stopped_sink_go_on() -> None:
@@ -575,13 +579,13 @@ def test_lifted_limits_let_a_stopped_sink_go_on() -> None:
     none = DeadLetterLimits(ratio=0, consecutive=0)
 
     async def run() -> list[RecordResult]:
-        courier = bench.courier
+        sender = bench.sender
         limits = DeadLetterLimits(ratio=0, consecutive=1)
-        await courier.use(refuse, NoHttp(), limits=limits, rates=Rates(), failures=5, secrets=())
-        task = asyncio.create_task(courier.deliver(batch(3)))
-        await until(lambda: "dead-letter limit" in courier.activity.paused)
-        await courier.use(refuse, NoHttp(), limits=none, rates=Rates(), failures=5, secrets=())
+        await sender.reconfigure(refuse, NoHttp(), limits=limits, rates=Rates(), failures=5, secrets=())
+        task = asyncio.create_task(sender.deliver(batch(3)))
+        await until(lambda: "dead-letter limit" in sender.activity.paused)
+        await sender.reconfigure(refuse, NoHttp(), limits=none, rates=Rates(), failures=5, secrets=())
         return await task
 
     assert verdicts(asyncio.run(run())) == ["Rejected"] * 3
-    assert bench.courier.activity.paused == ""
+    assert bench.sender.activity.paused == ""

@@ -34,13 +34,15 @@ class Bench:
     def closed(self, why: CloseReason) -> Gate:
         match why:
             case CloseReason.PAUSED:
-                self.gate.heard(Paused("quota"), USUAL)
+                self.gate.on_outcomes(Paused("quota"), USUAL)
             case CloseReason.CIRCUIT:
                 for _ in range(3):
-                    self.gate.heard(Retry(), USUAL)
+                    self.gate.on_outcomes(Retry(), USUAL)
             case CloseReason.LIMIT:
-                self.gate.over("2 in a row (dead_letter_consecutive)", Rejected("rejected"), probe=False)
-        assert self.gate.why is why
+                self.gate.dead_letter_limit_reached(
+                    "2 in a row (dead_letter_consecutive)", Rejected("rejected"), probe=False
+                )
+        assert self.gate.closed_reason is why
         return self.gate
 
     def turn(self, pace: Callable[[bool], Awaitable[None]] | None = None) -> Turn:
@@ -90,12 +92,12 @@ def test_what_opens(
 ) -> None:
     for outcomes, turn in opens:
         bench = Bench()
-        bench.closed(why).heard(outcomes, turn)
-        assert (bench.gate.why, bench.activity.paused) == (None, ""), outcomes
+        bench.closed(why).on_outcomes(outcomes, turn)
+        assert (bench.gate.closed_reason, bench.activity.paused) == (None, ""), outcomes
     for outcomes, turn in stays:
         bench = Bench()
-        bench.closed(why).heard(outcomes, turn)
-        assert bench.gate.why is why, outcomes
+        bench.closed(why).on_outcomes(outcomes, turn)
+        assert bench.gate.closed_reason is why, outcomes
         assert bench.activity.paused
 
 
@@ -110,15 +112,15 @@ def test_only_failures_in_a_row_open_the_circuit() -> None:
         [Delivered(), Retry()],
     ]
     for answer in answers:
-        gate.heard(Retry(), USUAL)
-        gate.heard([Retry(), Retry()], USUAL)
-        assert gate.why is None
-        gate.heard(answer, USUAL)
-    assert gate.why is None
+        gate.on_outcomes(Retry(), USUAL)
+        gate.on_outcomes([Retry(), Retry()], USUAL)
+        assert gate.closed_reason is None
+        gate.on_outcomes(answer, USUAL)
+    assert gate.closed_reason is None
     never = Bench(failures=0).gate
     for _ in range(100):
-        never.heard(Retry(), USUAL)
-    assert never.why is None
+        never.on_outcomes(Retry(), USUAL)
+    assert never.closed_reason is None
 
 
 def test_a_turn_is_a_probe_while_it_is_closed_and_of_one_record_over_the_limit() -> None:
@@ -134,10 +136,10 @@ def test_probes_lengthen_the_wait_and_what_was_under_way_does_not() -> None:
     bench = Bench()
     gate = bench.closed(CloseReason.PAUSED)
     for _ in range(5):
-        gate.heard(Paused("quota"), USUAL)
+        gate.on_outcomes(Paused("quota"), USUAL)
     bench.turn()
     for _ in range(9):
-        gate.heard(Paused("quota"), PROBE)
+        gate.on_outcomes(Paused("quota"), PROBE)
         bench.turn()
     assert bench.slept == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0, 30.0]
     gate.wake()
@@ -147,12 +149,12 @@ def test_probes_lengthen_the_wait_and_what_was_under_way_does_not() -> None:
 
 def test_a_busy_sink_is_left_alone_by_all_and_a_longer_time_counts() -> None:
     bench = Bench()
-    bench.gate.heard(Retry(20.0, busy=True), USUAL)
-    bench.gate.heard([Delivered(), Retry(50.0, busy=True), Retry(40.0, busy=True)], USUAL)
-    bench.gate.heard(Retry(90.0), USUAL)  # a 503: of its batch alone
+    bench.gate.on_outcomes(Retry(20.0, busy=True), USUAL)
+    bench.gate.on_outcomes([Delivered(), Retry(50.0, busy=True), Retry(40.0, busy=True)], USUAL)
+    bench.gate.on_outcomes(Retry(90.0), USUAL)  # a 503: of its batch alone
     assert bench.turn() == USUAL
     assert bench.slept == [50.5]
-    bench.gate.heard(Retry(1e9, busy=True), USUAL)
+    bench.gate.on_outcomes(Retry(1e9, busy=True), USUAL)
     bench.turn()
     assert bench.slept[-1] == 300.5
 
@@ -164,7 +166,7 @@ def test_what_closes_while_somebody_waits_for_the_rate_holds_him_too() -> None:
     async def pace(single: bool) -> None:
         paced.append(single)
         if len(paced) == 1:
-            bench.gate.heard(Retry(20.0, busy=True), USUAL)
+            bench.gate.on_outcomes(Retry(20.0, busy=True), USUAL)
         elif len(paced) == 2:
             bench.closed(CloseReason.LIMIT)
 
@@ -176,6 +178,6 @@ def test_what_closes_while_somebody_waits_for_the_rate_holds_him_too() -> None:
 def test_the_reason_names_the_setting_and_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     bench = Bench()
     for _ in range(3):
-        bench.gate.heard(Paused("unauthorized (status 401): no\nsuch key", "api_key"), PROBE)
+        bench.gate.on_outcomes(Paused("unauthorized (status 401): no\nsuch key", "api_key"), PROBE)
     assert bench.activity.paused == "unauthorized (status 401): no such key; see api_key in [sinks.sink]"
     assert len([r for r in caplog.records if "is paused" in r.getMessage()]) == 1
