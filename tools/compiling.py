@@ -125,7 +125,7 @@ def compile_to(target: Path, work: Path) -> None:
     os.chdir(ROOT)  # mypy finds modules and its settings from here
     try:
         libraries = mypycify(
-            ["--ignore-missing-imports", *MODULES],
+            ["--ignore-missing-imports", "--no-warn-unused-ignores", *MODULES],
             opt_level=os.environ.get("MYPYC_OPT_LEVEL", "2"),
             debug_level="0",
             multi_file=True,

@@ -77,7 +77,7 @@ def test_right_sinks_are_counted(tmp_path: Path) -> None:
     assert out == "ok: settings are valid\nok: 2 sinks are configured\n"
 
 
-@pytest.mark.parametrize("module", ["connectors.commands.check", "connectors.sinks.otlp.sink"])
+@pytest.mark.parametrize("module", ["connectors.commands.check", "connectors.sinks.otlp"])
 def test_without_the_extra_sinks_are_not_checked_and_that_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str
 ) -> None:

@@ -479,7 +479,9 @@ def test_the_mapping_reads_no_field_that_it_does_not_name() -> None:
     """Fields that FIELDS lacks would silently have their defaults in the runner."""
     full = Enriched(WORKFLOW, context(OUTER, RUN, CALLER, ParentKind.NODE), "trace.enriched", 0, 0, 0)
     assert to_span(full, Content(on_spans=True)) == span_of(WORKFLOW, full.context, Content(on_spans=True))
-    source = "".join((ROOT / "connectors" / "sinks" / name).read_text() for name in ("mapping.py", "otlp.py"))
+    source = "".join(
+        (ROOT / "connectors" / "sinks" / "otlp" / name).read_text() for name in ("mapping.py", "sink.py")
+    )
     read = {name for name in TraceEvent.__struct_fields__ if re.search(rf"event\.{name}\b", source)}
     assert read == FIELDS
 
