@@ -9,7 +9,7 @@ from operator import itemgetter
 from typing import Any, Final
 
 from tailrace.codec import schemas, wire
-from tailrace.codec.decoder import Decode, compile_decoder
+from tailrace.codec.decoder import Decode, decoder_for
 from tailrace.errors import DecodeError
 
 NAMES: Final = (
@@ -209,7 +209,7 @@ _whole: Final[dict[bytes, Decode]] = {}
 
 
 def _reader(frame: bytes, schema: dict[str, Any]) -> Read:
-    decode, paths = compile_decoder(schema, _FIELDS, build=wire.symbols())
+    decode, paths = decoder_for(schema, _FIELDS, build=wire.symbols())
     body = len(frame)
     if paths == _FIELDS:
         _whole[frame] = decode
