@@ -334,7 +334,7 @@ def test_any_schema_is_either_refused_or_makes_decoders(fields: list[tuple[str, 
     except DecodeError:
         return
     codec.decoder_for(adopted, None, text=True)
-    codec.decoder_for(adopted, header._FIELDS)
+    codec.decoder_for(adopted, header.PATHS)
     fastavro.parse_schema(json.loads(text))
 
 
