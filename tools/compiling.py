@@ -37,6 +37,7 @@ MODULES: Final = (
     "streams/processing/dedupe.py",
     "streams/processing/enrich.py",
     "streams/processing/header.py",
+    "streams/processing/header_fields.py",
     "streams/processing/links.py",
     "streams/processing/money.py",
     "streams/processing/operations.py",

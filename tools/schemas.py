@@ -1,6 +1,7 @@
 """Derives what Python needs from schemas/*.avsc, and checks that it is up to date.
 
-    python tools/schemas.py          write tailrace/records.py and tailrace/_schema_history.py
+    python tools/schemas.py          write tailrace/records.py, tailrace/_schema_history.py and
+                                     streams/processing/header_fields.py
     python tools/schemas.py --check  fail if they, or schemas/history, do not match the schemas
 
 `make schemas` and `make schemas-check` call it.
@@ -182,6 +183,7 @@ def problems(schemas: dict[str, dict[str, Any]], folder: Path = SCHEMAS) -> Iter
     """What is wrong with the schemas and their history: a change that is not in the history, or that an old
     reader or an old writer could not live with (every version must read every other: FULL_TRANSITIVE, and
     more)."""
+    from tools import header
     from tools.evolution import broken
 
     for name, schema in schemas.items():
@@ -198,6 +200,8 @@ def problems(schemas: dict[str, dict[str, Any]], folder: Path = SCHEMAS) -> Iter
             yield f"schemas/{name}.avsc changed: add it as schemas/history/{name}/{len(past) + 1}.avsc"
         if schema.get("header_last") not in (None, *(f["name"] for f in schema["fields"])):
             yield f"schemas/{name}.avsc: header_last names no field"
+        if name == "TraceEvent":
+            yield from header.problems(schema)
         if [p.stem for p in past] != [str(i + 1) for i in range(len(past))]:
             yield f"schemas/history/{name} must be numbered 1, 2, ... without gaps"
         for (old, was), (new, now) in itertools.combinations(enumerate(texts, 1), 2):
@@ -211,11 +215,14 @@ def main() -> int:
         "--check", action="store_true", help="only compare; exit 1 if anything is out of date"
     )
     check = parser.parse_args().check
+    from tools import header
+
     schemas = load()
     wrong = list(problems(schemas))
     targets = {
         ROOT / "tailrace" / "records.py": records_module(schemas),
         ROOT / "tailrace" / "_schema_history.py": history_module(schemas),
+        ROOT / "streams" / "processing" / "header_fields.py": header.module(schemas["TraceEvent"], NOTE),
     }
     for path, code in targets.items():
         text = formatted(code, path)

@@ -36,7 +36,7 @@ class Decoders:
     when it is first met."""
 
     def __init__(self, cls: type[Any], want: Iterable[str], build: dict[str, Any]) -> None:
-        """want: the class's fields that are to be decoded; build: as for `codec.compile_builder`."""
+        """want: the class's fields that are to be decoded; build: as for `codec.record_decoder_for`."""
         self._cls, self._want, self._build = cls, frozenset(want), build
         self._by_frame: dict[bytes, Callable[[bytes, int], Any]] = {}
 
@@ -48,15 +48,15 @@ class Decoders:
             decode, body = self._by_frame.get(value[: wire.ID_BODY]), wire.ID_BODY
         if decode is None:
             frame = wire.frame_in(value)
-            decode, body = self._compile(frame), len(frame)
+            decode, body = self._decoder_of(frame), len(frame)
             self._by_frame[frame] = decode
         return decode(value, body)
 
-    def _compile(self, frame: bytes) -> Callable[[bytes, int], Any]:
+    def _decoder_of(self, frame: bytes) -> Callable[[bytes, int], Any]:
         name, schema = schemas.known.find_or_want(frame)
         if name != self._cls.__name__:
             raise DecodeError("wrong_record", f"the value is a {name}, not a {self._cls.__name__}")
-        return codec.compile_builder(schema, self._want, self._cls, build=self._build)
+        return codec.record_decoder_for(schema, self._want, self._cls, build=self._build)
 
 
 class Reader:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from streams.processing.avro import nullable, string
 from streams.processing.correlate import Link
 from tailrace.codec import schemas, wire
-from tailrace.codec.decoder import compile_decoder
+from tailrace.codec.decoder import decoder_for
 from tailrace.codec.varint import varint, zigzag
 from tailrace.records import Kind, RunLink
 
@@ -76,7 +76,7 @@ class Links(Mapping[bytes, Link]):
         self._links = OrderedDict(sorted(found, key=lambda item: item[1][2]))
 
 
-_unpack: Final = compile_decoder(schemas.history("RunLink")[0])[0]
+_unpack: Final = decoder_for(schemas.history("RunLink")[0])[0]
 
 
 def unpack(value: bytes) -> tuple[Link, int, int]:

@@ -1,15 +1,15 @@
-"""Records to bytes and back: schemas by fingerprint, generated encoders and decoders, frames."""
+"""Records to bytes and back: schemas by fingerprint, encoders, decoders, frames."""
 
-from tailrace.codec.decoder import compile_builder, compile_decoder
+from tailrace.codec.decoder import decoder_for, record_decoder_for
 from tailrace.codec.encoder import compile_encoder
 from tailrace.codec.wire import decode, decode_versioned, encode, encode_versioned
 
 __all__ = [
-    "compile_builder",
-    "compile_decoder",
     "compile_encoder",
     "decode",
     "decode_versioned",
+    "decoder_for",
     "encode",
     "encode_versioned",
+    "record_decoder_for",
 ]

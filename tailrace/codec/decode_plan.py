@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from tailrace.codec import table_decoder as walk
-from tailrace.codec.names import PRIMITIVE, NamedTypes, record_branch
+from tailrace.codec import table_decoder as table
 from tailrace.codec.record_builder import RecordBuilder
 from tailrace.codec.table_decoder import Step
 
 _SIMPLE: Final = {
-    "null": (walk.NULL, 0),
-    "boolean": (walk.BOOLEAN, 1),
-    "int": (walk.INTEGER, 0),
-    "long": (walk.INTEGER, 0),
-    "float": (walk.FLOAT, 4),
-    "double": (walk.DOUBLE, 8),
-    "string": (walk.STRING, 0),
-    "bytes": (walk.STRING, 0),
+    "null": (table.NULL, 0),
+    "boolean": (table.BOOLEAN, 1),
+    "int": (table.INTEGER, 0),
+    "long": (table.INTEGER, 0),
+    "float": (table.FLOAT, 4),
+    "double": (table.DOUBLE, 8),
+    "string": (table.STRING, 0),
+    "bytes": (table.STRING, 0),
 }
+"""Primitive type -> kind of its step, and the bytes that it always takes."""
 
 
 class Planner:
@@ -28,7 +28,7 @@ class Planner:
     def __init__(self, want: Iterable[str] | None, text: bool, build: Mapping[str, Any]) -> None:
         self.paths: list[str] = []
         self._want = None if want is None else frozenset(want)
-        self._text, self._build, self._names = text, build, NamedTypes()
+        self._text, self._build, self._names = text, build, _NamedTypes()
 
     def top(self, schema: Mapping[str, Any], last: str | None) -> list[Step]:
         """The fields of the schema, up to `last` or all."""
@@ -44,14 +44,14 @@ class Planner:
                 steps.append(self._step(kind, True))
                 self.paths.append(path)
             elif any(w.startswith(path + ".") for w in self._want) and (inner := self._names.nested(kind)):
-                steps.append(self._inside(inner, record_branch(kind), path))
+                steps.append(self._inside(inner, _record_branch(kind), path))
             else:
                 steps.append(self._step(kind, False))
             if field["name"] == last and not prefix:
                 return
 
     def _inside(self, inner: dict[str, Any], branch: int | None, path: str) -> Step:
-        step, before = Step(walk.INSIDE, True), len(self.paths)
+        step, before = Step(table.INSIDE, True), len(self.paths)
         self._fields(inner, path + ".", None, step.steps)
         step.nullable, step.results = branch is not None, len(self.paths) - before
         step.null = 2 if branch == 0 else 0
@@ -60,7 +60,7 @@ class Planner:
     def _step(self, t: Any, want: bool) -> Step:
         if isinstance(t, list):
             return self._union(t, want)
-        if isinstance(t, str) and t not in PRIMITIVE:
+        if isinstance(t, str) and t not in _SIMPLE:
             t = self._names.find(t)
         kind = t if isinstance(t, str) else t["type"]
         if isinstance(kind, (dict, list)):
@@ -69,20 +69,20 @@ class Planner:
             self._names.learn(t)
         if kind in _SIMPLE:
             number, size = _SIMPLE[kind]
-            step = Step(walk.TEXT if kind == "string" and self._text else number, want)
+            step = Step(table.TEXT if kind == "string" and self._text else number, want)
             step.size = size
         elif kind == "fixed":
-            step = Step(walk.FIXED, want)
+            step = Step(table.FIXED, want)
             step.size = int(t["size"])
         elif kind == "enum":
-            step = Step(walk.ENUM, want)
+            step = Step(table.ENUM, want)
             make = self._build.get(t["name"].rsplit(".", 1)[-1], str)
             step.symbols = [make(s) for s in t["symbols"]]
         elif kind == "array":
-            step = Step(walk.ARRAY, want)
+            step = Step(table.ARRAY, want)
             step.steps = [self._step(t["items"], want)]
         elif kind == "map":
-            step = Step(walk.MAP, want)
+            step = Step(table.MAP, want)
             step.steps = [self._step("string", want), self._step(t["values"], want)]
         elif kind == "record":
             step = self._record(t, want)
@@ -91,7 +91,7 @@ class Planner:
         return step
 
     def _record(self, t: dict[str, Any], want: bool) -> Step:
-        step = Step(walk.RECORD, want)
+        step = Step(table.RECORD, want)
         known = self._build.get(t["name"].rsplit(".", 1)[-1])
         names: list[str] = []
         for field in t["fields"]:
@@ -100,7 +100,7 @@ class Planner:
             if keep:
                 names.append(field["name"])
         if want:
-            step.shape = RecordBuilder(known or dict, names)
+            step.builder = RecordBuilder(known or dict, names)
         return step
 
     def _union(self, branches: list[Any], want: bool) -> Step:
@@ -111,10 +111,38 @@ class Planner:
             branches[0] == "null"
             and len(branches) == 2
             and not steps[1].nullable
-            and steps[1].kind != walk.UNION
+            and steps[1].kind != table.UNION
         ):
             steps[1].nullable = True
             return steps[1]
-        step = Step(walk.UNION, want)
+        step = Step(table.UNION, want)
         step.steps = steps
         return step
+
+
+class _NamedTypes:
+    """Named types of one schema, by full name and by short name."""
+
+    def __init__(self) -> None:
+        self._types: dict[str, dict[str, Any]] = {}
+
+    def learn(self, t: dict[str, Any]) -> None:
+        self._types[t["name"]] = t
+        self._types[t["name"].rsplit(".", 1)[-1]] = t
+
+    def find(self, name: str) -> dict[str, Any]:
+        return self._types[name] if name in self._types else self._types[name.rsplit(".", 1)[-1]]
+
+    def nested(self, kind: Any) -> dict[str, Any] | None:
+        """The record that `kind`, or its nullable union, is; None if it is something else."""
+        inner = kind
+        if isinstance(kind, list):
+            inner = kind[_record_branch(kind) or 0] if len(kind) == 2 and "null" in kind else None
+        if isinstance(inner, str) and inner not in _SIMPLE:
+            inner = self.find(inner)
+        return inner if isinstance(inner, dict) and inner["type"] == "record" else None
+
+
+def _record_branch(kind: Any) -> int | None:
+    """Number of the branch of a union of two that is not null; None: no union."""
+    return int(kind[0] == "null") if isinstance(kind, list) else None

@@ -1,9 +1,6 @@
-"""Walking an Avro record by a table of its schema: what `tailrace.codec.decoder` generates as Python code, in
-a form that can be compiled once for all schemas. Used where it is compiled; as plain Python the generated
-code is faster.
+"""Walks an Avro record by a table of its schema, which `tailrace.codec.decode_plan` makes.
 
-`tailrace.codec.decode_plan` makes the table.
-"""
+The walk is the same for all schemas, so it can be compiled ahead. Callers use `tailrace.codec.decoder`."""
 
 from __future__ import annotations
 
@@ -11,8 +8,8 @@ import struct
 from typing import Any, Final
 
 from tailrace.codec.record_builder import RecordBuilder
-from tailrace.codec.refusal import MALFORMED, refusal
 from tailrace.codec.varint import block, size, varint
+from tailrace.errors import DecodeError
 
 NULL: Final = 0
 BOOLEAN: Final = 1
@@ -34,12 +31,14 @@ INSIDE: Final = 13
 _float: Final = struct.Struct("<f").unpack_from
 _double: Final = struct.Struct("<d").unpack_from
 _NOTHING: Final[list[Any]] = []
+_MALFORMED: Final = (IndexError, ValueError, OverflowError, struct.error)
+"""What the walk raises for bytes that do not fit the schema."""
 
 
 class Step:
     """One value of the schema."""
 
-    __slots__ = ("kind", "null", "nullable", "results", "shape", "size", "steps", "symbols", "want")
+    __slots__ = ("builder", "kind", "null", "nullable", "results", "size", "steps", "symbols", "want")
 
     def __init__(self, kind: int, want: bool) -> None:
         self.kind, self.want = kind, want
@@ -53,7 +52,7 @@ class Step:
         """Items, branches or fields; of a map its values."""
         self.symbols: list[Any] = []
         """What the symbols of an enum become."""
-        self.shape: RecordBuilder | None = None
+        self.builder: RecordBuilder | None = None
         """Of a record that is wanted whole."""
         self.results = 0
         """How many results are inside."""
@@ -151,9 +150,7 @@ class TableDecoder:
 
     def _length(self) -> int:
         """Of a string or bytes; it is all there."""
-        n = self._integer()
-        if n < 0:
-            raise ValueError("negative length")
+        n, self.p = size(self.b, self.p)
         if self.p + n > len(self.b):
             raise IndexError
         return n
@@ -192,8 +189,8 @@ class TableDecoder:
         if kind == RECORD:
             values: list[Any] = []
             self.fields(step.steps, values)
-            assert step.shape is not None
-            return step.shape.make(values)
+            assert step.builder is not None
+            return step.builder.make(values)
         if kind == ARRAY:
             items: list[Any] = []
             inner = step.steps[0]
@@ -262,31 +259,33 @@ class TableDecoder:
             self.p += step.size
 
 
-def decode(steps: list[Step], prefix_only: bool, b: bytes, p: int) -> tuple[Any, ...]:
-    """The wanted values of the record at `p`. Raises what `Walk.fields` raises; IndexError too for a record
-    that does not end where the data ends."""
-    walk, out = TableDecoder(b, p), []  # type: TableDecoder, list[Any]
-    walk.fields(steps, out)
-    if walk.p > len(b) if prefix_only else walk.p != len(b):
-        raise IndexError
-    return tuple(out)
-
-
-def read(steps: list[Step], prefix_only: bool, b: bytes, p: int = 0) -> tuple[Any, ...]:
-    """`decode`. Raises `DecodeError` and nothing else."""
-    try:
-        return decode(steps, prefix_only, b, p)
-    except MALFORMED as e:
-        raise refusal(e, len(b)) from None
-
-
-def read_into(steps: list[Step], shape: RecordBuilder, b: bytes, p: int = 0) -> Any:
-    """The record that `shape` makes of the wanted values. Raises `DecodeError`, and what `shape` raises."""
+def _walk(steps: list[Step], prefix_only: bool, b: bytes, p: int) -> list[Any]:
+    """The wanted values of the record at `p`, which ends where the data ends, unless prefix_only. Raises
+    `DecodeError` and nothing else."""
     walk, out = TableDecoder(b, p), []  # type: TableDecoder, list[Any]
     try:
         walk.fields(steps, out)
-        if walk.p != len(b):
+        if walk.p > len(b) if prefix_only else walk.p != len(b):
             raise IndexError
-    except MALFORMED as e:
-        raise refusal(e, len(b)) from None
-    return shape.make(out)
+    except _MALFORMED as e:
+        raise _refusal(e, len(b)) from None
+    return out
+
+
+def _refusal(error: Exception, size: int) -> DecodeError:
+    """error: one of _MALFORMED; size: of the data, in bytes."""
+    if isinstance(error, IndexError):
+        return DecodeError("truncated", f"{size} bytes are not one whole record")
+    if isinstance(error, UnicodeDecodeError):
+        return DecodeError("invalid_utf8", str(error))
+    return DecodeError("malformed", str(error))
+
+
+def read(steps: list[Step], prefix_only: bool, b: bytes, p: int = 0) -> tuple[Any, ...]:
+    """The wanted values. Raises `DecodeError` and nothing else."""
+    return tuple(_walk(steps, prefix_only, b, p))
+
+
+def read_into(steps: list[Step], builder: RecordBuilder, b: bytes, p: int = 0) -> Any:
+    """The record that `builder` makes of the wanted values. Raises `DecodeError`, and what it raises."""
+    return builder.make(_walk(steps, False, b, p))

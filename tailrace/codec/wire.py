@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from tailrace import records
 from tailrace.codec import schemas
-from tailrace.codec.decoder import compile_builder
+from tailrace.codec.decoder import record_decoder_for
 from tailrace.codec.encoder import Encode, compile_encoder
 from tailrace.codec.schemas import BODY, ID_BODY, MARKER
 from tailrace.errors import DecodeError
@@ -74,7 +74,7 @@ def symbols() -> dict[str, Callable[[str], str]]:
 
 def _into_class(name: str, schema: schemas.Schema) -> tuple[Callable[[bytes, int], Any], type[Any]]:
     cls: type[Any] = getattr(records, name)
-    return compile_builder(schema, cls.__struct_fields__, cls, build=build()), cls
+    return record_decoder_for(schema, cls.__struct_fields__, cls, build=build()), cls
 
 
 def encode(record: Any, frame: bytes | None = None) -> bytes:

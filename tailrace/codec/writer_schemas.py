@@ -1,8 +1,8 @@
 """Schemas that others wrote: whether their records can be read as ours, and the schema in the shape that
-decoders are generated from. Pure; whatever the text is, it becomes a schema or a `DecodeError`.
+decoders are made from. Pure; whatever the text is, it becomes a schema or a `DecodeError`.
 
-Decoders are generated code, so names are checked to be names, recursion is refused, and the size of what a
-schema unfolds to is bounded."""
+A decoder holds a step for each type, and calls itself for types inside types. So recursion is refused, and
+the size and the depth of what a schema unfolds to are bounded."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_TEXT: Final = 1 << 20
 MAX_NODES: Final = 10_000
 """Types in it, references counted as often as they are made."""
 MAX_DEPTH: Final = 9
-"""Types inside types: an array is two loops, and Python takes no more than 20 in each other."""
+"""Types inside types."""
 PRIMITIVE: Final = frozenset({"null", "boolean", "int", "long", "float", "double", "bytes", "string"})
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _FULL_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*")
@@ -79,8 +79,8 @@ class _Shaping:
         self._names = named_types(reader)
 
     def of(self, w: Any, r: Any, path: str) -> Any:
-        """The writer's type: text where it says bytes (the same on the wire), and content marked. Raises
-        `DecodeError` for a logical type that changes what a value means."""
+        """The writer's type, with text where it says bytes (the same on the wire). Raises `DecodeError` for a
+        logical type that changes what a value means."""
         if isinstance(w, list):
             return [self.of(branch, r, path) for branch in w]
         r = self._branch(w, r)
@@ -102,8 +102,7 @@ class _Shaping:
     def _field(self, w: Schema, r: Schema | None, path: str) -> Schema:
         if r is None:
             return w
-        mark = {"content": r["content"]} if "content" in r else {}
-        return {**w, "type": self.of(w["type"], r["type"], f"{path}.{w['name']}".lstrip(".")), **mark}
+        return {**w, "type": self.of(w["type"], r["type"], f"{path}.{w['name']}".lstrip("."))}
 
     def _branch(self, w: Any, r: Any) -> Any:
         """What of the reader takes `w`; of a union the branch of its own kind, else the first that can."""

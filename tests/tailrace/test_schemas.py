@@ -15,6 +15,8 @@ import pytest
 from tools import schemas as tool
 
 ROOT = Path(__file__).resolve().parents[2]
+HEADER = "streams/processing/header_fields.py"
+GENERATED = ("tailrace/records.py", "tailrace/_schema_history.py", HEADER)
 
 
 def contract(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -27,8 +29,8 @@ def copy(tmp_path: Path) -> Path:
     """The parts of the repository that the contract is made of, to change."""
     for folder in ("tools", "schemas"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "tailrace").mkdir()
-    for name in ("tailrace/records.py", "tailrace/_schema_history.py", "pyproject.toml"):
+    for name in (*GENERATED, "pyproject.toml"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     return tmp_path
 
@@ -67,6 +69,51 @@ def test_a_changed_schema_needs_a_version_then_the_modules_and_then_is_fine(copy
     exec((copy / "tailrace" / "_schema_history.py").read_text(), scope)
     old, current = map(json.loads, scope["HISTORY"]["TraceSummary"])
     assert [f["name"] for f in current["fields"]] == [*(f["name"] for f in old["fields"]), "weather"]
+
+
+def test_a_new_field_of_the_header_is_read_by_the_processor(copy: Path) -> None:
+    """Without an edit anywhere but in the schema; and none that comes after the header."""
+    text: list[Any] = ["null", "string"]
+    new = [
+        {"name": "weather", "type": text, "default": None, "doc": "The weather."},
+        {"name": "rain", "type": ["null", "long"], "default": None, "doc": "Millimetres."},
+        {"name": "winds", "type": {"type": "array", "items": "string"}, "default": [], "doc": "Their names."},
+    ]
+    later = {"name": "season", "type": text, "default": None, "doc": "The season."}
+
+    def add(schema: dict[str, Any]) -> None:
+        at = [f["name"] for f in schema["fields"]].index(schema["header_last"])
+        schema["fields"][at + 1 : at + 1] = [later]
+        schema["fields"][at:at] = new
+
+    change(copy / "schemas" / "TraceEvent.avsc", add)
+    versions = copy / "schemas" / "history" / "TraceEvent"
+    shutil.copy(copy / "schemas" / "TraceEvent.avsc", versions / f"{len([*versions.iterdir()]) + 1}.avsc")
+    assert f"{HEADER} is out of date: run `make schemas`" in contract(copy, "--check").stderr
+    assert (contract(copy).returncode, contract(copy, "--check").stderr) == (0, "")
+
+    was: dict[str, Any] = {}
+    now: dict[str, Any] = {}
+    exec((ROOT / HEADER).read_text(), was)
+    exec((copy / HEADER).read_text(), now)
+    at = was["NAMES"].index("time_to_first_token")
+    names = [*was["NAMES"][:at], "weather", "rain", "winds", *was["NAMES"][at:]]
+    assert list(now["NAMES"]) == names
+    header = now["Header"](tuple(names))
+    assert all(getattr(header, name) == name for name in names)
+    types = now["Header"].__annotations__
+    assert (types["weather"], types["rain"], types["winds"]) == ("bytes | None", "int | None", "list[bytes]")
+    assert set(now["TEXTS"]) - set(was["TEXTS"]) == {"weather"}
+    assert set(now["LISTS_OF_TEXTS"]) - set(was["LISTS_OF_TEXTS"]) == {"winds"}
+    assert now["defaults"]() == {**was["defaults"](), "winds": []}
+
+
+def test_a_field_that_the_processor_is_said_to_step_over_is_there(copy: Path) -> None:
+    change(
+        copy / "schemas" / "TraceEvent.avsc",
+        lambda s: s.update(fields=[f for f in s["fields"] if f["name"] != "host_name"]),
+    )
+    assert "tools/header.py: TraceEvent has no field host_name" in problems_of(copy)
 
 
 def test_a_changed_comment_needs_no_version(copy: Path) -> None:

@@ -19,7 +19,6 @@ from streams.processing import header
 from tailrace import codec
 from tailrace.codec import schemas
 from tailrace.codec import writer_schemas as foreign
-from tailrace.codec.decoder import compile_decoder, walker
 from tailrace.codec.schemas import MARKER, Resolver
 from tailrace.errors import DecodeError, UnknownSchema
 from tailrace.records import Kind, TraceContext, TraceEvent
@@ -152,16 +151,15 @@ def test_single_fields_of_a_body_whose_null_comes_second_are_read() -> None:
         )
         wanted = None if names is None else [n.encode() for n in names]
         assert header.read(value).node_dataset_names == wanted
-        for make in (compile_decoder, walker):  # generated, and walking a table
-            decode, paths = make(
-                foreign.adopted(json.dumps(schema))[1], {"node_execution.dataset_names", "source_id"}
-            )
-            assert dict(zip(paths, decode(value, 10), strict=True)) == {
-                "node_execution.dataset_names": wanted,
-                "source_id": b"s1",
-            }
-            with pytest.raises((DecodeError, ValueError)):
-                decode(b"\4" + value[11:], 0)
+        decode, paths = codec.decoder_for(
+            foreign.adopted(json.dumps(schema))[1], {"node_execution.dataset_names", "source_id"}
+        )
+        assert dict(zip(paths, decode(value, 10), strict=True)) == {
+            "node_execution.dataset_names": wanted,
+            "source_id": b"s1",
+        }
+        with pytest.raises(DecodeError):
+            decode(b"\4" + value[11:], 0)
 
 
 def test_a_kind_that_is_not_ours_is_unknown_to_all_readers() -> None:
@@ -291,8 +289,12 @@ def test_the_deepest_type_that_is_taken_makes_a_decoder(shape: str) -> None:
             inner = {"type": shape, "items" if shape == "array" else "values": ["null", inner]}
         return inner
 
-    _, adopted = foreign.adopted(json.dumps(theirs({"name": "x", "type": nested(foreign.MAX_DEPTH - 1)})))
-    compile_decoder(adopted, None, text=True)
+    schema = theirs({"name": "x", "type": nested(foreign.MAX_DEPTH - 1)})
+    deepest: Any = 7
+    for _ in range(foreign.MAX_DEPTH - 1):
+        deepest = [deepest, None] if shape == "array" else {"a": deepest, "b": None}
+    decode, paths = codec.decoder_for(foreign.adopted(json.dumps(schema))[1], {"x"}, text=True)
+    assert (paths, decode(written(schema, {**PLAIN, "x": deepest}), 10)) == (("x",), (deepest,))
     with pytest.raises(DecodeError, match="types inside each other"):
         foreign.adopted(json.dumps(theirs({"name": "x", "type": nested(foreign.MAX_DEPTH)})))
 
@@ -331,9 +333,8 @@ def test_any_schema_is_either_refused_or_makes_decoders(fields: list[tuple[str, 
         _, adopted = foreign.adopted(text)
     except DecodeError:
         return
-    for make in (compile_decoder, walker):
-        make(adopted, None, text=True)
-        make(adopted, header._FIELDS)
+    codec.decoder_for(adopted, None, text=True)
+    codec.decoder_for(adopted, header.PATHS)
     fastavro.parse_schema(json.loads(text))
 
 

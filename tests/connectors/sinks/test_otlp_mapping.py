@@ -102,9 +102,7 @@ def plain(value: Any) -> Any:
 
 def through_the_codec(event: TraceEvent, ctx: TraceContext) -> Enriched:
     """As the runner hands it to the sink: only the fields that the mapping names."""
-    decode, paths = codec.compile_decoder(
-        schemas.current("TraceEvent"), FIELDS, text=True, build=dict(BY_NAME)
-    )
+    decode, paths = codec.decoder_for(schemas.current("TraceEvent"), FIELDS, text=True, build=dict(BY_NAME))
     found = TraceEvent(**dict(zip(paths, decode(codec.encode(event), BODY), strict=True)))
     return Enriched(found, codec.decode(codec.encode(ctx), TraceContext), "trace.enriched", 0, 0, 0)
 

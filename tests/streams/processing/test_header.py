@@ -1,0 +1,43 @@
+"""The header that the processor reads has the event's values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given, settings
+
+from streams.processing.header import NAMES, PATHS, Header, read
+from tailrace import codec
+from tailrace.codec import schemas
+from tailrace.records import TraceEvent
+from tests.tailrace import generated
+
+
+def as_read(value: Any) -> Any:
+    """A value of an event as `Header` has it: texts as UTF-8."""
+    if isinstance(value, str):
+        return value.encode()
+    return list(map(as_read, value)) if isinstance(value, (list, tuple)) else value
+
+
+def at(event: TraceEvent, path: str) -> Any:
+    found: Any = event
+    for name in path.split("."):
+        found = None if found is None else getattr(found, name)
+    return found
+
+
+@given(generated.events())
+@settings(max_examples=60, deadline=None)
+def test_every_attribute_is_the_events_field(event: TraceEvent) -> None:
+    header = read(codec.encode(event))
+    for name, path in zip(NAMES, PATHS, strict=True):
+        value = at(event, path)
+        expected = value if name in ("kind", "span_kind") else as_read(value)
+        assert getattr(header, name) == expected, name
+
+
+def test_a_record_of_the_schema_that_we_write_is_read_without_a_dict() -> None:
+    """All attributes of `Header` are in it, in their order."""
+    assert codec.decoder_for(schemas.current("TraceEvent"), PATHS)[1] == PATHS
+    assert len(set(NAMES)) == len(Header.__slots__) == len(PATHS)
