@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tailrace.codec import schemas
-from tailrace.identity import BODIES
+from tailrace.kinds import BODIES
 from tailrace.records import Kind
 from tests.seeds.tables import (
     BEGIN,
