@@ -13,28 +13,8 @@ from tailrace import ids
 from tailrace.codec.encoder import wrong
 from tailrace.content import with_json_text
 from tailrace.errors import InvalidEvent
+from tailrace.kinds import BODIES, BODY, CONTROL, OWN_ID, OWN_TRACE, WITHOUT_TRACE
 from tailrace.records import Kind, TraceEvent
-
-NO_TRACE: Final = frozenset({Kind.APP_CREATED, Kind.APP_UPDATED, Kind.APP_DELETED, Kind.REHYDRATION_FAILED})
-"""Kinds that belong to no trace; their Kafka key is the application."""
-
-_BODY: Final = {
-    Kind.WORKFLOW_RUN: "workflow_run",
-    Kind.NODE_EXECUTION: "node_execution",
-    Kind.DRAFT_NODE_EXECUTION: "node_execution",
-    Kind.MESSAGE: "message",
-    Kind.MODERATION: "moderation",
-    Kind.SUGGESTED_QUESTION: "suggested_question",
-    Kind.DATASET_RETRIEVAL: "dataset_retrieval",
-    Kind.TOOL: "tool",
-    Kind.PROMPT_GENERATION: "prompt_generation",
-    Kind.SPAN: "span",
-    Kind.FEEDBACK: "feedback",
-    Kind.REHYDRATION_FAILED: "rehydration_failed",
-}
-BODIES: Final = tuple(dict.fromkeys(_BODY.values()))
-"""Fields of TraceEvent that hold a kind's body."""
-
 
 _IDS: Final = ("event_id", "trace_id", "source_id", "workflow_run_id", "message_id")
 """Fields that others are derived from: checked first, so that an error names the field that the caller
@@ -50,19 +30,19 @@ def own_id(event: TraceEvent) -> str | None:
     """The operation's own id, where its kind has one."""
     if event.source_id:
         return event.source_id
-    if event.kind == Kind.WORKFLOW_RUN:
-        return event.workflow_run_id
-    return event.message_id if event.kind == Kind.MESSAGE else None
+    field = OWN_ID.get(event.kind)
+    found: str | None = None if field is None else getattr(event, field)
+    return found
 
 
 def trace_of(event: TraceEvent, source_id: str) -> str | None:
     """The business trace id: the draft's own id, else the message, else the workflow run, else the own id;
     None for kinds without a trace. A trace_id given by the publisher wins."""
-    if event.kind in NO_TRACE:
+    if event.kind in WITHOUT_TRACE:
         return None
     if event.trace_id:
         return event.trace_id
-    if event.kind == Kind.DRAFT_NODE_EXECUTION:
+    if event.kind in OWN_TRACE:
         return source_id
     return event.message_id or event.workflow_run_id or source_id
 
@@ -81,7 +61,7 @@ def complete(event: TraceEvent, now: int, new_id: Callable[[], str] = mint) -> T
         raise wrong("kind", kind, "one of " + ", ".join(Kind))
     if kind == Kind.UNKNOWN:
         raise InvalidEvent("kind", "is unknown; that is what readers make of kinds newer than themselves")
-    allowed = _BODY.get(kind)
+    allowed = BODY.get(kind)
     for name in BODIES:
         if name != allowed and getattr(event, name) is not None:
             raise InvalidEvent(
@@ -129,8 +109,8 @@ def kafka_key(event: TraceEvent) -> str | None:
     """The key that a completed event is published under: the root's trace where it is known, else the parent
     run, else the own trace; the application for kinds without a trace. A link goes where the inner run's
     events are: under that run."""
-    if event.kind == Kind.LINK:
+    if event.kind in CONTROL:
         return event.source_id
-    if event.kind in NO_TRACE:
+    if event.kind in WITHOUT_TRACE:
         return event.app_id or event.source_id
     return event.root_trace_id or event.root_run_id or event.parent_run_id or event.trace_id

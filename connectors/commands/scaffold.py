@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from tailrace.errors import ConfigError
+from tailrace.kinds import FACTS
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9]{0,39}", re.ASCII)
 
@@ -16,7 +17,7 @@ MODULE: Final = '''"""Traces to {title}."""
 
 from connectors import Enriched, Skip, http_sink
 
-LEFT_OUT = {{"app_created", "app_updated", "app_deleted", "rehydration_failed"}}
+LEFT_OUT = {{{left_out}}}
 
 
 @http_sink("{name}", path="/v1/events", form="array")
@@ -98,6 +99,7 @@ def files(name: str) -> Mapping[str, str]:
         "package": folder(name),
         "variable": name.upper(),
         "title": name.capitalize(),
+        "left_out": ", ".join(f'"{kind}"' for kind, facts in FACTS.items() if not facts.traced),
     }
     return {
         "pyproject.toml": PROJECT.format(**words),

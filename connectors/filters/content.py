@@ -19,7 +19,7 @@ from connectors.filters.masking import BUILT_IN, Masks, quoted
 from tailrace.content import json_text
 from tailrace.errors import ConfigError
 from tailrace.oversize import CONTENT as MARKED
-from tailrace.records import TraceEvent
+from tailrace.records import Kind, TraceEvent
 
 FULL, MASKED, HASHED, REFERENCE, NONE = POLICIES = ("full", "masked", "hashed", "reference", "none")
 
@@ -49,23 +49,38 @@ READS: Final = frozenset(
 )
 """Fields of TraceEvent that references are made of."""
 
+_COMMON: Final = tuple((field, field) for field in ("message_id", "workflow_run_id", "trace_id"))
+_RUN: Final = (("workflow_run_id", "workflow_run_id"), ("workflow_run_id", "source_id"), *_COMMON)
+_NODE: Final = (("node_execution_id", "source_id"), *_COMMON)
+_TRACE: Final = (("trace_id", "trace_id"), *_COMMON)
+REFERENCES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
+    Kind.UNKNOWN: _COMMON,
+    Kind.WORKFLOW_RUN: _RUN,
+    Kind.NODE_EXECUTION: _NODE,
+    Kind.DRAFT_NODE_EXECUTION: _NODE,
+    Kind.MESSAGE: _COMMON,
+    Kind.MODERATION: _COMMON,
+    Kind.SUGGESTED_QUESTION: _COMMON,
+    Kind.DATASET_RETRIEVAL: _COMMON,
+    Kind.TOOL: _COMMON,
+    Kind.GENERATE_NAME: (("conversation_id", "conversation_id"), *_COMMON),
+    Kind.PROMPT_GENERATION: _TRACE,
+    Kind.SPAN: _TRACE,
+    Kind.FEEDBACK: (),
+    Kind.APP_CREATED: _COMMON,
+    Kind.APP_UPDATED: _COMMON,
+    Kind.APP_DELETED: _COMMON,
+    Kind.REHYDRATION_FAILED: _COMMON,
+    Kind.LINK: _COMMON,
+}
+"""Kind -> what a reference names: (name, field of TraceEvent), the first that the event has. Feedback has no
+id to look it up by."""
+
 
 def reference(event: TraceEvent) -> str | None:
-    """Where an event's content can be looked up: ``ref:<id>=<value>`` (seed 003, section 9). None: nowhere;
-    feedback has no id to look it up by."""
-    kind = event.kind
-    run, message, trace = event.workflow_run_id, event.message_id, event.trace_id
-    if kind == "feedback":
-        return None
-    if kind == "workflow_run" and (run or event.source_id):
-        return f"ref:workflow_run_id={run or event.source_id}"
-    if kind in ("node_execution", "draft_node_execution") and event.source_id:
-        return f"ref:node_execution_id={event.source_id}"
-    if kind == "generate_name" and event.conversation_id:
-        return f"ref:conversation_id={event.conversation_id}"
-    if kind in ("prompt_generation", "span") and trace:
-        return f"ref:trace_id={trace}"
-    for name, value in (("message_id", message), ("workflow_run_id", run), ("trace_id", trace)):
+    """Where an event's content can be looked up: ``ref:<id>=<value>`` (seed 003, section 9), or None."""
+    for name, field in REFERENCES.get(event.kind, _COMMON):
+        value = getattr(event, field)
         if value:
             return f"ref:{name}={value}"
     return None

@@ -15,6 +15,7 @@ from connectors.filters.content import ContentPolicy
 from connectors.filters.settings import FilterSettings
 from connectors.sdk.contract import Enriched, Skip
 from tailrace.errors import ConfigError
+from tailrace.kinds import DROPPABLE, REQUIRED
 from tailrace.records import Kind
 
 Admit = Callable[[Enriched], Enriched | Skip]
@@ -26,10 +27,6 @@ ENVIRONMENT: Final = Skip("environment")
 KIND: Final = Skip("kind")
 SAMPLED_OUT: Final = Skip("sampled_out")
 
-DROPPABLE: Final = tuple(
-    str(k) for k in Kind if k not in (Kind.UNKNOWN, Kind.LINK, Kind.NODE_EXECUTION, Kind.SPAN)
-)
-"""Kinds that contain nothing, and those of which is known where their children hang then."""
 _WHOLE: Final = 1 << 64
 
 
@@ -117,7 +114,7 @@ def _names(setting: str, given: Iterable[str]) -> Names | None:
 
 def _kinds(given: Iterable[str]) -> frozenset[str]:
     for kind in given:
-        if kind in (Kind.NODE_EXECUTION, Kind.SPAN):
+        if kind in REQUIRED:
             raise ConfigError(
                 f"drop_kinds: {kind} cannot be left out, since others hang on it; known are "
                 f"{', '.join(DROPPABLE)}"

@@ -10,8 +10,10 @@ from typing import Final
 import msgspec
 
 from tailrace.ids import otel_span_id
-from tailrace.records import ParentKind, TraceContext, TraceEvent
+from tailrace.records import Kind, ParentKind, TraceContext, TraceEvent
 
+MOVES: Final = frozenset({Kind.WORKFLOW_RUN, Kind.MESSAGE})
+"""Kinds whose children `hang` moves."""
 READS: Final = frozenset(
     {"source_id", "workflow_run_id", "message_id", "parent_run_id", "parent_node_execution_id", "trace_id"}
 )

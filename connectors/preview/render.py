@@ -14,7 +14,8 @@ from connectors.preview.offline import enriched
 from connectors.sdk import redact
 from connectors.sdk.contract import Enriched, Payload, Sink, Skip
 from connectors.sdk.outcomes import Rejected
-from tailrace.records import DeadLetter, Kind, TraceEvent
+from tailrace.kinds import CONTROL
+from tailrace.records import DeadLetter, TraceEvent
 
 Admit = Callable[[Enriched], Enriched | Skip | Rejected]
 """Content policy, filters and masking: what the runner does to a record before `map`."""
@@ -84,7 +85,7 @@ def render_all(
 def _one(sink: Sink, event: TraceEvent, record: Enriched | DeadLetter | None, admit: Admit) -> Rendered:
     event_id, kind = event.event_id or "", str(event.kind)
     if record is None:
-        return Rendered(event_id, kind, filtered="link" if event.kind == Kind.LINK else "duplicate")
+        return Rendered(event_id, kind, filtered=kind if kind in CONTROL else "duplicate")
     if isinstance(record, DeadLetter):
         letter = {"stage": str(record.stage), "reason": record.reason, "detail": record.detail}
         return Rendered(event_id, kind, dead_letter=letter)

@@ -46,6 +46,8 @@ from tailrace.records import Stage
 LONG_TEXT: Final = 8192
 """Bytes that an id or a name in the header may have: each goes into the context of every later event of its
 trace."""
+LINK: Final = "link"
+"""The control record that is taken in here; others would be enriched."""
 _MEMO: Final = 65_536
 
 Output = tuple[bytes, bytes | None, bytes]
@@ -183,7 +185,7 @@ class EventProcessor:
                 fresh = state.dedupe.seen(h.event_id)
                 if fresh is None:
                     state.duplicates += 1
-                elif h.kind == "link":
+                elif h.kind == LINK:
                     _learn(state, h.source_id, link_of(h), offset)
                 else:
                     made = self._event(state, unit, h, offset, stamp, appended, prefix, len(value or b""))

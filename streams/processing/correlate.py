@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from streams.processing.header import Header
+from tailrace.kinds import ALONE, CALLED, IN_RUN, OWN_TRACE, PARENT
 from tailrace.records import RootSource
 
 HOUR: Final = 3_600_000_000
@@ -25,7 +26,8 @@ OWN, HEADER, LINK, INFERRED = (
     str(s) for s in (RootSource.OWN, RootSource.HEADER, RootSource.LINK, RootSource.INFERRED)
 )
 
-_DRAFT: Final = "draft_node_execution"
+_PARENT: Final[dict[str, str]] = dict(PARENT)
+_OWN_TRACE: Final = OWN_TRACE
 
 Parent = tuple[bytes | None, str]
 """source_id of the parent, and what it is: none, operation, run, node or message (`ParentKind`)."""
@@ -44,16 +46,16 @@ def parent_of(h: Header) -> Parent:
 def _declared(h: Header) -> Parent:
     if h.parent_id is not None or h.otel_parent_span_id is not None:
         return h.parent_id, "operation"
-    kind = h.kind
-    if kind == "node_execution":
+    rule = _PARENT[h.kind]
+    if rule == IN_RUN:
         if h.workflow_run_id is not None:
             return h.workflow_run_id, "run"
-    elif kind == "workflow_run":
+    elif rule == CALLED:
         if h.parent_node_execution_id is not None:
             return h.parent_node_execution_id, "node"
         if h.parent_run_id is not None:
             return h.parent_run_id, "run"
-    elif kind in ("message", _DRAFT):
+    elif rule == ALONE:
         return NONE
     elif h.message_id is None and h.workflow_run_id is not None:
         return h.workflow_run_id, "run"
@@ -134,7 +136,7 @@ def root_of(h: Header, links: Mapping[bytes, Link], is_root: Callable[[bytes], b
     a cycle of links ends at its first step."""
     if h.root_trace_id is not None or h.root_run_id is not None:
         return Root(h.root_trace_id or h.root_run_id, h.root_run_id, h.root_started_at, h.root_app_id, HEADER)
-    if h.kind == _DRAFT:
+    if h.kind in _OWN_TRACE:
         return Root(h.trace_id, None, None, None, OWN)
     parent, own = h.parent_run_id, h.workflow_run_id
     link = (links.get(parent) if parent is not None else None) or (
@@ -151,7 +153,9 @@ def run_to_link(h: Header, root: Root) -> bytes | None:
     """The run of an event whose inner runs arrive elsewhere and must learn its root: any run that is not the
     root's own key, under a root that is certain. None: nothing to say; a draft says nothing of a run."""
     run = h.workflow_run_id
-    if run is None or root.trace is None or run == root.trace or root.source == INFERRED or h.kind == _DRAFT:
+    if run is None or root.trace is None or run == root.trace or root.source == INFERRED:
+        return None
+    if h.kind in _OWN_TRACE:
         return None
     return run
 

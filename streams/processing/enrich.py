@@ -15,12 +15,14 @@ from streams.processing.money import decimal_text, units_of
 from streams.processing.prices import Prices
 from streams.processing.providers import normalised
 from streams.processing.trace import Trace
+from tailrace.kinds import TOOLS
 
 NO_PRICE, OWN_PRICE, ESTIMATED_PRICE = range(3)
 _NOTHING_ELSE: Final = b"\0\0\0\0"
 """Neither tool, nor datasets, nor an estimate, nor its table."""
 _MEMO: Final = 4096
 _TOOL: Final = b"tool"
+_TOOLS: Final = TOOLS
 
 
 class Enricher:
@@ -76,7 +78,7 @@ def tool_of(h: Header) -> bytes | None:
     """The tool that ran: as the event says, else the display name of what is a tool."""
     if h.tool_name is not None:
         return h.tool_name
-    if h.node_type == _TOOL or h.kind == "tool" or h.span_kind == "tool":
+    if h.node_type == _TOOL or h.kind in _TOOLS or h.span_kind == "tool":
         return h.name
     return None
 

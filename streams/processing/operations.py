@@ -14,6 +14,7 @@ from typing import ClassVar, Final
 from streams.processing.header import Header
 from streams.processing.overflow_totals import OverflowTotals
 from tailrace.codec.varint import LENGTHS, zigzag
+from tailrace.kinds import HEADS, REPEATING
 from tailrace.records import Kind
 
 CHUNK: Final = 16
@@ -36,6 +37,7 @@ _SHARED: Final[dict[tuple[bytes, ...], list[bytes]]] = {}
 
 KINDS: Final = tuple(k.value for k in Kind)
 _KIND: Final = {k: i for i, k in enumerate(KINDS)}
+_HEADS: Final = HEADS
 _CONTAINERS: Final = frozenset({b"iteration", b"loop"})
 
 FIXED: Final = struct.Struct("<8s8sqqqqqqIiBBB")
@@ -92,7 +94,7 @@ def failed(h: Header) -> bool:
 
 def is_container(h: Header) -> bool:
     """Whether an operation repeats what is inside it, as far as it shows by itself."""
-    return h.kind in ("workflow_run", "message") or h.node_type in _CONTAINERS
+    return h.kind in REPEATING or h.node_type in _CONTAINERS
 
 
 def count(n: int | None) -> int:
@@ -149,7 +151,7 @@ class Operations:
         status = b""
         if is_root:
             flags, status, self.ended = ROOT, cut(h.status, LONGEST_NAME), True
-        elif parent_span is None and h.kind == "span":
+        elif parent_span is None and h.kind in _HEADS:
             flags, status, self.ended = TOP, cut(h.status, LONGEST_NAME), True
         else:
             flags = 0

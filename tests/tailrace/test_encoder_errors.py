@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tailrace import codec, identity, records
+from tailrace import codec, identity, kinds, records
 from tailrace.codec import schemas
 from tailrace.content import BODY_CONTENT, EVENT_CONTENT
 from tailrace.errors import InvalidEvent
@@ -18,7 +18,7 @@ from tailrace.records import Kind, TraceEvent
 from tests.tailrace import generated
 
 EVENT = schemas.current("TraceEvent")
-KIND_OF = {"origin": Kind.GENERATE_NAME, **{body: kind for kind, body in identity._BODY.items()}}
+KIND_OF = {"origin": Kind.GENERATE_NAME, **{body: Kind(kind) for kind, body in kinds.BODY.items()}}
 JSON = {*EVENT_CONTENT, *(f"{body}.{f}" for body, (_, fields) in BODY_CONTENT.items() for f in fields)}
 """Fields that take anything that JSON can say."""
 

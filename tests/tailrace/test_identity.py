@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tailrace import codec, identity, records
+from tailrace import codec, identity, kinds, records
 from tailrace.errors import InvalidEvent
 from tailrace.records import Kind, TraceEvent
 from tests.tailrace import generated
 
 R, M, S, C, T = "run", "message", "own", "conversation", "given"
-TRACED = [k for k in Kind if k not in identity.NO_TRACE and k not in (Kind.UNKNOWN, Kind.LINK)]
+TRACED = [k for k in Kind if k not in kinds.WITHOUT_TRACE and k not in (Kind.UNKNOWN, Kind.LINK)]
 
 
 def event(kind: Kind = Kind.TOOL, **fields: Any) -> TraceEvent:
@@ -110,7 +110,7 @@ def test_every_kind_has_an_identity_without_any_field_set(kind: Kind) -> None:
 )
 @settings(max_examples=60, deadline=None)
 def test_completing_again_gives_the_same_ids(raw: TraceEvent, kind: Kind) -> None:
-    bodies = dict.fromkeys(identity.BODIES)
+    bodies = dict.fromkeys(kinds.BODIES)
     raw = msgspec.structs.replace(raw, kind=kind, revision=abs(raw.revision) % 2**31, **bodies)
     once = identity.complete(raw, 30)
     again = identity.complete(once, 31)
@@ -144,13 +144,13 @@ def test_operations_without_an_id_get_different_ones() -> None:
 
 
 @pytest.mark.parametrize("kind", [k for k in Kind if k != Kind.UNKNOWN])
-@pytest.mark.parametrize("body", identity.BODIES)
+@pytest.mark.parametrize("body", kinds.BODIES)
 def test_only_the_kinds_own_body_is_taken(kind: Kind, body: str) -> None:
     cls = next(
         c for c in records.BY_NAME.values() if "".join(w.title() for w in body.split("_")) == c.__name__
     )
     raw = event(kind, source_id=S, root_trace_id="rt", **{body: cls()})
-    if identity._BODY.get(kind) == body:
+    if kinds.BODY.get(kind) == body:
         codec.encode(identity.complete(raw, 30))
         return
     with pytest.raises(InvalidEvent) as caught:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import functools
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -20,7 +21,7 @@ from connectors.sdk.outcomes import Rejected
 from connectors.sinks.langfuse.fields import FLAG, NUMBER, PREFIX, RESERVED, SECONDS, TABLES
 from connectors.sinks.langfuse.prompts import messages
 from tailrace import ids
-from tailrace.records import TraceContext, TraceEvent
+from tailrace.records import Kind, TraceContext, TraceEvent
 
 MAX_TIME: Final = 10_413_791_999_999_000
 """Microseconds: end of 2299, the last that Langfuse's store can say."""
@@ -70,7 +71,31 @@ _KINDS: Final = {
 PROMPTED: Final = frozenset({"llm", "question-classifier", "parameter-extractor"})
 """Node types whose input is what their model was given."""
 _NODES: Final = frozenset({"node_execution", "draft_node_execution"})
-OBSERVATIONS: Final = frozenset({*_KINDS, *_NODES, "message", "span"})
+_OBSERVATION: Final = "observation"
+_SCORE: Final = "score"
+NO_OBSERVATION: Final = Skip("no_observation")
+KINDS: Final[Mapping[Kind, str | Skip]] = {
+    Kind.UNKNOWN: NO_OBSERVATION,
+    Kind.WORKFLOW_RUN: _OBSERVATION,
+    Kind.NODE_EXECUTION: _OBSERVATION,
+    Kind.DRAFT_NODE_EXECUTION: _OBSERVATION,
+    Kind.MESSAGE: _OBSERVATION,
+    Kind.MODERATION: _OBSERVATION,
+    Kind.SUGGESTED_QUESTION: _OBSERVATION,
+    Kind.DATASET_RETRIEVAL: _OBSERVATION,
+    Kind.TOOL: _OBSERVATION,
+    Kind.GENERATE_NAME: _OBSERVATION,
+    Kind.PROMPT_GENERATION: _OBSERVATION,
+    Kind.SPAN: _OBSERVATION,
+    Kind.FEEDBACK: _SCORE,
+    Kind.APP_CREATED: NO_OBSERVATION,
+    Kind.APP_UPDATED: NO_OBSERVATION,
+    Kind.APP_DELETED: NO_OBSERVATION,
+    Kind.REHYDRATION_FAILED: NO_OBSERVATION,
+    Kind.LINK: NO_OBSERVATION,
+}
+"""What a kind becomes, or why it is left out."""
+OBSERVATIONS: Final = frozenset(k.value for k, how in KINDS.items() if how == _OBSERVATION)
 
 _NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _NOT_ENVIRONMENT: Final = re.compile(r"[^a-z0-9_-]")
@@ -104,7 +129,7 @@ def to_span(
     UTF-8 cannot say."""
     kind: str = event.kind
     if kind not in OBSERVATIONS:
-        return Skip("no_observation")
+        return NO_OBSERVATION
     start = event.started_at // 1000 * 1000
     end = max(start, event.ended_at // 1000 * 1000)
     if start <= 0 or end > MAX_TIME:  # a start of 0 counts as none

@@ -17,7 +17,7 @@ from connectors.sinks.opik import ids
 from connectors.sinks.opik.metadata import Usage, metadata
 from connectors.sinks.opik.prompts import messages
 from connectors.sinks.opik.values import LARGEST, Json, as_object, content, in_time, iso, price
-from tailrace.records import TraceContext, TraceEvent
+from tailrace.records import Kind, TraceContext, TraceEvent
 
 FIELDS: Final = frozenset(
     {
@@ -92,22 +92,31 @@ withdrawn."""
 Parts = tuple[bytes | None, bytes | None, Score | None, int]
 """What one record becomes: JSON of a trace, JSON of a span, a score, and the time (ms) that its ids have."""
 
-KINDS: Final = frozenset(
-    {
-        "workflow_run",
-        "message",
-        "node_execution",
-        "draft_node_execution",
-        "moderation",
-        "suggested_question",
-        "dataset_retrieval",
-        "tool",
-        "generate_name",
-        "prompt_generation",
-        "span",
-    }
-)
-"""Kinds that are spans."""
+_SPAN: Final = "span"
+_SCORE: Final = "score"
+NOT_TRACED: Final = Skip("not_traced")
+KINDS: Final[Mapping[Kind, str | Skip]] = {
+    Kind.UNKNOWN: NOT_TRACED,
+    Kind.WORKFLOW_RUN: _SPAN,
+    Kind.NODE_EXECUTION: _SPAN,
+    Kind.DRAFT_NODE_EXECUTION: _SPAN,
+    Kind.MESSAGE: _SPAN,
+    Kind.MODERATION: _SPAN,
+    Kind.SUGGESTED_QUESTION: _SPAN,
+    Kind.DATASET_RETRIEVAL: _SPAN,
+    Kind.TOOL: _SPAN,
+    Kind.GENERATE_NAME: _SPAN,
+    Kind.PROMPT_GENERATION: _SPAN,
+    Kind.SPAN: _SPAN,
+    Kind.FEEDBACK: _SCORE,
+    Kind.APP_CREATED: NOT_TRACED,
+    Kind.APP_UPDATED: NOT_TRACED,
+    Kind.APP_DELETED: NOT_TRACED,
+    Kind.REHYDRATION_FAILED: NOT_TRACED,
+    Kind.LINK: NOT_TRACED,
+}
+"""What a kind becomes, or why it is left out."""
+SPANS: Final = frozenset(k.value for k, how in KINDS.items() if how == _SPAN)
 
 _TYPES: Final[Mapping[str, str]] = {
     "moderation": "guardrail",
@@ -163,8 +172,8 @@ def to_parts(
     ratings of traces whose start is unknown."""
     event, context = record.event, record.context
     rating = event.kind == "feedback"
-    if event.kind not in KINDS and not rating:
-        return Skip("not_traced")
+    if event.kind not in SPANS and not rating:
+        return NOT_TRACED
     trace = context.root_trace_id or event.trace_id or event.source_id
     if trace is None:
         return Rejected("invalid_id", "neither the event nor its context names a trace")

@@ -133,9 +133,9 @@ def to_span(record: Enriched, encoding: Encoding, include: bool, on_spans: bool)
     `Rejected` for what OTLP cannot say: times before 1970 or after 2554, ids of zeros, text that is not
     UTF-8, numbers beyond 64 bits. Does not raise for anything that the codec decodes."""
     event, context = record.event, record.context
-    describe = _KINDS.get(event.kind)
-    if describe is None:
-        return Skip("log_only")
+    describe = KINDS.get(event.kind, LOG_ONLY)
+    if isinstance(describe, Skip):
+        return describe
     marks = context.marks
     if marks and "superseded" in marks:
         return Skip("superseded")
@@ -348,12 +348,28 @@ def _span(event: TraceEvent, context: TraceContext, include: bool, on_spans: boo
     return event.name or "span", kind, pairs
 
 
-_KINDS: Final[Mapping[str, Callable[[TraceEvent, TraceContext, bool, bool], Described]]] = {
+LOG_ONLY: Final = Skip("log_only")
+KINDS: Final[Mapping[Kind, Callable[[TraceEvent, TraceContext, bool, bool], Described] | Skip]] = {
+    Kind.UNKNOWN: LOG_ONLY,
     Kind.WORKFLOW_RUN: _workflow,
     Kind.NODE_EXECUTION: _node,
     Kind.DRAFT_NODE_EXECUTION: _draft,
+    Kind.MESSAGE: LOG_ONLY,
+    Kind.MODERATION: LOG_ONLY,
+    Kind.SUGGESTED_QUESTION: LOG_ONLY,
+    Kind.DATASET_RETRIEVAL: LOG_ONLY,
+    Kind.TOOL: LOG_ONLY,
+    Kind.GENERATE_NAME: LOG_ONLY,
+    Kind.PROMPT_GENERATION: LOG_ONLY,
     Kind.SPAN: _span,
+    Kind.FEEDBACK: LOG_ONLY,
+    Kind.APP_CREATED: LOG_ONLY,
+    Kind.APP_UPDATED: LOG_ONLY,
+    Kind.APP_DELETED: LOG_ONLY,
+    Kind.REHYDRATION_FAILED: LOG_ONLY,
+    Kind.LINK: LOG_ONLY,
 }
+"""What a kind becomes: what describes its span, or why it has none."""
 
 
 def _add_model(pairs: Pairs, event: TraceEvent, context: TraceContext) -> None:

@@ -11,6 +11,7 @@ import msgspec
 from connectors.testing.samples import Sample, samples
 from tailrace import records
 from tailrace.codec import schemas
+from tailrace.kinds import BODIES
 from tailrace.records import TraceEvent
 
 TEXTS: Final = {
@@ -43,20 +44,7 @@ _TIMES: Final = {
     "long ago": (-(2**63), -(2**63)),
 }
 _REQUIRED: Final = frozenset({"event_id", "kind", "source_id", "started_at", "ended_at", "published_at"})
-_BODIES: Final = (
-    "workflow_run",
-    "node_execution",
-    "message",
-    "moderation",
-    "suggested_question",
-    "dataset_retrieval",
-    "tool",
-    "prompt_generation",
-    "span",
-    "feedback",
-    "rehydration_failed",
-    "origin",
-)
+_BODIES: Final = (*BODIES, "origin")
 
 
 def written() -> Iterator[tuple[str, Sample]]:

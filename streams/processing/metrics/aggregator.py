@@ -16,6 +16,7 @@ from streams.processing.metrics import distribution
 from streams.processing.metrics.definitions import definitions
 from streams.processing.metrics.group_state import GroupState, Minute, packed_minute, values_of
 from streams.processing.metrics.grouping import Group, group_of, overflow_of, raw_key
+from streams.processing.metrics.kinds import BY_KIND
 from streams.processing.metrics.series import MINUTE, Series
 from streams.processing.operations import MOST_TOKENS, count, failed
 from tailrace.codec import wire
@@ -29,7 +30,7 @@ MINUTES: Final = b"m/"
 _MEMO: Final = 65_536
 _HOUR_MS: Final = 3_600_000
 _DURATION_MOST: Final = 1 << 50
-_ALWAYS_TOTAL: Final = frozenset({"workflow_run", "message", "prompt_generation"})
+_ALWAYS_TOTAL: Final = frozenset(k for k, c in BY_KIND.items() if c.no_tokens)
 
 Written = list[tuple[bytes, bytes | None]]
 

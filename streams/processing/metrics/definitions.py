@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from streams.processing.metrics import distribution as d
 from streams.processing.metrics.grouping import OVERFLOW, Group
+from streams.processing.metrics.kinds import BY_KIND, Counted
 from streams.processing.providers import normalised
 
 CALL_SECONDS: Final = d.SECONDS[:14]
@@ -51,87 +52,34 @@ class Definition(NamedTuple):
     part: Part
 
 
-_TYPES: Final = {"workflow_run": "workflow", "node_execution": "node", "draft_node_execution": "draft_node"}
-_REQUESTS: Final[dict[str, tuple[str, ...]]] = {
-    "workflow_run": ("status", "invoke_from"),
-    "node_execution": ("node_type", "model_provider", "status"),
-    "draft_node_execution": ("node_type", "model_provider", "status"),
-    "message": ("model_provider", "model_name", "status", "invoke_from"),
-    "tool": ("tool_name",),
-    "moderation": (),
-    "suggested_question": (),
-    "dataset_retrieval": (),
-    "generate_name": (),
-    "prompt_generation": ("operation_type", "model_provider", "model_name", "status"),
-}
-_ERRORS: Final[dict[str, tuple[str, ...]]] = {
-    "workflow_run": (),
-    "node_execution": ("node_type", "model_provider"),
-    "draft_node_execution": ("node_type", "model_provider"),
-    "message": ("model_provider", "model_name"),
-    "tool": ("tool_name",),
-    "prompt_generation": ("operation_type", "model_provider", "model_name"),
-}
-_OPERATION_TYPES: Final = {
-    "workflow_run": "workflow",
-    "node_execution": "node_execution",
-    "draft_node_execution": "node_execution",
-    "message": "message",
-    "span": "span",
-}
-"""operation_type by kind; a prompt_generation brings its own."""
-_TOKENS: Final = frozenset(
-    {"workflow_run", "node_execution", "draft_node_execution", "message", "prompt_generation"}
-)
-_DURATIONS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
-    "workflow_run": ("dify.workflow.duration", ("status",)),
-    "node_execution": ("dify.node.duration", ("node_type", "model_provider")),
-    "draft_node_execution": ("dify.node.duration", ("node_type", "model_provider")),
-    "message": ("dify.message.duration", ("model_provider", "model_name")),
-    "tool": ("dify.tool.duration", ("tool_name",)),
-    "prompt_generation": (
-        "dify.prompt_generation.duration",
-        ("operation_type", "model_provider", "model_name"),
-    ),
-}
 _PLUGINS: Final = frozenset({"tool", "knowledge-retrieval", OVERFLOW})
-_SINGLE: Final = {
-    "feedback": ("dify.feedback.total", "{feedback}", ("rating",)),
-    "app_created": ("dify.app.created.total", "{app}", ("mode",)),
-    "app_updated": ("dify.app.updated.total", "{app}", ()),
-    "app_deleted": ("dify.app.deleted.total", "{app}", ()),
-}
-
 Pairs = tuple[tuple[str, str], ...]
 
 
 def definitions(group: Group) -> Iterator[Definition]:
     """The series that events of a group count into."""
-    kind = group.kind
+    kind = BY_KIND[group.kind]
     scope: Pairs = (("tenant_id", group.label("tenant_id")), ("app_id", group.label("app_id")))
 
     def labels(*names: str) -> Pairs:
         return (*scope, *((n, group.label(n)) for n in names))
 
-    if kind in _REQUESTS:
-        typed = (("type", _TYPES.get(kind, kind)),)
-        yield Definition("dify.requests.total", "{request}", typed + labels(*_REQUESTS[kind]), EVENTS)
-        if kind in _ERRORS:
-            yield Definition("dify.errors.total", "{error}", typed + labels(*_ERRORS[kind]), ERRORS)
-    if kind in _TOKENS:
-        yield from _tokens(group, scope)
-    if kind in _DURATIONS:
-        metric, names = _DURATIONS[kind]
-        if metric == "dify.node.duration" and group.label("node_type") in _PLUGINS:
+    if kind.type is not None:
+        typed = (("type", kind.type),)
+        yield Definition("dify.requests.total", "{request}", typed + labels(*kind.requests), EVENTS)
+        if kind.errors is not None:
+            yield Definition("dify.errors.total", "{error}", typed + labels(*kind.errors), ERRORS)
+    if kind.tokens:
+        yield from _tokens(group, kind, scope)
+    if kind.duration is not None:
+        metric, names, plugin = kind.duration
+        if plugin and group.label("node_type") in _PLUGINS:
             names = (*names, "plugin_name")
         yield Definition(metric, "s", labels(*names), DURATION)
-    if kind == "message":
-        yield Definition(
-            "dify.message.time_to_first_token", "s", labels("model_provider", "model_name"), FIRST_TOKEN
-        )
-    if kind in _SINGLE:
-        metric, unit, names = _SINGLE[kind]
-        yield Definition(metric, unit, labels(*names), EVENTS)
+    if kind.first_token is not None:
+        yield Definition("dify.message.time_to_first_token", "s", labels(*kind.first_token), FIRST_TOKEN)
+    if kind.own is not None:
+        yield Definition(kind.own.metric, kind.own.unit, labels(*kind.own.labels), EVENTS)
     for dataset in group.datasets:
         yield Definition(
             "dify.dataset.retrievals.total", "{retrieval}", (*scope, ("dataset_id", dataset)), EVENTS
@@ -139,17 +87,17 @@ def definitions(group: Group) -> Iterator[Definition]:
     if group.label("call"):
         yield from _gen_ai(group, scope)
     if group.label("currency"):
-        yield Definition("tailrace.cost", "{currency}", _cost(group, scope), COST)
+        yield Definition("tailrace.cost", "{currency}", _cost(group, kind, scope), COST)
 
 
-def _operation_type(group: Group) -> str:
-    return _OPERATION_TYPES.get(group.kind) or group.label("operation_type")
+def _operation_type(group: Group, kind: Counted) -> str:
+    return kind.operation_type or group.label("operation_type")
 
 
-def _tokens(group: Group, scope: Pairs) -> Iterator[Definition]:
+def _tokens(group: Group, kind: Counted, scope: Pairs) -> Iterator[Definition]:
     labels = (
         *scope,
-        ("operation_type", _operation_type(group)),
+        ("operation_type", _operation_type(group, kind)),
         *((n, group.label(n)) for n in ("model_provider", "model_name", "node_type")),
     )
     yield Definition("dify.tokens.total", "{token}", labels, TOTAL_TOKENS)
@@ -177,9 +125,9 @@ def _gen_ai(group: Group, scope: Pairs) -> Iterator[Definition]:
     yield Definition("gen_ai.client.operation.duration", "s", labels + failed, CALL_DURATION)
 
 
-def _cost(group: Group, scope: Pairs) -> Pairs:
+def _cost(group: Group, kind: Counted, scope: Pairs) -> Pairs:
     return (
         *scope,
-        ("operation_type", _operation_type(group)),
+        ("operation_type", _operation_type(group, kind)),
         *((n, group.label(n)) for n in ("model_provider", "model_name", "currency", "estimated")),
     )

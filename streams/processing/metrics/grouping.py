@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple
 
 from streams.processing.header import Header
+from streams.processing.metrics.kinds import BY_KIND, BY_SPAN_KIND, LABELS_OF, WITH_MODEL
 from streams.processing.operations import cut, failed
 
 OVERFLOW: Final = "__overflow__"
@@ -37,32 +38,10 @@ LABELS: Final = (
 """Order of a group's labels. currency, estimated: of its prices. call: the operation name, if it is itself a
 call of a model. failed: of calls, whether they failed."""
 
-_MODEL: Final = frozenset({"model_provider", "model_name"})
-_SCOPE: Final = frozenset({"tenant_id", "app_id"})
-_NODE: Final = _SCOPE | _MODEL | {"status", "node_type", "plugin_name"}
-USED: Final[dict[str, frozenset[str]]] = {
-    "workflow_run": _SCOPE | {"status", "invoke_from"},
-    "node_execution": _NODE,
-    "draft_node_execution": _NODE,
-    "message": _SCOPE | _MODEL | {"status", "invoke_from"},
-    "tool": _SCOPE | {"tool_name"},
-    "moderation": _SCOPE,
-    "suggested_question": _SCOPE,
-    "dataset_retrieval": _SCOPE,
-    "generate_name": _SCOPE,
-    "prompt_generation": _SCOPE | _MODEL | {"status", "operation_type"},
-    "span": _SCOPE | _MODEL,
-    "feedback": _SCOPE | {"rating"},
-    "app_created": _SCOPE | {"mode"},
-    "app_updated": _SCOPE,
-    "app_deleted": _SCOPE,
-    "rehydration_failed": _SCOPE,
-    "unknown": _SCOPE,
-}
-"""Label fields by kind. The last two count in no series."""
-PRICED: Final = frozenset(
-    {"workflow_run", "node_execution", "draft_node_execution", "message", "prompt_generation", "span"}
-)
+_LABELS_OF: Final = LABELS_OF
+_PRICED: Final = frozenset(k for k, c in BY_KIND.items() if c.priced)
+_BY_DATASET: Final = frozenset(k for k, c in BY_KIND.items() if c.datasets)
+_CALLS: Final[dict[str, str]] = {k: c.call for k, c in BY_KIND.items() if c.call is not None}
 _PLUGINS: Final = frozenset({b"tool", b"knowledge-retrieval"})
 
 
@@ -84,14 +63,14 @@ class Group(NamedTuple):
 
 def call_of(h: Header) -> str:
     """gen_ai.operation.name of what is itself a call of a model; empty for what is not."""
-    kind = h.kind
-    if kind == "span":
+    rule = _CALLS.get(h.kind)
+    if rule is None:
+        return ""
+    if rule == BY_SPAN_KIND:
         return {"llm": "chat", "embedding": "embeddings"}.get(h.span_kind or "", "")
     if not h.model_name:
         return ""
-    if kind in ("node_execution", "draft_node_execution", "prompt_generation"):
-        return "chat"
-    return "chat" if kind == "message" and not h.workflow_run_id else ""
+    return "chat" if rule == WITH_MODEL or not h.workflow_run_id else ""
 
 
 def raw_key(h: Header, price: int) -> tuple[Any, ...]:
@@ -117,13 +96,13 @@ def raw_key(h: Header, price: int) -> tuple[Any, ...]:
         not h.workflow_run_id,
         price,
     )
-    return (*key, tuple(h.dataset_ids)) if h.dataset_ids and h.kind == "dataset_retrieval" else key
+    return (*key, tuple(h.dataset_ids)) if h.dataset_ids and h.kind in _BY_DATASET else key
 
 
 def group_of(h: Header, price: int) -> Group | None:
     """The group of an event; None for kinds that no metric counts. Calls that agree in `raw_key` agree in
     it."""
-    used = USED.get(h.kind)
+    used = _LABELS_OF.get(h.kind)
     if used is None:
         return None
     values = dict.fromkeys(LABELS, "")
@@ -131,21 +110,21 @@ def group_of(h: Header, price: int) -> Group | None:
         values[name] = text(getattr(h, name))
     if "plugin_name" in used and h.node_type not in _PLUGINS:
         values["plugin_name"] = ""
-    if price and h.kind in PRICED:
+    if price and h.kind in _PRICED:
         values["currency"] = "USD" if price == 2 else text(h.currency) or "USD"
         values["estimated"] = "true" if price == 2 else "false"
     call = call_of(h)
     if call:
         values["call"], values["failed"] = call, "true" if failed(h) else ""
     datasets: tuple[str, ...] = ()
-    if h.kind == "dataset_retrieval":
+    if h.kind in _BY_DATASET:
         datasets = tuple(sorted({text(d) for d in h.dataset_ids[:MOST_DATASETS]}))
     return Group(h.kind, tuple(values.values()), datasets)
 
 
 def overflow_of(group: Group) -> Group:
     """The group that stands for all groups of a kind beyond the bound."""
-    used = USED[group.kind]
+    used = _LABELS_OF[group.kind]
     keep = {
         "call": group.label("call"),
         "failed": group.label("failed"),

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 from connectors.config.instances import instance
 from connectors.consumer.reader import ALWAYS
-from connectors.filters.record_filter import DROPPABLE, RecordFilter, current, sampled
+from connectors.filters.record_filter import RecordFilter, current, sampled
 from connectors.filters.settings import FilterSettings, from_text
 from connectors.sdk.contract import Enriched, Skip
 from connectors.sinks.otlp.mapping import FIELDS
 from tailrace.errors import ConfigError
+from tailrace.kinds import DROPPABLE
 from tailrace.records import Kind, TraceContext, TraceEvent
 from tailrace.settings import Settings
 from tests.connectors.enriching import make_context, make_event

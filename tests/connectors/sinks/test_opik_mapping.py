@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from connectors.sdk.contract import Enriched, Skip
 from connectors.sdk.outcomes import Rejected
 from connectors.sinks.opik import ids as opik_ids
-from connectors.sinks.opik.mapping import FIELDS, KINDS, Parts, to_parts
+from connectors.sinks.opik.mapping import FIELDS, SPANS, Parts, to_parts
 from connectors.sinks.opik.values import as_object, content, iso, price
 from connectors.testing.doubles.opik_rules import problems, version
 from tailrace import ids
@@ -63,7 +63,7 @@ def test_ids_are_uuids_of_version_7_with_their_time(ms: int, name: bytes) -> Non
 
 def test_every_span_has_a_parent_in_its_trace_and_every_trace_its_root() -> None:
     """But for the iteration, of which there is no event among the golden ones."""
-    found = {name: objects(r) for name, r in golden().items() if r.event.kind in KINDS}
+    found = {name: objects(r) for name, r in golden().items() if r.event.kind in SPANS}
     traces = {o["trace"]["id"]: name for name, o in found.items() if "trace" in o}
     spans = {(o["span"]["trace_id"], o["span"]["id"]): name for name, o in found.items()}
     assert len(spans) == len(found)
@@ -93,7 +93,7 @@ def test_every_span_has_a_parent_in_its_trace_and_every_trace_its_root() -> None
 
 def test_all_ids_of_a_trace_have_its_start_as_time() -> None:
     for name, record in golden().items():
-        if record.event.kind not in KINDS:
+        if record.event.kind not in SPANS:
             continue
         for o in objects(record).values():
             for key in ("id", "trace_id", "parent_span_id"):
@@ -478,7 +478,7 @@ def test_any_event_of_today_is_what_opik_takes(data: st.DataObject) -> None:
     """Times as they are, everything else as it comes: nothing but its texts can be at fault."""
     event = msgspec.structs.replace(data.draw(events), started_at=START, ended_at=START + 5)
     context = msgspec.structs.replace(data.draw(contexts), trace_started_at=START)
-    event = msgspec.structs.replace(event, kind=data.draw(st.sampled_from(sorted(KINDS))))
+    event = msgspec.structs.replace(event, kind=data.draw(st.sampled_from(sorted(SPANS))))
     parts = to_parts(Enriched(event, context, "t", 0, 0, 0), "p")
     if isinstance(parts, Rejected):
         assert parts.reason == "invalid_id"

@@ -1,0 +1,241 @@
+"""Every decision that a kind of event needs is made: what is missing is one list, each line with its file.
+
+A decision that all kinds need has an explicit entry for each of them, also for those that it leaves out. Some
+depend on others: a page names the kinds that its sink sends. A new kind needs them all."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import tomllib
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import cache
+from typing import Final, NamedTuple
+
+import msgspec
+import yaml
+
+from connectors.config.instances import installed
+from connectors.filters.content import READS, REFERENCES
+from connectors.filters.reparent import MOVES
+from connectors.sdk.contract import Skip
+from connectors.testing.samples import samples
+from streams.processing import apply
+from streams.processing.metrics.grouping import LABELS
+from streams.processing.metrics.kinds import COUNTED, LABELS_OF, Counted
+from tailrace import kinds
+from tailrace.records import Kind, TraceEvent
+from tests.docs.markdown import ROOT
+from tests.docs.test_ids import SINKS as SINKS_WITH_IDS
+from tests.docs.test_ids import origins, rules
+from tests.golden.events import completed
+from tests.harness import mixed
+from tests.harness.test_recount import CASES, NOW
+from tests.seeds.tables import WITHOUT_SEED, fields
+
+WITHOUT_MAPPING: Final = frozenset({"console", "file"})
+"""Sinks that write every event as it is, whatever its kind (connectors/sinks/lines.py)."""
+UNPUBLISHED: Final = Kind.UNKNOWN
+"""What readers make of kinds that are newer than themselves: there is no event of it."""
+UNSENT: Final = frozenset({UNPUBLISHED, *kinds.CONTROL})
+"""Kinds that no sink gets."""
+
+
+class Decision(NamedTuple):
+    """One thing to decide."""
+
+    what: str
+    path: str
+    """Where it is decided."""
+    made: Collection[str]
+    """Kinds for which it is."""
+    needless: Collection[str] = ()
+    """Kinds that do without it."""
+
+
+def page(path: str) -> str:
+    return (ROOT / path).read_text(encoding="utf-8")
+
+
+def quoted(path: str) -> set[str]:
+    """Names in backquotes on a page."""
+    return set(re.findall(r"`(\w+)`", page(path)))
+
+
+def vendors() -> list[str]:
+    """The sinks that ship with tailrace and map events to a vendor's."""
+    ours = {name for name, found in installed().items() if found.value.startswith("connectors.")}
+    return sorted(ours - WITHOUT_MAPPING)
+
+
+def mapping_of(sink: str) -> Mapping[str, object]:
+    """Kind -> how the sink maps it, or the Skip that says why not."""
+    found: Mapping[str, object] = importlib.import_module(f"connectors.sinks.{sink}.mapping").KINDS
+    return found
+
+
+def skipped(sink: str) -> set[str]:
+    return {k for k, how in mapping_of(sink).items() if isinstance(how, Skip)}
+
+
+def with_payload(sink: str) -> set[str]:
+    """Kinds of which every golden event has its payload, or the reason why it has none."""
+    folder = ROOT / "tests" / "golden" / sink
+    told = tomllib.loads((folder / "filtered.toml").read_text(encoding="utf-8"))
+    told |= dict.fromkeys(file.stem for file in folder.glob("*.json"))
+    events = completed()
+    lacking = {str(e.kind) for name, e in events.items() if name not in told}
+    return {str(e.kind) for e in events.values()} - lacking
+
+
+def in_seed(sink: str) -> set[str]:
+    """Kinds that the sink's copy of its seed says something of, in its lists or beyond them."""
+    document = yaml.safe_load(page(f"tests/seeds/{sink}.yaml"))
+    return {
+        k.strip() for part in ("kinds", "beyond") for key in document.get(part, {}) for k in key.split(",")
+    }
+
+
+@cache
+def decisions() -> tuple[Decision, ...]:
+    sinks = vendors()
+    return (*_in_code(), *(d for sink in sinks for d in _at_a_sink(sink)), *_in_tests(), *_on_pages(sinks))
+
+
+def _in_code() -> Iterator[Decision]:
+    facts = kinds.FACTS
+    yield Decision("its row of facts: body, trace, parent, children", "tailrace/kinds.py", facts)
+    yield Decision(
+        "what it does there, if a control record",
+        "streams/processing/apply.py",
+        {apply.LINK},
+        facts.keys() - kinds.CONTROL,
+    )
+    yield Decision("what metrics count of it", "streams/processing/metrics/kinds.py", COUNTED)
+    yield Decision(
+        "where its children go without it, if REPLACED",
+        "connectors/filters/reparent.py",
+        MOVES,
+        facts.keys() - kinds.MOVED,
+    )
+    yield Decision("what a reference to its content names", "connectors/filters/content.py", REFERENCES)
+
+
+def _at_a_sink(sink: str) -> Iterator[Decision]:
+    left_out = skipped(sink)
+    yield Decision(
+        f"what it is at {sink}, or why it is left out (KINDS)",
+        f"connectors/sinks/{sink}/mapping.py",
+        mapping_of(sink),
+    )
+    yield Decision(
+        "what is sent for its golden event, or filtered.toml",
+        f"tests/golden/{sink}/",
+        with_payload(sink),
+        UNSENT,
+    )
+    yield Decision(
+        "where its fields are in what is sent", f"tests/seeds/{sink}.yaml", in_seed(sink), left_out
+    )
+    path = f"docs/sinks/{sink}.md"
+    yield Decision("its row in the table of what becomes what", path, quoted(path), left_out)
+    yield Decision(
+        f"its ids at {sink}", "docs/ids.md", {kind for name, kind, _ in rules() if name == sink}, UNSENT
+    )
+
+
+def _in_tests() -> Iterator[Decision]:
+    yield Decision(
+        "a golden event", "tests/golden/events.json", {e.kind for e in completed().values()}, UNSENT
+    )
+    yield Decision(
+        "a sample (make samples)",
+        "connectors/testing/samples.json",
+        {s.event.kind for s in samples().values()},
+        UNSENT,
+    )
+    yield Decision(
+        "the seeds' fields (or WITHOUT_SEED in tests/seeds/tables.py)",
+        "tests/seeds/fields.toml",
+        {kind for seed in fields().values() for kind in seed} | WITHOUT_SEED,
+    )
+    yield Decision(
+        "a case of what metrics count of it",
+        "tests/harness/test_recount.py",
+        {e.kind for e, _ in CASES.values()},
+        UNSENT,
+    )
+    yield Decision(
+        "an event of the mixed load",
+        "tests/harness/mixed.py",
+        {e.kind for e in mixed.mixed(7, 4000, NOW)},
+        UNSENT,
+    )
+
+
+def _on_pages(sinks: Iterable[str]) -> Iterator[Decision]:
+    yield Decision(
+        "what its ids are made of",
+        "docs/ids.md",
+        {kind for kind, _ in origins()},
+        set.intersection(*map(skipped, sinks)),
+    )
+    yield Decision(
+        "which metrics count it",
+        "docs/metrics.md",
+        set(re.findall(r"\w+", page("docs/metrics.md"))),
+        {k for k, counted in COUNTED.items() if counted in (None, Counted())},
+    )
+    yield Decision("which body it has", "schemas/README.md", quoted("schemas/README.md"), {UNPUBLISHED})
+
+
+def missing(names: Iterable[str]) -> list[str]:
+    return [
+        f"Kind.{kind.upper()}: {d.what} in {d.path}"
+        for kind in names
+        for d in decisions()
+        if kind not in d.made and kind not in d.needless
+    ]
+
+
+def test_every_decision_is_made_for_every_kind() -> None:
+    lines = missing(Kind)
+    assert not lines, "\n".join((f"{len(lines)} decisions are missing", *lines))
+
+
+def test_a_kind_that_nobody_has_heard_of_lacks_every_decision() -> None:
+    assert missing(["of_tomorrow"]) == [f"Kind.OF_TOMORROW: {d.what} in {d.path}" for d in decisions()]
+
+
+def test_no_decision_is_about_what_is_no_kind() -> None:
+    """A table that is keyed by kinds has no other keys."""
+    tables: list[Iterable[str]] = [kinds.FACTS, COUNTED, REFERENCES, *map(mapping_of, vendors())]
+    assert [set(t) - set(Kind) for t in tables] == [set()] * len(tables)
+    assert set(SINKS_WITH_IDS) == set(vendors())
+
+
+def test_the_facts_are_possible() -> None:
+    names = TraceEvent.__struct_fields__
+    for kind, facts in kinds.FACTS.items():
+        assert facts.body in (None, *names), kind
+        assert facts.own_id in (None, *names), kind
+        assert facts.parent in (kinds.IN_RUN, kinds.CALLED, kinds.BESIDE, kinds.ALONE), kind
+        assert facts.children in (kinds.LEAF, kinds.REPLACED, kinds.KEPT, kinds.UNSENT), kind
+    bodies = {
+        f.name
+        for f in msgspec.structs.fields(TraceEvent)
+        if any(isinstance(t, type) and issubclass(t, msgspec.Struct) for t in getattr(f.type, "__args__", ()))
+    }
+    assert bodies - {"origin"} == set(kinds.BODIES)
+
+
+def test_metrics_and_references_ask_for_fields_that_are_there() -> None:
+    assert {label for labels in LABELS_OF.values() for label in labels} <= set(LABELS)
+    types = [c.type for c in COUNTED.values() if c is not None and c.type is not None]
+    assert len(types) == len(set(types))
+    assert {field for pairs in REFERENCES.values() for _, field in pairs} <= READS
+
+
+def test_the_samples_are_the_golden_events() -> None:
+    assert set(samples()) == set(json.loads(page("tests/golden/events.json")))
