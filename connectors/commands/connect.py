@@ -83,12 +83,14 @@ def connect(
 
     try:
         settings = read()
-        attach(settings)
+        schemas = attach(settings)
         chosen = instances(settings, sinks, env, read)
     except ConfigError as e:
         click.echo(f"tailrace connect: {e}", err=True)
         sys.exit(2)
-    runners = [Runner(settings, instance, until_caught_up=until_caught_up) for instance in chosen]
+    runners = [
+        Runner(settings, instance, until_caught_up=until_caught_up, schemas=schemas) for instance in chosen
+    ]
     try:
         with observing(settings.connect, runners):
             code = Fleet(runners, _json if as_json else _log).run()

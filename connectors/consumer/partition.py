@@ -23,7 +23,6 @@ from connectors.consumer.offset_tracker import (
     SubmittedRecord,
 )
 from connectors.consumer.reader import Headers, Reader, Unreadable, source
-from connectors.consumer.schema_waits import SchemaWaits
 from connectors.consumer.status import SinkCounts
 from connectors.delivery.batching import BatchLimits, Buffer
 from connectors.delivery.sub_batches import RecordResult
@@ -31,8 +30,10 @@ from connectors.filters.record_filter import Admit, current
 from connectors.sdk import redact
 from connectors.sdk.contract import Batch, Enriched, Item, Payload, RecordOrigin, Sink, Skip
 from connectors.sdk.outcomes import Delivered, Filtered, Rejected
+from tailrace.codec import schemas
 from tailrace.ledger.sink_ledger import SinkLedger, Tally
 from tailrace.records import Stage
+from tailrace.schema_registry.schema_wait import SchemaWaitPolicy, name_of
 
 log: Final = logging.getLogger("tailrace.connect")
 
@@ -77,7 +78,7 @@ class SinkPartition:
         counts: SinkCounts,
         dead_letter: Callable[[DeadLetterRequest], None],
         may_dead_letter: Callable[[Rejected], bool] = _always,
-        waits: SchemaWaits | None = None,
+        waits: SchemaWaitPolicy | None = None,
         secrets: Sequence[str] = (),
         admit: Admit = current,
     ) -> None:
@@ -91,9 +92,9 @@ class SinkPartition:
         self._sink, self._reader, self._counts = sink, reader, counts
         self._dead_letter, self._admit = dead_letter, admit
         self._may_dead_letter = may_dead_letter
-        self._waits, self._secrets = waits or SchemaWaits(0.0), secrets
+        self._waits = waits or SchemaWaitPolicy(None, schemas.known.knows, 0.0)
+        self._secrets = secrets
         self._held: deque[_UndispatchedRecord] = deque()
-        self._unknown = ""  # the schema that it waits for
         self._look = 0.0  # when to try the first of them again
         self._buffer: Buffer[tuple[Item, SubmittedRecord]] = Buffer(limits)
         self._records: list[tuple[Item, SubmittedRecord]] = []
@@ -129,12 +130,9 @@ class SinkPartition:
         found = self._reader.read(self.topic, self.number, offset, appended_at, value, headers)
         mapped: Payload | Skip | Rejected | None = None
         if isinstance(found, Unreadable):
-            if found.schema and self._wait(found.schema, offset, now):
+            if found.frame and self._wait(found.frame, offset, now):
                 return False
         else:
-            if self._unknown:
-                self._waits.known(self._unknown)
-                self._unknown = ""
             mapped = self._map(found)
             if isinstance(mapped, Rejected) and not self._may_dead_letter(mapped):
                 return False
@@ -173,21 +171,20 @@ class SinkPartition:
             return redact.hidden(mapped, self._secrets)
         return Rejected("map_failed", f"map returned {type(mapped).__name__}")
 
-    def _wait(self, schema: str, offset: int, now: float) -> bool:
-        first = self._waits.first(schema)
-        wait = self._waits.waiting(schema, now)
-        if wait:
-            self._unknown = schema
-        if first and wait:
+    def _wait(self, frame: bytes, offset: int, now: float) -> bool:
+        """Whether a record waits for the schema that its frame names."""
+        remembered = self._waits.remembers(frame)
+        waits = self._waits.waits(frame, now)
+        if waits and not remembered:
             log.warning(
                 "%s: %s[%d]@%d has the unknown schema %s; its partition waits for it",
                 self.name,
                 self.topic,
                 self.number,
                 offset,
-                schema,
+                name_of(frame),
             )
-        return wait
+        return waits
 
     def look_again(self, now: float) -> None:
         """Takes what was held up, as far as that is possible now."""

@@ -34,7 +34,6 @@ from connectors.consumer.dead_letters import DeadLetterRequest, dead_letter, let
 from connectors.consumer.dispatch import take
 from connectors.consumer.partition import SinkPartition
 from connectors.consumer.reader import Reader
-from connectors.consumer.schema_waits import SchemaWaits
 from connectors.consumer.startup import report_health, wait_for_topics
 from connectors.consumer.status import SinkCounts, State, Status
 from connectors.delivery.aiohttp_transport import AiohttpTransport
@@ -47,7 +46,9 @@ from connectors.sdk import redact
 from connectors.sdk.contract import Sink
 from connectors.sdk.outcomes import Rejected
 from tailrace import kafka
+from tailrace.codec import schemas as known_schemas
 from tailrace.errors import ConfigError, KafkaUnavailable
+from tailrace.schema_registry.schema_wait import Schemas, SchemaWaitPolicy
 from tailrace.settings import Settings
 from tailrace.topics import TopicNames
 
@@ -80,6 +81,7 @@ class Runner:
         instance: Instance,
         *,
         until_caught_up: bool = False,
+        schemas: Schemas | None = None,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
         sleep: Sleep = asyncio.sleep,
@@ -98,7 +100,9 @@ class Runner:
         self._topic, self._dead_letters = names.enriched, names.dead_letters
         self._reader = Reader(instance.fields)
         self._secrets = instance.secrets
-        self._schema_waits = SchemaWaits(settings.connect.unknown_schema_seconds)
+        self._schema_waits = SchemaWaitPolicy(
+            schemas, known_schemas.known.knows, settings.schemas.wait_seconds
+        )
         self._next_reload, self._reload_problem = 0.0, ""
         self._state: State = "waiting"
         self._error = ""

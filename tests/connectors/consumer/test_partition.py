@@ -10,7 +10,6 @@ import pytest
 from connectors.consumer.dead_letters import DeadLetterRequest
 from connectors.consumer.partition import LOOK_AGAIN, SinkPartition
 from connectors.consumer.reader import Reader
-from connectors.consumer.schema_waits import SchemaWaits
 from connectors.consumer.status import SinkCounts
 from connectors.delivery.batching import BatchLimits
 from connectors.delivery.sub_batches import RecordResult
@@ -22,8 +21,10 @@ from tailrace import codec
 from tailrace.codec import schemas, wire
 from tailrace.ledger.sink_ledger import SinkLedger
 from tailrace.records import Stage, TraceContext
+from tailrace.schema_registry.schema_wait import SchemaWaitPolicy
 from tailrace.topics import HEADER
 from tests.connectors.enriching import make_context, make_event
+from tests.tailrace.schema_source import SchemaSource
 
 STRANGE, OTHER = b"strange!", b"another!"
 """Fingerprints that no schema has."""
@@ -46,9 +47,14 @@ class Numbers:
 
 
 class Bench:
-    def __init__(self, sink: Numbers | None = None, admit: Callable[[Rejected], bool] | None = None) -> None:
+    def __init__(
+        self,
+        sink: Numbers | None = None,
+        admit: Callable[[Rejected], bool] | None = None,
+        source: SchemaSource | None = None,
+    ) -> None:
         self.dead_letters: list[DeadLetterRequest] = []
-        self.waits = SchemaWaits(60.0)
+        self.waits = SchemaWaitPolicy(source, schemas.known.knows, 60.0)
         self.now = 1000.0
         self.counts = SinkCounts()
         self.sink = sink or Numbers()
@@ -166,6 +172,47 @@ def test_it_is_waited_for_once_over_all_partitions() -> None:
     assert bench.partitions[0].held == 1
 
 
+def test_a_schema_that_was_given_up_is_not_waited_for_again_after_records_of_known_ones() -> None:
+    bench = Bench()
+    bench.give(0, STRANGE)
+    bench.give(1)
+    bench.later(61)
+    assert bench.sent() == [1]
+    bench.give(2, STRANGE)
+    bench.give(3)
+    assert bench.sent() == [3]
+    assert [offset for _, _, offset in bench.settle_letters()] == [0, 2]
+
+
+def test_a_schema_that_the_registry_lacks_is_not_waited_for_but_for_one_more_answer() -> None:
+    source, frame = SchemaSource(), wire.MARKER + STRANGE
+    bench = Bench(source=source)
+    bench.give(0, STRANGE)
+    bench.later(5)
+    assert bench.partitions[0].held == 1
+    source.lacks.add(frame)
+    bench.later(LOOK_AGAIN)
+    assert bench.settle_letters() == [("decode", "unknown_schema", 0)]
+    source.asking.add(frame)
+    bench.give(1, STRANGE)
+    assert bench.partitions[0].held == 1
+    source.asking.clear()
+    bench.later(LOOK_AGAIN)
+    assert bench.settle_letters() == [("decode", "unknown_schema", 1)]
+
+
+def test_a_wait_is_logged_once_a_schema(caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench()
+    bench.give(0, STRANGE)
+    bench.give(0, STRANGE, partition=1)
+    bench.later(1)
+    bench.give(1, OTHER)
+    bench.later(61)
+    said = [m.partition("unknown schema ")[2] for m in caplog.messages]
+    expected = [f"fingerprint {f.hex()}; its partition waits for it" for f in (STRANGE, OTHER)]
+    assert said == expected
+
+
 def test_once_it_is_known_all_goes_on_in_order(learn: Callable[..., None]) -> None:
     bench = Bench()
     bench.give(0, STRANGE)
@@ -177,7 +224,6 @@ def test_once_it_is_known_all_goes_on_in_order(learn: Callable[..., None]) -> No
     assert bench.sent() == [0, 1, 2, 3, 4]
     assert bench.dead_letters == []
     assert bench.partitions[0].idle
-    assert bench.waits.first(STRANGE.hex())  # and would be waited for anew
 
 
 def test_a_context_of_an_unknown_schema_is_waited_for_too(learn: Callable[..., None]) -> None:

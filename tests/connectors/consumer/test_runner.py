@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -321,7 +322,8 @@ def test_nothing_is_committed_past_a_dead_letter_that_cannot_be_written(bench: B
 
 def config_of(bench: Bench, **sink: Any) -> Callable[[], Settings]:
     """Settings that are read anew each time, as `tailrace connect` does."""
-    return lambda: bench.with_sink("otlp", {"unknown_schema_seconds": 3.0}, **sink)
+    waits = msgspec.structs.replace(bench.settings.schemas, wait_seconds=3.0)
+    return lambda: msgspec.structs.replace(bench.with_sink("otlp", **sink), schemas=waits)
 
 
 class Reloading(Running):
