@@ -25,16 +25,16 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import KafkaError, Message, TopicPartition
 
 from connectors.config.instances import Instance
 from connectors.consumer.assignment import Assignment
 from connectors.consumer.dead_letter_producer import DeadLetterProducer
-from connectors.consumer.dead_letters import DeadLetterRequest, dead_letter, letter_key
 from connectors.consumer.dispatch import take
+from connectors.consumer.offset_commits import OffsetCommits
 from connectors.consumer.partition import SinkPartition
 from connectors.consumer.reader import Reader
-from connectors.consumer.startup import report_health, wait_for_topics
+from connectors.consumer.startup import open_consumer, report_health, wait_for_topics
 from connectors.consumer.status import SinkCounts, State, Status
 from connectors.delivery.aiohttp_transport import AiohttpTransport
 from connectors.delivery.batch_sender import BatchSender
@@ -56,8 +56,6 @@ log: Final = logging.getLogger("tailrace.connect")
 
 FETCH: Final = 500
 """Records of one consume call."""
-PREFETCH_KB: Final = 16_384
-"""Kilobytes that librdkafka may hold ahead."""
 PATIENCE: Final = 0.02
 """Seconds that a full partition may hold up the others before it is paused: pausing discards what was fetched
 ahead."""
@@ -192,7 +190,7 @@ class Runner:
                 lambda: self._loop.submit(instance.sink.check(self._http)),
                 secrets=instance.secrets,
             )
-            self._dead_letter_producer = DeadLetterProducer(self._settings, self.name, self._clock)
+            self._dead_letter_producer = DeadLetterProducer(self._settings, self.name, self._clock, self._now)
             try:
                 self._consume()
             finally:
@@ -264,29 +262,16 @@ class Runner:
 
     # -- the loop
     def _consume(self) -> None:
-        connect = self._settings.connect
-        static = {"group_instance_id": connect.instance_id} if connect.instance_id else {}
-        properties = kafka.client(
-            self._settings.kafka,
-            group_id=connect.group_prefix + self.name,
-            client_id=f"tailrace-{self.name}",
-            enable_auto_commit=False,
-            enable_auto_offset_store=False,
-            enable_partition_eof=self._until_caught_up,
-            isolation_level="read_committed",
-            auto_offset_reset="error",
-            partition_assignment_strategy="cooperative-sticky",
-            session_timeout_ms=connect.session_timeout_ms,
-            heartbeat_interval_ms=max(
-                100, connect.session_timeout_ms // 5
-            ),  # the client's 3 s would lose a shorter session
-            fetch_queue_backoff_ms=5,
-            queued_max_messages_kbytes=PREFETCH_KB,
-            **static,
+        self._consumer = open_consumer(
+            self.name,
+            self._settings,
+            partition_eof=self._until_caught_up,
+            on_commit=self._on_commit,
         )
-        client_log = logging.getLogger("tailrace.connect.client")
-        self._consumer: Any = Consumer({**properties, "on_commit": self._on_commit, "logger": client_log})
         self._assignment = Assignment(self.name, self._consumer, self._topic)
+        self._commits = OffsetCommits(
+            self.name, self._topic, self._consumer, self._assignment, self._partitions
+        )
         self._began = self._next_commit = self._clock()
         finished = False
         try:
@@ -306,6 +291,9 @@ class Runner:
             self._consumer.close()
             self._dead_letter_producer.close(1.0 if finished else 0.0)
 
+    def _on_commit(self, error: KafkaError | None, offsets: list[Any]) -> None:
+        self._commits.on_commit(error, offsets)
+
     def _poll_once(self, *, drain: bool = False) -> None:
         """One round: what was sent, what is to send, what is full, what is to commit, what is to read."""
         self._dead_letter_producer.poll()
@@ -318,7 +306,7 @@ class Runner:
         if self._answered or now >= self._next_commit:
             self._answered = False
             self._next_commit = now + self._settings.connect.commit_interval_ms / 1000
-            self._commit(list(self._partitions.values()))
+            self._commits.commit(list(self._partitions.values()))
             self._measure_lag()
         busy = any(partition.unsettled or partition.waiting for partition in self._partitions.values())
         fetched = self._consumer.consume(FETCH, 0.005 if busy else 0.05)
@@ -392,74 +380,6 @@ class Runner:
             self._loop.call(self._sender.dead_letter_limit_reached(limit, rejected))
         return not limit
 
-    def _dead_letter(self, request: DeadLetterRequest) -> None:
-        """Dead-letters one record; it is settled when the broker has acknowledged that."""
-        where, rejected = request.source, request.rejected
-        log.warning(
-            "%s: %s[%d]@%d (event %s) goes to the dead letters (%s): %s %s",
-            self.name,
-            where.topic,
-            where.partition,
-            where.offset,
-            where.event_id,
-            request.stage,
-            rejected.reason,
-            rejected.detail,
-        )
-        record = dead_letter(
-            request.stage,
-            self.name,
-            where,
-            rejected,
-            int(self._now() * 1000),
-            attempts=request.attempts,
-            value=request.value,
-            keep=self._settings.topics.max_event_bytes,
-        )
-        self._dead_letter_producer.write(letter_key(where), record, request.settle)
-
-    # -- committing
-    def _commit(
-        self, partitions: list[SinkPartition], *, wait: bool = False, inside_consume: bool = False
-    ) -> None:
-        """Commits what is settled and not committed yet.
-
-        inside_consume: in a rebalance callback. There the consumer's position may be ahead of what it has
-        handed out, so only settled records count."""
-        positions = (
-            {}
-            if inside_consume
-            else self._assignment.positions([partition.number for partition in partitions if partition.idle])
-        )
-        offsets = []
-        for partition in partitions:
-            due = partition.to_commit(positions.get(partition.number, -1))
-            if due is not None:
-                partition.committed = due
-                offsets.append(TopicPartition(self._topic, partition.number, due[0], due[1].encode()))
-        if not offsets:
-            return
-        try:
-            done = self._consumer.commit(offsets=offsets, asynchronous=not wait)
-            self._on_commit(None, done or [])
-        except KafkaException as e:
-            self._on_commit(e.args[0], offsets)
-
-    def _on_commit(self, error: KafkaError | None, offsets: list[Any]) -> None:
-        """One that failed is made again, with what is settled by then."""
-        failed = [p for p in offsets if error is not None or p.error is not None]
-        if not failed:
-            return
-        log.warning(
-            "%s: a commit of %d partitions failed: %s",
-            self.name,
-            len(failed),
-            (error or failed[0].error).str(),
-        )
-        for p in failed:
-            if p.partition in self._partitions:
-                self._partitions[p.partition].committed = None
-
     # -- giving up partitions
     def _on_assign(self, consumer: Any, partitions: list[Any]) -> None:
         for start in self._assignment.take(partitions, ends=self._until_caught_up):
@@ -473,7 +393,7 @@ class Runner:
                 start.ledger,
                 start.offset,
                 self._counts,
-                self._dead_letter,
+                self._dead_letter_producer.dead_letter,
                 self._may_dead_letter,
                 self._schema_waits,
                 self._secrets,
@@ -550,4 +470,4 @@ class Runner:
                 self.name,
                 left,
             )
-        self._commit(partitions, wait=True, inside_consume=inside_consume)
+        self._commits.commit(partitions, wait=True, inside_consume=inside_consume)
