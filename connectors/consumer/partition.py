@@ -1,9 +1,9 @@
-"""One partition of one sink, without Kafka and without HTTP: records in, batches out, verdicts back, a prefix
-to commit.
+"""One partition of one sink, without Kafka and without HTTP: records in, batches out, results back, a
+prefix to commit.
 
 A record that may not be settled yet holds up what follows it: one whose schema is not known, for a while; one
-that cannot be mapped where the dead-letter limits forbid to give it up. Used by the consumer's thread alone.
-At most one batch is under way, so records reach the sink in the partition's order, retries and halves
+that cannot be mapped while the dead-letter limits forbid dead-lettering it. Used by the consumer's thread
+alone. At most one batch is in flight, so records reach the sink in the partition's order, retries and halves
 included."""
 
 from __future__ import annotations
@@ -61,9 +61,7 @@ def _always(rejected: Rejected) -> bool:
 
 
 class SinkPartition:
-    """State of one partition that this process owns. bury: takes the letters of records that are given up.
-    may_bury: whether one that cannot be mapped may be given up now; else it is asked again. waits: of the
-    sink's partitions, for unknown schemas. admit: what the sink gets of a record."""
+    """State of one partition that this process owns."""
 
     def __init__(
         self,
@@ -82,6 +80,20 @@ class SinkPartition:
         secrets: Sequence[str] = (),
         admit: Admit = current,
     ) -> None:
+        """
+        Args:
+            name: Of the sink, for messages.
+            reader: Decodes its records.
+            ledger: As of the committed offset.
+            start: The committed offset.
+            counts: Of all of the sink's partitions.
+            dead_letter: Takes the records that are given up.
+            may_dead_letter: Whether a record that cannot be mapped may be dead-lettered now; else it is asked
+                again later.
+            waits: For unknown schemas; shared by the sink's partitions. None: nothing waits.
+            secrets: Masked in what is logged or dead-lettered.
+            admit: What the sink gets of a record.
+        """
         self.name, self.topic, self.number = name, topic, number
         self.offsets = OffsetTracker(ledger, start)
         self.committed: tuple[int, SinkLedger] | None = None
@@ -112,7 +124,8 @@ class SinkPartition:
         headers: Headers,
         now: float,
     ) -> None:
-        """Decodes and maps one record. Never raises: what cannot be read or mapped is buried, alone."""
+        """Decodes and maps one record. Never raises: what cannot be read or mapped is dead-lettered,
+        alone."""
         self._counts.read += 1
         if self._held or not self._take(offset, appended_at, key, value, headers, now):
             self._held.append(_UndispatchedRecord(offset, appended_at, key, value, headers))
@@ -194,11 +207,6 @@ class SinkPartition:
         while self._held and self._take(*self._held[0], now):
             self._held.popleft()
 
-    def reconfigure(self, sink: Sink, secrets: Sequence[str], admit: Admit, reader: Reader) -> None:
-        """Maps with another sink object of the same type from now on, and what is held up at once."""
-        self._sink, self._secrets, self._look = sink, secrets, 0.0
-        self._admit, self._reader = admit, reader
-
     def _give_up(
         self,
         stage: Stage,
@@ -219,7 +227,7 @@ class SinkPartition:
 
     # -- out
     def next_batch(self, now: float, *, drain: bool = False) -> Batch | None:
-        """The batch to send now, if there is one; None while another is under way. drain: don't wait for age
+        """The batch to send now, if there is one; None while another is in flight. drain: don't wait for age
         or size."""
         if self._sending is not None or not (self._buffer.due(now) or (drain and len(self._buffer))):
             return None
@@ -227,18 +235,18 @@ class SinkPartition:
         return Batch(tuple(item for item, _ in self._records))
 
     def sent(self, future: Future[list[RecordResult]]) -> None:
-        """`future` will know the fate of the batch that `next_batch` gave."""
+        """`future` will hold the results of the batch that `next_batch` gave."""
         self._sending = future
 
     def collect(self) -> None:
-        """Takes the fate of the batch under way, if it is known. Raises what ended the sending."""
+        """Takes the results of the batch in flight, if they are there. Raises what ended the sending."""
         if self._sending is None or not self._sending.done():
             return
         future, self._sending = self._sending, None
         if future.cancelled():
             return
-        settled: Sequence[RecordResult] = future.result()
-        for (item, record), result in zip(self._records, settled, strict=True):
+        results: Sequence[RecordResult] = future.result()
+        for (item, record), result in zip(self._records, results, strict=True):
             match result.verdict:
                 case Delivered():
                     record.tally = (
@@ -257,7 +265,7 @@ class SinkPartition:
         self._records = []
 
     def cancel(self) -> None:
-        """Gives up the batch under way and what waits; nothing of it counts as settled."""
+        """Gives up the batch in flight and what waits; nothing of it counts as settled."""
         if self._sending is not None:
             self._sending.cancel()
             self._sending = None
@@ -266,8 +274,8 @@ class SinkPartition:
     # -- state
     def advance(self) -> None:
         """Moves the settled prefix; counts it, and reports gaps."""
-        settled, gaps = self.offsets.advance()
-        self._counts.add(settled, self.offsets.reasons)
+        tally, gaps = self.offsets.advance()
+        self._counts.add(tally, self.offsets.reasons)
         for gap in gaps:
             self._counts.gaps += gap.missing
             self._counts.repeated += gap.repeated
@@ -290,8 +298,8 @@ class SinkPartition:
 
     @property
     def full(self) -> bool:
-        """Whether no more should be read for now: a batch is under way and another is complete, or too much
-        is open."""
+        """Whether nothing more should be read for now: a batch is in flight and another is complete, or too
+        many records are not settled, or one is held."""
         return (
             bool(self._held)
             or (self._sending is not None and self._buffer.full)
@@ -299,38 +307,24 @@ class SinkPartition:
         )
 
     @property
-    def sending(self) -> bool:
-        return self._sending is not None
-
-    @property
     def answered(self) -> bool:
         """Whether `collect` has something to take."""
         return self._sending is not None and self._sending.done()
 
     @property
-    def unsettled(self) -> bool:
-        """Whether a batch is under way, or dead letters are."""
+    def in_flight(self) -> bool:
+        """Whether a batch is in flight, or dead letters are."""
         return self._sending is not None or self._dead_lettering > 0
 
     @property
     def dead_lettering(self) -> bool:
-        """Whether dead letters are under way."""
+        """Whether dead letters are in flight."""
         return self._dead_lettering > 0
 
     @property
     def held(self) -> int:
         """Records that were read and cannot be taken yet; nothing is committed past them."""
         return len(self._held)
-
-    @property
-    def blocked(self) -> bool:
-        """Whether everything is settled but what cannot be taken yet."""
-        return len(self.offsets) == 0 and bool(self._held)
-
-    @property
-    def waiting(self) -> int:
-        """Records that are mapped and not under way."""
-        return len(self._buffer)
 
     @property
     def idle(self) -> bool:

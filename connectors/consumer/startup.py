@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, Final
@@ -74,12 +75,33 @@ def open_consumer(
     return Consumer({**properties, "on_commit": on_commit, "logger": client_log})
 
 
-def report_health(name: str, check: Callable[[], Future[Health]], *, secrets: Sequence[str] = ()) -> None:
-    """Says what the sink's check finds. A sink that fails it starts all the same: retry and pause handle it,
-    and an answer to an empty request may be wrong about full ones."""
+def report_health(
+    name: str,
+    check: Callable[[], Future[Health]],
+    stop: threading.Event,
+    wake: threading.Event,
+    *,
+    secrets: Sequence[str] = (),
+) -> None:
+    """Logs what the sink's check finds. A sink that fails it starts all the same: retry and pause handle it,
+    and an answer to an empty request may be wrong about full ones.
+
+    Args:
+        check: Starts the check.
+        stop: Ends the wait for it.
+        wake: Set when the check has ended, or `stop` is.
+        secrets: Masked in what is logged.
+    """
     future = check()
+    deadline = time.monotonic() + CHECK_SECONDS
+    while not future.done() and not stop.is_set() and (left := deadline - time.monotonic()) > 0:
+        wake.wait(left)
+        wake.clear()
+    if stop.is_set():
+        future.cancel()
+        return
     try:
-        health = future.result(CHECK_SECONDS)
+        health = future.result(0)
     except TimeoutError:
         future.cancel()
         health = Health(False, f"no answer within {CHECK_SECONDS:g} s")
