@@ -170,9 +170,6 @@ class Connect(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     they are."""
     http_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 9474
     """The next free port is taken where it is not free, see the log. 0: none."""
-    unknown_schema_seconds: Seconds = 60.0
-    """How long the first record of an unknown schema is waited for, before it and what follows are dead
-    letters."""
     instance_id: str = ""
     """Static member of its groups (group.instance.id): a restart within session_timeout_ms moves no
     partition. Different for each process; empty: none."""
@@ -191,8 +188,6 @@ class Registry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """PEM file of the certificate authorities of an https URL; empty: the system's."""
     timeout_seconds: Annotated[float, msgspec.Meta(gt=0)] = 5.0
     """Longest that one request may take."""
-    wait_seconds: Seconds = 60.0
-    """How long a record may wait for its schema, once a schema; then it is a dead letter `unknown_schema`."""
     subject_naming: Literal["topic"] = "topic"
     """Subject of a topic's values: topic is `<topic>-value`."""
     auto_register: bool = True
@@ -222,6 +217,8 @@ class Registry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Schemas(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     files: tuple[str, ...] = ()
     """Avro schemas (.avsc) of other publishers, for values that name them by fingerprint."""
+    wait_seconds: Seconds = 60.0
+    """How long a record may wait for its schema, once a schema; then it is a dead letter `unknown_schema`."""
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -235,6 +232,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sinks: dict[str, dict[str, Any]] = {}
     """Instance name -> the sink's own settings; `type` names the sink where it is not the instance's name."""
 
+
+RENAMED: Final = {
+    "connect.unknown_schema_seconds": "schemas.wait_seconds",
+    "registry.wait_seconds": "schemas.wait_seconds",
+}
+"""Settings of former versions, and what they are called now."""
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -252,6 +255,9 @@ def convert(values: Mapping[str, Any], cls: type[T], where: str) -> T:
         if "unknown field" in problem:
             section = next((f.type for f in msgspec.structs.fields(cls) if f".{f.name}" == path), cls)
             hint = f"; known are: {', '.join(f.name for f in msgspec.structs.fields(section))}"
+            now = RENAMED.get(f"{(where + path).lstrip('.')}.{problem.split('`')[1]}")
+            if now is not None:
+                hint = f"; it is {now} now ({PREFIX}{now.upper().replace('.', '_')})"
         raise ConfigError(f"{(where + path).lstrip('.') or 'settings'}: {problem}{hint}") from None
 
 

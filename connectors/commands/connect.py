@@ -15,7 +15,7 @@ import msgspec
 from connectors.commands.new import new_sink
 from connectors.config.instances import describe, installed, instances, sink_class
 from connectors.consumer.fleet import Fleet
-from connectors.consumer.runner import Runner
+from connectors.consumer.sink_supervisor import SinkSupervisor
 from connectors.consumer.status import Status
 from connectors.observe.health import observing
 from connectors.sdk.contract import spec_of
@@ -83,15 +83,18 @@ def connect(
 
     try:
         settings = read()
-        attach(settings)
+        schemas = attach(settings)
         chosen = instances(settings, sinks, env, read)
     except ConfigError as e:
         click.echo(f"tailrace connect: {e}", err=True)
         sys.exit(2)
-    runners = [Runner(settings, instance, until_caught_up=until_caught_up) for instance in chosen]
+    running = [
+        SinkSupervisor(settings, instance, until_caught_up=until_caught_up, schemas=schemas)
+        for instance in chosen
+    ]
     try:
-        with observing(settings.connect, runners):
-            code = Fleet(runners, _json if as_json else _log).run()
+        with observing(settings.connect, running):
+            code = Fleet(running, _json if as_json else _log).run()
     except ConfigError as e:
         click.echo(f"tailrace connect: {e}", err=True)
         code = 2

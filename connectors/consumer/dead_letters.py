@@ -50,7 +50,7 @@ def dead_letter(
     value: the record's bytes, only where they could not be decoded; of those over `keep` bytes the start and
     the digest of all. Of what could be decoded nothing but header fields: content is as the sink's policy
     leaves it, and the record can be found by topic, partition and offset. Every text is bounded, so the
-    letter fits its topic."""
+    dead letter fits its topic."""
     raw = value or b""
     cut = len(raw) > keep
     return DeadLetter(

@@ -1,4 +1,4 @@
-"""From what a consumer has fetched to the partitions' lanes. Compiled where there is a compiler."""
+"""From what a consumer has fetched to the partitions. Compiled where there is a compiler."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from connectors.consumer.partition import SinkPartition
 
 
 def take(messages: Sequence[Any], partitions: dict[int, SinkPartition], now: float) -> list[Any]:
-    """Gives each record to its partition's lane. messages: confluent-kafka's; now: monotonic seconds. Returns
-    those that are no records but errors and ends of partitions. Records of a partition that was lost
+    """Gives each record to its partition. messages: confluent-kafka's; now: monotonic seconds. Returns those
+    that are errors or ends of partitions. Records of a partition that was lost
     meanwhile are left out."""
     others: list[Any] = []
     for m in messages:

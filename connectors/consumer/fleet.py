@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Final
 
-from connectors.consumer.runner import Runner
+from connectors.consumer.sink_supervisor import SinkSupervisor
 from connectors.consumer.status import Status
 from tailrace.errors import TailraceError
 
@@ -25,20 +25,22 @@ Report = Callable[[Sequence[Status], bool], None]
 
 
 class Fleet:
-    """Runs all runners until each has ended."""
+    """Runs all sinks until each has ended."""
 
-    def __init__(self, runners: Sequence[Runner], report: Report, every: float = REPORT_SECONDS) -> None:
-        self._runners, self._report, self._every = runners, report, every
+    def __init__(
+        self, sinks: Sequence[SinkSupervisor], report: Report, every: float = REPORT_SECONDS
+    ) -> None:
+        self._sinks, self._report, self._every = sinks, report, every
         self._ended = threading.Event()
 
     def run(self) -> int:
         """Blocks until the last sink has ended; in the main thread, where SIGTERM and SIGINT are handled.
 
         The first signal drains, the second ends the process at once with 128 + its number, leaving what is
-        under way uncommitted. Returns 0, or 1 if a sink failed."""
+        in flight uncommitted. Returns 0, or 1 if a sink failed."""
         threads = [
-            threading.Thread(target=self._one, args=(r,), name=f"sink-{r.name}", daemon=True)
-            for r in self._runners
+            threading.Thread(target=self._one, args=(s,), name=f"sink-{s.name}", daemon=True)
+            for s in self._sinks
         ]
         with self._signals():
             for thread in threads:
@@ -49,24 +51,24 @@ class Fleet:
                 self._ended.clear()
                 if time.monotonic() - said >= self._every:
                     said = time.monotonic()
-                    self._report([r.status() for r in self._runners], False)
+                    self._report([s.status() for s in self._sinks], False)
             for thread in threads:
                 thread.join()
-        statuses = [r.status() for r in self._runners]
+        statuses = [s.status() for s in self._sinks]
         self._report(statuses, True)
         return 1 if any(s.state == "failed" for s in statuses) else 0
 
     def stop(self) -> None:
-        for runner in self._runners:
-            runner.stop()
+        for sink in self._sinks:
+            sink.stop()
 
-    def _one(self, runner: Runner) -> None:
+    def _one(self, sink: SinkSupervisor) -> None:
         try:
-            runner.run()
+            sink.run()
         except TailraceError as e:
-            log.error("%s has stopped: %s", runner.name, e)
+            log.error("%s has stopped: %s", sink.name, e)
         except Exception:
-            log.exception("%s has stopped", runner.name)
+            log.exception("%s has stopped", sink.name)
         finally:
             self._ended.set()
 

@@ -43,7 +43,7 @@ class Gap(NamedTuple):
 
 
 class OffsetTracker:
-    """Tickets of one partition in offset order, the ledger of the settled prefix, and the next offset after
+    """Records of one partition in offset order, the ledger of the settled prefix, and the next offset after
     it."""
 
     def __init__(self, ledger: SinkLedger, next_offset: int) -> None:
@@ -71,7 +71,7 @@ class OffsetTracker:
     def read(
         self, offset: int, sequence: int | None, generation: int | None, appended_at: int = 0
     ) -> SubmittedRecord:
-        """A ticket for the next record; offsets must rise."""
+        """The next record; offsets must rise."""
         record = SubmittedRecord(offset, sequence, generation, appended_at)
         self._open.append(record)
         return record
@@ -111,7 +111,7 @@ class OffsetTracker:
                 self.reasons["filtered" if record.tally.filtered else "dead_lettered", record.reason] += 1
 
     def _runs(self) -> Iterator[list[SubmittedRecord]]:
-        """Settled tickets from the front, cut wherever the numbers are not consecutive."""
+        """Settled records from the front, cut wherever the numbers are not consecutive."""
         while self._open and self._open[0].tally is not None:
             run = [self._open.popleft()]
             while self._open and self._open[0].tally is not None and self._follows(run[-1], self._open[0]):

@@ -1,9 +1,9 @@
-"""One partition of one sink, without Kafka and without HTTP: records in, batches out, verdicts back, a prefix
-to commit.
+"""One partition of one sink, without Kafka and without HTTP: records in, batches out, results back, a
+prefix to commit.
 
 A record that may not be settled yet holds up what follows it: one whose schema is not known, for a while; one
-that cannot be mapped where the dead-letter limits forbid to give it up. Used by the consumer's thread alone.
-At most one batch is under way, so records reach the sink in the partition's order, retries and halves
+that cannot be mapped while the dead-letter limits forbid dead-lettering it. Used by the consumer's thread
+alone. At most one batch is in flight, so records reach the sink in the partition's order, retries and halves
 included."""
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from connectors.consumer.offset_tracker import (
     SubmittedRecord,
 )
 from connectors.consumer.reader import Headers, Reader, Unreadable, source
-from connectors.consumer.schema_waits import SchemaWaits
 from connectors.consumer.status import SinkCounts
 from connectors.delivery.batching import BatchLimits, Buffer
 from connectors.delivery.sub_batches import RecordResult
@@ -31,8 +30,10 @@ from connectors.filters.record_filter import Admit, current
 from connectors.sdk import redact
 from connectors.sdk.contract import Batch, Enriched, Item, Payload, RecordOrigin, Sink, Skip
 from connectors.sdk.outcomes import Delivered, Filtered, Rejected
+from tailrace.codec import schemas
 from tailrace.ledger.sink_ledger import SinkLedger, Tally
 from tailrace.records import Stage
+from tailrace.schema_registry.schema_wait import SchemaWaitPolicy, name_of
 
 log: Final = logging.getLogger("tailrace.connect")
 
@@ -60,9 +61,7 @@ def _always(rejected: Rejected) -> bool:
 
 
 class SinkPartition:
-    """State of one partition that this process owns. bury: takes the letters of records that are given up.
-    may_bury: whether one that cannot be mapped may be given up now; else it is asked again. waits: of the
-    sink's partitions, for unknown schemas. admit: what the sink gets of a record."""
+    """State of one partition that this process owns."""
 
     def __init__(
         self,
@@ -77,10 +76,24 @@ class SinkPartition:
         counts: SinkCounts,
         dead_letter: Callable[[DeadLetterRequest], None],
         may_dead_letter: Callable[[Rejected], bool] = _always,
-        waits: SchemaWaits | None = None,
+        waits: SchemaWaitPolicy | None = None,
         secrets: Sequence[str] = (),
         admit: Admit = current,
     ) -> None:
+        """
+        Args:
+            name: Of the sink, for messages.
+            reader: Decodes its records.
+            ledger: As of the committed offset.
+            start: The committed offset.
+            counts: Of all of the sink's partitions.
+            dead_letter: Takes the records that are given up.
+            may_dead_letter: Whether a record that cannot be mapped may be dead-lettered now; else it is asked
+                again later.
+            waits: For unknown schemas; shared by the sink's partitions. None: nothing waits.
+            secrets: Masked in what is logged or dead-lettered.
+            admit: What the sink gets of a record.
+        """
         self.name, self.topic, self.number = name, topic, number
         self.offsets = OffsetTracker(ledger, start)
         self.committed: tuple[int, SinkLedger] | None = None
@@ -91,9 +104,9 @@ class SinkPartition:
         self._sink, self._reader, self._counts = sink, reader, counts
         self._dead_letter, self._admit = dead_letter, admit
         self._may_dead_letter = may_dead_letter
-        self._waits, self._secrets = waits or SchemaWaits(0.0), secrets
+        self._waits = waits or SchemaWaitPolicy(None, schemas.known.knows, 0.0)
+        self._secrets = secrets
         self._held: deque[_UndispatchedRecord] = deque()
-        self._unknown = ""  # the schema that it waits for
         self._look = 0.0  # when to try the first of them again
         self._buffer: Buffer[tuple[Item, SubmittedRecord]] = Buffer(limits)
         self._records: list[tuple[Item, SubmittedRecord]] = []
@@ -111,7 +124,8 @@ class SinkPartition:
         headers: Headers,
         now: float,
     ) -> None:
-        """Decodes and maps one record. Never raises: what cannot be read or mapped is buried, alone."""
+        """Decodes and maps one record. Never raises: what cannot be read or mapped is dead-lettered,
+        alone."""
         self._counts.read += 1
         if self._held or not self._take(offset, appended_at, key, value, headers, now):
             self._held.append(_UndispatchedRecord(offset, appended_at, key, value, headers))
@@ -129,12 +143,9 @@ class SinkPartition:
         found = self._reader.read(self.topic, self.number, offset, appended_at, value, headers)
         mapped: Payload | Skip | Rejected | None = None
         if isinstance(found, Unreadable):
-            if found.schema and self._wait(found.schema, offset, now):
+            if found.frame and self._wait(found.frame, offset, now):
                 return False
         else:
-            if self._unknown:
-                self._waits.known(self._unknown)
-                self._unknown = ""
             mapped = self._map(found)
             if isinstance(mapped, Rejected) and not self._may_dead_letter(mapped):
                 return False
@@ -173,21 +184,20 @@ class SinkPartition:
             return redact.hidden(mapped, self._secrets)
         return Rejected("map_failed", f"map returned {type(mapped).__name__}")
 
-    def _wait(self, schema: str, offset: int, now: float) -> bool:
-        first = self._waits.first(schema)
-        wait = self._waits.waiting(schema, now)
-        if wait:
-            self._unknown = schema
-        if first and wait:
+    def _wait(self, frame: bytes, offset: int, now: float) -> bool:
+        """Whether a record waits for the schema that its frame names."""
+        remembered = self._waits.remembers(frame)
+        waits = self._waits.waits(frame, now)
+        if waits and not remembered:
             log.warning(
                 "%s: %s[%d]@%d has the unknown schema %s; its partition waits for it",
                 self.name,
                 self.topic,
                 self.number,
                 offset,
-                schema,
+                name_of(frame),
             )
-        return wait
+        return waits
 
     def look_again(self, now: float) -> None:
         """Takes what was held up, as far as that is possible now."""
@@ -196,11 +206,6 @@ class SinkPartition:
         self._look = now + LOOK_AGAIN
         while self._held and self._take(*self._held[0], now):
             self._held.popleft()
-
-    def reconfigure(self, sink: Sink, secrets: Sequence[str], admit: Admit, reader: Reader) -> None:
-        """Maps with another sink object of the same type from now on, and what is held up at once."""
-        self._sink, self._secrets, self._look = sink, secrets, 0.0
-        self._admit, self._reader = admit, reader
 
     def _give_up(
         self,
@@ -222,7 +227,7 @@ class SinkPartition:
 
     # -- out
     def next_batch(self, now: float, *, drain: bool = False) -> Batch | None:
-        """The batch to send now, if there is one; None while another is under way. drain: don't wait for age
+        """The batch to send now, if there is one; None while another is in flight. drain: don't wait for age
         or size."""
         if self._sending is not None or not (self._buffer.due(now) or (drain and len(self._buffer))):
             return None
@@ -230,18 +235,18 @@ class SinkPartition:
         return Batch(tuple(item for item, _ in self._records))
 
     def sent(self, future: Future[list[RecordResult]]) -> None:
-        """`future` will know the fate of the batch that `next_batch` gave."""
+        """`future` will hold the results of the batch that `next_batch` gave."""
         self._sending = future
 
     def collect(self) -> None:
-        """Takes the fate of the batch under way, if it is known. Raises what ended the sending."""
+        """Takes the results of the batch in flight, if they are there. Raises what ended the sending."""
         if self._sending is None or not self._sending.done():
             return
         future, self._sending = self._sending, None
         if future.cancelled():
             return
-        settled: Sequence[RecordResult] = future.result()
-        for (item, record), result in zip(self._records, settled, strict=True):
+        results: Sequence[RecordResult] = future.result()
+        for (item, record), result in zip(self._records, results, strict=True):
             match result.verdict:
                 case Delivered():
                     record.tally = (
@@ -260,7 +265,7 @@ class SinkPartition:
         self._records = []
 
     def cancel(self) -> None:
-        """Gives up the batch under way and what waits; nothing of it counts as settled."""
+        """Gives up the batch in flight and what waits; nothing of it counts as settled."""
         if self._sending is not None:
             self._sending.cancel()
             self._sending = None
@@ -269,8 +274,8 @@ class SinkPartition:
     # -- state
     def advance(self) -> None:
         """Moves the settled prefix; counts it, and reports gaps."""
-        settled, gaps = self.offsets.advance()
-        self._counts.add(settled, self.offsets.reasons)
+        tally, gaps = self.offsets.advance()
+        self._counts.add(tally, self.offsets.reasons)
         for gap in gaps:
             self._counts.gaps += gap.missing
             self._counts.repeated += gap.repeated
@@ -293,8 +298,8 @@ class SinkPartition:
 
     @property
     def full(self) -> bool:
-        """Whether no more should be read for now: a batch is under way and another is complete, or too much
-        is open."""
+        """Whether nothing more should be read for now: a batch is in flight and another is complete, or too
+        many records are not settled, or one is held."""
         return (
             bool(self._held)
             or (self._sending is not None and self._buffer.full)
@@ -302,38 +307,24 @@ class SinkPartition:
         )
 
     @property
-    def sending(self) -> bool:
-        return self._sending is not None
-
-    @property
     def answered(self) -> bool:
         """Whether `collect` has something to take."""
         return self._sending is not None and self._sending.done()
 
     @property
-    def unsettled(self) -> bool:
-        """Whether a batch is under way, or dead letters are."""
+    def in_flight(self) -> bool:
+        """Whether a batch is in flight, or dead letters are."""
         return self._sending is not None or self._dead_lettering > 0
 
     @property
     def dead_lettering(self) -> bool:
-        """Whether dead letters are under way."""
+        """Whether dead letters are in flight."""
         return self._dead_lettering > 0
 
     @property
     def held(self) -> int:
         """Records that were read and cannot be taken yet; nothing is committed past them."""
         return len(self._held)
-
-    @property
-    def blocked(self) -> bool:
-        """Whether everything is settled but what cannot be taken yet."""
-        return len(self.offsets) == 0 and bool(self._held)
-
-    @property
-    def waiting(self) -> int:
-        """Records that are mapped and not under way."""
-        return len(self._buffer)
 
     @property
     def idle(self) -> bool:

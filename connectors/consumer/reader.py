@@ -27,8 +27,8 @@ class Unreadable(NamedTuple):
     event: TraceEvent | None
     """None: the value is what cannot be read."""
     context: TraceContext | None
-    schema: str = ""
-    """With reason unknown_schema: which one, the same for all records that have it."""
+    frame: bytes = b""
+    """With reason unknown_schema: the frame that names the schema."""
 
 
 class Decoders:
@@ -94,19 +94,17 @@ class Reader:
             try:
                 event = self.event(value)
             except DecodeError as worse:
-                return Unreadable(worse.reason, f"{worse.detail}; context: {e}", None, None, _schema(worse))
-            return Unreadable(e.reason, f"header {HEADER}: {e.detail}", event, None, _schema(e))
+                return Unreadable(worse.reason, f"{worse.detail}; context: {e}", None, None, _frame(worse))
+            return Unreadable(e.reason, f"header {HEADER}: {e.detail}", event, None, _frame(e))
         try:
             return Enriched(self.event(value), context, topic, partition, offset, appended_at)
         except DecodeError as e:
-            return Unreadable(e.reason, e.detail, None, context, _schema(e))
+            return Unreadable(e.reason, e.detail, None, context, _frame(e))
 
 
-def _schema(error: DecodeError) -> str:
-    """What is unknown, where it is a schema: its fingerprint, or the registry's id."""
-    if not isinstance(error, UnknownSchema):
-        return ""
-    return f"id {error.schema_id}" if error.fingerprint is None else error.fingerprint.hex()
+def _frame(error: DecodeError) -> bytes:
+    """What names the unknown schema, where that is the error."""
+    return error.frame if isinstance(error, UnknownSchema) else b""
 
 
 def source(

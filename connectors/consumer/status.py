@@ -29,7 +29,7 @@ def pause_class(paused: str) -> str:
 
 
 class SinkCounts(msgspec.Struct):
-    """Records of one sink over all its partitions, by what became of them; only what is settled in offset
+    """Records of one sink over all its partitions, by outcome; only what is settled in offset
     order counts."""
 
     read: int = 0
@@ -49,7 +49,7 @@ class SinkCounts(msgspec.Struct):
     dead_lettered_by: dict[str, int] = {}
 
     def add(self, tally: Tally, reasons: Mapping[tuple[str, str], int] = MappingProxyType({})) -> None:
-        """reasons: see `Progress.reasons`."""
+        """reasons: see `OffsetTracker.reasons`."""
         self.delivered += tally.delivered
         self.filtered += tally.filtered
         self.dead_lettered += tally.dead_lettered

@@ -17,6 +17,22 @@ BODY: Final = 65_536
 """Bytes of an answer that are kept; the rest is not read."""
 
 
+def tls_context(
+    ca_file: str | None = None, cert_file: str | None = None, key_file: str | None = None
+) -> ssl.SSLContext:
+    """Reads the files. Raises `ConfigError` that names the one that cannot be used."""
+    try:
+        context = ssl.create_default_context(cafile=ca_file)
+    except (OSError, ssl.SSLError) as e:
+        raise ConfigError(f"ca_file: {ca_file} cannot be read: {e}") from None
+    if cert_file is not None:
+        try:
+            context.load_cert_chain(cert_file, key_file, password="")  # or OpenSSL asks at the terminal
+        except (OSError, ssl.SSLError) as e:
+            raise ConfigError(f"cert_file: {cert_file} and key_file {key_file} cannot be used: {e}") from None
+    return context
+
+
 class AiohttpTransport:
     """Keep-alive connections, no redirects, no cookies, no proxy from the environment.
 
@@ -27,17 +43,7 @@ class AiohttpTransport:
     def __init__(
         self, ca_file: str | None = None, cert_file: str | None = None, key_file: str | None = None
     ) -> None:
-        try:
-            context = ssl.create_default_context(cafile=ca_file)
-        except (OSError, ssl.SSLError) as e:
-            raise ConfigError(f"ca_file: {ca_file} cannot be read: {e}") from None
-        if cert_file is not None:
-            try:
-                context.load_cert_chain(cert_file, key_file, password="")  # or OpenSSL asks at the terminal
-            except (OSError, ssl.SSLError) as e:
-                raise ConfigError(
-                    f"cert_file: {cert_file} and key_file {key_file} cannot be used: {e}"
-                ) from None
+        context = tls_context(ca_file, cert_file, key_file)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=context, limit=0, keepalive_timeout=30.0),
             cookie_jar=aiohttp.DummyCookieJar(),

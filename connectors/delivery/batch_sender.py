@@ -1,5 +1,5 @@
-"""One batch to one sink until every record's fate is known: again, in halves, or waiting until the sink takes
-anything.
+"""One batch to one sink until every record's outcome is final: again, in halves, or waiting until the sink
+takes anything.
 
 The rules are `connectors.sdk.policy`'s, `connectors.delivery.gate`'s,
 `connectors.delivery.dead_letter_limits`'s and the sink's; sleep, clock and random are passed in. Runs on the
@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from connectors.delivery.dead_letter_limits import LIMITS, DeadLetterLimiter, DeadLetterLimits
+from connectors.delivery.dead_letter_limits import LIMITS, DeadLetterLimiter
 from connectors.delivery.gate import (
     CIRCUIT,
     FAILURES,
@@ -38,7 +38,7 @@ BACKOFF: Final = Backoff()
 
 
 class BatchSender:
-    """Delivers batches to one sink. Batches of different partitions may be under way at once, those of one
+    """Delivers batches to one sink. Batches of different partitions may be in flight at once, those of one
     must not."""
 
     def __init__(
@@ -51,7 +51,8 @@ class BatchSender:
         random: Random,
         clock: Callable[[], float] = time.monotonic,
         max_attempts: int = 0,
-        limits: DeadLetterLimits = LIMITS,
+        activity: Activity | None = None,
+        dead_letter_limiter: DeadLetterLimiter | None = None,
         rates: Rates = NO_RATES,
         failures: int = FAILURES,
         secrets: Sequence[str] = (),
@@ -59,11 +60,19 @@ class BatchSender:
         probes: Backoff = PROBES,
         circuit: Backoff = CIRCUIT,
     ) -> None:
-        """max_attempts: tries of a sub_batch that the sink asks to retry; 0: without end. failures: in a row,
-        that open the circuit; 0: never. secrets: masked in whatever the sink says. probes, circuit: waits
-        while nothing else is sent. clock: monotonic seconds."""
-        self.activity = Activity()
-        self.dead_letter_limiter = DeadLetterLimiter(limits)
+        """
+        Args:
+            clock: Monotonic seconds.
+            max_attempts: Tries of a sub-batch that the sink asks to retry; 0: without end.
+            activity: Where it keeps what it does; default: a new one.
+            dead_letter_limiter: Default: one with the default limits.
+            failures: In a row, that open the circuit; 0: never.
+            secrets: Masked in whatever the sink says.
+            probes: Waits while the sink is paused and nothing else is sent.
+            circuit: The same while the circuit is open.
+        """
+        self.activity = activity or Activity()
+        self.dead_letter_limiter = dead_letter_limiter or DeadLetterLimiter(LIMITS)
         self.rate_limiter = RateLimiter(rates, sleep, clock)
         self._name, self._secrets = name, secrets
         self._sleep, self._random, self._max_attempts, self._backoff = sleep, random, max_attempts, backoff
@@ -79,27 +88,6 @@ class BatchSender:
         )
         self._sink, self._http = sink, RateLimitedHttp(http, self.rate_limiter)
 
-    async def reconfigure(
-        self,
-        sink: Sink,
-        http: Http,
-        *,
-        limits: DeadLetterLimits,
-        rates: Rates,
-        failures: int,
-        secrets: Sequence[str],
-    ) -> None:
-        """Goes on with another sink object of the same type, made of changed settings; what waits is sent by
-        it. A probe is due at once; if it was the dead-letter limits that stopped the sink, it has them
-        anew."""
-        self._sink, self._http, self._secrets = sink, RateLimitedHttp(http, self.rate_limiter), secrets
-        self.dead_letter_limiter.limits, self._gate.failures = limits, failures
-        if rates != self.rate_limiter.rates:
-            self.rate_limiter.change(rates)
-        if self._gate.closed_reason is CloseReason.LIMIT:
-            self._gate.open()
-        self._gate.wake()
-
     async def dead_letter_limit_reached(self, limit: str, rejected: Rejected) -> None:
         """A record that could not be mapped may not become a dead letter: the sink pauses. limit: the one it
         would exceed."""
@@ -107,8 +95,8 @@ class BatchSender:
 
     async def deliver(self, batch: Batch) -> list[RecordResult]:
         """One `RecordResult` a record, in order. Returns only when all are final. Raises `SinkStopped`, and
-        TypeError for a sink that answers with the wrong number of outcomes; cancelling leaves the fate of
-        what was sent unknown."""
+        TypeError for a sink that answers with the wrong number of outcomes; after a cancellation the
+        outcome of what was sent is not known."""
         delivery = BatchDelivery(batch.items)
         while delivery.todo:
             sub_batch = delivery.next(self.rate_limiter.most_events)

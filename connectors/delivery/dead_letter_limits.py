@@ -37,7 +37,7 @@ class DeadLetterLimiter:
 
     def __init__(self, limits: DeadLetterLimits) -> None:
         self.limits = limits
-        """May be replaced at any time; what was counted stays."""
+        """May be replaced; what was counted stays."""
         self._runs: deque[tuple[bool, int]] = deque()  # (rejected, how many), oldest first
         self._settled = self._rejected = self._in_a_row = 0
         self._lock = threading.Lock()

@@ -64,7 +64,7 @@ class Activity(msgspec.Struct):
     retrying: int = 0
     """Batches that wait for another try now."""
     sending: int = 0
-    """Calls of send under way."""
+    """Calls of send in flight."""
     paused: str = ""
     """Why the gate is closed; empty: it isn't."""
 
@@ -103,7 +103,7 @@ class Gate:
             random,
             clock,
         )
-        self.failures = failures
+        self._failures = failures
         self._backoffs = {CloseReason.PAUSED: probes, CloseReason.CIRCUIT: circuit, CloseReason.LIMIT: probes}
         self._closed_reason: CloseReason | None = None
         self._lock = asyncio.Lock()
@@ -141,7 +141,7 @@ class Gate:
                     return
 
     async def _rest(self) -> None:
-        """Until the next probe is due, or something has changed that makes one worthwhile."""
+        """Until the next probe is due, or it opens."""
         assert self._closed_reason is not None
         seconds = self._backoffs[self._closed_reason].delay(self._probes, self._after, self._random)
         seconds = max(seconds, self._until - self._clock())
@@ -162,7 +162,7 @@ class Gate:
         if each and all(failed(o) for o in each):
             self._failed += 1
             if self._closed_reason is CloseReason.CIRCUIT or (
-                self.failures and self._failed >= self.failures
+                self._failures and self._failed >= self._failures
             ):
                 last = next(o for o in each if isinstance(o, Retry))
                 self._after = None if last.after is None else min(last.after, MAX_AFTER)
@@ -194,7 +194,7 @@ class Gate:
         self._close(CloseReason.LIMIT, reason, probe=probe)
 
     def _close(self, why: CloseReason, reason: str, *, probe: bool) -> None:
-        """Only the first refusal and those of probes lengthen the wait, not what else was under way."""
+        """Only the first refusal and those of probes lengthen the wait, not what else was in flight."""
         reason = redact.clean(reason, TEXT)
         if why is not CloseReason.CIRCUIT:
             self._after = None
@@ -213,9 +213,4 @@ class Gate:
         self._closed_reason, self._after = None, None
         self._probes = self._failed = 0
         self._activity.paused = ""
-        self._woken.set()
-
-    def wake(self) -> None:
-        """Something has changed that may have mended it: the next probe is due now."""
-        self._probes = min(self._probes, 1)
         self._woken.set()

@@ -41,12 +41,7 @@ class RateLimiter:
         self._sleep, self._clock = sleep, clock
         self.waiting = 0
         """Requests that wait for their turn now."""
-        self.change(rates)
-
-    def change(self, rates: Rates) -> None:
-        """New limits, from full buckets."""
-        self.rates = rates
-        now = self._clock()
+        now = clock()
         self._events = TokenBucket(rates.events_per_minute, now) if rates.events_per_minute else None
         self._requests = TokenBucket(rates.requests_per_minute, now) if rates.requests_per_minute else None
 

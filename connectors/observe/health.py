@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Final
 
-from connectors.consumer.runner import Runner
+from connectors.consumer.sink_supervisor import SinkSupervisor
 from connectors.consumer.status import pause_class
 from tailrace.errors import ConfigError
 from tailrace.observe.server import Page, Server, verdict, with_index
@@ -25,43 +25,43 @@ TRIES: Final = 20
 """Ports after the one that is set, which may all be taken by others of this host."""
 
 
-def unhealthy(runners: Sequence[Runner], drain: float) -> list[str]:
-    """Why this process should be started anew; empty: it is well. A sink that waits, is paused or has failed
+def unhealthy(sinks: Sequence[SinkSupervisor], drain: float) -> list[str]:
+    """Why this process should be started again; empty: it works. A sink that waits, is paused or has failed
     for a reason that it gave is no reason: the others go on."""
     return [
-        f"{r.name}: has done nothing for {r.silent():.0f} s"
-        for r in runners
-        if r.silent() > SILENT_SECONDS + drain
+        f"{s.name}: has done nothing for {s.silent():.0f} s"
+        for s in sinks
+        if s.silent() > SILENT_SECONDS + drain
     ]
 
 
-def unready(runners: Sequence[Runner], drain: float) -> list[str]:
+def unready(sinks: Sequence[SinkSupervisor], drain: float) -> list[str]:
     """Why not every sink works; empty: each does, or the group has no partition for it."""
-    reasons = unhealthy(runners, drain)
-    for runner in runners:
-        status = runner.status()
+    reasons = unhealthy(sinks, drain)
+    for sink in sinks:
+        status = sink.status()
         if status.state == "waiting":
-            reasons.append(f"{runner.name}: waiting for Kafka and the topics")
+            reasons.append(f"{sink.name}: waiting for Kafka and the topics")
         elif status.state != "running":
-            reasons.append(f"{runner.name}: {status.state}")
-        elif not runner.joined:
-            reasons.append(f"{runner.name}: joining the group")
+            reasons.append(f"{sink.name}: {status.state}")
+        elif not sink.joined:
+            reasons.append(f"{sink.name}: joining the group")
         elif status.paused:
-            reasons.append(f"{runner.name}: paused ({pause_class(status.paused)})")
+            reasons.append(f"{sink.name}: paused ({pause_class(status.paused)})")
     return reasons
 
 
 def pages(
-    runners: Sequence[Runner], drain: float, metrics: Callable[[], tuple[str, bytes]] | None
+    sinks: Sequence[SinkSupervisor], drain: float, metrics: Callable[[], tuple[str, bytes]] | None
 ) -> dict[str, Page]:
     """metrics: content type and body of /metrics; None: there is no such page."""
 
-    def sinks() -> dict[str, str]:
-        return {r.name: r.status().state for r in runners}
+    def states() -> dict[str, str]:
+        return {s.name: s.status().state for s in sinks}
 
     found: dict[str, Page] = {
-        "/healthz": lambda: verdict(unhealthy(runners, drain), sinks=sinks()),
-        "/readyz": lambda: verdict(unready(runners, drain), sinks=sinks()),
+        "/healthz": lambda: verdict(unhealthy(sinks, drain), sinks=states()),
+        "/readyz": lambda: verdict(unready(sinks, drain), sinks=states()),
     }
     if metrics is not None:
         found["/metrics"] = lambda: (HTTPStatus.OK, *metrics())
@@ -82,7 +82,7 @@ def serve(settings: Connect, found: Mapping[str, Page]) -> Server:
 
 @contextmanager
 def observing(
-    settings: Connect, runners: Sequence[Runner], env: Mapping[str, str] = os.environ
+    settings: Connect, sinks: Sequence[SinkSupervisor], env: Mapping[str, str] = os.environ
 ) -> Iterator[None]:
     """Serves and measures until the end of the block. Raises `ConfigError`.
 
@@ -95,13 +95,13 @@ def observing(
     try:
         from connectors.observe.telemetry import Telemetry
 
-        telemetry = Telemetry(runners, f"{socket.gethostname()}-{os.getpid()}", env)
+        telemetry = Telemetry(sinks, f"{socket.gethostname()}-{os.getpid()}", env)
     except ModuleNotFoundError as e:
         log.warning("no metrics: they need the package %s: pip install 'tailrace[connectors]'", e.name)
     try:
         if settings.http_port:
             server = serve(
-                settings, pages(runners, settings.drain_seconds, telemetry.metrics if telemetry else None)
+                settings, pages(sinks, settings.drain_seconds, telemetry.metrics if telemetry else None)
             )
         yield
     finally:

@@ -19,7 +19,7 @@ BYTES: Final = (1e3, 1e4, 1e5, 3e5, 1e6, 3e6, 1e7, 3e7)
 
 
 class Observable(Protocol):
-    """A `Runner`, as far as it is looked at here."""
+    """A `SinkSupervisor`, as far as it is looked at here."""
 
     name: str
     observer: Observer

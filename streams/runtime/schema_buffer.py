@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
-from streams.runtime.schema_waits import Schemas, SchemaWaitPolicy
+from tailrace.schema_registry.schema_wait import Schemas, SchemaWaitPolicy, name_of
 
 log: Final = logging.getLogger("streams.runtime.schema_buffer")
 
@@ -29,23 +29,23 @@ class SchemaWait:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._unknown = SchemaWaitPolicy(source, knows, seconds)
+        self._policy = SchemaWaitPolicy(source, knows, seconds)
         self._clock, self._sleep = clock, sleep
 
     def first(self, records: Sequence[Any]) -> int:
-        """As `Unknown.first`."""
-        return self._unknown.first(records, self._clock())
+        """As `SchemaWaitPolicy.first`."""
+        return self._policy.first(records, self._clock())
 
     async def over(self, partition: int, records: Sequence[Any]) -> None:
         """Returns once none of the records waits any more: their schemas are known, or given up."""
-        frames = asked = self._unknown.frames(records, self._clock())
+        frames = asked = self._policy.frames(records, self._clock())
         if frames:
-            names = ", ".join(sorted(map(_name, frames))[:5])
+            names = ", ".join(sorted(map(name_of, frames))[:5])
             log.warning("partition %d waits for the schemas of %d frames: %s", partition, len(frames), names)
         while frames:
             await self._sleep(LOOK_SECONDS)
             now = self._clock()
-            frames = {f for f in frames if self._unknown.waits(f, now)}
+            frames = {f for f in frames if self._policy.waits(f, now)}
         if asked:
             log.info("partition %d goes on", partition)
 
@@ -89,9 +89,3 @@ class BlockedBatches:
             self._task.cancel()
             self._task = None
             self._told(False)
-
-
-def _name(frame: bytes) -> str:
-    return (
-        f"id {int.from_bytes(frame[1:], 'big')}" if frame[:1] == b"\0" else f"fingerprint {frame[2:].hex()}"
-    )

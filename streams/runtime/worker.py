@@ -62,9 +62,7 @@ def prepare(job: Job) -> Owner:
     `TopicMismatch`, KafkaException."""
     source = attach(job.settings)
     waiting = (
-        None
-        if source is None
-        else SchemaWait(source, schemas.known.knows, job.settings.registry.wait_seconds)
+        None if source is None else SchemaWait(source, schemas.known.knows, job.settings.schemas.wait_seconds)
     )
     admin, _ = kafka.wait_for_broker(job.settings.kafka, deadline=None, say=log.warning)
     count = topics.verify(admin, job.settings.topics)

@@ -13,7 +13,7 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from connectors.config.instances import instance
-from connectors.consumer.runner import Runner
+from connectors.consumer.sink_supervisor import SinkSupervisor
 from tailrace import codec
 from tailrace.broker import Broker
 from tailrace.ledger.sink_ledger import SinkLedger
@@ -28,19 +28,20 @@ PARTITIONS = 3
 
 
 class Running:
-    """A runner in a thread; drained at the end unless it has ended."""
+    """A sink in a thread; drained at the end unless it has ended."""
 
-    def __init__(self, settings: Settings, sink: str, **options: Any) -> None:
-        self.runner = Runner(settings, instance(settings, sink), random=lambda: 0.1, **options)
-        self._prepare()
-
-    def _prepare(self) -> None:
+    def __init__(
+        self, settings: Settings, sink: str, read: Callable[[], Settings] | None = None, **options: Any
+    ) -> None:
+        """read: its settings again, where they can change."""
+        made = instance(settings, sink, {} if read else None, read)
+        self.sink = SinkSupervisor(settings, made, random=lambda: 0.1, **options)
         self.error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def _run(self) -> None:
         try:
-            self.runner.run()
+            self.sink.run()
         except BaseException as e:
             self.error = e
 
@@ -52,12 +53,12 @@ class Running:
         self.stop()
 
     def stop(self, seconds: float = 40.0) -> None:
-        self.runner.stop()
+        self.sink.stop()
         self.join(seconds)
 
     def join(self, seconds: float = 40.0) -> None:
         self._thread.join(seconds)
-        assert not self._thread.is_alive(), f"still running: {self.runner.status()}"
+        assert not self._thread.is_alive(), f"still running: {self.sink.status()}"
 
     def until(self, done: Callable[[Any], bool], what: str, seconds: float = 40.0) -> None:
         """Waits until `done(status)`; fails with the last status."""
@@ -65,12 +66,12 @@ class Running:
         def ask() -> bool:
             if self.error is not None:
                 raise AssertionError(f"{what}: the sink has ended") from self.error
-            return done(self.runner.status())
+            return done(self.sink.status())
 
         try:
             wait_until(ask, seconds, what)
         except AssertionError as e:
-            raise AssertionError(f"{e}\n{self.runner.status()}") from self.error
+            raise AssertionError(f"{e}\n{self.sink.status()}") from self.error
 
 
 class Bench(Pipeline):

@@ -97,6 +97,7 @@ def run(
     id."""
     settings = msgspec.structs.replace(pipeline.settings, registry=registry)
     env = {f"TAILRACE_REGISTRY_{k.upper()}": str(v) for k, v in msgspec.to_builtins(registry).items() if v}
+    env["TAILRACE_SCHEMAS_WAIT_SECONDS"] = "600"
     subject = f"{pipeline.names.events}-value"
     process = pipeline.tailrace("process", "--instance-id", "p", name="process", env=env)
     with process:

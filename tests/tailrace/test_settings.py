@@ -116,6 +116,16 @@ def test_sinks_are_anything_by_instance(tmp_path: Path) -> None:
         ("[topics]\nprefix =", {}, ["base.toml", "Invalid value"]),
         ("", {"TAILRACE_KAFAK_X": "1"}, ["TAILRACE_KAFAK_X", "kafka, topics"]),
         ("", {"TAILRACE_TOPICS_NOTHING": "1"}, ["topics:", "nothing", "prefix"]),
+        (
+            "[registry]\nwait_seconds = 9",
+            {},
+            ["registry:", "it is schemas.wait_seconds now (TAILRACE_SCHEMAS_WAIT_SECONDS)"],
+        ),
+        (
+            "",
+            {"TAILRACE_CONNECT_UNKNOWN_SCHEMA_SECONDS": "9"},
+            ["connect:", "`unknown_schema_seconds`", "it is schemas.wait_seconds now"],
+        ),
         ("", {"TAILRACE_TOPICS_PARTITIONS": "many"}, ["topics.partitions"]),
         ("", {"TAILRACE_TOPICS_PARTITIONS": "0"}, ["topics.partitions", ">= 1"]),
         ("", {"TAILRACE_KAFKA_CLIENT": "a=b,c"}, ["TAILRACE_KAFKA_CLIENT", "entry 2", "key=value"]),

@@ -129,6 +129,6 @@ def test_mixed_writers_while_the_registry_hangs_and_comes_back(
     apicurio: Apicurio, broker: Broker, tmp_path: Path
 ) -> None:
     pipeline = Pipeline(broker.bootstrap_servers, tmp_path)
-    given = Registry(url=apicurio.url, cache_dir=str(tmp_path / "cache"), wait_seconds=600, timeout_seconds=5)
+    given = Registry(url=apicurio.url, cache_dir=str(tmp_path / "cache"), timeout_seconds=5)
     client = Client(given)
     writers.run(pipeline, given, lambda s, t: client.register(s, json.dumps(t)), apicurio.away, apicurio.back)

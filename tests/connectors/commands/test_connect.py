@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from connectors import Batch, Delivered, Enriched, Health, Http, Outcomes, Payload, sink
 from connectors.commands.connect import connect, sinks
 from connectors.config.instances import instance, instances
-from connectors.consumer.runner import Runner
+from connectors.consumer.sink_supervisor import SinkSupervisor
 from connectors.delivery.batching import BatchLimits
 from connectors.sdk.contract import spec_of
 from tailrace.errors import ConfigError
@@ -135,11 +135,11 @@ def test_a_sink_of_one_screen() -> None:
 def test_a_running_sink_sees_its_settings_file_and_the_environment_of_its_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started: list[Runner] = []
+    started: list[SinkSupervisor] = []
 
     class Fleet:
-        def __init__(self, runners: list[Runner], report: object) -> None:
-            started.extend(runners)
+        def __init__(self, sinks: list[SinkSupervisor], report: object) -> None:
+            started.extend(sinks)
 
         def run(self) -> int:
             return 0
@@ -151,8 +151,8 @@ def test_a_running_sink_sees_its_settings_file_and_the_environment_of_its_start(
     env = {"TAILRACE_CONFIG": None, "TAILRACE_SINKS_OTLP_API_KEY_FILE": str(key)}
     result = CliRunner().invoke(connect, ["otlp", "--config", str(config)], env=env)
     assert result.exit_code == 0, result.output
-    [runner] = started
-    now = runner._instance
+    [supervised] = started
+    now = supervised._instance
     assert now.reload is not None
     assert now.secrets == ("key-1",)
     assert now.reload(now) is None

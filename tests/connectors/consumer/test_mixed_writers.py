@@ -35,7 +35,7 @@ def test_mixed_writers_while_the_registry_goes_away_and_comes_back(broker: Broke
         def back() -> None:
             registry.state = "up"
 
-        given = Registry(url=registry.url, cache_dir=str(tmp_path / "cache"), wait_seconds=600)
+        given = Registry(url=registry.url, cache_dir=str(tmp_path / "cache"))
         writers.run(pipeline, given, registry.add, away, back)
 
 

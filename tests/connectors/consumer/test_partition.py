@@ -10,11 +10,9 @@ import pytest
 from connectors.consumer.dead_letters import DeadLetterRequest
 from connectors.consumer.partition import LOOK_AGAIN, SinkPartition
 from connectors.consumer.reader import Reader
-from connectors.consumer.schema_waits import SchemaWaits
 from connectors.consumer.status import SinkCounts
 from connectors.delivery.batching import BatchLimits
 from connectors.delivery.sub_batches import RecordResult
-from connectors.filters.record_filter import current
 from connectors.sdk.contract import Batch, Enriched, Health, Payload, Skip
 from connectors.sdk.http import Http
 from connectors.sdk.outcomes import Delivered, Outcomes, Rejected
@@ -22,8 +20,10 @@ from tailrace import codec
 from tailrace.codec import schemas, wire
 from tailrace.ledger.sink_ledger import SinkLedger
 from tailrace.records import Stage, TraceContext
+from tailrace.schema_registry.schema_wait import SchemaWaitPolicy
 from tailrace.topics import HEADER
 from tests.connectors.enriching import make_context, make_event
+from tests.tailrace.schema_source import SchemaSource
 
 STRANGE, OTHER = b"strange!", b"another!"
 """Fingerprints that no schema has."""
@@ -46,9 +46,14 @@ class Numbers:
 
 
 class Bench:
-    def __init__(self, sink: Numbers | None = None, admit: Callable[[Rejected], bool] | None = None) -> None:
+    def __init__(
+        self,
+        sink: Numbers | None = None,
+        admit: Callable[[Rejected], bool] | None = None,
+        source: SchemaSource | None = None,
+    ) -> None:
         self.dead_letters: list[DeadLetterRequest] = []
-        self.waits = SchemaWaits(60.0)
+        self.waits = SchemaWaitPolicy(source, schemas.known.knows, 60.0)
         self.now = 1000.0
         self.counts = SinkCounts()
         self.sink = sink or Numbers()
@@ -133,7 +138,7 @@ def test_an_unknown_schema_is_waited_for_and_its_partition_with_it() -> None:
     assert bench.sent(1) == [0]
     assert bench.sent() == [0]
     partition = bench.partitions[0]
-    assert (partition.full, partition.idle, partition.held, partition.blocked) == (True, False, 2, True)
+    assert (partition.full, partition.idle, partition.held, len(partition.offsets)) == (True, False, 2, 0)
     assert partition.to_commit(3) == (
         1,
         partition.offsets.ledger,
@@ -166,6 +171,47 @@ def test_it_is_waited_for_once_over_all_partitions() -> None:
     assert bench.partitions[0].held == 1
 
 
+def test_a_schema_that_was_given_up_is_not_waited_for_again_after_records_of_known_ones() -> None:
+    bench = Bench()
+    bench.give(0, STRANGE)
+    bench.give(1)
+    bench.later(61)
+    assert bench.sent() == [1]
+    bench.give(2, STRANGE)
+    bench.give(3)
+    assert bench.sent() == [3]
+    assert [offset for _, _, offset in bench.settle_letters()] == [0, 2]
+
+
+def test_a_schema_that_the_registry_lacks_is_not_waited_for_but_for_one_more_answer() -> None:
+    source, frame = SchemaSource(), wire.MARKER + STRANGE
+    bench = Bench(source=source)
+    bench.give(0, STRANGE)
+    bench.later(5)
+    assert bench.partitions[0].held == 1
+    source.lacks.add(frame)
+    bench.later(LOOK_AGAIN)
+    assert bench.settle_letters() == [("decode", "unknown_schema", 0)]
+    source.asking.add(frame)
+    bench.give(1, STRANGE)
+    assert bench.partitions[0].held == 1
+    source.asking.clear()
+    bench.later(LOOK_AGAIN)
+    assert bench.settle_letters() == [("decode", "unknown_schema", 1)]
+
+
+def test_a_wait_is_logged_once_a_schema(caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench()
+    bench.give(0, STRANGE)
+    bench.give(0, STRANGE, partition=1)
+    bench.later(1)
+    bench.give(1, OTHER)
+    bench.later(61)
+    said = [m.partition("unknown schema ")[2] for m in caplog.messages]
+    expected = [f"fingerprint {f.hex()}; its partition waits for it" for f in (STRANGE, OTHER)]
+    assert said == expected
+
+
 def test_once_it_is_known_all_goes_on_in_order(learn: Callable[..., None]) -> None:
     bench = Bench()
     bench.give(0, STRANGE)
@@ -177,7 +223,6 @@ def test_once_it_is_known_all_goes_on_in_order(learn: Callable[..., None]) -> No
     assert bench.sent() == [0, 1, 2, 3, 4]
     assert bench.dead_letters == []
     assert bench.partitions[0].idle
-    assert bench.waits.first(STRANGE.hex())  # and would be waited for anew
 
 
 def test_a_context_of_an_unknown_schema_is_waited_for_too(learn: Callable[..., None]) -> None:
@@ -223,16 +268,6 @@ def test_what_cannot_be_mapped_waits_while_the_limits_forbid_to_give_it_up() -> 
     assert bench.sent() == [2]
     assert bench.settle_letters() == [(Stage.MAP, "no_place", 1)]
     assert partition.idle
-
-
-def test_another_sink_object_maps_what_is_held() -> None:
-    bench = Bench(Numbers(lambda n: Rejected("no_place")), lambda rejected: False)
-    for n in range(3):
-        bench.give(n)
-    bench.partitions[0].reconfigure(Numbers(), (), current, Reader(None))
-    bench.later(0)
-    assert bench.sent() == [0, 1, 2]
-    assert bench.dead_letters == []
 
 
 def test_giving_up_a_partition_commits_nothing_past_what_is_held() -> None:

@@ -4,17 +4,18 @@ committed."""
 from __future__ import annotations
 
 import ssl
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from connectors.config.instances import instance
 from connectors.consumer.assignment import OffsetLost
-from connectors.consumer.runner import FETCH, Runner
+from connectors.consumer.runner import FETCH
 from tailrace.codec import schemas, wire
 from tailrace.records import Kind, TraceEvent
 from tailrace.settings import Settings
@@ -58,7 +59,7 @@ def test_everything_arrives_once_in_order_and_the_commit_is_the_end(bench: Bench
         assert in_order(receiver.order)
         assert max(map(len, receiver.requests)) <= 500
         bench.assert_settled("otlp", delivered=3000, filtered=0, dead_lettered=0, retried=0)
-        assert sink.runner.status().lag == 0
+        assert sink.sink.status().lag == 0
 
         more = bench.enricher.write(events(300, 3000))
         with Running(settings, "otlp") as sink:
@@ -150,7 +151,7 @@ def test_partial_success_counts_as_delivered_and_is_not_sent_again(bench: Bench)
     bench.assert_settled("otlp", delivered=90, rejected_unidentified=4, dead_lettered=0, retried=0)
 
 
-def test_401_pauses_without_dead_letters_until_it_is_mended(
+def test_401_pauses_without_dead_letters_until_it_is_fixed(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
     written = bench.enricher.write(events(300))
@@ -158,11 +159,11 @@ def test_401_pauses_without_dead_letters_until_it_is_mended(
         settings = bench.with_sink("otlp", endpoint=receiver.endpoint, max_records=20)
         with Running(settings, "otlp") as sink:
             sink.until(lambda s: "unauthorized" in s.paused and s.requests >= 6, "paused and probing")
-            assert sink.runner.status().counts.delivered == 0
+            assert sink.sink.status().counts.delivered == 0
             assert all(offset == 0 for offset, _ in bench.committed("otlp").values())
             receiver.plan = lambda n, _: OK
             sink.until(delivered(300), "all delivered once it works")
-            assert sink.runner.status().paused == ""
+            assert sink.sink.status().paused == ""
         assert receiver.stored == dict.fromkeys(ids(written), 1)
     bench.assert_settled("otlp", delivered=300, dead_lettered=0)
     assert bench.dead_letters() == []
@@ -221,7 +222,7 @@ def test_a_gap_in_the_numbers_is_a_loss_that_stays_visible(
             bench.with_sink("otlp", endpoint=receiver.endpoint), "otlp", until_caught_up=True
         ) as sink:
             sink.join()
-        assert sink.runner.status().counts.gaps == 3
+        assert sink.sink.status().counts.gaps == 3
     ledger = bench.committed("otlp")[0][1]
     assert (ledger.last, ledger.delivered, ledger.gaps, ledger.balanced()) == (22, 20, 3, False)
     assert any("has sequence number 13, expected 10" in r.getMessage() for r in caplog.records)
@@ -243,7 +244,7 @@ def test_an_offset_out_of_range_stops_the_sink(bench: Bench) -> None:
         assert isinstance(sink.error, OffsetLost)
         assert f"{bench.names.enriched}[1]" in str(sink.error)
         assert "--reset-offsets" in str(sink.error)
-        assert sink.runner.status().state == "failed"
+        assert sink.sink.status().state == "failed"
 
 
 def test_a_slow_partition_holds_back_neither_the_others_nor_more_than_its_bound(bench: Bench) -> None:
@@ -256,7 +257,7 @@ def test_a_slow_partition_holds_back_neither_the_others_nor_more_than_its_bound(
         )
         with Running(settings, "otlp") as sink:
             sink.until(delivered(4000), "the other partitions are done")
-            status = sink.runner.status()
+            status = sink.sink.status()
         assert status.in_flight <= 2 * 100 + FETCH
         assert not slow & set(receiver.stored)
     assert {p for p, (offset, _) in bench.committed("otlp").items() if offset == 0} == {0}
@@ -273,9 +274,9 @@ def test_a_hanging_sink_keeps_its_partitions_past_the_poll_interval(bench: Bench
         }
         settings = bench.with_client(settings, client)
         with Running(settings, "otlp") as sink:
-            began = sink.runner._clock()
-            sink.until(lambda s: sink.runner._clock() - began > 9, "longer than max.poll.interval.ms")
-            assert sink.runner.status().partitions == 3
+            began = time.monotonic()
+            sink.until(lambda s: time.monotonic() - began > 9, "longer than max.poll.interval.ms")
+            assert sink.sink.status().partitions == 3
             receiver.plan = lambda n, _: OK
             sink.until(delivered(300), "all delivered")
         assert set(receiver.stored.values()) == {1}
@@ -320,20 +321,17 @@ def test_nothing_is_committed_past_a_dead_letter_that_cannot_be_written(bench: B
 
 
 def config_of(bench: Bench, **sink: Any) -> Callable[[], Settings]:
-    """Settings that are read anew each time, as `tailrace connect` does."""
-    return lambda: bench.with_sink("otlp", {"unknown_schema_seconds": 3.0}, **sink)
+    """Settings that are read again each time, as `tailrace connect` does."""
+    waits = msgspec.structs.replace(bench.settings.schemas, wait_seconds=3.0)
+    return lambda: msgspec.structs.replace(bench.with_sink("otlp", **sink), schemas=waits)
 
 
-class Reloading(Running):
-    """A runner whose settings can change."""
-
-    def __init__(self, read: Callable[[], Settings]) -> None:
-        settings = read()
-        self.runner = Runner(settings, instance(settings, "otlp", {}, read), random=lambda: 0.1)
-        self._prepare()
+def reloading(read: Callable[[], Settings], **options: Any) -> Running:
+    """A sink whose settings can change."""
+    return Running(read(), "otlp", read, **options)
 
 
-def test_a_wrong_key_stops_the_sink_until_its_file_is_mended(
+def test_a_wrong_key_stops_the_sink_until_its_file_is_fixed(
     bench: Bench, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     wrong, right = "wr0ng-key", "r1ght-key"
@@ -346,17 +344,17 @@ def test_a_wrong_key_stops_the_sink_until_its_file_is_mended(
         return OK if given == f"Bearer {right}" else Answer(401, message=f"unknown key {given}")
 
     with ScriptedReceiver(plan) as receiver:
-        authorities = ssl.get_default_verify_paths().cafile  # with one, the connections are made anew too
+        authorities = ssl.get_default_verify_paths().cafile  # with one, the file is read again too
         read = config_of(bench, endpoint=receiver.endpoint, api_key_file=str(path), ca_file=authorities)
-        with Reloading(read) as sink:
+        with reloading(read) as sink:
             sink.until(lambda s: "unauthorized" in s.paused and s.requests >= 4, "paused and probing")
-            said = sink.runner.status().paused
+            said = sink.sink.status().paused
             assert said.endswith("unknown key Bearer ***; see endpoint, api_key, headers in [sinks.otlp]")
             path.unlink()
             sink.until(lambda s: "cannot be used" in caplog.text, "it says that the settings are wrong")
             path.write_text(right + "\n")
             sink.until(delivered(300), "all delivered with the new key")
-            assert sink.runner.status().paused == ""
+            assert sink.sink.status().paused == ""
         assert receiver.stored == dict.fromkeys(ids(written), 1)
     bench.assert_settled("otlp", delivered=300, dead_lettered=0)
     assert bench.dead_letters() == []
@@ -371,14 +369,14 @@ def test_400_to_everything_stops_at_the_limit_and_loses_nothing_more(bench: Benc
         settings = bench.with_sink("otlp", endpoint=receiver.endpoint, dead_letter_consecutive=20)
         with Running(settings, "otlp") as sink:
             sink.until(lambda s: "dead-letter limit" in s.paused and s.requests >= 60, "paused and probing")
-            said = sink.runner.status().paused
+            said = sink.sink.status().paused
             assert "20 dead letters in a row (dead_letter_consecutive)" in said
             assert "the project is gone" in said
             receiver.plan = lambda n, _: OK
-            sink.until(delivered(880), "the others are delivered once it is mended")
-        buried = {str(letter.event_id) for _, letter in bench.dead_letters()}
-        assert len(buried) == 20
-        assert receiver.stored == dict.fromkeys(ids(written) - buried, 1)
+            sink.until(delivered(880), "the others are delivered once it is fixed")
+        dead_lettered = {str(letter.event_id) for _, letter in bench.dead_letters()}
+        assert len(dead_lettered) == 20
+        assert receiver.stored == dict.fromkeys(ids(written) - dead_lettered, 1)
         assert in_order(receiver.order)
     bench.assert_settled("otlp", delivered=880, dead_lettered=20)
 
@@ -391,10 +389,10 @@ def test_a_mapping_that_fails_for_all_stops_the_sink_too(bench: Bench) -> None:
     def read() -> Settings:
         return config_of(bench, endpoint=receiver.endpoint, **limit)()
 
-    with ScriptedReceiver() as receiver, Reloading(read) as sink:
+    with ScriptedReceiver() as receiver, reloading(read) as sink:
         sink.until(lambda s: "dead-letter limit" in s.paused, "paused")
         sink.until(lambda s: s.counts.dead_lettered == 7, "as many as are allowed")
-        assert "time_out_of_range" in sink.runner.status().paused
+        assert "time_out_of_range" in sink.sink.status().paused
         limit["dead_letter_consecutive"] = 0  # someone has looked: they are that bad
         limit["dead_letter_ratio"] = 0
         sink.until(lambda s: s.counts.dead_lettered == 60, "all of them")
@@ -439,7 +437,7 @@ def test_an_unknown_schema_holds_its_partition_until_it_is_known_and_else_for_it
     e.write_raw(2, [strange(101, 2, b"not ever"), strange(102, 2, b"not ever")])
     later = e.write(events(30, 200))
     with ScriptedReceiver() as receiver:
-        with Reloading(config_of(bench, endpoint=receiver.endpoint)) as sink:
+        with reloading(config_of(bench, endpoint=receiver.endpoint)) as sink:
             sink.until(delivered(40), "partition 0 is done, and what came before in the others")
             sink.until(lambda s: s.in_flight == 23, "two partitions wait")
             schemas.known.add(

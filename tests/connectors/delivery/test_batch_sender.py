@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.delivery.batch_sender import BatchSender
-from connectors.delivery.dead_letter_limits import DeadLetterLimits
+from connectors.delivery.dead_letter_limits import DeadLetterLimiter, DeadLetterLimits
 from connectors.delivery.sub_batches import RecordResult
 from connectors.sdk.contract import (
     Batch,
@@ -58,15 +58,23 @@ class Fake:
         return Health(True)
 
 
+NO_LIMITS = DeadLetterLimits(ratio=0, consecutive=0)
+
+
 class Bench:
     """Time passes when somebody sleeps, in the order in which the sleeps end."""
 
-    def __init__(self, behave: Behave, max_attempts: int = 0, **options: Any) -> None:
+    def __init__(
+        self,
+        behave: Behave,
+        max_attempts: int = 0,
+        limits: DeadLetterLimits = NO_LIMITS,
+        **options: Any,
+    ) -> None:
         self.sink = Fake(behave)
         self.slept: list[float] = []
         self.now = 0.0
         self._sleeping: list[float] = []
-        no_limits = DeadLetterLimits(ratio=0, consecutive=0)
         self.sender = BatchSender(
             "fake",
             self.sink,
@@ -78,7 +86,8 @@ class Bench:
             backoff=Backoff(1.0, 8.0),
             probes=Backoff(100.0, 400.0),
             circuit=Backoff(10.0, 40.0),
-            **{"limits": no_limits, **options},
+            dead_letter_limiter=DeadLetterLimiter(limits),
+            **options,
         )
 
     async def _sleep(self, seconds: float) -> None:
@@ -304,7 +313,7 @@ def test_a_sink_can_stop_itself() -> None:
 
 
 # -- limits of dead letters
-def test_a_sink_that_refuses_everything_stops_at_the_limit_and_goes_on_when_it_is_mended() -> None:
+def test_a_sink_that_refuses_everything_stops_at_the_limit_and_goes_on_when_it_is_fixed() -> None:
     bad = Rejected("rejected", "status 400", response="the key of the project is gone")
     broken = True
 
@@ -546,46 +555,3 @@ def test_secrets_are_masked_wherever_the_sink_names_them() -> None:
     bench.sink.behave = stop
     with pytest.raises(SinkStopped, match=r"gone with \*\*\*"):
         bench.deliver(1)
-
-
-def test_another_sink_object_is_used_at_once_and_wakes_the_probe() -> None:
-    wrong = Fake(lambda _: Paused("unauthorized", "api_key"))
-    right = Fake(lambda _: Delivered())
-    bench = Bench(lambda _: Delivered())
-
-    async def run() -> tuple[list[RecordResult], float]:
-        sender = bench.sender
-        await sender.reconfigure(
-            wrong, NoHttp(), limits=DeadLetterLimits(), rates=Rates(), failures=5, secrets=()
-        )
-        task = asyncio.create_task(sender.deliver(batch(3)))
-        await until(lambda: len(wrong.sent) >= 4)  # it waits for its next probe now
-        at = bench.now
-        await sender.reconfigure(
-            right, NoHttp(), limits=DeadLetterLimits(), rates=Rates(), failures=5, secrets=()
-        )
-        return await task, bench.now - at
-
-    settled, waited = asyncio.run(run())
-    assert verdicts(settled) == ["Delivered"] * 3
-    assert right.sent == [[0, 1, 2]]
-    assert waited == 0
-    assert bench.sender.activity.paused == ""
-
-
-def test_lifted_limits_let_a_stopped_sink_go_on() -> None:
-    refuse = Fake(lambda _: Rejected("rejected"))
-    bench = Bench(lambda _: Delivered())
-    none = DeadLetterLimits(ratio=0, consecutive=0)
-
-    async def run() -> list[RecordResult]:
-        sender = bench.sender
-        limits = DeadLetterLimits(ratio=0, consecutive=1)
-        await sender.reconfigure(refuse, NoHttp(), limits=limits, rates=Rates(), failures=5, secrets=())
-        task = asyncio.create_task(sender.deliver(batch(3)))
-        await until(lambda: "dead-letter limit" in sender.activity.paused)
-        await sender.reconfigure(refuse, NoHttp(), limits=none, rates=Rates(), failures=5, secrets=())
-        return await task
-
-    assert verdicts(asyncio.run(run())) == ["Rejected"] * 3
-    assert bench.sender.activity.paused == ""

@@ -97,12 +97,12 @@ def test_every_request_of_a_sink_waits_for_its_turn() -> None:
     assert [round(s, 3) for s in clock.slept] == [round(60 / 27, 3)] * 2  # three at once, then 27 a minute
 
 
-def test_without_limits_nothing_waits_and_a_change_counts_at_once() -> None:
+def test_without_limits_nothing_waits_and_with_them_a_tenth_goes_out_at_once() -> None:
     clock = Clock()
     pace = RateLimiter(Rates(), clock.sleep, clock)
     assert pace.most_events is None
     asyncio.run(pace.events(10**9))
-    pace.change(Rates(events_per_minute=1000))
+    pace = RateLimiter(Rates(events_per_minute=1000), clock.sleep, clock)
     assert pace.most_events == 100
     asyncio.run(pace.events(100))
     assert clock.slept == []
@@ -112,7 +112,6 @@ def test_without_limits_nothing_waits_and_a_change_counts_at_once() -> None:
 
 
 def test_a_piece_counts_its_events_also_where_nothing_limits_them() -> None:
-    """A limit may come with mended settings while it waits for its turn."""
     items = tuple(Item(Payload(b"", 1, n), RecordOrigin("t", 0, n, 0)) for n in (1, 2, 3))
     piece = BatchDelivery(items).next(None)
     assert (piece.indices, piece.events, piece.first) == ([0, 1, 2], 6, 1)

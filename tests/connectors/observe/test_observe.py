@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client.parser import text_string_to_metric_families
 
-from connectors.consumer.runner import Runner
+from connectors.consumer.sink_supervisor import SinkSupervisor
 from connectors.consumer.status import REASONS, SinkCounts, Status, pause_class
 from connectors.delivery.batch_sender import BatchSender
 from connectors.delivery.observer import Delivery, Observer, Request, outcome_of
@@ -176,8 +176,8 @@ def test_reasons_are_bounded() -> None:
     assert copy.filtered_by["r0"] == 2
 
 
-# -- metrics and health of runners that aren't there
-class FakeRunner:
+# -- metrics and health of sinks that aren't there
+class FakeSink:
     def __init__(self, name: str = "acme", **changes: Any) -> None:
         self.name, self.observer, self.joined = name, Observer(), True
         self.changes: dict[str, Any] = changes
@@ -206,19 +206,19 @@ class FakeRunner:
         return self.still
 
 
-def as_runners(*fakes: FakeRunner) -> list[Runner]:
+def as_sinks(*fakes: FakeSink) -> list[SinkSupervisor]:
     found: list[Any] = list(fakes)
     return found
 
 
 @pytest.fixture
-def fake() -> FakeRunner:
-    return FakeRunner()
+def fake() -> FakeSink:
+    return FakeSink()
 
 
 @pytest.fixture
-def telemetry(fake: FakeRunner) -> Iterator[Telemetry]:
-    measuring = Telemetry([fake, FakeRunner("other", lag=-1)], "host-1", {})
+def telemetry(fake: FakeSink) -> Iterator[Telemetry]:
+    measuring = Telemetry([fake, FakeSink("other", lag=-1)], "host-1", {})
     yield measuring
     measuring.close()
 
@@ -227,7 +227,7 @@ def scrape(telemetry: Telemetry) -> Samples:
     return samples(telemetry.metrics()[1].decode())
 
 
-def test_metrics_are_those_of_the_status(telemetry: Telemetry, fake: FakeRunner) -> None:
+def test_metrics_are_those_of_the_status(telemetry: Telemetry, fake: FakeSink) -> None:
     counts = SinkCounts(read=20, delivered=7, filtered=5, dead_lettered=2, retried=3, gaps=1, repeated=4)
     counts.filtered_by, counts.dead_lettered_by = {"tenant": 2, "sampled_out": 3}, {"too_large": 2}
     fake.changes, fake.observer.under_way = {"counts": counts, "paused": "quota: pay!"}, 2
@@ -255,7 +255,7 @@ def test_metrics_are_those_of_the_status(telemetry: Telemetry, fake: FakeRunner)
     assert scrape(telemetry)["oldest_age_seconds", "acme", None] > 1e9
 
 
-def test_histograms_are_by_sink_and_outcome(telemetry: Telemetry, fake: FakeRunner) -> None:
+def test_histograms_are_by_sink_and_outcome(telemetry: Telemetry, fake: FakeSink) -> None:
     fake.observer.on_request(Request(3, 300, 0.5, "retry"))
     fake.observer.on_request(Request(3, 300, 0.25, "delivered"))
     fake.observer.on_delivery(Delivery(0, 0, 3, 300, 2.0, 2, 0))
@@ -287,8 +287,8 @@ def test_batches_have_spans_all_that_took_more_and_some_of_the_others() -> None:
     assert len(also) == 27
 
 
-def test_health_is_of_the_process_and_readiness_of_every_sink(fake: FakeRunner) -> None:
-    runners = as_runners(fake, FakeRunner("other"))
+def test_health_is_of_the_process_and_readiness_of_every_sink(fake: FakeSink) -> None:
+    runners = as_sinks(fake, FakeSink("other"))
     assert (unhealthy(runners, 20), unready(runners, 20)) == ([], [])
     fake.still = 130
     assert unhealthy(runners, 20) == []
@@ -309,11 +309,11 @@ def test_health_is_of_the_process_and_readiness_of_every_sink(fake: FakeRunner) 
 
 
 def test_a_taken_port_is_replaced_by_the_next_free_one(
-    fake: FakeRunner, caplog: pytest.LogCaptureFixture
+    fake: FakeSink, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
     settings = Connect()
-    with observing(settings, as_runners(fake), {}), observing(settings, as_runners(FakeRunner("b")), {}):
+    with observing(settings, as_sinks(fake), {}), observing(settings, as_sinks(FakeSink("b")), {}):
         urls = [m.partition("healthz")[0] for m in caplog.messages if "healthz, readyz, metrics" in m]
         assert len(set(urls)) == 2
         for url, name in zip(urls, ("acme", "b"), strict=True):
@@ -323,24 +323,24 @@ def test_a_taken_port_is_replaced_by_the_next_free_one(
 
 
 def test_switched_off_nothing_listens_and_a_host_that_is_not_ours_is_a_wrong_setting(
-    fake: FakeRunner, caplog: pytest.LogCaptureFixture
+    fake: FakeSink, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    with observing(Connect(http_port=0), as_runners(fake), {}):
+    with observing(Connect(http_port=0), as_sinks(fake), {}):
         assert caplog.messages == []
     with (
         pytest.raises(ConfigError, match=r"connect\.http_host"),
-        observing(Connect(http_host="192.0.2.1"), as_runners(fake), {}),
+        observing(Connect(http_host="192.0.2.1"), as_sinks(fake), {}),
     ):
         pass
 
 
 def test_without_the_sdk_the_probes_answer_all_the_same(
-    fake: FakeRunner, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    fake: FakeSink, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "connectors.observe.telemetry", None)
     caplog.set_level("INFO")
-    with observing(Connect(), as_runners(fake), {}):
+    with observing(Connect(), as_sinks(fake), {}):
         assert "pip install 'tailrace[connectors]'" in caplog.text
         url = next(m for m in caplog.messages if m.startswith("http://")).partition("healthz")[0]
         assert (get(f"{url}readyz")[0], get(f"{url}metrics")[0]) == (200, 404)

@@ -12,13 +12,13 @@ from streams.runtime import owner as module
 from streams.runtime.owner import Owner
 from streams.runtime.partition import Partition
 from streams.runtime.schema_buffer import BlockedBatches, SchemaWait
-from streams.runtime.schema_waits import MAX_FRAMES, SchemaWaitPolicy
 from tailrace import codec
 from tailrace.codec import schemas
-from tailrace.codec.schemas import Resolver, id_frame
+from tailrace.codec.schemas import id_frame
 from tailrace.settings import Settings
 from tests.streams.events import Source as Record
 from tests.streams.events import event
+from tests.tailrace.schema_source import SchemaSource
 
 VALUE = codec.encode(event())
 
@@ -28,25 +28,13 @@ def record(offset: int, frame: bytes | None = None) -> Record:
     return Record(offset, 1, b"k", (VALUE[:10] if frame is None else frame) + VALUE[10:])
 
 
-class Sources:
+class Sources(SchemaSource):
     """A registry that is looked into when the test says so. Time passes only in `sleep`."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.now = 0.0
-        self.resolver = Resolver()
-        self.wanted: list[bytes] = []
-        self.lacks: set[bytes] = set()
-        self.asking: set[bytes] = set()
         self.at: dict[float, Callable[[], object]] = {}
-
-    def want(self, frame: bytes) -> None:
-        self.wanted.append(frame)
-
-    def denied(self, frame: bytes) -> bool:
-        return frame in self.lacks
-
-    def asked(self, frame: bytes) -> bool:
-        return frame in self.asking
 
     def learn(self, frame: bytes) -> None:
         self.resolver.add(frame, schemas.known.find(VALUE[:10]))
@@ -68,80 +56,6 @@ async def until(done: Callable[[], bool]) -> None:
             return
         await asyncio.sleep(0)
     raise AssertionError("not done")
-
-
-# -- the rule
-
-
-def unknown(sources: Sources, seconds: float = 60.0) -> SchemaWaitPolicy:
-    return SchemaWaitPolicy(sources, sources.resolver.knows, seconds)
-
-
-def test_a_frame_waits_once_and_then_no_more() -> None:
-    sources = Sources()
-    rule, seven = unknown(sources), id_frame(7)
-    assert rule.waits(seven, 100.0)
-    assert rule.waits(seven, 159.9)
-    assert not rule.waits(seven, 160.0)
-    assert not rule.waits(seven, 1e9)
-    assert rule.waits(id_frame(8), 1e9)
-    sources.learn(seven)
-    assert not rule.waits(seven, 1e9)
-
-
-def test_what_the_registry_lacks_does_not_wait() -> None:
-    sources = Sources()
-    rule = unknown(sources)
-    assert rule.waits(id_frame(7), 0.0)
-    sources.lacks.add(id_frame(7))
-    assert not rule.waits(id_frame(7), 0.1)
-    sources.lacks.clear()
-    assert not rule.waits(id_frame(7), 0.2)  # later records of it neither
-
-
-def test_what_was_given_up_is_asked_for_again_and_waits_for_that_answer_alone() -> None:
-    """So that a dead letter that is published again finds its schema, once the registry has it."""
-    sources = Sources()
-    rule = unknown(sources)
-    sources.lacks.add(id_frame(7))
-    assert not rule.waits(id_frame(7), 0.0)
-    sources.wanted.clear()
-    sources.asking.add(id_frame(7))
-    assert rule.waits(id_frame(7), 500.0)
-    assert sources.wanted == [id_frame(7)]
-    sources.asking.clear()
-    assert not rule.waits(id_frame(7), 500.1)
-
-
-def test_the_first_record_that_waits_is_found() -> None:
-    sources = Sources()
-    rule = unknown(sources)
-    fine = [
-        record(0),
-        Record(1, 1, None, None),
-        Record(2, 1, None, b""),
-        Record(3, 1, None, b"{}"),
-        record(4),
-    ]
-    assert rule.first(fine, 0.0) == 5
-    assert rule.first([*fine, record(5, id_frame(7)), record(6)], 0.0) == 5
-    assert rule.first([record(5, b"\xc3\x01" + b"\xaa" * 8)], 0.0) == 0
-    assert rule.frames([*fine, record(5, id_frame(7)), record(6, id_frame(8))], 0.0) == {
-        id_frame(7),
-        id_frame(8),
-    }
-    sources.learn(id_frame(7))
-    for _ in range(2):
-        assert rule.first([record(5, id_frame(7)), record(6)], 0.0) == 2
-
-
-def test_garbage_waits_only_as_often_as_can_be_remembered() -> None:
-    rule = unknown(Sources())
-    assert all(rule.waits(id_frame(n), 0.0) for n in range(MAX_FRAMES))
-    assert not rule.waits(id_frame(MAX_FRAMES), 0.0)
-
-
-# -- a partition
 
 
 def test_batches_go_on_in_order_when_the_schema_is_there() -> None:
