@@ -25,7 +25,8 @@ from connectors.sdk.policy import Action, action
 from connectors.sinks.opik import responses
 from connectors.sinks.opik.requests import Call, combine
 from connectors.sinks.opik.sink import Opik, base_url, from_environment, is_cloud
-from connectors.testing.doubles.opik import Faults, OpikDouble
+from connectors.testing.doubles.faults import Faults
+from connectors.testing.doubles.opik import OpikDouble
 from tailrace.errors import ConfigError
 from tests.docs.markdown import ROOT, rows
 from tests.golden.events import golden as every_golden
