@@ -156,7 +156,7 @@ def apply(
     for number, records in enumerate(source, 1):
         unit = TransactionBatch()
         applier.apply(state, records, unit)
-        assert not unit.letters
+        assert not unit.dead_letters
         each(state.close(flush=number % 5 == 0).state)
     each(state.close(flush=True).state)
 

@@ -30,7 +30,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from connectors.config.instances import Instance
 from connectors.consumer.assignment import Assignment
 from connectors.consumer.dead_letter_producer import DeadLetterProducer
-from connectors.consumer.dead_letters import DeadLetterRequest, dead_letter, letter_key
+from connectors.consumer.dead_letters import DeadLetterRequest, dead_letter_key, sink_dead_letter
 from connectors.consumer.dispatch import take
 from connectors.consumer.partition import SinkPartition
 from connectors.consumer.reader import Reader
@@ -402,7 +402,7 @@ class Runner:
             rejected.reason,
             rejected.detail,
         )
-        record = dead_letter(
+        record = sink_dead_letter(
             request.stage,
             self.name,
             where,
@@ -412,7 +412,7 @@ class Runner:
             value=request.value,
             keep=self._settings.topics.max_event_bytes,
         )
-        self._dead_letter_producer.write(letter_key(where), record, request.settle)
+        self._dead_letter_producer.write(dead_letter_key(where), record, request.settle)
 
     # -- committing
     def _commit(
