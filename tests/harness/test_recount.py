@@ -32,6 +32,7 @@ from tailrace.topics import TopicNames
 from tests.harness import mixed
 from tests.harness.kept import MOST, Record, compare, kept_of, read_kept, read_log
 from tests.harness.recount import Counted, Counts, Logged, Recount, metrics, recount, summaries
+from tests.harness.recount_events import HOUR
 from tests.harness.recount_metrics import SHAPES, observations
 
 NOW = 1_763_700_000_000_000
@@ -383,14 +384,13 @@ def test_corrections_duplicates_and_links_move_nothing() -> None:
 
 
 def test_late_and_skewed_are_in_the_totals_alone() -> None:
-    hour = 60 * ROW_PERIOD_US
-    good, bad = tool(1, at=-2 * hour, took=1), tool(2, at=-2 * hour - 1, took=10)
-    fast, faster = tool(3, at=hour, took=100), tool(4, at=hour + 1, took=1000)
+    good, bad = tool(1, at=-2 * HOUR, took=1), tool(2, at=-2 * HOUR - 1, took=10)
+    fast, faster = tool(3, at=HOUR, took=100), tool(4, at=HOUR + 1, took=1000)
     found = of(*log(good, bad, fast, faster), horizon_hours=2)
     assert found.counts == {0: Counts(corrections=0, skewed=1, late=1)}
     assert {k[3]: v.sum for k, v in found.rows.items() if k[1] == DURATION} == {
-        NOW // ROW_PERIOD_US - 120: 1,
-        NOW // ROW_PERIOD_US + 60: 100,
+        (NOW - 2 * HOUR) // ROW_PERIOD_US: 1,
+        (NOW + HOUR) // ROW_PERIOD_US: 100,
     }
     assert found.totals[0, DURATION, SERIES].sum == 1111
 

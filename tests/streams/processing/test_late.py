@@ -12,12 +12,12 @@ from streams.processing.limits import MetricLimits, StateLimits
 from streams.processing.state import State
 from tailrace import codec
 from tailrace.identity import kafka_key
-from tailrace.metrics.row_period import ROW_PERIOD_US
+from tailrace.metrics.row_period import ROW_PERIOD_MS, ROW_PERIOD_US
 from tailrace.records import TraceContext, TraceEvent
 from tests.harness import kept
 from tests.harness.mixed import mixed, root_of
 from tests.harness.recount import Row, Series, recount
-from tests.harness.recount_events import Logged
+from tests.harness.recount_events import HOUR, Logged
 from tests.streams.events import NOW, Source, event
 from tests.streams.processing.test_recount import estimate, normalise
 
@@ -190,7 +190,7 @@ def test_an_event_beyond_the_horizon_is_counted_late_and_in_the_totals() -> None
 def test_the_horizon_is_a_minute_sharp_and_a_row_that_closed_stays_as_it_was() -> None:
     counting = busy()
     clock_ms = NOW // 1000 + 2000
-    oldest = (clock_ms * 1000 - HORIZON_HOURS * 60 * ROW_PERIOD_US) // ROW_PERIOD_US
+    oldest = (clock_ms * 1000 - HORIZON_HOURS * HOUR) // ROW_PERIOD_US
     counting.apply(one_like(counting, oldest * ROW_PERIOD_US), appended_at_ms=clock_ms)
     there = counting.kept()
     assert oldest in {minute for *_, minute in there.rows}
@@ -199,7 +199,7 @@ def test_the_horizon_is_a_minute_sharp_and_a_row_that_closed_stays_as_it_was() -
     assert counting.kept().rows == there.rows
     assert counting.kept().counts[0].late == there.counts[0].late + 1
     again = one_like(counting, oldest * ROW_PERIOD_US, "three")
-    counting.apply(again, appended_at_ms=clock_ms + 60_000)  # its minute has closed
+    counting.apply(again, appended_at_ms=clock_ms + ROW_PERIOD_MS)  # its minute has closed
     assert counting.kept().rows == there.rows
     assert counting.kept().counts[0].late == there.counts[0].late + 2
     counting.check()
