@@ -193,8 +193,6 @@ class Registry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Longest that one request may take."""
     wait_seconds: Seconds = 60.0
     """How long a record may wait for its schema, once a schema; then it is a dead letter `unknown_schema`."""
-    subject_naming: Literal["topic"] = "topic"
-    """Subject of a topic's values: topic is `<topic>-value`."""
     auto_register: bool = True
     """A publisher registers its schema where the subject does not have it; false: it refuses to start."""
     write: Literal["confluent", "single-object"] = "confluent"
