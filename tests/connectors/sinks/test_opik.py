@@ -324,7 +324,7 @@ def test_too_old_names_the_remedy() -> None:
     found = send(make(id_window_hours=24.0), Http(refuse(400, "Trace id too_old")), "node_llm")
     assert isinstance(found, Rejected)
     assert found.reason == "too_old"
-    assert all(w in found.detail for w in ("last 24 h", "--new-copies", "id_time_ms", "id_window_hours"))
+    assert all(w in found.detail for w in ("last 24 h", "another instance", "id_time_ms", "id_window_hours"))
 
 
 def test_a_backlog_that_is_too_old_is_not_asked_for_one_by_one() -> None:
