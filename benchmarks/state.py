@@ -45,6 +45,7 @@ from tailrace.broker import Broker
 from tailrace.codec import wire
 from tailrace.codec.varint import varint, zigzag
 from tailrace.identity import complete
+from tailrace.metrics.row_period import ROW_PERIOD_US
 from tailrace.records import DedupeBucket
 from tailrace.settings import Settings, load
 
@@ -155,7 +156,7 @@ def apply(
     for number, records in enumerate(source, 1):
         unit = TransactionBatch()
         applier.apply(state, records, unit)
-        assert not unit.letters
+        assert not unit.dead_letters
         each(state.close(flush=number % 5 == 0).state)
     each(state.close(flush=True).state)
 
@@ -344,7 +345,7 @@ def a_partition(
         )
     out += [(k, v) for k, v in log.items() if k.startswith(GROUP)]
     rows = [(k.split(b"/")[1], v) for k, v in log.items() if k.startswith(MINUTES)]
-    newest = NOW // 60_000_000
+    newest = NOW // ROW_PERIOD_US
     for n in range(max(0, count - len(out) - 1)):
         group, value = rows[n % len(rows)]
         out.append((b"%b%b/%d" % (MINUTES, group, newest - n // len(rows)), value))

@@ -1,11 +1,9 @@
-"""Exit codes of a worker, and what the supervisor makes of them."""
+"""Exit codes of a worker, and what the supervisor makes of them. 0: it was asked to stop, and did."""
 
 from __future__ import annotations
 
 from typing import Final
 
-STOPPED: Final = 0
-"""Asked to stop, and did."""
 FAILED: Final = 3
 """A unit could not be committed, the worker was fenced, ...: started again, it resumes where it was."""
 CONFIG: Final = 2

@@ -39,8 +39,8 @@ def enrich(events: Iterable[TraceEvent]) -> list[tuple[bytes, bytes] | DeadLette
         applier.apply(
             state, [_Record(offset, (event.published_at or 0) // 1000, None, codec.encode(event))], unit
         )
-        if unit.letters:
-            found.append(codec.decode(unit.letters[0][1], DeadLetter))
+        if unit.dead_letters:
+            found.append(codec.decode(unit.dead_letters[0][1], DeadLetter))
         elif unit.outputs:
             value, _, context = unit.outputs[0]
             found.append((value, context))

@@ -61,7 +61,8 @@ def _microseconds(name: str, text: str) -> int:
     except ValueError:
         raise InvalidEvent(name, f"is {text[:40]!r}, must be microseconds UTC or RFC 3339 text") from None
     if at.tzinfo is None:
-        raise InvalidEvent(name, f"is {text[:40]!r}, without a zone; write e.g. {text[:32]}Z")
+        example = at.replace(tzinfo=datetime.UTC).isoformat().replace("+00:00", "Z")
+        raise InvalidEvent(name, f"is {text[:40]!r}, without a zone; write for example {example}")
     return (at - _EPOCH) // datetime.timedelta(microseconds=1)
 
 

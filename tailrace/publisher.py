@@ -195,7 +195,6 @@ class Publisher:
     def _start(self) -> None:
         """A producer with its thread; again in a forked child."""
         s = self._settings.publisher
-        self._pid = os.getpid()
         self._in_flight = InFlight()
         self._stop = threading.Event()
         self._said: set[int] = set()

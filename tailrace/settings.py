@@ -188,8 +188,6 @@ class Registry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """PEM file of the certificate authorities of an https URL; empty: the system's."""
     timeout_seconds: Annotated[float, msgspec.Meta(gt=0)] = 5.0
     """Longest that one request may take."""
-    subject_naming: Literal["topic"] = "topic"
-    """Subject of a topic's values: topic is `<topic>-value`."""
     auto_register: bool = True
     """A publisher registers its schema where the subject does not have it; false: it refuses to start."""
     write: Literal["confluent", "single-object"] = "confluent"

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from connectors.consumer.dead_letters import DeadLetterRequest, dead_letter, letter_key
+from connectors.consumer.dead_letters import DeadLetterRequest, dead_letter_key, sink_dead_letter
 from tailrace import codec, kafka
 from tailrace.partitioner import PARTITIONER
 from tailrace.records import DeadLetter
@@ -71,7 +71,7 @@ class DeadLetterProducer:
             rejected.reason,
             rejected.detail,
         )
-        record = dead_letter(
+        record = sink_dead_letter(
             request.stage,
             self._name,
             where,
@@ -81,7 +81,7 @@ class DeadLetterProducer:
             value=request.value,
             keep=self._keep,
         )
-        self.write(letter_key(where), record, request.settle)
+        self.write(dead_letter_key(where), record, request.settle)
 
     def write(self, key: bytes | None, record: DeadLetter, on_acknowledged: OnAcknowledged) -> None:
         """Takes a dead letter; `on_acknowledged` is called by a later `poll` once it is durable, and at most

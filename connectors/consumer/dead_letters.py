@@ -3,22 +3,15 @@ writes them."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
-from typing import Final
 
 import msgspec
 
 from connectors.sdk.contract import RecordOrigin
 from connectors.sdk.outcomes import Rejected
 from connectors.sdk.redact import clean
-from tailrace.dead_letters import letter_id
+from tailrace.dead_letters import NAME, TEXT, dead_letter
 from tailrace.records import DeadLetter, Stage
-
-TEXT: Final = 2000
-"""Characters of a detail, request or response."""
-NAME: Final = 512
-"""Characters of an id or name."""
 
 
 class DeadLetterRequest(msgspec.Struct, frozen=True):
@@ -34,7 +27,7 @@ class DeadLetterRequest(msgspec.Struct, frozen=True):
     """To be called, in the consumer's thread, once the dead letter is durable."""
 
 
-def dead_letter(
+def sink_dead_letter(
     stage: Stage,
     sink: str,
     source: RecordOrigin,
@@ -45,19 +38,20 @@ def dead_letter(
     value: bytes | None = None,
     keep: int = 0,
 ) -> DeadLetter:
-    """The record at `source` as a dead letter of `sink`. failed_at: milliseconds UTC.
+    """The record at `source` as a dead letter of `sink`.
 
-    value: the record's bytes, only where they could not be decoded; of those over `keep` bytes the start and
-    the digest of all. Of what could be decoded nothing but header fields: content is as the sink's policy
-    leaves it, and the record can be found by topic, partition and offset. Every text is bounded, so the
-    dead letter fits its topic."""
-    raw = value or b""
-    cut = len(raw) > keep
-    return DeadLetter(
-        dead_letter_id=letter_id(stage, sink, source.topic, source.partition, source.offset),
-        stage=stage,
-        reason=clean(rejected.reason, NAME),
-        detail=clean(rejected.detail, TEXT),
+    Of what could be decoded it has nothing but header fields: content is as the sink's policy leaves it, and
+    the record can be found by topic, partition and offset. Every text is bounded, so it fits its topic.
+
+    Args:
+        failed_at: Milliseconds UTC.
+        value: The record's bytes, only where they could not be decoded.
+        keep: How many bytes of the value are kept.
+    """
+    return dead_letter(
+        stage,
+        clean(rejected.reason, NAME),
+        clean(rejected.detail, TEXT),
         sink=sink,
         topic=source.topic,
         partition=source.partition,
@@ -71,9 +65,8 @@ def dead_letter(
         tenant_id=_name(source.tenant_id),
         app_id=_name(source.app_id),
         key=None if source.key is None else source.key[:NAME],
-        raw=None if value is None else raw[:keep],
-        raw_size=len(raw),
-        raw_sha256=hashlib.sha256(raw).digest() if cut else None,
+        value=value,
+        keep=keep,
         request=None if rejected.request is None else clean(rejected.request, TEXT),
         response_status=rejected.status,
         response=None if rejected.response is None else clean(rejected.response, TEXT),
@@ -81,7 +74,7 @@ def dead_letter(
     )
 
 
-def letter_key(source: RecordOrigin) -> bytes | None:
+def dead_letter_key(source: RecordOrigin) -> bytes | None:
     """Key of the dead letter: its trace, else the record's own key."""
     return source.trace_id.encode() if source.trace_id else source.key
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, Protocol
 
-import msgspec
-
 from streams.processing import context
 from streams.processing import links as link_records
 from streams.processing.correlate import (
@@ -37,7 +35,7 @@ from streams.processing.trace import Trace
 from tailrace.codec import wire
 from tailrace.codec.varint import zigzag
 from tailrace.codec.wire import BODY
-from tailrace.dead_letters import raw_letter
+from tailrace.dead_letters import NAME, TEXT, dead_letter
 from tailrace.errors import DecodeError
 from tailrace.ids import otel_span_id
 from tailrace.partitioner import partition_of
@@ -52,7 +50,7 @@ _MEMO: Final = 65_536
 
 Output = tuple[bytes, bytes | None, bytes]
 """Value, key and context of an enriched record."""
-Letter = tuple[bytes | None, bytes]
+KeyedDeadLetter = tuple[bytes | None, bytes]
 """Key and value of a dead letter."""
 
 
@@ -72,11 +70,11 @@ class Record(Protocol):
 class TransactionBatch:
     """What one transaction writes besides the state."""
 
-    __slots__ = ("born", "closed", "letters", "links", "outputs", "records", "size")
+    __slots__ = ("born", "closed", "dead_letters", "links", "outputs", "records", "size")
 
     def __init__(self) -> None:
         self.outputs: list[Output] = []
-        self.letters: list[Letter] = []
+        self.dead_letters: list[KeyedDeadLetter] = []
         self.links: list[tuple[bytes, bytes]] = []
         """Run and value of the links to be written to trace.events."""
         self.records = 0
@@ -292,30 +290,27 @@ class EventProcessor:
         detail: str,
     ) -> None:
         """Dead-letters a record: with its bytes, and with its identity where the header could be read."""
-        letter = raw_letter(
+        key = record.key
+        found = dead_letter(
             stage,
             reason,
-            detail,
-            self._topic,
-            self._partition,
-            record.offset,
-            record.timestamp,
-            record.key,
-            record.value,
-            self._keep,
+            detail[:TEXT],
+            topic=self._topic,
+            partition=self._partition,
+            offset=record.offset,
+            appended_at=record.timestamp,
+            failed_at=record.timestamp,
+            event_id=None if h is None else _name(h.event_id),
+            trace_id=None if h is None else _name(h.trace_id),
+            kind=None if h is None else h.kind,
+            tenant_id=None if h is None else _name(h.tenant_id),
+            app_id=None if h is None else _name(h.app_id),
+            key=None if key is None else key[: self._keep],
+            value=record.value,
+            keep=self._keep,
         )
-        key = record.key
-        if h is not None:
-            letter = msgspec.structs.replace(
-                letter,
-                event_id=_name(h.event_id),
-                trace_id=_name(h.trace_id),
-                kind=h.kind,
-                tenant_id=_name(h.tenant_id),
-                app_id=_name(h.app_id),
-            )
-            key = h.trace_id or key
-        unit.letters.append((key, wire.encode(letter)))
+        trace = None if h is None else h.trace_id
+        unit.dead_letters.append((trace or key, wire.encode(found)))
         state.dead_lettered += 1
 
 
@@ -327,8 +322,8 @@ def _learn(state: State, run: bytes, link: Link | None, offset: int) -> None:
 
 
 def _name(text: bytes | None) -> str | None:
-    """An id for a dead letter: at most 512 bytes of it."""
-    return None if text is None else text[:512].decode("utf-8", "ignore")
+    """An id for a dead letter: at most `NAME` bytes of it."""
+    return None if text is None else text[:NAME].decode("utf-8", "ignore")
 
 
 def context_of_no_trace(h: Header) -> bytes:

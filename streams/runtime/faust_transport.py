@@ -10,34 +10,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from aiokafka.consumer.fetcher import OffsetResetStrategy
 from faust.topics import Topic
 from faust.transport.drivers import aiokafka as driver
 from faust.types.tuples import TP, ConsumerMessage
-
-
-class Positions(Protocol):
-    """What the transport asks of the application (`streams.runtime.owner.Owner`)."""
-
-    topic: str
-
-    async def drain(self) -> None:
-        """Finishes what is under way. Awaited before partitions are given up."""
-
-    def assigned(self, partitions: set[int], generation: int) -> None:
-        """Forgets what is no longer owned."""
-
-    def next_offset(self, partition: int) -> int | None:
-        """Where to read on; None while the partition's state is not there yet."""
-
-    def positioned(self, partition: int, offset: int) -> None:
-        """The consumer has been placed there."""
-
-    def lost(self, partition: int, wanted: int, first: int, end: int) -> None:
-        """The wanted offset is not in the log (any more). Ends the process, or returns to go on at
-        `first`."""
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):

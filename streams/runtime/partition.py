@@ -141,7 +141,7 @@ class Partition:
                     p.poll(0.1)
         for run, link in unit.links:
             self._produce(names.events, link, run, -1)
-        for key, value in unit.letters:
+        for key, value in unit.dead_letters:
             self._produce(names.dead_letters, value, key, -1)
         closed = unit.closed
         assert closed is not None

@@ -31,7 +31,7 @@ def schemas() -> None:
       tailrace schemas show TraceEvent > TraceEvent.avsc
       tailrace schemas check --set schemas.files=./theirs.avsc
       tailrace schemas register --dry-run --set registry.url=http://localhost:8081
-      tailrace schemas identify c301f01f4a9b5e2d77aa
+      tailrace schemas identify c301475f10c60d5d082a
     """
 
 
@@ -94,7 +94,7 @@ def identify(value: str, as_json: bool) -> None:
 
     \b
     Examples:
-      tailrace schemas identify c301f01f4a9b5e2d77aa
+      tailrace schemas identify c301475f10c60d5d082a
       tailrace schemas identify ./value.bin --json
     """
     data = bytes.fromhex(value) if _HEX.fullmatch(value) else _read(value)

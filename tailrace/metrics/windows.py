@@ -15,13 +15,14 @@ import msgspec
 from tailrace.records import MetricRow
 
 MINUTE_US: Final = 60_000_000
+"""What sizes and times of windows count in. How much a row covers is `row_period.ROW_PERIOD_US`."""
 OTHERS: Final = "(others)"
 """Stands for the values of the groups that `top` merged."""
 
 Labels = tuple[tuple[str, str], ...]
 """A row's labels, sorted by name."""
 Identity = tuple[int, str, int, Labels]
-"""What a row is the value of: partition, metric, minute, labels."""
+"""What a row is the value of: partition, metric, start, labels."""
 Group = tuple[str, ...]
 """Values of the labels that rows are grouped by, in their order; empty text where a row has no such label."""
 Change = tuple[bytes, MetricRow | None]
@@ -140,7 +141,7 @@ def labels_of(row: MetricRow) -> Labels:
 
 
 def fold(changes: Iterable[Change]) -> list[MetricRow]:
-    """The rows that are left: the last one of each (partition, metric, labels, minute), unless its key's last
+    """The rows that are left: the last one of each (partition, metric, labels, start), unless its key's last
     record took it away. The same whether the topic has been compacted or not. changes: in log order, as far
     as they have the same key."""
     rows: dict[Identity, tuple[bytes, MetricRow]] = {}
@@ -151,7 +152,7 @@ def fold(changes: Iterable[Change]) -> list[MetricRow]:
             del rows[of_key.pop(key)]
         if row is not None:
             labels = labels_of(row)
-            identity = (row.partition, row.metric, minute_of(row), known.setdefault(labels, labels))
+            identity = (row.partition, row.metric, row.minute, known.setdefault(labels, labels))
             if identity in rows:  # of another key: that one holds nothing any more
                 of_key.pop(rows[identity][0], None)
             of_key[key] = identity

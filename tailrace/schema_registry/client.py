@@ -22,7 +22,6 @@ from tailrace.settings import Registry
 LEVEL: Final = "FULL_TRANSITIVE"
 """Compatibility that a subject must have: every version reads every other."""
 MAX_ANSWER: Final = 4 << 20
-NO_SUBJECT: Final = 40401
 NO_SCHEMA: Final = 40403
 _MEDIA: Final = "application/vnd.schemaregistry.v1+json"
 _AGAIN: Final = frozenset({408, 425, 429, *range(500, 600)})

@@ -32,7 +32,7 @@ class Subjects(Protocol):
 
 
 def subject_of(settings: Settings) -> str:
-    """Of the values of trace.events, as ``registry.subject_naming`` has it."""
+    """Of the values of trace.events: `<topic>-value`."""
     return f"{TopicNames.of(settings.topics).events}-value"
 
 

@@ -10,11 +10,12 @@ from msgspec.structs import asdict
 
 from tailrace.codec import decode, decode_versioned
 from tailrace.errors import DecodeError
+from tailrace.metrics.row_period import ROW_PERIOD_US
 from tailrace.records import MetricRow, MetricTotal, PartitionPosition, TraceEvent, TraceSummary
 from tailrace.topics import TopicNames
 from tests.harness.enriched import read
 from tests.harness.recount import Counted, Counts, Part, Recount, Row, Series
-from tests.harness.recount_events import MINUTE, Logged
+from tests.harness.recount_events import Logged
 from tests.harness.recount_summaries import UNKNOWN_ID, same_cost
 
 MOST: Final = 20
@@ -65,7 +66,7 @@ def last(records: list[Record]) -> dict[tuple[int, bytes], bytes]:
 
 def row_of(r: MetricRow) -> tuple[Row, Counted]:
     counted = Counted(r.count, r.sum, r.minimum, r.maximum, tuple(r.bounds), tuple(r.buckets), r.unit)
-    return (r.partition, r.metric, frozenset(r.labels.items()), r.minute // MINUTE), counted
+    return (r.partition, r.metric, frozenset(r.labels.items()), r.minute // ROW_PERIOD_US), counted
 
 
 def total_of(r: MetricTotal) -> tuple[Series, Counted]:
@@ -79,7 +80,7 @@ def part_of(r: TraceSummary) -> tuple[Part, TraceSummary]:
 
 def row_key(r: MetricRow) -> tuple[str, str]:
     """How the key of a row begins and ends, around the hash of its labels."""
-    return f"{r.partition}/{r.metric}/", f"/{r.minute // MINUTE}"
+    return f"{r.partition}/{r.metric}/", f"/{r.minute // ROW_PERIOD_US}"
 
 
 def total_key(r: MetricTotal) -> tuple[str, str]:
@@ -112,7 +113,7 @@ def collect(
             problems.append(f"{cls.__name__} {text} should be {begin}…{end}")
         if this in found:
             problems.append(f"{cls.__name__} {text}: another key holds the same: {this}")
-        if isinstance(record, MetricRow) and record.minute % MINUTE:
+        if isinstance(record, MetricRow) and record.minute % ROW_PERIOD_US:
             problems.append(f"{cls.__name__} {text}: {record.minute} begins no minute")
         found[this] = counted
     return found

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 from typing import Final
 
-import msgspec
 from confluent_kafka.admin import AdminClient
 
 from tailrace import topics
@@ -79,8 +78,3 @@ class Pipeline:
         found = wait_until(enough, deadline, f"{count} records are enriched", alive=alive)
         assert found is not None
         return found
-
-    def with_topics(self, **changes: object) -> Settings:
-        return msgspec.structs.replace(
-            self.settings, topics=msgspec.structs.replace(self.settings.topics, **changes)
-        )

@@ -14,8 +14,7 @@ from typing import Final, NamedTuple
 from tailrace.ids import otel_span_id
 from tailrace.records import Kind, SpanKind, TraceEvent
 
-MINUTE: Final = 60_000_000
-HOUR: Final = 60 * MINUTE
+HOUR: Final = 3_600_000_000
 """Microseconds."""
 LONG: Final = 1 << 63
 """What an Avro long does not hold."""

@@ -11,10 +11,10 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from tailrace.metrics.row_period import ROW_PERIOD_US
 from tailrace.records import Kind, SpanKind, TraceEvent
 from tests.harness.recount_events import (
     HOUR,
-    MINUTE,
     PRICED,
     Estimate,
     Logged,
@@ -351,14 +351,15 @@ def metrics(
             e.offset
             for e in first
             if e.offset not in skewed
-            and e.event.started_at // MINUTE < clocks[e.offset] * 1000 // MINUTE - horizon_hours * 60
+            and e.event.started_at // ROW_PERIOD_US
+            < (clocks[e.offset] * 1000 - horizon_hours * HOUR) // ROW_PERIOD_US
         }
         counts[partition] = Counts(len(events) - len(first), len(skewed), len(late))
         for e in first:
             for metric, labels, value in observations(e.event, estimate, normalise):
                 totals[partition, metric, labels].append(value)
                 if e.offset not in skewed and e.offset not in late:
-                    rows[partition, metric, labels, e.event.started_at // MINUTE].append(value)
+                    rows[partition, metric, labels, e.event.started_at // ROW_PERIOD_US].append(value)
     return Metrics(
         rows={key: _count(key[1], values, extremes=True) for key, values in rows.items()},
         totals={key: _count(key[1], values, extremes=False) for key, values in totals.items()},

@@ -15,6 +15,7 @@ from confluent_kafka import Producer
 from tailrace import codec
 from tailrace.identity import complete
 from tailrace.ids import otel_trace_id
+from tailrace.metrics.row_period import ROW_PERIOD_US
 from tailrace.publisher import Publisher
 from tailrace.records import (
     Kind,
@@ -31,7 +32,7 @@ from tailrace.topics import TopicNames
 from tests.harness import mixed
 from tests.harness.kept import MOST, Record, compare, kept_of, read_kept, read_log
 from tests.harness.recount import Counted, Counts, Logged, Recount, metrics, recount, summaries
-from tests.harness.recount_events import MINUTE
+from tests.harness.recount_events import HOUR
 from tests.harness.recount_metrics import SHAPES, observations
 
 NOW = 1_763_700_000_000_000
@@ -347,7 +348,7 @@ def test_buckets_are_inclusive_and_the_last_is_for_what_is_above() -> None:
     )
     buckets = (2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1)
     row = Counted(6, 763_860_002, 0, 300_000_001, bounds, buckets, "s")
-    assert found.rows[0, DURATION, SERIES, NOW // MINUTE] == row
+    assert found.rows[0, DURATION, SERIES, NOW // ROW_PERIOD_US] == row
     assert found.totals[0, DURATION, SERIES] == msgspec.structs.replace(row, minimum=None, maximum=None)
 
 
@@ -360,11 +361,11 @@ def test_the_bounds_of_calls() -> None:
 
 
 def test_partitions_minutes_and_series_are_counted_apart() -> None:
-    a, b, c = tool(1), tool(2, at=MINUTE - 1), tool(3, at=MINUTE)
+    a, b, c = tool(1), tool(2, at=ROW_PERIOD_US - 1), tool(3, at=ROW_PERIOD_US)
     records = [*log(a, b, c), Logged(1, 0, MS, tool(4))]
     rows = of(*records).rows
     requests = frozenset([*SERIES, ("type", "tool")])
-    minute = NOW // MINUTE
+    minute = NOW // ROW_PERIOD_US
     assert {k: v.count for k, v in rows.items() if k[1] == "dify.requests.total"} == {
         (0, "dify.requests.total", requests, minute): 2,
         (0, "dify.requests.total", requests, minute + 1): 1,
@@ -382,14 +383,13 @@ def test_corrections_duplicates_and_links_move_nothing() -> None:
 
 
 def test_late_and_skewed_are_in_the_totals_alone() -> None:
-    hour = 60 * MINUTE
-    good, bad = tool(1, at=-2 * hour, took=1), tool(2, at=-2 * hour - 1, took=10)
-    fast, faster = tool(3, at=hour, took=100), tool(4, at=hour + 1, took=1000)
+    good, bad = tool(1, at=-2 * HOUR, took=1), tool(2, at=-2 * HOUR - 1, took=10)
+    fast, faster = tool(3, at=HOUR, took=100), tool(4, at=HOUR + 1, took=1000)
     found = of(*log(good, bad, fast, faster), horizon_hours=2)
     assert found.counts == {0: Counts(corrections=0, skewed=1, late=1)}
     assert {k[3]: v.sum for k, v in found.rows.items() if k[1] == DURATION} == {
-        NOW // MINUTE - 120: 1,
-        NOW // MINUTE + 60: 100,
+        (NOW - 2 * HOUR) // ROW_PERIOD_US: 1,
+        (NOW + HOUR) // ROW_PERIOD_US: 100,
     }
     assert found.totals[0, DURATION, SERIES].sum == 1111
 
@@ -656,7 +656,7 @@ def written(r: Recount) -> Topics:
                     partition=p,
                     metric=metric,
                     labels=dict(labels),
-                    minute=minute * MINUTE,
+                    minute=minute * ROW_PERIOD_US,
                     source_offset=1,
                     **msgspec.structs.asdict(c),
                 )

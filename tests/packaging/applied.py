@@ -46,7 +46,13 @@ def digest(seed: int, events: int) -> str:
         unit = TransactionBatch()
         applier.apply(state, log[at : at + 100], unit)
         closed = state.close(at % 300 == 0)
-        parts = [unit.outputs, unit.letters, unit.links, sorted(closed.state, key=repr), closed.summaries]
+        parts = [
+            unit.outputs,
+            unit.dead_letters,
+            unit.links,
+            sorted(closed.state, key=repr),
+            closed.summaries,
+        ]
         sha.update(repr([*parts, sorted(closed.rows), sorted(closed.totals, key=repr)]).encode())
         for key, value in closed.state:
             if value is None:

@@ -76,8 +76,8 @@ def contexts(unit: TransactionBatch) -> list[TraceContext]:
     return [codec.decode(context, TraceContext) for _, _, context in unit.outputs]
 
 
-def letters(unit: TransactionBatch) -> list[DeadLetter]:
-    return [codec.decode(value, DeadLetter) for _, value in unit.letters]
+def dead_letters(unit: TransactionBatch) -> list[DeadLetter]:
+    return [codec.decode(value, DeadLetter) for _, value in unit.dead_letters]
 
 
 ids = st.integers(1, 5)

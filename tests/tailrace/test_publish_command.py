@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -77,6 +78,22 @@ def test_a_line_has_the_events_field_names() -> None:
 def test_times_are_rfc_3339_too(text: str, microseconds: int) -> None:
     assert parse(line(started_at=text)).started_at == microseconds
     assert parse(line(root_started_at=text)).root_started_at == microseconds
+
+
+@pytest.mark.parametrize(
+    ("without", "microseconds"),
+    [
+        ("2026-03-01", 1_772_323_200_000_000),
+        ("20260301", 1_772_323_200_000_000),
+        ("2026-03-01T12", 1_772_366_400_000_000),
+        ("2026-03-01 12:00:00.5", 1_772_366_400_500_000),
+    ],
+)
+def test_the_example_for_a_time_without_a_zone_is_taken(without: str, microseconds: int) -> None:
+    with pytest.raises(InvalidEvent, match="without a zone") as caught:
+        parse(line(started_at=without))
+    [example] = re.findall(r"write for example (\S+)$", str(caught.value))
+    assert parse(line(started_at=example)).started_at == microseconds
 
 
 @pytest.mark.parametrize(

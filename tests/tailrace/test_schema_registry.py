@@ -68,7 +68,7 @@ class Clock:
         ({"url": "http://user:hunter2@x"}, "holds credentials; use registry.user"),
         ({"url": "http://x", "user": "u", "token": "t"}, "registry.token: cannot go with registry.user"),
         ({"timeout_seconds": 0}, "timeout_seconds"),
-        ({"subject_naming": "record"}, "subject_naming"),
+        ({"subject_naming": "topic"}, "subject_naming"),
         ({"write": "avro"}, "registry.write"),
     ],
 )

@@ -233,9 +233,8 @@ def _beyond(late_ms: int, window_ms: int) -> Rejected:
 def remedy(window: str) -> str:
     """What helps against ids that are too old."""
     return (
-        f"Opik takes ids of the last {window}. Replay them with --new-copies (setting id_time_ms), or, of a "
-        "server that takes "
-        "older ids, set id_window_hours"
+        f"Opik takes ids of the last {window}. To send copies with new ids, run another instance of this "
+        "sink with id_time_ms set to the current time; if your server takes older ids, set id_window_hours"
     )
 
 

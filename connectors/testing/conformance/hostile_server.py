@@ -6,8 +6,6 @@ It runs in a thread, so that a sink that blocks its event loop gets its answers 
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
 import threading
 import zlib
 from collections.abc import Callable, Mapping
@@ -17,8 +15,9 @@ from typing import Final, Literal, Self
 import msgspec
 from aiohttp import web
 
+from connectors.testing.doubles.server import abort
+
 Fault = Literal["", "hang", "reset_request", "reset_answer"]
-_RESET_AT_ONCE: Final = struct.pack("ii", 1, 0)
 MAX_BYTES: Final = 64 * 1024 * 1024
 
 
@@ -128,9 +127,9 @@ class HostileServer:
     ) -> web.StreamResponse:
         if answer.fault == "hang":
             await self._over.wait()
-            return _reset(request)
+            return abort(request)
         if answer.fault == "reset_request":
-            return _reset(request)
+            return abort(request)
         if answer.fault == "" and answer.delay == 0:
             return web.Response(status=answer.status, headers=dict(answer.headers), body=answer.body)
         body = answer.body if answer.fault == "" else answer.body + b" " * 1000
@@ -142,7 +141,7 @@ class HostileServer:
         await response.write(body[:half])
         await asyncio.sleep(answer.delay)
         if answer.fault == "reset_answer":
-            return _reset(request, response)
+            return abort(request, response)
         await response.write(body[half:])
         await response.write_eof()
         return response
@@ -165,14 +164,3 @@ def plain(body: bytes, encoding: str) -> tuple[bytes, str]:
     except zlib.error as e:
         return b"", f"the body is not {encoding}: {e}"
     return (found, "") if unzip.eof else (b"", f"the {encoding} body is cut off")
-
-
-def _reset(request: web.BaseRequest, response: web.StreamResponse | None = None) -> web.StreamResponse:
-    """Breaks the connection; what is returned is never sent."""
-    transport = request.transport
-    if transport is not None:
-        sock = transport.get_extra_info("socket")
-        if sock is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_AT_ONCE)
-        transport.abort()
-    return response or web.Response()

@@ -90,11 +90,11 @@ class Score(
     timestamp: str = ""
 
 
-class Invalid(Exception):
+class InvalidScore(Exception):
     """The score is refused; the text says why."""
 
 
-class Store:
+class LangfuseStore:
     """Observations and scores of one project. Each is replaced as a whole by the last one with its key."""
 
     def __init__(self) -> None:
@@ -214,25 +214,25 @@ class Store:
 
 
 def score_of(body: Any) -> Score:
-    """A score that Langfuse takes. Raises `Invalid`."""
+    """A score that Langfuse takes. Raises `InvalidScore`."""
     try:
         score = msgspec.convert(body, Score)
     except msgspec.ValidationError as e:
-        raise Invalid(str(e)) from None
+        raise InvalidScore(str(e)) from None
     if bool(score.trace_id) == bool(score.session_id):
-        raise Invalid("a score is of a traceId or of a sessionId")
+        raise InvalidScore("a score is of a traceId or of a sessionId")
     if not score.name or not score.id:
-        raise Invalid("name and id must not be empty")
+        raise InvalidScore("name and id must not be empty")
     if score.data_type not in ("NUMERIC", "BOOLEAN", "CATEGORICAL", "TEXT"):
-        raise Invalid(f"dataType {score.data_type} is unknown")
+        raise InvalidScore(f"dataType {score.data_type} is unknown")
     if isinstance(score.value, str) != (score.data_type in ("CATEGORICAL", "TEXT")):
-        raise Invalid(f"the value of a {score.data_type} score is {score.value!r}")
+        raise InvalidScore(f"the value of a {score.data_type} score is {score.value!r}")
     if score.data_type == "BOOLEAN" and score.value not in (0, 1):
-        raise Invalid("the value of a BOOLEAN score is 0 or 1")
+        raise InvalidScore("the value of a BOOLEAN score is 0 or 1")
     if not _ENVIRONMENT.fullmatch(score.environment):
-        raise Invalid(f"environment {score.environment!r} is not allowed")
+        raise InvalidScore(f"environment {score.environment!r} is not allowed")
     if instant(score.timestamp) is None:
-        raise Invalid("timestamp must be ISO 8601 with a time zone")
+        raise InvalidScore("timestamp must be ISO 8601 with a time zone")
     return score
 
 

@@ -11,6 +11,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
+from connectors.testing.doubles.request_rules import RequestRefused
+
 MOST: Final = 1000
 TYPES: Final = ("general", "tool", "llm", "guardrail")
 SOURCES: Final = ("sdk", "experiment", "playground", "optimization", "evaluator")
@@ -19,14 +21,6 @@ _UUID: Final = re.compile(
     r"[0-9a-f]{8}-[0-9a-f]{4}-([0-9a-f])[0-9a-f]{3}-([0-9a-f])[0-9a-f]{3}-[0-9a-f]{12}", re.IGNORECASE
 )
 Document = dict[str, Any]
-
-
-class Refused(Exception):
-    """A request that Opik does not take."""
-
-    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(message)
-        self.status, self.message, self.headers = status, message, dict(headers or {})
 
 
 def time_of(text: str) -> datetime.datetime:
@@ -110,12 +104,12 @@ _IDS: Final = {"traces": ("id",), "spans": ("id", "trace_id", "parent_span_id"),
 
 
 def items_of(document: Any, name: str) -> list[Document]:
-    """The items of a batch. Raises `Refused`."""
+    """The items of a batch. Raises `RequestRefused`."""
     found = document.get(name) if isinstance(document, dict) else None
     if not isinstance(found, list) or not 1 <= len(found) <= MOST:
-        raise Refused(400, f"{name} size must be between 1 and {MOST}")
+        raise RequestRefused(400, f"{name} size must be between 1 and {MOST}")
     if not all(isinstance(i, dict) for i in found):
-        raise Refused(400, "Unable to process JSON")
+        raise RequestRefused(400, "Unable to process JSON")
     return found
 
 
@@ -152,7 +146,7 @@ def out_of_window(name: str, item: Document, now: float, hours: float) -> str | 
     return None
 
 
-class Store:
+class OpikStore:
     """ReplacingMergeTree, as it reads with FINAL: of rows with one key the newest `last_updated_at`, of equal
     ones the last."""
 

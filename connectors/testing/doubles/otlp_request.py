@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import math
-import zlib
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -14,6 +13,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 
 from connectors.testing.doubles.received import ReceivedSpan, SpanEvent, SpanLink
+from connectors.testing.doubles.request_rules import RequestRefused
 
 CONTENT_TYPE: Final = "application/x-protobuf"
 _KINDS: Final = ("unspecified", "internal", "server", "client", "producer", "consumer")
@@ -22,44 +22,14 @@ _RPC_CODES: Final = {400: 3, 413: 8, 415: 3, 429: 8, 502: 14, 503: 14, 504: 4}
 """HTTP status -> google.rpc.Code, where there is a close one; else 2, unknown."""
 
 
-class Refused(Exception):
-    """The request is answered with `status`, and nothing of it is kept."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status, self.message = status, message
-
-
-def decompress(body: bytes, encoding: str, limit: int) -> bytes:
-    """The body as it was before `encoding` (gzip or identity). Raises `Refused`: 400 not gzip or cut off, 413
-    over `limit`, 415 another encoding."""
-    if encoding in ("", "identity"):
-        return body
-    if encoding != "gzip":
-        raise Refused(415, f"Content-Encoding {encoding} is not supported; send gzip or none")
-    out = bytearray()
-    try:
-        while body:
-            member = zlib.decompressobj(wbits=31)
-            out += member.decompress(body, limit + 1 - len(out))
-            if len(out) > limit:
-                raise Refused(413, f"the request has more than {limit} bytes uncompressed")
-            if not member.eof:
-                raise Refused(400, "the gzip body is cut off")
-            body = member.unused_data
-    except zlib.error as e:
-        raise Refused(400, f"the body is not gzip: {e}") from None
-    return bytes(out)
-
-
 def parse(body: bytes, number: int, received_at: int) -> list[ReceivedSpan]:
-    """The spans of one ExportTraceServiceRequest. Raises `Refused` 400 for a malformed message or one wrong
-    id; then nothing of the request counts."""
+    """The spans of one ExportTraceServiceRequest. Raises `RequestRefused` 400 for a malformed message or one
+    wrong id; then nothing of the request counts."""
     request = ExportTraceServiceRequest()
     try:
         request.ParseFromString(body)
     except Exception as e:  # protobuf's DecodeError, which it ships without types
-        raise Refused(400, f"the body is no ExportTraceServiceRequest: {e}") from None
+        raise RequestRefused(400, f"the body is no ExportTraceServiceRequest: {e}") from None
     spans: list[ReceivedSpan] = []
     for group in request.resource_spans:
         resource = _attributes(group.resource.attributes)
@@ -105,9 +75,9 @@ def parse(body: bytes, number: int, received_at: int) -> list[ReceivedSpan]:
 
 def _id(value: bytes, size: int, what: str) -> str:
     if len(value) != size:
-        raise Refused(400, f"{what} has {len(value)} bytes, must have {size}")
+        raise RequestRefused(400, f"{what} has {len(value)} bytes, must have {size}")
     if not any(value):
-        raise Refused(400, f"{what} is all zero")
+        raise RequestRefused(400, f"{what} is all zero")
     return value.hex()
 
 

@@ -17,11 +17,12 @@ from streams.processing.metrics.definitions import definitions
 from streams.processing.metrics.group_state import GroupState, Minute, packed_minute, values_of
 from streams.processing.metrics.grouping import Group, group_of, overflow_of, raw_key
 from streams.processing.metrics.kinds import BY_KIND
-from streams.processing.metrics.series import MINUTE, Series
+from streams.processing.metrics.series import Series
 from streams.processing.operations import MOST_TOKENS, count, failed
 from tailrace.codec import wire
 from tailrace.codec.varint import varint, zigzag
 from tailrace.errors import DecodeError
+from tailrace.metrics.row_period import ROW_PERIOD_MS, ROW_PERIOD_US
 from tailrace.records import MetricGroup, MetricMinute
 
 GROUP: Final = b"g/"
@@ -29,6 +30,7 @@ MINUTES: Final = b"m/"
 """Starts of keys in trace.state."""
 _MEMO: Final = 65_536
 _HOUR_MS: Final = 3_600_000
+_IDLE_CHECK_MS: Final = 60_000
 _DURATION_MOST: Final = 1 << 50
 _ALWAYS_TOTAL: Final = frozenset(k for k, c in BY_KIND.items() if c.no_tokens)
 
@@ -141,7 +143,7 @@ class MetricAggregator:
             changed = self._changed[counted] = set()
             if counted not in self._unwritten:
                 self._unwritten[counted] = set()
-        number = h.started_at // MINUTE
+        number = h.started_at // ROW_PERIOD_US
         if skewed or number < self.oldest_minute:
             self.skewed += skewed
             self.late += not skewed
@@ -195,13 +197,13 @@ class MetricAggregator:
     def advance(self, clock: int) -> None:
         """Moves on to the partition's clock (milliseconds): closes rows beyond the horizon and the cap, once
         a minute ends groups that are idle."""
-        oldest = (clock - self.limits.horizon_ms) // 60_000
+        oldest = (clock - self.limits.horizon_ms) // ROW_PERIOD_MS
         if oldest > self.oldest_minute:
             self._close_below(oldest)
         while self.rows > self.limits.max_rows and self._order:
             self._close_below(self._order[0] + 1)
-        if clock // 60_000 != self._aged_minute:
-            self._aged_minute = clock // 60_000
+        if clock // _IDLE_CHECK_MS != self._aged_minute:
+            self._aged_minute = clock // _IDLE_CHECK_MS
             self._end_idle(clock - self.limits.horizon_ms - _HOUR_MS)
 
     def _close_below(self, minute: int) -> None:
@@ -347,7 +349,7 @@ class MetricAggregator:
     def restored(self, clock: int, flushed: int) -> None:
         """All of a former owner's groups and minutes are there: what was touched from offset `flushed` on is
         written again. clock: the partition's, milliseconds."""
-        self._aged_minute = clock // 60_000
+        self._aged_minute = clock // _IDLE_CHECK_MS
         for counted in self._groups.values():
             if counted.touched >= flushed:
                 self._unwritten[counted] = {n for n, m in counted.minutes.items() if m.touched >= flushed}

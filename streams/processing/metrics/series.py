@@ -11,11 +11,10 @@ from streams.processing.metrics.definitions import Counter, Definition, Histogra
 from streams.processing.metrics.distribution import MOST, Values
 from tailrace.codec.varint import zigzag
 from tailrace.codec.wire import frame_of
+from tailrace.metrics.row_period import ROW_PERIOD_US
 
 _ROW: Final = frame_of("MetricRow")
 _TOTAL: Final = frame_of("MetricTotal")
-MINUTE: Final = 60_000_000
-"""Microseconds."""
 
 Measured = tuple[int, int, int, int, list[int]]
 """Count, sum, smallest, largest, buckets (empty for a counter)."""
@@ -93,7 +92,7 @@ class Series:
             (
                 _ROW,
                 partition,
-                zigzag(minute * MINUTE),
+                zigzag(minute * ROW_PERIOD_US),
                 self._labels,
                 self._unit,
                 zigzag(count),

@@ -184,10 +184,11 @@ def metrics(
 
     \b
     Examples:
-      tailrace metrics tailrace metrics dify.tokens.total --window 1h --by model_name --label
-      operation_type=node_execution tailrace metrics dify.node.duration --by node_type --from -6h --quantile
-      0.95 tailrace metrics dify.requests.total --window 1h --every 5m --from 2026-11-01T08:00 --to
-      2026-11-01T12:00 tailrace metrics dify.errors.total --window 1d --json | jq '.rows[].sum'
+      tailrace metrics
+      tailrace metrics dify.tokens.total --window 1h --by model_name --label operation_type=node_execution
+      tailrace metrics dify.node.duration --by node_type --from -6h --quantile 0.95
+      tailrace metrics dify.requests.total --window 1h --every 5m --from 2026-11-01T08:00 --to now
+      tailrace metrics dify.errors.total --window 1d --json | jq '.rows[].sum'
     """
     asked = query.Query(size, step or size, start, end, by, filters, quantiles or query.QUANTILES)
     if asked.step > size:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from connectors.consumer.dead_letters import dead_letter, letter_key
+from connectors.consumer.dead_letters import dead_letter_key, sink_dead_letter
 from connectors.consumer.reader import ALWAYS, Reader, Unreadable, source
 from connectors.sdk.contract import Enriched, RecordOrigin
 from connectors.sdk.outcomes import Rejected
@@ -96,14 +96,14 @@ def test_any_dead_letter_can_be_written_and_is_bounded(
 ) -> None:
     where = RecordOrigin("t", 0, 5, 1, b"k" * 5000, 3, 0, name, name, name, name, name)
     rejected = Rejected(reason, detail, 400, detail, detail)
-    letter = dead_letter(Stage.SEND, "otlp", where, rejected, 2, attempts=4, value=value, keep=keep)
+    letter = sink_dead_letter(Stage.SEND, "otlp", where, rejected, 2, attempts=4, value=value, keep=keep)
     encoded = codec.encode(letter)
     assert codec.decode(encoded, DeadLetter) == letter
     assert len(encoded) < 60_000
     assert letter.dead_letter_id == "send:otlp:t:0:5"
     assert letter.raw == (None if value is None else value[:keep])
     assert (letter.raw_sha256 is not None) == (len(value or b"") > keep)
-    assert letter_key(where) == ((name.encode() if name else None) or b"k" * 5000)
+    assert dead_letter_key(where) == ((name.encode() if name else None) or b"k" * 5000)
 
 
 def test_context_decodes_to_its_class() -> None:

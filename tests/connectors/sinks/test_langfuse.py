@@ -26,7 +26,7 @@ from connectors.sdk.outcomes import Delivered, Outcomes, Paused, Rejected, Retry
 from connectors.sdk.policy import Action, action
 from connectors.sinks.langfuse.responses import POLICY, partly, said
 from connectors.sinks.langfuse.sink import FIELDS, Langfuse, Score, from_environment, project
-from connectors.testing.doubles.langfuse import Faults, LangfuseDouble
+from connectors.testing.doubles.langfuse import LangfuseDouble, LangfuseFaults
 from tailrace.errors import ConfigError
 from tests.golden.events import golden
 
@@ -528,17 +528,17 @@ def test_a_rating_replaces_the_one_before() -> None:
 @pytest.mark.parametrize(
     "faults",
     [
-        Faults(status=500, status_first=2),
-        Faults(status=429, retry_after="7"),
-        Faults(path="scores", status=429, retry_after="7"),
-        Faults(reset="request", reset_first=2),
-        Faults(reset="response"),
-        Faults(path="scores", reset="response"),
-        Faults(status=503, reset="response", path="traces"),
+        LangfuseFaults(status=500, status_first=2),
+        LangfuseFaults(status=429, headers={"Retry-After": "7"}),
+        LangfuseFaults(only="scores", status=429, headers={"Retry-After": "7"}),
+        LangfuseFaults(reset="request", reset_first=2),
+        LangfuseFaults(reset="response"),
+        LangfuseFaults(only="scores", reset="response"),
+        LangfuseFaults(status=503, reset="response", only="traces"),
     ],
 )
 @pytest.mark.parametrize("mode", ["single", "list"])
-def test_passing_faults_lose_nothing(faults: Faults, mode: str) -> None:
+def test_passing_faults_lose_nothing(faults: LangfuseFaults, mode: str) -> None:
     calm, faulty = LangfuseDouble(), LangfuseDouble(faults=faults)
     waits: list[float] = []
 
@@ -549,12 +549,12 @@ def test_passing_faults_lose_nothing(faults: Faults, mode: str) -> None:
     assert all_delivered(deliver(faulty, everything, scores=mode, meanwhile=note))
     assert calm.store.state() == faulty.store.state()
     assert waits
-    if faults.retry_after:
+    if "Retry-After" in faults.headers:
         assert waits[0] >= 7
 
 
 def test_an_answer_that_does_not_come_is_a_retry() -> None:
-    double = LangfuseDouble(faults=Faults(hang=True, path="traces"))
+    double = LangfuseDouble(faults=LangfuseFaults(hang=True, only="traces"))
     assert all_delivered(deliver(double, everything, timeout=0.2))
     assert [e.status for e in double.exchanges][:2] == [0, 200]
     assert len(double.store.observations) == 16
@@ -572,10 +572,10 @@ def test_wrong_keys_pause_until_they_are_right(mode: str) -> None:
 
 
 def test_a_suspended_organisation_pauses_and_loses_nothing() -> None:
-    double = LangfuseDouble(faults=Faults(suspended=True))
+    double = LangfuseDouble(faults=LangfuseFaults(suspended=True))
 
     async def upgrade(seconds: float) -> None:
-        double.faults = Faults()
+        double.faults = LangfuseFaults()
 
     assert all_delivered(deliver(double, everything, meanwhile=upgrade))
     assert double.exchanges[0].status == 403

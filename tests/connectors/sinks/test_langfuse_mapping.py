@@ -18,7 +18,7 @@ from connectors.sdk.outcomes import Rejected
 from connectors.sinks.langfuse.mapping import MAX_TIME, environment, seconds
 from connectors.sinks.langfuse.sink import FIELDS, Langfuse, Score
 from connectors.testing.doubles import otlp_request
-from connectors.testing.doubles.langfuse_store import Store, score_of
+from connectors.testing.doubles.langfuse_store import LangfuseStore, score_of
 from tailrace.records import (
     Feedback,
     Kind,
@@ -58,9 +58,9 @@ def attributes(found: Enriched, **values: Any) -> dict[str, Any]:
     return dict(readable(sink.render(payload))["attributes"])
 
 
-def stored(sink: Langfuse, payload: Payload) -> Store:
+def stored(sink: Langfuse, payload: Payload) -> LangfuseStore:
     """What Langfuse would make of it."""
-    store = Store()
+    store = LangfuseStore()
     if isinstance(payload.body, Score):
         store.add_score(score_of(msgspec.json.decode(payload.body.data)))
     else:
@@ -269,7 +269,7 @@ def test_the_settings_environment_is_everywhere() -> None:
 # -- tokens and cost
 def test_the_tokens_of_a_trace_are_counted_once() -> None:
     for usage, want in (("leaves", 1540 + 60 + 1540), ("all", 1540 * 4 + 60)):
-        sink, store = make(usage=usage), Store()
+        sink, store = make(usage=usage), LangfuseStore()
         for found in golden(FIELDS).values():
             payload = sink.map(found)
             if isinstance(payload, Payload) and not isinstance(payload.body, Score):

@@ -25,7 +25,8 @@ from connectors.sdk.policy import Action, action
 from connectors.sinks.opik import responses
 from connectors.sinks.opik.requests import Call, combine
 from connectors.sinks.opik.sink import Opik, base_url, from_environment, is_cloud
-from connectors.testing.doubles.opik import Faults, OpikDouble
+from connectors.testing.doubles.faults import Faults
+from connectors.testing.doubles.opik import OpikDouble
 from tailrace.errors import ConfigError
 from tests.docs.markdown import ROOT, rows
 from tests.golden.events import golden as every_golden
@@ -323,7 +324,7 @@ def test_too_old_names_the_remedy() -> None:
     found = send(make(id_window_hours=24.0), Http(refuse(400, "Trace id too_old")), "node_llm")
     assert isinstance(found, Rejected)
     assert found.reason == "too_old"
-    assert all(w in found.detail for w in ("last 24 h", "--new-copies", "id_time_ms", "id_window_hours"))
+    assert all(w in found.detail for w in ("last 24 h", "another instance", "id_time_ms", "id_window_hours"))
 
 
 def test_a_backlog_that_is_too_old_is_not_asked_for_one_by_one() -> None:

@@ -183,7 +183,7 @@ def test_the_window_is_from_the_trace_to_the_events_append_time(appended: int, r
     if reason == "too_old":
         assert isinstance(found, Rejected)
         assert "24.0 h before" in found.detail
-        assert all(w in found.detail for w in ("--new-copies", "id_time_ms", "id_window_hours"))
+        assert all(w in found.detail for w in ("another instance", "id_time_ms", "id_window_hours"))
 
 
 def test_new_copies_have_another_time_and_the_same_tree() -> None:

@@ -85,8 +85,8 @@ class Raw(OtlpReceiver):
         super().__init__()
         self.raw: Spans = {}
 
-    def _plain(self, request: Any, body: bytes) -> bytes:
-        plain = super()._plain(request, body)
+    def decompressed(self, request: Any, body: bytes) -> bytes:
+        plain = super().decompressed(request, body)
         for span in raw_spans(plain):
             [trace], [own] = inner(span, 1), inner(span, 2)
             self.raw.setdefault((trace.hex(), own.hex()), []).append(span)

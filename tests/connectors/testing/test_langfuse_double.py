@@ -20,8 +20,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from connectors.testing.doubles.langfuse import PROJECTS, SCORES, TRACES, Faults, LangfuseDouble
-from connectors.testing.doubles.langfuse_store import Invalid, score_of
+from connectors.testing.doubles.langfuse import PROJECTS, SCORES, TRACES, LangfuseDouble, LangfuseFaults
+from connectors.testing.doubles.langfuse_store import InvalidScore, score_of
 
 AUTH = {"Authorization": "Basic " + base64.b64encode(b"pk-lf-test:sk-lf-test").decode()}
 HEADERS = {**AUTH, "Content-Type": "application/x-protobuf", "x-langfuse-ingestion-version": "4"}
@@ -172,7 +172,7 @@ def test_scores_that_are_refused(changes: dict[str, Any]) -> None:
     changed = {**SCORE, **changes}
     if changes == {"timestamp": "2026-03-01"}:
         changed["timestamp"] = "yesterday"
-    with pytest.raises(Invalid):
+    with pytest.raises(InvalidScore):
         score_of(changed)
 
     async def test(double: LangfuseDouble, call: Call) -> None:
@@ -226,7 +226,7 @@ def test_limits_a_minute_have_windows() -> None:
 def test_keys_and_faults_change_while_it_runs() -> None:
     async def test(double: LangfuseDouble, call: Call) -> None:
         assert (await call(PROJECTS))[1]["data"][0]["name"] == "double"
-        control = {"secret_key": "new", "faults": {"status": 503, "path": "traces"}}
+        control = {"secret_key": "new", "faults": {"status": 503, "only": "traces"}}
         assert (await call("/_control", json.dumps(control).encode()))[0] == 200
         assert (await call(PROJECTS))[0] == 401
         assert (await call(TRACES, body(span())))[0] == 503  # before the keys are looked at
@@ -249,13 +249,13 @@ def test_resets(when: Any, kept: int) -> None:
         assert len(double.store.observations) == kept
         assert (await call(TRACES, body(span())))[0] == 200
 
-    with_double(test, faults=Faults(reset=when))
+    with_double(test, faults=LangfuseFaults(reset=when))
 
 
 def test_faults_come_in_turn() -> None:
-    faults = Faults(status=500, status_first=2, reset="request", hang=True, hang_first=0)
+    faults = LangfuseFaults(status=500, status_first=2, reset="request", hang=True, hang_first=0)
     assert [faults.at(n) for n in range(1, 6)] == ["status", "status", "reset", "hang", "hang"]
-    assert Faults().at(1) is None
+    assert LangfuseFaults().at(1) is None
 
 
 def test_it_runs_by_itself() -> None:

@@ -16,8 +16,9 @@ import aiohttp
 import pytest
 
 from connectors.sinks.opik.ids import uuid7
-from connectors.testing.doubles.opik import Faults, OpikDouble
-from connectors.testing.doubles.opik_rules import Store, out_of_window, problems, version
+from connectors.testing.doubles.faults import Faults
+from connectors.testing.doubles.opik import OpikDouble
+from connectors.testing.doubles.opik_rules import OpikStore, out_of_window, problems, version
 
 NOW = 1_772_366_500.0
 MS = int(NOW * 1000)
@@ -172,7 +173,7 @@ def test_newest_wins_and_keys_are_those_of_the_store() -> None:
     def updated(second: int, **changes: Any) -> dict[str, Any]:
         return {"last_updated_at": f"2026-03-01T12:00:{second:02}.000000Z", **changes}
 
-    store = Store()
+    store = OpikStore()
     for second, name in ((5, "new"), (1, "old"), (5, "same time, later")):
         store.put("traces", trace(**updated(second, name=name)))
         store.put("spans", span(**updated(second, name=name)))
@@ -239,7 +240,7 @@ def test_rates_quota_and_size() -> None:
         assert await c.spans(span()) == 204
         now[0] += 40
         assert await c.spans(span(), span()) == 204
-        c.double.events_per_minute = 0
+        c.double.rate.limit = 0
         assert await c.traces(trace(name="n" * 2000)) == 413
         big = gzip.compress(json.dumps({"traces": [trace(name="n" * 2000)]}).encode())
         assert len(big) < 1000

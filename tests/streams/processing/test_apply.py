@@ -34,10 +34,10 @@ from tests.streams.events import (
     Source,
     apply,
     contexts,
+    dead_letters,
     event,
     fresh,
     garbage,
-    letters,
     record,
     records,
     some_events,
@@ -127,7 +127,7 @@ def test_what_is_odd_is_marked_and_goes_on(fields: dict[str, Any], mark: str) ->
 def test_a_link_is_counted_and_goes_nowhere() -> None:
     state = fresh()
     unit = apply(state, records([event(Kind.LINK, source_id=uuid(2), root_run_id=uuid(1))]))
-    assert (unit.outputs, unit.letters, state.links) == ([], [], 1)
+    assert (unit.outputs, unit.dead_letters, state.links) == ([], [], 1)
 
 
 def test_events_without_a_trace_are_enriched_and_open_none() -> None:
@@ -177,34 +177,44 @@ def test_what_cannot_be_read_or_applied_is_a_dead_letter_with_its_bytes_and_the_
     state = fresh()
     good = records([event(n=1), event(n=2)])
     unit = apply(state, [good[0], Source(1, NOW // 1000, b"k", value), good[1]._replace(offset=2)])
-    (letter,) = letters(unit)
-    assert (letter.reason, letter.raw, letter.key, letter.offset, letter.partition) == (
+    (dead_letter,) = dead_letters(unit)
+    assert (
+        dead_letter.reason,
+        dead_letter.raw,
+        dead_letter.key,
+        dead_letter.offset,
+        dead_letter.partition,
+    ) == (
         reason,
         value,
         b"k",
         1,
         3,
     )
-    assert letter.stage == ("apply" if reason == "field_too_long" else "decode")
+    assert dead_letter.stage == ("apply" if reason == "field_too_long" else "decode")
     assert [c.sequence for c in contexts(unit)] == [0, 1]
     assert (state.enriched, state.dead_lettered, state.next_offset) == (2, 1, 3)
-    known = (letter.kind, letter.trace_id, letter.tenant_id, letter.app_id)
-    assert known == (("node_execution", uuid(1), "t", "a") if letter.stage == "apply" else (None,) * 4)
+    known = (dead_letter.kind, dead_letter.trace_id, dead_letter.tenant_id, dead_letter.app_id)
+    assert known == (("node_execution", uuid(1), "t", "a") if dead_letter.stage == "apply" else (None,) * 4)
 
 
 def test_a_huge_record_is_cut_in_its_dead_letter() -> None:
     unit_value = b"x" * 10_000_000
     unit = apply(fresh(), [Source(0, NOW // 1000, None, unit_value)])
-    (letter,) = letters(unit)
-    assert letter.raw is not None
-    assert (len(letter.raw), letter.raw_size, letter.raw_sha256 is not None) == (1_000_000, 10_000_000, True)
+    (dead_letter,) = dead_letters(unit)
+    assert dead_letter.raw is not None
+    assert (len(dead_letter.raw), dead_letter.raw_size, dead_letter.raw_sha256 is not None) == (
+        1_000_000,
+        10_000_000,
+        True,
+    )
 
 
 def test_a_dead_letter_leaves_no_trace_in_the_state() -> None:
     """A redrive of the mended event must not be a duplicate."""
     e = event(user_id="u" * 9000)
     state = fresh()
-    assert len(apply(state, [record(e, 0)]).letters) == 1
+    assert len(apply(state, [record(e, 0)]).dead_letters) == 1
     assert (not state.traces, len(state.dedupe)) == (True, 0)
 
 
@@ -222,7 +232,9 @@ def test_an_error_in_the_rules_dead_letters_that_record_only() -> None:
     EventProcessor("trace.events", 0, 2_000_000, 1_000_000, prices=BrokenPrices()).apply(
         state, records(log), unit
     )
-    assert [(letter.reason, letter.stage) for letter in letters(unit)] == [("apply_failed", "apply")]
+    assert [(dead_letter.reason, dead_letter.stage) for dead_letter in dead_letters(unit)] == [
+        ("apply_failed", "apply")
+    ]
     assert (state.enriched, len(state.dedupe)) == (2, 2)
 
 
@@ -298,14 +310,14 @@ def test_crashing_and_restoring_between_units_changes_nothing(
     for start, (end, flush) in zip([0, *(c for c, _ in ends[:-1])], ends, strict=True):
         unit = apply(state, source[min(start, end) : end])
         outputs += unit.outputs
-        found += unit.letters
+        found += unit.dead_letters
         closed = state.close(flush)
         keep(bits, closed)
         log += closed.state
         state = State(limits)
         state.restore(log)
     assert outputs == whole.outputs
-    assert found == whole.letters
+    assert found == whole.dead_letters
     assert _snapshot(state) == _snapshot(straight)
     assert {k: v for k, v in bits.items() if v} == {k: v for k, v in at_once.items() if v}
     assert (
@@ -335,7 +347,7 @@ def test_records_below_the_position_are_passed_over(events: list[TraceEvent], ag
 def test_the_pass_is_total(values: list[bytes | None]) -> None:
     state = fresh()
     unit = apply(state, [Source(i, NOW // 1000, None, v) for i, v in enumerate(values)])
-    assert len(unit.letters) == len(values)
+    assert len(unit.dead_letters) == len(values)
 
 
 extreme = st.sampled_from([0, 1, -1, 2**31 - 1, 2**50, 2**62, 2**63 - 1, -(2**63)]) | st.integers(
@@ -373,7 +385,7 @@ def test_no_number_or_text_is_too_much_to_be_counted_and_summed_up(
     events = [event(kind, **fields) for kind, fields in zip(kinds, [*given_, given_[0]], strict=False)]
     state = fresh()
     unit = apply(state, records([msgspec.structs.replace(e, event_id=str(i)) for i, e in enumerate(events)]))
-    assert not unit.letters
+    assert not unit.dead_letters
     closed = state.close(flush=True)
     again = State(LIMITS)
     again.restore(closed.state)

@@ -18,13 +18,14 @@ from streams.processing.metrics.definitions import Histogram, definitions
 from streams.processing.metrics.distribution import DURATION, FIRST_TOKEN, INPUT, OUTPUT, SECONDS, SIZE
 from streams.processing.metrics.group_state import GroupState
 from streams.processing.metrics.grouping import LABELS, Group
-from streams.processing.metrics.series import MINUTE, Series, measured
+from streams.processing.metrics.series import Series, measured
 from streams.processing.operations import FIXED
 from streams.processing.overflow_totals import OverflowTotals
 from streams.processing.trace import Trace
 from tailrace import codec
 from tailrace.codec.varint import zigzag
 from tailrace.ids import dedupe_hash
+from tailrace.metrics.row_period import ROW_PERIOD_US
 from tailrace.records import (
     Kind,
     MetricGroup,
@@ -264,7 +265,7 @@ def test_rows_and_series_are_byte_for_byte_what_the_codec_writes(
         assert whole is not None
         assert row[1] == codec.encode(
             MetricRow(
-                minute=minute * MINUTE,
+                minute=minute * ROW_PERIOD_US,
                 minimum=least if histogram else None,
                 maximum=most if histogram else None,
                 **common,

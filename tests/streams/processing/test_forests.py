@@ -73,7 +73,7 @@ class Partition:
         self.apart: set[int] = set()
         """Offsets of what came before its link."""
         self.out: dict[int, tuple[TraceEvent, TraceContext]] = {}
-        self.letters: list[DeadLetter] = []
+        self.dead_letters: list[DeadLetter] = []
         self.topics: dict[str, list[kept.Record]] = {"rows": [], "totals": [], "summaries": [], "state": []}
         self.committed: dict[bytes, bytes | None] = {}
         self.begin()
@@ -103,7 +103,7 @@ class Partition:
             context = codec.decode(header, TraceContext)
             assert context.source_offset not in self.out
             self.out[context.source_offset] = codec.decode(value, TraceEvent), context
-        self.letters += [codec.decode(value, DeadLetter) for _, value in unit.letters]
+        self.dead_letters += [codec.decode(value, DeadLetter) for _, value in unit.dead_letters]
         for topic, found in self.topics.items():
             found += [kept.Record(self.number, k, v) for k, v in getattr(closed, topic)]
         for key, written in closed.state:
@@ -454,9 +454,9 @@ def test_what_is_not_where_its_key_belongs_is_a_dead_letter_and_changes_nothing_
     events = planned(forest, NOW)
     pipeline = run_free(events, partitions, tape, strays)
     check(pipeline, events)
-    letters = [letter for p in pipeline.partitions for letter in p.letters]
-    assert len(letters) == sum(len(p.log) - len(p.arrived) for p in pipeline.partitions)
-    assert {letter.reason for letter in letters} <= {"misrouted"}
+    found = [dead_letter for p in pipeline.partitions for dead_letter in p.dead_letters]
+    assert len(found) == sum(len(p.log) - len(p.arrived) for p in pipeline.partitions)
+    assert {dead_letter.reason for dead_letter in found} <= {"misrouted"}
 
 
 # -- what the properties are of
@@ -491,7 +491,7 @@ def passed(*events: TraceEvent, partitions: int = 3) -> dict[str, TraceContext]:
     for event in events:
         pipeline.append(complete(event, NOW), None)
         pipeline.finish()
-    assert not any(p.letters for p in pipeline.partitions)
+    assert not any(p.dead_letters for p in pipeline.partitions)
     found: dict[str, TraceContext] = {}
     for p in pipeline.partitions:
         for event, context in p.out.values():
@@ -592,7 +592,7 @@ def test_links_and_callers_in_circles_end(pairs: list[tuple[int, int]], partitio
     assert len(out) == len(pairs)
     said = Counter((made.source_id, made.root_trace_id) for made in pipeline.made)
     assert max(said.values(), default=0) <= partitions
-    assert not any(p.letters for p in pipeline.partitions)
+    assert not any(p.dead_letters for p in pipeline.partitions)
     links = {uuid(a): {uuid(b) for c, b in pairs if a == c} for a, _ in pairs}
     for i, (a, b) in enumerate(pairs):
         context = out[f"{uuid(a)}/{10 + i}"]

@@ -12,11 +12,12 @@ from streams.processing.limits import MetricLimits, StateLimits
 from streams.processing.state import State
 from tailrace import codec
 from tailrace.identity import kafka_key
+from tailrace.metrics.row_period import ROW_PERIOD_MS, ROW_PERIOD_US
 from tailrace.records import TraceContext, TraceEvent
 from tests.harness import kept
 from tests.harness.mixed import mixed, root_of
 from tests.harness.recount import Row, Series, recount
-from tests.harness.recount_events import MINUTE, Logged
+from tests.harness.recount_events import HOUR, Logged
 from tests.streams.events import NOW, Source, event
 from tests.streams.processing.test_recount import estimate, normalise
 
@@ -48,7 +49,7 @@ class Counting:
             )
         unit = TransactionBatch()
         self._applier.apply(self.state, records, unit)
-        assert not unit.letters
+        assert not unit.dead_letters
         closed = self.state.close(flush=True)
         for topic, found in self.written.items():
             found += [kept.Record(0, k, v) for k, v in getattr(closed, topic)]
@@ -121,8 +122,8 @@ def test_an_event_three_days_late_moves_its_own_minutes_rows_and_no_other() -> N
     started_at = NOW - 3 * DAY
     (context,) = counting.apply(one_like(counting, started_at), appended_at_ms=NOW // 1000 + 2000)
     rows, totals = moved(before, counting.kept())
-    assert {minute for *_, minute in rows} == {started_at // MINUTE}
-    assert written_since(counting, written) == {started_at // MINUTE}
+    assert {minute for *_, minute in rows} == {started_at // ROW_PERIOD_US}
+    assert written_since(counting, written) == {started_at // ROW_PERIOD_US}
     assert {key[:3] for key in rows} == totals
     assert {metric for _, metric, _ in totals} == {
         "dify.requests.total",
@@ -147,7 +148,7 @@ def test_a_second_late_event_of_that_minute_moves_the_same_rows_again() -> None:
     second = one_like(counting, NOW - 3 * DAY, "two")
     counting.apply(second, appended_at_ms=NOW // 1000 + 3000)
     rows, _ = moved(between, counting.kept())
-    assert {minute for *_, minute in rows} == {(NOW - 3 * DAY) // MINUTE}
+    assert {minute for *_, minute in rows} == {(NOW - 3 * DAY) // ROW_PERIOD_US}
     assert all(counting.kept().rows[key].count == 2 * between.rows[key].count for key in rows)
     counting.check()
 
@@ -166,9 +167,9 @@ def test_an_event_a_year_ahead_is_in_the_totals_and_disturbs_no_row() -> None:
     )
     counting.check()
     after = counting.kept()
-    counting.apply(one_like(counting, NOW + MINUTE, "two"), appended_at_ms=NOW // 1000 + 4000)
+    counting.apply(one_like(counting, NOW + ROW_PERIOD_US, "two"), appended_at_ms=NOW // 1000 + 4000)
     rows, _ = moved(after, counting.kept())
-    assert {minute for *_, minute in rows} == {NOW // MINUTE + 1}, "rows are open as before"
+    assert {minute for *_, minute in rows} == {NOW // ROW_PERIOD_US + 1}, "rows are open as before"
     counting.check()
 
 
@@ -189,16 +190,16 @@ def test_an_event_beyond_the_horizon_is_counted_late_and_in_the_totals() -> None
 def test_the_horizon_is_a_minute_sharp_and_a_row_that_closed_stays_as_it_was() -> None:
     counting = busy()
     clock_ms = NOW // 1000 + 2000
-    oldest = (clock_ms * 1000 - HORIZON_HOURS * 60 * MINUTE) // MINUTE
-    counting.apply(one_like(counting, oldest * MINUTE), appended_at_ms=clock_ms)
+    oldest = (clock_ms * 1000 - HORIZON_HOURS * HOUR) // ROW_PERIOD_US
+    counting.apply(one_like(counting, oldest * ROW_PERIOD_US), appended_at_ms=clock_ms)
     there = counting.kept()
     assert oldest in {minute for *_, minute in there.rows}
-    late = one_like(counting, oldest * MINUTE - 1, "two")
+    late = one_like(counting, oldest * ROW_PERIOD_US - 1, "two")
     counting.apply(late, appended_at_ms=clock_ms)
     assert counting.kept().rows == there.rows
     assert counting.kept().counts[0].late == there.counts[0].late + 1
-    again = one_like(counting, oldest * MINUTE, "three")
-    counting.apply(again, appended_at_ms=clock_ms + 60_000)  # its minute has closed
+    again = one_like(counting, oldest * ROW_PERIOD_US, "three")
+    counting.apply(again, appended_at_ms=clock_ms + ROW_PERIOD_MS)  # its minute has closed
     assert counting.kept().rows == there.rows
     assert counting.kept().counts[0].late == there.counts[0].late + 2
     counting.check()

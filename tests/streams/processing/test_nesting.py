@@ -53,7 +53,7 @@ class Pipeline:
         ]
         self.out: dict[str, TraceContext] = {}
         self.links = 0
-        self.letters: list[bytes] = []
+        self.dead_letters: list[bytes] = []
 
     def put(self, key: bytes, value: bytes) -> None:
         log = self.logs[partition_of(key, PARTITIONS)]
@@ -77,7 +77,7 @@ class Pipeline:
                     event = codec.decode(value, TraceEvent)
                     assert event.source_id
                     self.out[event.source_id] = codec.decode(header, TraceContext)
-                self.letters += [v for _, v in unit.letters]
+                self.dead_letters += [v for _, v in unit.dead_letters]
                 for run, link in unit.links:
                     self.links += 1
                     self.put(run, link)
@@ -296,9 +296,9 @@ def test_a_record_that_is_not_where_its_key_belongs_is_a_dead_letter_that_names_
     p.work()
     from tailrace.records import DeadLetter
 
-    (letter,) = [codec.decode(v, DeadLetter) for v in p.letters]
-    assert (letter.reason, letter.stage) == ("misrouted", "apply")
-    assert "murmur2_random" in letter.detail
+    (dead_letter,) = [codec.decode(v, DeadLetter) for v in p.dead_letters]
+    assert (dead_letter.reason, dead_letter.stage) == ("misrouted", "apply")
+    assert "murmur2_random" in dead_letter.detail
     assert not p.out
 
 

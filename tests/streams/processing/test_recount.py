@@ -73,7 +73,7 @@ def processed(log: list[Logged], partitions: int, random: Random) -> kept.Kept:
             size = random.randrange(1, 200)
             unit, part, records = TransactionBatch(), records[:size], records[size:]
             applier.apply(state, part, unit)
-            assert not unit.letters
+            assert not unit.dead_letters
             closed = state.close(flush=not records or random.random() < 0.3)
             for topic, found in topics.items():
                 found += [kept.Record(n, k, v) for k, v in getattr(closed, topic)]

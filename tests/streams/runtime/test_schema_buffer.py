@@ -130,7 +130,7 @@ def owning(
 def committed(owner: Owner, partition: int) -> tuple[int, int]:
     """Enriched records and dead letters."""
     p: Any = owner.partitions[partition]
-    return sum(len(u.outputs) for u in p.units), sum(len(u.letters) for u in p.units)
+    return sum(len(u.outputs) for u in p.units), sum(len(u.dead_letters) for u in p.units)
 
 
 def distinct(offset: int, frame: bytes | None = None) -> Record:

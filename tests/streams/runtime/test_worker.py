@@ -51,7 +51,7 @@ def check(pipeline: Pipeline) -> enriched.Topic:
     return topic
 
 
-def letters(pipeline: Pipeline) -> list[DeadLetter]:
+def dead_letters(pipeline: Pipeline) -> list[DeadLetter]:
     messages, _ = enriched.read(pipeline.bootstrap, pipeline.names.dead_letters, committed=True)
     return [codec.decode(m.value(), DeadLetter) for m in messages]
 
@@ -130,7 +130,7 @@ def test_bad_input_goes_to_the_dead_letters_and_the_flow_goes_on(pipeline: Pipel
     with pipeline.process() as worker:
         books = pipeline.wait_for_enriched(good, alive=(worker,))
         assert worker.sigterm(30) == 0
-    found = {letter.reason: letter for letter in letters(pipeline)}
+    found = {dead_letter.reason: dead_letter for dead_letter in dead_letters(pipeline)}
     assert set(found) == {*bad, "empty"}
     assert sum(a.dead_lettered for a in books.streams) == len(bad) + 2
     assert books.balanced

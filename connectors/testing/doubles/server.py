@@ -1,0 +1,294 @@
+"""What every double is as a server: listening and closing, fault plans, size limits, and the record of what
+came."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from types import TracebackType
+from typing import Any, ClassVar, Final, Generic, Self, TypedDict, TypeVar
+
+import msgspec
+from aiohttp import web
+
+from connectors.testing.doubles.faults import Faults
+from connectors.testing.doubles.request_rules import RequestRefused, decompress, too_large
+
+_RESET_AT_ONCE: Final = struct.pack("ii", 1, 0)
+"""SO_LINGER that makes close() send RST."""
+FaultPlan = TypeVar("FaultPlan", bound=Faults)
+
+
+class ServerOptions(TypedDict, total=False):
+    """What every double takes as keywords."""
+
+    host: str
+    """127.0.0.1 if left out."""
+    port: int
+    """0, or left out: a free one."""
+    max_bytes: int
+    """Of a request, before and after decompression; left out: the vendor's limit."""
+    keep_exchanges: bool
+    """Whether `exchanges` is filled; True if left out."""
+
+
+class Exchange(msgspec.Struct, frozen=True, kw_only=True):
+    """One request and how it was answered. An answer that was decided on may not have arrived."""
+
+    method: str
+    path: str
+    status: int
+    """0: no whole answer."""
+    headers: dict[str, str]
+    """Names in lower case, without Authorization."""
+    body: bytes
+    """As sent; empty where it was not read."""
+
+
+class Incoming(msgspec.Struct, frozen=True, kw_only=True):
+    """A request that has been admitted, with its body."""
+
+    request: web.Request
+    group: str
+    number: int
+    """Of the request since the double started, from 1."""
+    body: bytes
+    """As sent, compressed or not."""
+    fault: str | None
+    """What the fault plan has for it."""
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What a request is answered."""
+
+    status: int = 200
+    body: bytes = b""
+    headers: Mapping[str, str] = {}
+    content_type: str | None = "application/json"
+
+
+def json_answer(status: int, document: Any) -> Answer:
+    return Answer(status=status, body=msgspec.json.encode(document))
+
+
+class Double(ABC, Generic[FaultPlan]):
+    """A server in this process that stands in for a vendor's.
+
+        async with OpikDouble() as double:
+            ...  # requests to double.endpoint
+
+    Not thread-safe; one event loop. Faults and `max_bytes` may be replaced while it runs.
+
+    Args:
+        faults: The plan of what goes wrong.
+        server: See `ServerOptions`.
+    """
+
+    groups: ClassVar[tuple[str, ...]]
+    """Names of the groups of requests, of which a fault plan may name one."""
+    default_max_bytes: ClassVar[int]
+    """The vendor's limit of a request."""
+
+    def __init__(self, faults: FaultPlan, server: ServerOptions) -> None:
+        self.max_bytes = server.get("max_bytes", self.default_max_bytes)
+        self.exchanges: list[Exchange] = []
+        """Every request that `handle` took. Empty without `keep_exchanges`."""
+        self.requests = 0
+        """How many requests `handle` took."""
+        self.accepted = 0
+        """How many of them were answered with a status of 2xx."""
+        self.stopping = asyncio.Event()
+        """Set when the double stops."""
+        self.faults = faults
+        self._keep = server.get("keep_exchanges", True)
+        self._host, self._port = server.get("host", "127.0.0.1"), server.get("port", 0)
+        self._runner: web.AppRunner | None = None
+
+    # -- a vendor's
+    @abstractmethod
+    def routes(self) -> Iterable[web.RouteDef]:
+        """The paths; those of requests that are counted, recorded and may fail have a handler by `handle`."""
+
+    @abstractmethod
+    def error_answer(self, refused: RequestRefused) -> Answer:
+        """The answer to a refused request, as the vendor words it."""
+
+    def admit(self, request: web.Request, group: str) -> Mapping[str, str]:
+        """Checks credentials and counts against limits; returns headers for the answer. Raises
+        RequestRefused."""
+        return {}
+
+    @abstractmethod
+    def ready(self) -> Mapping[str, str]:
+        """What a client must know, for `--json`."""
+
+    @abstractmethod
+    def greeting(self) -> str:
+        """The line that says where it listens."""
+
+    def summary(self) -> str:
+        """The line that says what came, after the end; empty: none."""
+        return ""
+
+    async def break_off(self, request: web.Request, answer: Answer) -> web.StreamResponse:
+        """Ends the connection of a request that was accepted, without a whole answer."""
+        return abort(request)
+
+    # -- life cycle
+    @property
+    def endpoint(self) -> str:
+        """Base URL of the server."""
+        return f"http://{self._host}:{self._port}"
+
+    async def start(self) -> None:
+        """Listens. Raises OSError."""
+        app = web.Application()
+        app.add_routes(self.routes())
+        self._runner = web.AppRunner(
+            app, access_log=None, auto_decompress=False, shutdown_timeout=1.0, handle_signals=False
+        )
+        await self._runner.setup()
+        try:
+            await web.TCPSite(self._runner, self._host, self._port, reuse_address=True).start()
+        except OSError:
+            await self.stop()
+            raise
+        self._port = self._runner.addresses[0][1]
+
+    async def stop(self) -> None:
+        """Answers what is in flight, without its delay; ends what hangs; closes."""
+        self.stopping.set()
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    # -- answering
+    @property
+    def faults(self) -> FaultPlan:
+        """The plan of what goes wrong; setting it starts its counts again. Raises ValueError for a plan of a
+        group that this double has not."""
+        return self._faults
+
+    @faults.setter
+    def faults(self, faults: FaultPlan) -> None:
+        if faults.only not in ("", *self.groups):
+            raise ValueError(f"only: {faults.only!r} is not one of {', '.join(self.groups)}")
+        self._faults, self._matching = faults, 0
+
+    def handle(
+        self, group: str, take: Callable[[Incoming], Answer]
+    ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        """A handler that reads the body, lets the plan's faults happen, and records the exchange.
+
+        Args:
+            group: One of `groups`; empty: requests to which no faults happen.
+            take: Keeps what an admitted request brings, and returns the answer; may raise RequestRefused.
+        """
+
+        async def handler(request: web.Request) -> web.StreamResponse:
+            return await self._handle(request, group, take)
+
+        return handler
+
+    async def _handle(
+        self, request: web.Request, group: str, take: Callable[[Incoming], Answer]
+    ) -> web.StreamResponse:
+        self.requests += 1
+        number, faults, fault = self.requests, self._faults, self._next_fault(group)
+        body, headers = b"", dict[str, str]()
+        if fault == "reset" and faults.reset == "request":
+            await request.content.readany()
+            self._record(request, 0, body)
+            return abort(request)
+        try:
+            body = await self._read(request)
+            if fault == "status":
+                raise RequestRefused(faults.status, f"status {faults.status} as scripted", faults.headers)
+            headers.update(self.admit(request, group))
+            answer = take(Incoming(request=request, group=group, number=number, body=body, fault=fault))
+        except RequestRefused as e:
+            answer = self.error_answer(e)
+            headers.update(e.headers)
+        accepted = answer.status // 100 == 2
+        broken = accepted and fault in ("reset", "hang")
+        self._record(request, 0 if broken else answer.status, body)
+        await self._pause(faults.delay)
+        if broken:
+            if fault == "hang":
+                await self.stopping.wait()
+                return abort(request)
+            return await self.break_off(request, answer)
+        return web.Response(
+            status=answer.status,
+            body=answer.body,
+            headers={**answer.headers, **headers},
+            content_type=answer.content_type,
+        )
+
+    def decompressed(self, request: web.Request, body: bytes) -> bytes:
+        """The body before its Content-Encoding. Raises RequestRefused."""
+        return decompress(body, request.headers.get("Content-Encoding", ""), self.max_bytes)
+
+    def _next_fault(self, group: str) -> str | None:
+        if not group or self._faults.only not in ("", group):
+            return None
+        self._matching += 1
+        return self._faults.at(self._matching)
+
+    async def _read(self, request: web.Request) -> bytes:
+        """The body as sent, read to its end unless Content-Length says that it is too large."""
+        if (request.content_length or 0) > self.max_bytes:
+            raise too_large(self.max_bytes)
+        body = bytearray()
+        async for chunk in request.content.iter_any():
+            body += chunk
+            if len(body) > self.max_bytes:
+                raise too_large(self.max_bytes)
+        return bytes(body)
+
+    def _record(self, request: web.Request, status: int, body: bytes) -> None:
+        self.accepted += status // 100 == 2
+        if self._keep:
+            headers = {k.lower(): v for k, v in request.headers.items() if k.lower() != "authorization"}
+            self.exchanges.append(
+                Exchange(method=request.method, path=request.path, status=status, headers=headers, body=body)
+            )
+
+    async def _pause(self, seconds: float) -> None:
+        if seconds > 0:
+            try:
+                await asyncio.wait_for(self.stopping.wait(), seconds)
+            except TimeoutError:
+                pass
+
+
+def abort(
+    request: web.BaseRequest, response: web.StreamResponse | None = None, *, reset: bool = True
+) -> web.StreamResponse:
+    """Ends the connection as it is.
+
+    Args:
+        response: What was begun to be sent.
+        reset: Whether the client sees a reset (RST) instead of an end of the stream.
+
+    Returns:
+        What aiohttp finds that it can no longer send.
+    """
+    transport = request.transport
+    if transport is not None:
+        sock = transport.get_extra_info("socket")
+        if reset and sock is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_AT_ONCE)
+        transport.abort()
+    return web.Response() if response is None else response
