@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 import pytest
 
+from connectors.config.instances import installed
 from connectors.preview.offline import enriched
 from connectors.sdk.contract import Enriched, Payload, Skip
 from connectors.sinks.langfuse.sink import Langfuse
@@ -177,6 +178,11 @@ def sent(sink: str, record: Enriched) -> Ids | None:
     if "dataType" in shown:
         return shown["traceId"], shown["id"], None
     return shown["traceId"], shown["spanId"], shown.get("parentSpanId") or None
+
+
+def test_every_sink_of_a_vendor_is_there() -> None:
+    ours = {name for name, found in installed().items() if found.value.startswith("connectors.")}
+    assert set(SINKS) == ours - {"console", "file"}  # these make no ids
 
 
 def test_every_sink_and_kind_is_there_once() -> None:
