@@ -16,7 +16,7 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 PAGES: Final = tuple(
     sorted(
         path
-        for pattern in ("*.md", "docs/**/*.md", "schemas/*.md", "examples/**/*.md")
+        for pattern in ("*.md", "docs/**/*.md", "schemas/*.md", "examples/**/*.md", "benchmarks/*.md")
         for path in ROOT.glob(pattern)
         if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)
     )
@@ -26,6 +26,9 @@ PAGES: Final = tuple(
 _BLOCK: Final = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _LINK: Final = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _CODE: Final = re.compile(r"`[^`\n]*`")
+_MODULE: Final = re.compile(
+    r"(?:\.venv/bin/)?python -m ((?:tailrace|streams|connectors|examples|benchmarks|tests|tools)\.[\w.]+)"
+)
 _ENDS: Final = ("|", "||", "&&", ";", ">", ">>", "<", "&")
 
 
@@ -75,6 +78,19 @@ def commands(text: str) -> list[list[str]]:
             words = words[words.index("tailrace") + 1 :]
             ends = [i for i, word in enumerate(words) if word in _ENDS]
             found.append(words[: ends[0]] if ends else words)
+    return found
+
+
+def modules(text: str) -> list[tuple[str, list[str]]]:
+    """Each `python -m` of a module of ours, and its long options, in console blocks and in the prose."""
+    lines = [line for block in blocks(text, "console") for line in block.splitlines()]
+    lines += [c.strip("`") for c in _CODE.findall(prose(text))]
+    found = []
+    for line in lines:
+        match = _MODULE.match(line)
+        if match:
+            options = [w.partition("=")[0] for w in line[match.end() :].split() if w.startswith("--")]
+            found.append((match[1], options))
     return found
 
 

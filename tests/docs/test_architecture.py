@@ -1,12 +1,18 @@
-"""ARCHITECTURE.md names every module, and nothing that isn't there."""
+"""ARCHITECTURE.md is short, names every package and topic, and nothing that isn't there."""
 
 from __future__ import annotations
 
 import re
 
-from tests.docs.markdown import ROOT
+from streams.processing import links, state
+from streams.processing.metrics import aggregator
+from tailrace.settings import Topics
+from tailrace.topics import wanted
+from tests.docs.markdown import ROOT, rows
 
 TEXT = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+MOST = 10_000
+"""Bytes of ARCHITECTURE.md."""
 NAMED = set(re.findall(r"`((?:[\w.-]+/)+(?:[\w.-]+)?)`", TEXT))
 """Every path in it: folders end with a slash."""
 
@@ -16,16 +22,56 @@ def test_every_path_exists() -> None:
     assert [p for p in sorted(NAMED) if (ROOT / p).is_dir() != p.endswith("/")] == []
 
 
-def test_every_module_is_named() -> None:
-    """A package's __init__ is named by its folder."""
-    modules = [
-        str(path.relative_to(ROOT))
+def test_it_is_short() -> None:
+    assert len(TEXT.encode()) <= MOST
+
+
+def test_every_package_is_named() -> None:
+    packages = {
+        f"{path.parent.relative_to(ROOT)}/"
         for folder in ("tailrace", "streams", "connectors")
-        for path in sorted((ROOT / folder).rglob("*.py"))
-    ]
-    assert len(modules) > 50
-    missing = [m for m in modules if m not in NAMED and m.removesuffix("__init__.py") not in NAMED]
-    assert missing == []
+        for path in (ROOT / folder).rglob("__init__.py")
+    }
+    assert len(packages) > 25
+    assert sorted(packages - NAMED) == []
+
+
+def test_every_topic_and_key_of_the_state_is_in_the_tables() -> None:
+    cells = [row[0].strip("`") for row in rows(TEXT.partition("## Topics")[2].partition("## ")[0])]
+    assert [c for c in cells if c.startswith("trace.")] == [t.name for t in wanted(Topics())]
+    keys = [c.partition("/")[0] for c in cells if not c.startswith("trace.")]
+    # every prefix that a record of trace.state is restored by
+    known = {state.POSITION, state._TRACE, state._OPERATIONS, links.PREFIX, state._DEDUPE}
+    known |= {aggregator.GROUP, aggregator.MINUTES}
+    assert sorted(keys) == sorted(k.decode().strip("/") for k in known)
+
+
+def test_whoever_wants_to_change_something_finds_where_to_start() -> None:
+    """`To change X, start at Y`: what is asked for most is there, and each row names a file or folder."""
+    table = rows(TEXT.partition("## To change X, start at Y")[2].partition("## ")[0])
+    asked = (
+        "a built-in sink",
+        "an event kind",
+        "a schema field",
+        "what a vendor's status means",
+        "waits, 429, `Retry-After`",
+        "a metric, its labels",
+        "a window of `tailrace metrics`",
+        "a mask",
+        "which root a nested run gets",
+        "an id",
+        "a price",
+        "a setting",
+        "a command",
+        "a dead-letter reason",
+        "a Kafka topic",
+    )
+    assert set(asked) <= {row[0] for row in table}
+    assert [row[0] for row in table if not NAMED & set(re.findall(r"`([^`]+)`", row[1]))] == []
+    for row in table:
+        for path, name in re.findall(r"`([\w/]+\.py)` \(`(\w+)`\)", " ".join(row)):
+            source = (ROOT / path).read_text(encoding="utf-8")
+            assert re.search(rf"^(def |class )?{name}\b", source, re.MULTILINE), (path, name)
 
 
 def test_every_method_is_where_it_is_said_to_be() -> None:

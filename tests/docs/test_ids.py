@@ -11,13 +11,14 @@ from typing import Any, Final
 import msgspec
 import pytest
 
+from connectors.config.instances import installed
 from connectors.preview.offline import enriched
 from connectors.sdk.contract import Enriched, Payload, Skip
 from connectors.sinks.langfuse.sink import Langfuse
 from connectors.sinks.opik.sink import Opik
 from connectors.sinks.otlp.sink import Otlp
 from tailrace.identity import complete
-from tailrace.records import ParentKind
+from tailrace.records import Kind, ParentKind, TraceEvent
 from tests.docs.markdown import ROOT, rows
 from tests.golden.events import completed, golden
 
@@ -71,9 +72,21 @@ def records() -> dict[str, Enriched]:
     run = msgspec.structs.replace(events["workflow_run_alone"], source_id="run-inside", **nested)
     node = msgspec.structs.replace(events["node_llm"], source_id="node-inside", **nested)
     inside = [complete(e, run.published_at or 0) for e in (run, node)]
-    found = [r for r in enriched([*events.values(), *inside]) if isinstance(r, Enriched)]
-    assert len(found) == len(events) + 2
-    return golden() | {"nested run": found[-2], "node of it": found[-1]}
+    named = [complete(_named(e), run.published_at or 0) for e in events.values()]
+    found = [r for r in enriched([*events.values(), *inside, *named]) if isinstance(r, Enriched)]
+    assert len(found) == len(events) + len(inside) + len(named)
+    others = dict(zip((f"{n} of a trace that is named" for n in events), found[-len(named) :], strict=True))
+    return golden() | {"nested run": found[len(events)], "node of it": found[len(events) + 1]} | others
+
+
+def _named(event: TraceEvent) -> TraceEvent:
+    """The same operation once more, by a publisher that gives its trace, a message and a run of its own."""
+    ids = {name: f"{name} of {event.kind}" for name in ("trace_id", "message_id", "workflow_run_id")}
+    again: dict[str, Any] = {"event_id": None, "source_id": f"again {event.source_id}", "otel_trace_id": None}
+    if event.kind == Kind.FEEDBACK:  # of the root, of which Opik must know the start
+        ids["message_id"] = ids["trace_id"]
+        again |= {"root_trace_id": ids["trace_id"], "root_started_at": event.started_at}
+    return msgspec.structs.replace(event, **again, **ids)
 
 
 RECORDS: Final = records()
@@ -166,6 +179,11 @@ def sent(sink: str, record: Enriched) -> Ids | None:
     return shown["traceId"], shown["spanId"], shown.get("parentSpanId") or None
 
 
+def test_every_sink_of_a_vendor_is_there() -> None:
+    ours = {name for name, found in installed().items() if found.value.startswith("connectors.")}
+    assert set(SINKS) == ours - {"console", "file"}  # these make no ids
+
+
 def test_no_sink_and_kind_is_there_twice() -> None:
     """That each is there: tests/test_kinds.py."""
     found = [(sink, kind) for sink, kind, _ in rules()]
@@ -200,6 +218,27 @@ def test_a_row_says_what_the_context_has(kind: str, cells: list[str]) -> None:
         for what, rule in zip(has, cells, strict=True):
             if rule != "learned":
                 assert what == computed(rule, record, record.event), f"{name}: {rule}"
+
+
+def test_the_trace_id_that_a_publisher_does_not_give() -> None:
+    table = {n: cells[1] for cells in rows(MADE) if len(cells) == 2 for n in names(cells[0])}
+    others = next(cells[1] for cells in rows(MADE) if cells[0] == "all others")
+    for kind in sorted({kind for _, kind, _ in rules()}):
+        rule = table.get(kind, others).strip("`")
+        for run, message in ((None, None), ("R", None), ("R", "M")):
+            event = TraceEvent(
+                kind=Kind(kind),
+                started_at=0,
+                ended_at=1,
+                source_id="S",
+                workflow_run_id=run,
+                message_id=message,
+            )
+            what = kind, run, message
+            record = msgspec.structs.replace(RECORDS["message"], event=event)
+            assert complete(event, 0).trace_id == computed(rule, record, event), what
+            named = msgspec.structs.replace(event, trace_id="T")
+            assert complete(named, 0).trace_id == (None if rule == "none" else "T"), what
 
 
 def test_every_rule_is_explained() -> None:
