@@ -13,6 +13,8 @@ SINK = "opik"
 """The built-in sink that the checklist is held against."""
 IN_PASSING = {
     "benchmarks/naive_sink.py",
+    "connectors/testing/doubles/__init__.py",
+    "connectors/testing/doubles/server.py",
     "docs/glossary.md",
     "docs/guarantees.md",
     "docs/seeds.md",
