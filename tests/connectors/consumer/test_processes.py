@@ -3,6 +3,7 @@ yet."""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -177,6 +178,27 @@ def test_a_member_that_is_paused_past_its_session_commits_nothing_any_more(
     found = Counter(event for _, _, event in lines(path))
     assert found.keys() == {str(e.event_id) for e in bench.enricher.written}
     bench.assert_settled("file", delivered=len(bench.enricher.written))
+
+
+def test_a_file_that_another_process_has_locked_is_named_and_holds_up_no_stop(
+    bench: Bench, tmp_path: Path
+) -> None:
+    bench.enricher.write([make_event(i) for i in range(300)])
+    path = tmp_path / "events.jsonl"
+    said = f"another process has held the lock of {path}"
+    with path.open("ab") as other:  # as one does that was stopped (SIGSTOP) while it wrote
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with file_sink(bench, path, "first") as first:
+            wait_until(lambda: said in first.output(), 60, "it says what it waits for", alive=(first,))
+            assert first.sigterm(30) == 0, first.tail()
+        assert lines(path) == []
+        with file_sink(bench, path, "second") as second:
+            wait_until(lambda: said in second.output(), 60, "it says what it waits for", alive=(second,))
+            fcntl.flock(other, fcntl.LOCK_UN)
+            wait_until(lambda: len(lines(path)) == 300, 60, "it goes on by itself", alive=(second,))
+            assert second.sigterm(30) == 0, second.tail()
+    assert_exact(bench, path)
+    bench.assert_settled("file", delivered=300, retried=0)
 
 
 def test_what_is_under_way_at_a_rebalance_is_finished_and_committed(bench: Bench) -> None:
