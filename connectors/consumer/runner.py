@@ -484,20 +484,20 @@ class Runner:
     def _on_revoke(self, consumer: Any, partitions: list[Any]) -> None:
         """Lets what is under way finish within connect.drain_seconds, commits, gives up. What waits is the
         next owner's."""
-        partitions = [self._partitions[p.partition] for p in partitions if p.partition in self._partitions]
+        revoked = [self._partitions[p.partition] for p in partitions if p.partition in self._partitions]
         deadline = self._clock() + self._settings.connect.drain_seconds
         while (
-            any(partition.unsettled for partition in partitions)
+            any(partition.unsettled for partition in revoked)
             and self._clock() < deadline
-            and not self._stuck(partitions)
+            and not self._stuck(revoked)
         ):
             self._dead_letter_producer.poll()
-            for partition in partitions:
+            for partition in revoked:
                 partition.collect()
                 partition.advance()
             self._wake.wait(0.01)
             self._wake.clear()
-        self._release(partitions, inside_consume=True)
+        self._release(revoked, inside_consume=True)
         for p in partitions:
             self._partitions.pop(p.partition, None)
         self._consumer.incremental_unassign(partitions)
