@@ -84,6 +84,33 @@ def wait_until_joined(child: Child) -> None:
     wait_until(lambda: re.search(r"has partitions \[\d", child.output()), 60, "it has joined", alive=(child,))
 
 
+def pause_unlocked(child: Child, path: Path) -> None:
+    """SIGSTOP while it does not have the file's lock: with it, the others could only wait."""
+
+    def paused() -> bool:
+        child.signal(signal.SIGSTOP)
+        wait_until(lambda: stopped(child.pid), 30, f"{child} has stopped", every=0.001)
+        if child.pid not in lock_holders(path):
+            return True
+        child.signal(signal.SIGCONT)
+        return False
+
+    wait_until(paused, 60, f"{child} is stopped without the lock", alive=(child,), every=0.01)
+
+
+def stopped(pid: int) -> bool:
+    """Whether all its threads are."""
+    states = [p.read_text().rsplit(")", 1)[1].split()[0] for p in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return set(states) == {"T"}
+
+
+def lock_holders(path: Path) -> set[int]:
+    """The processes that have locked the file, or wait to."""
+    inode = str(path.stat().st_ino)
+    found = (line.split() for line in Path("/proc/locks").read_text().splitlines())
+    return {int(f[-4]) for f in found if f[-3].rpartition(":")[2] == inode}
+
+
 def file_sink(bench: Bench, path: Path, name: str, *arguments: str) -> Child:
     return bench.tailrace(
         "connect",
@@ -165,7 +192,7 @@ def test_a_member_that_is_paused_past_its_session_commits_nothing_any_more(
         wait_until_grown(path, 100_000, paused)
         with file_sink(bench, path, "other") as other:
             wait_until_joined(other)
-            paused.signal(signal.SIGSTOP)
+            pause_unlocked(paused, path)
             wait_until(lambda: "[0, 1, 2]" in other.output(), 60, "the other has taken over", alive=(other,))
             wait_until_grown(path, 100_000, other)
             paused.signal(signal.SIGCONT)
