@@ -77,10 +77,12 @@ schemas-check: $(STAMP) ## fail if generated code or the schema history is out o
 compose-check: $(STAMP) ## docker-compose.yml against the compose specification's schema
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 
-bench: $(COMPILED) ## benchmarks: beside peers, the codec, what links cost; PEERS=faust,quix chooses peers
-	$(BIN)/python benchmarks/stream_stage.py $(if $(PEERS),--peers $(PEERS))
+bench: $(COMPILED) ## all benchmarks, about half an hour; PEERS=faust,quix chooses the stream stage's peers
 	$(BIN)/python benchmarks/codec.py
 	$(BIN)/python benchmarks/links.py
+	$(BIN)/python benchmarks/state.py
+	$(BIN)/python benchmarks/stream_stage.py $(if $(PEERS),--peers $(PEERS))
+	$(BIN)/python benchmarks/sink_stage.py
 
 ci: ## what CI runs
 	bash .ci/run

@@ -1,4 +1,4 @@
-"""The Makefile's targets for tests leave nothing out."""
+"""The Makefile's targets for tests and benchmarks leave nothing out."""
 
 from __future__ import annotations
 
@@ -42,3 +42,12 @@ def test_the_crash_tests_are_among_the_slow_ones() -> None:
     files = sorted((ROOT / "tests" / "crash").glob("test_*.py"))
     assert files
     assert all("pytest.mark.crash" in file.read_text() for file in files)
+
+
+def test_all_benchmarks_are_run() -> None:
+    """All programs but the one that compares two checkouts."""
+    folder = ROOT / "benchmarks"
+    programs = {f.name for f in folder.glob("*.py") if "argparse" in f.read_text()} - {"turns.py"}
+    assert programs == {Path(c.split()[1]).name for c in commands("bench") if "benchmarks/" in c}
+    told = set(re.findall(r"^\| `(\w+\.py)` \|", (folder / "README.md").read_text(), re.MULTILINE))
+    assert told == programs | {"turns.py"}
