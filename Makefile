@@ -6,7 +6,7 @@ COMPILED := .venv/.compiled
 PURE := .venv/.pure
 
 .DEFAULT_GOAL := help
-.PHONY: help setup compile pure demo test test-quick test-crash lint format type imports samples schemas schemas-check compose-check bench ci clean
+.PHONY: help setup compile pure demo test test-slow test-quick test-crash lint format type imports samples schemas schemas-check compose-check bench ci clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -35,13 +35,20 @@ pure: $(STAMP) ## plain Python from now on: for work on the record path
 demo: $(COMPILED) ## run the whole pipeline on recorded workflow runs; KEEP=1 leaves it running
 	$(BIN)/python -m examples.demo $(if $(KEEP),--keep)
 
-test: $(COMPILED) ## all tests, on real brokers that they start themselves, two files at a time
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+# Every test is in one of `make test` and `make test-slow`; CI runs both.
+SLOW := crash or slow
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+test: $(COMPILED) ## all tests but the slow ones, on real brokers that they start themselves, two files at a time
+	$(PYTEST) -m "not ($(SLOW))"
+
+test-slow: $(COMPILED) ## the slow tests: kills under load, the wheel, the record path in plain Python
+	$(PYTEST) -m "$(SLOW)"
 
 test-quick: $(COMPILED) ## tests that need no broker
-	$(BIN)/python -m pytest -m "not kafka and not crash"
+	$(BIN)/python -m pytest -m "not kafka and not ($(SLOW))"
 
-test-crash: $(COMPILED) ## the crash tests alone, at full size; SEED=n repeats a run
+test-crash: $(COMPILED) ## of the slow tests those that kill, at full size; SEED=n repeats a run
 	$(BIN)/python -m pytest -m crash -s --full $(if $(SEED),--seed $(SEED))
 
 lint: $(STAMP) ## ruff: lint and format, without changing anything
@@ -70,10 +77,12 @@ schemas-check: $(STAMP) ## fail if generated code or the schema history is out o
 compose-check: $(STAMP) ## docker-compose.yml against the compose specification's schema
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 
-bench: $(COMPILED) ## benchmarks: beside peers, the codec, what links cost; PEERS=faust,quix chooses peers
-	$(BIN)/python benchmarks/stream_stage.py $(if $(PEERS),--peers $(PEERS))
+bench: $(COMPILED) ## all benchmarks, about half an hour; PEERS=faust,quix chooses the stream stage's peers
 	$(BIN)/python benchmarks/codec.py
 	$(BIN)/python benchmarks/links.py
+	$(BIN)/python benchmarks/state.py
+	$(BIN)/python benchmarks/stream_stage.py $(if $(PEERS),--peers $(PEERS))
+	$(BIN)/python benchmarks/sink_stage.py
 
 ci: ## what CI runs
 	bash .ci/run

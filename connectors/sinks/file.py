@@ -5,13 +5,32 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import time
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
-from connectors import Batch, Delivered, Enriched, Health, Http, Outcomes, Payload, Rejected, Skip, sink
+from connectors import (
+    Batch,
+    Delivered,
+    Enriched,
+    Health,
+    Http,
+    Outcomes,
+    Paused,
+    Payload,
+    Rejected,
+    Skip,
+    sink,
+)
 from connectors.sinks.lines import as_json
 from tailrace.errors import ConfigError
+
+LOCK_SECONDS: Final = 5.0
+"""How long a batch waits for another process's lock before the sink pauses."""
+LOCK_POLL: Final = 0.01
+"""Seconds between two tries to lock."""
 
 
 @sink("file", max_records=2000, max_bytes=8_000_000)
@@ -43,10 +62,17 @@ class File:
         """All lines of a batch or none: what a full disk cuts off is taken back. Raises OSError, which is
         retried.
 
+        Pauses when another process keeps the file's lock: one that was stopped (SIGSTOP) while it wrote does.
         A batch that is cancelled while it is being written may be in the file all the same, and come again.
         """
+        data = b"".join(batch.bodies)
         async with self._lock:
-            await asyncio.to_thread(self._append, b"".join(batch.bodies))
+            until = time.monotonic() + LOCK_SECONDS
+            while not await asyncio.to_thread(self._append, data):
+                if time.monotonic() >= until:
+                    held = f"another process has held the lock of {self._path} for {LOCK_SECONDS:g} s"
+                    return Paused(f"{held}; is it stopped?", "path")
+                await asyncio.sleep(LOCK_POLL)
         return Delivered()
 
     async def check(self, http: Http) -> Health:
@@ -59,10 +85,15 @@ class File:
     def _open(self) -> int:
         return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
 
-    def _append(self, data: bytes) -> None:
+    def _append(self, data: bytes) -> bool:
+        """False: another process has the lock, and nothing is written. Never waits for it: a thread that
+        waits can be neither cancelled nor left behind when the process ends."""
         fd = self._open()
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX)  # so that taking back cannot hit another process's lines
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # taking back may not hit another one's lines
+            except BlockingIOError:
+                return False
             size = os.fstat(fd).st_size
             try:
                 view = memoryview(data)
@@ -73,5 +104,6 @@ class File:
             except OSError:
                 os.ftruncate(fd, size)
                 raise
+            return True
         finally:
             os.close(fd)

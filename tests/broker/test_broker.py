@@ -28,12 +28,6 @@ ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-c", "from tailrace.broker.command import broker; broker()"]
 
 
-@pytest.fixture(scope="module")
-def broker() -> Iterator[Broker]:
-    with Broker() as running:
-        yield running
-
-
 def create(broker: Broker, topic: str) -> None:
     admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
     admin.create_topics([NewTopic(topic, 1, 1)])[topic].result(10)

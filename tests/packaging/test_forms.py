@@ -39,6 +39,7 @@ def run(folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 def test_both_forms_write_the_same_bytes(plain: Path, seed: int) -> None:
     here, _, ours = run(ROOT, "-m", "tests.packaging.applied", str(seed), "3000").rpartition(" ")
@@ -48,6 +49,7 @@ def test_both_forms_write_the_same_bytes(plain: Path, seed: int) -> None:
     assert ours == theirs
 
 
+@pytest.mark.slow
 def test_plain_python_passes_the_tests_of_the_pass_and_of_the_codec(plain: Path) -> None:
     """The suite itself runs in the form that is there."""
     said = run(

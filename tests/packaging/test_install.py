@@ -43,6 +43,7 @@ def application(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_base_install_is_light_and_says_what_else_a_command_needs(
     tmp_path: Path, application: Path
 ) -> None:

@@ -15,6 +15,7 @@ from tailrace.broker import Broker
 from tailrace.errors import TopicMismatch
 from tailrace.settings import Settings, Topics
 from tailrace.topics import Found, TopicNames
+from tests.harness.processes import wait_until
 
 PLAIN = Topics()
 NAMES = TopicNames.of(PLAIN)
@@ -165,6 +166,8 @@ def test_topics_that_are_wrong_stop_whoever_relies_on_them(
     client = admin(broker)
     for future in client.create_topics(new).values():
         future.result()
+    made = {names.events, names.state}
+    wait_until(lambda: topics.describe(client, list(made)).keys() == made, 30, "they are shown")
     with pytest.raises(TopicMismatch) as caught:
         topics.verify(admin(broker), settings)
     lines = str(caught.value).splitlines()

@@ -3,6 +3,7 @@ yet."""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -81,6 +82,33 @@ def wait_until_grown(path: Path, by: int, *alive: Child) -> None:
 def wait_until_joined(child: Child) -> None:
     """Until it has a partition."""
     wait_until(lambda: re.search(r"has partitions \[\d", child.output()), 60, "it has joined", alive=(child,))
+
+
+def pause_unlocked(child: Child, path: Path) -> None:
+    """SIGSTOP while it does not have the file's lock: with it, the others could only wait."""
+
+    def paused() -> bool:
+        child.signal(signal.SIGSTOP)
+        wait_until(lambda: stopped(child.pid), 30, f"{child} has stopped", every=0.001)
+        if child.pid not in lock_holders(path):
+            return True
+        child.signal(signal.SIGCONT)
+        return False
+
+    wait_until(paused, 60, f"{child} is stopped without the lock", alive=(child,), every=0.01)
+
+
+def stopped(pid: int) -> bool:
+    """Whether all its threads are."""
+    states = [p.read_text().rsplit(")", 1)[1].split()[0] for p in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return set(states) == {"T"}
+
+
+def lock_holders(path: Path) -> set[int]:
+    """The processes that have locked the file, or wait to."""
+    inode = str(path.stat().st_ino)
+    found = (line.split() for line in Path("/proc/locks").read_text().splitlines())
+    return {int(f[-4]) for f in found if f[-3].rpartition(":")[2] == inode}
 
 
 def file_sink(bench: Bench, path: Path, name: str, *arguments: str) -> Child:
@@ -164,7 +192,7 @@ def test_a_member_that_is_paused_past_its_session_commits_nothing_any_more(
         wait_until_grown(path, 100_000, paused)
         with file_sink(bench, path, "other") as other:
             wait_until_joined(other)
-            paused.signal(signal.SIGSTOP)
+            pause_unlocked(paused, path)
             wait_until(lambda: "[0, 1, 2]" in other.output(), 60, "the other has taken over", alive=(other,))
             wait_until_grown(path, 100_000, other)
             paused.signal(signal.SIGCONT)
@@ -177,6 +205,27 @@ def test_a_member_that_is_paused_past_its_session_commits_nothing_any_more(
     found = Counter(event for _, _, event in lines(path))
     assert found.keys() == {str(e.event_id) for e in bench.enricher.written}
     bench.assert_settled("file", delivered=len(bench.enricher.written))
+
+
+def test_a_file_that_another_process_has_locked_is_named_and_holds_up_no_stop(
+    bench: Bench, tmp_path: Path
+) -> None:
+    bench.enricher.write([make_event(i) for i in range(300)])
+    path = tmp_path / "events.jsonl"
+    said = f"another process has held the lock of {path}"
+    with path.open("ab") as other:  # as one does that was stopped (SIGSTOP) while it wrote
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with file_sink(bench, path, "first") as first:
+            wait_until(lambda: said in first.output(), 60, "it says what it waits for", alive=(first,))
+            assert first.sigterm(30) == 0, first.tail()
+        assert lines(path) == []
+        with file_sink(bench, path, "second") as second:
+            wait_until(lambda: said in second.output(), 60, "it says what it waits for", alive=(second,))
+            fcntl.flock(other, fcntl.LOCK_UN)
+            wait_until(lambda: len(lines(path)) == 300, 60, "it goes on by itself", alive=(second,))
+            assert second.sigterm(30) == 0, second.tail()
+    assert_exact(bench, path)
+    bench.assert_settled("file", delivered=300)
 
 
 def test_what_is_under_way_at_a_rebalance_is_finished_and_committed(bench: Bench) -> None:

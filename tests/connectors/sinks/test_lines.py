@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import io
 import json
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 
 from connectors.config.instances import instance
 from connectors.sdk.contract import Batch, Enriched, Item, Payload, RecordOrigin, SinkStopped
-from connectors.sdk.outcomes import Delivered
+from connectors.sdk.outcomes import Delivered, Paused
 from connectors.sinks.console import Console
 from connectors.sinks.file import File
 from connectors.sinks.lines import as_json, as_text
@@ -117,6 +119,26 @@ def test_file_appends_and_takes_back_what_a_full_disk_cuts_off(
     with pytest.raises(OSError, match="No space left"):
         asyncio.run(sink.send(batch(b"three\n"), NoHttp()))
     assert path.read_bytes() == whole
+
+
+def test_file_says_that_another_process_holds_its_lock_and_goes_on_when_it_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as one that was stopped (SIGSTOP) while it wrote: its lock stays."""
+    monkeypatch.setattr("connectors.sinks.file.LOCK_SECONDS", 0.05, raising=False)
+    path = tmp_path / "events.jsonl"
+    sink = File(File.Settings(path=str(path)))
+    with path.open("ab") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        end = threading.Timer(10, fcntl.flock, (other, fcntl.LOCK_UN))  # for a sink that waits without end
+        end.start()
+        answer = asyncio.run(sink.send(batch(b"one\n"), NoHttp()))
+        end.cancel()
+    assert isinstance(answer, Paused)
+    assert f"another process has held the lock of {path}" in answer.reason
+    assert path.read_bytes() == b""
+    assert asyncio.run(sink.send(batch(b"one\n"), NoHttp())) == Delivered()
+    assert path.read_bytes() == b"one\n"
 
 
 def test_file_names_a_path_that_cannot_be(tmp_path: Path) -> None:

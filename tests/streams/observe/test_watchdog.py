@@ -200,7 +200,8 @@ def test_ends_and_records_of_a_real_log(broker: Broker, tmp_path: Path) -> None:
     producer.begin_transaction()
     producer.produce(topic, b"y", b"k", 1)
     assert producer.flush(30) == 0
-    assert log.of([0, 1]) == {0: Ends(0, 0), 1: Ends(2, 3)}
+    ends = {0: Ends(0, 0), 1: Ends(2, 3)}
+    wait_until(lambda: log.of([0, 1]) == ends, 30, "the new topic's leaders answer, with these ends")
     assert [log.has_record(1, position) for position in (-1, 0, 1, 2)] == [True, True, False, False]
     assert not log.has_record(0, -1)
     producer.abort_transaction(30)

@@ -64,6 +64,8 @@ def test_a_restart_resumes_where_it_was_and_sigterm_loses_and_duplicates_nothing
             pipeline.wait_for_enriched(total - 200, alive=(worker,))  # stopped while it may be at work
             assert worker.sigterm(30) == 0, worker.tail()
     with pipeline.process() as worker:
+        # the one before may have done all: then only this says that it is at work, and a signal is a stop
+        wait_until(lambda: "took over partitions" in worker.output(), 60, "it works", alive=(worker,))
         books = pipeline.wait_for_enriched(total, alive=(worker,))
         assert worker.sigterm(30) == 0, worker.tail()
     assert books.balanced
@@ -241,7 +243,7 @@ def test_a_chatflow_over_three_partitions_without_roots_in_the_headers_is_one_tr
             pipeline.wait_for_enriched(
                 done, alive=(worker,)
             )  # an engine takes longer between two ends than a link needs
-            wait_until(lambda: pipeline.books().settled, 30, "links are read too", alive=(worker,))
+            wait_until(lambda: pipeline.books().settled, 60, "links are read too", alive=(worker,))
         assert worker.sigterm(30) == 0
     topic = enriched.read_enriched(pipeline.bootstrap, pipeline.names.enriched)
     messages, _ = enriched.read(pipeline.bootstrap, pipeline.names.enriched, committed=True)
