@@ -1,4 +1,4 @@
-"""`tailrace ledger`: does everything that went in come out, and where is it?"""
+"""`tailrace ledger`: checks that no record is lost or counted twice, and shows where records wait."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ def total(accounts: Sequence[StreamAccount | SinkAccount], field: str) -> int:
 
 
 def lines(books: LedgerReport, partitions: bool) -> list[str]:
-    """The books as text: a line for the processor and one a sink; with `partitions`, one each."""
+    """The report as text: a line for the processor and one per sink.
+
+    With `partitions`, also a line for each of their partitions.
+    """
     out = []
 
     def stream(name: str, rows: Sequence[StreamAccount]) -> None:
@@ -63,7 +66,7 @@ def lines(books: LedgerReport, partitions: bool) -> list[str]:
 
 @click.command()
 @common
-@click.option("--partitions", is_flag=True, help="A line for each partition too.")
+@click.option("--partitions", is_flag=True, help="Print a line for each partition too.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
 def ledger(
     config: str | None,
@@ -72,10 +75,12 @@ def ledger(
     partitions: bool,
     as_json: bool,
 ) -> None:
-    """Check that nothing is missing: for the processor and for each sink, what went in is what came out.
+    """Check that no record is missing: for the processor and each sink, records in equal records out.
 
-    The counts are those of each last commit, so they are right at any moment, while everything runs. Exit
-    code 1 if something does not balance: records are lost or were counted twice.
+    The counts are those of each last commit, so they are right at any time, also while everything runs.
+
+    Exit status: 0 everything balances; 1 it does not: records were lost or counted twice; 2 settings or
+    options are wrong.
 
     \b
     Examples:
