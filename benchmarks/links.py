@@ -121,7 +121,7 @@ class Side:
         self._applier.apply(self._state, records, unit)
         changes = self._state.close(flush=False).state
         took = time.process_time() - began
-        assert not unit.letters
+        assert not unit.dead_letters
         self.links += unit.links
         self.stored += [v for k, v in changes if k.startswith(b"l/")]
         return took

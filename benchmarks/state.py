@@ -145,7 +145,7 @@ def units(traces: int, nodes: Callable[[int], int]) -> Iterator[list[Record]]:
 
 def apply(
     state: State,
-    applier: EventProcessor,
+    processor: EventProcessor,
     source: Iterable[list[Record]],
     each: Callable[[list[Pair]], None] = lambda _: None,
 ) -> None:
@@ -154,8 +154,8 @@ def apply(
     state.next_offset = 0
     for number, records in enumerate(source, 1):
         unit = TransactionBatch()
-        applier.apply(state, records, unit)
-        assert not unit.letters
+        processor.apply(state, records, unit)
+        assert not unit.dead_letters
         each(state.close(flush=number % 5 == 0).state)
     each(state.close(flush=True).state)
 
@@ -173,8 +173,8 @@ def resident() -> int:
 # -- memory, each in a process of its own
 def warm() -> None:
     """Compiles and imports what is compiled and imported once."""
-    state, applier = fresh()
-    apply(state, applier, units(10, lambda _: NODES))
+    state, processor = fresh()
+    apply(state, processor, units(10, lambda _: NODES))
 
 
 def traced(traces: int) -> dict[str, float]:
@@ -184,9 +184,9 @@ def traced(traces: int) -> dict[str, float]:
     sizes: dict[str, int] = {}
     source = list(units(traces, lambda _: NODES))
     tracemalloc.start()
-    state, applier = fresh()
-    apply(state, applier, source)
-    groups, rows = state.measures.groups, state.measures.rows
+    state, processor = fresh()
+    apply(state, processor, source)
+    groups, rows = state.aggregator.groups, state.aggregator.rows
     assert len(state.traces) == traces
 
     def let_go(name: str, release: Callable[[], object]) -> None:
@@ -197,12 +197,12 @@ def traced(traces: int) -> dict[str, float]:
         sizes[name] = before - tracemalloc.get_traced_memory()[0]
 
     let_go("traces", state.traces.clear)
-    del applier
-    let_go("memo", state.measures._memo.clear)
-    let_go("measures", lambda: setattr(state, "measures", MetricAggregator(0, LIMITS.metrics)))
+    del processor
+    let_go("memo", state.aggregator._memo.clear)
+    let_go("aggregator", lambda: setattr(state, "measures", MetricAggregator(0, LIMITS.metrics)))
     found = {
         "trace": sizes["traces"] / traces,
-        "groups_and_rows": float(sizes["measures"]),
+        "groups_and_rows": float(sizes["aggregator"]),
         "groups": float(groups),
         "rows": float(rows),
     }
@@ -226,10 +226,10 @@ def traced(traces: int) -> dict[str, float]:
     found["link"] = (tracemalloc.get_traced_memory()[0] - before) / 20_000
     tracemalloc.stop()
 
-    state, applier = fresh()
-    apply(state, applier, source, lambda records: keep(log, records))
+    state, processor = fresh()
+    apply(state, processor, source, lambda records: keep(log, records))
     kept = {k: v for k, v in log.items() if k.startswith((b"t/", b"o/", POSITION))}
-    del state, applier
+    del state, processor
     tracemalloc.start()
     state = State(LIMITS)
     state.restore((bytes(bytearray(k)), bytes(bytearray(v))) for k, v in kept.items())
@@ -272,7 +272,7 @@ def record_sizes(log: dict[bytes, bytes]) -> dict[str, float]:
 def resident_of(traces: int, only: bool) -> dict[str, float]:
     """Bytes of the process an open trace; only: without the event ids of its events."""
     warm()
-    state, applier = fresh()
+    state, processor = fresh()
     gc.collect()
     before = resident()
 
@@ -280,7 +280,7 @@ def resident_of(traces: int, only: bool) -> dict[str, float]:
         if only:
             state.dedupe = Dedupe(LIMITS.dedupe_ms)
 
-    apply(state, applier, units(traces, lambda _: NODES), forget)
+    apply(state, processor, units(traces, lambda _: NODES), forget)
     gc.collect()
     return {"trace" if only else "trace_and_dedupe": (resident() - before) / traces}
 
@@ -289,11 +289,11 @@ def resident_of(traces: int, only: bool) -> dict[str, float]:
 def templates() -> tuple[list[tuple[bytes, list[Pair]]], dict[bytes, bytes]]:
     """Traces as they are in trace.state, each with its chunks, and all records of their partition."""
     log: dict[bytes, bytes] = {}
-    state, applier = fresh()
+    state, processor = fresh()
     state.topic_id, state.partitions = "benchmark", 4
     apply(
         state,
-        applier,
+        processor,
         units(TEMPLATES, lambda n: NODES if n % 20 else LONG_NODES),
         lambda records: keep(log, records),
     )
@@ -411,7 +411,7 @@ def taking_over(bootstrap: str, prefix: str) -> dict[str, float]:
         "traces": sum(len(s.traces) for s in states),
         "ids": sum(len(s.dedupe) for s in states),
         "links": sum(len(s.known_links) for s in states),
-        "rows": sum(s.measures.rows for s in states),
+        "rows": sum(s.aggregator.rows for s in states),
     }
 
 

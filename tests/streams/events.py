@@ -77,7 +77,7 @@ def contexts(unit: TransactionBatch) -> list[TraceContext]:
 
 
 def letters(unit: TransactionBatch) -> list[DeadLetter]:
-    return [codec.decode(value, DeadLetter) for _, value in unit.letters]
+    return [codec.decode(value, DeadLetter) for _, value in unit.dead_letters]
 
 
 ids = st.integers(1, 5)

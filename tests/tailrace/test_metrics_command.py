@@ -98,7 +98,7 @@ def test_moments(given: str, found: float) -> None:
 
 @pytest.mark.parametrize("given", ["yesterday", "", "-1", "-90s", "12:00"])
 def test_other_moments_are_refused(given: str) -> None:
-    with pytest.raises(ValueError, match="is not a valid (time|duration); for example"):
+    with pytest.raises(ValueError, match=r"is not a valid (time|duration); for example"):
         formatting.moment(given, 0)
 
 

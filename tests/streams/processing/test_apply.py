@@ -127,7 +127,7 @@ def test_what_is_odd_is_marked_and_goes_on(fields: dict[str, Any], mark: str) ->
 def test_a_link_is_counted_and_goes_nowhere() -> None:
     state = fresh()
     unit = apply(state, records([event(Kind.LINK, source_id=uuid(2), root_run_id=uuid(1))]))
-    assert (unit.outputs, unit.letters, state.links) == ([], [], 1)
+    assert (unit.outputs, unit.dead_letters, state.links) == ([], [], 1)
 
 
 def test_events_without_a_trace_are_enriched_and_open_none() -> None:
@@ -204,7 +204,7 @@ def test_a_dead_letter_leaves_no_trace_in_the_state() -> None:
     """A redrive of the mended event must not be a duplicate."""
     e = event(user_id="u" * 9000)
     state = fresh()
-    assert len(apply(state, [record(e, 0)]).letters) == 1
+    assert len(apply(state, [record(e, 0)]).dead_letters) == 1
     assert (not state.traces, len(state.dedupe)) == (True, 0)
 
 
@@ -298,14 +298,14 @@ def test_crashing_and_restoring_between_units_changes_nothing(
     for start, (end, flush) in zip([0, *(c for c, _ in ends[:-1])], ends, strict=True):
         unit = apply(state, source[min(start, end) : end])
         outputs += unit.outputs
-        found += unit.letters
+        found += unit.dead_letters
         closed = state.close(flush)
         keep(bits, closed)
         log += closed.state
         state = State(limits)
         state.restore(log)
     assert outputs == whole.outputs
-    assert found == whole.letters
+    assert found == whole.dead_letters
     assert _snapshot(state) == _snapshot(straight)
     assert {k: v for k, v in bits.items() if v} == {k: v for k, v in at_once.items() if v}
     assert (
@@ -335,7 +335,7 @@ def test_records_below_the_position_are_passed_over(events: list[TraceEvent], ag
 def test_the_pass_is_total(values: list[bytes | None]) -> None:
     state = fresh()
     unit = apply(state, [Source(i, NOW // 1000, None, v) for i, v in enumerate(values)])
-    assert len(unit.letters) == len(values)
+    assert len(unit.dead_letters) == len(values)
 
 
 extreme = st.sampled_from([0, 1, -1, 2**31 - 1, 2**50, 2**62, 2**63 - 1, -(2**63)]) | st.integers(
@@ -373,7 +373,7 @@ def test_no_number_or_text_is_too_much_to_be_counted_and_summed_up(
     events = [event(kind, **fields) for kind, fields in zip(kinds, [*given_, given_[0]], strict=False)]
     state = fresh()
     unit = apply(state, records([msgspec.structs.replace(e, event_id=str(i)) for i, e in enumerate(events)]))
-    assert not unit.letters
+    assert not unit.dead_letters
     closed = state.close(flush=True)
     again = State(LIMITS)
     again.restore(closed.state)

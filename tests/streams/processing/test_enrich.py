@@ -16,7 +16,7 @@ from tests.streams.events import apply, contexts, event, fresh, records, uuid
 def context_of(*events: TraceEvent) -> TraceContext:
     """The last event's."""
     unit = apply(fresh(), records(list(events)))
-    assert not unit.letters
+    assert not unit.dead_letters
     return contexts(unit)[-1]
 
 

@@ -103,7 +103,7 @@ class Partition:
             context = codec.decode(header, TraceContext)
             assert context.source_offset not in self.out
             self.out[context.source_offset] = codec.decode(value, TraceEvent), context
-        self.letters += [codec.decode(value, DeadLetter) for _, value in unit.letters]
+        self.letters += [codec.decode(value, DeadLetter) for _, value in unit.dead_letters]
         for topic, found in self.topics.items():
             found += [kept.Record(self.number, k, v) for k, v in getattr(closed, topic)]
         for key, written in closed.state:

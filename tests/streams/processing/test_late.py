@@ -48,7 +48,7 @@ class Counting:
             )
         unit = TransactionBatch()
         self._applier.apply(self.state, records, unit)
-        assert not unit.letters
+        assert not unit.dead_letters
         closed = self.state.close(flush=True)
         for topic, found in self.written.items():
             found += [kept.Record(0, k, v) for k, v in getattr(closed, topic)]

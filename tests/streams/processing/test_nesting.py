@@ -77,7 +77,7 @@ class Pipeline:
                     event = codec.decode(value, TraceEvent)
                     assert event.source_id
                     self.out[event.source_id] = codec.decode(header, TraceContext)
-                self.letters += [v for _, v in unit.letters]
+                self.letters += [v for _, v in unit.dead_letters]
                 for run, link in unit.links:
                     self.links += 1
                     self.put(run, link)

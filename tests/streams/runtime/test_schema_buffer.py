@@ -204,7 +204,9 @@ def owning(
         owner.assigned({0, 1}, 1)
         await owner.acquire({0, 1})
         for n in (0, 1):
-            owner.partitions[n].applier._placed.partitions = 0  # where a key belongs is not what is tested
+            owner.partitions[
+                n
+            ].event_processor._placed.partitions = 0  # where a key belongs is not what is tested
             owner.positioned(n, 0)
         await scenario(owner)
         await owner.drain()
@@ -216,7 +218,7 @@ def owning(
 def committed(owner: Owner, partition: int) -> tuple[int, int]:
     """Enriched records and dead letters."""
     p: Any = owner.partitions[partition]
-    return sum(len(u.outputs) for u in p.units), sum(len(u.letters) for u in p.units)
+    return sum(len(u.outputs) for u in p.units), sum(len(u.dead_letters) for u in p.units)
 
 
 def distinct(offset: int, frame: bytes | None = None) -> Record:
