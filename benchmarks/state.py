@@ -1,15 +1,15 @@
-"""The processor's state: bytes of memory an open trace and what else is kept, and the time to take a million
-state records over.
+"""The processor's state: memory per open trace, and the time to take over a million state records.
 
-    python benchmarks/state.py [--traces 10000] [--records 1000000] [--dedupe-minutes 60] [--rounds 3]
-    [--json]
+    python benchmarks/state.py [--traces N] [--records N] [--dedupe-minutes 60] [--rounds 3] [--json]
 
-Memory is measured in processes of their own, which apply runs of twelve nodes and the run itself with random
-ids: tracemalloc tells what each part holds, by letting go of one after the other; the resident size is that
-of a process without tracemalloc. The state that is taken over is that of really applied events, written for a
-real broker: the records of a few thousand traces, each several times with other ids, so that they need no
-hour to make; then metric minutes, links and pieces of event ids in the proportions of an hour of traffic.
-Each round is a new process, and includes reading, decompressing and taking over."""
+Memory is measured in separate processes, which apply runs of twelve nodes and the run itself with
+random ids. tracemalloc gives the size of each part, by releasing one after the other; the resident size
+is that of a process without tracemalloc. The state that is taken over comes from events that were
+really applied, written to a real broker: the records of a few thousand traces, each several times with
+other ids, so that it does not take an hour to create; then metric minutes, links and pieces of event
+ids in the proportions of an hour of traffic. Each round is a new process, and includes reading,
+decompressing and restoring.
+"""
 
 from __future__ import annotations
 
@@ -60,9 +60,9 @@ LIMITS = StateLimits(
     metrics=MetricLimits(horizon_ms=192 * 3_600_000, max_groups=10_000, max_rows=500_000),
 )
 LONG_NODES = 60
-"""Nodes of every twentieth trace of the state that is taken over: some have full chunks."""
+"""Nodes of every twentieth trace in the state that is taken over, so that some have full chunks."""
 TRACED = 500
-"""Traces that are applied under tracemalloc: it takes milliseconds an event."""
+"""Traces applied under tracemalloc, which takes milliseconds per event."""
 TEMPLATES = 2000
 """Traces that are really applied for it."""
 
@@ -70,7 +70,7 @@ Pair = tuple[bytes, bytes | None]
 
 
 class Record(msgspec.Struct):
-    """What a consumer hands on."""
+    """A record as the consumer passes it on."""
 
     offset: int
     timestamp: int
@@ -83,7 +83,7 @@ def uuid(random: Random) -> str:
 
 
 def run(random: Random, number: int, nodes: int, at: int) -> Iterator[TraceEvent]:
-    """The events of one run: its nodes, then itself. at: its start, microseconds UTC."""
+    """The events of one run: its nodes, then the run. `at`: its start, microseconds UTC."""
     run_id = uuid(random)
     about: dict[str, Any] = {
         "workflow_run_id": run_id,
@@ -129,7 +129,7 @@ def run(random: Random, number: int, nodes: int, at: int) -> Iterator[TraceEvent
 
 
 def units(traces: int, nodes: Callable[[int], int]) -> Iterator[list[Record]]:
-    """Whole traces, a hundred in a unit, ten milliseconds a trace."""
+    """Whole traces, a hundred per unit, ten milliseconds per trace."""
     random = Random(1)
     offset = 0
     for first in range(0, traces, 100):
@@ -149,8 +149,11 @@ def apply(
     source: Iterable[list[Record]],
     each: Callable[[list[Pair]], None] = lambda _: None,
 ) -> None:
-    """Applies units, every fifth with all that is due, and in the end too. each: gets the state records of
-    each unit."""
+    """Applies units; every fifth, and the last, with everything that is due.
+
+    Args:
+        each: gets the state records of each unit.
+    """
     state.next_offset = 0
     for number, records in enumerate(source, 1):
         unit = TransactionBatch()
@@ -165,12 +168,12 @@ def fresh() -> tuple[State, EventProcessor]:
 
 
 def resident() -> int:
-    """Bytes of this process in memory."""
+    """Resident bytes of this process."""
     with open("/proc/self/statm") as f:
         return int(f.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-# -- memory, each in a process of its own
+# -- memory, each in its own process
 def warm() -> None:
     """Compiles and imports what is compiled and imported once."""
     state, processor = fresh()
@@ -178,7 +181,7 @@ def warm() -> None:
 
 
 def traced(traces: int) -> dict[str, float]:
-    """Bytes by tracemalloc of what applying keeps, part by part, and of traces that were taken over."""
+    """Bytes by tracemalloc: of each part of the applied state, and of restored traces."""
     warm()
     log: dict[bytes, bytes] = {}
     sizes: dict[str, int] = {}
@@ -253,7 +256,7 @@ def keep(log: dict[bytes, bytes], records: list[Pair]) -> None:
 
 
 def record_sizes(log: dict[bytes, bytes]) -> dict[str, float]:
-    """Mean bytes of key and value, by kind of record; of dedupe pieces an id."""
+    """Mean bytes of key and value, by kind of record; for dedupe pieces, per id."""
     found: dict[str, float] = {}
     for start in (b"t/", GROUP, MINUTES, b"d/", POSITION):
         sizes = [len(k) + len(v) for k, v in log.items() if k.startswith(start)]
@@ -270,7 +273,7 @@ def record_sizes(log: dict[bytes, bytes]) -> dict[str, float]:
 
 
 def resident_of(traces: int, only: bool) -> dict[str, float]:
-    """Bytes of the process an open trace; only: without the event ids of its events."""
+    """Resident bytes per open trace. `only`: without the ids of its events."""
     warm()
     state, processor = fresh()
     gc.collect()
@@ -314,9 +317,12 @@ def moved(value: bytes, touched: int) -> bytes:
 def a_partition(
     random: Random, count: int, made: list[tuple[bytes, list[Pair]]], log: dict[bytes, bytes], minutes: int
 ) -> Iterator[Pair]:
-    """About `count` records of one partition, its position last: of an hour of traffic, what is open after 15
-    minutes of it (45% of the records are traces), the event ids of `minutes`, links of a twentieth of its
-    traces; the rest are minutes of its metric groups."""
+    """About `count` records of one partition, with the position last.
+
+    For an hour of traffic: what is open after 15 minutes of it (45% of the records are traces), the
+    event ids of `minutes`, and links of a twentieth of its traces; the rest are minutes of its metric
+    groups.
+    """
     traces = count * 45 // 100
     out: list[Pair] = []
     for n in range(traces):
@@ -415,9 +421,9 @@ def taking_over(bootstrap: str, prefix: str) -> dict[str, float]:
     }
 
 
-# -- all of it
+# -- the command
 def part(name: str, *arguments: object) -> dict[str, float]:
-    """What a part of this benchmark gives, run in a process of its own."""
+    """The result of a part of this benchmark, run in its own process."""
     run = [sys.executable, __file__, "--part", name, *map(str, arguments)]
     done = subprocess.run(run, check=True, stdout=subprocess.PIPE)
     return msgspec.json.decode(done.stdout, type=dict[str, float])
@@ -439,8 +445,10 @@ def main() -> None:
     parser.add_argument(
         "--records", type=int, default=1_000_000, help="state records that are taken over; 0: none"
     )
-    parser.add_argument("--dedupe-minutes", type=int, default=60, help="of which event ids are taken over")
-    parser.add_argument("--rounds", type=int, default=3, help="of taking over; the median counts")
+    parser.add_argument(
+        "--dedupe-minutes", type=int, default=60, help="minutes of event ids that are taken over"
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of taking over; the median counts")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--part", nargs="+", help=argparse.SUPPRESS)
     args = parser.parse_args()

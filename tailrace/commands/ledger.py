@@ -13,14 +13,14 @@ from confluent_kafka import KafkaException
 from tailrace import kafka
 from tailrace.commands.options import common, settings_from
 from tailrace.errors import KafkaUnavailable
-from tailrace.ledger.report import LedgerReport, SinkAccount, StreamAccount, read_books
+from tailrace.ledger.report import LedgerReport, SinkAccount, StreamAccount, read_report
 
 
 def total(accounts: Sequence[StreamAccount | SinkAccount], field: str) -> int:
     return sum(int(getattr(a, field)) for a in accounts)
 
 
-def lines(books: LedgerReport, partitions: bool) -> list[str]:
+def lines(report: LedgerReport, partitions: bool) -> list[str]:
     """The report as text: a line for the processor and one per sink.
 
     With `partitions`, also a line for each of their partitions.
@@ -51,12 +51,12 @@ def lines(books: LedgerReport, partitions: bool) -> list[str]:
         )
         out.extend(f"  partition {r.partition}: {r.problem}" for r in rows if r.problem)
 
-    stream("streams", books.streams)
+    stream("streams", report.streams)
     if partitions:
-        for row in books.streams:
+        for row in report.streams:
             stream(f"  partition {row.partition}", [row])
-    for name in dict.fromkeys(a.sink for a in books.sinks):
-        mine = [a for a in books.sinks if a.sink == name]
+    for name in dict.fromkeys(a.sink for a in report.sinks):
+        mine = [a for a in report.sinks if a.sink == name]
         sink(f"sink {name}", mine)
         if partitions:
             for account in mine:
@@ -91,14 +91,16 @@ def ledger(
     settings = settings_from(config, bootstrap_servers, assignments)
     admin, _ = kafka.wait_for_broker(settings.kafka, deadline=10, say=lambda text: click.echo(text, err=True))
     try:
-        books = read_books(admin, settings)
+        report = read_report(admin, settings)
     except KafkaException as e:
         raise KafkaUnavailable(e.args[0].str()) from None
     if as_json:
         click.echo(
-            json.dumps({**msgspec.to_builtins(books), "balanced": books.balanced, "settled": books.settled})
+            json.dumps(
+                {**msgspec.to_builtins(report), "balanced": report.balanced, "settled": report.settled}
+            )
         )
     else:
-        for line in lines(books, partitions):
+        for line in lines(report, partitions):
             click.echo(line)
-    sys.exit(0 if books.balanced else 1)
+    sys.exit(0 if report.balanced else 1)

@@ -211,7 +211,7 @@ def misplaced(p: PartitionPosition, topic: str, name: str, first: int, end: int)
     return None
 
 
-def read_books(admin: AdminClient, settings: Settings) -> LedgerReport:
+def read_report(admin: AdminClient, settings: Settings) -> LedgerReport:
     """Reads the whole report: first the processor, then the sinks.
 
     Raises:
