@@ -1,4 +1,4 @@
-"""Events as JSON lines in a file: on the disk before they count as delivered."""
+"""Events as JSON lines in a file, synced to disk before they count as delivered."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class File:
 
     class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         path: str
-        """The file; its folder must be there. Several processes may append to the same one, on one
-        machine."""
+        """The file; its folder must exist. Several processes of one machine may append to it."""
         fsync: bool = True
-        """False: left to the operating system, so that a power failure can lose what was delivered."""
+        """If false, the operating system decides when to write; a power failure may lose delivered records.
+        """
 
     def __init__(self, settings: Settings) -> None:
         self._path = Path(settings.path)
@@ -31,8 +31,8 @@ class File:
         self._lock = asyncio.Lock()
         if self._path.is_dir() or not self._path.parent.is_dir():
             raise ConfigError(
-                f"path: {self._path} cannot be a file: "
-                f"{'it is a folder' if self._path.is_dir() else 'its folder is missing'}"
+                f"path: {self._path} is not a valid file: "
+                f"{'it is a folder' if self._path.is_dir() else 'its folder does not exist'}"
             )
 
     def map(self, event: Enriched) -> Payload | Skip | Rejected:
@@ -40,10 +40,10 @@ class File:
         return Payload(line, len(line))
 
     async def send(self, batch: Batch, http: Http) -> Outcomes:
-        """All lines of a batch or none: what a full disk cuts off is taken back. Raises OSError, which is
-        retried.
+        """Writes all lines of a batch or none: if the disk is full, the partial write is undone.
 
-        A batch that is cancelled while it is being written may be in the file all the same, and come again.
+        Raises OSError, which is retried. A batch that is cancelled during the write may be in the file,
+        and come again.
         """
         async with self._lock:
             await asyncio.to_thread(self._append, b"".join(batch.bodies))
@@ -62,7 +62,7 @@ class File:
     def _append(self, data: bytes) -> None:
         fd = self._open()
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX)  # so that taking back cannot hit another process's lines
+            fcntl.flock(fd, fcntl.LOCK_EX)  # so that undoing cannot remove another process's lines
             size = os.fstat(fd).st_size
             try:
                 view = memoryview(data)
