@@ -59,8 +59,8 @@ def wait_until_ready(settings: Settings, create_topics: bool) -> int:
 @click.option(
     "--instance-id",
     help=(
-        "Name of this host's workers in the consumer group, unique and the same after a restart. Default: "
-        "the host name and a free number."
+        "Name of this host's workers in the consumer group; must be unique and survive a restart. "
+        "Default: the host name and a free number."
     ),
 )
 @click.option(
@@ -87,7 +87,6 @@ def process(
     after the work in flight is committed. Any number of hosts may run it: the partitions are distributed
     over all workers.
 
-    \b
     Exit status: 0 stopped; 2 a setting or topic is wrong; 6 events are lost (see --accept-loss); 7 a record
     of trace.state cannot be read.
 

@@ -149,17 +149,17 @@ def wait_for_broker(
         waited = clock() - began
         if fatal(problem):
             raise KafkaUnavailable(
-                f"kafka.bootstrap_servers {settings.bootstrap_servers}: {problem.str()}; see "
-                "security.protocol and sasl.… in kafka.client"
+                f"kafka.bootstrap_servers {settings.bootstrap_servers}: {problem.str()}; "
+                "see security.protocol and sasl.… in kafka.client"
             )
         if stop() or (deadline is not None and waited >= deadline):
             raise KafkaUnavailable(
-                f"no Kafka broker answers at {settings.bootstrap_servers} (kafka.bootstrap_servers), waited "
-                f"{waited:.0f} s: {problem.str()}"
+                f"no Kafka broker answers at {settings.bootstrap_servers} (kafka.bootstrap_servers), "
+                f"waited {waited:.0f} s: {problem.str()}"
             )
         if not said or waited - said >= 10:
             say(
-                f"no Kafka broker answers at {settings.bootstrap_servers}: {problem.str()}; waiting for it "
-                f"({waited:.0f} s)"
+                f"no Kafka broker answers at {settings.bootstrap_servers}: {problem.str()}; "
+                f"waiting for it ({waited:.0f} s)"
             )
             said = waited or 0.001

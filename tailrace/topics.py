@@ -222,8 +222,9 @@ def not_durable(settings: Topics, found: dict[str, Found]) -> Iterator[str]:
         have = found.get(spec.name)
         if have and (have.replication_factor < 3 or int(have.config.get("min.insync.replicas", "1")) < 2):
             yield (
-                f"{spec.name} has replication factor {have.replication_factor} and min.insync.replicas "
-                f"{have.config.get('min.insync.replicas', '1')}; a durable cluster has 3 and 2"
+                f"{spec.name} has replication factor {have.replication_factor} "
+                f"and min.insync.replicas {have.config.get('min.insync.replicas', '1')}; "
+                "a durable cluster has 3 and 2"
             )
 
 

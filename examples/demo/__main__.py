@@ -180,8 +180,8 @@ def main() -> int:
                 code = run(stack, console)
                 if args.keep:
                     console.print(
-                        f"\nstill running; try `.venv/bin/tailrace ledger -b {stack.bootstrap_servers}`, or "
-                        "`metrics` in its place. Ctrl-C stops everything"
+                        f"\nstill running; try `.venv/bin/tailrace ledger -b {stack.bootstrap_servers}` "
+                        "(or `metrics`). Ctrl-C stops everything"
                     )
                     while True:
                         stack.check()

@@ -20,9 +20,8 @@ class Usage(msgspec.Struct, frozen=True):
     completion_price: str
     total_price: str
     currency: str
-    time_to_first_token: Decimal | None = (
-        None  # seconds, parsed from the number's text, without a binary fraction in between
-    )
+    # seconds, parsed from the number's text, without a binary fraction in between
+    time_to_first_token: Decimal | None = None
 
 
 class Result(msgspec.Struct, frozen=True):

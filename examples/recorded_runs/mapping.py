@@ -190,8 +190,7 @@ def ended_node(context: RunContext, execution: Execution, end: EndedData, priced
         "ended_at": microseconds(end.finished_at) + context.shift,
         "status": result.status,
         "error": end.error or result.error or None,
-        # where an error strategy took over, the result's own error is empty and the class is among the
-        # outputs
+        # if an error strategy took over, the result has no error, and its class is among the outputs
         "error_type": result.error_type
         or (_text(result.outputs.get("error_type")) if result.status == "exception" else None),
         "inputs": result.inputs,

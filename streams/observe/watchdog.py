@@ -103,9 +103,8 @@ class Watchdog:
     def _ask(self, owned: list[int]) -> None:
         """Ends and lags of the owned partitions; unknown ones are left out."""
         seen = self._observed
-        positions = {
-            n: p for n in owned if (p := seen.position(n)) is not None
-        }  # read before the ends, so never ahead of them
+        # read before the ends, so never ahead of them
+        positions = {n: p for n in owned if (p := seen.position(n)) is not None}
         ends = self._ends.of(positions)
         reached: dict[int, int] = {}
         for n, found in ends.items():

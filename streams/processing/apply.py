@@ -120,8 +120,8 @@ def misrouted(key: bytes | None, belongs: int, partitions: int) -> str:
         else f"murmur2 of its key puts it into partition {belongs} of {partitions}"
     )
     return (
-        f"{what}: publish with partitioner=murmur2_random (librdkafka's own default is CRC32), keyed as "
-        "tailrace.Publisher does"
+        f"{what}: publish with partitioner=murmur2_random (librdkafka's own default is CRC32), "
+        "keyed as tailrace.Publisher does"
     )
 
 

@@ -100,7 +100,7 @@ def make_app(settings: Settings, owner: Owner, instance_id: str, datadir: str) -
                 message.generation_id != app.consumer_generation_id
                 or message.partition not in owner.partitions
             ):
-                # of before a rebalance: the consumer was placed anew, and reads it again if it is still ours
+                # from before a rebalance: the position was set again; if still owned, it is read again
                 continue
             try:
                 await owner.batch(message.partition, message.checksum, message.offset, message.value)

@@ -127,12 +127,10 @@ class Consumer(driver.Consumer):
                 continue
             last = batch[-1]
             self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
-            self._read_offset[tp] = (
-                None  # Faust would drop messages by it silently; the checksum below is checked instead
-            )
+            # Faust would silently drop messages by it; the checksum below is checked instead
+            self._read_offset[tp] = None
             follows, self._link[tp] = self._link.get(tp, -1), last.offset + 1
-            # checksum carries the offset that this batch continues from: a gap in the hand-over is found by
-            # the agent
+            # checksum carries the offset that this batch continues from, so that the agent detects gaps
             yield (
                 tp,
                 ConsumerMessage(

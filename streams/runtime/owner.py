@@ -194,8 +194,8 @@ class Owner:
     def lost(self, partition: int, wanted: int, first: int, end: int) -> None:
         what = "retention removed the records between" if wanted < first else "the log ends before"
         self._gone(
-            f"partition {partition}: the stored position is {wanted}, the log of {self.topic} is {first} to "
-            f"{end}: {what} it"
+            f"partition {partition}: the stored position is {wanted}, "
+            f"but the log of {self.topic} has {first} to {end}: {what} it"
         )
         p = self.partitions[partition]
         p.state.next_offset = first

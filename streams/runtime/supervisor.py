@@ -97,7 +97,7 @@ class Supervisor:
                 log.warning(
                     "worker %d ended (%s), restarting it in %.1f s",
                     n,
-                    told(status),
+                    describe(status),
                     max(0.0, due[n] - self._clock()),
                 )
             if not self._stop.is_set():
@@ -122,7 +122,7 @@ class Supervisor:
                 process.wait()
 
 
-def told(status: int) -> str:
+def describe(status: int) -> str:
     """An exit status as text."""
     return f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit code {status}"
 

@@ -30,10 +30,9 @@ def lines(report: LedgerReport, partitions: bool) -> list[str]:
     def stream(name: str, rows: Sequence[StreamAccount]) -> None:
         good = all(r.balanced for r in rows)
         out.append(
-            f"{name:<22} events in {total(rows, 'events_in')} = enriched {total(rows, 'enriched')} + links "
-            f"{total(rows, 'links')} + "
-            f"duplicates {total(rows, 'duplicates')} + dead-lettered {total(rows, 'dead_lettered')}; pending "
-            f"{total(rows, 'pending')}"
+            f"{name:<22} events in {total(rows, 'events_in')} = enriched {total(rows, 'enriched')}"
+            f" + links {total(rows, 'links')} + duplicates {total(rows, 'duplicates')}"
+            f" + dead-lettered {total(rows, 'dead_lettered')}; pending {total(rows, 'pending')}"
             f"  {'balanced' if good else 'NOT BALANCED'}"
         )
         out.extend(f"  partition {r.partition}: {r.problem}" for r in rows if r.problem)
@@ -41,9 +40,8 @@ def lines(report: LedgerReport, partitions: bool) -> list[str]:
     def sink(name: str, rows: Sequence[SinkAccount]) -> None:
         good = all(r.balanced for r in rows)
         out.append(
-            f"{name:<22} passed {total(rows, 'passed')} = delivered {total(rows, 'delivered')} + filtered "
-            f"{total(rows, 'filtered')} + "
-            f"dead-lettered {total(rows, 'dead_lettered')}"
+            f"{name:<22} passed {total(rows, 'passed')} = delivered {total(rows, 'delivered')}"
+            f" + filtered {total(rows, 'filtered')} + dead-lettered {total(rows, 'dead_lettered')}"
             + (f" - foreign records {total(rows, 'unnumbered')}" if total(rows, "unnumbered") else "")
             + f"; pending {total(rows, 'pending')}"
             + (f"; GAPS {total(rows, 'gaps')}" if total(rows, "gaps") else "")

@@ -245,8 +245,8 @@ def metrics(
     elif selected:
         first, last = min(map(minute_of, selected)), max(map(minute_of, selected))
         _warn(
-            f"{metric} has no rows in this range; it has some from {formatting.at(first)} to "
-            f"{formatting.at(last)} UTC"
+            f"{metric} has no rows in this range; "
+            f"it has some from {formatting.at(first)} to {formatting.at(last)} UTC"
         )
 
 
