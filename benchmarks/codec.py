@@ -1,11 +1,12 @@
-"""The encoder and the decoder beside fastavro, on the events of the recorded runs: µs of CPU an event.
+"""Encoder and decoder compared with fastavro, on the events of the recorded runs: µs of CPU per event.
 
     python benchmarks/codec.py [--rounds 5] [--json]
 
-Three jobs of the pipeline: the publisher's (a record to bytes), the processor's (the header's fields out of
-the bytes, the rest stepped over) and a sink's (the whole record). fastavro, compiled C, does the same from
-and to dicts; for the header it gets a reader schema with only those fields. Of several rounds the quickest
-counts. Both results are compared first."""
+Three jobs of the pipeline: the publisher's (a record to bytes), the processor's (the header's fields
+from the bytes, the rest is skipped) and a sink's (the whole record). fastavro, compiled C, does the
+same from and to dicts; for the header it gets a reader schema with only those fields. The quickest of
+several rounds counts. Both results are compared first.
+"""
 
 from __future__ import annotations
 
@@ -47,13 +48,15 @@ def text(name: str, value: Any) -> Any:
 
 
 def header_schema(schema: dict[str, Any]) -> dict[str, Any]:
-    """`schema` with the processor's fields only. The types of fields left out are not referred to by those
-    that stay."""
+    """`schema` with only the fields that the processor reads.
+
+    The remaining fields do not refer to types of removed fields.
+    """
     return {**schema, "fields": [f for f in schema["fields"] if f["name"] in NAMES]}
 
 
 def best(rounds: int, count: int, work: Callable[[], object]) -> float:
-    """µs of CPU an event in the quickest round."""
+    """µs of CPU per event in the quickest round."""
     found = []
     for _ in range(rounds):
         began = time.process_time()
@@ -63,7 +66,7 @@ def best(rounds: int, count: int, work: Callable[[], object]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="µs of CPU an event: our codec beside fastavro.")
+    parser = argparse.ArgumentParser(description="µs of CPU per event: the codec compared with fastavro.")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()

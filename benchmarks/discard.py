@@ -1,7 +1,8 @@
-"""An HTTP server that reads every request to its end, discards it and answers 200: what a sink's requests
-cost nobody else.
+"""An HTTP server that reads and discards every request and answers 200.
 
-python -m benchmarks.discard        prints its port
+It runs in its own process, so that only the sink's own cost is measured.
+
+    python -m benchmarks.discard        prints its port
 """
 
 from __future__ import annotations

@@ -1,17 +1,19 @@
-"""What links cost: a chatflow's turns applied with and without them, in one process, no broker: µs of CPU an
-event.
+"""The cost of links: turns of a chatflow applied with and without them, µs of CPU per event.
 
     python benchmarks/links.py [--turns 4000] [--rounds 9] [--json]
 
-A turn is ten node events, their workflow run and the message, keyed by the message: the run isn't the trace's
-key, so one link a run goes to the run's own partition. Two parts: making links at the partition that sees the
-turn (with less without, unit by unit in turns; the median of the differences, and the difference of each
-unit's quickest rounds, for a machine that others use), and applying the link records where they arrive. State
-is taken as often as a unit is committed, and its horizons are so short that links and traces expire while it
-runs.
+It runs in one process, without a broker. A turn is ten node events, their workflow run and the message,
+keyed by the message. The run is not the trace's key, so each run sends one link to the run's own
+partition. Two parts are measured. Creating links, at the partition that sees the turn: with and without
+links, unit by unit in turns; reported are the median of the differences and, for a machine that others
+use, the difference of each unit's quickest rounds. Applying the link records, where they arrive. State
+is collected as often as a unit is committed, and its horizons are so short that links and traces expire
+during the run.
 
-Without: the rule that asks for a link always says None; its call stays. Not in here: what Kafka's client
-takes to carry the link's record and its state records, whose number and size are printed."""
+"Without" means that the rule that asks for a link always returns None; its call stays. Not included:
+what Kafka's client needs for the link's record and its state records, whose number and size are
+printed.
+"""
 
 from __future__ import annotations
 
@@ -38,17 +40,17 @@ from tailrace.processes import collect_seldom
 NODES = 10
 TURN = NODES + 2
 UNIT = 1200
-"""Records a unit of work: 100 turns."""
+"""Records per unit of work: 100 turns."""
 UNIT_MS = 100
 NOW = 1_763_700_000_000
 KEPT = 10
-"""Units that traces and links are kept for."""
+"""Units for which traces and links are kept."""
 LIMITS = StateLimits(idle_ms=KEPT * UNIT_MS, max_traces=200_000, dedupe_ms=3_600_000, link_ms=KEPT * UNIT_MS)
 VALUE = 2_000_000
 
 
 class Source(NamedTuple):
-    """A record as the consumer hands it on."""
+    """A record as the consumer passes it on."""
 
     offset: int
     timestamp: int
@@ -57,7 +59,7 @@ class Source(NamedTuple):
 
 
 def turns(count: int) -> Iterator[TraceEvent]:
-    """Turns of a chatflow in the order in which the engine ends things: nodes, run, message."""
+    """Turns of a chatflow, in the order in which the engine ends things: nodes, run, message."""
     for turn in range(count):
         run, message = f"{turn:08x}-0000-4000-8000-{turn:012x}", f"{turn:08x}-0000-4000-9000-{turn:012x}"
         for n in range(TURN):
@@ -102,7 +104,7 @@ def sources(records: Iterable[tuple[bytes, bytes]], each: int = UNIT) -> list[li
 
 
 class Side:
-    """A partition's owner, timed."""
+    """A timed owner of a partition."""
 
     def __init__(self, linked: bool = True) -> None:
         self._state, self._applier = (
@@ -115,7 +117,7 @@ class Side:
         """State records of links; None is a tombstone."""
 
     def work(self, records: list[Source]) -> float:
-        """Applies a unit and takes the state's changes, as for a commit; seconds of CPU."""
+        """Applies a unit and collects the state's changes, as for a commit; returns seconds of CPU."""
         unit = TransactionBatch()
         began = time.process_time()
         self._applier.apply(self._state, records, unit)
@@ -128,9 +130,14 @@ class Side:
 
 
 def both(units: list[list[Source]], turn: int = 0) -> tuple[Side, list[tuple[float, float]]]:
-    """Every unit with links and without, one after the other, so that a slow moment of the machine meets
-    both: the side with links, and both times of each unit once something expires in each. turn: who begins
-    changes with it, and with each unit."""
+    """Runs every unit with and without links, one after the other.
+
+    So a slow moment of the machine affects both. Returns the side with links, and both times of each
+    unit once something expires in each.
+
+    Args:
+        turn: decides which side begins; it alternates with `turn` and with each unit.
+    """
     linked, bare = Side(), Side(linked=False)
     times = []
     gc.collect()
@@ -147,7 +154,7 @@ def both(units: list[list[Source]], turn: int = 0) -> tuple[Side, list[tuple[flo
 
 
 def alone(units: list[list[Source]]) -> tuple[Side, list[float]]:
-    """Units of link records: the time of each, over the events that they are the links of."""
+    """Applies units of link records: the time of each, per event that they link."""
     side = Side()
     gc.collect()
     times = [side.work(records) / (len(records) * TURN) * 1e6 for records in units]
@@ -155,13 +162,13 @@ def alone(units: list[list[Source]]) -> tuple[Side, list[float]]:
 
 
 def quickest(rounds: list[list[float]]) -> float:
-    """The mean over units of each one's quickest round: what is left when others leave the machine alone."""
+    """The mean over units of each one's quickest round: the least disturbed by other processes."""
     least: list[float] = [min(times) for times in zip(*rounds, strict=True)]
     return statistics.mean(least)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="µs of CPU an event that links take.")
+    parser = argparse.ArgumentParser(description="µs of CPU per event that links cost.")
     parser.add_argument("--turns", type=int, default=4_000)
     parser.add_argument("--rounds", type=int, default=9, help="with and without, each")
     parser.add_argument("--json", action="store_true")
@@ -173,7 +180,7 @@ def main() -> None:
     done = [complete(e, NOW * 1000) for e in turns(args.turns)]
     n = len(done)
     units = sources(((kafka_key(e) or "").encode(), codec.encode(e)) for e in done)
-    linked, _ = both(units)  # warms up, too
+    linked, _ = both(units)  # also warms up
     assert len(linked.links) == args.turns
     arriving = sources(linked.links, UNIT // TURN)
 

@@ -1,11 +1,11 @@
-"""The sink stage as it is written at first: fastavro, the protobuf classes or json, zlib level 6,
-http.client.
+"""The sink stage written in the obvious way.
 
     python -m benchmarks.naive_sink FORMAT BOOTSTRAP TOPIC GROUP URL        FORMAT: otlp or opik
 
-Reads in a consumer group, sends 500 records a request, commits. The OTLP spans are those of tailrace's sink
-with content_on_spans, for the kinds of the benchmark's load; the Opik spans have the fields that Opik's API
-names."""
+It uses fastavro, protobuf classes or json, zlib level 6, and http.client. It reads in a consumer group,
+sends 500 records per request, and commits. The OTLP spans are those of tailrace's sink with
+content_on_spans, for the kinds of the benchmark's load; the Opik spans have the fields of Opik's API.
+"""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def opik_span(event: dict[str, Any], context: dict[str, Any]) -> dict[str, Any]:
 
 
 def micros(at: Any) -> int:
-    """fastavro makes datetimes of timestamps."""
+    """fastavro returns timestamps as datetimes."""
     if not isinstance(at, datetime):
         return int(at)
     since = at - datetime(1970, 1, 1, tzinfo=UTC)

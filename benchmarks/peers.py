@@ -1,17 +1,20 @@
-"""The peers of the stream stage: each forwards the unchanged bytes to another topic, written as its own guide
-does, with its own defaults for delivery. None correlates, keeps state or writes transactions; tailrace does.
+"""The peers of the stream stage: each forwards the unchanged bytes to another topic.
 
-- Faust (faust-streaming 0.15.3, as tailrace itself uses it): an agent whose body is one `send`; at least
-once.
-- Quix Streams 3.28.1: `app.dataframe(topic).to_topic(topic)`; at least once, offsets committed every 5 s.
-- Bytewax 0.21.1: `KafkaSource`, one `map`, `KafkaSink`, flushed batch by batch; without a recovery store,
-which is the
-  default, it keeps no position: a restart reads from the beginning again, nothing is lost and everything is
-  repeated.
+Each is written as its own guide does, with its own defaults for delivery. None correlates, keeps state
+or writes transactions; tailrace does.
 
-Quix Streams and Bytewax need other clients than tailrace, so each gets a virtual environment of its own the
-first time it runs, in `$XDG_CACHE_HOME/tailrace/benchmarks` (default `~/.cache`); to be rid of them, remove
-that folder."""
+- Faust (faust-streaming 0.15.3, which tailrace uses too): an agent whose body is one `send`; at least
+  once.
+- Quix Streams 3.28.1: `app.dataframe(topic).to_topic(topic)`; at least once, offsets committed every 5
+  s.
+- Bytewax 0.21.1: `KafkaSource`, one `map`, `KafkaSink`, flushed batch by batch. Without a recovery
+  store, which is the default, it keeps no position: after a restart it reads from the beginning, so
+  nothing is lost and everything is repeated.
+
+Quix Streams and Bytewax need other clients than tailrace. Each gets its own virtual environment on
+first use, in `$XDG_CACHE_HOME/tailrace/benchmarks` (default `~/.cache`); remove that folder to delete
+them.
+"""
 
 from __future__ import annotations
 
@@ -71,9 +74,9 @@ cli_main(flow)
 class Peer(NamedTuple):
     title: str
     script: str
-    """A program; its last arguments are a group, the broker, the topic to read and the topic to write."""
+    """A program. Its last arguments are a group, the broker, the topic to read and the topic to write."""
     requirements: tuple[str, ...] = ()
-    """Pinned, the peer first; none: it runs in tailrace's own environment."""
+    """Pinned, the peer first. Empty: it runs in tailrace's own environment."""
     options: tuple[str, ...] = ()
 
 
@@ -89,8 +92,10 @@ class NotRun(Exception):
 
 
 def python_of(name: str, peer: Peer, base: str) -> str:
-    """The interpreter that runs a peer; makes its environment with the interpreter `base` if there is none.
-    Raises `NotRun`."""
+    """The interpreter that runs a peer. Raises `NotRun`.
+
+    If there is no environment yet, it is created with the interpreter `base`.
+    """
     if not peer.requirements:
         return sys.executable
     version = peer.requirements[0].rsplit("==", 1)[1]
@@ -100,7 +105,7 @@ def python_of(name: str, peer: Peer, base: str) -> str:
     wanted = "\n".join((*peer.requirements, base))
     if stamp.exists() and stamp.read_text() == wanted and _runs(python):
         return str(python)
-    print(f"{name}: making {folder} (once; needs the network)", file=sys.stderr, flush=True)
+    print(f"{name}: creating {folder} (once; needs the network)", file=sys.stderr, flush=True)
     try:
         shutil.rmtree(folder, ignore_errors=True)
         cache.mkdir(parents=True, exist_ok=True)
@@ -118,12 +123,12 @@ def python_of(name: str, peer: Peer, base: str) -> str:
         )
         stamp.write_text(wanted)
     except OSError as e:
-        raise NotRun(f"{folder} cannot be made: {e}") from e
+        raise NotRun(f"{folder} cannot be created: {e}") from e
     return str(python)
 
 
 def _runs(python: Path) -> bool:
-    """Whether the interpreter that an environment was made with is still there."""
+    """Whether the interpreter that an environment was created with still exists."""
     return (
         python.exists()
         and subprocess.run([python, "-c", ""], capture_output=True, check=False).returncode == 0
@@ -148,7 +153,7 @@ def last_line(text: str) -> str:
 def started(
     peer: Peer, python: str, group: str, broker: str, source: str, target: str, folder: Path
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A peer at work; its output goes to `<folder>/<group>.log`."""
+    """Runs a peer; its output goes to `<folder>/<group>.log`."""
     script = folder / f"{group.replace('-', '_')}.py"
     script.write_text(peer.script)
     command = [python, str(script), *peer.options, group, broker, source, target]

@@ -1,5 +1,4 @@
-"""The load of the sink stage's benchmark: the stream stage's events as the processor enriches them, in
-trace.enriched."""
+"""The load of the sink stage's benchmark: the stream stage's events, enriched, in trace.enriched."""
 
 from __future__ import annotations
 
@@ -18,8 +17,10 @@ from tailrace.topics import HEADER, TopicNames
 
 
 def fill(settings: Settings, count: int) -> int:
-    """Writes about `count` enriched records, dense in each partition; returns their mean size, context
-    included."""
+    """Writes about `count` enriched records, without gaps in each partition.
+
+    Returns their mean size, including the context.
+    """
     topic, partitions = TopicNames.of(settings.topics).enriched, settings.topics.partitions
     producer = Producer(kafka.client(settings.kafka, linger_ms=20, compression_type="lz4"))
     process, now, total = processor(), time.time_ns() // 1000, 0

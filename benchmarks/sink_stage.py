@@ -1,13 +1,14 @@
-"""The sink stage: each built-in sink beside the same work written as it is written at first, on one real
-broker, in one run.
+"""The sink stage: each built-in sink compared with the same work written in the obvious way.
 
     python benchmarks/sink_stage.py [--events 100000] [--rounds 3] [--sinks otlp,opik] [--json]
 
-Every run reads the same enriched records (about 1.2 KB) from 4 partitions in a consumer group of its own,
-decodes, maps, compresses, posts 500 a request to an HTTP server in another process that discards them, and
-commits. `tailrace connect` is measured as users start it. CPU is the sink process's own, all threads, between
-the first and the last commit seen, so neither start nor load count. Rounds take turns and the median of each
-counts. Compare within a run: the machine's other load moves all."""
+All run on one real broker. Every run reads the same enriched records (about 1.2 KB) from 4 partitions
+in its own consumer group, decodes, maps, compresses, posts 500 per request to an HTTP server in another
+process that discards them, and commits. `tailrace connect` is measured as users start it. CPU is that
+of the sink process, all threads, between the first and the last commit seen, so neither the start nor
+the load counts. Rounds alternate, and the median of each counts. Compare only within a run: other load
+on the machine affects all results.
+"""
 
 from __future__ import annotations
 
@@ -35,13 +36,13 @@ from tailrace.settings import Settings, load
 
 
 class Candidate(NamedTuple):
-    """One sink as it is measured."""
+    """One sink to measure."""
 
     type: str
     settings: dict[str, str]
-    """URL in braces: the discarding server."""
+    """The URL in braces is that of the discarding server."""
     naive: str
-    """The same work as `benchmarks.naive_sink` does it."""
+    """The same work in `benchmarks.naive_sink`."""
 
 
 CANDIDATES: Final = {
@@ -58,7 +59,7 @@ CANDIDATES: Final = {
 
 @contextlib.contextmanager
 def discarding() -> Iterator[str]:
-    """The URL of a server that discards."""
+    """The URL of a server that discards requests."""
     with subprocess.Popen(
         [sys.executable, "-m", "benchmarks.discard"], stdout=subprocess.PIPE, text=True
     ) as process:
@@ -71,7 +72,7 @@ def discarding() -> Iterator[str]:
 
 @contextlib.contextmanager
 def started(command: list[str], log: Path) -> Iterator[Callable[[], int]]:
-    """A sink's process; gives its pid, or raises `NotRun` with its last words."""
+    """Starts a sink's process; gives its pid, or raises `NotRun` with its last output."""
     with log.open("wb") as out:
         process = subprocess.Popen([sys.executable, "-m", *command], stdout=out, stderr=out)
 
@@ -102,7 +103,7 @@ def committed(settings: Settings, topic: str, group: str) -> Callable[[], int]:
 
 
 class Bench:
-    """One broker with the load in it, and the server that discards."""
+    """One broker with the load, and the discarding server."""
 
     def __init__(self, broker: Broker, url: str, events: int, folder: Path) -> None:
         self._url, self._folder, self._events = url, folder, events
@@ -147,9 +148,11 @@ def sinks_asked(text: str) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="µs of CPU an event, each sink beside the naive way.")
+    parser = argparse.ArgumentParser(
+        description="µs of CPU per event, each sink compared with the naive one."
+    )
     parser.add_argument("--events", type=int, default=100_000)
-    parser.add_argument("--rounds", type=int, default=3, help="of each; the median counts")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of each; the median counts")
     parser.add_argument(
         "--sinks", type=sinks_asked, default=list(CANDIDATES), help=f"default: {','.join(CANDIDATES)}"
     )

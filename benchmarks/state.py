@@ -1,15 +1,15 @@
-"""The processor's state: bytes of memory an open trace and what else is kept, and the time to take a million
-state records over.
+"""The processor's state: memory per open trace, and the time to take over a million state records.
 
-    python benchmarks/state.py [--traces 10000] [--records 1000000] [--dedupe-minutes 60] [--rounds 3]
-    [--json]
+    python benchmarks/state.py [--traces N] [--records N] [--dedupe-minutes 60] [--rounds 3] [--json]
 
-Memory is measured in processes of their own, which apply runs of twelve nodes and the run itself with random
-ids: tracemalloc tells what each part holds, by letting go of one after the other; the resident size is that
-of a process without tracemalloc. The state that is taken over is that of really applied events, written for a
-real broker: the records of a few thousand traces, each several times with other ids, so that they need no
-hour to make; then metric minutes, links and pieces of event ids in the proportions of an hour of traffic.
-Each round is a new process, and includes reading, decompressing and taking over."""
+Memory is measured in separate processes, which apply runs of twelve nodes and the run itself with
+random ids. tracemalloc gives the size of each part, by releasing one after the other; the resident size
+is that of a process without tracemalloc. The state that is taken over comes from events that were
+really applied, written to a real broker: the records of a few thousand traces, each several times with
+other ids, so that it does not take an hour to create; then metric minutes, links and pieces of event
+ids in the proportions of an hour of traffic. Each round is a new process, and includes reading,
+decompressing and restoring.
+"""
 
 from __future__ import annotations
 
@@ -61,9 +61,9 @@ LIMITS = StateLimits(
     metrics=MetricLimits(horizon_ms=192 * 3_600_000, max_groups=10_000, max_rows=500_000),
 )
 LONG_NODES = 60
-"""Nodes of every twentieth trace of the state that is taken over: some have full chunks."""
+"""Nodes of every twentieth trace in the state that is taken over, so that some have full chunks."""
 TRACED = 500
-"""Traces that are applied under tracemalloc: it takes milliseconds an event."""
+"""Traces applied under tracemalloc, which takes milliseconds per event."""
 TEMPLATES = 2000
 """Traces that are really applied for it."""
 
@@ -71,7 +71,7 @@ Pair = tuple[bytes, bytes | None]
 
 
 class Record(msgspec.Struct):
-    """What a consumer hands on."""
+    """A record as the consumer passes it on."""
 
     offset: int
     timestamp: int
@@ -84,7 +84,7 @@ def uuid(random: Random) -> str:
 
 
 def run(random: Random, number: int, nodes: int, at: int) -> Iterator[TraceEvent]:
-    """The events of one run: its nodes, then itself. at: its start, microseconds UTC."""
+    """The events of one run: its nodes, then the run. `at`: its start, microseconds UTC."""
     run_id = uuid(random)
     about: dict[str, Any] = {
         "workflow_run_id": run_id,
@@ -130,7 +130,7 @@ def run(random: Random, number: int, nodes: int, at: int) -> Iterator[TraceEvent
 
 
 def units(traces: int, nodes: Callable[[int], int]) -> Iterator[list[Record]]:
-    """Whole traces, a hundred in a unit, ten milliseconds a trace."""
+    """Whole traces, a hundred per unit, ten milliseconds per trace."""
     random = Random(1)
     offset = 0
     for first in range(0, traces, 100):
@@ -146,16 +146,19 @@ def units(traces: int, nodes: Callable[[int], int]) -> Iterator[list[Record]]:
 
 def apply(
     state: State,
-    applier: EventProcessor,
+    processor: EventProcessor,
     source: Iterable[list[Record]],
     each: Callable[[list[Pair]], None] = lambda _: None,
 ) -> None:
-    """Applies units, every fifth with all that is due, and in the end too. each: gets the state records of
-    each unit."""
+    """Applies units; every fifth, and the last, with everything that is due.
+
+    Args:
+        each: gets the state records of each unit.
+    """
     state.next_offset = 0
     for number, records in enumerate(source, 1):
         unit = TransactionBatch()
-        applier.apply(state, records, unit)
+        processor.apply(state, records, unit)
         assert not unit.dead_letters
         each(state.close(flush=number % 5 == 0).state)
     each(state.close(flush=True).state)
@@ -166,28 +169,28 @@ def fresh() -> tuple[State, EventProcessor]:
 
 
 def resident() -> int:
-    """Bytes of this process in memory."""
+    """Resident bytes of this process."""
     with open("/proc/self/statm") as f:
         return int(f.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-# -- memory, each in a process of its own
+# -- memory, each in its own process
 def warm() -> None:
     """Compiles and imports what is compiled and imported once."""
-    state, applier = fresh()
-    apply(state, applier, units(10, lambda _: NODES))
+    state, processor = fresh()
+    apply(state, processor, units(10, lambda _: NODES))
 
 
 def traced(traces: int) -> dict[str, float]:
-    """Bytes by tracemalloc of what applying keeps, part by part, and of traces that were taken over."""
+    """Bytes by tracemalloc: of each part of the applied state, and of restored traces."""
     warm()
     log: dict[bytes, bytes] = {}
     sizes: dict[str, int] = {}
     source = list(units(traces, lambda _: NODES))
     tracemalloc.start()
-    state, applier = fresh()
-    apply(state, applier, source)
-    groups, rows = state.measures.groups, state.measures.rows
+    state, processor = fresh()
+    apply(state, processor, source)
+    groups, rows = state.aggregator.groups, state.aggregator.rows
     assert len(state.traces) == traces
 
     def let_go(name: str, release: Callable[[], object]) -> None:
@@ -198,12 +201,12 @@ def traced(traces: int) -> dict[str, float]:
         sizes[name] = before - tracemalloc.get_traced_memory()[0]
 
     let_go("traces", state.traces.clear)
-    del applier
-    let_go("memo", state.measures._memo.clear)
-    let_go("measures", lambda: setattr(state, "measures", MetricAggregator(0, LIMITS.metrics)))
+    del processor
+    let_go("memo", state.aggregator._memo.clear)
+    let_go("aggregator", lambda: setattr(state, "measures", MetricAggregator(0, LIMITS.metrics)))
     found = {
         "trace": sizes["traces"] / traces,
-        "groups_and_rows": float(sizes["measures"]),
+        "groups_and_rows": float(sizes["aggregator"]),
         "groups": float(groups),
         "rows": float(rows),
     }
@@ -227,10 +230,10 @@ def traced(traces: int) -> dict[str, float]:
     found["link"] = (tracemalloc.get_traced_memory()[0] - before) / 20_000
     tracemalloc.stop()
 
-    state, applier = fresh()
-    apply(state, applier, source, lambda records: keep(log, records))
+    state, processor = fresh()
+    apply(state, processor, source, lambda records: keep(log, records))
     kept = {k: v for k, v in log.items() if k.startswith((b"t/", b"o/", POSITION))}
-    del state, applier
+    del state, processor
     tracemalloc.start()
     state = State(LIMITS)
     state.restore((bytes(bytearray(k)), bytes(bytearray(v))) for k, v in kept.items())
@@ -254,7 +257,7 @@ def keep(log: dict[bytes, bytes], records: list[Pair]) -> None:
 
 
 def record_sizes(log: dict[bytes, bytes]) -> dict[str, float]:
-    """Mean bytes of key and value, by kind of record; of dedupe pieces an id."""
+    """Mean bytes of key and value, by kind of record; for dedupe pieces, per id."""
     found: dict[str, float] = {}
     for start in (b"t/", GROUP, MINUTES, b"d/", POSITION):
         sizes = [len(k) + len(v) for k, v in log.items() if k.startswith(start)]
@@ -271,9 +274,9 @@ def record_sizes(log: dict[bytes, bytes]) -> dict[str, float]:
 
 
 def resident_of(traces: int, only: bool) -> dict[str, float]:
-    """Bytes of the process an open trace; only: without the event ids of its events."""
+    """Resident bytes per open trace. `only`: without the ids of its events."""
     warm()
-    state, applier = fresh()
+    state, processor = fresh()
     gc.collect()
     before = resident()
 
@@ -281,7 +284,7 @@ def resident_of(traces: int, only: bool) -> dict[str, float]:
         if only:
             state.dedupe = Dedupe(LIMITS.dedupe_ms)
 
-    apply(state, applier, units(traces, lambda _: NODES), forget)
+    apply(state, processor, units(traces, lambda _: NODES), forget)
     gc.collect()
     return {"trace" if only else "trace_and_dedupe": (resident() - before) / traces}
 
@@ -290,11 +293,11 @@ def resident_of(traces: int, only: bool) -> dict[str, float]:
 def templates() -> tuple[list[tuple[bytes, list[Pair]]], dict[bytes, bytes]]:
     """Traces as they are in trace.state, each with its chunks, and all records of their partition."""
     log: dict[bytes, bytes] = {}
-    state, applier = fresh()
+    state, processor = fresh()
     state.topic_id, state.partitions = "benchmark", 4
     apply(
         state,
-        applier,
+        processor,
         units(TEMPLATES, lambda n: NODES if n % 20 else LONG_NODES),
         lambda records: keep(log, records),
     )
@@ -315,9 +318,12 @@ def moved(value: bytes, touched: int) -> bytes:
 def a_partition(
     random: Random, count: int, made: list[tuple[bytes, list[Pair]]], log: dict[bytes, bytes], minutes: int
 ) -> Iterator[Pair]:
-    """About `count` records of one partition, its position last: of an hour of traffic, what is open after 15
-    minutes of it (45% of the records are traces), the event ids of `minutes`, links of a twentieth of its
-    traces; the rest are minutes of its metric groups."""
+    """About `count` records of one partition, with the position last.
+
+    For an hour of traffic: what is open after 15 minutes of it (45% of the records are traces), the
+    event ids of `minutes`, and links of a twentieth of its traces; the rest are minutes of its metric
+    groups.
+    """
     traces = count * 45 // 100
     out: list[Pair] = []
     for n in range(traces):
@@ -412,13 +418,13 @@ def taking_over(bootstrap: str, prefix: str) -> dict[str, float]:
         "traces": sum(len(s.traces) for s in states),
         "ids": sum(len(s.dedupe) for s in states),
         "links": sum(len(s.known_links) for s in states),
-        "rows": sum(s.measures.rows for s in states),
+        "rows": sum(s.aggregator.rows for s in states),
     }
 
 
-# -- all of it
+# -- the command
 def part(name: str, *arguments: object) -> dict[str, float]:
-    """What a part of this benchmark gives, run in a process of its own."""
+    """The result of a part of this benchmark, run in its own process."""
     run = [sys.executable, __file__, "--part", name, *map(str, arguments)]
     done = subprocess.run(run, check=True, stdout=subprocess.PIPE)
     return msgspec.json.decode(done.stdout, type=dict[str, float])
@@ -440,8 +446,10 @@ def main() -> None:
     parser.add_argument(
         "--records", type=int, default=1_000_000, help="state records that are taken over; 0: none"
     )
-    parser.add_argument("--dedupe-minutes", type=int, default=60, help="of which event ids are taken over")
-    parser.add_argument("--rounds", type=int, default=3, help="of taking over; the median counts")
+    parser.add_argument(
+        "--dedupe-minutes", type=int, default=60, help="minutes of event ids that are taken over"
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of taking over; the median counts")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--part", nargs="+", help=argparse.SUPPRESS)
     args = parser.parse_args()

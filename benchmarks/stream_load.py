@@ -1,5 +1,7 @@
-"""The load of the stream stage's benchmark: about 1 KB events with distinct texts, put into a topic before a
-worker starts."""
+"""The load of the stream stage's benchmark: about 1 KB events with distinct texts.
+
+They are in the topic before a worker starts.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,7 @@ def text(seed: int, words: int) -> str:
 
 
 def events(count: int, now: int) -> Iterator[TraceEvent]:
-    """Runs of nine nodes and the run itself, distinct texts."""
+    """Runs of nine nodes and the run itself, with distinct texts."""
     for i in range(count):
         run, node = divmod(i, NODES + 1)
         run_id = f"{run:08x}-0000-4000-8000-{run:012x}"

@@ -1,15 +1,16 @@
-"""The stream stage: tailrace's worker beside stream processors that only forward, on one real broker, in one
-run.
+"""The stream stage: tailrace's worker compared with stream processors that only forward.
 
-    python benchmarks/stream_stage.py [--events 200000] [--peers faust,quix,bytewax] [--peer-events 40000]
-    [--json]
+    python benchmarks/stream_stage.py [--events 200000] [--peers faust,quix,bytewax] [--peer-events
+    40000] [--json]
 
-All read the same load from 4 partitions: about 1 KB events. tailrace correlates, enriches, keeps state, and
-commits transactions; each peer is a bare forward of the bytes, one process, as its own guide writes it
-(benchmarks/peers.py). CPU is the worker process's own (all threads), between the first and the last output
-seen; loads are in the topic before a worker starts, so neither the loader nor the start counts. Rounds take
-turns and the median of each counts. Compare within a run: the machine's other load moves all. A peer that
-cannot be installed or started is reported and left out."""
+All run on one real broker and read the same load from 4 partitions: about 1 KB events. tailrace
+correlates, enriches, keeps state and commits transactions. Each peer only forwards the bytes, in one
+process, as its own guide writes it (benchmarks/peers.py). CPU is that of the worker process, all
+threads, between the first and the last output seen; loads are in the topic before a worker starts, so
+neither the loader nor the start counts. Rounds alternate, and the median of each counts. Compare only
+within a run: other load on the machine affects all results. A peer that cannot be installed or started
+is reported and left out.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +41,7 @@ Row = dict[str, float | str]
 
 
 def committed(settings: Settings, topic: str, partitions: int) -> Callable[[], int]:
-    """Counts the records of a topic by its end offsets (control records of transactions count too)."""
+    """Counts the records of a topic by its end offsets; control records of transactions count too."""
     properties = kafka.client(settings.kafka, group_id="benchmark", enable_auto_commit=False)
     consumer = Consumer({**properties, "log_level": 0})
 
@@ -59,13 +60,12 @@ def committed(settings: Settings, topic: str, partitions: int) -> Callable[[], i
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU that a process has used, all threads. Linux: the clock of another process."""
+    """CPU that a process has used, all threads. On Linux this reads the clock of another process."""
     return time.clock_gettime((~pid << 3) | 2)
 
 
 def measure(name: str, pid: Callable[[], int | None], count: Callable[[], int], total: int) -> Row:
-    """CPU and rate between the first and (nearly) the last of `total` records at the output. Raises
-    `NotRun`."""
+    """CPU and rate between the first and (nearly) the last of `total` output records. Raises `NotRun`."""
     pause, began = threading.Event(), time.monotonic()
     first: tuple[float, float, int] | None = None
     while time.monotonic() - began < MOST_SECONDS:
@@ -91,7 +91,7 @@ def measure(name: str, pid: Callable[[], int | None], count: Callable[[], int], 
 
 @contextlib.contextmanager
 def tailrace_worker(bootstrap: str, log: Path) -> Iterator[Callable[[], int | None]]:
-    """`tailrace process`; gives the worker's pid (the supervisor's child)."""
+    """Runs `tailrace process`; gives the worker's pid (the supervisor's child)."""
     with log.open("wb") as out:
         supervisor = subprocess.Popen(
             [sys.executable, "-m", "tailrace", "process", "-b", bootstrap], stdout=out, stderr=out
@@ -109,7 +109,7 @@ def tailrace_worker(bootstrap: str, log: Path) -> Iterator[Callable[[], int | No
 
 
 def filled(broker: Broker, prefix: str, count: int) -> tuple[Settings, int]:
-    """New topics with `count` events in them, and the events' mean size."""
+    """Creates topics with `count` events; returns them and the events' mean size."""
     settings = load(
         {"kafka": {"bootstrap_servers": broker.bootstrap_servers}, "topics": {"prefix": prefix}}, env={}
     )
@@ -162,17 +162,22 @@ def peers_asked(text: str) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description="µs of CPU an event, tailrace's stream stage beside its peers."
+        description="µs of CPU per event, tailrace's stream stage compared with its peers."
     )
     parser.add_argument("--events", type=int, default=200_000)
     parser.add_argument(
-        "--peer-events", type=int, default=40_000, help="a smaller part of the same load: peers are slower"
+        "--peer-events",
+        type=int,
+        default=40_000,
+        help="events for the peers, a smaller part of the same load: peers are slower",
     )
-    parser.add_argument("--rounds", type=int, default=3, help="of each; the median counts")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of each; the median counts")
     parser.add_argument("--peers", type=peers_asked, default=list(PEERS), help=f"default: {','.join(PEERS)}")
     parser.add_argument("--no-peers", action="store_const", const=[], dest="peers")
     parser.add_argument(
-        "--peer-python", default=sys.executable, help="makes the peers' environments (default: this one)"
+        "--peer-python",
+        default=sys.executable,
+        help="interpreter that creates the peers' environments (default: this one)",
     )
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()

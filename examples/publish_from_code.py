@@ -1,4 +1,4 @@
-"""An application publishes one LLM call and the chain around it: `python examples/publish_from_code.py`."""
+"""Publishes one LLM call and the chain around it: `python examples/publish_from_code.py`."""
 
 import time
 import uuid

@@ -1,2 +1,4 @@
-"""The processor: reads trace.events, correlates and enriches, writes trace.enriched, in one transaction a
-unit of work."""
+"""The stream processor: reads trace.events, correlates and enriches, writes trace.enriched.
+
+Each batch of work is one Kafka transaction.
+"""

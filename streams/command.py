@@ -1,4 +1,4 @@
-"""`tailrace process`: the stream processor from the command line."""
+"""`tailrace process`: the stream processor on the command line."""
 
 from __future__ import annotations
 
@@ -21,10 +21,12 @@ log: Final = logging.getLogger("streams")
 
 
 def wait_until_ready(settings: Settings, create_topics: bool) -> int:
-    """The partition count, once Kafka answers and the topics are there. Says what it waits for.
+    """Waits until Kafka answers and the topics exist; returns the partition count. Logs what it waits for.
 
-    Raises `TopicMismatch` for topics that are there but wrong, `KafkaUnavailable` for what waiting cannot
-    mend."""
+    Raises:
+        TopicMismatch: the topics exist but are wrong.
+        KafkaUnavailable: retrying cannot help, or `stop()` is true.
+    """
     admin, _ = kafka.wait_for_broker(settings.kafka)
     if create_topics:
         for name in topics.create(admin, settings.topics):
@@ -49,22 +51,22 @@ def wait_until_ready(settings: Settings, create_topics: bool) -> int:
 @click.option(
     "--workers",
     type=click.IntRange(1, 256),
-    help="Worker processes; about one a core. Default: streams.workers, 1.",
+    help="Worker processes; about one per core. Default: streams.workers, 1.",
 )
 @click.option(
-    "--create-topics", is_flag=True, help="Make missing topics first, as `tailrace topics create` does."
+    "--create-topics", is_flag=True, help="Create missing topics first, as `tailrace topics create` does."
 )
 @click.option(
     "--instance-id",
     help=(
-        "Name of this host's workers in the consumer group, unique and the same after a restart. Default: "
-        "the host name and a free number."
+        "Name of this host's workers in the consumer group; must be unique and survive a restart. "
+        "Default: the host name and a free number."
     ),
 )
 @click.option(
     "--accept-loss",
     is_flag=True,
-    help="Go on where events are missing between the stored position and the log.",
+    help="Continue although events between the stored position and the log are lost.",
 )
 @click.option(
     "--log-level", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]), default="INFO", show_default=True
@@ -81,13 +83,12 @@ def process(
 ) -> None:
     """Correlate and enrich: read trace.events, write trace.enriched, exactly once.
 
-    Runs worker processes under a supervisor, which starts one again that ended; until SIGTERM or Ctrl-C,
-    which finish what is under way. Any number of hosts may run it: partitions are shared out among all
-    workers.
+    Runs worker processes under a supervisor, which restarts a worker that ends. SIGTERM and Ctrl-C stop it
+    after the work in flight is committed. Any number of hosts may run it: the partitions are distributed
+    over all workers.
 
-    \b
-    Exit codes: 0 stopped, 2 wrong setting or topic, 6 events are missing (see --accept-loss), 7 a record of
-    trace.state cannot be read.
+    Exit status: 0 stopped; 2 a setting or topic is wrong; 6 events are lost (see --accept-loss); 7 a record
+    of trace.state cannot be read.
 
     \b
     Examples:

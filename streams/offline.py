@@ -1,5 +1,4 @@
-"""The processor without Kafka: events in, enriched records out, as one owner of one partition would write
-them."""
+"""The processor without Kafka: enriches events as the owner of a single partition would."""
 
 from __future__ import annotations
 
@@ -29,14 +28,18 @@ class _Record(msgspec.Struct):
 
 
 def enrich(events: Iterable[TraceEvent]) -> list[tuple[bytes, bytes] | DeadLetter | None]:
-    """For each completed event, in order: value and context of its enriched record, the dead letter that it
-    becomes, or None for a duplicate or a link. Append time is the event's publication. No link is read back
-    from the log: a publisher's links come before what they resolve."""
-    applier, state = EventProcessor("trace.events", 0, 1 << 30, 1 << 20), State(_LIMITS)
+    """Enriches completed events, in order.
+
+    Yields one result per event: value and context of its enriched record, the dead letter that it
+    becomes, or None for a duplicate or a link. The append time of an event is its publication time.
+    Links are not read back from a log, so a publisher's links must come before the events that need
+    them.
+    """
+    processor, state = EventProcessor("trace.events", 0, 1 << 30, 1 << 20), State(_LIMITS)
     found: list[tuple[bytes, bytes] | DeadLetter | None] = []
     for offset, event in enumerate(events):
         unit = TransactionBatch()
-        applier.apply(
+        processor.apply(
             state, [_Record(offset, (event.published_at or 0) // 1000, None, codec.encode(event))], unit
         )
         if unit.dead_letters:

@@ -1,7 +1,7 @@
-"""tailrace: publish the trace events of LLM applications to Kafka once; every observability backend gets
-them.
+"""tailrace: publish the trace events of LLM applications to Kafka.
 
-Applications import from here and from nowhere else.
+Applications publish each event once; the pipeline forwards it to every observability backend.
+Applications import from this module only.
 """
 
 from tailrace.content import JsonText

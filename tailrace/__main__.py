@@ -1,5 +1,8 @@
-"""`python -m tailrace`: the current folder is taken off the path, so that an application's own streams/ or
-connectors/ there does not shadow ours."""
+"""`python -m tailrace`: the same as the `tailrace` command.
+
+The current folder is removed from `sys.path` first, so that an application's own `streams/` or
+`connectors/` does not shadow the installed packages.
+"""
 
 import sys
 from pathlib import Path

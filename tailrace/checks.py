@@ -1,4 +1,7 @@
-"""What a package above this one tells `tailrace check`, through the entry-point group `tailrace.checks`."""
+"""The result type of the checks that other packages add to `tailrace check`.
+
+They register in the entry-point group `tailrace.checks`.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,13 @@ import msgspec
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One thing that was looked at.
+    """The result of one check.
 
-    An entry point of the group is a function `(settings, sinks) -> Iterable[Finding]`: without names of sinks
-    it looks at the settings alone and asks nobody; with names it asks those sinks. It may raise
-    `MissingPackage`."""
+    An entry point of the group is a function `(settings, sinks) -> Iterable[Finding]`. If `sinks` is
+    empty it checks the settings only and contacts no server; otherwise it contacts the vendors of those
+    sinks. It may raise `MissingPackage`.
+    """
 
     ok: bool
     text: str
-    """What is well, or what is wrong and which setting mends it; without secrets."""
+    """What was checked, or what is wrong and which setting fixes it. Contains no secrets."""

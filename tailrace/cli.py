@@ -1,5 +1,7 @@
-"""The `tailrace` command. Sub-commands come from the entry-point group `tailrace.commands`: nothing here
-imports them."""
+"""The `tailrace` command.
+
+Sub-commands come from the entry-point group `tailrace.commands`; none of them is imported here.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,10 @@ GROUP: Final = "tailrace.commands"
 
 
 class Commands(click.Group):
-    """Loads a sub-command only when it is asked for; one whose extra is not installed says which to
-    install."""
+    """Imports a sub-command only when it is used.
+
+    A sub-command whose extra is not installed prints which extra to install.
+    """
 
     def _found(self) -> dict[str, EntryPoint]:
         return {e.name: e for e in entry_points(group=GROUP)}
@@ -59,13 +63,13 @@ def cli() -> None:
     """The durable trace pipeline for LLM applications.
 
     \b
-    A first look, on this machine alone:
-      tailrace broker --data ./kafka --port 9092     a real Kafka
-      tailrace process --create-topics               correlate and enrich
-      tailrace connect console                       forward; here to the terminal
-      tailrace publish events.jsonl                  publish
+    Try it on one machine:
+      tailrace broker --data ./kafka --port 9092     run a local Kafka
+      tailrace process --create-topics               correlate and enrich events
+      tailrace connect console                       forward them, here to the terminal
+      tailrace publish events.jsonl                  publish events
 
-    Settings come from tailrace.toml, TAILRACE_… variables and flags, the later one wins.
+    Settings come from tailrace.toml, TAILRACE_… variables and flags; later ones override earlier ones.
     """
 
 

@@ -1,4 +1,4 @@
-"""Content fields: JSON text that nothing between publisher and sink parses."""
+"""Content fields: JSON text that nothing between the publisher and the sink parses."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from tailrace.errors import InvalidEvent
 
 
 class JsonText(str):
-    """A string that is JSON already. Publishing checks that it is, once, and sends it as it stands."""
+    """A string that holds JSON text. Publishing validates it once and sends it unchanged."""
 
     __slots__ = ()
 
 
 def _other(value: Any) -> Any:
-    """What msgspec does not encode by itself: JSON inside other content, and subclasses of str and
-    numbers."""
+    """Encodes what msgspec cannot: nested `JsonText`, and subclasses of str, int and float."""
     if isinstance(value, JsonText):
         _check(value.encode())
         return msgspec.Raw(value.encode())
@@ -28,7 +27,7 @@ def _other(value: Any) -> Any:
     for plain in (int, float):
         if isinstance(value, plain):
             return plain(value)
-    raise TypeError(f"{type(value).__name__} is nothing that JSON can say")
+    raise TypeError(f"{type(value).__name__} has no JSON form; for example pass a dict, a list or a string")
 
 
 _encode: Final = msgspec.json.Encoder(enc_hook=_other).encode
@@ -36,10 +35,14 @@ _check: Final = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 def json_text(value: Any, field: str) -> str | None:
-    """`value` as JSON text: None stays None, `JsonText` is checked, all else (a plain str too) is encoded.
+    """`value` as JSON text. None stays None.
 
-    NaN and infinities become null, bytes base64, dates RFC 3339, Decimal a string. Raises `InvalidEvent` for
-    what JSON cannot say."""
+    `JsonText` is validated and kept; everything else is encoded, also a plain str. NaN and infinities
+    become null, bytes become base64, dates RFC 3339, Decimal a string.
+
+    Raises:
+        InvalidEvent: JSON cannot represent the value.
+    """
     if value is None:
         return None
     try:
@@ -56,7 +59,7 @@ def _content_fields(schema: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _bodies() -> dict[str, tuple[type[Any], tuple[str, ...]]]:
-    """Field of TraceEvent that holds a nested record -> its class and its JSON content fields."""
+    """Maps each TraceEvent field that holds a nested record to its class and its JSON content fields."""
     found = {}
     for field in schemas.current("TraceEvent")["fields"]:
         for branch in field["type"] if isinstance(field["type"], list) else ():
@@ -70,7 +73,7 @@ BODY_CONTENT: Final = _bodies()
 
 
 def with_json_text(event: records.TraceEvent) -> dict[str, Any]:
-    """The changes that turn an event's content into JSON text: field -> new value. Empty if there is none."""
+    """The fields of `event` whose content must be replaced by JSON text, with the new values."""
     changes: dict[str, Any] = {}
     for name in EVENT_CONTENT:
         value = getattr(event, name)
@@ -78,7 +81,7 @@ def with_json_text(event: records.TraceEvent) -> dict[str, Any]:
             changes[name] = json_text(value, name)
     for body_name, (cls, fields) in BODY_CONTENT.items():
         body = getattr(event, body_name)
-        if body is not None and fields and isinstance(body, cls):  # of another class: the encoder's to refuse
+        if body is not None and fields and isinstance(body, cls):  # the encoder rejects another class
             inner = {
                 f: json_text(v, f"{body_name}.{f}") for f in fields if (v := getattr(body, f)) is not None
             }

@@ -1,4 +1,4 @@
-"""What became of published events: reports, counts, and the ids that are still under way."""
+"""Delivery reports, counts, and the ids of events that are in flight."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ from tailrace.errors import PublisherClosed
 
 
 class DeliveryReport(msgspec.Struct, frozen=True, kw_only=True):
-    """The fate of one event. Without `error` it is durable: the broker has acknowledged it with acks=all."""
+    """The outcome of one event.
+
+    If `error` is None the event is durable: the broker has acknowledged it with acks=all.
+    """
 
     event_id: str
     error: str | None = None
-    """Why it was given up; None: delivered."""
+    """Why the event was not delivered; None if it was."""
     partition: int = -1
     offset: int = -1
     appended_at: int = -1
-    """The broker's append time, milliseconds UTC."""
+    """The broker's append time, in milliseconds UTC."""
 
     @property
     def ok(self) -> bool:
@@ -27,36 +30,38 @@ class DeliveryReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FlushReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What flush() left behind. True if everything is settled."""
+    """What `flush` or `close` left undelivered. True if every event has its delivery report."""
 
     undelivered: tuple[str, ...] = ()
-    """Ids of events whose fate is not known yet. They are still being tried, until their delivery
-    time-out."""
+    """Ids of events without a report yet.
+
+    After `flush` they are still being tried, until their delivery timeout.
+    """
 
     def __bool__(self) -> bool:
         return not self.undelivered
 
 
 class Counts(msgspec.Struct, frozen=True, kw_only=True):
-    """Events of one publisher since it was made (in a forked child: since the fork)."""
+    """Event counts of one publisher since its creation (in a forked child: since the fork)."""
 
     accepted: int
     """Taken into the queue."""
     delivered: int
     """Acknowledged by the broker."""
     failed: int
-    """Given up after the delivery time-out, or refused by the broker."""
+    """Not delivered within the delivery timeout, or refused by the broker."""
     dropped: int
-    """Not taken: the queue was full and when_full is `drop`."""
+    """Not accepted: the queue was full and `when_full` is `drop`."""
     in_flight: int
-    """Taken, not settled yet."""
+    """Accepted, without a delivery report yet."""
 
 
 OnDelivery = Callable[[DeliveryReport], None]
 
 
 class InFlight:
-    """Events between publish() and their report, and the counts. Safe to use from several threads."""
+    """Events between `publish` and their delivery report, and the counts. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -65,12 +70,16 @@ class InFlight:
         self._closed = False
 
     def close(self) -> None:
-        """From now on nothing is added: what `ids` says then can only become less."""
+        """Rejects further events. After this `ids` can only shrink."""
         with self._lock:
             self._closed = True
 
     def add(self, event_id: str) -> int:
-        """Raises `PublisherClosed` after `close`."""
+        """Registers an event and returns its ticket.
+
+        Raises:
+            PublisherClosed: `close` was called before.
+        """
         with self._lock:
             if self._closed:
                 raise PublisherClosed("this publisher is closed")
@@ -79,7 +88,7 @@ class InFlight:
             return self._next
 
     def forget(self, ticket: int) -> None:
-        """The event was not taken after all."""
+        """Removes an event that librdkafka's queue did not accept."""
         with self._lock:
             self._ids.pop(ticket, None)
 

@@ -1,23 +1,22 @@
-"""Errors of the public API, one tree. Everything that tailrace raises on purpose is a `TailraceError`."""
+"""The errors of the public API. All of them derive from `TailraceError`."""
 
 from __future__ import annotations
 
 
 class TailraceError(Exception):
-    """Base of all errors raised on purpose."""
+    """Base class of all errors that tailrace raises deliberately."""
 
 
 class ConfigError(TailraceError):
-    """A setting is missing or wrong; the message names the setting and the fix."""
+    """A setting is missing or wrong. The message names the setting and the fix."""
 
 
 class MissingPackage(ConfigError):
-    """What the settings name needs a package that is not installed; the message names the extra that brings
-    it."""
+    """The settings need a package that is not installed. The message names the extra to install."""
 
 
 class InvalidEvent(TailraceError, ValueError):
-    """The caller's event does not fit the contract. `field` is the dotted path of the field at fault."""
+    """The caller's event is not valid. `field` is the dotted path of the wrong field."""
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"{field}: {problem}")
@@ -26,11 +25,11 @@ class InvalidEvent(TailraceError, ValueError):
 
 
 class EventTooLarge(InvalidEvent):
-    """The encoded event is over the limit; `field` is its largest content field."""
+    """The encoded event exceeds the size limit. `field` is its largest content field."""
 
 
 class DecodeError(TailraceError, ValueError):
-    """Bytes that are not what their schema says. `reason` is short and machine-readable."""
+    """Bytes that do not match their schema. `reason` is short and machine-readable."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
@@ -39,8 +38,11 @@ class DecodeError(TailraceError, ValueError):
 
 
 class UnknownSchema(DecodeError):
-    """A well-formed frame whose schema is not known here. `frame` is all that stands before the body;
-    `fingerprint` or `schema_id` is what it says, the other one is None."""
+    """A well-formed frame whose writer schema is not known here.
+
+    `frame` is everything before the record's body. One of `fingerprint` and `schema_id` is set, the
+    other is None.
+    """
 
     def __init__(self, frame: bytes) -> None:
         self.frame = frame
@@ -55,11 +57,14 @@ class UnknownSchema(DecodeError):
 
 
 class RegistryUnavailable(TailraceError):
-    """The schema registry does not answer, or says that it cannot now: try again."""
+    """The schema registry does not answer or reports a temporary error. Try again."""
 
 
 class RegistryRefused(TailraceError):
-    """The schema registry answered no. `status` is HTTP's, `code` its own (0: none)."""
+    """The schema registry refused a request.
+
+    `status` is the HTTP status, `code` the registry's own error code (0: none).
+    """
 
     def __init__(self, status: int, code: int, message: str) -> None:
         super().__init__(message)
@@ -67,11 +72,11 @@ class RegistryRefused(TailraceError):
 
 
 class QueueFull(TailraceError):
-    """The publisher's bounded queue has no room, and its policy is to raise."""
+    """The publisher's bounded queue is full and did not drain in time."""
 
 
 class PublisherClosed(TailraceError):
-    """publish() after close()."""
+    """`publish` was called after `close`."""
 
 
 class KafkaUnavailable(TailraceError):
@@ -79,4 +84,4 @@ class KafkaUnavailable(TailraceError):
 
 
 class TopicMismatch(TailraceError):
-    """A topic is missing, or its partitions or settings are not what tailrace needs."""
+    """A topic is missing, or has the wrong number of partitions or wrong settings."""

@@ -1,4 +1,4 @@
-"""Trace events as JSON lines: one event a line, with the field names of `TraceEvent`. Pure functions."""
+"""Trace events as JSON lines: one event per line, with the field names of `TraceEvent`. Pure functions."""
 
 from __future__ import annotations
 
@@ -13,17 +13,21 @@ from tailrace.records import TraceEvent
 
 _TIMES: Final = ("started_at", "ended_at", "published_at", "root_started_at")
 _HEX: Final = {"otel_trace_id": 16, "otel_span_id": 8, "otel_parent_span_id": 8}
+_EXAMPLE: Final = "write microseconds UTC or RFC 3339 text, for example 2026-11-01T12:00:00Z"
 _EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _plain = msgspec.json.Decoder().decode
 
 
 def parse(line: bytes) -> TraceEvent:
-    """One line as an event, not completed yet. Raises `InvalidEvent` with the field named; ``line`` if it is
-    no JSON object.
+    """Parses one line into an event. The event is not completed yet.
 
-    Content (inputs, outputs, tool.tool_inputs, …) is any JSON and is kept as it is written. Times are
-    integers, microseconds UTC, or RFC 3339 text with its zone; OpenTelemetry ids are hex."""
+    Content (inputs, outputs, tool.tool_inputs, …) is any JSON and is kept as written. Times are
+    integers (microseconds UTC) or RFC 3339 text with a time zone. OpenTelemetry ids are hex.
+
+    Raises:
+        InvalidEvent: names the field; ``line`` if the line is not a JSON object.
+    """
     try:
         raw = _fields(line)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as e:
@@ -44,7 +48,7 @@ def _value(name: str, raw: msgspec.Raw) -> Any:
             return {k: _content(v) if k in inner else _plain(v) for k, v in _fields(raw).items()}
         value = _plain(raw)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as e:
-        raise InvalidEvent(name, f"is not JSON: {e}") from None
+        raise InvalidEvent(name, f"is not valid JSON: {e}") from None
     if name in _TIMES and isinstance(value, str):
         return _microseconds(name, value)
     return _from_hex(name, value) if name in _HEX and value is not None else value
@@ -59,10 +63,10 @@ def _microseconds(name: str, text: str) -> int:
     try:
         at = datetime.datetime.fromisoformat(text)
     except ValueError:
-        raise InvalidEvent(name, f"is {text[:40]!r}, must be microseconds UTC or RFC 3339 text") from None
+        raise InvalidEvent(name, f"is not a valid time: {text[:40]!r}; {_EXAMPLE}") from None
     if at.tzinfo is None:
         example = at.replace(tzinfo=datetime.UTC).isoformat().replace("+00:00", "Z")
-        raise InvalidEvent(name, f"is {text[:40]!r}, without a zone; write for example {example}")
+        raise InvalidEvent(name, f"has no time zone: {text[:40]!r}; for example {example}")
     return (at - _EPOCH) // datetime.timedelta(microseconds=1)
 
 
@@ -77,7 +81,7 @@ def _from_hex(name: str, value: Any) -> bytes:
 
 
 def _named(error: msgspec.ValidationError) -> InvalidEvent:
-    """`Object contains unknown field `x` - at `$.tool`` -> field tool.x."""
+    """Turns ``Object contains unknown field `x` - at `$.tool` `` into an error about the field `tool.x`."""
     problem, _, path = str(error).partition(" - at `$")
     path = path.rstrip("`").removeprefix(".")
     if problem.startswith("Object ") and problem.endswith("`"):
@@ -85,7 +89,7 @@ def _named(error: msgspec.ValidationError) -> InvalidEvent:
         known = (
             "is missing"
             if "missing" in problem
-            else "is no field of an event (see `tailrace schemas show TraceEvent`)"
+            else "is not a field of an event; see `tailrace schemas show TraceEvent`"
         )
         return InvalidEvent(f"{path}.{name}" if path else name, known)
     return InvalidEvent(path or "line", f"is wrong: {problem}")

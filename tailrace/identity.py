@@ -1,5 +1,4 @@
-"""Which trace an event belongs to, how it is identified, and which key it is published under. Pure
-functions."""
+"""Which trace an event belongs to, its ids, and the Kafka key it is published under. Pure functions."""
 
 from __future__ import annotations
 
@@ -17,17 +16,16 @@ from tailrace.kinds import BODIES, BODY, CONTROL, OWN_ID, OWN_TRACE, WITHOUT_TRA
 from tailrace.records import Kind, TraceEvent
 
 _IDS: Final = ("event_id", "trace_id", "source_id", "workflow_run_id", "message_id")
-"""Fields that others are derived from: checked first, so that an error names the field that the caller
-set."""
+"""Fields that others are derived from. They are checked first, so that an error names the caller's field."""
 
 
 def mint() -> str:
-    """An id for an operation that has none of its own."""
+    """A new id for an operation that has none of its own."""
     return str(uuid.uuid4())
 
 
 def own_id(event: TraceEvent) -> str | None:
-    """The operation's own id, where its kind has one."""
+    """The operation's own id, or None if it has none."""
     if event.source_id:
         return event.source_id
     field = OWN_ID.get(event.kind)
@@ -36,8 +34,11 @@ def own_id(event: TraceEvent) -> str | None:
 
 
 def trace_of(event: TraceEvent, source_id: str) -> str | None:
-    """The business trace id: the draft's own id, else the message, else the workflow run, else the own id;
-    None for kinds without a trace. A trace_id given by the publisher wins."""
+    """The business trace id; None for kinds without a trace.
+
+    A trace_id given by the publisher wins. Otherwise it is, for a draft, the draft's own id; else the
+    message id, the workflow run id, or the operation's own id, in this order.
+    """
     if event.kind in WITHOUT_TRACE:
         return None
     if event.trace_id:
@@ -48,19 +49,30 @@ def trace_of(event: TraceEvent, source_id: str) -> str | None:
 
 
 def complete(event: TraceEvent, now: int, new_id: Callable[[], str] = mint) -> TraceEvent:
-    """The event as it is published: with source_id, trace_id, event_id, published_at (`now`, microseconds
-    UTC) and its content as JSON text. Completing it again gives the same ids and times (its content is text
-    then: a JSON string).
+    """The event as it is published: ids set, content as JSON text.
 
-    Raises `InvalidEvent` with the field named. The types of fields that nothing is derived from are checked
-    by the encoder."""
+    Sets source_id, trace_id, event_id and published_at where they are missing. Completing an event
+    twice gives the same ids and times, but its content is encoded twice: the second time it is a JSON
+    string.
+
+    Args:
+        event: the event from the application.
+        now: the current time, microseconds UTC.
+        new_id: makes an id for an operation that has none.
+
+    Raises:
+        InvalidEvent: names the wrong field. The types of fields that no id depends on are checked
+            later, by the encoder.
+    """
     if not isinstance(event, TraceEvent):
         raise InvalidEvent("event", f"is {type(event).__name__}, must be a tailrace.TraceEvent")
     kind = event.kind
     if not isinstance(kind, str) or kind not in Kind._value2member_map_:
         raise wrong("kind", kind, "one of " + ", ".join(Kind))
     if kind == Kind.UNKNOWN:
-        raise InvalidEvent("kind", "is unknown; that is what readers make of kinds newer than themselves")
+        raise InvalidEvent(
+            "kind", "is `unknown`, which only readers use, for kinds they do not know; set another kind"
+        )
     allowed = BODY.get(kind)
     for name in BODIES:
         if name != allowed and getattr(event, name) is not None:
@@ -74,12 +86,13 @@ def complete(event: TraceEvent, now: int, new_id: Callable[[], str] = mint) -> T
     source_id = own_id(event)
     if kind == Kind.LINK and not source_id:
         raise InvalidEvent(
-            "source_id", "a link names the inner run that belongs to the root; set source_id to its id"
+            "source_id",
+            "is missing: a link needs the inner run that belongs to the root; set it to that run's id",
         )
     if kind == Kind.LINK and not (event.root_trace_id or event.root_run_id):
         raise InvalidEvent(
             "root_trace_id",
-            "a link names the root that its source_id belongs to; set root_trace_id or root_run_id",
+            "is missing: a link needs the root of its source_id; set root_trace_id or root_run_id",
         )
     source_id = source_id or new_id()
     trace_id = trace_of(event, source_id)
@@ -106,9 +119,12 @@ def _check_id(field: str, value: object) -> None:
 
 
 def kafka_key(event: TraceEvent) -> str | None:
-    """The key that a completed event is published under: the root's trace where it is known, else the parent
-    run, else the own trace; the application for kinds without a trace. A link goes where the inner run's
-    events are: under that run."""
+    """The key that a completed event is published under.
+
+    It is the first that is set of: the root's trace id, the root run, the parent run, the own trace id.
+    Kinds without a trace use the application id. A link uses the inner run's id, so that it lands in
+    the partition of that run's events.
+    """
     if event.kind in CONTROL:
         return event.source_id
     if event.kind in WITHOUT_TRACE:

@@ -1,8 +1,10 @@
-"""OpenTelemetry ids from business ids: deterministic, so that a redelivery writes the same span again.
+"""OpenTelemetry ids from business ids, deterministic: a redelivery writes the same span again.
 
-Rules of seed 003 (telemetry data dictionary), section 5: trace_id = int(UUID(correlation_id)), span_id =
-SHA256(source_id)[:8]. Added here: a correlation id that is no UUID gives the first 16 bytes of its SHA-256,
-and an id is never all zero, which OpenTelemetry calls invalid."""
+The rules are those of seed 003 (telemetry data dictionary), section 5: trace_id =
+int(UUID(correlation_id)), span_id = SHA256(source_id)[:8]. Two rules are added here. A correlation id
+that is not a UUID gives the first 16 bytes of its SHA-256. An id is never all zeros, which
+OpenTelemetry defines as invalid.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,11 @@ _ZERO8: Final = bytes(8)
 
 
 def otel_trace_id(correlation_id: str | bytes) -> bytes:
-    """16 bytes of a correlation id (a workflow run id, a message id, ...): its UUID value, dashed or plain
-    hex; of anything else, and of the nil UUID, the first 16 bytes of SHA-256 over its UTF-8 text."""
+    """The 16-byte trace id of a correlation id (a workflow run id, a message id, …).
+
+    It is the UUID's value, written with dashes or as plain hex. For the nil UUID and for anything else
+    it is the first 16 bytes of SHA-256 over the UTF-8 text.
+    """
     raw = correlation_id.encode() if isinstance(correlation_id, str) else correlation_id
     if _UUID.fullmatch(raw):
         value = bytes.fromhex(raw.replace(b"-", b"").decode("ascii"))
@@ -29,20 +34,22 @@ def otel_trace_id(correlation_id: str | bytes) -> bytes:
 
 
 def otel_span_id(source_id: str | bytes) -> bytes:
-    """8 bytes of an operation's id: the first 8 of SHA-256 over its UTF-8 text."""
+    """The 8-byte span id of an operation's id: the first 8 bytes of SHA-256 over its UTF-8 text."""
     digest = sha256(source_id.encode() if isinstance(source_id, str) else source_id).digest()
     span = digest[:8]
     return span if span != _ZERO8 else digest[8:16]
 
 
 def event_id(kind: str, trace_id: str | None, source_id: str, revision: int) -> str:
-    """Id of an event whose publisher gave none: a UUID of version 8 over what identifies the event, so that
-    publishing the same operation twice is a duplicate, and a correction is not."""
+    """The id of an event whose publisher set none: a UUID of version 8 over what identifies the event.
+
+    Publishing the same operation twice gives a duplicate; publishing it with another revision does not.
+    """
     text = "\0".join((kind, trace_id or "", source_id, str(revision)))
     h = blake2b(text.encode(), digest_size=16).hexdigest()
     return f"{h[:8]}-{h[8:12]}-8{h[13:16]}-{'89ab'[int(h[16], 16) & 3]}{h[17:20]}-{h[20:]}"
 
 
 def dedupe_hash(event_id: bytes) -> bytes:
-    """8 bytes that stand for an event id in the dedupe state."""
+    """The 8 bytes that stand for an event id in the dedupe state."""
     return blake2b(event_id, digest_size=8).digest()

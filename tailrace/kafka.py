@@ -1,4 +1,4 @@
-"""Client settings that every Kafka client here shares, and waiting for a broker that is not there yet."""
+"""Client settings that all Kafka clients share, and waiting for a broker that is not up yet."""
 
 from __future__ import annotations
 
@@ -19,15 +19,18 @@ T = TypeVar("T")
 
 _SECRET: Final = ("password", "secret", "key", "token", "jaas", "oauthbearer.config")
 _SHORT: Final = 4
-"""Secrets below this length are left alone: to replace them would garble the text around."""
+"""Secrets shorter than this are not masked: replacing them would garble the rest of the text."""
 _AGAIN: Final = 60.0
-"""Seconds until the same error of the same cluster is said again."""
+"""Seconds before the same error of the same cluster is logged again."""
 _WRONG_PROTOCOL: Final = "connecting to a PLAINTEXT broker listener?"
 
 
 class _Errors:
-    """Says that no broker answers and why, and what waiting cannot mend: each once in a while, however many
-    clients meet it. What a client tries again by itself is no news."""
+    """librdkafka's error callback: logs that no broker answers, and errors that retries cannot fix.
+
+    Each error is logged once per `_AGAIN` seconds, however many clients report it. Errors that the
+    client retries by itself are not logged.
+    """
 
     _said: ClassVar[dict[tuple[str, int], float]] = {}
 
@@ -50,11 +53,11 @@ class _Errors:
 
 
 def client(settings: Kafka, **properties: Any) -> Properties:
-    """librdkafka properties: ours, then `properties` (dots written as underscores), then the user's
-    pass-through, which wins.
+    """librdkafka properties: our defaults, then `properties`, then `kafka.client`, which wins.
 
-    librdkafka's own log is off; errors come to `error_cb`, which logs them unless the caller has one of its
-    own."""
+    Keyword names use underscores for dots. librdkafka's own log is off; errors go to `error_cb`, which
+    logs them unless the caller sets another one.
+    """
     base: Properties = {
         "bootstrap.servers": settings.bootstrap_servers,
         "reconnect.backoff.max.ms": 1000,
@@ -68,8 +71,11 @@ def client(settings: Kafka, **properties: Any) -> Properties:
 
 
 def open_client(make: Callable[[Properties], T], properties: Properties) -> T:
-    """make(properties), e.g. a Producer. Raises `ConfigError` for properties that librdkafka refuses, without
-    their secrets."""
+    """Calls `make(properties)`, where `make` is e.g. `Producer`.
+
+    Raises:
+        ConfigError: librdkafka refuses a property. The message contains no secrets.
+    """
     try:
         return make(properties)
     except KafkaException as e:
@@ -83,7 +89,7 @@ def open_client(make: Callable[[Properties], T], properties: Properties) -> T:
 
 
 def fatal(error: KafkaError) -> bool:
-    """Whether waiting cannot help: wrong credentials, wrong protocol."""
+    """Whether retrying cannot help: wrong credentials, wrong protocol, missing permissions."""
     return (
         bool(error.fatal())
         or _WRONG_PROTOCOL in error.str()
@@ -108,11 +114,22 @@ def wait_for_broker(
     stop: Callable[[], bool] = lambda: False,
     clock: Callable[[], float] = time.monotonic,
 ) -> tuple[AdminClient, ClusterMetadata]:
-    """An admin client of a cluster that answers. deadline: seconds to wait; None is for ever.
+    """Waits until a broker answers; returns an admin client and the cluster's metadata.
 
-    Says once that it waits, and again every 10 s. Raises `KafkaUnavailable` past the deadline or when
-    `stop()` is true, and at once for what waiting cannot mend (credentials, TLS); `ConfigError` for
-    properties that are none."""
+    Calls `say` when it starts to wait and then every 10 s.
+
+    Args:
+        settings: where the cluster is.
+        deadline: seconds to wait; None waits for ever.
+        say: receives a line of text.
+        stop: checked about once a second; True ends the wait.
+        clock: seconds, monotonic.
+
+    Raises:
+        KafkaUnavailable: the deadline has passed or `stop()` is true; at once if retrying cannot help
+            (credentials, TLS).
+        ConfigError: librdkafka refuses a property.
+    """
     began, said = clock(), 0.0
     problems: list[KafkaError] = []
     properties = {
@@ -125,24 +142,24 @@ def wait_for_broker(
         try:
             return admin, admin.list_topics(timeout=1.0)
         except KafkaException as e:
-            admin.poll(0)  # the reasons come by the callback only
+            admin.poll(0)  # only the callback has the reasons
             reasons = [p for p in problems if p.code() != KafkaError._ALL_BROKERS_DOWN] or [e.args[0]]
             problem = next(filter(fatal, reasons), reasons[-1])
             problems.clear()
         waited = clock() - began
         if fatal(problem):
             raise KafkaUnavailable(
-                f"kafka.bootstrap_servers {settings.bootstrap_servers}: {problem.str()}; see "
-                "security.protocol and sasl.… in kafka.client"
+                f"kafka.bootstrap_servers {settings.bootstrap_servers}: {problem.str()}; "
+                "see security.protocol and sasl.… in kafka.client"
             )
         if stop() or (deadline is not None and waited >= deadline):
             raise KafkaUnavailable(
-                f"no Kafka broker answers at {settings.bootstrap_servers} (kafka.bootstrap_servers), waited "
-                f"{waited:.0f} s: {problem.str()}"
+                f"no Kafka broker answers at {settings.bootstrap_servers} (kafka.bootstrap_servers), "
+                f"waited {waited:.0f} s: {problem.str()}"
             )
         if not said or waited - said >= 10:
             say(
-                f"no Kafka broker answers at {settings.bootstrap_servers}: {problem.str()}; waiting for it "
-                f"({waited:.0f} s)"
+                f"no Kafka broker answers at {settings.bootstrap_servers}: {problem.str()}; "
+                f"waiting for it ({waited:.0f} s)"
             )
             said = waited or 0.001

@@ -1,5 +1,4 @@
-"""Events over the topic's limit: which content is large, and what is left of it when it is cut. Pure
-functions."""
+"""Truncates events that exceed the topic's size limit. Pure functions."""
 
 from __future__ import annotations
 
@@ -13,11 +12,11 @@ from tailrace.content import JsonText
 from tailrace.records import TraceEvent
 
 KEPT: Final = 1024
-"""Bytes of a cut field that stay readable."""
+"""Bytes of a truncated field that are kept."""
 
 
 def _kinds(schema: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    """Dotted path of every field that is no record -> "json" or "text" content, "" for what is no content."""
+    """Maps the dotted path of every leaf field to "json" or "text" for content, "" for anything else."""
     found: dict[str, str] = {}
     for field in schema["fields"]:
         path = prefix + field["name"]
@@ -31,7 +30,7 @@ def _kinds(schema: dict[str, Any], prefix: str = "") -> dict[str, str]:
 
 _FIELDS: Final = _kinds(schemas.current("TraceEvent"))
 CONTENT: Final = {path: kind for path, kind in _FIELDS.items() if kind}
-"""Dotted path of every content field -> "json" or "text"."""
+"""Maps the dotted path of every content field to "json" or "text"."""
 
 
 def _value(event: TraceEvent, path: str) -> Any:
@@ -50,15 +49,20 @@ def _size(value: Any) -> int:
 
 
 def sizes(event: TraceEvent) -> list[tuple[int, str]]:
-    """(bytes, dotted path) of the fields that hold text, largest first. The event's content must be JSON
-    text."""
+    """(bytes, dotted path) of every field that holds text, largest first.
+
+    The event's content must be JSON text already.
+    """
     found = ((_size(_value(event, path)), path) for path in _FIELDS)
     return sorted((f for f in found if f[0]), reverse=True)
 
 
 def cut(value: str, kind: str) -> str:
-    """What is left of a content field: its start, its size in bytes and its SHA-256, so that one can tell
-    what was lost."""
+    """The replacement for a content field that is too long.
+
+    It holds the start of the field, its size in bytes and its SHA-256, so that a reader can tell what
+    is missing.
+    """
     raw = value.encode("utf-8", "surrogatepass")
     digest = hashlib.sha256(raw).hexdigest()
     start = raw[:KEPT].decode("utf-8", "ignore")
@@ -69,13 +73,15 @@ def cut(value: str, kind: str) -> str:
 
 
 def _shorter(value: Any, kind: str) -> Any:
-    """A list of texts becomes one text and its marker."""
+    """`cut`, where a list of texts becomes a list of one truncated text."""
     return cut(value, kind) if isinstance(value, str) else [cut("\n".join(value), kind)]
 
 
 def truncate(event: TraceEvent, excess: int) -> TraceEvent:
-    """The event with its largest content fields cut until `excess` bytes are saved, or cutting saves nothing
-    more."""
+    """The event with its largest content fields truncated until `excess` bytes are saved.
+
+    May save less, if no further field can be shortened.
+    """
     for size, path in sizes(event):
         if excess <= 0:
             break
@@ -84,7 +90,7 @@ def truncate(event: TraceEvent, excess: int) -> TraceEvent:
         outer, _, inner = path.partition(".")
         shorter = _shorter(_value(event, path), CONTENT[path])
         saved = size - _size(shorter)
-        if saved <= 0:  # the marker is longer than what it would replace
+        if saved <= 0:  # the marker is longer than the text it replaces
             continue
         change = msgspec.structs.replace(getattr(event, outer), **{inner: shorter}) if inner else shorter
         event = msgspec.structs.replace(event, **{outer: change})

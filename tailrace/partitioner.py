@@ -1,13 +1,16 @@
-"""Kafka's murmur2 partitioner, for checking where a record belongs. Producers use librdkafka's own."""
+"""Kafka's murmur2 partitioner, to check which partition a record belongs to.
+
+Producers use librdkafka's implementation.
+"""
 
 from __future__ import annotations
 
 PARTITIONER = "murmur2_random"
-"""librdkafka's name for the Java client's default; its own default is CRC32."""
+"""librdkafka's name for the default partitioner of the Java client. (librdkafka's own default is CRC32.)"""
 
 
 def murmur2(key: bytes) -> int:
-    """Kafka's murmur2 (seed 0x9747b28c) as an unsigned 32-bit number."""
+    """Kafka's murmur2 (seed 0x9747b28c), as an unsigned 32-bit integer."""
     n = len(key)
     h = 0x9747B28C ^ n
     for i in range(0, n & ~3, 4):
@@ -23,10 +26,13 @@ def murmur2(key: bytes) -> int:
 
 
 def _times_m(x: int) -> int:
-    """The low 32 bits of x times 0x5BD1E995, in halves: compiled, a product of over 62 bits is slow."""
+    """The low 32 bits of x * 0x5BD1E995.
+
+    Computed in two halves: in compiled code a product of more than 62 bits is slow.
+    """
     return (x * 0xE995 + ((x * 0x5BD1 & 0xFFFF) << 16)) & 0xFFFFFFFF
 
 
 def partition_of(key: bytes, partitions: int) -> int:
-    """The partition that a keyed record belongs to."""
+    """The partition that a record with this key belongs to."""
     return (murmur2(key) & 0x7FFFFFFF) % partitions

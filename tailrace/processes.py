@@ -1,5 +1,4 @@
-"""What every process of tailrace does when it starts: its log's form, and ending with the process that
-started it."""
+"""What every tailrace process sets up at its start: logging, the garbage collector, its parent."""
 
 from __future__ import annotations
 
@@ -17,8 +16,10 @@ _NOISY: Final = ("aiokafka", "faust", "mode", "asyncio", "_preload", "openteleme
 
 
 class _OncePerPeriod(logging.Filter):
-    """Lets the same text of a noisy library through once in 10 s: aiokafka logs some 20 lines a second while
-    a broker is down."""
+    """Passes the same text of a library at most once in 10 s.
+
+    While a broker is down, aiokafka logs about 20 lines a second.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -33,8 +34,7 @@ class _OncePerPeriod(logging.Filter):
 
 
 def set_up_logging(level: str = "INFO") -> None:
-    """Logs to stderr, in UTC. Libraries below us only from WARNING on, and not the same line again and
-    again."""
+    """Logs to stderr, in UTC. Libraries log from WARNING on, without frequent repetitions."""
     formatter = logging.Formatter(FORMAT)
     formatter.converter = time.gmtime
     handler = logging.StreamHandler(sys.stderr)
@@ -47,18 +47,25 @@ def set_up_logging(level: str = "INFO") -> None:
 
 
 def collect_seldom() -> None:
-    """For processes on the record path, which makes no cycles: the garbage collector looks seldom, and never
-    at what is there by now. Walking a state of a million objects takes seconds."""
+    """Runs the garbage collector rarely, and never over the objects that exist now.
+
+    For processes on the record path, which creates no reference cycles. One collection over a state of
+    a million objects takes seconds.
+    """
     gc.set_threshold(50_000, 20, 50)
     gc.freeze()
 
 
 def die_with_parent(parent: int) -> None:
-    """Linux: SIGTERM to this process when the thread that started it ends, or at once if it has ended
-    already. Elsewhere nothing.
+    """Linux: sends SIGTERM to this process when the thread that started it ends.
 
-    Call it first thing. parent: the process id of whoever started this one, as that one knows it: asked here,
-    it may be too late."""
+    If that thread has ended already, the signal comes at once. Call this first. On other systems it
+    does nothing.
+
+    Args:
+        parent: the parent's process id, passed by the parent itself. `os.getppid()` may be too late:
+            the parent may be gone.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGTERM, 0, 0, 0)  # PR_SET_PDEATHSIG
         if os.getppid() != parent:

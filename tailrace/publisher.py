@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 log: Final = logging.getLogger("tailrace.publisher")
 
 _AT_EXIT: Final = 1.0
-"""Seconds that the end of the interpreter waits for publishers that were not closed."""
+"""Seconds that the interpreter waits at its end for publishers that were not closed."""
 
 _alive: Final[weakref.WeakSet[Publisher]] = weakref.WeakSet()
 
@@ -43,26 +43,39 @@ def _now() -> int:
 
 
 class Publisher:
-    """Publishes events to Kafka, idempotently and with acks=all, keyed so that a trace stays in one
-    partition.
+    """Publishes trace events to Kafka, idempotently and with acks=all.
+
+    Events are keyed so that a trace stays in one partition:
 
         with Publisher("localhost:9092") as publisher:
             publisher.publish(TraceEvent(kind=Kind.TOOL, started_at=…, ended_at=…, name="search"))
 
-    `publish` returns as soon as the event is in a bounded queue in this process; a background thread sends.
-    An event is durable when its `DeliveryReport` says so, not before: what is still queued is lost with the
-    process. **When Kafka is down** events wait in the queue for `publisher.delivery_timeout_seconds`, then
-    are reported as failed; when the queue is full, `publisher.when_full` decides (block, drop and count,
-    raise).
+    `publish` returns as soon as the event is in a bounded queue in this process; a background thread
+    sends it. An event is durable when its `DeliveryReport` says so, not before: events that are still
+    queued are lost if the process dies.
 
-    Threads may share one publisher. After fork the child has a fresh, empty one: what the parent had queued
-    is the parent's to send. Order is kept per trace, except for what was given up.
+    **If Kafka is down**, events wait in the queue for `publisher.delivery_timeout_seconds` and are then
+    reported as failed. If the queue is full, `publisher.when_full` decides: block, drop and count, or
+    raise.
 
-    bootstrap_servers, or settings: where Kafka is (settings default to tailrace.toml and TAILRACE_…
-    variables). redact: called with each event before anything else sees it; what it returns is published, and
-    if it raises, nothing is. on_delivery: called with every report, in the background thread or in one that
-    waits in publish, flush or close: be quick, don't block. clock: microseconds UTC.
-    Raises `ConfigError`. Does not need a broker to be there yet, nor the schema registry, where one is set.
+    Threads may share one publisher. After a fork the child has a new, empty publisher; the parent still
+    sends what the parent had queued. The order of a trace's events is kept, except for events that were
+    not delivered.
+
+    The broker need not be up when the publisher is created, nor the schema registry if one is
+    configured.
+
+    Args:
+        bootstrap_servers: where Kafka is, as ``host:port``, comma separated. Overrides the settings.
+        settings: default: those of `tailrace.toml` and `TAILRACE_…` variables.
+        redact: called with each event before anything else reads it. Its result is published; if it
+            raises, nothing is published and `publish` raises the same exception.
+        on_delivery: called with every `DeliveryReport`, in the background thread or in a thread that
+            waits in `publish`, `flush` or `close`. It must be quick and must not block.
+        clock: the current time in microseconds UTC.
+
+    Raises:
+        ConfigError: a setting is missing or wrong.
     """
 
     def __init__(
@@ -95,10 +108,20 @@ class Publisher:
 
     # -- publishing
     def publish(self, event: TraceEvent, on_delivery: OnDelivery | None = None) -> str:
-        """Takes one event and returns its event_id. Blocks only when the queue is full and when_full is
-        `block`.
+        """Queues one event and returns its event_id.
 
-        Raises `InvalidEvent` (`EventTooLarge`) with the field named, `QueueFull`, `PublisherClosed`.
+        Blocks only if the queue is full and `when_full` is `block`. With `drop`, an event that does not
+        fit is counted in `counts.dropped` and gets no report.
+
+        Args:
+            event: the event; missing ids and the host name are filled in.
+            on_delivery: called with this event's report, before the publisher's own `on_delivery`.
+
+        Raises:
+            InvalidEvent: the event is not valid; names the field.
+            EventTooLarge: the event exceeds topics.max_event_bytes; names its largest field.
+            QueueFull: `when_full` is `raise`, or `block` and the queue stayed full for block_seconds.
+            PublisherClosed: `close` was called before.
         """
         event, key, value = self._prepare(event)
         event_id = str(event.event_id)
@@ -114,11 +137,19 @@ class Publisher:
         return event_id
 
     async def publish_async(self, event: TraceEvent) -> DeliveryReport:
-        """Publishes from asyncio without blocking the loop, and waits for the report (which may say that it
-        failed).
+        """Publishes from asyncio without blocking the event loop, and waits for the report.
 
-        Raises as `publish`. A caller that doesn't want to wait uses `publish`, with when_full `drop` or
-        `raise`."""
+        To publish without waiting, use `publish` with `when_full` set to `drop` or `raise`.
+
+        Args:
+            event: as for `publish`.
+
+        Returns:
+            The delivery report, which may hold an error.
+
+        Raises:
+            InvalidEvent, EventTooLarge, QueueFull, PublisherClosed: as `publish`.
+        """
         event, key, value = self._prepare(event)
         loop = asyncio.get_running_loop()
         done: asyncio.Future[DeliveryReport] = loop.create_future()
@@ -130,7 +161,7 @@ class Publisher:
         def report_back(report: DeliveryReport) -> None:
             try:
                 loop.call_soon_threadsafe(resolve, report)
-            except RuntimeError:  # the loop has closed: nobody waits any more
+            except RuntimeError:  # the event loop has closed: nothing waits for the report
                 log.debug("event loop closed before the report of %s", report.event_id)
 
         deadline: float | None = None
@@ -145,26 +176,39 @@ class Publisher:
         return await done
 
     def flush(self, timeout: float) -> FlushReport:
-        """Waits up to `timeout` seconds until everything taken so far is settled; says what is not."""
+        """Waits until every event accepted so far has its delivery report.
+
+        Args:
+            timeout: seconds to wait at most.
+
+        Returns:
+            A report that is true if nothing is left, else with the ids that are still in flight.
+        """
         deadline = time.monotonic() + timeout
         while self._in_flight and (left := deadline - time.monotonic()) > 0:
-            self._producer.flush(
-                min(left, 0.02)
-            )  # it does not see what the background thread settles: look often
+            # short waits: it does not return early when the background thread serves the last report
+            self._producer.flush(min(left, 0.02))
         return FlushReport(undelivered=self._in_flight.ids())
 
     def close(self, timeout: float | None = None) -> FlushReport:
-        """Takes no more events, waits as `flush` (default: until the delivery time-out has settled
-        everything), stops the background thread. What is not settled then never will be delivered: it is
-        logged and returned."""
+        """Stops accepting events, flushes, and stops the background thread. A second call does nothing.
+
+        Events without a delivery report by then will not be delivered; they are logged and returned.
+
+        Args:
+            timeout: seconds to wait at most; default: until the delivery timeout has decided every
+                event.
+
+        Returns:
+            As `flush`.
+        """
         if self._closed:
             return FlushReport()
         self._closed = True
         self._in_flight.close()
         if timeout is None:
-            timeout = (
-                self._settings.publisher.delivery_timeout_seconds + 2.0
-            )  # librdkafka looks for it once a second
+            # librdkafka checks for expired events once a second
+            timeout = self._settings.publisher.delivery_timeout_seconds + 2.0
         report = self.flush(timeout)
         if not report:
             log.error(
@@ -173,14 +217,14 @@ class Publisher:
                 report.undelivered[0],
             )
             self._producer.purge()
-            self.flush(5.0)  # brings the reports of what was purged
+            self.flush(5.0)  # serves the reports of the purged events
         self._stop.set()
         self._poller.join()
         return report
 
     @property
     def counts(self) -> Counts:
-        """What became of the events so far."""
+        """The event counts so far."""
         return self._in_flight.counts()
 
     def __enter__(self) -> Self:
@@ -191,9 +235,9 @@ class Publisher:
     ) -> None:
         self.close()
 
-    # -- inside
+    # -- internals
     def _start(self) -> None:
-        """A producer with its thread; again in a forked child."""
+        """Starts a producer and its thread; in a forked child it does so again."""
         s = self._settings.publisher
         self._in_flight = InFlight()
         self._stop = threading.Event()
@@ -209,7 +253,7 @@ class Publisher:
                     partitioner=PARTITIONER,
                     linger_ms=s.linger_ms,
                     compression_type=s.compression,
-                    message_timeout_ms=max(1, int(s.delivery_timeout_seconds * 1000)),  # 0 would be for ever
+                    message_timeout_ms=max(1, int(s.delivery_timeout_seconds * 1000)),  # 0 means no timeout
                     message_max_bytes=self._settings.topics.max_event_bytes,
                     queue_buffering_max_messages=s.queue_max_events,
                     queue_buffering_max_kbytes=max(1, s.queue_max_bytes // 1024),
@@ -258,14 +302,18 @@ class Publisher:
         size, field = oversize.sizes(event)[0]
         raise EventTooLarge(
             field,
-            f"has {size} bytes; the event has {len(value)} and its key, the limit is {self._limit} "
-            f"(topics.max_event_bytes less {ROOM}). "
-            "Raise it on the topic and in the settings, or set publisher.oversize = truncate",
+            f"has {size} bytes; the event has {len(value)} without its key, the limit is {self._limit} "
+            f"(topics.max_event_bytes minus {ROOM}). "
+            "Raise topics.max_event_bytes and the topic's max.message.bytes, "
+            "or set publisher.oversize = truncate",
         )
 
     def _offer(self, event_id: str, key: bytes | None, value: bytes, on_delivery: OnDelivery | None) -> bool:
-        """Hands a record to librdkafka; False if its queue is full. What it refuses at once is reported like
-        what it refuses later: a topic that it knows not to be there."""
+        """Hands a record to librdkafka; False if its queue is full.
+
+        A record that librdkafka refuses at once (an unknown topic) is reported like one that fails
+        later.
+        """
         in_flight = self._in_flight
         ticket = in_flight.add(event_id)
         general = self._on_delivery
@@ -309,7 +357,11 @@ class Publisher:
         return True
 
     def _wait_when_full(self) -> bool:
-        """The queue is full: True to wait, False if the event was dropped. Raises `QueueFull`."""
+        """Applies `when_full` to a full queue: True to wait, False if the event was dropped.
+
+        Raises:
+            QueueFull: the policy is `raise`.
+        """
         policy = self._settings.publisher.when_full
         if policy == "raise":
             raise self._queue_full()
@@ -321,15 +373,15 @@ class Publisher:
     def _queue_full(self) -> QueueFull:
         s = self._settings.publisher
         return QueueFull(
-            f"{self._in_flight.counts().in_flight} events wait for Kafka at "
-            f"{self._settings.kafka.bootstrap_servers}, the queue is full "
-            f"(publisher.queue_max_events {s.queue_max_events}, publisher.queue_max_bytes "
-            f"{s.queue_max_bytes})"
+            f"the queue is full: {self._in_flight.counts().in_flight} events wait for Kafka at "
+            f"{self._settings.kafka.bootstrap_servers} "
+            f"(publisher.queue_max_events {s.queue_max_events}, "
+            f"publisher.queue_max_bytes {s.queue_max_bytes})"
         )
 
     def _failed(self, event_id: str, error: KafkaError, level: int) -> None:
         if error.code() in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):
-            return  # close() has said so
+            return  # close() logs it
         hint = (
             ": run `tailrace topics create`"
             if error.code() in (KafkaError._UNKNOWN_TOPIC, KafkaError.UNKNOWN_TOPIC_OR_PART)
@@ -338,7 +390,7 @@ class Publisher:
         log.log(level, "event %s was not delivered to %s: %s%s", event_id, self._topic, error.str(), hint)
 
     def _client_error(self, error: KafkaError) -> None:
-        """Each problem is said once, until an event is delivered again."""
+        """Logs each problem once, until an event is delivered again."""
         down = error.code() == KafkaError._ALL_BROKERS_DOWN
         if not down and not kafka.fatal(error):
             self._reason = error.str()
@@ -356,20 +408,25 @@ class Publisher:
                 log.error("Kafka at %s: %s", servers, error.str())
 
     def _after_fork(self) -> None:
-        """In the child: the parent's producer has no threads here and must never be touched, not even
-        destroyed."""
+        """In a forked child: starts a new producer.
+
+        The parent's producer has no threads here. It must not be used, not even destroyed.
+        """
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._producer))
         if not self._closed:
             self._start()
 
 
-def _children_start_afresh() -> None:
+def _restart_in_child() -> None:
     for publisher in list(_alive):
         publisher._after_fork()
 
 
 def _say_what_is_lost() -> None:
-    """At exit: what publishers that nobody closed still hold. Events in flight keep their publisher alive."""
+    """At exit: waits briefly, then logs what unclosed publishers still hold.
+
+    Events in flight keep their publisher alive.
+    """
     deadline = time.monotonic() + _AT_EXIT
     for publisher in list(_alive):
         if not publisher._closed and not (left := publisher.flush(max(0.0, deadline - time.monotonic()))):
@@ -379,7 +436,7 @@ def _say_what_is_lost() -> None:
             )
 
 
-os.register_at_fork(after_in_child=_children_start_afresh)
+os.register_at_fork(after_in_child=_restart_in_child)
 atexit.register(_say_what_is_lost)
 
 __all__ = ["Publisher"]

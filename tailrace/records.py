@@ -1,6 +1,7 @@
-"""Every record type as a Python class. Generated from schemas/*.avsc by tools/schemas.py (`make schemas`). Do not edit.
+"""Every record type as a Python class.
 
-They hold no cycles, so the garbage collector leaves them alone (gc=False).
+Generated from schemas/*.avsc by tools/schemas.py (`make schemas`). Do not edit.
+Instances hold no cycles, so the garbage collector does not track them (gc=False).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 import msgspec
 
 Content = Any
-"""Anything that JSON can say; a `tailrace.JsonText` is taken as JSON already, a plain str as a JSON string."""
+"""Anything that JSON can represent. A `tailrace.JsonText` is JSON already; a plain str becomes a JSON string."""
 
 
 class Stage(enum.StrEnum):
@@ -25,7 +26,7 @@ class Stage(enum.StrEnum):
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
-    """What could not be read, applied or delivered; value of trace.dead-letters."""
+    """A record that could not be read, applied or delivered; value of trace.dead-letters."""
 
     dead_letter_id: str
     """Deterministic: stage, sink, topic, partition and offset."""
@@ -34,11 +35,11 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unk
     reason: str
     """Short machine-readable reason, e.g. truncated, unknown_schema, too_large, rejected."""
     detail: str
-    """What exactly, for a person."""
+    """What exactly failed, for people."""
     sink: str | None = None
-    """Sink, null for the processor."""
+    """Instance of the sink; null: the processor."""
     topic: str
-    """Where the record is."""
+    """Topic of the record."""
     partition: int
     """Its partition."""
     offset: int
@@ -48,25 +49,25 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unk
     appended_at: int
     """Its append time."""
     failed_at: int
-    """When it was given up; of the processor: the append time."""
+    """When it was dead-lettered; for the processor: the append time."""
     event_id: str | None = None
-    """If it could be read."""
+    """If readable."""
     trace_id: str | None = None
-    """If it could be read."""
+    """If readable."""
     kind: str | None = None
-    """If it could be read."""
+    """If readable."""
     tenant_id: str | None = None
-    """If it could be read."""
+    """If readable."""
     app_id: str | None = None
-    """If it could be read."""
+    """If readable."""
     key: bytes | None = None
     """Key of the record."""
     raw: bytes | None = None
-    """The record's bytes, cut at the topic's limit."""
+    """The record's bytes, truncated to the topic's limit."""
     raw_size: int
-    """Size before the cut, bytes."""
+    """Size in bytes before truncation."""
     raw_sha256: bytes | None = None
-    """Digest of the whole record where raw is cut."""
+    """Digest of the whole record, if raw is truncated."""
     request: str | None = None
     """Redacted request to the sink."""
     response_status: int | None = None
@@ -74,9 +75,9 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unk
     response: str | None = None
     """Known fields of the answer."""
     resolution: str | None = None
-    """redriven or dropped, on a resolution record."""
+    """redriven or dropped; on resolution records only."""
     attempts: int = 0
-    """Deliveries tried."""
+    """Delivery attempts."""
 
 
 class DedupeBucket(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
@@ -84,17 +85,17 @@ class DedupeBucket(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_u
     d/<bucket>/<piece>."""
 
     hashes: bytes
-    """8 bytes an event id: the first half of its BLAKE2b-128."""
+    """8 bytes per event id: the first half of its BLAKE2b-128."""
 
 
 class MetricGroup(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
-    """Events that all count into the same series, since the group began; value of trace.state, key
+    """Counts of events that belong to the same series, since the group began; value of trace.state, key
     g/<number>."""
 
     kind: str
     """Kind of the events."""
     labels: Sequence[str]
-    """Label values in the order of streams/processing/metrics/grouping.py; empty where the events have none."""
+    """Label values in the order of streams/processing/metrics/grouping.py; empty if the events have none."""
     datasets: Sequence[str]
     """Datasets searched."""
     started_at: int
@@ -104,16 +105,16 @@ class MetricGroup(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_un
     touched: int
     """Source offset of the last event."""
     values: bytes
-    """What was counted; layout in streams/processing/metrics/distribution.py."""
+    """The counts; layout in streams/processing/metrics/distribution.py."""
 
 
 class MetricMinute(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
-    """What a metric group counted in one event-time minute; value of trace.state, key m/<group>/<minute>."""
+    """Counts of a metric group in one event-time minute; value of trace.state, key m/<group>/<minute>."""
 
     touched: int
     """Source offset of the last event."""
     values: bytes
-    """What was counted; layout in streams/processing/metrics/distribution.py."""
+    """The counts; layout in streams/processing/metrics/distribution.py."""
 
 
 class MetricRow(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
@@ -128,7 +129,7 @@ class MetricRow(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unkn
     labels: Mapping[str, str]
     """Label values."""
     unit: str
-    """Unit, as seed 003 writes it."""
+    """Unit, as in seed 003."""
     count: int
     """Observations."""
     sum: int
@@ -140,7 +141,7 @@ class MetricRow(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unkn
     bounds: Sequence[int] = ()
     """Upper bounds of the histogram's buckets, unit of sum; empty for counters."""
     buckets: Sequence[int] = ()
-    """Count a bucket; one more than bounds."""
+    """Observations per bucket; one more than there are bounds."""
     source_offset: int
     """Last source offset counted."""
 
@@ -157,7 +158,7 @@ class MetricTotal(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_un
     unit: str
     """Unit."""
     started_at: int
-    """Start of the series, microseconds UTC; a new one is a reset."""
+    """Start of the series, microseconds UTC; another value means that the series was reset."""
     updated_at: int
     """Append time of the last event counted."""
     count: int
@@ -173,8 +174,8 @@ class MetricTotal(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_un
 
 
 class PartitionPosition(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
-    """Where a partition's owner stands; value of trace.state, key p. Written in the same transaction as what it
-    counts."""
+    """Position and counts of a partition's owner; value of trace.state, key p. Written in the same transaction
+    as the records it counts."""
 
     topic_id: str
     """Id of trace.events when the partition was first read; a recreated topic has another."""
@@ -185,7 +186,7 @@ class PartitionPosition(msgspec.Struct, frozen=True, kw_only=True, gc=False, for
     next_offset: int
     """Next offset to read from trace.events."""
     sequence: int
-    """Next sequence number to give."""
+    """Next sequence number to assign."""
     appended_at: int
     """Latest append time seen: the partition's clock."""
     events_in: int
@@ -197,24 +198,24 @@ class PartitionPosition(msgspec.Struct, frozen=True, kw_only=True, gc=False, for
     duplicates: int
     """Events dropped as duplicates."""
     dead_lettered: int
-    """Records sent to the dead letters."""
+    """Records written to trace.dead-letters."""
     evicted: int
     """Traces evicted from the state."""
     units: int
     """Transactions committed."""
     flushed: int
-    """Offset up to which metric rows, series and summaries are written; what was touched later is written again
+    """Offset up to which metric rows, series and summaries are written; what changed later is written again
     after a restart."""
     corrections: int
-    """Events with a revision above 0: no counter counts them."""
+    """Events with a revision above 0, which no metric counts."""
     skewed: int
     """Events that start more than an hour after their append time: in the totals, in no minute row."""
     late: int
     """Events whose minute is beyond the horizon: in the totals, in no minute row."""
     overflowed: int
-    """Events counted under __overflow__, for too many label values."""
+    """Events counted as __overflow__, because of too many label values."""
     oldest_minute: int
-    """Minute (since 1970) below which rows are closed, by the horizon or by the cap."""
+    """Minute (since 1970) below which rows are closed, by the horizon or the limit."""
     groups: int
     """Next number of a metric group."""
     summaries: int
@@ -222,16 +223,16 @@ class PartitionPosition(msgspec.Struct, frozen=True, kw_only=True, gc=False, for
 
 
 class RunLink(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
-    """That a run belongs under a root; value of trace.state, key l/<run>."""
+    """States that a run belongs to a root; value of trace.state, key l/<run>."""
 
     root_trace_id: str
     """Trace id of the root."""
     root_run_id: str | None = None
     """Workflow run of the root, if it has one."""
     root_app_id: str | None = None
-    """Application of the root, where it is known."""
+    """Application of the root, if known."""
     root_started_at: int | None = None
-    """Start of the root, where it is known."""
+    """Start of the root, if known."""
     appended_at: int
     """Append time of the link."""
     offset: int
@@ -247,11 +248,11 @@ class ParentKind(enum.StrEnum):
 
 
 class TraceContext(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
-    """What the processor adds to an event: one Kafka header (tailrace-context) beside the event's own bytes.
-    What differs per event first, what a trace's events share last."""
+    """What the processor adds to an event: one Kafka header (tailrace-context) next to the event's own bytes.
+    Fields that differ per event come first, fields that a trace's events share come last."""
 
     generation: int
-    """Generation of the partitioning; sequence starts again with it."""
+    """Generation of the partitioning; sequence restarts with it."""
     sequence: int
     """Dense number of this record in its partition and generation, from 0."""
     source_offset: int
@@ -270,7 +271,7 @@ class TraceContext(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_u
     marks: Sequence[str]
     """clock_skew, negative_duration, self_parent, superseded, root_inferred."""
     linked_span_id: bytes | None = None
-    """Where the root was inferred (root_inferred): span id of the calling run. Sinks write a span link to it,
+    """Span id of the calling run, if the root was inferred (mark root_inferred). Sinks write a span link to it,
     in run_trace_id."""
     provider_name: str | None = None
     """model_provider as OpenTelemetry names it (gen_ai.provider.name), e.g. openai for
@@ -278,24 +279,25 @@ class TraceContext(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_u
     request_model: str | None = None
     """model_name as OpenTelemetry names it (gen_ai.request.model): without a provider's path."""
     tool_name: str | None = None
-    """Tool that ran: tool_name, else the display name of what is a tool by its kind, node type or span kind."""
+    """Tool that ran: tool_name, else the display name of an operation that is a tool by its kind, node type or
+    span kind."""
     dataset_names: Sequence[str] = ()
-    """Names of the datasets in dataset_ids, as far as the event or the trace before it said them."""
+    """Names of the datasets in dataset_ids, if the event or earlier events of the trace have them."""
     estimated_cost: str | None = None
-    """Cost in US dollars, decimal text, from a price table: only where the event has tokens and a model but no
+    """Cost in US dollars, decimal text, from a price table; only if the event has tokens and a model but no
     price."""
     price_table: str | None = None
     """Table of estimated_cost and its version, e.g. genai-prices 0.2.3."""
     run_trace_id: bytes
     """OpenTelemetry trace id by seed 003, section 5: of the root run, else the run, else trace_id."""
     message_trace_id: bytes
-    """OpenTelemetry trace id rooted at the message where there is one: of the root's trace_id."""
+    """OpenTelemetry trace id rooted at the message, if there is one: of the root's trace_id."""
     root_trace_id: str | None = None
     """Business trace id of the root."""
     root_run_id: str | None = None
     """Workflow run id of the root, if it has one."""
     trace_started_at: int
-    """Start of the trace as first known, microseconds UTC; the same on every event of a trace that is open."""
+    """Start of the trace as first known, microseconds UTC; the same on every event while the trace is open."""
     user_id: str | None = None
     """The trace's user: first non-null in the log."""
     session_id: str | None = None
@@ -386,11 +388,11 @@ class WorkflowRun(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_un
     query: str | None = None
     """User query of a chat workflow."""
     elapsed_time: int | None = None
-    """Execution time as the engine measured it, microseconds; pauses are not in it."""
+    """Execution time as the engine measured it, microseconds, without pauses."""
     steps: int | None = None
     """Node runs."""
     exceptions_count: int | None = None
-    """Failed attempts, retried ones included."""
+    """Failed attempts, including retried ones."""
 
 
 class NodeExecution(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
@@ -444,7 +446,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknow
     model_id: str | None = None
     """Model id of the message."""
     query: str | None = None
-    """What the user said."""
+    """The user's query."""
     provider_response_latency: int | None = None
     """Microseconds the provider took."""
     streaming: bool | None = None
@@ -516,7 +518,7 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_f
     tool_parameters: Content = None
     """Parameters, JSON text."""
     time_cost: int | None = None
-    """Microseconds the tool took, as its caller measured."""
+    """Microseconds the tool took, as measured by its caller."""
     file_urls: Sequence[str] = ()
     """URLs of associated files."""
 
@@ -582,7 +584,7 @@ class TraceEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unk
     revision: int = 0
     """0 for the first event of an operation; a correction is the same source_id with a higher one."""
     kind: Kind
-    """What ended. link is a control record (inner run -> root), not an operation."""
+    """What ended. link is a control record (nested run -> root), not an operation."""
     trace_id: str | None = None
     """Business trace id: the draft's node execution id, else the message id, else the workflow run id, else
     source_id. Null for app_* and rehydration_failed."""
@@ -600,13 +602,13 @@ class TraceEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unk
     parent_app_id: str | None = None
     """Nested run: application of the caller."""
     root_trace_id: str | None = None
-    """trace_id of the outermost trace, where the publisher knows it."""
+    """trace_id of the outermost trace, if the publisher knows it."""
     root_run_id: str | None = None
-    """Workflow run id of the outermost run, where the publisher knows it."""
+    """Workflow run id of the outermost run, if the publisher knows it."""
     root_app_id: str | None = None
-    """Application of the outermost run, where the publisher knows it."""
+    """Application of the outermost run, if the publisher knows it."""
     root_started_at: int | None = None
-    """Start of the outermost operation, microseconds UTC, where the publisher knows it."""
+    """Start of the outermost operation, microseconds UTC, if the publisher knows it."""
     tenant_id: str | None = None
     """Tenant (workspace) id."""
     app_id: str | None = None
@@ -624,9 +626,9 @@ class TraceEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unk
     external_trace_id: str | None = None
     """Trace id given by the caller's caller; an attribute or link at the backends."""
     otel_trace_id: bytes | None = None
-    """Native OpenTelemetry trace id; wins over the derived one."""
+    """Native OpenTelemetry trace id; overrides the derived one."""
     otel_span_id: bytes | None = None
-    """Native OpenTelemetry span id; wins over the derived one."""
+    """Native OpenTelemetry span id; overrides the derived one."""
     otel_parent_span_id: bytes | None = None
     """Native OpenTelemetry parent span id."""
     host_name: str | None = None
@@ -644,10 +646,9 @@ class TraceEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unk
     ended_at: int
     """End, microseconds UTC."""
     published_at: int | None = None
-    """When the publisher took the event, microseconds UTC."""
+    """When the publisher accepted the event, microseconds UTC."""
     status: str | None = None
-    """running, succeeded, failed, stopped, partial-succeeded, paused, exception; null where the kind has
-    none."""
+    """running, succeeded, failed, stopped, partial-succeeded, paused, exception; null if the kind has none."""
     error: str | None = None
     """Error text of a failed operation."""
     error_type: str | None = None
@@ -673,7 +674,7 @@ class TraceEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unk
     node_type: str | None = None
     """Workflow node type: llm, tool, iteration, ..."""
     span_kind: SpanKind | None = None
-    """Kind of a span event, OpenInference's names."""
+    """Kind of a span event, by OpenInference's names."""
     tool_name: str | None = None
     """Tool that ran."""
     plugin_name: str | None = None
@@ -693,7 +694,7 @@ class TraceEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unk
     tags: Sequence[str] = ()
     """Free tags."""
     attributes: Mapping[str, str] = msgspec.field(default_factory=dict)
-    """A few free attributes; bulk metadata belongs into a body's JSON text."""
+    """A few free attributes; bulk metadata belongs in the JSON text of a body."""
     origin: Origin | None = None
     """Where the operation came from."""
     workflow_run: WorkflowRun | None = None
@@ -728,7 +729,7 @@ class TraceOperations(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbi
     """A full chunk of an open trace's operations, written once; value of trace.state, key o/<trace>/<chunk>."""
 
     fixed: bytes
-    """Operations, fixed length each; layout in streams/processing/operations.py."""
+    """The fixed-size parts of the operations; layout in streams/processing/operations.py."""
     texts: bytes
     """Their texts, in the same order."""
 
@@ -773,13 +774,13 @@ class TraceState(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unk
     tenant_id: str | None = None
     """Sticky."""
     otel_trace_id: bytes | None = None
-    """Native OpenTelemetry trace id, if one came."""
+    """Native OpenTelemetry trace id, if an event had one."""
     events: int
     """Events applied."""
     certain: bool = False
     """Whether an event showed that the run of this trace has no caller."""
     runs: Sequence[str] = ()
-    """Runs inside this trace of which a link is in the log."""
+    """Runs of this trace whose link is in the log."""
     revisions: bytes
     """Highest revisions of corrected operations: 8 bytes of the source_id's BLAKE2b and 4 of the revision,
     each; the latest thousand."""
@@ -790,13 +791,14 @@ class TraceState(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unk
     currencies: Sequence[str]
     """Currencies of the operations' prices, in the order of their index."""
     datasets: Mapping[str, str]
-    """Dataset id -> name, as events of the trace said them; the first 100."""
+    """Dataset id -> name, from events of the trace; the first 100."""
     fixed: bytes
-    """Operations after the last full chunk; layout in streams/processing/operations.py."""
+    """The fixed-size parts of the operations after the last full chunk; layout in
+    streams/processing/operations.py."""
     texts: bytes
     """Their texts."""
     beyond: bytes
-    """Sums of the operations beyond those that are kept one by one; JSON, empty if none."""
+    """Sums of the operations that are not kept individually; JSON, empty if none."""
 
 
 class SlowOperation(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
@@ -811,23 +813,23 @@ class SlowOperation(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_
 
 
 class TraceSummary(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
-    """One trace summed up, or one part of it where an eviction came between; value of trace.summaries, key
-    <trace>/<partition>/<part>."""
+    """Summary of a trace, or of one part of it if the trace was evicted in between; value of trace.summaries,
+    key <trace>/<partition>/<part>."""
 
     trace_id: str
     """Business trace id of the root."""
     partition: int
     """Partition of trace.events that the events were read from."""
     part: int
-    """Source offset of the first event of this part. A part begins where nothing of the trace was in memory: at
-    its first event, or after an eviction. Parts of one trace add up."""
+    """Source offset of the first event of this part. A part begins with the trace's first event, or with the
+    first event after an eviction. The parts of a trace add up."""
     revision: int
-    """Events summed up in this part; grows with every rewrite."""
+    """Events in this part; grows with every rewrite."""
     complete: bool
     """Whether the root has ended and is in this part."""
     truncated: bool
-    """Whether the part has more operations than are kept one by one: sums hold, slowest operations, path and
-    first error are of those that are kept, and corrections of the others count as operations of their own."""
+    """Whether the part has more operations than are kept individually. Sums stay exact; slowest operations,
+    path and first error cover the kept ones only, and corrections of the others count as further operations."""
     run_trace_id: bytes
     """OpenTelemetry trace id by seed 003, section 5."""
     tenant_id: str | None = None
@@ -849,29 +851,29 @@ class TraceSummary(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_u
     ended_at: int
     """Latest end, microseconds UTC; not before started_at."""
     duration: int
-    """Microseconds that the root took; without a root, from the earliest start to the latest end."""
+    """Duration of the root, microseconds; without a root, from the earliest start to the latest end."""
     counts: Mapping[str, int]
     """Operations by kind; a correction replaces what it corrects."""
     errors: int
     """Failed operations."""
     first_error: str | None = None
-    """Error text of the operation that failed first, by end and source_id; at most 300 bytes."""
+    """Error text of the operation that failed first, ordered by end and source_id; at most 300 bytes."""
     first_error_source_id: str | None = None
-    """That operation."""
+    """source_id of that operation."""
     input_tokens: int
-    """Prompt tokens: the root's own where it has a token count, else the sum over leaves."""
+    """Prompt tokens: the root's own if it has a token count, else the sum over leaves."""
     output_tokens: int
     """Completion tokens, by the same rule."""
     total_tokens: int
     """All tokens, by the same rule."""
     cost: Mapping[str, str] = msgspec.field(default_factory=dict)
-    """Currency -> decimal text: the root's own price where it has one, else the sum over leaves."""
+    """Currency -> decimal text: the root's own price if it has one, else the sum over leaves."""
     cost_estimated: bool = False
     """Whether a price in cost came from a price table."""
     slowest: Sequence[SlowOperation] = ()
-    """The five slowest leaves, longest first; equal ones by source_id."""
+    """The five slowest leaves, slowest first; ties are ordered by source_id."""
     slowest_path: Sequence[SlowOperation] = ()
-    """From the root down, at each step the child that took longest; equal ones by source_id. Empty without a
+    """From the root down, at each step the slowest child; ties are ordered by source_id. Empty without a
     root."""
 
 

@@ -1,9 +1,11 @@
-"""Settings of every command: `tailrace.toml`, then `TAILRACE_…` variables, then flags; the later one wins.
+"""Settings of every command: `tailrace.toml`, then `TAILRACE_…` variables, then flags; the last one wins.
 
-One struct a section. A variable is ``TAILRACE_<SECTION>_<FIELD>`` (``TAILRACE_KAFKA_BOOTSTRAP_SERVERS``), a
-sink's ``TAILRACE_SINKS_<INSTANCE>_<FIELD>``; a variable that ends in ``_FILE`` names a file that holds the
-value (but ``CA_FILE``, which is a setting of its own). Tables are written ``key=value,key=value`` in
-variables, or one pair a line; lists comma separated."""
+Each section is a struct. A variable is named ``TAILRACE_<SECTION>_<FIELD>``, for example
+``TAILRACE_KAFKA_BOOTSTRAP_SERVERS``; a sink's is ``TAILRACE_SINKS_<INSTANCE>_<FIELD>``. A variable
+whose name ends in ``_FILE`` names a file that holds the value, except ``CA_FILE``, which is a setting
+of its own. In variables, tables are written ``key=value,key=value`` or one pair per line; lists are
+comma separated.
+"""
 
 from __future__ import annotations
 
@@ -40,12 +42,14 @@ _RELIED_ON: Final = frozenset(
         "partition.assignment.strategy",
     }
 )
-"""Properties of librdkafka that decide whether anything is lost, or arrives twice or out of order."""
+"""librdkafka properties that decide whether records are lost, duplicated or reordered."""
 
 
 def _port(server: str) -> str | None:
-    """The port of ``host``, ``host:port``, ``[v6]:port``, ``v6`` or any of them after ``protocol://``; None:
-    it has none."""
+    """The port of a server, or None if it has none.
+
+    Forms: ``host``, ``host:port``, ``[v6]:port``, ``v6``, each also after ``protocol://``.
+    """
     host, colon, port = server.rpartition("://")[2].rpartition(":")
     return port if colon and (":" not in host or host.endswith("]")) else None
 
@@ -54,18 +58,21 @@ class Kafka(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bootstrap_servers: str = "127.0.0.1:9092"
     """host:port, comma separated."""
     client: dict[str, str] = {}
-    """librdkafka properties, e.g. security.protocol, sasl.mechanism, sasl.username, sasl.password,
-    ssl.ca.location; not those that tailrace relies on."""
+    """librdkafka properties, e.g. security.protocol, sasl.mechanism, sasl.username, ssl.ca.location.
+
+    Properties that tailrace relies on are refused.
+    """
 
     def __post_init__(self) -> None:
         servers = [s.strip() for s in self.bootstrap_servers.split(",") if s.strip()]
         if not servers:
-            raise ConfigError("kafka.bootstrap_servers: is empty; must be host:port, comma separated")
+            raise ConfigError("kafka.bootstrap_servers: is empty; set it, for example to localhost:9092")
         for server in servers:
             port = _port(server)
             if port is not None and not (port.isascii() and port.isdigit() and 1 <= int(port[:6]) <= 65535):
                 raise ConfigError(
-                    f"kafka.bootstrap_servers: {server}: the port must be a number from 1 to 65535"
+                    f"kafka.bootstrap_servers: {server}: the port is not a number from 1 to 65535; "
+                    "for example localhost:9092"
                 )
         for key in self.client:
             if key in _SERVERS:
@@ -76,13 +83,13 @@ class Kafka(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Topics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prefix: str = "trace."
-    """Start of every topic name."""
+    """Prefix of every topic name."""
     partitions: Positive = 4
-    """Partitions of each topic, when `tailrace topics create` makes them."""
+    """Partitions of each topic that `tailrace topics create` creates."""
     replication_factor: Positive = 1
-    """Copies of each partition; 3 in production."""
+    """Replicas of each partition; 3 in production."""
     max_event_bytes: Annotated[int, msgspec.Meta(ge=131_072, le=1_000_000_000)] = 1_000_000
-    """Largest record of trace.events; 64 KiB of it are kept free. The internal topics allow more."""
+    """Largest record of trace.events, of which 64 KiB are reserved. Internal topics allow more."""
 
 
 class Publisher(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -91,110 +98,127 @@ class Publisher(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     queue_max_bytes: Positive = 256 * 1024 * 1024
     """Bytes that may wait."""
     when_full: Literal["block", "drop", "raise"] = "block"
-    """What publish() does when the queue is full: wait up to block_seconds, then raise; drop and count; raise
-    at once."""
+    """What publish() does if the queue is full.
+
+    block: wait up to block_seconds, then raise. drop: drop the event and count it. raise: raise at
+    once.
+    """
     block_seconds: Seconds = 5.0
     delivery_timeout_seconds: Annotated[float, msgspec.Meta(gt=0)] = 120.0
-    """How long an event may wait for its acknowledgement before it is reported as failed. Kafka down for
-    longer loses it."""
+    """How long an event may wait for its acknowledgement before it is reported as failed.
+
+    Events are lost if Kafka is down for longer.
+    """
     linger_ms: Annotated[int, msgspec.Meta(ge=0)] = 5
     compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = "lz4"
     oversize: Literal["refuse", "truncate"] = "refuse"
-    """An event over topics.max_event_bytes: refuse it with the field named, or cut its content fields, with a
-    marker."""
+    """What to do with an event over topics.max_event_bytes.
+
+    refuse: raise, naming the field. truncate: shorten its content fields and mark them.
+    """
 
 
 class Streams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     app_id: str = "tailrace-streams"
-    """Consumer group, and start of the transactional ids."""
+    """Consumer group, and prefix of the transactional ids."""
     workers: Positive = 1
     """Worker processes under the supervisor."""
     commit_interval_ms: Annotated[int, msgspec.Meta(ge=0)] = 100
-    """A unit of work is what arrives on a partition in this time; latency against throughput."""
+    """Records that arrive on a partition within this time are committed together.
+
+    Longer means higher throughput and higher latency.
+    """
     unit_records: Positive = 20_000
     unit_bytes: Positive = 32 * 1024 * 1024
     commit_threads: Positive = 2
-    """Commits at once; about the number of cores."""
+    """Concurrent commits; about the number of cores."""
     session_timeout_ms: Annotated[int, msgspec.Meta(ge=1000)] = 6000
-    """How long a worker that stopped keeps its partitions."""
+    """How long a worker that has stopped keeps its partitions."""
     transaction_timeout_ms: Annotated[int, msgspec.Meta(ge=1000)] = 10_000
     trace_idle_minutes: Positive = 15
-    """A trace without events for this long leaves the state (by append time)."""
+    """A trace leaves the state after this long without events (append time)."""
     max_open_traces: Positive = 200_000
-    """Open traces a partition; beyond it the oldest are evicted."""
+    """Open traces per partition; above it the oldest are evicted."""
     dedupe_minutes: Positive = 60
-    """How long an event id is remembered (by append time)."""
+    """How long an event id is remembered (append time)."""
     link_minutes: Positive = 60
-    """How long it is remembered under which root a run belongs (by append time); inner runs start within this
-    time."""
+    """How long the root of a run is remembered (append time). Nested runs must start within this time."""
     metrics_interval_ms: Annotated[int, msgspec.Meta(ge=0)] = 5000
-    """How often metric rows, series and summaries are written that have changed."""
+    """How often changed metric rows, series and summaries are written."""
     metrics_horizon_hours: Positive = 192
-    """How long a minute's row stays open for late events (by append time): the retention of trace.events and
-    a day."""
+    """How long a minute's row stays open for late events (append time).
+
+    The default is the retention of trace.events plus one day.
+    """
     max_metric_groups: Positive = 10_000
-    """Combinations of label values, a kind of event and partition, that are counted apart; further ones as
-    `__overflow__`."""
+    """Label combinations per event kind and partition; further ones are counted as `__overflow__`."""
     max_metric_rows: Positive = 500_000
-    """Minutes of such combinations that a partition keeps open; beyond it the oldest close."""
+    """Open minutes of label combinations per partition; above it the oldest are closed."""
     http_host: str = "127.0.0.1"
-    """Where /healthz, /readyz and /metrics are served; 0.0.0.0 for probes from outside. Nobody is asked who
-    they are."""
+    """Where /healthz, /readyz and /metrics are served; 0.0.0.0 for remote probes. No authentication."""
     http_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 9464
-    """Port of a host's first worker, the next one has the next; a taken port is replaced by a free one, see
-    the log. 0: none."""
+    """Port of the first worker of a host; the next worker uses the next port. 0: off.
+
+    If a port is in use a free one is chosen and logged.
+    """
     watchdog_seconds: Seconds = 60.0
-    """A worker whose event loop stands still for so long, or that makes no progress on a partition with
-    records to read, ends itself and is started again; a take-over may last ten times as long. 0: it never
-    does; else at least 5."""
+    """How long a worker may hang before it exits and is restarted. 0: off; otherwise at least 5.
+
+    A worker hangs if its event loop is blocked, or if it makes no progress on a partition with unread
+    records. Taking over a partition may take ten times as long.
+    """
 
     def __post_init__(self) -> None:
         if 0 < self.watchdog_seconds < 5:
-            raise ConfigError("streams.watchdog_seconds: must be 0 (off) or at least 5")
+            raise ConfigError("streams.watchdog_seconds: must be 0 (off) or at least 5, for example 60")
 
 
 class Connect(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     group_prefix: str = "tailrace-sink-"
-    """The consumer group of a sink is this and the sink's instance name."""
+    """A sink's consumer group is this prefix and the name of the sink's instance."""
     max_age_ms: Annotated[int, msgspec.Meta(ge=0)] = 200
-    """A batch goes out at the latest this long after its first record."""
+    """A batch is sent at the latest this long after its first record."""
     commit_interval_ms: Annotated[int, msgspec.Meta(ge=0)] = 500
     session_timeout_ms: Annotated[int, msgspec.Meta(ge=1000)] = 10_000
     drain_seconds: Seconds = 20.0
-    """How long a stop or a rebalance may wait for what is under way."""
+    """How long a shutdown or a rebalance waits for batches in flight."""
     max_attempts: Annotated[int, msgspec.Meta(ge=0)] = 0
-    """Tries of a batch that the sink asks to retry; 0 is without end: a sink that is down holds its
-    partitions."""
+    """Sends of a batch that the sink asks to retry. 0: no limit.
+
+    Without a limit a sink that is down holds its partitions.
+    """
     http_host: str = "127.0.0.1"
-    """Where /healthz, /readyz and /metrics are served; 0.0.0.0 for probes from outside. Nobody is asked who
-    they are."""
+    """Where /healthz, /readyz and /metrics are served; 0.0.0.0 for remote probes. No authentication."""
     http_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 9474
-    """The next free port is taken where it is not free, see the log. 0: none."""
+    """If the port is in use the next free one is chosen and logged. 0: off."""
     instance_id: str = ""
-    """Static member of its groups (group.instance.id): a restart within session_timeout_ms moves no
-    partition. Different for each process; empty: none."""
+    """Static group membership (group.instance.id); must differ for each process. Empty: off.
+
+    A restart within session_timeout_ms then moves no partition.
+    """
 
 
 class Registry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     url: str = ""
-    """Of a schema registry with Confluent's REST interface, with the path where that is not the root; empty:
-    none."""
+    """URL of a schema registry with Confluent's REST interface, with its path if any. Empty: no registry."""
     user: str = ""
-    """Basic authentication, with password."""
+    """User for basic authentication, with `password`."""
     password: str = ""
     token: str = ""
     """Bearer token, instead of user and password."""
     ca_file: str = ""
-    """PEM file of the certificate authorities of an https URL; empty: the system's."""
+    """PEM file with the certificate authorities for an https URL. Empty: those of the system."""
     timeout_seconds: Annotated[float, msgspec.Meta(gt=0)] = 5.0
-    """Longest that one request may take."""
+    """Longest time that one request may take."""
     auto_register: bool = True
-    """A publisher registers its schema where the subject does not have it; false: it refuses to start."""
+    """Whether a publisher registers its schema if the subject lacks it; if false it refuses to start."""
     write: Literal["confluent", "single-object"] = "confluent"
-    """What publishers write before a value: the registry's schema id, or the schema's fingerprint, as without
-    a registry."""
+    """What publishers write before a value.
+
+    confluent: the registry's schema id. single-object: the schema's fingerprint, as without a registry.
+    """
     cache_dir: str = ""
-    """Where schemas are kept for good; empty: tailrace/registry in $XDG_CACHE_HOME or ~/.cache."""
+    """Where fetched schemas are kept permanently. Empty: tailrace/registry in $XDG_CACHE_HOME or ~/.cache."""
 
     def __post_init__(self) -> None:
         if not self.url:
@@ -202,11 +226,11 @@ class Registry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         scheme, _, rest = self.url.partition("://")
         host = rest.partition("/")[0]
         if scheme not in ("http", "https") or not host or any(c in self.url for c in "?# "):
-            raise ConfigError("registry.url: must be http(s)://host[:port][/path]")
+            raise ConfigError("registry.url: is not a valid URL; for example https://registry:8081")
         if "@" in host:
             raise ConfigError("registry.url: holds credentials; use registry.user and registry.password")
         if self.token and self.user:
-            raise ConfigError("registry.token: cannot go with registry.user; give one of them")
+            raise ConfigError("registry.token: cannot be combined with registry.user; set one of them")
 
     def __repr__(self) -> str:
         return f"Registry(url={self.url!r}, …)"
@@ -214,9 +238,9 @@ class Registry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Schemas(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     files: tuple[str, ...] = ()
-    """Avro schemas (.avsc) of other publishers, for values that name them by fingerprint."""
+    """Avro schemas (.avsc) of other publishers, for values that carry a fingerprint."""
     wait_seconds: Seconds = 60.0
-    """How long a record may wait for its schema, once a schema; then it is a dead letter `unknown_schema`."""
+    """How long records wait for an unknown schema, once per schema; then they are dead letters."""
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -228,7 +252,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     registry: Registry = Registry()
     schemas: Schemas = Schemas()
     sinks: dict[str, dict[str, Any]] = {}
-    """Instance name -> the sink's own settings; `type` names the sink where it is not the instance's name."""
+    """Instance name -> the sink's settings.
+
+    `type` names the sink if the instance's name does not.
+    """
 
 
 RENAMED: Final = {
@@ -241,8 +268,16 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 
 def convert(values: Mapping[str, Any], cls: type[T], where: str) -> T:
-    """`values` as `cls`, text turned into numbers and booleans as needed. Raises `ConfigError` that names the
-    setting."""
+    """`values` as `cls`. Text is converted to numbers and booleans where needed.
+
+    Args:
+        values: the fields.
+        cls: the struct to build.
+        where: the prefix of field names in error messages.
+
+    Raises:
+        ConfigError: names the setting.
+    """
     try:
         return msgspec.convert(dict(values), cls, strict=False)
     except msgspec.ValidationError as e:
@@ -260,15 +295,20 @@ def convert(values: Mapping[str, Any], cls: type[T], where: str) -> T:
 
 
 def pairs(text: str) -> dict[str, str]:
-    """``a=b,c=d``, or a pair a line -> {"a": "b", "c": "d"}. Raises ValueError, which does not say what
-    stands there: it may be a secret."""
+    """Parses ``a=b,c=d``, or one pair per line, into a dict.
+
+    Raises:
+        ValueError: an entry has no ``=``. The message does not contain the entry, which may be a
+            secret.
+    """
     out: dict[str, str] = {}
     parts = text.splitlines() if "\n" in text else text.split(",")
     for number, part in enumerate(filter(None, (p.strip() for p in parts)), 1):
         key, sep, value = part.partition("=")
         if not sep or not key.strip():
             raise ValueError(
-                f"entry {number} is not key=value (values with a comma: one pair a line, or in {FILE})"
+                f"entry {number} is not key=value; for example a=1,b=2. "
+                f"If a value contains a comma, write one pair per line or use {FILE}"
             )
         out[key.strip()] = value.strip()
     return out
@@ -284,8 +324,11 @@ def _is_table(section: type[Any], field: str) -> bool:
 
 
 def from_environment(env: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """Sections and fields that `TAILRACE_…` variables set. Raises `ConfigError` for one that names no
-    section."""
+    """The sections and fields that `TAILRACE_…` variables set.
+
+    Raises:
+        ConfigError: a variable names no section, or its file cannot be read.
+    """
     sections = {f.name: f.type for f in msgspec.structs.fields(Settings)}
     found: dict[str, dict[str, Any]] = {}
     for name, raw in env.items():
@@ -295,8 +338,8 @@ def from_environment(env: Mapping[str, str]) -> dict[str, dict[str, Any]]:
         section = next((s for s in sections if rest.startswith(s + "_")), None)
         if section is None:
             raise ConfigError(
-                f"{name}: no such setting; a variable is {PREFIX}<SECTION>_<FIELD>, sections are "
-                f"{', '.join(sections)}"
+                f"{name}: there is no such setting; variables are named {PREFIX}<SECTION>_<FIELD>, "
+                f"known sections are {', '.join(sections)}"
             )
         field = rest[len(section) + 1 :]
         if field.endswith("_file") and not field.endswith("ca_file"):
@@ -321,7 +364,7 @@ def from_environment(env: Mapping[str, str]) -> dict[str, dict[str, Any]]:
 
 
 def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Tables merged key by key; of the rest the last one wins."""
+    """Merges tables key by key; for other values the last one wins."""
     out: dict[str, Any] = {}
     for layer in layers:
         for key, value in layer.items():
@@ -334,8 +377,10 @@ def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"sasl": {"password": "x"}} -> {"sasl.password": "x"}: dots in the keys of TOML and of --set make
-    tables."""
+    """{"sasl": {"password": "x"}} -> {"sasl.password": "x"}
+
+    Dots in keys of TOML and of --set make nested tables.
+    """
     out: dict[str, Any] = {}
     for key, value in table.items():
         out |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
@@ -343,7 +388,7 @@ def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _shaped(section: type[Any], field: str, value: Any) -> Any:
-    """A table as one level of keys, a list of variables and flags (comma separated) as a list."""
+    """Flattens tables to one level, and splits comma-separated lists from variables and flags."""
     if isinstance(value, Mapping) and _is_table(section, field):
         return _flat(value)
     if isinstance(value, str) and _kind(section, field).startswith("tuple"):
@@ -352,7 +397,7 @@ def _shaped(section: type[Any], field: str, value: Any) -> Any:
 
 
 def _in_shape(layer: Mapping[str, Any]) -> dict[str, Any]:
-    """A layer with its fields in the shape that the sections have."""
+    """A layer of settings whose fields have the shape of the sections."""
     sections = {f.name: f.type for f in msgspec.structs.fields(Settings) if f.name != "sinks"}
     out = dict(layer)
     for name, section in sections.items():
@@ -367,10 +412,16 @@ def load(
     path: str | Path | None = None,
     env: Mapping[str, str] | None = None,
 ) -> Settings:
-    """The settings of this process. path: the TOML file; default ``$TAILRACE_CONFIG``, else ``tailrace.toml``
-    if it is there.
+    """Loads the settings of this process.
 
-    Raises `ConfigError`: unreadable file, unknown setting, wrong value; the message names the setting.
+    Args:
+        flags: section -> field -> value; they override the file and the variables.
+        path: the TOML file; default ``$TAILRACE_CONFIG``, else ``tailrace.toml`` if it exists.
+        env: the environment; default `os.environ`.
+
+    Raises:
+        ConfigError: the file cannot be read, a setting does not exist, or a value is wrong. Names the
+            setting.
     """
     env = os.environ if env is None else env
     chosen = path or env.get(f"{PREFIX}CONFIG")

@@ -1,4 +1,4 @@
-"""The topics: what each is for, how it is set up, and whether a cluster has them so."""
+"""The Kafka topics: their settings, creating them, and checking those of a cluster."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ from tailrace.settings import Topics
 
 DAY_MS: Final = 86_400_000
 ROOM: Final = 65_536
-"""Bytes that an internal record may be larger than the event it came from: context, framing, dead-letter
-fields."""
+"""Bytes by which an internal record may exceed the event it came from.
+
+Context, framing and the fields of a dead letter need them.
+"""
 HEADER: Final = "tailrace-context"
 """Name of the Kafka header that carries a record's `TraceContext`."""
 
 
 class Topic(msgspec.Struct, frozen=True):
-    """One topic as tailrace wants it."""
+    """One topic as tailrace needs it."""
 
     name: str
     partitions: int
@@ -32,7 +34,7 @@ class Topic(msgspec.Struct, frozen=True):
 
 
 class TopicNames(msgspec.Struct, frozen=True):
-    """Names of the topics of one pipeline."""
+    """The topic names of one pipeline."""
 
     events: str
     enriched: str
@@ -53,7 +55,7 @@ class TopicNames(msgspec.Struct, frozen=True):
 
 
 def wanted(settings: Topics) -> tuple[Topic, ...]:
-    """Every topic with its partitions and settings."""
+    """Every topic, with its partitions and settings."""
     names, n = TopicNames.of(settings), settings.partitions
     internal = str(2 * settings.max_event_bytes + ROOM)
 
@@ -88,7 +90,7 @@ def wanted(settings: Topics) -> tuple[Topic, ...]:
 
 
 class Found(msgspec.Struct, frozen=True):
-    """One topic as the cluster has it."""
+    """One topic as it is in the cluster."""
 
     partitions: int
     replication_factor: int
@@ -96,7 +98,11 @@ class Found(msgspec.Struct, frozen=True):
 
 
 def describe(admin: AdminClient, names: list[str], timeout: float = 30.0) -> dict[str, Found]:
-    """What the cluster has of `names`; those it lacks are left out. Raises KafkaException."""
+    """The topics of `names` that exist in the cluster.
+
+    Raises:
+        KafkaException: the cluster does not answer or refuses.
+    """
     metadata = admin.list_topics(timeout=timeout).topics
     there = [n for n in names if n in metadata and metadata[n].error is None]
     configs = (
@@ -118,7 +124,11 @@ def describe(admin: AdminClient, names: list[str], timeout: float = 30.0) -> dic
 
 
 def topic_id(admin: AdminClient, name: str, timeout: float = 30.0) -> str:
-    """The id that a topic got when it was made; empty if there is none. Raises KafkaException."""
+    """The id that the broker gave a topic when it was created; empty if the topic does not exist.
+
+    Raises:
+        KafkaException: the cluster does not answer or refuses.
+    """
     try:
         return str(
             admin.describe_topics(TopicCollection([name]), request_timeout=timeout)[name]
@@ -132,10 +142,13 @@ def topic_id(admin: AdminClient, name: str, timeout: float = 30.0) -> str:
 
 
 def create(admin: AdminClient, settings: Topics, timeout: float = 30.0) -> list[str]:
-    """Makes the topics that are missing and returns their names. What is there already is left as it is (see
-    `mismatches`); where the events topic is, its partition count is that of the new ones.
+    """Creates the missing topics and returns their names.
 
-    Raises KafkaException with the broker's reason, e.g. too few brokers for topics.replication_factor.
+    Existing topics are not changed (see `mismatches`). If the events topic exists, new topics get its
+    partition count.
+
+    Raises:
+        KafkaException: has the broker's reason, e.g. too few brokers for topics.replication_factor.
     """
     specs = {t.name: t for t in wanted(settings)}
     there = describe(admin, list(specs), timeout)
@@ -156,18 +169,19 @@ def create(admin: AdminClient, settings: Topics, timeout: float = 30.0) -> list[
             future.result(timeout)
             made.append(name)
         except KafkaException as e:
-            if e.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:  # someone else made it meanwhile
+            if e.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:  # another process created it
                 raise
     deadline = time.monotonic() + timeout
     while not set(made) <= set(admin.list_topics(timeout=timeout).topics) and time.monotonic() < deadline:
-        time.sleep(0.02)  # made, but not shown yet: whoever looks next must not find it missing
+        time.sleep(0.02)  # created, but not in the metadata yet: the next reader must find it
     return made
 
 
 def mismatches(settings: Topics, found: dict[str, Found]) -> Iterator[str]:
-    """What is wrong with a cluster's topics, one sentence each with its fix; nothing if all is well.
+    """What is wrong with a cluster's topics: one sentence each, with the fix.
 
-    Partition counts must agree among themselves, not with settings.partitions: that one is only for creating.
+    Partition counts must be equal to each other, not to settings.partitions, which is only for
+    creation.
     """
     names = TopicNames.of(settings)
     events = found.get(names.events)
@@ -178,9 +192,9 @@ def mismatches(settings: Topics, found: dict[str, Found]) -> Iterator[str]:
             continue
         if events and spec.same_partitions and have.partitions != events.partitions:
             yield (
-                f"{spec.name} has {have.partitions} partitions, {names.events} has {events.partitions}, they "
-                "must have the same "
-                f"number: before anything is in it, delete {spec.name} and run `tailrace topics create`"
+                f"{spec.name} has {have.partitions} partitions, {names.events} has {events.partitions}, "
+                f"but the numbers must be equal: while it is still empty, delete {spec.name} "
+                "and run `tailrace topics create`"
             )
         for key, value in spec.config.items():
             is_ = have.config.get(key)
@@ -200,19 +214,26 @@ def _quoted(value: str) -> str:
 
 
 def not_durable(settings: Topics, found: dict[str, Found]) -> Iterator[str]:
-    """Why acknowledged events could still be lost: replication < 3 or min.insync.replicas < 2. Warnings, not
-    errors."""
+    """Why acknowledged events could still be lost; warnings, not errors.
+
+    Replication below 3, or min.insync.replicas below 2.
+    """
     for spec in wanted(settings):
         have = found.get(spec.name)
         if have and (have.replication_factor < 3 or int(have.config.get("min.insync.replicas", "1")) < 2):
             yield (
-                f"{spec.name} has replication factor {have.replication_factor} and min.insync.replicas "
-                f"{have.config.get('min.insync.replicas', '1')}; a durable cluster has 3 and 2"
+                f"{spec.name} has replication factor {have.replication_factor} "
+                f"and min.insync.replicas {have.config.get('min.insync.replicas', '1')}; "
+                "a durable cluster has 3 and 2"
             )
 
 
 def verify(admin: AdminClient, settings: Topics) -> int:
-    """The partition count of the pipeline. Raises `TopicMismatch` with every problem and its fix."""
+    """The partition count of the pipeline.
+
+    Raises:
+        TopicMismatch: lists every problem with its fix.
+    """
     found = describe(admin, [t.name for t in wanted(settings)])
     wrong = list(mismatches(settings, found))
     if wrong:

@@ -1,11 +1,11 @@
-"""Compiles the record path with mypyc: the same sources, two to three times as fast. Without a C compiler all
-runs as it is.
+"""Compiles the record path with mypyc: the same sources, two to three times as fast.
 
-python tools/compiling.py                  beside the sources, for a checkout (`make compile`)
-python tools/compiling.py --remove         plain Python again (`make pure`)
+    python tools/compiling.py                  beside the sources, for a checkout (`make compile`)
+    python tools/compiling.py --remove         plain Python again (`make pure`)
 
-A wheel that is built where there is a C compiler has the compiled modules in it (tools/hatch_build.py).
-MYPYC_OPT_LEVEL is the C compiler's -O, 2 unless set."""
+Without a C compiler everything runs as plain Python. A wheel that is built with a C compiler contains
+the compiled modules (tools/hatch_build.py). MYPYC_OPT_LEVEL is the C compiler's -O, 2 unless set.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from typing import Any, Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 GROUP: Final = "tailrace"
-"""All modules are one library, so that they call each other directly: `tailrace__mypyc`."""
+"""All modules form one library, `tailrace__mypyc`, so that they call each other directly."""
 SUFFIX: Final = sysconfig.get_config_var("EXT_SUFFIX") or ".so"
 
 MODULES: Final = (
@@ -68,11 +68,14 @@ MODULES: Final = (
     "connectors/sinks/opik/values.py",
     "connectors/sinks/otlp/mapping.py",
 )
-"""What runs for each record. They define no msgspec.Struct and no Enum: those are not compiled right."""
+"""Modules that run for each record.
+
+They must not define a msgspec.Struct or an Enum: mypyc miscompiles those.
+"""
 
 
 def compiled(root: Path) -> list[Path]:
-    """The libraries that are there, for any Python."""
+    """The existing libraries, of any Python version."""
     found = [p for m in MODULES for p in (root / m).parent.glob(f"{Path(m).stem}.*.so")]
     return [*found, *root.glob(f"{GROUP}__mypyc.*.so")]
 
@@ -88,7 +91,7 @@ def stale(root: Path) -> list[str]:
 
 
 def _side_by_side(compiler: Any) -> None:
-    """Lets a compiler of setuptools compile the files of a library at the same time, one a core."""
+    """Makes setuptools compile the files of a library in parallel, one per core."""
 
     def compile_all(
         sources: list[str],
@@ -117,13 +120,15 @@ def _side_by_side(compiler: Any) -> None:
 
 
 def compile_to(target: Path, work: Path) -> None:
-    """Makes the libraries below `target`, at the modules' places. Raises whatever mypyc and the C compiler
-    end with."""
+    """Builds the libraries below `target`, at the modules' places.
+
+    Raises what mypyc and the C compiler raise.
+    """
     from mypyc.build import mypycify
     from setuptools import Distribution
 
     before = Path.cwd()
-    os.chdir(ROOT)  # mypy finds modules and its settings from here
+    os.chdir(ROOT)  # mypy looks for modules and its settings here
     try:
         libraries = mypycify(
             ["--ignore-missing-imports", "--no-warn-unused-ignores", *MODULES],
@@ -154,8 +159,8 @@ def compile_to(target: Path, work: Path) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
-    parser.add_argument("--remove", action="store_true", help="remove what was compiled")
-    parser.add_argument("--required", action="store_true", help="fail where it cannot be compiled")
+    parser.add_argument("--remove", action="store_true", help="remove the compiled modules")
+    parser.add_argument("--required", action="store_true", help="fail if it cannot be compiled")
     args = parser.parse_args()
     for library in compiled(ROOT):
         library.unlink()
@@ -164,10 +169,10 @@ def main() -> int:
     try:
         with tempfile.TemporaryDirectory() as work:
             compile_to(ROOT, Path(work))
-    except BaseException as e:  # mypyc ends with SystemExit, the C compiler with errors of setuptools
+    except BaseException as e:  # mypyc raises SystemExit, the C compiler errors of setuptools
         if isinstance(e, KeyboardInterrupt) or args.required:
             raise
-        print(f"not compiled, it runs as plain Python: {type(e).__name__}: {e}", file=sys.stderr)
+        print(f"not compiled; running as plain Python: {type(e).__name__}: {e}", file=sys.stderr)
     return 0
 
 

@@ -1,5 +1,4 @@
-"""What a new version of a schema may not do to an old one, beyond what Avro's schema resolution refuses.
-Pure."""
+"""Rules for new versions of a schema, beyond Avro's schema resolution. Pure."""
 
 from __future__ import annotations
 
@@ -10,8 +9,11 @@ from tailrace.codec.resolution import kind, named_types, problems, short
 
 
 def broken(old: Any, new: Any) -> Iterator[str]:
-    """One sentence for each thing that old readers or old records could not live with: each must be able to
-    read the other, and nothing that was there may go away, which a default would hide."""
+    """One sentence for each change that breaks old readers or old records.
+
+    Each version must be able to read the other, and nothing may be removed, even if a default would
+    hide it.
+    """
     for problem in problems(old, new):
         yield f"the new version cannot read the old one: {problem}"
     for problem in problems(new, old):
@@ -19,7 +21,7 @@ def broken(old: Any, new: Any) -> Iterator[str]:
     now = {short(n): t for n, t in named_types(new).items()}
     for name, was in {short(n): t for n, t in named_types(old).items()}.items():
         if name not in now:
-            yield f"{name}: is gone; a name that was written stays"
+            yield f"{name}: was removed; a name that was written must stay"
         elif kind(was) == kind(now[name]) == "enum":
             yield from _enum(name, was, now[name])
         elif kind(was) == kind(now[name]) == "record":
@@ -30,8 +32,8 @@ def broken(old: Any, new: Any) -> Iterator[str]:
 def _enum(name: str, was: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
     if now["symbols"][: len(was["symbols"])] != was["symbols"]:
         yield (
-            f"{name}: symbols were {', '.join(was['symbols'])}; they stay, in this order, and new ones come "
-            "after them"
+            f"{name}: symbols were {', '.join(was['symbols'])}; "
+            "they must stay, in this order, and new ones must follow them"
         )
     if was.get("default") != now.get("default"):
         yield f"{name}: the default was {was.get('default')}, is {now.get('default')}"
@@ -43,7 +45,7 @@ def _record(name: str, was: dict[str, Any], now: dict[str, Any]) -> Iterator[str
         at = f"{name}.{field['name']}"
         found = fields.get(field["name"])
         if found is None:
-            yield f"{at}: is gone, or renamed; stop filling it, and let it be"
+            yield f"{at}: was removed or renamed; stop filling it, but keep it"
         elif "default" in field and "default" not in found:
             yield f"{at}: lost its default"
         elif "default" in field and found["default"] != field["default"]:
@@ -67,7 +69,7 @@ def _header(old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
 
 
 def _prefix(schema: dict[str, Any]) -> list[str]:
-    """Names of the fields up to header_last; none where the schema has no header."""
+    """Names of the fields up to header_last; empty if the schema has no header."""
     names = [f["name"] for f in schema["fields"]]
     last = schema.get("header_last")
     return names[: names.index(last) + 1] if last in names else []

@@ -1,7 +1,8 @@
-"""Build hook: a wheel holds the compiled record path where there is a C compiler, else plain Python.
+"""Build hook: a wheel contains the compiled record path if there is a C compiler, else plain Python.
 
-TAILRACE_COMPILE=0 leaves it out, =require fails without it. A checkout (`pip install -e`) is compiled by
-`make compile`."""
+TAILRACE_COMPILE=0 omits it, =require fails without it. A checkout (`pip install -e`) is compiled by
+`make compile`.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
 class CustomBuildHook(BuildHookInterface):
-    """Named as hatchling wants it."""
+    """The name that hatchling expects."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         wanted = os.environ.get("TAILRACE_COMPILE", "1")
@@ -29,11 +30,11 @@ class CustomBuildHook(BuildHookInterface):
         self._made = Path(tempfile.mkdtemp())
         try:
             compiling.compile_to(self._made, self._made / "work")
-        except BaseException as e:  # mypyc ends with SystemExit, the C compiler with errors of setuptools
+        except BaseException as e:  # mypyc raises SystemExit, the C compiler errors of setuptools
             if isinstance(e, KeyboardInterrupt) or wanted == "require":
                 raise
             self.app.display_warning(
-                f"tailrace is not compiled, it runs as plain Python: {type(e).__name__}: {e}"
+                f"tailrace is not compiled; it runs as plain Python: {type(e).__name__}: {e}"
             )
             return
         for library in self._made.rglob("*.so"):

@@ -12,7 +12,7 @@ FILE = Path(__file__).resolve().parents[1] / "connectors" / "testing" / "samples
 
 
 def rendered() -> bytes:
-    """The file as it must be."""
+    """The required text of the file."""
     found = {name: {"event": _fields(e.event), "context": _fields(e.context)} for name, e in golden().items()}
     return msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n"
 

@@ -1,4 +1,4 @@
-"""Derives what Python needs from schemas/*.avsc, and checks that it is up to date.
+"""Generates Python code from schemas/*.avsc, and checks that it is up to date.
 
     python tools/schemas.py          write tailrace/records.py, tailrace/_schema_history.py and
                                      streams/processing/header_fields.py
@@ -122,8 +122,8 @@ def records_module(schemas: dict[str, dict[str, Any]]) -> str:
             seen.setdefault(t["name"], enum(t) if t["type"] == "enum" else record(t, schemas))
     names = [n for n in seen if "msgspec.Struct" in seen[n]]
     head = (
-        f'"""Every record type as a Python class. {NOTE}\n\nThey hold no cycles, so the garbage collector '
-        'leaves them alone (gc=False).\n"""'
+        f'"""Every record type as a Python class.\n\n{NOTE}\n'
+        'Instances hold no cycles, so the garbage collector does not track them (gc=False).\n"""'
     )
     body = "\n\n\n".join(seen.values())
     table = (
@@ -134,8 +134,8 @@ def records_module(schemas: dict[str, dict[str, Any]]) -> str:
     return (
         f"{head}\n\nfrom __future__ import annotations\n\nimport enum\nfrom collections.abc import Mapping, "
         "Sequence\nfrom typing import Any\n\nimport msgspec\n\n"
-        'Content = Any\n"""Anything that JSON can say; a `tailrace.JsonText` is taken as JSON already, a '
-        'plain str as a JSON string."""\n\n\n'
+        'Content = Any\n"""Anything that JSON can represent. '
+        'A `tailrace.JsonText` is JSON already; a plain str becomes a JSON string."""\n\n\n'
         f'{body}\n\n\n{table}"""Class by record name."""\n'
     )
 
@@ -180,9 +180,11 @@ def formatted(code: str, path: Path) -> str:
 
 
 def problems(schemas: dict[str, dict[str, Any]], folder: Path = SCHEMAS) -> Iterator[str]:
-    """What is wrong with the schemas and their history: a change that is not in the history, or that an old
-    reader or an old writer could not live with (every version must read every other: FULL_TRANSITIVE, and
-    more)."""
+    """What is wrong with the schemas and their history.
+
+    Every change must be in the history, and every version must be able to read every other
+    (FULL_TRANSITIVE, and more).
+    """
     from tools import header
     from tools.evolution import broken
 
@@ -199,7 +201,7 @@ def problems(schemas: dict[str, dict[str, Any]], folder: Path = SCHEMAS) -> Iter
         elif strip(texts[-1]) != strip(schema):
             yield f"schemas/{name}.avsc changed: add it as schemas/history/{name}/{len(past) + 1}.avsc"
         if schema.get("header_last") not in (None, *(f["name"] for f in schema["fields"])):
-            yield f"schemas/{name}.avsc: header_last names no field"
+            yield f"schemas/{name}.avsc: header_last is not the name of a field"
         if name == "TraceEvent":
             yield from header.problems(schema)
         if [p.stem for p in past] != [str(i + 1) for i in range(len(past))]:

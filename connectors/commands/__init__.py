@@ -1,1 +1,1 @@
-"""The sub-commands: connect, sinks, render, and what `tailrace check` asks of a sink."""
+"""The sub-commands connect, sinks and render, and the sink checks of `tailrace check`."""

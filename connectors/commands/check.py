@@ -1,4 +1,4 @@
-"""For `tailrace check`: whether sinks are configured rightly, and what their own `check` says."""
+"""The sink checks of `tailrace check`: is the configuration valid, and does the sink's own `check` pass."""
 
 from __future__ import annotations
 
@@ -16,12 +16,18 @@ from tailrace.errors import ConfigError
 from tailrace.settings import Settings
 
 SECONDS: Final = 30.0
-"""For one sink's check."""
+"""Time limit for one sink's check."""
 
 
 def findings(settings: Settings, sinks: Sequence[str]) -> Iterator[Finding]:
-    """Without names: what is wrong with the configured instances. With names: what the check of each of them
-    says, by asking its vendor. Raises `MissingPackage`."""
+    """Checks sinks.
+
+    Without names: what is wrong with the configured instances. With names: the result of each
+    instance's `check`, which contacts its vendor.
+
+    Raises:
+        MissingPackage: a sink needs a package that is not installed.
+    """
     if not sinks:
         yield from (Finding(False, text) for text in problems(settings))
         return
@@ -37,12 +43,12 @@ def findings(settings: Settings, sinks: Sequence[str]) -> Iterator[Finding]:
             yield Finding(True, f"sink {name} ({chosen.type}) works" + (f": {detail}" if detail else ""))
         else:
             yield Finding(
-                False, f"sink {name} ({chosen.type}): {detail or 'its check fails'}, in [sinks.{name}]"
+                False, f"sink {name} ({chosen.type}): {detail or 'its check failed'}, in [sinks.{name}]"
             )
 
 
 async def ask(chosen: Instance) -> Health:
-    """What the sink's `check` answers. Raises `ConfigError` for its ca_file."""
+    """The result of the sink's `check`. Raises `ConfigError` if its ca_file is wrong."""
     http = AiohttpTransport(chosen.ca_file, chosen.cert_file, chosen.key_file)
     try:
         async with asyncio.timeout(SECONDS):
@@ -51,8 +57,8 @@ async def ask(chosen: Instance) -> Health:
         return Health(False, f"no answer within {SECONDS:g} s")
     except NoAnswer as e:
         return Health(False, str(e))
-    except Exception as e:  # a sink may be anybody's
-        return Health(False, f"its check raises {redact.where(e)}")
+    except Exception as e:  # third-party code
+        return Health(False, f"its check raised {redact.where(e)}")
     finally:
         close = getattr(chosen.sink, "close", None)
         if close is not None:

@@ -43,13 +43,15 @@ def _json(statuses: Sequence[Status], final: bool) -> None:
 @click.argument("sinks", nargs=-1, metavar="[SINK]…")
 @common
 @click.option(
-    "--until-caught-up", is_flag=True, help="End with exit code 0 once what is in the topic now is settled."
+    "--until-caught-up",
+    is_flag=True,
+    help="Exit with status 0 once all records now in the topic are delivered, filtered or dead-lettered.",
 )
 @click.option(
     "--json",
     "as_json",
     is_flag=True,
-    help="Print counts as JSON lines on standard output, a last one at the end.",
+    help="Print counts as JSON lines on standard output, with a last line at the end.",
 )
 def connect(
     sinks: tuple[str, ...],
@@ -59,12 +61,15 @@ def connect(
     until_caught_up: bool,
     as_json: bool,
 ) -> None:
-    """Forward enriched events to sinks, until stopped. SINK: an instance, [sinks.SINK] in the settings;
-    without one: all.
+    """Forward enriched events to sinks, until stopped.
 
-    Each sink reads with a consumer group of its own and commits only what the sink accepted, or what is in
-    the dead letters. SIGTERM and Ctrl-C finish what is under way; a second one ends at once, and what was not
-    committed is sent again. Exit code: 0 stopped or caught up, 1 a sink failed, 2 wrong settings.
+    SINK is an instance, configured in [sinks.SINK] of the settings. Without one, all of them run.
+
+    Each sink has its own consumer group. A record is committed only after the sink accepted it, a filter
+    left it out, or it is in the dead letters. SIGTERM and Ctrl-C finish the batches in flight; a second
+    signal ends at once, and uncommitted records are sent again.
+
+    Exit status: 0 stopped or caught up; 1 a sink failed; 2 settings or options are wrong.
 
     \b
     Examples:
@@ -103,7 +108,7 @@ def connect(
 
 @click.group()
 def sinks() -> None:
-    """See which sinks there are, and start a new one."""
+    """List the installed sinks, and create a new one."""
 
 
 sinks.add_command(new_sink)

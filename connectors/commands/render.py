@@ -1,4 +1,4 @@
-"""`tailrace render`: what a sink would send for the events of a file."""
+"""`tailrace render`: prints what a sink would send for the events of a file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tailrace.records import TraceEvent
 @click.argument("sink")
 @click.argument("file", type=click.File("rb"), default="-", metavar="[FILE|-]")
 @common
-@click.option("--pretty", is_flag=True, help="Indented JSON, several lines an event.")
+@click.option("--pretty", is_flag=True, help="Indented JSON, several lines per event.")
 def render(
     sink: str,
     file: IO[bytes],
@@ -33,14 +33,16 @@ def render(
     assignments: tuple[str, ...],
     pretty: bool,
 ) -> None:
-    """Print what SINK would send for events, without Kafka and without sending: one JSON line an event.
+    """Print what SINK would send for events, one JSON line per event.
 
-    FILE has events as `tailrace publish` takes them; - is stdin. They are enriched together, as one partition
-    would. A line has event_id, kind, and payload; or filtered, rejected or dead_letter where nothing would be
-    sent. A summary goes to standard error.
+    Nothing is sent, and Kafka is not needed.
 
-    Exit status: 0 all lines are events; 1 some are not (named FILE:LINE: field); 2 settings or options are
-    wrong.
+    FILE has events as for `tailrace publish`; - is stdin. They are enriched together, like those of one
+    partition. A line has event_id, kind and payload; or filtered, rejected or dead_letter if nothing would be
+    sent. A summary is printed to standard error.
+
+    Exit status: 0 all lines are events; 1 some are not (printed as FILE:LINE: field); 2 settings or options
+    are wrong.
 
     \b
     Examples:
@@ -69,13 +71,13 @@ def render(
         if counts[name]
     ]
     if refused:
-        parts.append(f"{len(refused):,} no events")
+        parts.append(f"{len(refused):,} invalid")
     click.echo(f"{len(events) + len(refused):,} lines: " + (", ".join(parts) or "nothing"), err=True)
     sys.exit(1 if refused else 0)
 
 
 def _events(file: IO[bytes], refused: list[str]) -> Iterator[TraceEvent]:
-    """The file's events, completed; what is none is added to `refused`, with its line and field."""
+    """The file's events, completed. Invalid lines are added to `refused`, with line number and field."""
     name = "stdin" if file is sys.stdin.buffer else getattr(file, "name", "stdin")
     name = "stdin" if name in ("-", "<stdin>") else name
     for number, line in enumerate(file, 1):
@@ -83,7 +85,7 @@ def _events(file: IO[bytes], refused: list[str]) -> Iterator[TraceEvent]:
             continue
         try:
             event = complete(parse(line), time.time_ns() // 1000)
-            codec.encode(event)  # what is not checked before: ranges and sizes
+            codec.encode(event)  # checks ranges and sizes too
             yield event
         except InvalidEvent as e:
             refused.append(f"{name}:{number}: {e}")
@@ -91,5 +93,5 @@ def _events(file: IO[bytes], refused: list[str]) -> Iterator[TraceEvent]:
 
 def _counted(rows: Iterable[Rendered], counts: Counter[str]) -> Iterator[Rendered]:
     for row in rows:
-        counts[row.fate] += 1
+        counts[row.outcome] += 1
         yield row

@@ -1,5 +1,7 @@
-"""`tailrace sinks new`: the files of a package with one sink, its entry point, and its test by the
-conformance kit. Pure."""
+"""The files of the package that `tailrace sinks new` creates. Pure.
+
+It holds one sink, its entry point, and its test by the conformance kit.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +72,7 @@ py-modules = ["{module}"]
 """
 README: Final = """# {package}
 
-A sink of tailrace: traces to {title}. `{module}.py` says what becomes of an event.
+A tailrace sink: traces to {title}. `{module}.py` maps an event to what is sent.
 
 ```console
 pip install -e '.[test]'
@@ -81,17 +83,17 @@ tailrace check {name} --set sinks.{name}.endpoint=https://{name}.example
 tailrace connect {name} --set sinks.{name}.endpoint=https://{name}.example
 ```
 
-The key goes into `TAILRACE_SINKS_{variable}_API_KEY`, or into a file that
-`TAILRACE_SINKS_{variable}_API_KEY_FILE` names.
+Set the key in `TAILRACE_SINKS_{variable}_API_KEY`, or name a file that holds it in
+`TAILRACE_SINKS_{variable}_API_KEY_FILE`.
 """
 
 
 def files(name: str) -> Mapping[str, str]:
-    """Path in the package's folder -> text. Raises `ConfigError` for what is no name of a sink."""
+    """Path in the package's folder -> text. Raises `ConfigError` if `name` is not valid."""
     if not _NAME.fullmatch(name) or keyword.iskeyword(name):
         raise ConfigError(
-            f"{name}: a sink's name has small letters and digits and starts with a letter, so that variables "
-            "can name it"
+            f"{name}: is not a valid sink name; use small letters and digits, starting with a letter, "
+            "for example acme"
         )
     words = {
         "name": name,

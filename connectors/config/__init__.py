@@ -1,1 +1,1 @@
-"""Instances of sinks, made from the settings; secrets."""
+"""Sink instances from the settings, and their secrets."""

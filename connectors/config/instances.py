@@ -1,4 +1,4 @@
-"""Sinks by name: what is installed, and instances as the settings want them."""
+"""Installed sinks by name, and sink instances as the settings configure them."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class Common(FilterSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What every instance's table may have beside the sink's own settings."""
+    """Settings that every instance has in addition to the sink's own."""
 
     type: str
     """Sink type; default: the instance's name."""
     max_records: Positive
-    """Records of one request."""
+    """Records per request."""
     max_bytes: Positive
-    """Payload bytes of one request, before compression."""
+    """Payload bytes per request, before compression."""
     events_per_minute: Count = 0
-    """What is sent at most by one process, 0: no limit. Default: the sink's."""
+    """Events that one process sends per minute at most; 0: no limit. Default: the sink's."""
     requests_per_minute: Count = 0
-    """The same for requests."""
+    """Requests that one process sends per minute at most; 0: no limit. Default: the sink's."""
     dead_letter_ratio: Annotated[float, msgspec.Meta(ge=0, le=1)] = LIMITS.ratio
-    """Largest share of dead letters among the last records; beyond it the sink pauses. 0: no limit."""
+    """Largest share of dead letters among recent records; above it the sink pauses. 0: no limit."""
     dead_letter_consecutive: Count = LIMITS.consecutive
-    """Most dead letters in a row; beyond it the sink pauses. 0: no limit."""
+    """Most dead letters in a row; above it the sink pauses. 0: no limit."""
     circuit_failures: Count = FAILURES
-    """Requests in a row, without an answer or with 5xx, after which only probes are sent. 0: never."""
+    """Consecutive requests without an answer or with 5xx after which only probes are sent. 0: never."""
 
 
 class Instance(msgspec.Struct, frozen=True):
@@ -56,37 +56,35 @@ class Instance(msgspec.Struct, frozen=True):
     limits: BatchLimits
     fields: frozenset[str] | None
     ca_file: str | None = None
-    """Certificate authorities of its HTTPS endpoint, from the sink's setting of that name; None: the
-    system's."""
+    """Certificate authorities of its HTTPS endpoint, from the sink's `ca_file`; None: the system's."""
     cert_file: str | None = None
     key_file: str | None = None
-    """The certificate that its requests show, and the key, from the sink's settings of these names."""
+    """Client certificate and key, from the sink's settings of these names."""
     admit: Admit = current
-    """What it gets of a record, before `map`."""
+    """Filters, reparenting and content policy, applied to a record before `map`."""
     rates: Rates = NO_RATES
     dead_letters: DeadLetterLimits = LIMITS
     circuit_failures: int = FAILURES
     secrets: tuple[str, ...] = ()
-    """Values that must not be seen in anything that is logged or kept."""
+    """Values that must not appear in logs or in anything stored."""
     fingerprint: bytes = b""
-    """Differs between instances whose settings differ, secret files included."""
+    """Differs between instances whose settings differ, including secret files."""
     reload: Callable[[Instance], Instance | None] | None = None
-    """Its settings read again: the instance as they want it now, None while they are the same. Raises
-    `ConfigError`."""
+    """Reads the settings again: the new instance, or None if nothing changed. Raises `ConfigError`."""
 
     def __repr__(self) -> str:
         return f"Instance({self.name!r}, {self.type!r})"
 
 
 class Prepared(msgspec.Struct, frozen=True):
-    """An instance's settings, checked, before there is a sink."""
+    """The checked settings of an instance, before the sink is created."""
 
     cls: type[Any]
     spec: Spec
     common: Common
     admission: RecordFilter
     rates: dict[str, int]
-    """Those that the settings name."""
+    """The rates that the settings set."""
     own: msgspec.Struct
     secrets: tuple[str, ...]
     fingerprint: bytes
@@ -96,12 +94,17 @@ class Prepared(msgspec.Struct, frozen=True):
 
 
 def installed() -> dict[str, EntryPoint]:
-    """Sink type -> where it is. Nothing is imported."""
+    """Sink type -> its entry point. Nothing is imported."""
     return {e.name: e for e in sorted(entry_points(group=GROUP), key=lambda e: e.name)}
 
 
 def sink_class(name: str, where: str) -> type[Any]:
-    """The class of a sink type. Raises `ConfigError` that lists the known ones, or `MissingPackage`."""
+    """The class of a sink type.
+
+    Raises:
+        ConfigError: the type does not exist (the message lists the known ones) or cannot be loaded.
+        MissingPackage: it needs a package that is not installed.
+    """
     found = installed()
     if name not in found:
         raise ConfigError(
@@ -121,7 +124,7 @@ def sink_class(name: str, where: str) -> type[Any]:
 
 
 def _tables(values: Mapping[str, Any], cls: type[msgspec.Struct], where: str) -> dict[str, Any]:
-    """Text for a table setting (``a=b,c=d``, as variables and flags write it) as the table."""
+    """Converts text for a table setting (``a=b,c=d``, as in variables and flags) to the table."""
     out = dict(values)
     for field in msgspec.structs.fields(cls):
         value = out.get(field.name)
@@ -134,8 +137,11 @@ def _tables(values: Mapping[str, Any], cls: type[msgspec.Struct], where: str) ->
 
 
 def prepare(settings: Settings, name: str, env: Mapping[str, str] | None = None) -> Prepared:
-    """The settings of the instance `name`, its secret files read. Raises `ConfigError` that names the
-    setting, never a value."""
+    """The settings of the instance `name`, with its secret files read.
+
+    Raises:
+        ConfigError: names the setting, never a value.
+    """
     where = f"sinks.{name}"
     table = dict(settings.sinks.get(name, {}))
     cls = sink_class(str(table.get("type", name)), where)
@@ -159,14 +165,20 @@ def prepare(settings: Settings, name: str, env: Mapping[str, str] | None = None)
 
 
 def build(settings: Settings, name: str, found: Prepared) -> Instance:
-    """Makes the sink. Raises `ConfigError` that names the setting, never a secret."""
+    """Creates the sink.
+
+    Raises:
+        ConfigError: names the setting, never a secret.
+    """
     where = f"sinks.{name}"
     try:
         made: Sink = found.cls(found.own)
     except ConfigError as e:
         raise ConfigError(redact.masked(f"{where}.{e}", found.secrets)) from None
     except Exception as e:  # its message may quote a setting
-        raise ConfigError(f"{where}: the sink cannot be made of these settings: {redact.where(e)}") from None
+        raise ConfigError(
+            f"{where}: the sink cannot be created from these settings: {redact.where(e)}"
+        ) from None
     common, own = found.common, found.own
     rates = getattr(made, "rates", found.spec.rates)
     return Instance(
@@ -193,9 +205,13 @@ def instance(
     env: Mapping[str, str] | None = None,
     read: Callable[[], Settings] | None = None,
 ) -> Instance:
-    """The instance `name` (``[sinks.<name>]``), ready to run. read: its settings again, from where they came.
+    """The instance `name` (``[sinks.<name>]``), ready to run.
 
-    Raises `ConfigError` that names the setting.
+    Args:
+        read: reads its settings again, from where they came.
+
+    Raises:
+        ConfigError: names the setting.
     """
 
     def reload(now: Instance) -> Instance | None:
@@ -205,7 +221,7 @@ def instance(
         if found.fingerprint == now.fingerprint:
             return None
         if found.spec.name != now.type:
-            raise ConfigError(f"sinks.{name}.type: is another one now; that needs a restart")
+            raise ConfigError(f"sinks.{name}.type: has changed; restart the process")
         return msgspec.structs.replace(build(fresh, name, found), reload=now.reload)
 
     made = build(settings, name, prepare(settings, name, env))
@@ -218,19 +234,23 @@ def instances(
     env: Mapping[str, str] | None = None,
     read: Callable[[], Settings] | None = None,
 ) -> list[Instance]:
-    """Every instance named, or all of the settings if none is. Raises `ConfigError`."""
+    """The named instances, or all instances of the settings if none is named. Raises `ConfigError`."""
     chosen = list(dict.fromkeys(names)) or list(settings.sinks)
     if not chosen:
         raise ConfigError(
-            f"no sink named; give one of {', '.join(installed())}, or add a table [sinks.<name>] to the "
-            "settings"
+            f"no sink is configured; name one of {', '.join(installed())}, "
+            "or add a table [sinks.<name>] to the settings"
         )
     return [instance(settings, name, env, read) for name in chosen]
 
 
 def problems(settings: Settings) -> Iterator[str]:
-    """For `tailrace check`: what is wrong with the configured instances. Raises `MissingPackage` after the
-    others were checked."""
+    """What is wrong with the configured instances; for `tailrace check`.
+
+    Raises:
+        MissingPackage: a sink needs a package that is not installed. Raised after the others were
+            checked.
+    """
     missing: MissingPackage | None = None
     for name in settings.sinks:
         try:
@@ -244,7 +264,10 @@ def problems(settings: Settings) -> Iterator[str]:
 
 
 def describe(spec: Spec) -> list[dict[str, Any]]:
-    """A sink's settings: name, type, default (absent: required). Of secrets no default but an empty one."""
+    """A sink's settings: name, type, default.
+
+    Required settings have no default; secrets only an empty one.
+    """
     found = []
     for field in msgspec.structs.fields(spec.settings):
         secret = secret_settings.is_secret(field.type)

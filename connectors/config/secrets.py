@@ -1,4 +1,4 @@
-"""Settings of type `Secret`: which they are, their values, and the files that may hold them."""
+"""Settings of type `Secret`: finding them, their values, and the files that may hold them."""
 
 from __future__ import annotations
 
@@ -29,10 +29,14 @@ def is_text(kind: Any) -> bool:
 
 
 def from_files(table: Mapping[str, Any], settings: type[msgspec.Struct], where: str) -> dict[str, Any]:
-    """`table` with each ``<secret>_file`` replaced by what the file holds, without the white space around it.
+    """`table`, with each ``<secret>_file`` replaced by the file's text, without surrounding white space.
 
-    where: the table's name. Raises `ConfigError` if a secret is given in both ways, or its file can't be read
-    or is empty."""
+    Args:
+        where: the table's name, for messages.
+
+    Raises:
+        ConfigError: a secret is set in both ways, or its file is empty or cannot be read.
+    """
     out = dict(table)
     fields = {f.encode_name: f.type for f in msgspec.structs.fields(settings)}
     for name, kind in fields.items():
@@ -41,7 +45,7 @@ def from_files(table: Mapping[str, Any], settings: type[msgspec.Struct], where: 
             continue
         path = out.pop(key)
         if name in out:
-            raise ConfigError(f"{where}: {name} and {key} are both given; take one of them out")
+            raise ConfigError(f"{where}: {name} and {key} are both set; remove one of them")
         try:
             value = Path(str(path)).read_text(encoding="utf-8").strip()
         except OSError as e:

@@ -1,1 +1,1 @@
-"""What a sink gets of a record: filters, sampling, content policy, masks. Pure."""
+"""What a sink gets of a record: filters, sampling, content policy, masking. Pure."""

@@ -1,8 +1,10 @@
-"""What a sink gets of an event's content: all, masked, a hash, a reference, or nothing; field by field. Pure.
+"""Content policies: what a sink gets of an event's content, field by field. Pure.
 
-Content is what the contract marks as content, the free attributes and the addresses of files. Texts about an
-operation (`TEXTS`) stay, but are masked wherever content is not sent in full, unless a policy of their own
-says otherwise."""
+Content is sent in full, masked, hashed, as a reference, or not at all. Content means the fields that
+the schema marks as content, the free attributes, and the URLs of files. Texts about an operation
+(`TEXTS`) are always sent, but masked wherever content is not sent in full, unless they have a policy of
+their own.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,7 @@ TEXTS: Final[Mapping[str, str]] = {
     "span.links": "json",
     "span.resource": "json",
 }
-"""The same of texts about an operation."""
+"""The same for texts about an operation."""
 PATHS: Final = {**CONTENT, **TEXTS}
 _BODIES: Final = frozenset(path.partition(".")[0] for path in PATHS if "." in path)
 _HASH: Final = re.compile(r'"?sha256:[0-9a-f]{64}"?')
@@ -47,7 +49,7 @@ _STAND_INS: Final = ('"ref:', '"sha256:')
 READS: Final = frozenset(
     {"kind", "source_id", "trace_id", "workflow_run_id", "message_id", "conversation_id"}
 )
-"""Fields of TraceEvent that references are made of."""
+"""Fields of TraceEvent that references are built from."""
 
 _COMMON: Final = tuple((field, field) for field in ("message_id", "workflow_run_id", "trace_id"))
 _RUN: Final = (("workflow_run_id", "workflow_run_id"), ("workflow_run_id", "source_id"), *_COMMON)
@@ -78,7 +80,10 @@ id to look it up by."""
 
 
 def reference(event: TraceEvent) -> str | None:
-    """Where an event's content can be looked up: ``ref:<id>=<value>`` (seed 003, section 9), or None."""
+    """Where to look up an event's content: ``ref:<id>=<value>`` (seed 003, section 9).
+
+    None if it cannot be looked up; feedback has no id for that.
+    """
     for name, field in REFERENCES.get(event.kind, _COMMON):
         value = getattr(event, field)
         if value:
@@ -87,8 +92,7 @@ def reference(event: TraceEvent) -> str | None:
 
 
 def shown(text: str) -> str:
-    """JSON text of a content field as an attribute's text: as it is, but a hash or a reference without the
-    quotes."""
+    """The JSON text of a content field as an attribute: unchanged, but hashes and references unquoted."""
     if text.startswith(_STAND_INS):
         try:
             value = json.loads(text)
@@ -99,11 +103,18 @@ def shown(text: str) -> str:
 
 
 class ContentPolicy:
-    """One policy for everything, or one a field.
+    """One policy for all content, or one per field.
 
-    content: a policy, or a table path -> policy, where a path is a field of TraceEvent (``inputs``), of a
-    body (``node_execution.process_data``), a body (``tool``) or ``*`` for the others, which are full without
-    it. hash_key: makes hashes HMACs. Raises `ConfigError` that names the setting."""
+    Args:
+        content: a policy, or a table path -> policy. A path is a field of TraceEvent (``inputs``), a
+            field of a body (``node_execution.process_data``), a body (``tool``), or ``*`` for all
+            others. Without ``*`` these are sent in full.
+        masks: for masked content.
+        hash_key: turns hashes into HMACs.
+
+    Raises:
+        ConfigError: names the setting.
+    """
 
     def __init__(
         self,
@@ -116,9 +127,9 @@ class ContentPolicy:
         used = frozenset(by_path.values())
         if (masks is not None or mask_patterns) and MASKED not in used:
             name = "mask" if masks is not None else "mask_patterns"
-            raise ConfigError(f"{name}: nothing is masked; content sends everything in full, or nothing")
+            raise ConfigError(f"{name}: has no effect, because no content is masked; set content = masked")
         if hash_key and HASHED not in used:
-            raise ConfigError("hash_key: nothing is hashed; no field has the policy hashed in content")
+            raise ConfigError("hash_key: has no effect, because no content is hashed; set content = hashed")
         self._masks = Masks(BUILT_IN if masks is None else masks, mask_patterns)
         self._key = hash_key.encode("utf-8", "surrogatepass")
         self._own: list[tuple[str, str, str]] = []
@@ -130,12 +141,12 @@ class ContentPolicy:
                 place.append((inner or outer, PATHS[path], policy))
         self._bodies = tuple((body, tuple(fields)) for body, fields in bodies.items())
         self.full = not self._own and not self._bodies
-        """Whether it leaves every event as it is."""
+        """Whether it does not change any event."""
         self.reads = frozenset() if self.full or REFERENCE not in used else READS
-        """Fields of TraceEvent that it needs beside those that it changes."""
+        """Fields of TraceEvent that it needs besides those that it changes."""
 
     def apply(self, event: TraceEvent) -> TraceEvent:
-        """The event as the sink gets it; applied again it changes nothing."""
+        """The event as the sink gets it. Idempotent."""
         changes = self._changed(event, self._own, event)
         for name, fields in self._bodies:
             body = getattr(event, name)
@@ -182,14 +193,17 @@ class ContentPolicy:
         return self._masks.text(value) if policy == MASKED else self._hash(value, quoted=False)
 
     def _map(self, value: Mapping[str, str], policy: str) -> dict[str, str]:
-        """Names are kept as they are, but masked where values are; a reference has no name to stand under."""
+        """Applies a policy to the values of a map.
+
+        Names are kept, but masked if values are. With references the whole map becomes empty.
+        """
         if policy == MASKED:
             return {self._masks.text(k): self._masks.text(v) for k, v in value.items()}
         return {k: self._hash(v, quoted=False) for k, v in value.items()} if policy == HASHED else {}
 
     def _hash(self, text: str, *, quoted: bool) -> str:
         if _HASH.fullmatch(text):
-            return text  # it is one already
+            return text  # already a hash or a reference
         raw = text.encode("utf-8", "surrogatepass")
         digest: Callable[..., Any] = hashlib.sha256
         found = hmac.new(self._key, raw, digest).hexdigest() if self._key else digest(raw).hexdigest()
@@ -204,9 +218,8 @@ def policies(content: str | Mapping[str, str]) -> dict[str, str]:
             where = "content" if isinstance(content, str) else f"content.{path}"
             raise ConfigError(f"{where}: there is no policy {policy!r}; known are {', '.join(POLICIES)}")
         if path != "*" and path not in PATHS and path not in _BODIES:
-            raise ConfigError(
-                f"content.{path}: is no content; known are *, {', '.join((*PATHS, *sorted(_BODIES)))}"
-            )
+            known = ", ".join((*PATHS, *sorted(_BODIES)))
+            raise ConfigError(f"content.{path}: is not a content field; known are *, {known}")
     rest = table.get("*", FULL)
     found = {}
     for path in PATHS:

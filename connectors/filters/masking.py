@@ -1,8 +1,8 @@
-"""Personal data and credentials in text and in JSON text, replaced by what they were in brackets:
-``[email]``. Pure.
+"""Masks personal data and credentials in text and JSON text, for example as ``[email]``. Pure.
 
-Every pattern takes time linear in the text. What is found is what looks like it: a name or a street is
-nothing that a pattern can know."""
+Every pattern takes time linear in the text. Matches are found by their form only: a pattern cannot
+recognise a person's name or a street.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from typing import Any, Final
 from tailrace.errors import ConfigError
 
 DEPTH: Final = 5
-"""Levels of JSON inside strings of JSON that are looked into as JSON."""
+"""Levels of JSON strings inside JSON strings that are parsed as JSON."""
 PASSES: Final = 8
-"""Replacing one thing may uncover another; so often it is looked for at most."""
+"""A replacement may create another match; the text is searched this many times at most."""
 
 Match = re.Match[str]
 Replace = str | Callable[[Match], str]
@@ -47,23 +47,25 @@ _IPV6: Final = re.compile(
 )
 _IPV6_HINT: Final = re.compile(r":[\da-fA-F]{0,4}:")
 _PHONES: Final = (
-    re.compile(r"\+(?<![\w+].)\d(?:[ ()./-]{0,2}\d){6,14}(?!\w)"),  # international
-    re.compile(
-        r"[(\d](?<![\w.,-].)(?:(?<=\()\d{3}\) ?|(?<=\d)\d\d[-. ])\d{3}[-. ]\d{4}(?![\w-]|\.\d)"
-    ),  # North American
+    # international
+    re.compile(r"\+(?<![\w+].)\d(?:[ ()./-]{0,2}\d){6,14}(?!\w)"),
+    # North American
+    re.compile(r"[(\d](?<![\w.,-].)(?:(?<=\()\d{3}\) ?|(?<=\d)\d\d[-. ])\d{3}[-. ]\d{4}(?![\w-]|\.\d)"),
+    # national, with the trunk prefix
     re.compile(
         r"[(0](?<![\w.,-].)(?:(?<=\()0\d{1,4}\)|(?<=0)\d{1,4})[ /-]\d{3,4}(?:[ -]?\d){2,6}(?![\w-]|[.,]\d)"
     ),
 )
-"""The last one: national, with its trunk prefix."""
 
 
 _parse: Final = json.JSONDecoder(parse_int=len, parse_float=len).decode
 
 
 def is_json(text: str) -> bool:
-    """Whether `text` is JSON, lone surrogates and numbers of any length included; of what is nested too deep
-    to tell it is assumed."""
+    """Whether `text` is JSON; lone surrogates and numbers of any length are accepted.
+
+    Text that is nested too deep to tell counts as JSON.
+    """
     try:
         _parse(text)
     except RecursionError:
@@ -86,15 +88,18 @@ _ISSUERS: Final = re.compile(
     r"4(?:\d{12}|\d{15}|\d{18})|5[1-5]\d{14}|2(?:22[1-9]|2[3-9]\d|[3-6]\d\d|7[01]\d|720)\d{12}|3[47]\d{13}"
     r"|3(?:0[0-5]|[689]\d)\d{11}|35\d{14}|6(?:011|4[4-9]\d|5\d\d)\d{12}|62\d{14,17}|(?:5[06-9]|6\d)\d{10,17}"
 )
-"""Lengths and first digits of the networks: without them one number in ten would be a card's."""
+"""Lengths and first digits of the card networks. Without them every tenth number would pass as a card's."""
 
 GROUPS: Final = 6
-"""A card's number is written in at most so many groups."""
+"""Most groups that a card's number is written in."""
 _GROUP: Final = re.compile(r"\d+")
 
 
 def _cards(found: Match) -> str:
-    """A run of digits in groups, without the groups (at most `GROUPS`) that make up a card's number."""
+    """Replaces the card numbers in a run of digit groups.
+
+    A card number consists of at most `GROUPS` groups.
+    """
     text: str = found.group()
     groups = [(m.start(), m.end()) for m in _GROUP.finditer(text)]
     out, at, i = "", 0, 0
@@ -111,7 +116,7 @@ def _cards(found: Match) -> str:
 
 
 def _iban(found: Match) -> str:
-    """Capitals may follow it: the longest part that has the right check digits."""
+    """Replaces the longest prefix with valid check digits: capitals may follow an IBAN."""
     text: str = found.group()
     for end in range(len(text), 14, -1):
         if end < len(text) and text[end] != " ":
@@ -133,8 +138,11 @@ def _address(found: Match) -> str:
 
 
 Rule = tuple[tuple[str, ...] | re.Pattern[str], re.Pattern[str], Replace]
-"""What makes the pattern worth a try (one of these texts, in small letters; a match; with none of them a
-digit), the pattern, and what it is replaced by."""
+"""One mask: when to try it, the pattern, and the replacement.
+
+It is tried if the text contains one of the given texts (in lower case) or matches the given pattern; if
+there are none, if the text contains a digit.
+"""
 _DIGIT: Final = re.compile(r"\d")
 
 BUILT_IN: Final[Mapping[str, tuple[Rule, ...]]] = {
@@ -175,7 +183,7 @@ BUILT_IN: Final[Mapping[str, tuple[Rule, ...]]] = {
     "ip": ((_IPV6_HINT, _IPV6, _address), ((".",), _IPV4, _address)),
     "phone": tuple(((), phone, "[phone]") for phone in _PHONES),
 }
-"""In the order in which they are looked for."""
+"""In the order in which they are applied."""
 
 _TOKENS: Final = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|-?\d[\d.eE+-]*+', re.DOTALL)
 """Strings and numbers of a JSON text."""
@@ -183,21 +191,28 @@ _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
 
 class Masks:
-    """What is replaced. names: of `BUILT_IN`; own: name -> regular expression. Raises `ConfigError` that
-    names the setting."""
+    """The masks to apply.
+
+    Args:
+        names: of `BUILT_IN`.
+        own: name -> regular expression.
+
+    Raises:
+        ConfigError: names the setting.
+    """
 
     def __init__(self, names: Iterable[str] = BUILT_IN, own: Mapping[str, str] | None = None) -> None:
         chosen = frozenset(names)
         if unknown := chosen.difference(BUILT_IN):
             raise ConfigError(
-                f"mask: there is no {', '.join(sorted(unknown))}; known are {', '.join(BUILT_IN)}"
+                f"mask: there is no mask {', '.join(sorted(unknown))}; known are {', '.join(BUILT_IN)}"
             )
         self._own = tuple(_compiled(name, pattern) for name, pattern in (own or {}).items())
         marks = [f"[{name}]" for name in (*BUILT_IN, *(own or {}))]
         for name, (pattern, _) in zip(own or {}, self._own, strict=True):
             if any(pattern.search(text) for text in ("", *marks)):
                 raise ConfigError(
-                    f"mask_patterns.{name}: matches nothing at all, or the [{name}] that it is replaced by"
+                    f"mask_patterns.{name}: must not match the empty text or a replacement such as [{name}]"
                 )
         self._rules = tuple(rule for name, rules in BUILT_IN.items() if name in chosen for rule in rules)
 
@@ -216,7 +231,7 @@ class Masks:
         return text
 
     def text(self, text: str) -> str:
-        """Plain text, masked; masking it again changes nothing."""
+        """Plain text, masked. Idempotent."""
         for _ in range(PASSES):
             before, text = text, self._once(text)
             if text == before:
@@ -224,9 +239,11 @@ class Masks:
         return text
 
     def json(self, text: str, depth: int = DEPTH) -> str:
-        """JSON text, masked inside its strings, names of members among them; a number that is masked becomes
-        a string. All else stays as it was written, and what was JSON is JSON. What is no JSON is masked as
-        text."""
+        """JSON text, masked inside its strings, including member names.
+
+        A masked number becomes a string. Everything else is kept as written, and the result is valid
+        JSON. Text that is not JSON is masked as plain text.
+        """
         if not self._own and "\\" not in text and self._once(text) == text:
             return text
         if not is_json(text):
@@ -259,14 +276,16 @@ class Masks:
 
 
 def quoted(text: str) -> str:
-    """A JSON string; lone surrogates, which JSON can say and UTF-8 cannot, stay escaped."""
+    """A JSON string. Lone surrogates, which JSON allows and UTF-8 does not, stay escaped."""
     return json.dumps(text, ensure_ascii=text.isascii() or any("\ud800" <= c <= "\udfff" for c in text))
 
 
 def _compiled(name: str, pattern: str) -> tuple[re.Pattern[str], str]:
     if not _NAME.fullmatch(name):
-        raise ConfigError(f"mask_patterns: {name!r} is no name; small letters, digits and _, at most 40")
+        raise ConfigError(
+            f"mask_patterns: {name!r} is not a valid name; use at most 40 small letters, digits and _"
+        )
     try:
         return re.compile(pattern), f"[{name}]"
     except (re.error, RecursionError, OverflowError) as e:
-        raise ConfigError(f"mask_patterns.{name}: is no regular expression: {e}") from None
+        raise ConfigError(f"mask_patterns.{name}: is not a valid regular expression: {e}") from None

@@ -1,8 +1,9 @@
-"""What a sink gets of a record before its `map`: filters, sampling, what hangs where, content. Pure, compiled
-once.
+"""What a sink gets of a record before its `map`: filters, sampling, reparenting, content policy. Pure.
 
-In this order: superseded revisions, tenants, apps, environments and kinds that are left out, traces that are
-not in the sample; of what stays, the parent if its own is left out, then the content policy."""
+The rules are compiled once. They apply in this order: superseded revisions; tenants, apps, environments
+and kinds that are left out; traces that are not in the sample. For records that pass: a new parent if
+their own is left out, then the content policy.
+"""
 
 from __future__ import annotations
 
@@ -31,24 +32,34 @@ _WHOLE: Final = 1 << 64
 
 
 def current(found: Enriched) -> Enriched | Skip:
-    """Of a sink that filters nothing: everything but revisions that came after a higher one of themselves."""
+    """The filter of a sink without filters: passes everything except superseded revisions."""
     marks = found.context.marks
     return SUPERSEDED if marks and "superseded" in marks else found
 
 
 def sampled(root: str, threshold: int) -> bool:
-    """Whether a trace is in the sample: the same verdict everywhere and every time, and a larger sample has
-    all of a smaller one. root: id of its root; threshold: the share of 2**64."""
+    """Whether a trace is in the sample.
+
+    The result is the same everywhere and every time, and a larger sample contains every smaller one.
+
+    Args:
+        root: id of the trace's root.
+        threshold: the share of 2**64.
+    """
     digest = blake2b(root.encode("utf-8", "surrogatepass"), digest_size=8, person=b"tailrace.sample").digest()
     return int.from_bytes(digest, "big") < threshold
 
 
 Names = tuple[frozenset[str], bool]
-"""Names, and whether it is these that pass, or all others."""
+"""A set of names, and whether these pass or all others do."""
 
 
 class RecordFilter:
-    """The rules of one sink instance. Raises `ConfigError` that names the setting."""
+    """The filter rules of one sink instance.
+
+    Raises:
+        ConfigError: names the setting.
+    """
 
     def __init__(self, rules: FilterSettings) -> None:
         self._tenants = _names("tenants", rules.tenants)
@@ -61,7 +72,7 @@ class RecordFilter:
         hanging = reparent.READS if self._runs or self._messages else frozenset()
         own = {"environment"} if self._environments else set()
         self.reads: Final = frozenset(own) | hanging | self._policy.reads
-        """Fields of TraceEvent that it needs, beside those that are always read."""
+        """Fields of TraceEvent that it needs besides those that are always read."""
         chosen = (
             self._tenants or self._apps or self._environments or self._kinds or self._threshold is not None
         )
@@ -93,7 +104,7 @@ class RecordFilter:
 
 
 def _passes(names: Names, value: str | None) -> bool:
-    """A record without a value is none of the names."""
+    """Whether a value passes. A record without a value has none of the names."""
     return (value in names[0]) is names[1]
 
 
@@ -104,8 +115,8 @@ def _names(setting: str, given: Iterable[str]) -> Names | None:
     excluded = [n[1:] for n in names if n.startswith("!")]
     if excluded and len(excluded) < len(names):
         raise ConfigError(
-            f"{setting}: has names to let through and names with !, to leave out; must be the one or the "
-            "other"
+            f"{setting}: mixes names with and without !; use only one kind, "
+            'for example ["a", "b"] to keep or ["!a", "!b"] to leave out'
         )
     if "" in (excluded or names):
         raise ConfigError(f"{setting}: has an empty name")
@@ -116,9 +127,9 @@ def _kinds(given: Iterable[str]) -> frozenset[str]:
     for kind in given:
         if kind in REQUIRED:
             raise ConfigError(
-                f"drop_kinds: {kind} cannot be left out, since others hang on it; known are "
-                f"{', '.join(DROPPABLE)}"
+                f"drop_kinds: {kind} cannot be left out, because other events are its children; "
+                f"known are {', '.join(DROPPABLE)}"
             )
         if kind not in DROPPABLE:
-            raise ConfigError(f"drop_kinds: there is no {kind!r}; known are {', '.join(DROPPABLE)}")
+            raise ConfigError(f"drop_kinds: there is no kind {kind!r}; known are {', '.join(DROPPABLE)}")
     return frozenset(given)

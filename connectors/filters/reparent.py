@@ -1,7 +1,8 @@
-"""Where an event hangs when runs or messages are left out: on what is left above it. Pure.
+"""New parents for events whose run or message is left out. Pure.
 
-What hung on a run that is left out hangs on the node that called the run, where the event names it; else on
-the root of its trace. What hung on the root itself, when that is left out, is a root."""
+Children of a run that is left out become children of the node that called the run, if the event names
+it, else of the root of the trace. If the root itself is left out, its children become roots.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +22,11 @@ READS: Final = frozenset(
 
 
 def hang(event: TraceEvent, context: TraceContext, *, runs: bool, messages: bool) -> TraceContext:
-    """The context of an event of a sink that gets no workflow runs or no messages. The event itself is
-    kept."""
-    if runs and context.linked_span_id is not None:  # the span of a calling run
+    """The context of an event, for a sink that gets no workflow runs or no messages.
+
+    The event itself is kept.
+    """
+    if runs and context.linked_span_id is not None:  # the calling run's span
         context = msgspec.structs.replace(context, linked_span_id=None)
     parent = context.parent_source_id
     if parent is None:
@@ -54,8 +57,11 @@ def _is_run(event: TraceEvent, context: TraceContext, parent: str) -> bool:
 def _under_root(
     event: TraceEvent, context: TraceContext, parent: str, runs: bool, messages: bool
 ) -> TraceContext:
-    """A trace is named after its root: a message, else a run, else (a draft, an operation without either) the
-    operation."""
+    """The context under the root of the trace, or under nothing if the root itself is left out.
+
+    A trace has the id of its root: a message, else a run, else (a draft, an operation without either)
+    the operation itself.
+    """
     root, run = context.root_trace_id, context.root_run_id
     if root is None or root in (parent, event.source_id):
         return _under(context, None, ParentKind.NONE)

@@ -1,5 +1,4 @@
-"""The settings of what a sink instance gets: its part of the table [sinks.<name>], and these settings written
-as text."""
+"""The filter settings of a sink instance (part of the table [sinks.<name>]), and parsing them from text."""
 
 from __future__ import annotations
 
@@ -14,32 +13,36 @@ from tailrace.settings import pairs
 
 
 class FilterSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which records a sink gets and what of them. Lists are names, or names with ! in front for all
-    others."""
+    """Which records a sink gets, and which of their content.
+
+    Lists hold names to keep, or names with ! in front to leave out.
+    """
 
     tenants: tuple[str, ...] = ()
     """Tenant ids; empty: all."""
     apps: tuple[str, ...] = ()
-    """Application ids, of the trace's root where it is known, else of the event."""
+    """Application ids: of the trace's root if it is known, else of the event."""
     environments: tuple[str, ...] = ()
     """Deployment environments."""
     drop_kinds: tuple[str, ...] = ()
-    """Kinds that are left out."""
+    """Kinds to leave out."""
     sample: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
-    """Share of the traces, whole ones, by their root's id."""
+    """Share of traces to keep; decided for whole traces, by their root's id."""
     content: str | dict[str, str] = "full"
     """full, masked, hashed, reference or none; or a table field -> one of them."""
     mask: tuple[str, ...] | None = None
-    """Of the built-in masks those that are used; default: all."""
+    """Built-in masks to use; default: all."""
     mask_patterns: dict[str, str] = {}
-    """Name -> regular expression of further masks."""
+    """Name -> regular expression of additional masks."""
     hash_key: Secret = ""
-    """Makes hashes HMACs."""
+    """Turns hashes into HMACs."""
 
 
 def from_text(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values of `FilterSettings` as variables and flags write them: lists as ``a,b``, tables as ``a=b,c=d``
-    or nested by the dots of --set. Raises `ConfigError`."""
+    """Values of `FilterSettings` from variables and flags.
+
+    Lists are written ``a,b``, tables ``a=b,c=d``, or nested by the dots of --set. Raises `ConfigError`.
+    """
     out = dict(values)
     for name in ("tenants", "apps", "environments", "drop_kinds", "mask"):
         if isinstance(text := out.get(name), str):

@@ -1,1 +1,1 @@
-"""What `tailrace connect` shows of itself: docs/telemetry.md."""
+"""Telemetry and probes of `tailrace connect`: docs/telemetry.md."""

@@ -1,4 +1,4 @@
-"""Whether `tailrace connect` lives and works, and the server that tells it, with its metrics."""
+"""Health, readiness and metrics of `tailrace connect` over HTTP."""
 
 from __future__ import annotations
 
@@ -19,24 +19,28 @@ from tailrace.settings import Connect
 log: Final = logging.getLogger("tailrace.connect")
 
 SILENT_SECONDS: Final = 120.0
-"""A sink's consumer loop comes round at least this often, beside what a drain may take: asking a cluster that
-moves for committed offsets may take a minute."""
+"""A sink's consumer loop runs at least this often, in addition to the time a drain may take.
+
+Fetching committed offsets from a cluster that is moving partitions may take a minute.
+"""
 TRIES: Final = 20
-"""Ports after the one that is set, which may all be taken by others of this host."""
+"""Ports to try after the configured one, which other processes of this host may use."""
 
 
 def unhealthy(sinks: Sequence[SinkSupervisor], drain: float) -> list[str]:
-    """Why this process should be started again; empty: it works. A sink that waits, is paused or has failed
-    for a reason that it gave is no reason: the others go on."""
+    """Reasons to restart this process; empty if it is healthy.
+
+    A sink that waits, is paused or has failed with a known reason does not count: the others continue.
+    """
     return [
-        f"{s.name}: has done nothing for {s.silent():.0f} s"
+        f"{s.name}: its consumer loop has not run for {s.silent():.0f} s"
         for s in sinks
         if s.silent() > SILENT_SECONDS + drain
     ]
 
 
 def unready(sinks: Sequence[SinkSupervisor], drain: float) -> list[str]:
-    """Why not every sink works; empty: each does, or the group has no partition for it."""
+    """Reasons why not every sink works; empty if each does or the group has no partition for it."""
     reasons = unhealthy(sinks, drain)
     for sink in sinks:
         status = sink.status()
@@ -54,7 +58,11 @@ def unready(sinks: Sequence[SinkSupervisor], drain: float) -> list[str]:
 def pages(
     sinks: Sequence[SinkSupervisor], drain: float, metrics: Callable[[], tuple[str, bytes]] | None
 ) -> dict[str, Page]:
-    """metrics: content type and body of /metrics; None: there is no such page."""
+    """The pages by path.
+
+    Args:
+        metrics: returns content type and body of /metrics; None: no such page.
+    """
 
     def states() -> dict[str, str]:
         return {s.name: s.status().state for s in sinks}
@@ -69,13 +77,13 @@ def pages(
 
 
 def serve(settings: Connect, found: Mapping[str, Page]) -> Server:
-    """Raises `ConfigError`."""
+    """Starts the HTTP server. Raises `ConfigError`."""
     host, port = settings.http_host, settings.http_port
     try:
         server = Server(host, port, found, TRIES)
     except OSError as e:
         raise ConfigError(f"connect.http_host, connect.http_port: {host}:{port}: {e.strerror or e}") from None
-    taken = "" if server.server_port == port else f" (port {port} is taken)"
+    taken = "" if server.server_port == port else f" (port {port} is in use)"
     log.info("%s%s%s", server.url, ", ".join(p.lstrip("/") for p in found if p != "/"), taken)
     return server
 
@@ -84,9 +92,9 @@ def serve(settings: Connect, found: Mapping[str, Page]) -> Server:
 def observing(
     settings: Connect, sinks: Sequence[SinkSupervisor], env: Mapping[str, str] = os.environ
 ) -> Iterator[None]:
-    """Serves and measures until the end of the block. Raises `ConfigError`.
+    """Serves probes and metrics until the end of the block. Raises `ConfigError`.
 
-    Without OpenTelemetry's SDK there are no metrics, and the probes answer all the same.
+    Without OpenTelemetry's SDK there are no metrics, but the probes work.
     """
     if not settings.http_port and not any(name.startswith("OTEL_EXPORTER_OTLP_") for name in env):
         yield

@@ -1,5 +1,4 @@
-"""What the sinks of a process measure, as OpenTelemetry instruments. docs/telemetry.md is the table for
-people."""
+"""The metrics of a process's sinks as OpenTelemetry instruments; docs/telemetry.md lists them."""
 
 from __future__ import annotations
 
@@ -19,7 +18,7 @@ BYTES: Final = (1e3, 1e4, 1e5, 3e5, 1e6, 3e6, 1e7, 3e7)
 
 
 class Observable(Protocol):
-    """A `SinkSupervisor`, as far as it is looked at here."""
+    """What is read of a `SinkSupervisor`."""
 
     name: str
     observer: Observer
@@ -29,22 +28,27 @@ class Observable(Protocol):
 
 
 Values = Iterable[tuple[float, Mapping[str, str]]]
-"""Values and their labels beside `sink`."""
+"""Values and their labels, without `sink`."""
 
 
 class Reading(NamedTuple):
-    """One sink at the moment of a scrape."""
+    """One sink at the time of a scrape."""
 
     status: Status
     oldest: int | None
-    """Append time of the first record that is not settled, milliseconds UTC."""
+    """Append time of the first record without an outcome, milliseconds UTC."""
     under_way: int
     now: float
-    """Unix seconds."""
+    """Seconds since 1970."""
 
 
 class Instrument(NamedTuple):
-    """name: without the prefix. labels: beside `sink`."""
+    """One instrument.
+
+    Args:
+        name: without the prefix.
+        labels: without `sink`.
+    """
 
     name: str
     unit: str
@@ -84,7 +88,7 @@ COUNTERS: Final = (
     Instrument(
         "filtered",
         "{record}",
-        "Records left out, by reason",
+        "Records left out by filters, by reason",
         ("reason",),
         lambda r: _by_reason(r.status.counts.filtered_by),
     ),
@@ -98,24 +102,28 @@ COUNTERS: Final = (
     Instrument(
         "rejected_unidentified",
         "{record}",
-        "Of those delivered: not stored by the sink, which didn't say which",
+        "Delivered records that the sink reported as not stored, without naming them",
         (),
         lambda r: _one(r.status.counts.rejected_unidentified),
     ),
     Instrument(
         "retried",
         "{record}",
-        "Sends of records beyond their first",
+        "Repeated sends of records",
         (),
         lambda r: _one(r.status.counts.retried),
     ),
     Instrument(
-        "lost", "{record}", "Sequence numbers that never came", (), lambda r: _one(r.status.counts.gaps)
+        "lost",
+        "{record}",
+        "Sequence numbers that never arrived: lost records",
+        (),
+        lambda r: _one(r.status.counts.gaps),
     ),
     Instrument(
         "repeated",
         "{record}",
-        "Records whose sequence number had come before",
+        "Records whose sequence number arrived before",
         (),
         lambda r: _one(r.status.counts.repeated),
     ),
@@ -125,28 +133,36 @@ GAUGES: Final = (
     Instrument(
         "partitions",
         "{partition}",
-        "Partitions that this process has",
+        "Partitions that this process owns",
         (),
         lambda r: _one(r.status.partitions),
     ),
     Instrument(
-        "in_flight", "{record}", "Records read and not settled", (), lambda r: _one(r.status.in_flight)
+        "in_flight",
+        "{record}",
+        "Records read, without an outcome yet",
+        (),
+        lambda r: _one(r.status.in_flight),
     ),
-    Instrument("batches", "{batch}", "Batches being delivered", (), lambda r: _one(r.under_way)),
+    Instrument("batches", "{batch}", "Batches in flight", (), lambda r: _one(r.under_way)),
     Instrument(
-        "retrying", "{batch}", "Of them: waiting for another try", (), lambda r: _one(r.status.retrying)
+        "retrying",
+        "{batch}",
+        "Batches in flight that wait for a retry",
+        (),
+        lambda r: _one(r.status.retrying),
     ),
     Instrument(
         "lag",
         "{offset}",
-        "Offsets from what is settled to the end, over the partitions of this process",
+        "Offsets from the first record without an outcome to the end, over the partitions of this process",
         (),
         lambda r: _one(None if r.status.lag < 0 else r.status.lag),
     ),
     Instrument(
         "oldest_age",
         "s",
-        "Age of the oldest record that was read and is not settled, by its append time",
+        "Age (by append time) of the oldest record that was read and has no outcome yet",
         (),
         lambda r: _one(_age(r)),
     ),
@@ -162,18 +178,28 @@ GAUGES: Final = (
     ),
 )
 HISTOGRAMS: Final = {
-    "request.duration": ("s", "Time that a call of send took, by its outcome", ("outcome",), SECONDS),
+    "request.duration": ("s", "Duration of a call of send, by its outcome", ("outcome",), SECONDS),
     "request.records": ("{record}", "Records in a request", (), RECORDS),
-    "request.bytes": ("By", "Their payloads, before compression", (), BYTES),
-    "batch.duration": ("s", "Time from a batch's first request until all of it was settled", (), SECONDS),
+    "request.bytes": ("By", "Payload bytes in a request, before compression", (), BYTES),
+    "batch.duration": (
+        "s",
+        "Time from a batch's first request until all its records have an outcome",
+        (),
+        SECONDS,
+    ),
 }
 
 
 def instruments(
     meter: Meter, runners: Sequence[Observable], now: Callable[[], float] = time.time
 ) -> Mapping[str, tuple[Callable[[Request], None], Callable[[Delivery], None]]]:
-    """Registers all of them; sink -> what is to be called for a request, and for a batch. Counts are those of
-    this process, from its start."""
+    """Registers all instruments.
+
+    Counts are those of this process since its start.
+
+    Returns:
+        Sink -> the hooks for a request and for a batch.
+    """
 
     def observe(read: Callable[[Reading], Values]) -> Callable[[CallbackOptions], Iterable[Observation]]:
         def callback(options: CallbackOptions) -> Iterator[Observation]:

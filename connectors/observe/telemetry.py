@@ -1,4 +1,4 @@
-"""Metrics of the sinks of a process, and a span a batch, through OpenTelemetry."""
+"""OpenTelemetry metrics of a process's sinks, and a span per batch."""
 
 from __future__ import annotations
 
@@ -17,11 +17,15 @@ from tailrace.observe import telemetry
 SERVICE: Final = "tailrace-connect"
 SCOPE: Final = "tailrace.connect"
 EVERY: Final = 10
-"""Of batches that were delivered at once one in so many has a span; those that took more have one always."""
+"""Of batches delivered at the first try, one in this many has a span; other batches always have one."""
 
 
 class Telemetry(telemetry.Telemetry):
-    """Of all sinks of a process, from now until `close`. env: where OpenTelemetry's variables are."""
+    """The telemetry of all sinks of a process, from its creation until `close`.
+
+    Args:
+        env: the environment, with OpenTelemetry's variables.
+    """
 
     def __init__(self, runners: Sequence[Observable], instance_id: str, env: Mapping[str, str]) -> None:
         super().__init__(SERVICE, SCOPE, instance_id, env)
@@ -37,8 +41,11 @@ class Telemetry(telemetry.Telemetry):
 def spans(
     tracer: Tracer, sink: str, every: int, also: Callable[[Delivery], None]
 ) -> Callable[[Delivery], None]:
-    """A listener that writes spans, and calls `also`. every: how many uneventful batches there are to a
-    span."""
+    """A listener that writes spans and calls `also`.
+
+    Args:
+        every: the number of uneventful batches per span.
+    """
     turn = itertools.cycle([True] + [False] * (every - 1))
 
     def listener(d: Delivery) -> None:
@@ -50,7 +57,7 @@ def spans(
 
 
 def batch_span(tracer: Tracer, sink: str, d: Delivery) -> None:
-    """One batch; it has just been settled."""
+    """Writes the span of a batch whose records all have an outcome."""
     ended = time.time_ns()
     attributes: Attributes = {
         "tailrace.sink": sink,

@@ -1,5 +1,7 @@
-"""What an OTLP receiver's answer says: over HTTP in protobuf or JSON, over gRPC in a message. Total: garbage
-says nothing."""
+"""Reads an OTLP receiver's answer: over HTTP in protobuf or JSON, over gRPC as a message.
+
+Never raises: garbage counts as an empty answer.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,10 @@ from connectors.sdk.http import Response
 
 
 def partial_success(answer: Response) -> tuple[int, str]:
-    """Spans that a 2xx says were not stored, and its message. An answer that cannot be read rejected
-    nothing."""
+    """The number of spans that a 2xx answer reports as not stored, and its message.
+
+    An unreadable answer counts as no rejected spans.
+    """
     if "json" not in answer.headers.get("content-type", ""):
         return partial_success_of(answer.body)
     try:
@@ -26,26 +30,27 @@ def partial_success(answer: Response) -> tuple[int, str]:
 
 
 def partial_success_of(body: bytes) -> tuple[int, str]:
-    """The same of an ExportTraceServiceResponse in protobuf."""
+    """The same for an ExportTraceServiceResponse in protobuf."""
     if not body:
         return 0, ""
     try:
         success = ExportTraceServiceResponse.FromString(body).partial_success
-    except Exception:  # protobuf's DecodeError, which it ships without types
+    except Exception:  # protobuf's DecodeError, which has no type stubs
         return 0, ""
     return max(0, success.rejected_spans), success.error_message
 
 
 def error_message(answer: Response) -> str:
-    """What an error's body says: the message of a google.rpc.Status in protobuf or JSON, else its text, if it
-    is text."""
+    """The message of an error's body.
+
+    It is that of a google.rpc.Status in protobuf or JSON, else the body itself if it is text.
+    """
     kind = answer.headers.get("content-type", "")
     if "protobuf" in kind:
-        # google.rpc.Status, which opentelemetry-proto does not ship, has its code and message in the same two
-        # fields
+        # opentelemetry-proto does not ship google.rpc.Status, but this message has the same two fields
         try:
             return str(ExportTracePartialSuccess.FromString(answer.body).error_message)
-        except Exception:  # protobuf's DecodeError, which it ships without types
+        except Exception:  # protobuf's DecodeError, which has no type stubs
             return ""
     text = answer.body[:4000].decode("utf-8", "replace")
     if "json" in kind:

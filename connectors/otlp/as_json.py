@@ -1,9 +1,10 @@
-"""OTLP trace requests as JSON (the protocol's JSON mapping): `connectors.otlp.wire`'s functions, other bytes.
-Pure.
+"""OTLP trace requests as JSON (the protocol's JSON mapping). Pure.
 
-Trace and span ids are hexadecimal, 64-bit integers are strings, enums are numbers, and what is empty is left
-out. Text is joined ready-made: no dict a span, whose garbage collection would cost more than all of this.
-Text with lone surrogates raises TypeError (`orjson.JSONEncodeError`)."""
+It has the functions of `connectors.otlp.wire`, with other bytes. Trace and span ids are hexadecimal,
+64-bit integers are strings, enums are numbers, and empty fields are left out. Encoded texts are joined:
+a dict per span would cost more in garbage collection than all of this. Text with lone surrogates raises
+TypeError (`orjson.JSONEncodeError`).
+"""
 
 from __future__ import annotations
 
@@ -21,12 +22,12 @@ _STATUS: Final = (b"{}", b'{"code":1}', b'{"code":2}')
 
 
 def attribute(key: str, value: Value) -> bytes:
-    """One attribute, ready to join. As `wire.attribute`."""
+    """One attribute, ready to join; like `wire.attribute`."""
     return attributes((key, value))[0]
 
 
 def attributes(pairs: Iterable[Any]) -> list[bytes]:
-    """Attributes from name, value, name, value, …; what is None is left out. As `wire.attributes`."""
+    """Attributes from name, value, name, value, …; None is left out. Like `wire.attributes`."""
     out: list[bytes] = []
     given = pairs if isinstance(pairs, list) else list(pairs)
     for i in range(0, len(given), 2):
@@ -58,9 +59,12 @@ def span(
     links: Iterable[bytes] = (),
     trace_state: str = "",
 ) -> bytes:
-    """One span, ready for `request`. As `wire.span`; OverflowError for times beyond 64 bits without sign."""
+    """One span, ready for `request`; like `wire.span`.
+
+    Raises OverflowError for times that do not fit into unsigned 64 bits.
+    """
     if not (0 <= start_ns < 1 << 64 and 0 <= end_ns < 1 << 64):
-        raise OverflowError("a time has 64 bits")
+        raise OverflowError("a time must fit into 64 bits")
     parts = [b'{"traceId":"', trace_id.hex().encode(), b'","spanId":"', span_id.hex().encode()]
     if trace_state:
         parts += (b'","traceState":', orjson.dumps(trace_state), b',"name":')
@@ -82,23 +86,23 @@ def span(
 
 
 def link(trace_id: bytes, span_id: bytes, pairs: Iterable[Any] = ()) -> bytes:
-    """One link of a span, ready to join. As `wire.link`."""
+    """One link of a span, ready to join; like `wire.link`."""
     head = b'{"traceId":"%b","spanId":"%b","attributes":[' % (trace_id.hex().encode(), span_id.hex().encode())
     return head + b",".join(attributes(pairs)) + b"]}"
 
 
 def resource(pairs: Iterable[Any]) -> bytes:
-    """A resource, ready for `request`. As `wire.resource`."""
+    """A resource, ready for `request`; like `wire.resource`."""
     return b'{"attributes":[' + b",".join(attributes(pairs)) + b"]}"
 
 
 def scope(name: str, version: str = "") -> bytes:
-    """An instrumentation scope, ready for `request`. As `wire.scope`."""
+    """An instrumentation scope, ready for `request`; like `wire.scope`."""
     return orjson.dumps({"name": name, "version": version} if version else {"name": name})
 
 
 def request(groups: Iterable[tuple[bytes, bytes, Sequence[bytes]]]) -> bytes:
-    """An ExportTraceServiceRequest of (resource, scope, spans), each as the functions above give them."""
+    """An ExportTraceServiceRequest of (resource, scope, spans), each made by the functions above."""
     found = [
         b'{"resource":'
         + its_resource
@@ -133,7 +137,7 @@ def _any_value(value: Value) -> bytes:
         return b'{"boolValue":true}' if value else b'{"boolValue":false}'
     if isinstance(value, int):
         if not -(1 << 63) <= value < 1 << 63:
-            raise OverflowError("an integer attribute has 64 bits")
+            raise OverflowError("an integer attribute must fit into 64 bits")
         return b'{"intValue":"%d"}' % value
     if isinstance(value, float):
         if math.isfinite(value):

@@ -1,5 +1,7 @@
-"""OTLP over gRPC: the unary Export call on raw bytes, by grpcio (extra ``[grpc]``), which is imported when it
-is asked for."""
+"""OTLP over gRPC: the unary Export call on raw bytes.
+
+grpcio (extra ``[grpc]``) is imported on first use.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +21,11 @@ from tailrace.errors import ConfigError, MissingPackage
 METHOD: Final = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 _DETAILS: Final = "grpc-status-details-bin"
 UNCUT: Final = 4000
-"""Characters of a message; who masks it cuts it further."""
+"""Characters of a message that are kept; masking cuts it further."""
 
 
 class GrpcClient:
-    """One channel to one receiver, made with the first call, on the loop that makes it."""
+    """One channel to one receiver. It is created by the first call, on that call's event loop."""
 
     def __init__(
         self,
@@ -35,9 +37,17 @@ class GrpcClient:
         cert_file: str | None,
         key_file: str | None,
     ) -> None:
-        """endpoint: http://host:port in plain text, https://host:port with TLS; nothing may follow the port.
-        headers: metadata of each call. The files are PEM; without ca_file gRPC's own list of authorities
-        counts. Raises `ConfigError`, `MissingPackage`."""
+        """Checks the settings; connects on the first call.
+
+        Args:
+            endpoint: http://host:port in plain text, https://host:port with TLS; no path.
+            headers: metadata of each call.
+            ca_file: PEM file; without it gRPC's own list of authorities is used.
+
+        Raises:
+            ConfigError: a setting is wrong.
+            MissingPackage: grpcio is not installed.
+        """
         try:
             import grpc
             import grpc.aio
@@ -48,7 +58,7 @@ class GrpcClient:
         parts = urlsplit(endpoint)
         if parts.path.strip("/") or parts.query or parts.username:
             raise ConfigError(
-                f"endpoint: with protocol grpc it is scheme, host and port only: {place(endpoint)}"
+                f"endpoint: {place(endpoint)} is not valid with protocol grpc; for example https://host:4317"
             )
         self._grpc: Any = grpc
         self._place = place(endpoint)
@@ -65,7 +75,10 @@ class GrpcClient:
         self._call: Any = None
 
     async def export(self, body: bytes, records: int, seconds: float, *, fix: str) -> Outcome:
-        """Sends an ExportTraceServiceRequest of so many records; at most `seconds`, answer included."""
+        """Sends an ExportTraceServiceRequest with `records` spans.
+
+        Takes at most `seconds`, answer included.
+        """
         if self._call is None:
             self._open()
         try:
@@ -85,14 +98,14 @@ class GrpcClient:
         return Delivered(min(rejected, records), redact.clean(message, UNCUT))
 
     async def close(self) -> None:
-        """Ends the channel; the next call makes another."""
+        """Closes the channel; the next call opens another one."""
         channel, self._channel, self._call = self._channel, None, None
         if channel is not None:
             await channel.close()
 
     @property
     def place(self) -> str:
-        """Where it sends, fit for logs."""
+        """Where it sends to, safe for logs."""
         return self._place
 
     def _open(self) -> None:
@@ -106,12 +119,12 @@ class GrpcClient:
 
 
 def _metadatum(name: str, value: str) -> tuple[str, str | bytes]:
-    """A header as gRPC metadata. Raises `ConfigError` that names it, never its value."""
+    """A header as gRPC metadata. Raises `ConfigError` that names the header, never its value."""
     key = name.lower()
     if key.endswith("-bin"):
         return key, value.encode()
     if not all(" " <= c <= "~" for c in value):
-        raise ConfigError(f"{name}: gRPC carries printable ASCII only")
+        raise ConfigError(f"{name}: must be printable ASCII with protocol grpc")
     return key, value
 
 

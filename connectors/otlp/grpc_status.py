@@ -1,5 +1,4 @@
-"""From a gRPC status to an outcome: the table of the OTLP specification, and RetryInfo. Pure, and without
-grpc."""
+"""From a gRPC status to an outcome: the OTLP specification's table, and RetryInfo. Pure; needs no grpcio."""
 
 from __future__ import annotations
 
@@ -14,14 +13,14 @@ TABLE: Final[Mapping[str, Action]] = MappingProxyType(
     {
         "OK": Action.DELIVERED,
         "CANCELLED": Action.RETRY,
-        # like INTERNAL: the specification says no, but ids are the same every time, as with HTTP's 500
+        # like INTERNAL: not retryable by the specification, but safe because ids do not change, as HTTP 500
         "UNKNOWN": Action.RETRY,
         "INVALID_ARGUMENT": Action.REJECT,
         "DEADLINE_EXCEEDED": Action.RETRY,
         "NOT_FOUND": Action.PAUSE,
         "ALREADY_EXISTS": Action.REJECT,
         "PERMISSION_DENIED": Action.PAUSE,
-        "RESOURCE_EXHAUSTED": Action.SPLIT,  # with RetryInfo it is a retry
+        "RESOURCE_EXHAUSTED": Action.SPLIT,  # a retry if it has RetryInfo
         "FAILED_PRECONDITION": Action.PAUSE,
         "ABORTED": Action.RETRY,
         "OUT_OF_RANGE": Action.RETRY,
@@ -34,15 +33,20 @@ TABLE: Final[Mapping[str, Action]] = MappingProxyType(
 )
 _RETRY_INFO: Final = b"google.rpc.RetryInfo"
 _SIZE: Final = ("larger than max", "too large", "message size", "message length")
-"""What the gRPC libraries say of a message above a limit."""
+"""What gRPC libraries say about a message above a size limit."""
 
 
 def decide(code: str, detail: str, status_details: bytes, records: int, *, fix: str = "") -> Outcome:
     """The outcome of one call that ended with status `code`.
 
-    detail: the status's message, redacted. status_details: metadata grpc-status-details-bin, or empty.
-    records: spans that were sent. A single record that is refused for want of resources, with nothing said of
-    its size, is a quota: the sink pauses, so that nothing healthy is dead-lettered."""
+    A single record that is refused with RESOURCE_EXHAUSTED and without a word about its size means a
+    quota: the sink pauses, so that valid records are not dead-lettered.
+
+    Args:
+        detail: the status's message, redacted.
+        status_details: metadata grpc-status-details-bin, or empty.
+        records: the number of spans sent.
+    """
     after = retry_delay(status_details)
     said = f"{code}: {detail}" if detail else code
     match TABLE.get(code, Action.RETRY):
@@ -61,8 +65,10 @@ def decide(code: str, detail: str, status_details: bytes, records: int, *, fix: 
 
 
 def retry_delay(status_details: bytes) -> float | None:
-    """Seconds to wait by the RetryInfo in a google.rpc.Status; None without one. At most MAX_AFTER, garbage
-    is none."""
+    """Seconds to wait by the RetryInfo of a google.rpc.Status, at most MAX_AFTER; None without one.
+
+    Garbage counts as none.
+    """
     try:
         for number, detail in _fields(status_details):
             if number != 3 or not isinstance(detail, bytes):
@@ -86,7 +92,7 @@ def retry_delay(status_details: bytes) -> float | None:
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Fields of a protobuf message: number and varint or bytes. Raises IndexError, ValueError."""
+    """Fields of a protobuf message: number, and varint or bytes. Raises IndexError, ValueError."""
     p = 0
     while p < len(data):
         key, p = _varint(data, p)
@@ -97,7 +103,7 @@ def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
             continue
         size, p = (8, p) if kind == 1 else (4, p) if kind == 5 else _varint(data, p) if kind == 2 else (-1, p)
         if size < 0 or p + size > len(data):
-            raise ValueError("no protobuf message")
+            raise ValueError("not a protobuf message")
         yield key >> 3, data[p : p + size]
         p += size
 

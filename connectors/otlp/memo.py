@@ -1,5 +1,7 @@
-"""Tables of what is encoded again and again. They forget at a cap: hostile values cost time, not memory. Not
-compiled: what is looked up stays a plain dict subclass, whose `__getitem__` is C."""
+"""Caches of encoded values. They are emptied at a limit: hostile values cost time, not memory.
+
+Not compiled: a lookup must stay the C `__getitem__` of a plain dict subclass.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +11,9 @@ CAP: Final = 4096
 
 
 def varint(n: int) -> bytes:
-    """A number from 0 as a protobuf varint. Raises ValueError below."""
+    """A non-negative number as a protobuf varint. Raises ValueError if it is negative."""
     if n < 0:
-        raise ValueError(f"{n} has no varint")
+        raise ValueError(f"{n} is negative and has no varint")
     out = bytearray()
     while n > 127:
         out.append(n & 127 | 128)
@@ -21,7 +23,7 @@ def varint(n: int) -> bytes:
 
 
 class Varints(dict[int, bytes]):
-    """Number from 0 -> protobuf varint."""
+    """Non-negative number -> protobuf varint."""
 
     def __missing__(self, n: int) -> bytes:
         data = varint(n)
@@ -31,16 +33,20 @@ class Varints(dict[int, bytes]):
 
 
 class Prefixes(dict[int, bytes]):
-    """Length of a text in bytes -> all of a KeyValue field that comes before these bytes."""
+    """Length of a text in bytes -> everything in a KeyValue field before these bytes."""
 
     def __init__(self, key: str, tag: bytes) -> None:
-        """tag: of the field that holds the KeyValue. Raises UnicodeEncodeError."""
+        """Creates the prefixes of one attribute name. Raises UnicodeEncodeError.
+
+        Args:
+            tag: of the field that holds the KeyValue.
+        """
         super().__init__()
         name = key.encode()
         self._key = b"\x0a" + varint(len(name)) + name if name else b""
         self._tag = tag
         self.double: Final = self.around(bytes(9))[:-9] + b"\x21"
-        """All that comes before the eight bytes of a double."""
+        """Everything before the eight bytes of a double."""
 
     def __missing__(self, n: int) -> bytes:
         text = b"\x0a" + varint(n)
@@ -52,7 +58,7 @@ class Prefixes(dict[int, bytes]):
         return data
 
     def around(self, value: bytes) -> bytes:
-        """The whole field, of an AnyValue."""
+        """The whole field around an encoded AnyValue."""
         inner = self._key + b"\x12" + varint(len(value)) + value
         return self._tag + varint(len(inner)) + inner
 
@@ -73,7 +79,7 @@ class Keys(dict[str, Prefixes]):
 
 
 class Integers(dict[tuple[str, int], bytes]):
-    """Attribute name and integer of 64 bits with sign -> the whole field. Raises OverflowError beyond."""
+    """Attribute name and signed 64-bit integer -> the whole field. Raises OverflowError for larger ones."""
 
     def __init__(self, keys: Keys) -> None:
         super().__init__()
@@ -89,7 +95,7 @@ class Integers(dict[tuple[str, int], bytes]):
 
 
 def int_value(value: int) -> bytes:
-    """AnyValue of an integer. Raises OverflowError beyond 64 bits with sign."""
+    """AnyValue of an integer. Raises OverflowError if it does not fit into signed 64 bits."""
     if not -(1 << 63) <= value < 1 << 63:
-        raise OverflowError("an integer attribute has 64 bits")
+        raise OverflowError("an integer attribute must fit into 64 bits")
     return b"\x18" + varint(value & (1 << 64) - 1)

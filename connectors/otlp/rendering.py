@@ -1,4 +1,4 @@
-"""An OTLP trace request in protobuf as its JSON document, for people and tests; not on the record path."""
+"""An OTLP protobuf request as its JSON document, for people and tests. Not on the record path."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ _IDS = ("traceId", "spanId", "parentSpanId")
 
 
 def as_document(body: bytes) -> dict[str, Any]:
-    """An ExportTraceServiceRequest by the protocol's JSON mapping: ids hexadecimal, 64-bit integers as text,
-    enums as numbers."""
+    """An ExportTraceServiceRequest by the protocol's JSON mapping.
+
+    Ids are hexadecimal, 64-bit integers are text, enums are numbers.
+    """
     request = ExportTraceServiceRequest.FromString(body)
     document: dict[str, Any] = json_format.MessageToDict(request, use_integers_for_enums=True)
     for group in document.get("resourceSpans", ()):

@@ -1,13 +1,12 @@
-"""OTLP trace requests (opentelemetry-proto 1.x) as protobuf wire bytes, joined by hand. Pure and
-deterministic.
+"""OTLP trace requests (opentelemetry-proto 1.x) as protobuf bytes, joined by hand. Pure and deterministic.
 
     parts = attributes(["dify.app_id", app, "gen_ai.usage.input_tokens", 12, "user.id", None])
     entry = span(trace_id, span_id, parent, "dify.workflow.run", INTERNAL, start_ns, end_ns, parts, OK)
     body = request([(resource(["service.name", "dify"]), scope("tailrace", "1.0"), [entry, …])])
 
-Bytes come in the order of field numbers, as the protobuf classes write them; those are the oracle in the
-tests. Text with lone surrogates raises UnicodeEncodeError where it is encoded, in the record's own `map`, so
-it never reaches a batch. `connectors.otlp.as_json` has the same functions for OTLP/JSON."""
+Fields are in the order of their numbers, as the protobuf classes write them; the tests compare with those
+classes. Text with lone surrogates raises UnicodeEncodeError when it is encoded, in the record's own `map`,
+so it never reaches a batch. `connectors.otlp.as_json` has the same functions for OTLP/JSON."""
 
 from __future__ import annotations
 
@@ -43,15 +42,21 @@ _STATUS: Final = (b"\x7a\x00", b"\x7a\x02\x18\x01", b"\x7a\x02\x18\x02")
 def attribute(key: str, value: Value) -> bytes:
     """One attribute of a span, ready to join.
 
-    A bool is a bool, an int an int, a float a double, a str a string and any other sequence an array of
-    strings. Raises UnicodeEncodeError for text that UTF-8 cannot say, OverflowError for an int beyond 64
-    bits."""
+    The value's type decides: bool, int, float (a double) and str stay what they are; any other sequence
+    becomes an array of strings.
+
+    Raises:
+        UnicodeEncodeError: text that UTF-8 cannot encode.
+        OverflowError: an int that does not fit into 64 bits.
+    """
     return b"".join(attributes((key, value)))
 
 
 def attributes(pairs: Iterable[Any]) -> list[bytes]:
-    """Attributes of a span from name, value, name, value, …, ready to join; what is None is left out. The
-    same name twice is the caller's to avoid. Raises as `attribute`."""
+    """Attributes of a span from name, value, name, value, …, ready to join; None is left out.
+
+    The caller must not repeat a name. Raises as `attribute`.
+    """
     out: list[bytes] = []
     given = pairs if isinstance(pairs, list) else list(pairs)
     for i in range(0, len(given), 2):
@@ -89,11 +94,21 @@ def span(
     links: Iterable[bytes] = (),
     trace_state: str = "",
 ) -> bytes:
-    """One span as an entry of `ScopeSpans.spans`; its length is what it takes in a request.
+    """One span as an entry of `ScopeSpans.spans`; its length is its size in a request.
 
-    trace_id: 16 bytes, span_id: 8; parent_span_id: None or empty for a root. start_ns, end_ns: Unix
-    nanoseconds of 64 bits without sign, else struct.error. attributes: of `attributes`; links: of `link`.
-    Raises UnicodeEncodeError as above."""
+    Args:
+        trace_id: 16 bytes.
+        span_id: 8 bytes.
+        parent_span_id: None or empty for a root.
+        start_ns: Unix nanoseconds, unsigned 64-bit.
+        end_ns: Unix nanoseconds, unsigned 64-bit.
+        attributes: from `attributes`.
+        links: from `link`.
+
+    Raises:
+        struct.error: a time does not fit.
+        UnicodeEncodeError: text that UTF-8 cannot encode.
+    """
     label = name.encode()
     parts = [b"\x0a", _VARINT[len(trace_id)], trace_id, b"\x12", _VARINT[len(span_id)], span_id]
     if trace_state:
@@ -114,7 +129,7 @@ def span(
 
 
 def link(trace_id: bytes, span_id: bytes, pairs: Iterable[Any] = ()) -> bytes:
-    """One link of a span, ready to join. pairs: its attributes: name, value, name, value, …"""
+    """One link of a span, ready to join. `pairs` are its attributes: name, value, name, value, …"""
     data = (
         b"\x0a"
         + _VARINT[len(trace_id)]
@@ -128,7 +143,10 @@ def link(trace_id: bytes, span_id: bytes, pairs: Iterable[Any] = ()) -> bytes:
 
 
 def resource(pairs: Iterable[Any]) -> bytes:
-    """`ResourceSpans.resource`, ready for `request`. pairs: its attributes: name, value, name, value, …"""
+    """`ResourceSpans.resource`, ready for `request`.
+
+    `pairs` are its attributes: name, value, name, value, …
+    """
     data = _fields(_RESOURCE, pairs)
     return b"\x0a" + _VARINT[len(data)] + data
 
@@ -143,7 +161,7 @@ def scope(name: str, version: str = "") -> bytes:
 
 
 def request(groups: Iterable[tuple[bytes, bytes, Sequence[bytes]]]) -> bytes:
-    """An ExportTraceServiceRequest of (resource, scope, spans), each as the functions above give them."""
+    """An ExportTraceServiceRequest of (resource, scope, spans), each made by the functions above."""
     out: list[bytes] = []
     for its_resource, its_scope, spans in groups:
         scoped = len(its_scope) + sum(map(len, spans))
@@ -161,8 +179,10 @@ def request(groups: Iterable[tuple[bytes, bytes, Sequence[bytes]]]) -> bytes:
 
 
 def _status(code: int, message: str) -> bytes:
-    """Span.status with a message; without one it is in `_STATUS`, of which the unset one is empty but
-    there."""
+    """Span.status with a message.
+
+    A status without a message is in `_STATUS`; the unset one is empty but present.
+    """
     text = message.encode()
     inner = b"\x12" + _VARINT[len(text)] + text + (b"\x18" + _VARINT[code] if code else b"")
     return b"\x7a" + _VARINT[len(inner)] + inner

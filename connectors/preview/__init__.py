@@ -1,1 +1,1 @@
-"""What a sink would send, without Kafka."""
+"""Shows what a sink would send, without Kafka."""

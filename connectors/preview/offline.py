@@ -1,5 +1,4 @@
-"""Events as the processor would hand them to a sink, without Kafka: what `tailrace render` and golden tests
-map."""
+"""Enriched records without Kafka, as a sink gets them: for `tailrace render` and golden tests."""
 
 from __future__ import annotations
 
@@ -34,9 +33,12 @@ def processor() -> Callable[[Iterable[TraceEvent]], Processed]:
 def enriched(
     events: Iterable[TraceEvent], fields: Iterable[str] | None = None
 ) -> list[Enriched | DeadLetter | None]:
-    """For each completed event, in order: what a sink with these `fields` would map (topic trace.enriched,
+    """Enriches completed events, in order.
+
+    Yields per event: the record that a sink with these `fields` would map (topic trace.enriched,
     partition 0), the dead letter that it becomes, or None for a duplicate or a link. Raises
-    `MissingPackage`."""
+    `MissingPackage`.
+    """
     reader, offset = Reader(fields), 0
     out: list[Enriched | DeadLetter | None] = []
     for processed in processor()(events):

@@ -18,11 +18,11 @@ from tailrace.kinds import CONTROL
 from tailrace.records import DeadLetter, TraceEvent
 
 Admit = Callable[[Enriched], Enriched | Skip | Rejected]
-"""Content policy, filters and masking: what the runner does to a record before `map`."""
+"""Content policy, filters and masking: what the runner applies to a record before `map`."""
 
 
 class Rendered(msgspec.Struct, frozen=True):
-    """What becomes of one event."""
+    """The result for one event."""
 
     event_id: str
     kind: str
@@ -30,10 +30,10 @@ class Rendered(msgspec.Struct, frozen=True):
     filtered: str | msgspec.UnsetType = msgspec.UNSET
     rejected: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
     dead_letter: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
-    """Of the processor: the event never reaches a sink."""
+    """The processor's dead letter: the event never reaches a sink."""
 
     @property
-    def fate(self) -> str:
+    def outcome(self) -> str:
         """rendered, filtered, rejected or dead-lettered."""
         if self.payload is not msgspec.UNSET:
             return "rendered"
@@ -43,9 +43,11 @@ class Rendered(msgspec.Struct, frozen=True):
 
 
 def rendered(sink: Sink, payload: Payload) -> Any:
-    """The payload as JSON-able Python: the sink's own `render`; else the body: bytes and text that are JSON
-    as that JSON, other text as it is, other bytes as {"base64": …}. Raises TypeError for a body that none of
-    that fits."""
+    """The payload as JSON-able Python, by the sink's own `render` if it has one.
+
+    Otherwise the body: bytes and text that are JSON as that JSON, other text unchanged, other bytes as
+    {"base64": …}. Raises TypeError for any other body.
+    """
     own = getattr(sink, "render", None)
     if callable(own):
         return own(payload)
@@ -76,7 +78,7 @@ def _refused(name: str) -> Any:
 def render_all(
     instance: Instance, events: Sequence[TraceEvent], admit: Admit = lambda record: record
 ) -> Iterator[Rendered]:
-    """For each completed event, in order, what the sink would send. Raises `MissingPackage`."""
+    """What the sink would send for completed events, in order. Raises `MissingPackage`."""
     found = enriched(events, instance.fields)
     for event, record in zip(events, found, strict=True):
         yield _one(instance.sink, event, record, admit)
@@ -94,7 +96,7 @@ def _one(sink: Sink, event: TraceEvent, record: Enriched | DeadLetter | None, ad
         answer = sink.map(admitted) if isinstance(admitted, Enriched) else admitted
         if isinstance(answer, Payload):
             return Rendered(event_id, kind, payload=rendered(sink, answer))
-    except Exception as e:  # what the runner makes of it, too
+    except Exception as e:  # the runner treats it in the same way
         answer = Rejected("map_failed", redact.where(e))
     if isinstance(answer, Skip):
         return Rendered(event_id, kind, filtered=answer.reason)
@@ -106,11 +108,11 @@ def _one(sink: Sink, event: TraceEvent, record: Enriched | DeadLetter | None, ad
 
 
 def lines(rows: Iterable[Rendered], *, pretty: bool = False) -> Iterator[str]:
-    """Each as one line of JSON, or indented."""
+    """Each result as one line of JSON, or indented."""
     for row in rows:
         document = {k: v for k, v in msgspec.structs.asdict(row).items() if v is not msgspec.UNSET}
         text = json.dumps(document, ensure_ascii=False, indent=2 if pretty else None)
-        # half a surrogate pair, which JSON can say and UTF-8 cannot
+        # a lone surrogate, which JSON allows and UTF-8 does not
         yield text if _encodes(text) else json.dumps(document, indent=2 if pretty else None)
 
 

@@ -1,4 +1,4 @@
-"""Events on the terminal: to see that something flows, not to keep it."""
+"""Prints events on the terminal: to watch them, not to keep them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from connectors.sinks.lines import as_json, as_text
 
 @sink("console", max_records=500, max_bytes=4_000_000)
 class Console:
-    """One line an event on standard output."""
+    """One line per event on standard output."""
 
     class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         format: Literal["text", "json"] = "text"
@@ -31,13 +31,16 @@ class Console:
         return Payload(line, len(line))
 
     async def send(self, batch: Batch, http: Http) -> Outcomes:
-        """Delivered means written and flushed. Raises `SinkStopped` when nobody reads any more (`… |
-        head`)."""
+        """Delivered means written and flushed.
+
+        Raises:
+            SinkStopped: standard output is closed (`… | head`).
+        """
         try:
             self._stream.write("\n".join(batch.bodies) + "\n")
             self._stream.flush()
         except (BrokenPipeError, ValueError) as e:  # ValueError: the stream is closed
-            raise SinkStopped(f"console: nobody reads standard output any more: {e}") from None
+            raise SinkStopped(f"console: standard output is closed: {e}") from None
         return Delivered()
 
     async def check(self, http: Http) -> Health:

@@ -1,4 +1,4 @@
-"""Events as JSON lines in a file: on the disk before they count as delivered."""
+"""Events as JSON lines in a file, synced to disk before they count as delivered."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ class File:
 
     class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         path: str
-        """The file; its folder must be there. Several processes may append to the same one, on one
-        machine."""
+        """The file; its folder must exist. Several processes of one machine may append to it."""
         fsync: bool = True
-        """False: left to the operating system, so that a power failure can lose what was delivered."""
+        """If false, the operating system decides when to write; a power failure may lose delivered records.
+        """
 
     def __init__(self, settings: Settings) -> None:
         self._path = Path(settings.path)
@@ -50,8 +50,8 @@ class File:
         self._lock = asyncio.Lock()
         if self._path.is_dir() or not self._path.parent.is_dir():
             raise ConfigError(
-                f"path: {self._path} cannot be a file: "
-                f"{'it is a folder' if self._path.is_dir() else 'its folder is missing'}"
+                f"path: {self._path} is not a valid file: "
+                f"{'it is a folder' if self._path.is_dir() else 'its folder does not exist'}"
             )
 
     def map(self, event: Enriched) -> Payload | Skip | Rejected:
@@ -59,11 +59,11 @@ class File:
         return Payload(line, len(line))
 
     async def send(self, batch: Batch, http: Http) -> Outcomes:
-        """All lines of a batch or none: what a full disk cuts off is taken back. Raises OSError, which is
-        retried.
+        """Writes all lines of a batch or none: if the disk is full, the partial write is undone.
 
-        Pauses when another process keeps the file's lock: one that was stopped (SIGSTOP) while it wrote does.
-        A batch that is cancelled while it is being written may be in the file all the same, and come again.
+        Pauses if another process keeps the lock of the file, as one does that was stopped (SIGSTOP) while it
+        wrote. Raises OSError, which is retried. A batch that is cancelled during the write may be in the
+        file, and come again.
         """
         data = b"".join(batch.bodies)
         async with self._lock:

@@ -16,10 +16,11 @@ _CODES: Final = {"dim": "2", "bold": "1", "red": "31", "green": "32"}
 
 
 def as_json(record: Enriched) -> bytes:
-    """One JSON object without line break: topic, partition, offset, context and event.
+    """One JSON object without line breaks: topic, partition, offset, context and event.
 
-    Fields without a value are left out, bytes are hex, times microseconds, and content is JSON text inside a
-    string, as it came: it reads back to exactly the same event."""
+    Fields without a value are left out; bytes are hex; times are microseconds; content is JSON text
+    inside a string, unchanged. Parsing it gives exactly the same event.
+    """
     document = {
         "topic": record.topic,
         "partition": record.partition,
@@ -43,7 +44,7 @@ def _fields(struct: msgspec.Struct) -> dict[str, Any]:
 
 
 def as_text(record: Enriched, *, colour: bool = False) -> str:
-    """One line for a person: end time (UTC), kind, name, status, duration, tokens, trace and operation."""
+    """One line for people: end time (UTC), kind, name, status, duration, tokens, trace and operation."""
     event, context = record.event, record.context
     status = event.status or ("failed" if event.error else "-")
     failed = status in ("failed", "exception") or bool(event.error)

@@ -1,7 +1,8 @@
-"""The pytest plugin of the conformance kit (entry point pytest11): a check that fails says its rule.
+"""The pytest plugin of the conformance kit (entry point pytest11): a failed check prints its rule.
 
-It is loaded by every pytest run of an environment that has tailrace, so it imports nothing and does nothing
-until the kit is there."""
+Every pytest run in an environment with tailrace loads it, so it imports nothing and does nothing until
+the kit is used.
+"""
 
 from __future__ import annotations
 
@@ -28,10 +29,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 class Rules:
-    """Puts a failed check's docstring under its report."""
+    """Adds a failed check's docstring to its report."""
 
     def pytest_runtest_logreport(self, report: Any) -> None:
-        """The docstring travels in user_properties, so that it comes through xdist, too."""
+        """The docstring is passed in user_properties, so that it also works with xdist."""
         if report.when == "call" and report.failed:
             report.sections.extend(("rule", text) for name, text in report.user_properties if name == "rule")
 

@@ -1,8 +1,9 @@
-"""One event of every kind as a sink gets it, and as many different copies of it as a check wants.
+"""One event of every kind as a sink gets it, and any number of distinct copies of it.
 
-`samples.json` holds what the processor made of one event and more of every kind, so that a sink's tests need
-neither the processor nor Kafka (`make samples` writes it). A copy has ids of its own everywhere,
-consistently, so that it is found in a request for what it is; tenant and application stay."""
+`samples.json` holds what the processor made of at least one event of every kind, so that a sink's tests
+need neither the processor nor Kafka (`make samples` writes it). A copy has its own ids everywhere,
+consistently, so that it can be recognised in a request; tenant and application stay.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +32,7 @@ _OWN: Final = ("source_id", "parent_id", "parent_source_id", "trace_id", "root_t
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """An event as it is published, and the context that the processor gave it."""
+    """An event as published, and the context that the processor gave it."""
 
     event: TraceEvent
     context: TraceContext
@@ -39,19 +40,19 @@ class Sample(msgspec.Struct, frozen=True):
 
 @functools.cache
 def samples() -> Mapping[str, Sample]:
-    """Name -> sample, of every kind."""
+    """Name -> sample, for every kind."""
     return msgspec.json.decode(
         files("connectors.testing").joinpath("samples.json").read_bytes(), type=dict[str, Sample]
     )
 
 
 def read(sample: Sample, fields: Iterable[str] | None, offset: int = 0) -> Enriched:
-    """The sample as the runner hands it to a sink that reads these fields (None: all)."""
+    """The sample as the runner passes it to a sink that reads these fields (None: all)."""
     return reader(fields)(sample, offset)
 
 
 def reader(fields: Iterable[str] | None) -> Callable[[Sample, int], Enriched]:
-    """`read` for one choice of fields. Raises ValueError for a sample that the codec does not write."""
+    """`read` for one choice of fields. Raises ValueError for a sample that the codec cannot encode."""
     decoder = _decoder(None if fields is None else frozenset(fields))
 
     def decode(sample: Sample, offset: int) -> Enriched:
@@ -70,13 +71,16 @@ def _decoder(fields: frozenset[str] | None) -> Reader:
 
 
 def marker(number: int) -> str:
-    """What copy `number` has in its name."""
+    """The text in the name of copy `number`."""
     return f"kit{hashlib.sha256(str(number).encode()).hexdigest()[:12]}"
 
 
 def copy(sample: Sample, number: int, **changed: Any) -> Sample:
-    """Copy `number` of a sample: other ids, and a `marker` in its name. changed: fields of the event to set
-    besides."""
+    """Copy `number` of a sample: with other ids, and a `marker` in its name.
+
+    Args:
+        changed: fields of the event to change.
+    """
     before = msgspec.to_builtins(sample)
     event, context = before["event"], before["context"]
     kept = {event[k] for k in _KEPT if event.get(k)}

@@ -1,1 +1,1 @@
-"""`make demo`: the whole pipeline on this machine, on recorded workflow runs."""
+"""`make demo`: the whole pipeline on one machine, with recorded workflow runs."""

@@ -1,5 +1,7 @@
-"""Runs the demo: `python -m examples.demo [--keep] [--folder DIR]`. Exit code 0 only if everything balances
-and every tree is right."""
+"""Runs the demo: `python -m examples.demo [--keep] [--folder DIR]`.
+
+Exit code 0 only if all counts balance and every trace tree is right.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +26,10 @@ from examples.recorded_runs.tree import expected
 from tailrace import Counts, Publisher
 from tailrace.commands.ledger import lines, total
 from tailrace.errors import TailraceError
-from tailrace.ledger.report import LedgerReport, read_books
+from tailrace.ledger.report import LedgerReport, read_report
 
 PATIENCE = 120.0
-"""Seconds without progress after which the demo gives up."""
+"""Seconds without progress after which the demo fails."""
 
 
 class Stopped(Exception):
@@ -45,25 +47,23 @@ def publish(stack: Stack) -> Counts:
 
 
 def wait_until_delivered(stack: Stack, published: int, progress: Callable[[int, int], None]) -> LedgerReport:
-    """Until the connector has passed every event. Raises RuntimeError when nothing moves any more."""
+    """Waits until the connector has passed every event. Raises RuntimeError if there is no progress."""
     pause, moved, last = threading.Event(), time.monotonic(), -1
     while True:
         stack.check()
-        books = read_books(stack.admin, stack.settings)
-        passed = total(books.sinks, "passed")
-        progress(total(books.streams, "events_in"), passed)
+        report = read_report(stack.admin, stack.settings)
+        passed = total(report.sinks, "passed")
+        progress(total(report.streams, "events_in"), passed)
         if (
-            books.settled
-            and total(books.streams, "events_in") == published
-            and passed == total(books.streams, "enriched")
+            report.settled
+            and total(report.streams, "events_in") == published
+            and passed == total(report.streams, "enriched")
         ):
-            return books
+            return report
         if passed != last:
             last, moved = passed, time.monotonic()
         elif time.monotonic() - moved > PATIENCE:
-            raise RuntimeError(
-                f"nothing moves any more, see {stack.folder}/logs:\n" + "\n".join(lines(books, True))
-            )
+            raise RuntimeError(f"no progress, see {stack.folder}/logs:\n" + "\n".join(lines(report, True)))
         pause.wait(0.2)
 
 
@@ -71,8 +71,10 @@ SALT = "demo"
 
 
 def show(console: Console, spans: list[ReceivedSpan]) -> None:
-    """The most interesting trace: the one with the most levels, then with failures or retries, then the
-    largest."""
+    """Prints the most interesting trace.
+
+    That is the one with the most levels, then with failures or retries, then the largest.
+    """
     traces: dict[str, list[ReceivedSpan]] = {}
     for span in spans:
         traces.setdefault(span.trace_id, []).append(span)
@@ -90,7 +92,7 @@ def show(console: Console, spans: list[ReceivedSpan]) -> None:
         return (max(depth(s.span_id) for s in trace), odd, -abs(len(trace) - 18))
 
     best = max(traces.values(), key=interest)
-    console.print(f"\nOne trace of {len(traces)}, as the receiver got it (trace id {best[0].trace_id}):\n")
+    console.print(f"\nOne of {len(traces)} traces, as the receiver got it (trace id {best[0].trace_id}):\n")
     for line in draw(best):
         console.print("  " + line, markup=False, soft_wrap=True)
 
@@ -104,7 +106,7 @@ def run(stack: Stack, console: Console) -> int:
         def progress(processed: int, passed: int) -> None:
             status.update(f"{processed} of {counts.delivered} processed, {passed} passed by the connector")
 
-        books = wait_until_delivered(stack, counts.delivered, progress)
+        report = wait_until_delivered(stack, counts.delivered, progress)
     seconds = time.monotonic() - began
     spans = read_spans(stack.spans)
     comparison = compare(expected(RECORDING, renaming(SALT)), spans)
@@ -112,40 +114,40 @@ def run(stack: Stack, console: Console) -> int:
     rows = counted.wait_for(stack.settings, counts.delivered)
     operations, workflow_tokens = counted.requests(rows), counted.tokens(rows)
     received = len({(s.trace_id, s.span_id) for s in spans})
-    enriched, delivered = total(books.streams, "enriched"), total(books.sinks, "delivered")
-    letters = total(books.streams, "dead_lettered") + total(books.sinks, "dead_lettered")
+    enriched, delivered = total(report.streams, "enriched"), total(report.sinks, "delivered")
+    dead_letters = total(report.streams, "dead_lettered") + total(report.sinks, "dead_lettered")
     balanced = (
-        books.balanced
+        report.balanced
         and counts.delivered == enriched
         and delivered == received == enriched
-        and not letters
+        and not dead_letters
         and not comparison.different
         and operations == counts.delivered
         and workflow_tokens == comparison.tokens
     )
     console.print(
-        f"\npublished {counts.delivered}, enriched {enriched}, delivered {delivered}, dead-lettered "
-        f"{letters}; the receiver holds {received} spans"
+        f"\npublished {counts.delivered}, enriched {enriched}, delivered {delivered}, "
+        f"dead-lettered {dead_letters}; the receiver holds {received} spans"
     )
-    for line in lines(books, False):
+    for line in lines(report, False):
         console.print("  " + line, markup=False, highlight=False, soft_wrap=True)
     for text in comparison.different[:10]:
         console.print(f"  different: {text}", markup=False, style="red")
     right = "as recorded" if not comparison.different else f"{len(comparison.different)} differences"
     console.print(f"trees of {comparison.runs} runs: {right}")
     console.print(
-        f"counted {operations} operations and {workflow_tokens} tokens of workflow runs (recorded: "
-        f"{comparison.tokens}):"
+        f"counted {operations} operations and {workflow_tokens} tokens of workflow runs "
+        f"(recorded: {comparison.tokens}):"
     )
     for line in counted.lines(rows):
         console.print("  " + line, markup=False, highlight=False, soft_wrap=True)
     console.print("the counts balance" if balanced else "[red]the counts do not balance")
     console.print(
-        f"{counts.delivered} events end to end in {seconds:.1f} s ({counts.delivered / seconds:.0f}/s, most "
-        "of it waiting for the last batch)"
+        f"{counts.delivered} events end to end in {seconds:.1f} s "
+        f"({counts.delivered / seconds:.0f}/s, mostly waiting for the last batch)"
     )
     console.print(f"\nKafka      {stack.bootstrap_servers}")
-    console.print(f"receiver   {stack.endpoint}, what it got: {stack.spans}", soft_wrap=True)
+    console.print(f"receiver   {stack.endpoint}, received spans: {stack.spans}", soft_wrap=True)
     console.print(
         f"logs       {stack.folder / 'logs'}, Kafka's data: {stack.folder / 'kafka'}", soft_wrap=True
     )
@@ -154,14 +156,14 @@ def run(stack: Stack, console: Console) -> int:
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        description="The whole pipeline on this machine, on recorded workflow runs."
+        description="Run the whole pipeline on this machine, with recorded workflow runs."
     )
-    parser.add_argument("--keep", action="store_true", help="leave everything running until Ctrl-C")
+    parser.add_argument("--keep", action="store_true", help="keep everything running until Ctrl-C")
     parser.add_argument(
         "--folder",
         type=Path,
         default=Path(".demo"),
-        help="where data and logs go; emptied first (default: %(default)s)",
+        help="folder for data and logs; emptied first (default: %(default)s)",
     )
     args = parser.parse_args()
     console = Console(highlight=False)
@@ -178,8 +180,8 @@ def main() -> int:
                 code = run(stack, console)
                 if args.keep:
                     console.print(
-                        f"\nstill running; try `.venv/bin/tailrace ledger -b {stack.bootstrap_servers}`, or "
-                        "`metrics` in its place. Ctrl-C stops everything"
+                        f"\nstill running; try `.venv/bin/tailrace ledger -b {stack.bootstrap_servers}` "
+                        "(or `metrics`). Ctrl-C stops everything"
                     )
                     while True:
                         stack.check()

@@ -1,4 +1,4 @@
-"""What the processor counted of the demo's events, from trace.metrics: `tailrace metrics` in small."""
+"""What the processor counted of the demo's events, read from trace.metrics as `tailrace metrics` does."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ PATIENCE: Final = 15.0
 
 
 def requests(rows: list[MetricRow]) -> int:
-    """Operations counted: one for each run and node."""
+    """Counted operations: one for each run and node."""
     return sum(row.count for row in rows if row.metric == "dify.requests.total")
 
 
 def wait_for(settings: Settings, expected: int) -> list[MetricRow]:
-    """The rows, once they count all events; after 15 s as they are."""
+    """Waits until the rows count all events, at most 15 s; returns them."""
     pause, deadline = threading.Event(), time.monotonic() + PATIENCE
     while True:
         rows = fold(read(settings, Reading()))
@@ -31,7 +31,7 @@ def wait_for(settings: Settings, expected: int) -> list[MetricRow]:
 
 
 def lines(rows: list[MetricRow]) -> list[str]:
-    """Durations of nodes by type, the five that took longest in all."""
+    """Durations of nodes by type: the five types with the largest total."""
     cells: dict[str, Cell] = {}
     for row in rows:
         if row.metric == "dify.node.duration":
@@ -49,7 +49,7 @@ def lines(rows: list[MetricRow]) -> list[str]:
 
 
 def tokens(rows: list[MetricRow]) -> int:
-    """Tokens of all workflow runs; the nodes' are in them."""
+    """Tokens of all workflow runs, which include those of their nodes."""
     return sum(
         row.sum
         for row in rows

@@ -1,5 +1,7 @@
-"""The demo's processes: a broker, a worker, an OTLP receiver, a connector. Started in order, stopped in
-reverse."""
+"""The demo's processes: a broker, a worker, an OTLP receiver, a connector.
+
+They are started in this order and stopped in reverse.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ Say = Callable[[str], None]
 
 
 class Stack:
-    """Everything that the demo runs, with its data and logs in one folder, which is emptied first."""
+    """Everything that the demo runs, with data and logs in one folder, which is emptied first."""
 
     def __init__(self, folder: Path, say: Say) -> None:
         self.folder, self._say = folder, say
@@ -45,8 +47,11 @@ class Stack:
         return self
 
     def _take_folder(self) -> None:
-        """Beside the folder, which is emptied: a lock that ends with this process. Raises RuntimeError if
-        another has it."""
+        """Locks and empties the folder.
+
+        The lock is a file next to it, released when this process ends. Raises RuntimeError if another
+        process holds it.
+        """
         path = self.folder.resolve()
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = path.with_name(path.name + ".lock").open("ab")
@@ -54,7 +59,7 @@ class Stack:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.close()
-            raise RuntimeError("another demo runs in this folder (--folder chooses another)") from None
+            raise RuntimeError("another demo runs in this folder; choose another one with --folder") from None
         self._lock = lock
 
     def __exit__(
@@ -104,8 +109,10 @@ class Stack:
         )
 
     def _child(self, name: str, *arguments: str, pipe: bool = False) -> subprocess.Popen[bytes]:
-        """A Python process in a session of its own, so that Ctrl-C reaches only the demo, which stops it in
-        order."""
+        """Starts a Python process in its own session.
+
+        So Ctrl-C reaches only the demo, which stops the processes in order.
+        """
         with self.log(name).open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, *arguments],

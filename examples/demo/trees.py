@@ -1,4 +1,4 @@
-"""Comparing what the receiver holds with what the recording says, and drawing one trace. Pure functions."""
+"""Compares what the receiver holds with the recording, and draws one trace. Pure functions."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ class Comparison(msgspec.Struct, frozen=True):
     runs: int
     spans: int
     different: tuple[str, ...]
-    """One sentence a difference; empty if every run arrived as recorded."""
+    """One sentence per difference; empty if every run arrived as recorded."""
     tokens: int
-    """Of all runs, as recorded."""
+    """Tokens of all runs, as recorded."""
 
 
 def compare(expected: Runs, spans: list[ReceivedSpan]) -> Comparison:
-    """Every run's operations with parent, name, status and tokens; and nothing else may have arrived, nothing
-    twice."""
+    """Compares every run's operations: parent, name, status and tokens.
+
+    Nothing else may have arrived, and nothing twice.
+    """
     got: dict[tuple[str, str], list[ReceivedSpan]] = defaultdict(list)
     for span in spans:
         got[span.trace_id, span.span_id].append(span)
@@ -70,7 +72,7 @@ def _differences(source_id: str, op: Expected, span: ReceivedSpan) -> Iterator[s
 
 
 def draw(spans: list[ReceivedSpan]) -> Iterator[str]:
-    """One trace as the receiver got it: name, kind, status, duration, tokens, as a tree."""
+    """One trace as the receiver got it, as a tree: name, kind, status, duration, tokens."""
     children: dict[str | None, list[ReceivedSpan]] = defaultdict(list)
     known = {s.span_id for s in spans}
     for span in sorted(spans, key=lambda s: (s.start_ns, -s.end_ns)):

@@ -1,1 +1,1 @@
-"""445 recorded workflow runs of a real engine, and the adapter that makes trace events of them."""
+"""445 recorded workflow runs of a real engine, and the adapter that turns them into trace events."""

@@ -1,7 +1,9 @@
-"""Recorded engine events in, trace events out: what an engine layer does, one event when an operation ends.
+"""Turns recorded engine events into trace events, as an engine layer does.
 
-A pause emits nothing. What is still open when a run ends was cut off, and ends with it as `stopped`. Events
-come in the order in which operations end, so children before what contains them."""
+An operation gives one event, when it ends. A pause emits nothing. Operations that are still open when
+their run ends were cut off; they end with it as `stopped`. Events come in the order in which operations
+end, so children before their container.
+"""
 
 from __future__ import annotations
 
@@ -34,12 +36,18 @@ def shift_to(now: int, lines: Iterable[bytes]) -> int:
 def adapt(
     lines: Iterable[bytes], *, tenant_id: str = "demo", shift: int = 0, salt: str | None = None
 ) -> Iterator[TraceEvent]:
-    """The recording's trace events, each as soon as its line is read.
+    """Yields the recording's trace events, each as soon as its line is read.
 
-    tenant_id: the recording has none. shift: microseconds added to all times. salt: derives other ids for
-    runs, node executions and conversations; recorded content (prompts, URLs, the `sys.*` outputs) keeps what
-    it says. Raises `RecordingError`, which names the line, for what is garbled, contradicts itself, or stops
-    before its runs do."""
+    Args:
+        tenant_id: the recording has none.
+        shift: microseconds added to all times.
+        salt: derives other ids for runs, node executions and conversations. Recorded content (prompts,
+            URLs, the `sys.*` outputs) is not changed.
+
+    Raises:
+        RecordingError: names the line. The recording is garbled, contradicts itself, or stops before
+            its runs do.
+    """
     rename = renaming(salt)
     runs: dict[str, _Run] = {}
     number = 0
@@ -56,7 +64,7 @@ def adapt(
         if run is None:
             raise RecordingError(
                 number,
-                f"run {line.run_id} is not under way; its graph_start is missing or its end came before",
+                f"run {line.run_id} is not running; its graph_start is missing or its end came before",
             )
         yield from run.take(number, line)
         if run.ended:
@@ -66,7 +74,7 @@ def adapt(
 
 
 class _Run:
-    """State of one run between its lines."""
+    """The state of one run between its lines."""
 
     def __init__(self, context: RunContext) -> None:
         self.paused = self.ended = False
@@ -116,8 +124,7 @@ class _Run:
         if execution_id not in self._open:
             raise RecordingError(
                 number,
-                f"node execution {execution_id} is not under way; its start is missing or its end came "
-                "before",
+                f"node execution {execution_id} is not running; its start is missing or its end came before",
             )
         return self._open[execution_id]
 
@@ -128,17 +135,21 @@ class _Run:
         yield ended_run(self._context, end, self._elapsed, len(self._currencies.get(None, ())) == 1)
 
     def _spent(self, execution_id: str, parent_id: str | None, currency: str | None) -> bool:
-        """Notes what an execution's usage was paid in, for itself and what contains it: a container's usage
-        is its children's, prices just added up. True if that is one currency."""
+        """Notes the currency of an execution's usage, for the execution and its containers.
+
+        A container's usage is that of its children, with prices added up. True if that is one currency.
+        """
         currencies = self._currencies.pop(execution_id, set()) or ({currency} if currency else set())
         self._currencies.setdefault(parent_id, set()).update(currencies)
         return len(currencies) == 1
 
 
 def _edge_round(edge: EdgeData) -> int:
-    """Round of the container that an edge was taken in; -1 at the root. The frame's id has no counterpart on
-    nodes, so edges of one loop that runs in several items of an iteration at once share a key: same graph,
-    same round."""
+    """The round of the container in which an edge was taken; -1 at the root.
+
+    The frame's id does not appear on nodes. So edges of one loop that runs in several items of an
+    iteration at once share a key: same graph, same round.
+    """
     _, _, number = edge.frame_id.rpartition(":")
     return int(number) if number.isdecimal() else -1
 

@@ -1,5 +1,7 @@
-"""The recorded lines that trace events are made of, and of each only the fields that matter: typed, checked
-when decoded."""
+"""The recorded lines that trace events are made of, with only the fields that are used.
+
+They are typed, and checked when decoded.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +20,8 @@ class Usage(msgspec.Struct, frozen=True):
     completion_price: str
     total_price: str
     currency: str
-    time_to_first_token: Decimal | None = (
-        None  # seconds, from the number's own text: no binary fraction in between
-    )
+    # seconds, parsed from the number's text, without a binary fraction in between
+    time_to_first_token: Decimal | None = None
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -67,7 +68,7 @@ class GraphEnd(msgspec.Struct, frozen=True):
     at: datetime
     status: Literal["succeeded", "partial-succeeded", "failed", "stopped", "paused"]
     error: str | None
-    elapsed: Decimal  # seconds of this segment; all else is of the run so far
+    elapsed: Decimal  # seconds of this segment; the other fields cover the run so far
     outputs: dict[str, Any]
     total_tokens: int
     llm_usage: Usage
@@ -111,7 +112,7 @@ class RetriedData(msgspec.Struct, frozen=True):
 
 
 class NodeRetried(msgspec.Struct, frozen=True):
-    """An attempt failed, and the engine tries again."""
+    """An attempt failed, and the engine retries."""
 
     run_id: str
     data: RetriedData

@@ -1,4 +1,4 @@
-"""One ended operation of a run as a trace event: which recorded field goes where. Pure functions."""
+"""Maps one ended operation of a run to a trace event, field by field. Pure functions."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _ISO_4217: Final = {"RMB": "CNY"}
 
 @dataclass
 class Execution:
-    """A node execution that has started and not ended."""
+    """A node execution that has started but not ended."""
 
-    started: StartedData  # the first start: a node that was paused starts again under the same id
+    started: StartedData  # the first start: a paused node starts again with the same id
     parent_execution_id: str | None
     index: int
     predecessor_node_id: str | None
@@ -64,13 +64,15 @@ class RunContext:
 
 
 def seconds(duration: Decimal) -> int:
-    """Whole microseconds of a duration in seconds."""
+    """A duration in seconds as whole microseconds."""
     return int((duration * 1_000_000).to_integral_value())
 
 
 def usage_fields(usage: Usage, priced: bool) -> dict[str, Any]:
-    """Tokens, and prices unless they were added up over several currencies. Nothing where no model ran: the
-    engine writes zeros there."""
+    """Tokens, and prices unless they were added up over several currencies.
+
+    Empty if no model ran: the engine writes zeros then.
+    """
     if usage.total_tokens == 0:
         return {}
     tokens = {
@@ -94,7 +96,10 @@ def _text(value: Any) -> str | None:
 
 
 def _model(result: Result) -> dict[str, Any]:
-    """Model nodes name it in process_data, failed ones only in inputs, agents as an object in inputs."""
+    """The model's name.
+
+    Model nodes have it in process_data, failed ones only in inputs, agents as an object in inputs.
+    """
     for place, prefix in (
         (result.process_data, "model_"),
         (result.inputs, "model_"),
@@ -106,7 +111,7 @@ def _model(result: Result) -> dict[str, Any]:
 
 
 def _datasets(result: Result) -> dict[str, str]:
-    """Id -> name of the datasets that a knowledge retrieval's documents came from, best document first."""
+    """Id -> name of the datasets of a knowledge retrieval's documents, best document first."""
     found = result.outputs.get("result")
     documents = found.get("value") if isinstance(found, dict) else None
     places = (
@@ -161,8 +166,10 @@ def _node(
 
 
 def ended_node(context: RunContext, execution: Execution, end: EndedData, priced: bool) -> TraceEvent:
-    """A node execution with a result. It starts where its first attempt did; the elapsed time is the last
-    attempt's."""
+    """A node execution with a result.
+
+    It starts at its first attempt; the elapsed time is that of the last attempt.
+    """
     result, usage = end.node_run_result, end.node_run_result.llm_usage
     model, first_token = _model(result), usage.time_to_first_token
     datasets = _datasets(result) if execution.started.node_type == "knowledge-retrieval" else {}
@@ -177,14 +184,13 @@ def ended_node(context: RunContext, execution: Execution, end: EndedData, priced
     fields = {
         **model,
         **usage_fields(usage, priced),
-        # a container's usage repeats a child's; only a model has a first token
+        # a container's usage repeats that of a child; only a model has a first token
         "time_to_first_token": seconds(first_token) if model and first_token is not None else None,
         "dataset_ids": tuple(datasets),
         "ended_at": microseconds(end.finished_at) + context.shift,
         "status": result.status,
         "error": end.error or result.error or None,
-        # where an error strategy took over, the result's own error is empty and the class is among the
-        # outputs
+        # if an error strategy took over, the result has no error, and its class is among the outputs
         "error_type": result.error_type
         or (_text(result.outputs.get("error_type")) if result.status == "exception" else None),
         "inputs": result.inputs,
@@ -194,7 +200,7 @@ def ended_node(context: RunContext, execution: Execution, end: EndedData, priced
 
 
 def stopped_node(context: RunContext, execution: Execution, end: GraphEnd) -> TraceEvent:
-    """A node execution that its run's end cut off: the engine tells nothing more, and measured no time."""
+    """A node execution that was cut off by the end of its run. The engine reports no result and no time."""
     body = _round(execution.started.node_run_result.metadata)
     fields = {
         "ended_at": microseconds(end.at) + context.shift,
@@ -205,7 +211,7 @@ def stopped_node(context: RunContext, execution: Execution, end: GraphEnd) -> Tr
 
 
 def ended_run(context: RunContext, end: GraphEnd, elapsed: Decimal, priced: bool) -> TraceEvent:
-    """A run; `elapsed`: seconds of all its segments, pauses not among them."""
+    """A run. `elapsed`: seconds of all its segments, without pauses."""
     start = context.start
     return TraceEvent(
         **context.fields(),

@@ -1,4 +1,4 @@
-"""Reading the recording: raw lines, typed lines, its latest time. Every fault names its line."""
+"""Reads the recording: raw lines, typed lines, its latest time. Every error names its line."""
 
 from __future__ import annotations
 
@@ -28,8 +28,10 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class RecordingError(ValueError):
-    """The recording is truncated, garbled or contradicts itself. `line` is the number of the line at fault,
-    from 1."""
+    """The recording is truncated, garbled or contradicts itself.
+
+    `line` is the number of the wrong line, from 1.
+    """
 
     def __init__(self, line: int, problem: str) -> None:
         super().__init__(f"line {line}: {problem}")
@@ -37,7 +39,7 @@ class RecordingError(ValueError):
 
 
 def microseconds(moment: datetime) -> int:
-    """Microseconds UTC, exactly. A time without a zone is UTC: the engine writes them so."""
+    """Microseconds UTC, exactly. A time without a zone is UTC, because the engine writes UTC."""
     return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH) // timedelta(microseconds=1)
 
 
@@ -79,8 +81,10 @@ def lines(path: Path = RECORDING) -> Iterator[bytes]:
 
 
 def read(raw: Iterable[bytes]) -> Iterator[tuple[int, Line]]:
-    """(line number, line) of the lines that trace events are made of; all others are checked to be lines and
-    passed over."""
+    """Yields (line number, line) for the lines that trace events are made of.
+
+    All others are checked to be lines, and skipped.
+    """
     for number, text in enumerate(raw, 1):
         try:
             head = _head.decode(text)
@@ -93,8 +97,10 @@ def read(raw: Iterable[bytes]) -> Iterator[tuple[int, Line]]:
 
 
 def latest(raw: Iterable[bytes]) -> int:
-    """The latest time in the recording, microseconds UTC: when its last line was written. No operation ends
-    after it."""
+    """The latest time in the recording, microseconds UTC: when its last line was written.
+
+    No operation ends after it.
+    """
     found = 0
     for number, text in enumerate(raw, 1):
         try:

@@ -13,8 +13,10 @@ _NAMESPACE: Final = uuid.UUID("6d1f3c52-0a8e-5b57-9d5e-7f2f0b6f6a11")
 
 
 def renaming(salt: str | None) -> Rename:
-    """A function from recorded ids to UUIDs derived from `salt` and the id: the same for the same two. None
-    keeps the ids."""
+    """A function from recorded ids to UUIDs derived from `salt` and the id.
+
+    The same salt and id always give the same UUID. None keeps the ids.
+    """
     if salt is None:
         return str
     return lambda recorded: str(uuid.uuid5(_NAMESPACE, f"{salt}\0{recorded}"))

@@ -1,8 +1,9 @@
-"""What must arrive at a backend, read from the recording by another route than the adapter's, to check a
-pipeline against.
+"""What must arrive at a backend, read from the recording independently of the adapter.
 
-Nothing here is shared with `adapter.py`: plain JSON, the whole file at once, other fields where the recording
-says a thing twice (titles from the start events, tokens from the results' metadata)."""
+It shares no code with `adapter.py`, so that it can check a pipeline: plain JSON, the whole file at
+once, and other fields if the recording holds a value twice (titles from the start events, tokens from
+the results' metadata).
+"""
 
 from __future__ import annotations
 
@@ -35,9 +36,13 @@ def _same(recorded_id: str) -> str:
 
 
 def expected(path: Path, rename: Callable[[str], str] = _same) -> dict[str, dict[str, Expected]]:
-    """Run id -> node execution or run id -> what must arrive. A run that ended paused has its ended nodes,
-    but neither itself nor the node that waits. rename: recorded id -> published id, where it was published
-    with a salt."""
+    """Run id -> node execution id or run id -> what must arrive.
+
+    For a run that is paused at the end: its ended nodes, but neither the run nor the waiting node.
+
+    Args:
+        rename: recorded id -> published id, if it was published with a salt.
+    """
     with gzip.open(path) as file:
         lines = [json.loads(line) for line in file]
     by_run: dict[str, list[dict[str, Any]]] = defaultdict(list)

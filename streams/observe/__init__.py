@@ -1,1 +1,1 @@
-"""What a worker shows of itself, and the watchdog that ends it when it hangs: docs/telemetry.md."""
+"""A worker's telemetry and probes, and the watchdog that ends a hung worker: docs/telemetry.md."""

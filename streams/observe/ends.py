@@ -1,4 +1,4 @@
-"""Where the partitions of trace.events end, asked of Kafka apart from the worker's own consumer."""
+"""End offsets of the partitions of trace.events, fetched with a client of its own."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ASK_SECONDS: Final = 5.0
 
 
 class LogEnds:
-    """settings, topic: the log. Blocks, up to `ASK_SECONDS` a question."""
+    """The end offsets of one topic. Blocks, up to `ASK_SECONDS` per request."""
 
     def __init__(self, settings: Kafka, topic: str) -> None:
         self._settings, self._topic = settings, topic
@@ -51,14 +51,17 @@ class LogEnds:
             try:
                 found[tp.partition] = future.result(2 * ASK_SECONDS).offset
             except (KafkaException, TimeoutError):
-                continue  # the other clients say what is wrong with the broker
+                continue  # the other clients log what is wrong with the broker
         return found
 
     def has_record(self, partition: int, position: int) -> bool:
-        """Whether a committed record is at `position` (-1: the beginning of the log) or after it. Reads one
-        fetch.
+        """Whether there is a committed record at or after `position` (-1: the start of the log).
 
-        Raises KafkaException, and TimeoutError if that takes too long.
+        Reads one fetch.
+
+        Raises:
+            KafkaException: the partition cannot be read.
+            TimeoutError: the fetch took too long.
         """
         consumer = Consumer(
             {
@@ -100,10 +103,14 @@ class LogEnds:
 
 
 class Tails:
-    """Where there is something to read: the end markers of transactions (of links) are offsets too, so that a
-    partition that has been read to its end keeps a distance of one or more from it.
+    """Finds the end of the records to read in each partition.
 
-    has_record(partition, position): asked only while a position stands still, and once for each end.
+    Transaction markers (of links) use offsets too, so the position in a partition that has been read
+    completely stays one or more below the stable end.
+
+    Args:
+        has_record: (partition, position) -> whether there is a record. Called only while a position
+            does not move, once per end.
     """
 
     def __init__(self, has_record: Callable[[int, int], bool]) -> None:
@@ -112,10 +119,10 @@ class Tails:
         """Partition -> position, end, whether there is a record between them."""
 
     def end(self, partition: int, position: int, stable: int) -> int:
-        """`stable`, or `position` where there is no record in between. Raises what `has_record` raises."""
+        """`stable`, or `position` if there is no record between them. Raises what `has_record` raises."""
         before = self._last.get(partition)
         if position >= stable or before is None or before[0] != position:
-            self._last[partition] = (position, -1, False)  # it moves: time enough to look the next time
+            self._last[partition] = (position, -1, False)  # it moves: check the next time
             return max(position, stable)
         _, looked, found = before
         if not found and looked != stable:

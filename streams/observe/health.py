@@ -1,5 +1,4 @@
-"""Whether a worker lives and is ready, over HTTP, from a thread of its own: it answers when the event loop
-does not."""
+"""A worker's health and readiness over HTTP, in a thread that answers even if the event loop is blocked."""
 
 from __future__ import annotations
 
@@ -16,12 +15,14 @@ from tailrace.observe.server import Page, Server, verdict, with_index
 log: Final = logging.getLogger("streams.observe.health")
 
 LOOP_SECONDS: Final = 10.0
-"""The event loop of a healthy worker runs at least this often; while it takes over partitions, ten times as
-long."""
+"""The event loop of a healthy worker runs at least this often.
+
+While it takes over partitions, ten times as long is allowed.
+"""
 
 
 def unhealthy(seen: Observed) -> list[str]:
-    """Why this process should be started anew; empty: it is well. A worker that waits for Kafka is."""
+    """Reasons to restart this process; empty if it is healthy. Waiting for Kafka is healthy."""
     reasons = []
     silent = seen.loop_silent()
     if silent > LOOP_SECONDS * (TAKE_OVER if seen.opening else 1):
@@ -34,7 +35,7 @@ def unhealthy(seen: Observed) -> list[str]:
 
 
 def unready(seen: Observed) -> list[str]:
-    """Why it does not work on all that it should; empty: it does, or the group has no partition for it."""
+    """Reasons why it does not process all its partitions; empty if it does or has none."""
     if seen.stopping:
         return ["stopping"]
     reasons = unhealthy(seen)
@@ -46,7 +47,11 @@ def unready(seen: Observed) -> list[str]:
 
 
 def pages(seen: Observed, metrics: Callable[[], tuple[str, bytes]]) -> dict[str, Page]:
-    """metrics: content type and body of /metrics."""
+    """The pages by path.
+
+    Args:
+        metrics: returns content type and body of /metrics.
+    """
 
     found: dict[str, Page] = {
         "/healthz": lambda: verdict(unhealthy(seen), partitions=seen.owned()),
@@ -68,6 +73,6 @@ def serve(host: str, port: int, number: int, found: Mapping[str, Page]) -> Serve
         log.info("worker %d: %shealthz, readyz, metrics", number, server.url)
     else:
         log.warning(
-            "worker %d: %shealthz, readyz, metrics (port %d is taken)", number, server.url, port + number
+            "worker %d: %shealthz, readyz, metrics (port %d is in use)", number, server.url, port + number
         )
     return server

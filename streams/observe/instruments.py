@@ -1,4 +1,4 @@
-"""What a worker measures, as OpenTelemetry instruments. docs/telemetry.md is the table for people."""
+"""A worker's metrics as OpenTelemetry instruments; docs/telemetry.md lists them."""
 
 from __future__ import annotations
 
@@ -24,33 +24,33 @@ _UNITS: Final = {
     "metric_groups": "{group}",
     "metric_rows": "{row}",
 }
-"""Of counts and sizes; else records."""
+"""Units of counts and sizes; the default is records."""
 _MEANINGS: Final = {
     "events_in": "Records of trace.events that were applied",
     "enriched": "Records written to trace.enriched",
     "links": "Link records applied",
-    "duplicates": "Events seen before, dropped",
+    "duplicates": "Duplicate events, dropped",
     "dead_lettered": "Records that could not be read or applied",
     "evicted": "Traces that left the state",
-    "units": "Units of work, a transaction each",
-    "corrections": "Events with a revision above 0: no metric counts them",
-    "skewed": "Events that start more than an hour after their append time: in no minute row",
-    "late": "Events whose minute had closed: in no minute row",
-    "overflowed": "Events counted under __overflow__, for too many label values",
+    "units": "Units of work, one transaction each",
+    "corrections": "Events with a revision above 0, which no metric counts",
+    "skewed": "Events that start more than an hour after their append time, in no minute row",
+    "late": "Events whose minute was closed, in no minute row",
+    "overflowed": "Events counted as __overflow__, because of too many label values",
     "summaries": "Trace summaries written",
-    "restored_records": "Live records of trace.state at the take-over",
-    "restored_bytes": "Their keys and values",
-    "written_bytes": "Keys and values written to trace.state since the take-over",
-    "metric_groups": "Combinations of label values that are counted apart",
-    "metric_rows": "Minutes of them that are open",
+    "restored_records": "Live records of trace.state at the last take-over",
+    "restored_bytes": "Bytes of their keys and values",
+    "written_bytes": "Bytes of keys and values written to trace.state since the take-over",
+    "metric_groups": "Combinations of label values that are counted separately",
+    "metric_rows": "Open minutes of these combinations",
     "open_traces": "Traces in the state",
-    "remembered_events": "Event ids by which duplicates are found",
-    "remembered_links": "Runs of which the root is known by a link",
+    "remembered_events": "Event ids kept to find duplicates",
+    "remembered_links": "Runs whose root is known by a link",
 }
 
 
 def unit(name: str) -> str:
-    """Of one of `COUNTS` or `SIZES`."""
+    """The unit of one of `COUNTS` or `SIZES`."""
     return _UNITS.get(name, "{record}")
 
 
@@ -58,7 +58,12 @@ Read = Callable[[Observed, int], float | None]
 
 
 class Gauge(NamedTuple):
-    """name: without the prefix. read: its value for an owned partition, or None."""
+    """A gauge by partition.
+
+    Args:
+        name: without the prefix.
+        read: the value for an owned partition, or None.
+    """
 
     name: str
     unit: str
@@ -77,29 +82,29 @@ GAUGES: Final = (
     Gauge(
         "lag",
         "{offset}",
-        "Offsets from the committed position to the last stable offset; 0 if no record is there",
+        "Offsets from the committed position to the last stable offset; 0 if there is no record between them",
         lambda o, n: o.lags.get(n),
     ),
     Gauge(
         "unstable",
         "{offset}",
-        "Offsets after the last stable offset: of open transactions; stays up when one hangs",
+        "Offsets of open transactions, after the last stable offset; does not fall if a transaction hangs",
         lambda o, n: None if (e := o.ends.get(n)) is None else e.high - e.stable,
     ),
 )
-"""Gauges by partition, besides those of the state's sizes."""
+"""Gauges by partition, without those of the state's sizes."""
 OF_WORKER: Final = (
-    ("owned_partitions", "{partition}", "Partitions that the worker works on", lambda o: len(o.owned())),
-    ("loop_silence", "s", "Seconds since the event loop ran", Observed.loop_silent),
+    ("owned_partitions", "{partition}", "Partitions that the worker owns", lambda o: len(o.owned())),
+    ("loop_silence", "s", "Seconds since the event loop last ran", Observed.loop_silent),
     ("ready", "1", "1 if /readyz answers 200, else 0", lambda o: int(_ready(o))),
 )
 HISTOGRAMS: Final = {
     "commit.produce": ("s", "Time until a unit's records were acknowledged", SECONDS),
-    "commit.commit": ("s", "Time that committing its transaction took", SECONDS),
+    "commit.commit": ("s", "Time to commit its transaction", SECONDS),
     "commit.records": ("{record}", "Records of trace.events in a unit", RECORDS),
-    "take_over.fence": ("s", "Time until the former owner of partitions was fenced", SECONDS),
-    "take_over.restore": ("s", "Time until their state was read and restored", SECONDS),
-    "take_over.records": ("{record}", "Records of trace.state read for it", RECORDS),
+    "take_over.fence": ("s", "Time until the former owner was fenced", SECONDS),
+    "take_over.restore": ("s", "Time to read and restore the state", SECONDS),
+    "take_over.records": ("{record}", "Records of trace.state read for a take-over", RECORDS),
 }
 
 
@@ -134,10 +139,11 @@ def _of_worker(
 
 
 def instruments(meter: Meter, seen: Observed) -> tuple[Callable[[Commit], None], Callable[[TakeOver], None]]:
-    """Registers all of them; returns what is to be called for a committed unit and for a take-over.
+    """Registers all instruments; returns the hooks for a committed unit and for a take-over.
 
-    Counts are the partition's own, from its state: they go on where a former owner stopped, and a partition's
-    series are those of its owner."""
+    Counts come from the partition's state: they continue where a former owner stopped, and a
+    partition's series belong to its owner.
+    """
     for name in COUNTS:
         meter.create_observable_counter(
             PREFIX + name,

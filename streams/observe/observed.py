@@ -1,8 +1,9 @@
-"""What a worker shows of itself. The loop's thread writes it, those of the HTTP server and of the watchdog
-read it.
+"""A worker's observable state. The event loop's thread writes it; the HTTP and watchdog threads read it.
 
-Only here are Owner, Partition and State looked into for that. Nothing is done a record: hooks are called once
-a unit of work and once a take-over of partitions, and what they call must not end a worker."""
+Only this module looks into Owner, Partition and State for that purpose. There is no work per record:
+hooks are called once per unit of work and once per take-over, and a failure in a hook must not end the
+worker.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ COUNTS: Final = (
     "overflowed",
     "summaries",
 )
-"""Fields of `PartitionPosition` that count, as far as it has them."""
+"""Fields of `PartitionPosition` that are counts, if this version has them."""
 SIZES: Final = {
     "open_traces": "traces",
     "remembered_events": "dedupe",
@@ -40,110 +41,118 @@ SIZES: Final = {
     "metric_groups": "metric_groups",
     "metric_rows": "metric_rows",
 }
-"""What is told of a partition's state as it is now -> the attribute of `State`, a number or a collection;
-left out where it has none."""
+"""Reported size of a partition's state -> attribute of `State` (a number or a collection).
+
+An attribute that `State` lacks is left out.
+"""
 
 
 class Ends(msgspec.Struct, frozen=True):
-    """Of one partition of trace.events."""
+    """The ends of one partition of trace.events."""
 
     stable: int
     """The last stable offset: how far a read-committed consumer can read."""
     high: int
-    """The end of the log. Records between the two belong to transactions that are open."""
+    """The end of the log. Records between the two belong to open transactions."""
 
 
 class Commit(msgspec.Struct, frozen=True):
-    """One unit of work, committed."""
+    """One committed unit of work."""
 
     partition: int
     records: int
     producing: float
-    """Seconds until all was delivered."""
+    """Seconds until all records were delivered."""
     committing: float
-    """Seconds that the commit itself took."""
+    """Seconds that the commit took."""
 
 
 class TakeOver(msgspec.Struct, frozen=True):
-    """Partitions taken over at once; times are those of `time.perf_counter`."""
+    """Partitions taken over together. Times are those of `time.perf_counter`."""
 
     partitions: tuple[int, ...]
     began: float
     fenced: float
     ended: float
     restored: int
-    """Records read of trace.state."""
+    """Records read from trace.state."""
 
 
 class Observed:
-    """See the module. clock: monotonic seconds."""
+    """The observable state of a worker; see the module.
+
+    Args:
+        clock: monotonic seconds.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
         self.phase = "waiting for Kafka and the topics"
-        """What it does until it is a group member."""
+        """What the worker does until it is a group member."""
         self.ticked: float | None = None
-        """When the event loop ran last; None: not yet."""
+        """When the event loop last ran; None: not yet."""
         self.assigned: frozenset[int] | None = None
-        """What the group gave it; None: it is no member."""
+        """The partitions that the group assigned; None: not a member."""
         self.opening: dict[int, float] = {}
         """Partitions being taken over, and since when."""
         self.waiting: frozenset[int] = frozenset()
-        """Partitions that wait for a schema: they stand still on purpose, and not for long."""
+        """Partitions that wait for a schema. They make no progress, on purpose and for a limited time."""
         self.stopping = False
         self.failed: str | None = None
         """Why the process is about to end."""
         self.watching: Callable[[], bool] = lambda: True
-        """Whether the watchdog's thread runs, where there should be one."""
+        """Whether the watchdog's thread runs, if there should be one."""
         self.ends: dict[int, Ends] = {}
         self.lags: dict[int, int] = {}
-        """What the watchdog's thread found out last."""
+        """The lags that the watchdog's thread measured last."""
         self.on_commit: Callable[[Commit], None] = lambda commit: None
         self.on_take_over: Callable[[TakeOver], None] = lambda take_over: None
         self._owner: Any = None
         self._positions: dict[int, Any] = {}
 
     def of(self, owner: Any) -> None:
-        """owner: the `Owner` that calls the hooks from now on."""
+        """Sets the `Owner` that calls the hooks from now on."""
         self._owner, owner.observed = owner, self
         self.phase = "joining the group"
 
-    # -- called in the loop's thread
+    # -- called in the event loop's thread
     def tick(self, loop: Any, every: float = 1.0) -> None:
-        """Notes that the event loop runs, again and again."""
+        """Notes that the event loop runs; called repeatedly."""
         self.ticked = self.clock()
         loop.call_later(every, self.tick, loop, every)
 
     def revoked(self) -> None:
-        """A rebalance began."""
+        """A rebalance has begun."""
         self.assigned = None
         self.phase = "rebalancing"
 
     def given(self, partitions: Iterable[int]) -> None:
-        """The group has shared out the partitions."""
+        """The group has assigned the partitions."""
         self.assigned = frozenset(partitions)
 
     def takes_over(self, partitions: Iterable[int]) -> None:
-        """Those that are new are opened from now on; with an empty collection: no longer."""
+        """The new ones of these partitions are being opened from now on; an empty collection ends that."""
         owned, now = self.owned(), self.clock()
         if self.ticked is not None:
-            self.ticked = now  # restoring may have kept the loop from it
+            self.ticked = now  # restoring may have blocked the loop
         self.opening = {n: now for n in partitions if n not in owned}
 
     def waits(self, partition: int, holds: bool) -> None:
-        """A partition waits for a schema, or no longer."""
+        """A partition starts or stops waiting for a schema."""
         self.waiting = self.waiting | {partition} if holds else self.waiting - {partition}
 
     def took_over(self, partitions: Iterable[Any], began: float, fenced: float, restored: int) -> None:
-        """Hook of `Owner.acquire`, with its new `Partition` objects."""
+        """Hook of `Owner.acquire`, called with its new `Partition` objects."""
         partitions = list(partitions)
         self._positions = self._positions | {p.number: p.state.position() for p in partitions}
         numbers = tuple(p.number for p in partitions)
         self._tell(self.on_take_over, TakeOver(numbers, began, fenced, time.perf_counter(), restored))
 
     def closing(self, p: Any, unit: Any) -> Callable[[Any], None]:
-        """Hook of `Owner._start`: call it when a unit of the `Partition` is closed, and what it returns when
-        it is committed."""
+        """Hook of `Owner._start`, called when a unit of the `Partition` is closed.
+
+        The caller calls the result when the unit is committed.
+        """
         position = p.state.position()
 
         def committed(future: Any) -> None:
@@ -161,22 +170,24 @@ class Observed:
 
     # -- read in any thread
     def owned(self) -> list[int]:
-        """Partitions that it works on."""
+        """Partitions that the worker processes."""
         return [] if self._owner is None else sorted(self._owner.partitions.copy())
 
     def position(self, partition: int) -> int | None:
-        """The committed next offset; -1: nothing was read yet. None: not known yet."""
+        """The committed next offset; -1: nothing was read yet; None: not known yet."""
         found = self._positions.get(partition)
         return None if found is None else int(found.next_offset)
 
     def count(self, partition: int, name: str) -> int | None:
-        """One of `COUNTS`, as of the last commit: unlike what is applied, it never goes back when a worker
-        dies. None: there is none."""
+        """One of `COUNTS` as of the last commit, or None if there is none.
+
+        Unlike the applied count it never decreases when a worker dies.
+        """
         found: int | None = getattr(self._positions.get(partition), name, None)
         return found
 
     def size(self, partition: int, name: str) -> int | None:
-        """One of `SIZES`, as of now. None: there is none."""
+        """One of `SIZES` as of now, or None if there is none."""
         p = None if self._owner is None else self._owner.partitions.get(partition)
         value = None if p is None else getattr(p.state, SIZES[name], None)
         if isinstance(value, int):
@@ -184,5 +195,5 @@ class Observed:
         return len(value) if isinstance(value, Sized) else None
 
     def loop_silent(self) -> float:
-        """Seconds since the event loop ran; 0 before it has begun."""
+        """Seconds since the event loop last ran; 0 before it has started."""
         return 0.0 if self.ticked is None else max(0.0, self.clock() - self.ticked)

@@ -1,4 +1,4 @@
-"""When a worker counts as hung: pure; time is passed in, monotonic seconds."""
+"""Decides when a worker counts as hung. Pure; times are passed in, in monotonic seconds."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import Final
 import msgspec
 
 TAKE_OVER: Final = 10
-"""A take-over may last this many times the limit, and so may what it keeps the event loop from: a large state
-takes its time."""
+"""Factor of the limit that a take-over, and the event loop during it, may take.
+
+Reading a large state takes time.
+"""
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -22,22 +24,31 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 class Stuck:
-    """Knows for each partition since when its position stands still though there are records behind it.
+    """Tracks since when the position of each partition has not moved although there are records to read.
 
-    limit: seconds without progress, more than 0. Each method returns a verdict once that is over, or None.
+    Each method returns a verdict once the limit is exceeded, or None.
+
+    Args:
+        limit: seconds without progress, more than 0.
     """
 
     def __init__(self, limit: float) -> None:
         self._limit = limit
         self._still: dict[int, tuple[int, float]] = {}
-        """Partition -> its position, and when it was first seen there with records behind it."""
+        """Partition -> its position, and when it was first seen there with records after it."""
         self._unknown: dict[int, float] = {}
-        """When a partition's end was asked for in vain last."""
+        """When Kafka last failed to report the partition's end."""
         self._paused = float("-inf")
 
     def observe(self, partition: int, position: int, end: int, now: float) -> Verdict | None:
-        """position: committed next offset. end: next offset of what there is to read; not above position:
-        nothing."""
+        """Notes a partition's position.
+
+        Args:
+            partition: its number.
+            position: the committed next offset.
+            end: the next offset after the records to read; not above `position` if there are none.
+            now: the time.
+        """
         if end <= position:
             self._still.pop(partition, None)
             return None
@@ -50,7 +61,7 @@ class Stuck:
         return Verdict(what, waited) if waited >= self._limit else None
 
     def taking_over(self, partition: int, began: float, now: float) -> Verdict | None:
-        """A partition whose take-over began then and is not done."""
+        """A partition whose take-over began at `since` is not done."""
         self._still.pop(partition, None)
         waited = now - max(began, self._unknown.get(partition, began), self._paused)
         return (
@@ -60,23 +71,29 @@ class Stuck:
         )
 
     def loop(self, ticked: float, busy: bool, now: float) -> Verdict | None:
-        """ticked: when the event loop ran last. busy: it is taking over partitions."""
+        """Checks the event loop.
+
+        Args:
+            ticked: when it last ran.
+            busy: whether it is taking over partitions.
+            now: the time.
+        """
         waited = now - max(ticked, self._paused)
         limit = self._limit * (TAKE_OVER if busy else 1)
-        return Verdict("the event loop stands still", waited) if waited >= limit else None
+        return Verdict("the event loop is blocked", waited) if waited >= limit else None
 
     def unknown(self, partition: int, now: float) -> None:
-        """Kafka did not say where the partition ends: nobody could have made progress."""
+        """Kafka did not report the partition's end, so no progress was possible."""
         self._still.pop(partition, None)
         self._unknown[partition] = now
 
     def paused(self, now: float) -> None:
-        """The whole process stood still (SIGSTOP, a suspended machine): all clocks start again."""
+        """The whole process was paused (SIGSTOP, a suspended machine): restarts all timers."""
         self._still.clear()
         self._paused = now
 
     def keep(self, partitions: set[int]) -> None:
-        """Forgets the others."""
+        """Forgets all other partitions."""
         for n in (self._still.keys() | self._unknown.keys()) - partitions:
             self._still.pop(n, None)
             self._unknown.pop(n, None)

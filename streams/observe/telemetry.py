@@ -1,5 +1,7 @@
-"""Metrics and traces of a worker through OpenTelemetry: /metrics always, OTLP/HTTP where the standard
-variables name an endpoint."""
+"""A worker's OpenTelemetry metrics and traces.
+
+/metrics is always served; OTLP/HTTP is used if OpenTelemetry's standard variables name an endpoint.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,11 @@ SCOPE: Final = "tailrace.streams"
 
 
 class Telemetry(telemetry.Telemetry):
-    """Of one worker, from now until `close`. env: where OpenTelemetry's variables are."""
+    """The telemetry of one worker, from its creation until `close`.
+
+    Args:
+        env: the environment, with OpenTelemetry's variables.
+    """
 
     def __init__(self, seen: Observed, instance_id: str, env: Mapping[str, str]) -> None:
         super().__init__(SERVICE, SCOPE, instance_id, env)
@@ -40,7 +46,7 @@ class Telemetry(telemetry.Telemetry):
 
 
 def commit_span(tracer: Tracer, c: Commit) -> None:
-    """One unit of work; it has just been committed."""
+    """Writes the span of a unit of work that has just been committed."""
     ended = time.time_ns()
     started = ended - int((c.producing + c.committing) * 1e9)
     attributes: Attributes = {
@@ -52,7 +58,7 @@ def commit_span(tracer: Tracer, c: Commit) -> None:
 
 
 def take_over_span(tracer: Tracer, t: TakeOver) -> None:
-    """A take-over and its two parts; it has just ended."""
+    """Writes the spans of a take-over that has just ended, and of its two parts."""
     ended = time.time_ns()
     began, fenced = (ended - int((t.ended - at) * 1e9) for at in (t.began, t.fenced))
     attributes: Attributes = {"tailrace.partitions": t.partitions, "tailrace.restored_records": t.restored}

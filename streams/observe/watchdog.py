@@ -1,5 +1,7 @@
-"""Ends a worker that hangs, from a thread of its own: the supervisor starts another, which resumes at the
-committed position."""
+"""Ends a worker that hangs, from its own thread.
+
+The supervisor starts another worker, which resumes at the committed position.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +26,9 @@ from streams.observe.stuck import Stuck, Verdict
 log: Final = logging.getLogger("streams.observe.watchdog")
 
 LAST_RESORT_SECONDS: Final = 10
-"""After a verdict the process has this long to write its stacks; then the kernel ends it (SIGALRM)."""
+"""Seconds that the process has to write its stacks; then the kernel ends it (SIGALRM)."""
 PAUSED_SECONDS: Final = 30.0
-"""A round that took longer than its questions may take: the process stood still as a whole."""
+"""If a round takes longer than its requests may take, the whole process was paused."""
 
 
 def interval(limit: float) -> float:
@@ -35,9 +37,14 @@ def interval(limit: float) -> float:
 
 
 class Watchdog:
-    """limit: seconds without progress after which the worker is ended; 0: it only asks, for the metrics.
+    """The watchdog thread.
 
-    end: ends the process; it does not return. loop: for the stacks of its tasks. alarm: as `signal.alarm`.
+    Args:
+        limit: seconds without progress after which the worker is ended. 0: only measure, for the
+            metrics.
+        end: ends the process; does not return.
+        loop: the event loop, for the stacks of its tasks.
+        alarm: like `signal.alarm`.
     """
 
     def __init__(
@@ -62,7 +69,7 @@ class Watchdog:
         self._observed.watching = self._thread.is_alive
 
     def stop(self) -> None:
-        """Waits until it has stopped."""
+        """Stops the thread and waits until it has ended."""
         self._stop.set()
         self._thread.join()
 
@@ -77,7 +84,7 @@ class Watchdog:
                 self.fire(verdict)
 
     def round(self) -> Verdict | None:
-        """One look at everything. Blocks while Kafka is asked."""
+        """Checks everything once. Blocks while Kafka is queried."""
         seen, now = self._observed, self._observed.clock()
         if self._stuck is not None and now - self._before > self._interval + PAUSED_SECONDS:
             self._stuck.paused(now)
@@ -94,11 +101,10 @@ class Watchdog:
             self._before = seen.clock()
 
     def _ask(self, owned: list[int]) -> None:
-        """Ends and lags of the owned partitions; what is not known is left out."""
+        """Ends and lags of the owned partitions; unknown ones are left out."""
         seen = self._observed
-        positions = {
-            n: p for n in owned if (p := seen.position(n)) is not None
-        }  # before the ends: never ahead of them
+        # read before the ends, so never ahead of them
+        positions = {n: p for n in owned if (p := seen.position(n)) is not None}
         ends = self._ends.of(positions)
         reached: dict[int, int] = {}
         for n, found in ends.items():
@@ -135,9 +141,9 @@ class Watchdog:
         return bool(self._ends.of(partitions))
 
     def fire(self, verdict: Verdict) -> None:
-        """Ends the process with all its stacks in the log; with none where even the log hangs."""
+        """Logs all stacks and ends the process; ends it without stacks if logging hangs too."""
         if self._observed.stopping:
-            return  # the stop has a deadline of its own
+            return  # stopping has its own deadline
         self._alarm(LAST_RESORT_SECONDS)
         self._observed.failed = str(verdict)
         log.critical("%s: ending this worker; the stacks of all threads and tasks follow", verdict)
@@ -146,7 +152,7 @@ class Watchdog:
         self._end(FAILED, f"{verdict}; ended by the watchdog (streams.watchdog_seconds)")
 
     def _tasks(self) -> list[asyncio.Task[Any]]:
-        """Those of the loop, if they can be had from this thread: they may change meanwhile."""
+        """The tasks of the loop, as far as another thread can read them: they may change meanwhile."""
         for _ in range(3):
             with contextlib.suppress(RuntimeError):
                 return (

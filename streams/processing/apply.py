@@ -1,8 +1,9 @@
-"""The one pass: a record of trace.events and the partition's state give an enriched record, a dead letter, or
-nothing.
+"""One pass: a record of trace.events and the state give an enriched record, a dead letter or nothing.
 
-Deterministic in the log: no clock but the append times of the records that it reads, no randomness, no I/O.
-Total: what cannot be read or applied becomes a dead letter and leaves no trace in the state."""
+Deterministic in the log: no clock except the append times of the records, no randomness, no I/O. Never
+raises for a bad record: what cannot be read or applied becomes a dead letter and does not change the
+state.
+"""
 
 from __future__ import annotations
 
@@ -42,20 +43,22 @@ from tailrace.partitioner import partition_of
 from tailrace.records import Stage
 
 LONG_TEXT: Final = 8192
-"""Bytes that an id or a name in the header may have: each goes into the context of every later event of its
-trace."""
+"""Largest size in bytes of an id or a name in the header.
+
+Each of them is copied into the context of every later event of its trace.
+"""
 LINK: Final = "link"
-"""The control record that is taken in here; others would be enriched."""
+"""The control record that is handled here; other control records would be enriched."""
 _MEMO: Final = 65_536
 
 Output = tuple[bytes, bytes | None, bytes]
 """Value, key and context of an enriched record."""
-KeyedDeadLetter = tuple[bytes | None, bytes]
+EncodedDeadLetter = tuple[bytes | None, bytes]
 """Key and value of a dead letter."""
 
 
 class Record(Protocol):
-    """What is read of a consumed record; timestamp: append time, milliseconds UTC."""
+    """The fields of a consumed record that are read. timestamp: append time, milliseconds UTC."""
 
     @property
     def offset(self) -> int: ...
@@ -68,15 +71,15 @@ class Record(Protocol):
 
 
 class TransactionBatch:
-    """What one transaction writes besides the state."""
+    """What one transaction writes, apart from the state."""
 
     __slots__ = ("born", "closed", "dead_letters", "links", "outputs", "records", "size")
 
     def __init__(self) -> None:
         self.outputs: list[Output] = []
-        self.dead_letters: list[KeyedDeadLetter] = []
+        self.dead_letters: list[EncodedDeadLetter] = []
         self.links: list[tuple[bytes, bytes]] = []
-        """Run and value of the links to be written to trace.events."""
+        """Run and value of the links to write to trace.events."""
         self.records = 0
         self.size = 0
         self.born = 0.0
@@ -84,8 +87,10 @@ class TransactionBatch:
 
 
 class SpanIds(dict[bytes, bytes]):
-    """source_id -> span id. Parents repeat; emptied when full, so that hostile ids cost time and not
-    memory."""
+    """source_id -> span id, because parents repeat.
+
+    Emptied when full, so that hostile ids cost time but not memory.
+    """
 
     def __missing__(self, source_id: bytes) -> bytes:
         if len(self) >= _MEMO:
@@ -95,7 +100,7 @@ class SpanIds(dict[bytes, bytes]):
 
 
 class Placement(dict[bytes | None, int]):
-    """Key -> the partition that murmur2 gives it; -1 for none. Emptied when full."""
+    """Key -> its partition by murmur2; -1 for no key. Emptied when full."""
 
     def __init__(self, partitions: int) -> None:
         super().__init__()
@@ -115,8 +120,8 @@ def misrouted(key: bytes | None, belongs: int, partitions: int) -> str:
         else f"murmur2 of its key puts it into partition {belongs} of {partitions}"
     )
     return (
-        f"{what}: publish with partitioner=murmur2_random (librdkafka's own default is CRC32), keyed as "
-        "tailrace.Publisher does"
+        f"{what}: publish with partitioner=murmur2_random (librdkafka's own default is CRC32), "
+        "keyed as tailrace.Publisher does"
     )
 
 
@@ -129,11 +134,16 @@ class Refused(Exception):
 
 
 class EventProcessor:
-    """Applies records to one partition's state.
+    """Applies records to the state of one partition.
 
-    topic, partition: where the records come from. max_value: bytes that an enriched record's value may have.
-    keep: bytes of a dead letter's raw record that are kept. partitions: how many there are; 0: don't check
-    that a record is where it belongs. link_runs: whether it writes links of runs to their roots."""
+    Args:
+        topic: where the records come from.
+        partition: where the records come from.
+        max_value: largest size in bytes of an enriched record's value.
+        keep: bytes of the raw record that a dead letter keeps.
+        partitions: the partition count; 0: do not check that records are in the right partition.
+        link_runs: whether to write links from runs to their roots.
+    """
 
     def __init__(
         self,
@@ -152,8 +162,10 @@ class EventProcessor:
         self._enricher = Enricher(prices or Prices())
 
     def apply(self, state: State, records: Iterable[Record], unit: TransactionBatch) -> None:
-        """Applies records in offset order. Those below the state's position were applied already and are
-        passed over."""
+        """Applies records in offset order.
+
+        Records below the state's position were applied before and are skipped.
+        """
         stamp, appended = -1, b""
         prefix = zigzag(state.generation)
         output = unit.outputs.append
@@ -196,7 +208,7 @@ class EventProcessor:
             except Refused as e:
                 self._refuse(state, unit, record, h, Stage.APPLY, e.reason, e.detail)
             except UnreadableRecord:
-                raise  # no fault of this event
+                raise  # not the fault of this event
             except Exception as e:
                 self._refuse(state, unit, record, h, Stage.APPLY, "apply_failed", f"{type(e).__name__}: {e}")
             state.next_offset = offset + 1
@@ -212,7 +224,7 @@ class EventProcessor:
         prefix: bytes,
         size: int,
     ) -> bytes:
-        """The context of one event; the state learns of it last, when nothing can fail any more."""
+        """The context of one event. The state is changed last, when nothing can fail any more."""
         if size > LONG_TEXT:
             self._check_sizes(h, size)
         if h.revision and not 0 < h.revision < 1 << 31:
@@ -234,7 +246,7 @@ class EventProcessor:
             found = (*found, ROOT_INFERRED)
             linked = self._span_ids[root.run or b""]
         price, known = self._enricher.price(h)
-        counted = state.measures.find(h, known, state.clock) if h.revision == 0 else None
+        counted = state.aggregator.find(h, known, state.clock) if h.revision == 0 else None
         position = prefix + zigzag(state.sequence)
         key = root.trace
         trace = None
@@ -263,9 +275,9 @@ class EventProcessor:
             state.touch(key, trace)
             shared = trace.shared(source_id)
         if counted is not None:
-            state.measures.add(h, counted, price, skewed, state.clock, offset)
+            state.aggregator.add(h, counted, price, skewed, state.clock, offset)
         elif h.revision > 0:
-            state.measures.corrections += 1
+            state.aggregator.corrections += 1
         return context.encode(
             position, offset, appended, span_id, parent_span, parent_id, parent_kind, found, enriched, shared
         )
@@ -289,7 +301,7 @@ class EventProcessor:
         reason: str,
         detail: str,
     ) -> None:
-        """Dead-letters a record: with its bytes, and with its identity where the header could be read."""
+        """Dead-letters a record: its bytes, and its identity if the header could be read."""
         key = record.key
         found = dead_letter(
             stage,
@@ -315,19 +327,19 @@ class EventProcessor:
 
 
 def _learn(state: State, run: bytes, link: Link | None, offset: int) -> None:
-    """Takes a link in, unless it names the run itself or nothing."""
+    """Adds a link to the state, unless it names the run itself or nothing."""
     if link is not None and link.trace != run:
         state.known_links.add(run, link, state.clock, offset)
     state.links += 1
 
 
 def _name(text: bytes | None) -> str | None:
-    """An id for a dead letter: at most `NAME` bytes of it."""
+    """An id for a dead letter, cut to `NAME` bytes."""
     return None if text is None else text[:NAME].decode("utf-8", "ignore")
 
 
 def context_of_no_trace(h: Header) -> bytes:
-    """The shared fields of an event that belongs to no trace: its ids are derived from itself."""
+    """The shared context fields of an event without a trace; its ids are derived from the event itself."""
     alone = Trace(None, h.started_at)
     alone.add(h, Root(None, None, None, None, "own"), 0, 0)
     return alone.shared(h.source_id)

@@ -1,5 +1,4 @@
-"""Pieces of Avro bodies that are written by hand on the record path; the tests hold them against the
-codec."""
+"""Avro encoding of single values, written by hand for the record path; tests compare it with the codec."""
 
 from __future__ import annotations
 
@@ -15,7 +14,7 @@ def string(value: bytes | bytearray) -> bytes:
 
 
 def nullable(value: bytes | None) -> bytes:
-    """A string or null, null being the first branch."""
+    """A string or null, where null is the first branch of the union."""
     if value is None:
         return b"\0"
     n = len(value)
@@ -33,5 +32,5 @@ def strings(values: Iterable[bytes]) -> bytes:
 
 
 def longs(values: Iterable[int]) -> bytes:
-    """An array of longs, none of them negative."""
+    """An array of non-negative longs."""
     return array([LENGTHS[v] if v < 8192 else zigzag(v) for v in values])

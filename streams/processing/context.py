@@ -1,5 +1,4 @@
-"""The context header of an enriched record, as bytes: written by hand, checked against the schema in the
-tests."""
+"""Encodes the context header of an enriched record by hand; tests check it against the schema."""
 
 from __future__ import annotations
 
@@ -33,8 +32,14 @@ def encode(
     enriched: bytes,
     shared: bytes,
 ) -> bytes:
-    """One `TraceContext`, framed. position: generation and sequence, appended_at: both encoded already, since
-    they repeat or are counted by the caller. enriched: see `Enricher.fields`; shared: see `Trace.shared`."""
+    """One framed `TraceContext`.
+
+    Args:
+        position: generation and sequence, encoded.
+        appended_at: encoded; repeats within a batch.
+        enriched: see `Enricher.fields`.
+        shared: see `Trace.shared`.
+    """
     parent = b"\0" if parent_span_id is None else b"\2" + parent_span_id
     source = b"\0" if parent_source_id is None else b"\2" + zigzag(len(parent_source_id)) + parent_source_id
     tail = _NO_MARKS if not found else marks(found)

@@ -1,8 +1,9 @@
-"""Where an event hangs: its structural parent, and what is odd about it. Pure functions over headers.
+"""An event's structural parent and root, and what is odd about its times. Pure functions over headers.
 
-Rules: seed 003, section 5 (scenarios A to C). The parent is the operation that contains this one (parent_id),
-else the node or run that called it, else the workflow run for nodes, the message for side operations; never a
-conversation."""
+The rules are those of seed 003, section 5 (scenarios A to C). The parent is the operation that contains
+the event (parent_id), else the node or run that called it, else the workflow run for nodes or the
+message for side operations. It is never a conversation.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from tailrace.kinds import ALONE, CALLED, IN_RUN, OWN_TRACE, PARENT
 from tailrace.records import RootSource
 
 HOUR: Final = 3_600_000_000
-"""How far (microseconds) a start may lie after the record's append time before it is marked."""
+"""Microseconds that a start may lie after the record's append time before it is marked."""
 
 CLOCK_SKEW: Final = b"clock_skew"
 NEGATIVE_DURATION: Final = b"negative_duration"
@@ -30,15 +31,15 @@ _PARENT: Final[dict[str, str]] = dict(PARENT)
 _OWN_TRACE: Final = OWN_TRACE
 
 Parent = tuple[bytes | None, str]
-"""source_id of the parent, and what it is: none, operation, run, node or message (`ParentKind`)."""
+"""source_id of the parent, and its kind: none, operation, run, node or message (`ParentKind`)."""
 
 NONE: Final[Parent] = (None, "none")
 CUT: Final[Parent] = (None, "cut")
-"""Of an event that names itself as its parent: it has none. No `ParentKind`."""
+"""For an event that names itself as its parent: it has none. Not a `ParentKind`."""
 
 
 def parent_of(h: Header) -> Parent:
-    """The structural parent of an event. A parent that is the event itself is cut: the result is `CUT`."""
+    """The structural parent of an event, or `CUT` if the event names itself as its parent."""
     parent = _declared(h)
     return CUT if parent[0] == h.source_id else parent
 
@@ -63,8 +64,11 @@ def _declared(h: Header) -> Parent:
 
 
 def marks_of(h: Header, appended_at: int) -> tuple[bytes, ...]:
-    """What is odd about an event's times. appended_at: milliseconds UTC. Nothing is repaired here: sinks read
-    the marks."""
+    """Marks for what is odd about an event's times. Nothing is corrected: sinks read the marks.
+
+    Args:
+        appended_at: milliseconds UTC.
+    """
     if h.ended_at >= h.started_at and h.started_at - appended_at * 1000 <= HOUR:
         return ()
     found = []
@@ -86,16 +90,19 @@ class Root:
         self.trace = trace
         """Its trace id; None for events without a trace."""
         self.run = run
-        """Its workflow run, if it has one that is known."""
+        """Its workflow run, if one is known."""
         self.started_at = started_at
-        """Its start, microseconds UTC, where someone said so."""
+        """Its start in microseconds UTC, if known."""
         self.app = app
         self.source = source
-        """own, header, link or inferred (`RootSource`)."""
+        """How the root is known: own, header, link or inferred (`RootSource`)."""
 
 
 class Link:
-    """That a run belongs under a root: a record in the log, by a publisher or by a partition's owner."""
+    """States that a run belongs to a root.
+
+    It is a record in the log, written by a publisher or by a partition's owner.
+    """
 
     __slots__ = ("app", "run", "started_at", "trace")
 
@@ -118,7 +125,7 @@ class Link:
 
 
 def link_of(h: Header) -> Link | None:
-    """What a link record says; None if it would make a run its own root, or names none."""
+    """The link in a link record; None if it makes a run its own root or names none."""
     trace = h.root_trace_id or h.root_run_id
     return (
         None
@@ -130,10 +137,11 @@ def link_of(h: Header) -> Link | None:
 def root_of(h: Header, links: Mapping[bytes, Link], is_root: Callable[[bytes], bool]) -> Root:
     """The root of an event (seed 003, scenario B, at any depth).
 
-    The header wins; then a link of the calling run, or of the event's own run; then the calling run itself,
-    which is right at depth 1 and marked as inferred unless `is_root` knows that run to have no caller; else
-    the event's own trace, which is all that a draft has. Links name a root outright: nothing is followed, so
-    a cycle of links ends at its first step."""
+    The header wins. Next is a link of the calling run, or of the event's own run. Next is the calling
+    run itself: this is right at depth 1, and marked as inferred unless `is_root` knows that this run
+    has no caller. Otherwise it is the event's own trace, which is all that a draft has. A link names
+    its root directly and links are not followed, so a cycle of links ends at its first step.
+    """
     if h.root_trace_id is not None or h.root_run_id is not None:
         return Root(h.root_trace_id or h.root_run_id, h.root_run_id, h.root_started_at, h.root_app_id, HEADER)
     if h.kind in _OWN_TRACE:
@@ -150,8 +158,10 @@ def root_of(h: Header, links: Mapping[bytes, Link], is_root: Callable[[bytes], b
 
 
 def run_to_link(h: Header, root: Root) -> bytes | None:
-    """The run of an event whose inner runs arrive elsewhere and must learn its root: any run that is not the
-    root's own key, under a root that is certain. None: nothing to say; a draft says nothing of a run."""
+    """The event's run, if nested runs that arrive in other partitions must learn its root; else None.
+
+    That is any run that is not the root's own key and whose root is certain. Drafts never give one.
+    """
     run = h.workflow_run_id
     if run is None or root.trace is None or run == root.trace or root.source == INFERRED:
         return None
@@ -161,8 +171,11 @@ def run_to_link(h: Header, root: Root) -> bytes | None:
 
 
 def shows_root(h: Header, root: Root) -> bool:
-    """Whether an event shows that its trace is that of a run with neither a caller nor a message above it: it
-    is of that run and names no caller, or a header or link names the run as the root."""
+    """Whether an event shows that its trace is that of a run with neither a caller nor a message above it.
+
+    That is so if it belongs to that run and names no caller, or if a header or link names the run as
+    root.
+    """
     if root.source == OWN:
         return h.parent_run_id is None and h.workflow_run_id is not None and h.trace_id == h.workflow_run_id
     return root.source != INFERRED and root.trace is not None and root.trace in (root.run, h.workflow_run_id)

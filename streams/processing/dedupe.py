@@ -1,5 +1,7 @@
-"""Event ids seen lately, in buckets of append time: what is written to trace.state grows by pieces and goes
-by buckets."""
+"""Recently seen event ids, in buckets of append time.
+
+In trace.state they are written in pieces and deleted by whole buckets.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +19,19 @@ from tailrace.records import DedupeBucket
 BUCKET_MS: Final = 300_000
 """Length of a bucket: 5 minutes."""
 PIECE: Final = 512
-"""Hashes a state record: a quiet partition rewrites at most 4 KiB a unit, a busy one writes whole pieces."""
+"""Hashes per state record.
+
+A quiet partition rewrites at most 4 KiB per unit; a busy one writes full pieces.
+"""
 _from_bytes: Final = int.from_bytes
 
 
 class Dedupe:
-    """Remembers event ids for a horizon, by the partition's clock. horizon_ms is rounded up to whole buckets.
+    """Remembers event ids for a horizon, by the partition's clock.
 
-    Forgotten with its bucket, an id would be taken for new: a duplicate that comes later than the horizon is
-    not found."""
+    `horizon_ms` is rounded up to whole buckets. An id is forgotten with its bucket; a duplicate that
+    arrives later than the horizon is taken for a new event.
+    """
 
     def __init__(self, horizon_ms: int) -> None:
         self._keep = -(-horizon_ms // BUCKET_MS)
@@ -39,12 +45,12 @@ class Dedupe:
         return len(self._seen)
 
     def seen(self, event_id: bytes) -> int | None:
-        """None if the id was seen within the horizon, else its hash, to be handed to `add`."""
+        """None if the id was seen within the horizon, else its hash, to pass to `add`."""
         h = _from_bytes(dedupe_hash(event_id), "little")
         return None if h in self._seen else h
 
     def add(self, h: int, clock_ms: int) -> None:
-        """Remembers a hash. clock_ms: the partition's clock, which never goes back."""
+        """Remembers a hash. `clock_ms` is the partition's clock, which never goes back."""
         bucket = clock_ms // BUCKET_MS
         if bucket > self._newest:
             self._advance(bucket)
@@ -66,7 +72,7 @@ class Dedupe:
                 self._gone.append(key(old, i))
 
     def changes(self) -> Iterator[tuple[bytes, bytes | None]]:
-        """State records since the last call: changed pieces, and tombstones of those that went."""
+        """State records since the last call: changed pieces, and tombstones of deleted ones."""
         for bucket, i in sorted(self._changed):
             yield (
                 key(bucket, i),
@@ -77,7 +83,7 @@ class Dedupe:
         self._changed, self._gone = set(), []
 
     def restore(self, name: bytes, value: bytes) -> None:
-        """One state record of a former owner, in any order. Raises `DecodeError`."""
+        """Restores one state record of a former owner; the order does not matter. Raises `DecodeError`."""
         bucket, i = (int(part) for part in name.split(b"/")[1:])
         piece = _unpacked(_hashes(value))
         pieces = self._buckets.setdefault(bucket, [])
@@ -88,17 +94,17 @@ class Dedupe:
 
 
 def _hashes(value: bytes) -> bytes:
-    """The hashes of a state record, in any version. Raises `DecodeError`."""
+    """The hashes of a state record of any version. Raises `DecodeError`."""
     if value[:1] != b"\1":
         return wire.decode_versioned(value, DedupeBucket).hashes
-    length, p = varint(value, 1)  # by hand: there are many of them
+    length, p = varint(value, 1)  # decoded by hand, because there are many
     if len(value) - p != length:
         raise DecodeError("truncated", f"{len(value) - p} of {length} bytes of hashes")
     return value[p:]
 
 
 def _packed(piece: array[int]) -> bytes:
-    """8 bytes a hash, little-endian."""
+    """8 bytes per hash, little-endian."""
     if sys.byteorder == "big":
         piece = array("Q", piece)
         piece.byteswap()
@@ -106,7 +112,7 @@ def _packed(piece: array[int]) -> bytes:
 
 
 def _unpacked(hashes: bytes) -> array[int]:
-    """Raises `DecodeError` for what is no whole number of hashes."""
+    """Raises `DecodeError` if it is not a whole number of hashes."""
     piece = array("Q")
     try:
         piece.frombytes(hashes)

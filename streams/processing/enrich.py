@@ -1,7 +1,6 @@
-"""What an event says less plainly than it could: names by OpenTelemetry's conventions, tool and datasets, a
-missing price.
+"""Adds names by OpenTelemetry's conventions, tool, datasets and a missing price to an event's context.
 
-Everything goes into the context; the event's own bytes stay as they are.
+The event's own bytes are not changed.
 """
 
 from __future__ import annotations
@@ -19,26 +18,31 @@ from tailrace.kinds import TOOLS
 
 NO_PRICE, OWN_PRICE, ESTIMATED_PRICE = range(3)
 _NOTHING_ELSE: Final = b"\0\0\0\0"
-"""Neither tool, nor datasets, nor an estimate, nor its table."""
+"""Encoded: no tool, no datasets, no estimate, no price table."""
 _MEMO: Final = 4096
 _TOOL: Final = b"tool"
 _TOOLS: Final = TOOLS
 
 
 class Enricher:
-    """Enriches events; keeps what repeats. prices: the table for events with tokens and a model but no
-    price."""
+    """Enriches events, and caches what repeats.
+
+    Args:
+        prices: the price table for events with tokens and a model but no price.
+    """
 
     def __init__(self, prices: Prices) -> None:
         self._prices = prices
         self._table = nullable(prices.table.encode())
         self._names: dict[tuple[bytes | None, bytes | None], tuple[bytes, bytes]] = {}
-        """Provider and model -> their names encoded, and these as all that there is to say."""
+        """Provider and model -> their encoded names, and those followed by `_NOTHING_ELSE`."""
 
     def price(self, h: Header) -> tuple[int, int]:
-        """What an operation cost in 1e-12 of its currency, and how that is known: `OWN_PRICE` or
-        `ESTIMATED_PRICE` (in US dollars); -1 and `NO_PRICE` if it is not. Only what is itself a call of a
-        model gets an estimate."""
+        """The price of an operation in 1e-12 of its currency, and where it comes from.
+
+        The source is `OWN_PRICE`, `ESTIMATED_PRICE` (in US dollars), or -1 and `NO_PRICE` if there is
+        no price. Only an operation that is itself a model call gets an estimate.
+        """
         if h.total_price and (own := units_of(h.total_price)) is not None:
             return (own, OWN_PRICE) if own >= 0 else (-1, NO_PRICE)
         if h.model_name and (h.input_tokens or h.output_tokens) and call_of(h):
@@ -50,8 +54,11 @@ class Enricher:
         return -1, NO_PRICE
 
     def fields(self, h: Header, linked: bytes | None, price: int, known: int, trace: Trace | None) -> bytes:
-        """`TraceContext` from linked_span_id to price_table. linked: span id of the calling run where the
-        root was inferred."""
+        """The fields of `TraceContext` from linked_span_id to price_table.
+
+        Args:
+            linked: span id of the calling run, if the root was inferred.
+        """
         key = (h.model_provider, h.model_name)
         found = self._names.get(key)
         if found is None:
@@ -75,7 +82,7 @@ class Enricher:
 
 
 def tool_of(h: Header) -> bytes | None:
-    """The tool that ran: as the event says, else the display name of what is a tool."""
+    """The tool that ran: as the event says, else the display name of an operation that is a tool."""
     if h.tool_name is not None:
         return h.tool_name
     if h.node_type == _TOOL or h.kind in _TOOLS or h.span_kind == "tool":
@@ -84,14 +91,15 @@ def tool_of(h: Header) -> bytes | None:
 
 
 def dataset_names(h: Header) -> list[bytes]:
-    """Names of an event's datasets as its body has them, in the order of dataset_ids; empty if it has
-    none."""
+    """Names of an event's datasets from its body, in the order of dataset_ids; empty if it has none."""
     return h.retrieved_dataset_names or h.node_dataset_names or []
 
 
 def datasets_of(h: Header, trace: Trace | None) -> list[bytes]:
-    """Names of an event's datasets: its own, else what earlier events of the trace called them. None of them
-    unless all are known."""
+    """Names of an event's datasets: its own, else those from earlier events of the trace.
+
+    Empty unless all of them are known.
+    """
     names = dataset_names(h)
     if names:
         return names

@@ -1,4 +1,4 @@
-"""How much a partition remembers."""
+"""Limits on what a partition remembers."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import msgspec
 
 
 class MetricLimits(msgspec.Struct, frozen=True):
-    """How much a partition counts apart."""
+    """Limits on what a partition counts separately."""
 
     horizon_ms: int
-    """How far back, by the partition's clock, a minute's row is open."""
+    """How long a minute's row stays open, by the partition's clock."""
     max_groups: int
-    """Groups a kind."""
+    """Groups per kind."""
     max_rows: int
-    """Minutes of groups; beyond it the oldest close."""
+    """Open minutes of all groups; above it the oldest are closed."""
 
 
 class StateLimits(msgspec.Struct, frozen=True):
-    """How much a partition remembers."""
+    """Limits on what a partition remembers."""
 
     idle_ms: int
     """A trace without events for this long, by the partition's clock, is evicted."""
     max_traces: int
-    """Beyond this many open traces the oldest are evicted."""
+    """Open traces; above it the oldest are evicted."""
     dedupe_ms: int
     link_ms: int
     """How long a link is remembered."""

@@ -1,5 +1,4 @@
-"""Links: which runs are known to belong under which root, in memory, in trace.state, and as records of
-trace.events."""
+"""Links from runs to their roots: in memory, in trace.state, and as records of trace.events."""
 
 from __future__ import annotations
 
@@ -16,15 +15,22 @@ from tailrace.codec.varint import varint, zigzag
 from tailrace.records import Kind, RunLink
 
 PREFIX: Final = b"l/"
-"""Start of a link's key in trace.state."""
+"""Prefix of a link's key in trace.state."""
 
 
 class Links(Mapping[bytes, Link]):
-    """Run -> root, the oldest first. A run that has a root takes no other, so that two links against each
-    other end there."""
+    """Run -> root, the oldest first.
+
+    A run that has a root accepts no other one, so two links that contradict each other end there.
+    """
 
     def __init__(self, keep_ms: int, most: int) -> None:
-        """keep_ms: how long a link is kept, by the partition's clock. most: beyond it the oldest go."""
+        """Creates an empty table.
+
+        Args:
+            keep_ms: how long a link is kept, by the partition's clock.
+            most: links to keep; above it the oldest are dropped.
+        """
         self._keep_ms, self._most = keep_ms, most
         self._links: OrderedDict[bytes, tuple[Link, int, int]] = OrderedDict()
         self._changed: dict[bytes, None] = {}
@@ -46,7 +52,7 @@ class Links(Mapping[bytes, Link]):
         return len(self._links)
 
     def add(self, run: bytes, link: Link, appended_at: int, offset: int) -> bool:
-        """False if the run has a root already."""
+        """Adds a link. False if the run already has a root."""
         if run in self._links:
             return False
         self._links[run] = (link, appended_at, offset)
@@ -56,7 +62,7 @@ class Links(Mapping[bytes, Link]):
         return True
 
     def advance(self, clock: int) -> None:
-        """Forgets what is older than keep_ms."""
+        """Forgets links older than keep_ms."""
         while self._links and next(iter(self._links.values()))[1] < clock - self._keep_ms:
             self._drop()
 
@@ -72,7 +78,7 @@ class Links(Mapping[bytes, Link]):
         self._changed = {}
 
     def restore(self, found: list[tuple[bytes, tuple[Link, int, int]]]) -> None:
-        """Takes over a former owner's links: run, and what `unpack` gives."""
+        """Restores a former owner's links: run, and what `unpack` returns."""
         self._links = OrderedDict(sorted(found, key=lambda item: item[1][2]))
 
 
@@ -80,8 +86,12 @@ _unpack: Final = decoder_for(schemas.history("RunLink")[0])[0]
 
 
 def unpack(value: bytes) -> tuple[Link, int, int]:
-    """What `pack` wrote, in any version: the link, its append time and its offset. Raises `DecodeError`."""
-    if value[:1] == b"\1":  # texts as they are: there are many of them
+    """Decodes what `pack` wrote, in any version: the link, its append time and its offset.
+
+    Raises:
+        DecodeError: it is malformed.
+    """
+    if value[:1] == b"\1":  # the texts are not decoded, because there are many
         trace, run, app, started_at, appended_at, offset = _unpack(value, 1)
         return Link(trace, run, started_at, app), appended_at, offset
     r = wire.decode_versioned(value, RunLink)
@@ -93,7 +103,7 @@ def unpack(value: bytes) -> tuple[Link, int, int]:
 
 
 def pack(link: Link, appended_at: int, offset: int) -> bytes:
-    """The value of trace.state: a version byte and the Avro body of `RunLink`."""
+    """The value in trace.state: a version byte and the Avro body of `RunLink`."""
     return b"\1%b%b%b%b%b" % (
         string(link.trace),
         nullable(link.run),
@@ -108,7 +118,7 @@ def _bytes(text: str | None) -> bytes | None:
 
 
 _stamp: Final = functools.lru_cache(maxsize=64)(zigzag)
-"""For times that many records share: one batch has few append times."""
+"""Caches times that many records share: one batch has few append times."""
 
 
 def _long(value: int | None) -> bytes:
@@ -117,7 +127,7 @@ def _long(value: int | None) -> bytes:
 
 # -- as an event
 ID: Final = b"link/"
-"""Start of the event_id of a link that the processor writes; the run follows."""
+"""Prefix of the event_id of a link that the processor writes; the run follows."""
 _SLOTS: Final = {
     "event_id": b"%b",
     "trace_id": b"\2%b",
@@ -130,12 +140,14 @@ _SLOTS: Final = {
     "ended_at": b"%b",
     "published_at": b"%b",
 }
-"""What differs from one link event to the next, in the schema's order."""
+"""The fields in which link events differ, in the schema's order."""
 
 
 def _template() -> tuple[bytes, ...]:
-    """A link event, constant bytes before each slot and after the last. Fields without a slot are null, empty
-    or 0, one zero byte, but for the kind."""
+    """The constant bytes of a link event before each slot and after the last.
+
+    Fields without a slot are null, empty or 0 (one zero byte), except the kind.
+    """
     kind = zigzag(list(Kind).index(Kind.LINK))
     names = [f["name"] for f in schemas.current("TraceEvent")["fields"]]
     if [n for n in names if n in _SLOTS] != list(_SLOTS):
@@ -155,7 +167,7 @@ _EVENT: Final = b"%b".join(part.replace(b"%", b"%%") for part in _CONSTANT)
 
 
 def record(run: bytes, link: Link, at: int) -> bytes:
-    """The value of a link event, as the codec would write it. at: its times, microseconds UTC."""
+    """The value of a link event, as the codec would write it. `at`: its times, microseconds UTC."""
     own, stamp = string(run), _stamp(at)
     event_id = string(ID + run)
     root, app, began = nullable(link.run), nullable(link.app), _long(link.started_at)
@@ -166,10 +178,12 @@ _GAPS: Final = tuple(len(part) for part in _CONSTANT)
 
 
 def made_here(value: bytes) -> tuple[bytes, Link] | None:
-    """Run and link of a record that `record` wrote, of ids in ASCII below 64 bytes; None for all others,
-    which the header's reader takes. Where chatflows are such records are many, and this is a fraction of a
-    reader's work: what stands where it would is taken, and it is one of ours if `record` writes the same of
-    it."""
+    """Run and link of a record that `record` wrote; None for all others, which the header decoder reads.
+
+    A fast path: with chatflows such records are frequent, and this costs a fraction of the decoder. It
+    takes the bytes where the fields would be, and accepts the record if `record` writes the same bytes
+    for them. It is limited to ASCII ids shorter than 64 bytes.
+    """
     try:
         p = _GAPS[0]
         n = value[p] >> 1

@@ -1,5 +1,7 @@
-"""Money as integers: one unit is 1e-12 US dollars. Pure; no float on the way, and one rounding at most, half
-to even."""
+"""Money as integers: one unit is 1e-12 US dollars. Pure.
+
+No floats are used. There is at most one rounding, half to even.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +9,17 @@ import re
 from typing import Final
 
 DECIMALS: Final = 12
-"""Decimal places of a unit: a millionth of what a token of one dollar per million costs, so that prices per
-token are whole."""
+"""Decimal places of a unit.
+
+A unit is a millionth of the price of a token at one dollar per million, so prices per token are
+integers.
+"""
 
 LIMIT: Final = 2**63
-"""Amounts lie strictly between -LIMIT and LIMIT, about 9.2 million dollars: a signed 64-bit field holds
-them."""
+"""Amounts lie strictly between -LIMIT and LIMIT, about 9.2 million dollars.
+
+That is the range of a signed 64-bit field.
+"""
 
 LONGEST: Final = 64
 """Bytes of the longest text that is read as an amount."""
@@ -23,26 +30,29 @@ _NUMBER: Final = re.compile(rb"([+-]?)([0-9]*)(?:\.([0-9]*))?(?:[eE]([+-]?[0-9]+
 
 
 def half_even(numerator: int, denominator: int) -> int:
-    """The integer nearest to a fraction, the even one of two. denominator: above 0."""
+    """The integer nearest to a fraction; the even one of two. `denominator` must be above 0."""
     whole, rest = divmod(numerator, denominator)
     rest += rest
     return whole + 1 if rest > denominator or (rest == denominator and whole & 1) else whole
 
 
 def decimal_text(units: int) -> str:
-    """An amount as plain decimal dollars: no exponent, no trailing zeros. 1_230_000_000 is "0.00123", 0 is
-    "0"."""
+    """An amount as plain decimal dollars, without exponent or trailing zeros.
+
+    1_230_000_000 is "0.00123", 0 is "0".
+    """
     whole, rest = divmod(abs(units), _ONE)
     text = f"{whole}.{rest:012d}".rstrip("0") if rest else str(whole)
     return "-" + text if units < 0 else text
 
 
 def units_of(text: bytes) -> int | None:
-    """What a decimal text in dollars is in units, rounded once, half to even; an exponent and a sign may be
-    there.
+    """A decimal text in dollars, in units, rounded once, half to even. A sign and an exponent are allowed.
 
-    None: no finite number as JSON and Python's `str(Decimal)` write them (nor blanks, nor underscores, nor
-    digits other than ASCII), longer than `LONGEST` bytes, or not within `LIMIT`."""
+    None if it is not a finite number as JSON or Python's `str(Decimal)` writes it (so no blanks,
+    underscores or digits other than ASCII), if it is longer than `LONGEST` bytes, or if it is not
+    within `LIMIT`.
+    """
     if len(text) > LONGEST:
         return None
     whole, _, rest = text.partition(b".")

@@ -1,9 +1,9 @@
-"""A trace's operations, packed: a fixed part of equal length each, and their texts. Appended to, never
-changed.
+"""A trace's operations, packed: a fixed-size part per operation, and their texts. Append-only.
 
-What a summary needs of an operation and nothing else, in about 130 bytes: a trace of a hundred nodes stays
-small in memory and in trace.state, and summing up reads whole columns at C speed
-(streams/processing/summary.py)."""
+It holds what a summary needs of an operation, in about 130 bytes. So a trace of a hundred nodes stays
+small in memory and in trace.state, and a summary reads whole columns at C speed
+(streams/processing/summary.py).
+"""
 
 from __future__ import annotations
 
@@ -20,15 +20,17 @@ from tailrace.records import Kind
 CHUNK: Final = 16
 """Operations of a full chunk, which is written to trace.state once."""
 MOST: Final = 10_000
-"""Operations that a trace keeps one by one; beyond them only sums (`OverflowTotals`)."""
+"""Operations that a trace keeps individually; for further ones it keeps sums (`OverflowTotals`)."""
 NO_SPAN: Final = bytes(8)
 FAILED, ESTIMATED, ROOT, TOP = 1, 2, 4, 8
-"""Flags. ROOT: its source_id is the trace's id. TOP: a span without a parent, the root where there is no
-ROOT."""
+"""Flags.
+
+ROOT: its source_id is the trace's id. TOP: a span without a parent, the root if there is no ROOT.
+"""
 LONGEST_ERROR: Final = 300
 LONGEST_NAME: Final = 200
 MOST_TOKENS: Final = 1 << 50
-"""A token count from here on is absurd, and counts as none."""
+"""Token counts from here on are implausible and count as none."""
 _MOST_CURRENCIES: Final = 16
 _MAX: Final = (1 << 63) - 1
 _MOST_SHARED: Final = 256
@@ -41,17 +43,22 @@ _HEADS: Final = HEADS
 _CONTAINERS: Final = frozenset({b"iteration", b"loop"})
 
 FIXED: Final = struct.Struct("<8s8sqqqqqqIiBBB")
-"""Span, parent span, start, end, input, output and total tokens (0: none), price (1e-12 of the currency, 0:
-none), where its texts begin, revision, kind, flags, currency."""
+"""Layout of the fixed part.
+
+Span, parent span, start, end, input, output and total tokens (0: none), price (1e-12 of the currency,
+0: none), offset of its texts, revision, kind, flags, currency.
+"""
 _TEXTS: Final = struct.Struct("<HHHH")
-"""Lengths of what follows: source_id and name as the beginning of an Avro SlowOperation, source_id within it,
-status, error."""
+"""Lengths of the texts that follow.
+
+source_id and name as the beginning of an Avro SlowOperation, source_id within it, status, error.
+"""
 _pack: Final[Callable[..., bytes]] = FIXED.pack
 _pack_lengths: Final[Callable[..., bytes]] = _TEXTS.pack
 
 
 class Texts:
-    """Texts of an operation; empty where there is none."""
+    """Texts of an operation; empty where it has none."""
 
     __slots__ = ("error", "name", "source_id", "status")
 
@@ -77,40 +84,40 @@ def source_at(texts: bytes, at: int) -> bytes:
 
 
 def entry_at(texts: bytes, at: int) -> bytes:
-    """source_id and name of one operation as the beginning of an Avro `SlowOperation`."""
+    """source_id and name of one operation, as the beginning of an Avro `SlowOperation`."""
     begin = at + _TEXTS.size
     return texts[begin : begin + _TEXTS.unpack_from(texts, at)[0]]
 
 
 def _length(n: int) -> int:
-    """Bytes that an Avro length takes."""
+    """The size in bytes of an Avro length."""
     return 1 if n < 64 else 2 if n < 8192 else 3
 
 
 def failed(h: Header) -> bool:
-    """Whether an operation failed: it says so, or it carries an error text."""
+    """Whether an operation failed: its status says so, or it has an error text."""
     return bool(h.error) or h.status == b"failed"
 
 
 def is_container(h: Header) -> bool:
-    """Whether an operation repeats what is inside it, as far as it shows by itself."""
+    """Whether an operation repeats the numbers of its children, as far as the operation itself shows."""
     return h.kind in REPEATING or h.node_type in _CONTAINERS
 
 
 def count(n: int | None) -> int:
-    """A token count as it is summed: 0 for none and for what is negative or absurd."""
+    """A token count for sums: 0 if it is missing, negative or implausible."""
     return n if n is not None and 0 < n < MOST_TOKENS else 0
 
 
 def cut(text: bytes | None, most: int) -> bytes:
-    """At most `most` bytes of a text, cut at a character."""
+    """At most `most` bytes of a text, cut between characters."""
     if text is None:
         return b""
     return text if len(text) <= most else text[:most].decode("utf-8", "ignore").encode()
 
 
 def _sum_beyond(b: OverflowTotals, h: Header, price: int, currency: str, estimated: bool) -> None:
-    """Counts an operation that is not kept."""
+    """Counts an operation that is not kept individually."""
     b.counts[h.kind] = b.counts.get(h.kind, 0) + 1
     b.errors += failed(h)
     b.started_at, b.ended_at = min(b.started_at, h.started_at), max(b.ended_at, h.ended_at)
@@ -135,7 +142,7 @@ class Operations:
         self.fixed, self.texts = bytearray(), bytearray()
         self.currencies: list[bytes] | None = None
         self.chunks = 0
-        """Full chunks that are in trace.state."""
+        """Number of full chunks in trace.state."""
         self.beyond: OverflowTotals | None = None
         self.ended = False
         """Whether the root is among them."""
@@ -146,8 +153,12 @@ class Operations:
     def add(
         self, h: Header, span_id: bytes, parent_span: bytes | None, price: int, estimated: bool, is_root: bool
     ) -> None:
-        """One operation. price: 1e-12 of its currency, 0 for none; estimated: whether it is of a price table,
-        so in USD."""
+        """Appends one operation.
+
+        Args:
+            price: 1e-12 of its currency, 0 for none.
+            estimated: whether the price is from a price table, so in USD.
+        """
         status = b""
         if is_root:
             flags, status, self.ended = ROOT, cut(h.status, LONGEST_NAME), True
@@ -202,7 +213,7 @@ class Operations:
         self.texts += _pack_lengths(len(entry), size, len(status), len(error)) + entry + status + error
 
     def _currency(self, code: bytes) -> int:
-        """Index of a currency; -1 if a trace has too many of them."""
+        """Index of a currency; -1 if the trace has too many of them."""
         if self.currencies is None:
             self.currencies = [code]
             return 0
@@ -214,7 +225,7 @@ class Operations:
         return len(self.currencies) - 1
 
     def rest(self) -> None:
-        """Gives back what room was kept for growing, and shares what many traces have in common."""
+        """Frees the memory reserved for growth, and shares what many traces have in common."""
         self.fixed, self.texts = bytearray(self.fixed), bytearray(self.texts)
         if self.currencies is not None and len(_SHARED) < _MOST_SHARED:
             self.currencies = _SHARED.setdefault(tuple(self.currencies), self.currencies)
@@ -253,7 +264,7 @@ class Operations:
         beyond: OverflowTotals | None,
         ended: bool,
     ) -> None:
-        """Takes over what `full_chunks` and `tail` gave, in order."""
+        """Restores what `full_chunks` and `tail` returned, in order."""
         self.chunks = len(chunks)
         self.fixed = bytearray(b"".join((*(c[0] for c in chunks), fixed)))
         self.texts = bytearray(b"".join((*(c[1] for c in chunks), texts)))

@@ -1,4 +1,4 @@
-"""What is kept of a trace's operations beyond the most that are kept one by one."""
+"""Sums of a trace's operations above the number that is kept individually."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _MAX: Final = (1 << 63) - 1
 
 
 class OverflowTotals(msgspec.Struct):
-    """Sums of the operations that are not kept one by one."""
+    """Sums of the operations that are not kept individually."""
 
     counts: dict[str, int] = {}
     errors: int = 0

@@ -1,8 +1,9 @@
-"""What a model call probably cost: tokens times the list prices that genai-prices ships. Pure; nothing is
-fetched.
+"""Estimates the price of a model call: tokens times the list prices that genai-prices ships. Pure.
 
-The table is that of the installed package, read once. `genai_prices.UpdatePrices`, which would fetch a newer
-one, is never started, and a table that somebody else in the process put in its place isn't used either."""
+The table is that of the installed package, read once; nothing is fetched. `genai_prices.UpdatePrices`,
+which would fetch a newer table, is never started, and a table that other code in the process sets is
+not used either.
+"""
 
 from __future__ import annotations
 
@@ -44,11 +45,13 @@ IDS: Final[Mapping[bytes, str]] = {
     b"voyage": "voyageai",
     b"x_ai": "x-ai",
 }
-"""Providers, by their name in `streams.processing.providers`, whose id in the table is another. Any other
-name is an id, or unknown."""
+"""Names in `streams.processing.providers` of providers that have another id in the table.
+
+Any other name is an id of the table, or unknown.
+"""
 
 TOKENS: Final = 2**40
-"""The most tokens, of either kind, that are believed."""
+"""Largest plausible token count, of either kind."""
 
 _IDS: Final = {**{p.id.encode(): p.id for p in providers}, **IDS}
 _MOST: Final = 4096
@@ -70,16 +73,18 @@ class _Step(NamedTuple):
 
 
 class _Rates:
-    """One price of the table in integers: units are (input tokens * input + output tokens * output + call) /
-    over."""
+    """One price of the table in integers.
+
+    units = (input tokens * input + output tokens * output + call) / over.
+    """
 
     __slots__ = ("over", "price", "steps")
 
     def __init__(self, price: ModelPrice) -> None:
         self.price = price
-        """Kept, so that its id stays its own."""
+        """Kept alive, so that its `id()` stays unique."""
         self.steps, self.over = _steps(price)
-        """The highest step first. Empty: only the library can tell."""
+        """The highest step first. Empty: only the library can compute this price."""
         if not self._agrees():
             self.steps = ()
 
@@ -91,8 +96,10 @@ class _Rates:
         return _by_library(self.price, input_tokens, output_tokens)
 
     def _agrees(self) -> bool:
-        """Whether the library says the same on both sides of every step: a later one may count what these
-        don't."""
+        """Whether the library gives the same result on both sides of every step.
+
+        A later version of it may count something that these rates do not.
+        """
         counts = {
             n for step in self.steps for n in (step.above, step.above + 1, step.above + 1_000_003) if n >= 0
         }
@@ -111,7 +118,7 @@ def _steps(price: ModelPrice) -> tuple[tuple[_Step, ...], int]:
 
 
 def _units(value: Decimal | TieredPrices | None, input_tokens: int, per: int) -> Fraction:
-    """What one of something costs in units, in a call of that many input tokens."""
+    """The price of one token or call in units, for a call with that many input tokens."""
     if isinstance(value, TieredPrices):
         value = next((t.price for t in reversed(value.tiers) if input_tokens > t.start), value.base)
     return Fraction(value or 0) * 10**DECIMALS / per
@@ -141,7 +148,7 @@ class _Model:
         self.always = None if isinstance(info.prices, list) else self._at(0)
 
     def at(self, at_us: int) -> _Rates | None:
-        """Its rates at a time; asked of the library once for each stretch in which they can't change."""
+        """The rates at a time. The library is called once for each period in which they cannot change."""
         if self._since <= at_us < self._until:
             return self._now
         now = self._at(at_us)
@@ -161,8 +168,10 @@ class _Model:
 
 
 def _cuts(info: ModelInfo) -> list[int]:
-    """When in a day, microseconds UTC, a price can begin: midnight, and what its constraints say. Empty: they
-    say it otherwise."""
+    """Times of day at which a price can begin, microseconds UTC: midnight, and those of its constraints.
+
+    Empty if the constraints are of an unknown form.
+    """
     times = {0, _DAY}
     for constraint in (p.constraint for p in _prices(info)):
         if isinstance(constraint, TimeOfDateConstraint):
@@ -182,14 +191,16 @@ def _prices(info: ModelInfo) -> list[ConditionalPrice]:
 
 
 def _rates(price: ModelPrice) -> _Rates | None:
-    """None: charged by something else than tokens (hours, characters, pages). A price that charges nothing is
-    free."""
+    """None if something other than tokens is charged (hours, characters, pages).
+
+    A price without charges is free.
+    """
     charged = {key for key, value in vars(price).items() if value is not None}
     return _Rates(price) if not charged or charged & {"input_mtok", "output_mtok"} else None
 
 
 class Prices:
-    """The list prices of models. Estimates are the same for the same arguments, whatever was asked before."""
+    """The list prices of models. Equal arguments give equal estimates, whatever was estimated before."""
 
     def __init__(self) -> None:
         self._snapshot = DataSnapshot(providers=providers, from_auto_update=False)
@@ -210,20 +221,25 @@ class Prices:
         output_tokens: int | None,
         at_us: int,
     ) -> int | None:
-        """The list price of a call in units of 1e-12 US dollars (`streams.processing.money`), rounded once,
-        half to even.
+        """The list price of a call in units of 1e-12 US dollars, rounded once, half to even.
 
-        provider, model: as in the event or as `normalised` has them. at_us: when the call was made,
-        microseconds UTC: prices change, and some depend on the time of day. A count that is None is 0. As
-        `genai_prices.calc_price` has it for the same provider, model, counts and time, without its guess at
-        providers whose names merely contain a known one (a server that speaks OpenAI's protocol isn't
-        OpenAI); a provider that isn't given is told by the model's name, as there.
+        The result equals that of `genai_prices.calc_price` for the same arguments, except that
+        providers whose names merely contain a known one are not guessed (a server that speaks OpenAI's
+        protocol is not OpenAI). As there, a missing provider is derived from the model's name. It is an
+        estimate: discounts, batches and service tiers are unknown, and all tokens count as uncached
+        text. For units see `streams.processing.money`.
 
-        None: no tokens, a count below 0 or above `TOKENS`, a provider or model that isn't in the table, one
-        that isn't charged by tokens, a time that no calendar has, an amount not within `money.LIMIT`.
+        Args:
+            provider: as in the event, or as `normalised` returns it.
+            model: as in the event, or as `normalised` returns it.
+            at_us: when the call was made, microseconds UTC; prices change, and some depend on the time
+                of day.
 
-        An estimate: it knows neither of discounts, batches nor service tiers, and takes all tokens as
-        uncached text."""
+        Returns:
+            None if there are no tokens, a count is below 0 or above `TOKENS`, the provider or model is
+            not in the table, the model is not charged by tokens, the time is outside the calendar, or
+            the amount is not within `money.LIMIT`. A count that is None is 0.
+        """
         n, m = input_tokens or 0, output_tokens or 0
         if not (0 <= n <= TOKENS and 0 <= m <= TOKENS and n + m and _FIRST <= at_us <= _LAST):
             return None

@@ -1,5 +1,4 @@
-"""Names of providers and models as OpenTelemetry's GenAI conventions write them. Pure; the table is
-`ALIASES`.
+"""Names of providers and models by OpenTelemetry's GenAI conventions. Pure; the table is `ALIASES`.
 
 Source: the well-known values of gen_ai.provider.name in open-telemetry/semantic-conventions-genai,
 model/gen-ai/registry.yaml (status: development).
@@ -34,18 +33,21 @@ ALIASES: Final[Mapping[bytes, tuple[bytes, ...]]] = {
     b"perplexity": (b"perplexity_ai",),
     b"x_ai": (b"xai", b"x", b"grok"),
 }
-"""The convention's names, and what Dify's plugins, LiteLLM, LangChain and older conventions call the same;
-``-`` counts as ``_``.
+"""The convention's names -> names in Dify's plugins, LiteLLM, LangChain and older conventions.
 
-`google` is Gemini: so Dify names that plugin's provider (langgenius/gemini/google). openai_api_compatible
-isn't OpenAI: it is any server that speaks its protocol. """
+``-`` counts as ``_``. `google` is Gemini, because Dify names that plugin's provider so
+(langgenius/gemini/google). openai_api_compatible is not OpenAI: it is any server that speaks its
+protocol.
+"""
 
 REPEATS: Final = frozenset((b"groq", b"perplexity"))
-"""Providers with models whose own names begin with theirs: groq/compound; perplexity/sonar, which isn't
-priced as sonar is."""
+"""Providers with models whose own names begin with the provider's.
+
+Examples: groq/compound; perplexity/sonar, which does not have the price of sonar.
+"""
 
 LONGEST: Final = 256
-"""Bytes of the longest name that is looked at."""
+"""Bytes of the longest name that is normalised."""
 
 _NAMES: Final = {alias: name for name, aliases in ALIASES.items() for alias in (name, *aliases)}
 _BLANK: Final = b" \t\n\r\v\f"
@@ -57,17 +59,19 @@ _known: Final[dict[Names, Names]] = {}
 
 
 def normalised(provider: bytes | None, model: bytes | None) -> Names:
-    """gen_ai.provider.name and gen_ai.request.model of an operation, from what the application calls them.
+    """gen_ai.provider.name and gen_ai.request.model of an operation, from the application's names.
 
-    Provider: the convention's name by the last segment of a path, else that segment in lower case. Model: the
-    name in the request, without ``models/`` (Gemini's resource names) and without a first segment that
-    repeats the provider (``openai/gpt-4o`` of openai is ``gpt-4o``), unless the provider is one of `REPEATS`.
-    A first segment that names another stays: it belongs to the model's name at gateways and hosts
-    (``openai/gpt-4o`` at openrouter, ``openai/gpt-oss-120b`` at groq); Bedrock's ids stay, and so does case.
-    A provider that isn't given is known only where the model's first segment is one of the table's names.
+    Provider: the convention's name for the last segment of a path, else that segment in lower case.
+    Model: the name in the request, without ``models/`` (Gemini's resource names) and without a first
+    segment that repeats the provider (``openai/gpt-4o`` of openai is ``gpt-4o``), unless the provider
+    is one of `REPEATS`. A first segment that names another provider stays: at gateways and hosts it
+    belongs to the model's name (``openai/gpt-4o`` at openrouter, ``openai/gpt-oss-120b`` at groq).
+    Bedrock's ids and the case stay. A missing provider is known only if the model's first segment is a
+    name of the table.
 
-    Empty names are None. A name that is no UTF-8 or longer than `LONGEST` stays as it is. Applying it twice
-    changes nothing. It isn't checked that a provider or model exists."""
+    Empty names are None. Names that are not UTF-8 or longer than `LONGEST` are not changed. Normalising
+    twice changes nothing. Whether a provider or model exists is not checked.
+    """
     found = _known.get((provider, model))
     return found if found is not None else _learn(provider, model)
 

@@ -1,5 +1,4 @@
-"""Everything one partition's owner knows, in memory and as the records of trace.state. No Kafka, no clock of
-its own."""
+"""The state of one partition, in memory and as records of trace.state. No Kafka, no clock of its own."""
 
 from __future__ import annotations
 
@@ -22,7 +21,7 @@ from tailrace.errors import DecodeError
 from tailrace.records import PartitionPosition, TraceOperations
 
 POSITION: Final = b"p"
-"""Key of the partition record."""
+"""Key of the position record."""
 _TRACE: Final = b"t/"
 _DEDUPE: Final = b"d/"
 _OPERATIONS: Final = b"o/"
@@ -64,7 +63,7 @@ class UnreadableRecord(Exception):
 
 
 class ChangedState:
-    """What closing a unit writes besides its outputs."""
+    """What closing a unit writes besides the unit's outputs."""
 
     __slots__ = ("rows", "state", "summaries", "totals")
 
@@ -74,13 +73,15 @@ class ChangedState:
 
 
 class State:
-    """Traces in the order of their last event, seen event ids, and the position. Changes are collected until
-    `changes`."""
+    """Traces in the order of their last event, seen event ids, metrics, links and the position.
+
+    Changes are collected until `changes`.
+    """
 
     def __init__(self, limits: StateLimits, partition: int = 0) -> None:
         self.limits, self.partition = limits, partition
         self.traces: OrderedDict[bytes, Trace | Stored] = OrderedDict()
-        self.measures = MetricAggregator(partition, limits.metrics)
+        self.aggregator = MetricAggregator(partition, limits.metrics)
         self.dedupe = Dedupe(limits.dedupe_ms)
         self.known_links = Links(limits.link_ms, limits.max_traces)
         self.topic_id, self.partitions = FRESH.topic_id, FRESH.partitions
@@ -94,29 +95,29 @@ class State:
             self.units
         ) = self.flushed = self.summaries = 0
         self.restored_records = self.restored_bytes = 0
-        """What was taken over: keys that have a value, and the bytes of both."""
+        """What was restored: number of keys with a value, and the bytes of both."""
         self.written = 0
-        """Bytes for trace.state since this owner took over."""
+        """Bytes written to trace.state since this owner took over."""
         self._changed: set[bytes] = set()
         self._unsummed: dict[bytes, None] = {}
-        """Traces whose root has ended and whose summary is not as they are."""
+        """Traces whose root has ended and whose written summary is out of date."""
         self._parted: Records = []
-        """Summaries of traces that were evicted."""
+        """Summaries of evicted traces."""
         self._dropped: list[bytes] = []
-        """Chunks of operations of traces that were evicted."""
+        """Chunks of operations of evicted traces."""
 
     @property
     def unflushed(self) -> bool:
-        """Whether there is anything that `close` would write with flush and not without."""
-        return bool(self._unsummed) or self.measures.unwritten
+        """Whether `close` with flush would write more than without."""
+        return bool(self._unsummed) or self.aggregator.unwritten
 
     @property
     def metric_groups(self) -> int:
-        return self.measures.groups
+        return self.aggregator.groups
 
     @property
     def metric_rows(self) -> int:
-        return self.measures.rows
+        return self.aggregator.rows
 
     def trace(self, key: bytes) -> Trace | None:
         """An open trace. Raises `UnreadableRecord`."""
@@ -139,13 +140,12 @@ class State:
         self._changed.add(key)
 
     def advance(self, appended_at: int) -> None:
-        """Moves the partition's clock (milliseconds; it never goes back) and evicts what has been idle for
-        too long."""
+        """Advances the partition's clock (milliseconds; it never goes back) and evicts idle traces."""
         if appended_at <= self.clock:
             return
         self.clock = appended_at
         self.known_links.advance(appended_at)
-        self.measures.advance(appended_at)
+        self.aggregator.advance(appended_at)
         horizon = appended_at - self.limits.idle_ms
         while self.traces and next(iter(self.traces.values())).appended_at < horizon:
             self._evict()
@@ -168,14 +168,14 @@ class State:
         self.evicted += 1
 
     def _summary(self, key: bytes) -> tuple[bytes, bytes]:
-        """Key and value of trace.summaries."""
+        """Key and value for trace.summaries."""
         trace = self.trace(key)
         assert trace is not None
         self.summaries += 1
         return b"%b/%d/%d" % (key, self.partition, trace.part), trace.summary(self.partition)
 
     def position(self) -> PartitionPosition:
-        m = self.measures
+        m = self.aggregator
         return PartitionPosition(
             topic_id=self.topic_id,
             partitions=self.partitions,
@@ -201,14 +201,17 @@ class State:
         )
 
     def close(self, flush: bool) -> ChangedState:
-        """What a unit writes: records of trace.state for all that changed since the last call, the position
-        last; summaries of traces that were evicted and metric rows that closed; with flush also metric rows,
-        series, and summaries of traces whose root has ended."""
+        """What a unit writes.
+
+        That is: records of trace.state for all changes since the last call, with the position last;
+        summaries of evicted traces; closed metric rows. With flush also changed metric rows and series,
+        and summaries of traces whose root has ended.
+        """
         self.units += 1
-        closed = ChangedState(self._changes(), self._parted, self.measures.closing())
+        closed = ChangedState(self._changes(), self._parted, self.aggregator.closing())
         self._parted = []
         if flush:
-            rows, closed.totals = self.measures.flush()
+            rows, closed.totals = self.aggregator.flush()
             closed.rows += rows
             for key in self._unsummed:
                 closed.summaries.append(self._summary(key))
@@ -239,13 +242,17 @@ class State:
         self._changed = set()
         out.extend(self.dedupe.changes())
         out.extend(self.known_links.changes())
-        out.extend(self.measures.changes())
+        out.extend(self.aggregator.changes())
         return out
 
     def restore(self, records: Iterable[tuple[bytes, bytes | None]] | dict[bytes, bytes]) -> None:
-        """Takes over what a former owner wrote: the last record of each key, or all in log order. Raises
-        `UnreadableRecord`; keys of no kind of ours are passed over. Traces are unpacked when they are needed,
-        so `trace` may raise it later."""
+        """Restores what a former owner wrote: the last record of each key, or all records in log order.
+
+        Unknown keys are skipped. Traces are unpacked on first use, so `trace` may raise later.
+
+        Raises:
+            UnreadableRecord: a record cannot be read.
+        """
         last = records if isinstance(records, dict) else dict(records)
         traces: dict[bytes, Stored] = {}
         found: list[tuple[bytes, tuple[Link, int, int]]] = []
@@ -269,14 +276,14 @@ class State:
                 elif kind == _LINK:
                     found.append((key[2:], links.unpack(value)))
                 elif kind == _GROUP:
-                    self.measures.restore_group(int(key[2:]), value)
+                    self.aggregator.restore_group(int(key[2:]), value)
                 elif key == POSITION:
                     self._restore_position(wire.decode_versioned(value, PartitionPosition))
             except (DecodeError, ValueError, IndexError) as e:
                 raise UnreadableRecord(key, e) from None
         self.known_links.restore(found)
         self._restore_parts(traces, chunks, minutes)
-        self.measures.restored(self.clock, self.flushed)
+        self.aggregator.restored(self.clock, self.flushed)
         self.traces = OrderedDict(sorted(traces.items(), key=lambda item: item[1].touched))
         self._unsummed = {k: None for k, s in self.traces.items() if s.ended and s.touched >= self.flushed}
 
@@ -286,7 +293,7 @@ class State:
         chunks: list[tuple[bytes, bytes]],
         minutes: list[tuple[bytes, bytes]],
     ) -> None:
-        """What belongs to a trace or a metric group that is there by now."""
+        """Restores records that belong to a trace or a metric group, which must be restored before."""
         for key, value in chunks:
             name, _, number = key[len(_OPERATIONS) :].rpartition(b"/")
             stored = traces.get(name)
@@ -295,7 +302,7 @@ class State:
         for key, value in minutes:
             group, _, minute = key[len(_MINUTES) :].partition(b"/")
             try:
-                self.measures.restore_minute(int(group), int(minute), value)
+                self.aggregator.restore_minute(int(group), int(minute), value)
             except (DecodeError, ValueError, IndexError, KeyError) as e:
                 raise UnreadableRecord(key, e) from None
 
@@ -310,7 +317,7 @@ class State:
         )
         self.dead_lettered, self.evicted, self.units = p.dead_lettered, p.evicted, p.units
         self.flushed, self.summaries = p.flushed, p.summaries
-        m = self.measures
+        m = self.aggregator
         m.corrections, m.skewed, m.late, m.overflowed = p.corrections, p.skewed, p.late, p.overflowed
         m.oldest_minute, m.next_group = p.oldest_minute, p.groups
 

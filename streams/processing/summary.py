@@ -1,4 +1,4 @@
-"""A trace summed up: a pure function of its operations. The rules are those of docs/summaries.md."""
+"""Summarises a trace: a pure function of its operations. The rules are in docs/summaries.md."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tailrace.codec.varint import zigzag
 SLOWEST: Final = 5
 _SPAN, _REVISION = 0, 9
 LARGEST: Final = (1 << 63) - 1
-"""What an Avro long holds."""
+"""The largest Avro long."""
 Row = tuple[Any, ...]
 """One operation as `FIXED` unpacks it."""
 Texts = tuple[bytes, ...]
@@ -35,7 +35,7 @@ _span: Final = itemgetter(_SPAN)
 
 
 class Sums(NamedTuple):
-    """What a summary says beyond the trace's own fields."""
+    """What a summary holds besides the trace's own fields."""
 
     complete: bool
     truncated: bool
@@ -52,7 +52,7 @@ class Sums(NamedTuple):
     output_tokens: int
     total_tokens: int
     cost: dict[str, int]
-    """Currency -> 1e-12 of it."""
+    """Currency -> amount in 1e-12 of it."""
     cost_estimated: bool
     slowest: list[bytes]
     """As Avro `SlowOperation`."""
@@ -60,7 +60,7 @@ class Sums(NamedTuple):
 
 
 def latest(rows: list[Row]) -> list[Row]:
-    """Of each operation its highest revision; of equal ones the first."""
+    """The highest revision of each operation; of equal ones the first."""
     if len(set(map(_span, rows))) == len(rows):
         return rows
     found: dict[bytes, Row] = {}
@@ -72,8 +72,10 @@ def latest(rows: list[Row]) -> list[Row]:
 
 
 def uncovered(spans: Texts, parents: Texts, bearing: list[int]) -> list[int]:
-    """Those of `bearing` (with tokens, or with a price) below which no other of them is: what counts for
-    sums."""
+    """Those of `bearing` (operations with tokens, or with a price) that have no others of it below them.
+
+    Only these count in sums.
+    """
     above = dict(zip(spans, parents, strict=True))
     covered: set[bytes] = set()
     for i in bearing:
@@ -85,7 +87,7 @@ def uncovered(spans: Texts, parents: Texts, bearing: list[int]) -> list[int]:
 
 
 def sum_up(ops: Operations) -> Sums:
-    """Sums up an open trace. At least one operation must be there."""
+    """Summarises an open trace, which must have at least one operation."""
     rows = latest(list(FIXED.iter_unpack(ops.fixed)))
     spans, parents, starts, ends, given, received, totals, prices, places, _, kinds, flags, currencies = zip(
         *rows, strict=True
@@ -175,21 +177,21 @@ def _root(flags: tuple[int, ...], starts: tuple[int, ...], source_of: SourceOf) 
 def _slowest(
     spans: Texts, parents: Texts, durations: list[int], root: int | None, source_of: SourceOf
 ) -> list[int]:
-    """The slowest operations that contain no other."""
+    """The slowest operations that contain no others."""
     above = set(parents)
     leaves = [(-d, i) for i, d in enumerate(durations) if spans[i] not in above and i != root]
     leaves.sort()
     first = leaves[: SLOWEST + 1]
     if len({d for d, _ in first}) == len(first):
         return [i for _, i in leaves[:SLOWEST]]
-    least = first[-1][0]  # equal ones: by source_id
+    least = first[-1][0]  # ties are ordered by source_id
     return [i for _, _, i in sorted((d, source_of(i), i) for d, i in leaves if d <= least)[:SLOWEST]]
 
 
 def _path(
     spans: Texts, parents: Texts, durations: list[int], root: int | None, source_of: SourceOf
 ) -> list[int]:
-    """From the root down to the slowest child at each step; parents that contain each other end it."""
+    """From the root to the slowest child at each step. A cycle of parents ends it."""
     if root is None:
         return []
     best: dict[bytes, int] = {}

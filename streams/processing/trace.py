@@ -1,5 +1,7 @@
-"""An open trace in memory, and its packed form in trace.state. What a trace's events share is encoded once
-and kept."""
+"""An open trace in memory, and its packed form in trace.state.
+
+What the events of a trace share is encoded once and cached.
+"""
 
 from __future__ import annotations
 
@@ -34,14 +36,14 @@ _TEXTS: Final = (
 )
 _VERSION: Final = bytes([1])
 MOST: Final = 1000
-"""Corrected operations, and nested runs, that a trace remembers: its state record stays small."""
+"""Corrected operations, and nested runs, that a trace remembers, so that its state record stays small."""
 _MEMO: Final = 16_384
 MOST_DATASETS: Final = 100
 """Datasets whose names a trace remembers."""
 
 
 class _Same(dict[bytes, bytes]):
-    """One object for equal texts: applications and tenants repeat from trace to trace. Emptied when full."""
+    """Shares one object for equal texts: applications and tenants repeat across traces. Emptied when full."""
 
     def __missing__(self, value: bytes) -> bytes:
         if len(self) >= _MEMO:
@@ -54,12 +56,15 @@ _same: Final = _Same()
 
 
 def _of_the_root(h: Header, value: bytes | None) -> bytes | None:
-    """`value`, unless the event is of a nested run: then its application is not the trace's."""
+    """`value`, unless the event belongs to a nested run, whose application is not the trace's."""
     return value if h.parent_run_id is None else None
 
 
 class Trace:
-    """What the processor knows of one open trace. Sticky fields keep the first non-null value in the log."""
+    """What the processor knows about one open trace.
+
+    Sticky fields keep the first non-null value in the log.
+    """
 
     __slots__ = (
         "_shared",
@@ -88,7 +93,7 @@ class Trace:
     )
 
     def __init__(self, root_trace_id: bytes | None, started_at: int, part: int = 0) -> None:
-        """part: source offset of the first event."""
+        """Creates a trace. `part`: source offset of its first event."""
         self.root_trace_id = root_trace_id
         self.started_at = started_at
         self.part = part
@@ -107,16 +112,16 @@ class Trace:
         self.events = 0
         self.certain = False
         self.run: bytes | None = None
-        """The run of which a link was written to the log first; most traces have no other."""
+        """The run whose link was written to the log first; most traces have only one."""
         self.runs: dict[bytes, None] | None = None
-        """The others, the oldest first."""
+        """Further runs, the oldest first."""
         self.revisions: dict[bytes, int] | None = None
         self.datasets: dict[bytes, bytes] | None = None
         self.operations = Operations()
         self._shared: bytes | None = None
 
     def add(self, h: Header, root: Root, appended_at: int, offset: int) -> None:
-        """Counts one event and learns from it. Cannot fail once `h` is a whole header."""
+        """Counts one event and learns from it. Cannot fail if `h` is a complete header."""
         if self._shared is None or (
             (self.root_run_id is None and root.run is not None)
             or (self.user_id is None and h.user_id is not None)
@@ -166,17 +171,18 @@ class Trace:
                 del self.revisions[next(iter(self.revisions))]
 
     def superseded(self, h: Header) -> bool:
-        """Whether a higher revision of the same operation went before; of more than `MOST` corrected
-        operations the latest are remembered."""
+        """Whether a higher revision of the same operation came before.
+
+        Only the latest `MOST` corrected operations are remembered.
+        """
         return self.revisions is not None and h.revision < self.revisions.get(dedupe_hash(h.source_id), 0)
 
     def knows(self, run: bytes) -> bool:
-        """Whether a link of `run` was written to the log; of more than `MOST` runs the latest are
-        remembered."""
+        """Whether a link of `run` was written to the log. Only the latest `MOST` runs are remembered."""
         return run == self.run or (self.runs is not None and run in self.runs)
 
     def learn(self, run: bytes) -> None:
-        """A link of `run`, which it does not know, is in the log or about to be."""
+        """Notes that a link of `run`, which is new to it, is in the log or about to be."""
         if self.run is None:
             self.run = run
             return
@@ -194,7 +200,7 @@ class Trace:
         return strings([self.run, *self.runs]) if self.runs else b"\2" + string(self.run) + b"\0"
 
     def name_datasets(self, ids: list[bytes], names: list[bytes]) -> None:
-        """Learns names of datasets, for events that have only their ids."""
+        """Learns names of datasets, for events that have only ids."""
         if self.datasets is None:
             self.datasets = {}
         for dataset, name in zip(ids, names, strict=False):
@@ -207,19 +213,22 @@ class Trace:
         return self.operations.ended
 
     def rest(self) -> None:
-        """Makes itself small: no more events are expected. If they come, all goes on as before."""
+        """Frees memory, because no more events are expected. More events may still come."""
         self._shared = None
         self.operations.rest()
 
     def shared(self, correlation_id: bytes) -> bytes:
-        """The end of every `TraceContext` of this trace, from run_trace_id on. correlation_id: what stands
-        for the trace where there is neither a root run nor a trace id."""
+        """The end of every `TraceContext` of this trace, from run_trace_id on.
+
+        Args:
+            correlation_id: stands for the trace if there is neither a root run nor a trace id.
+        """
         if self._shared is None:
             self._shared = shared_fields(self, correlation_id)
         return self._shared
 
     def summary(self, partition: int) -> bytes:
-        """The trace as it stands (docs/summaries.md): a framed `TraceSummary`."""
+        """The trace's summary as of now (docs/summaries.md): a framed `TraceSummary`."""
         s = sum_up(self.operations)
         return b"".join(
             (
@@ -258,8 +267,10 @@ class Trace:
         )
 
     def pack(self) -> bytes:
-        """The value of trace.state: a version byte and the Avro body of `TraceState`. Full chunks of
-        operations go apart."""
+        """The value in trace.state: a version byte and the Avro body of `TraceState`.
+
+        Full chunks of operations are separate records.
+        """
         ops = self.operations
         revisions = (
             b"".join(o + r.to_bytes(4, "big") for o, r in self.revisions.items()) if self.revisions else b""
@@ -292,8 +303,11 @@ class Trace:
 
     @classmethod
     def unpack(cls, value: bytes, chunks: list[tuple[bytes, bytes]] | None = None) -> Trace:
-        """What `pack` wrote, in any version. chunks: the full chunks of its operations, in order. Raises
-        `DecodeError`."""
+        """Decodes what `pack` wrote, in any version. Raises `DecodeError`.
+
+        Args:
+            chunks: the full chunks of its operations, in order.
+        """
         state = wire.decode_versioned(value, TraceState)
         trace = cls(None, state.started_at, state.part)
         for name in _TEXTS:
@@ -330,14 +344,15 @@ class Trace:
 
 
 class Stored:
-    """A trace as a former owner wrote it, not unpacked before it is needed: taking over a million of them is
-    quick."""
+    """A trace as a former owner wrote it, unpacked on first use.
+
+    So taking over a million traces is quick.
+    """
 
     __slots__ = ("appended_at", "chunks", "ended", "touched", "value")
 
     def __init__(self, value: bytes) -> None:
-        """Raises `DecodeError` for a version that this tailrace does not know, IndexError or ValueError for
-        garbage."""
+        """Raises `DecodeError` for an unknown version, IndexError or ValueError for garbage."""
         if value[:1] != _VERSION:
             raise DecodeError("unknown_version", f"version {value[:1].hex() or 'none'} of a trace's state")
         self.value = value
@@ -355,9 +370,11 @@ _ROOT: Final = {str(s): zigzag(i) for i, s in enumerate(RootSource)}
 
 
 def shared_fields(t: Trace, correlation_id: bytes) -> bytes:
-    """`TraceContext` from run_trace_id to its end. Seed 003, section 5: the correlation id is the root run,
-    else the run, else the trace id; sinks that root a trace at its message use the root's trace id. A native
-    OpenTelemetry id wins over both."""
+    """The fields of `TraceContext` from run_trace_id to its end.
+
+    Seed 003, section 5: the correlation id is the root run, else the run, else the trace id; sinks that
+    root a trace at its message use the root's trace id. A native OpenTelemetry id overrides both.
+    """
     message = t.root_trace_id or correlation_id
     run = t.root_run_id or message
     by_run = t.otel_trace_id or ids.otel_trace_id(run)

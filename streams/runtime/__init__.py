@@ -1,1 +1,1 @@
-"""The processor on Kafka and Faust: ownership, transactions, restoring, workers."""
+"""The processor on Kafka and Faust: ownership, transactions, restoring state, workers."""

@@ -19,15 +19,22 @@ log: Final = logging.getLogger("streams.runtime.app")
 
 
 class App(faust.App):
-    """faust.App with an `Owner`, which the transport asks for positions."""
+    """A faust.App with an `Owner`, from which the transport gets its positions."""
 
     logger = logging.getLogger("faust.app")
     owner: Owner
 
 
 def make_app(settings: Settings, owner: Owner, instance_id: str, datadir: str) -> App:
-    """The app of one worker. instance_id: its static group membership, which makes a quick restart cheap;
-    unique among the workers. Raises `ConfigError`."""
+    """The Faust app of one worker.
+
+    Args:
+        instance_id: the static group membership; unique among the workers. It makes a quick restart
+            cheap.
+
+    Raises:
+        ConfigError: kafka.client has properties that aiokafka does not support.
+    """
     s = settings.streams
     session = s.session_timeout_ms / 1000
     app = App(
@@ -93,7 +100,7 @@ def make_app(settings: Settings, owner: Owner, instance_id: str, datadir: str) -
                 message.generation_id != app.consumer_generation_id
                 or message.partition not in owner.partitions
             ):
-                # of before a rebalance: the consumer was placed anew, and reads it again if it is still ours
+                # from before a rebalance: the position was set again; if still owned, it is read again
                 continue
             try:
                 await owner.batch(message.partition, message.checksum, message.offset, message.value)

@@ -1,4 +1,4 @@
-"""kafka.client settings (librdkafka's names) for the aiokafka client under Faust."""
+"""Translates kafka.client settings (librdkafka's names) for aiokafka, the client below Faust."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from tailrace.errors import ConfigError
 
 
 def broker_url(bootstrap_servers: str) -> str:
-    """Faust's form of the server list, on the batch transport."""
+    """The server list in Faust's form, on the batch transport."""
     return "batch+kafka://" + ";".join(s.strip() for s in bootstrap_servers.split(",") if s.strip())
 
 
 def credentials(client: Mapping[str, str]) -> Any:
-    """Faust credentials for the pass-through properties; None for plain text. Raises `ConfigError` for what
-    aiokafka cannot do."""
+    """Faust credentials for the kafka.client properties; None for plain text.
+
+    Raises:
+        ConfigError: aiokafka does not support a property.
+    """
     protocol = client.get("security.protocol", "plaintext").upper()
     if protocol == "PLAINTEXT":
         return None
@@ -28,14 +31,14 @@ def credentials(client: Mapping[str, str]) -> Any:
         return faust.SSLCredentials(context=context)
     if protocol not in ("SASL_PLAINTEXT", "SASL_SSL"):
         raise ConfigError(
-            f"kafka.client.security.protocol: {protocol} is not one of plaintext, ssl, sasl_plaintext, "
-            "sasl_ssl"
+            f"kafka.client.security.protocol: {protocol} is not valid; "
+            "use plaintext, ssl, sasl_plaintext or sasl_ssl"
         )
     mechanism = client.get("sasl.mechanism", client.get("sasl.mechanisms", "PLAIN")).upper()
     if mechanism not in ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"):
         raise ConfigError(
-            f"kafka.client.sasl.mechanism: {mechanism} is not supported by the processor; use PLAIN or "
-            "SCRAM-SHA-256/512"
+            f"kafka.client.sasl.mechanism: {mechanism} is not supported by the processor; "
+            "use PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"
         )
     return faust.SASLCredentials(
         username=client.get("sasl.username", ""),

@@ -1,10 +1,11 @@
-"""Faust on batches: one message per partition and fetch, and the position is the application's, not the
-group's.
+"""A Faust transport for batches: one message per partition and fetch, at the application's positions.
 
-Registered through the entry-point group `faust.transports`: ``broker="batch+kafka://host:9092"``. Faust
-spends far more on a message than we do (benchmarks/stream_stage.py), so an agent gets a message whose value
-is the list of a fetch's records. Faust keeps what it is good at: group membership, assignment, rebalance,
-life cycle."""
+It is registered in the entry-point group `faust.transports` as ``broker="batch+kafka://host:9092"``.
+Faust spends far more time on a message than the processor (benchmarks/stream_stage.py), so an agent
+gets a message whose value is the list of records of a fetch. Group membership, assignment, rebalances
+and the life cycle stay with Faust. The position comes from the application, not from the consumer
+group.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +20,11 @@ from faust.types.tuples import TP, ConsumerMessage
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
-    """Places the consumer at the application's positions. Faust's perform_seek calls `seek_to_committed`
-    after every rebalance, so a seek anywhere else would be undone."""
+    """Sets the consumer's position to the application's.
+
+    Faust's perform_seek calls `seek_to_committed` after every rebalance, which would undo a seek made
+    elsewhere.
+    """
 
     logger = logging.getLogger("faust.consumer")
 
@@ -56,15 +60,18 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         return placed
 
     def reset_policy(self, strategy: int) -> None:
-        """What aiokafka does when a position is not in the log. Once placed, nothing: the error ends the
-        process, and the next one says what is missing. A silent jump would lose events unseen. Before a
-        placing (a partition just assigned has no position for a moment) it may take any."""
+        """Sets what aiokafka does if a position is not in the log.
+
+        After the position was set: raise. The error ends the process, and the next one reports which
+        events are missing; a silent jump would lose them unnoticed. Before that, any position will do:
+        a partition that was just assigned has none for a moment.
+        """
         if self._consumer is not None and self._consumer._fetcher is not None:
             self._consumer._fetcher._default_reset_strategy = strategy
 
 
 class Consumer(driver.Consumer):
-    """Hands on one message per partition and fetch. Faust's own ack bookkeeping is not used."""
+    """Delivers one message per partition and fetch. Faust's own ack bookkeeping is not used."""
 
     logger = logging.getLogger("faust.consumer")
 
@@ -96,10 +103,10 @@ class Consumer(driver.Consumer):
                 continue
             last = batch[-1]
             self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
-            self._read_offset[tp] = None  # Faust would silently drop by it; the link below is checked instead
+            # Faust would silently drop messages by it; the checksum below is checked instead
+            self._read_offset[tp] = None
             follows, self._link[tp] = self._link.get(tp, -1), last.offset + 1
-            # checksum carries the offset that this batch continues from: a gap in the hand-over is found by
-            # the agent
+            # checksum carries the offset that this batch continues from, so that the agent detects gaps
             yield (
                 tp,
                 ConsumerMessage(
@@ -120,7 +127,7 @@ class Consumer(driver.Consumer):
             )
 
     def applied(self, tp: TP, offset: int) -> None:
-        """Offset up to which a partition is committed; the group's offset is for lag monitors only."""
+        """The offset up to which a partition is committed. The group's offset is only for lag monitors."""
         self._applied[tp] = offset
 
     def _filter_committable_offsets(self, tps: Any) -> Any:
@@ -154,7 +161,7 @@ class Transport(driver.Transport):
 
 
 class BatchTopic(Topic):
-    """A topic whose messages are lists of records: nothing to decode."""
+    """A topic whose messages are lists of records; nothing is decoded."""
 
     def _compile_decode(self) -> Any:
         create = self._create_event

@@ -1,5 +1,7 @@
-"""Names for the workers of one host: a slot is held by a lock, so that two supervisors take different ones
-and a restart the same."""
+"""Stable names for the workers of one host.
+
+A slot is held by a file lock: two supervisors get different slots, and a restart gets the same one.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +16,21 @@ SLOTS: Final = 256
 
 
 class HostSlot:
-    """The lowest number on this host that no other `tailrace process` of the same app_id holds; released with
-    the process."""
+    """The lowest number on this host that no other `tailrace process` of the same app_id holds.
+
+    It is released when the process ends.
+    """
 
     def __init__(self, app_id: str, folder: Path | None = None) -> None:
-        """folder: where the locks are; default: the system's temporary folder. Raises RuntimeError if all are
-        taken."""
+        """Takes a slot.
+
+        Args:
+            app_id: streams.app_id.
+            folder: where the locks are; default: the system's temporary folder.
+
+        Raises:
+            RuntimeError: all slots are taken.
+        """
         folder = folder or Path(tempfile.gettempdir())
         safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in app_id)
         for number in range(SLOTS):
@@ -27,7 +38,7 @@ class HostSlot:
             try:
                 self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
             except OSError:
-                continue  # someone else's file
+                continue  # another user's file
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:

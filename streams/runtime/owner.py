@@ -1,5 +1,7 @@
-"""Ownership of partitions: taking them over, working on them unit by unit, giving them up. Plumbing; the
-rules are in apply."""
+"""Ownership of partitions: taking them over, processing them unit by unit, giving them up.
+
+This is the plumbing; the rules are in `streams.processing.apply`.
+"""
 
 from __future__ import annotations
 
@@ -30,9 +32,13 @@ DRAIN_SECONDS: Final = 10.0
 class Owner:
     """The partitions of trace.events that this worker owns.
 
-    topic_id, partition_count: of trace.events as it is now. accept_loss: go on where data is missing. end:
-    ends the process at once with an exit code and a reason; it does not return. waiting: where schemas that
-    are not known are looked for before their records are applied; None: nowhere."""
+    Args:
+        topic_id: the current id of trace.events.
+        partition_count: its current partition count.
+        accept_loss: continue although data is missing.
+        end: ends the process at once with an exit code and a reason; does not return.
+        waiting: where unknown schemas are looked up before their records are applied; None: nowhere.
+    """
 
     def __init__(
         self,
@@ -46,10 +52,10 @@ class Owner:
         self.topic = TopicNames.of(settings.topics).events
         self.partitions: dict[int, Partition] = {}
         self.applied = 0
-        """Records of finished transactions, since the start."""
+        """Records of committed transactions, since the start."""
         self.on_applied: Callable[[int, int], None] = lambda partition, offset: None
         self.on_held: Callable[[int, bool], None] = lambda partition, held: None
-        """A partition waits for a schema (it need not be read meanwhile), or goes on."""
+        """A partition starts to wait for a schema, and need not be read meanwhile, or continues."""
         self.observed = Observed()
         self._settings, self.topic_id, self._count, self._accept_loss, self.end = (
             settings,
@@ -62,11 +68,13 @@ class Owner:
         self._held: dict[int, BlockedBatches] = {}
         """Partitions with batches that wait for a schema."""
         self._stale: set[int] = set()
-        """Partitions of which held batches were dropped: what comes is passed over until they are placed
-        anew."""
+        """Partitions whose held batches were dropped.
+
+        Their batches are skipped until the consumer's position is set again.
+        """
         self._generation: int | None = None
         self._opening: asyncio.Future[Any] | None = None
-        """Producers that are being made: each fences the former owner when it is."""
+        """Producers being created. Each fences the former owner when it is ready."""
         self._interval = settings.streams.commit_interval_ms / 1000
         self._flush_interval = settings.streams.metrics_interval_ms / 1000
         self._commits = ThreadPoolExecutor(settings.streams.commit_threads, "commit")
@@ -75,7 +83,7 @@ class Owner:
     # -- taking over
     def assigned(self, partitions: set[int], generation: int) -> None:
         if self._generation is not None and generation != self._generation + 1:
-            partitions = set()  # a generation was missed: someone else may have written
+            partitions = set()  # a generation was missed: another owner may have written
         self._generation = generation
         self._drop_held()
         gone = [self.partitions.pop(n) for n in list(self.partitions) if n not in partitions]
@@ -84,7 +92,7 @@ class Owner:
         self._openers.submit(gone.clear)  # a producer's destructor joins threads
 
     async def acquire(self, wanted: set[int]) -> None:
-        """Opens the partitions that are new: fence, then restore. Awaited before Faust seeks and resumes."""
+        """Opens the new partitions: fence, then restore. Awaited before Faust seeks and resumes."""
         loop, generation = asyncio.get_running_loop(), self._generation
         new = [
             Partition(n, self._count, self._settings, self._fatal)
@@ -103,7 +111,7 @@ class Owner:
                 found = await loop.run_in_executor(
                     self._openers, read_state, self._settings.kafka, state_topic, [p.number for p in new]
                 )
-                for p in new:  # not in the loop's thread: heartbeats go on
+                for p in new:  # not in the loop's thread, so that heartbeats continue
                     await loop.run_in_executor(self._openers, p.restore, found.pop(p.number))
             unplaced = [p.number for p in new if not p.state.topic_id]
             worked = await loop.run_in_executor(self._openers, self._worked_before, unplaced)
@@ -127,10 +135,10 @@ class Owner:
                 FAILED, f"taking over partitions {[p.number for p in new]} failed: {type(e).__name__}: {e}"
             )
         if generation != self._generation:
-            return  # rebalanced meanwhile: called again
+            return  # a rebalance came meanwhile: this is called again
         for p in new:
             self.partitions[p.number] = p
-            self._due(p)  # what a former owner counted and did not write
+            self._due(p)  # writes what a former owner counted but did not write
         log.info(
             "took over partitions %s: fenced in %.2f s, restored %d records in %.2f s, next offsets %s",
             [p.number for p in new],
@@ -150,29 +158,27 @@ class Owner:
         )
 
     def _check_identity(self, p: Partition, worked_before: bool) -> None:
-        """The stored position must belong to this very topic, and there must be one where work was done
-        before."""
+        """Checks that the stored position belongs to this topic, and exists if there are enriched records."""
         s = p.state
         if not s.topic_id and worked_before:
             names = TopicNames.of(self._settings.topics)
             self._gone(
                 f"partition {p.number}: {names.state} holds no position, but {names.enriched} has records: "
-                "the state is lost, and everything would be enriched a second time"
+                "the state is lost, and all events would be enriched a second time"
             )
         if not s.topic_id:
             s.topic_id, s.partitions = self.topic_id, self._count
         elif s.topic_id != self.topic_id:
             self._gone(
-                f"partition {p.number}: the stored position is of another {self.topic} (topic id "
-                f"{s.topic_id}, now {self.topic_id}): "
-                "it was deleted and made again"
+                f"partition {p.number}: the stored position belongs to another {self.topic} "
+                f"(topic id {s.topic_id}, now {self.topic_id}): the topic was deleted and created again"
             )
             s.topic_id, s.partitions, s.next_offset = self.topic_id, self._count, -1
         elif s.partitions != self._count:
             self.end(
                 LOST_DATA,
                 f"{self.topic} had {s.partitions} partitions when its state was written, now {self._count}: "
-                "traces would move between partitions. Drain, then start a new generation",
+                "traces would move between partitions. Process all events first, then start a new generation",
             )
 
     def next_offset(self, partition: int) -> int | None:
@@ -188,21 +194,26 @@ class Owner:
     def lost(self, partition: int, wanted: int, first: int, end: int) -> None:
         what = "retention removed the records between" if wanted < first else "the log ends before"
         self._gone(
-            f"partition {partition}: the stored position is {wanted}, the log of {self.topic} is {first} to "
-            f"{end}: {what} it"
+            f"partition {partition}: the stored position is {wanted}, "
+            f"but the log of {self.topic} has {first} to {end}: {what} it"
         )
         p = self.partitions[partition]
         p.state.next_offset = first
 
     def _gone(self, what: str) -> None:
         if not self._accept_loss:
-            self.end(LOST_DATA, f"{what}. Events are lost; `--accept-loss` goes on from what is there")
-        log.error("%s; going on, as --accept-loss says", what)
+            self.end(
+                LOST_DATA, f"{what}. Events are lost; `--accept-loss` continues with the events that exist"
+            )
+        log.error("%s; continuing, because of --accept-loss", what)
 
-    # -- working
+    # -- processing
     async def batch(self, partition: int, follows: int, last_offset: int, records: list[Any]) -> None:
-        """Applies one fetch of one partition, or holds it from the first record on whose schema is being
-        looked for. Waits while a full unit cannot be committed yet: that is the back-pressure."""
+        """Applies one fetch of one partition.
+
+        Records from the first one whose schema is being looked up are held. Waits while a full unit
+        cannot be committed yet: that is the back-pressure.
+        """
         if partition in self._stale:
             return
         p = self.partitions.get(partition)
@@ -223,13 +234,13 @@ class Owner:
             if ready:
                 await self._apply(p, records[:ready])
                 if self.partitions.get(partition) is not p or p.expects != last_offset + 1:
-                    return  # placed anew meanwhile: the rest is read again
+                    return  # the position was set again meanwhile: the rest is read again
                 records = records[ready:]
             held = self._held[partition] = self._holding(p, self._waiting)
         held.add(records)
 
     def _drop_held(self) -> None:
-        """Whoever owns the partitions next reads from the position, and so what was held."""
+        """Drops held batches: the next owner reads from the position, and so reads them again."""
         for n, held in list(self._held.items()):
             self._stale.add(n)
             held.drop()
@@ -261,14 +272,16 @@ class Owner:
         if not p.unit.records:
             p.unit.born = time.perf_counter()
         try:
-            p.applier.apply(p.state, records, p.unit)
+            p.event_processor.apply(p.state, records, p.unit)
         except UnreadableRecord as e:
             self.end(BAD_STATE, str(p.unreadable(e)))
         self._due(p)
 
     def _due(self, p: Partition) -> None:
-        """Starts the commit of the open unit if it is old or large enough, or if rows, series and summaries
-        are due; unless a commit of this partition is under way."""
+        """Starts the commit of the open unit if it is due and no commit of this partition is in flight.
+
+        It is due if the unit is old or large enough, or if rows, series and summaries must be written.
+        """
         if p.committing is not None or p.given_up:
             return
         limits, now = self._settings.streams, time.perf_counter()
@@ -308,9 +321,11 @@ class Owner:
 
     # -- giving up
     async def drain(self) -> None:
-        """Commits what is open. Ends the process if that takes longer than 10 s: its state would be of no
-        use. Producers that are being made are waited for: one that is ready after a rebalance would fence the
-        new owner."""
+        """Commits the open units; ends the process if that takes longer than 10 s.
+
+        The state would be useless by then. Waits for producers that are being created: one that becomes
+        ready after a rebalance would fence the new owner.
+        """
         self._drop_held()
         deadline = time.monotonic() + DRAIN_SECONDS
         if self._opening is not None and not self._opening.done():

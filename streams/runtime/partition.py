@@ -1,8 +1,9 @@
 """One owned partition: its state, its transactional producer, and the commit of a unit of work.
 
-The order that makes it exact: init_transactions (fences any earlier owner and ends its open transaction),
-restore read_committed to the end, seek the source to the stored position, work. After a commit error that is
-not retriable this object is of no use any more: end the process."""
+Exactly-once depends on this order: init_transactions (fences any earlier owner and aborts its open
+transaction), restore the state (read_committed) to the end, seek the source to the stored position,
+process. After a commit error that is not retriable this object must not be used: end the process.
+"""
 
 from __future__ import annotations
 
@@ -27,16 +28,19 @@ log: Final = logging.getLogger("streams.runtime.partition")
 INIT_SECONDS: Final = 30.0
 COMMIT_SECONDS: Final = 5.0
 COMMIT_TRIES: Final = 12
-"""A commit that the client calls retriable is tried this often: a broker may be away for a minute."""
+"""Tries of a commit with retriable errors: a broker may be away for a minute."""
 
 
 class UnreadableState(Exception):
-    """trace.state holds a record that cannot be read; the message names it and what to do."""
+    """A record of trace.state cannot be read. The message names it and what to do."""
 
 
 class Partition:
-    """Owner's side of one partition. `apply` runs in the loop's thread; `open` and `commit` in an executor
-    thread, one at a time, while the next unit is applied."""
+    """The owner's side of one partition.
+
+    `apply` runs in the event loop's thread. `open` and `commit` run in an executor thread, one at a
+    time, while the next unit is applied.
+    """
 
     def __init__(
         self, number: int, partitions: int, settings: Settings, on_fatal: Callable[[int, KafkaError], None]
@@ -55,21 +59,21 @@ class Partition:
         )
         self.unit = TransactionBatch()
         self.committing: Any = None
-        """The future of the commit under way, or None."""
+        """The future of the commit in flight, or None."""
         self.committed = -1
         self.expects = -1
-        """Offset that the next batch must continue from."""
+        """The offset that the next batch must continue from."""
         self.given_up = False
         self.flushed_at = 0.0
         """When metric rows, series and summaries were last written, by the caller's clock (seconds)."""
         self._names, self._settings, self._on_fatal = names, settings, on_fatal
         self._limit = 2 * settings.topics.max_event_bytes
-        self.applier = EventProcessor(
+        self.event_processor = EventProcessor(
             names.events, number, self._limit, settings.topics.max_event_bytes, partitions
         )
 
     def open(self) -> None:
-        """Fences the former owner. Blocks (up to 30 s). Raises KafkaException."""
+        """Fences the former owner. Blocks, up to 30 s. Raises KafkaException."""
         s = self._settings.streams
         self._producer = Producer(
             {
@@ -90,22 +94,22 @@ class Partition:
                 "logger": logging.getLogger("streams.runtime.partition.client"),
             }
         )
-        self._producer.poll(0.1)  # an init that meets a connection being set up waits 500 ms
+        self._producer.poll(0.1)  # init_transactions waits 500 ms if the connection is not up yet
         self._producer.init_transactions(INIT_SECONDS)
 
     def restore(self, records: Records) -> None:
-        """Takes over what a former owner wrote. Raises `UnreadableState` that names the record."""
+        """Restores the state that a former owner wrote. Raises `UnreadableState`, which names the record."""
         try:
             self.state.restore(records)
         except UnreadableRecord as e:
             raise self.unreadable(e) from None
 
     def unreadable(self, e: UnreadableRecord) -> UnreadableState:
-        """What to say of a state record that cannot be read."""
+        """The error text for a state record that cannot be read."""
         return UnreadableState(
             f"{self._names.state} partition {self.number}: the record with key {e.key!r} cannot be read: "
-            f"{e}. If a newer tailrace wrote "
-            "it, run that one; if nothing of ours did, write a tombstone (a null value) under that key"
+            f"{e}. If a newer tailrace wrote it, run that version; "
+            "if another program wrote it, write a tombstone (a null value) under that key"
         )
 
     def _error(self, error: KafkaError) -> None:
@@ -113,8 +117,17 @@ class Partition:
             self._on_fatal(self.number, error)
 
     def close_unit(self, flush: bool) -> tuple[TransactionBatch, int]:
-        """Takes the open unit with what is written besides its outputs, and the offset it reaches; opens the
-        next one. flush: write metric rows, series and summaries too. Raises `UnreadableState`."""
+        """Closes the open unit and opens the next one.
+
+        Args:
+            flush: also write metric rows, series and summaries.
+
+        Returns:
+            The unit, with the state changes to write, and the offset it reaches.
+
+        Raises:
+            UnreadableState: a stored trace cannot be read.
+        """
         unit, self.unit = self.unit, TransactionBatch()
         try:
             unit.closed = self.state.close(flush)
@@ -123,11 +136,11 @@ class Partition:
         return unit, self.state.next_offset
 
     def commit(self, unit: TransactionBatch) -> tuple[float, float]:
-        """Writes one transaction: outputs, dead letters, changed states, position. Blocks until it is
-        committed.
+        """Writes one transaction: outputs, dead letters, changed state, position.
 
-        Returns seconds spent producing and committing. Raises for anything but a retriable commit; the caller
-        ends the process."""
+        Blocks until it is committed. Returns the seconds spent on producing and on committing. Raises
+        for everything except a retriable commit error; the caller then ends the process.
+        """
         p, n, names = self._producer, self.number, self._names
         began = time.perf_counter()
         p.begin_transaction()
@@ -154,7 +167,7 @@ class Partition:
             for name, content in records:
                 self._produce(topic, content, name, n)
         while len(p):
-            p.poll(0.005)  # the client's own flush in commit_transaction burns CPU
+            p.poll(0.005)  # the client's own flush in commit_transaction busy-waits
         sent = time.perf_counter()
         tries = 0
         while True:

@@ -1,5 +1,7 @@
-"""Reading what a former owner wrote to trace.state. Valid only after init_transactions of the partition's
-producer."""
+"""Reads what a former owner wrote to trace.state.
+
+Valid only after init_transactions of the partition's producer.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +25,11 @@ Records = dict[bytes, bytes]
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """No garbage collection while a state is read and taken over: that makes millions of objects and no
-    garbage, and walking them again and again takes longer than making them. Afterwards the collector leaves
-    them alone (`gc.freeze`)."""
+    """Disables garbage collection while state is read and restored.
+
+    That creates millions of objects and no garbage, and scanning them repeatedly takes longer than
+    creating them. Afterwards the collector ignores them (`gc.freeze`).
+    """
     was = gc.isenabled()
     gc.disable()
     try:
@@ -56,10 +60,12 @@ def _reader(settings: Kafka) -> Consumer:
 
 
 def read_state(settings: Kafka, topic: str, partitions: list[int]) -> dict[int, Records]:
-    """What the partitions' state is, of all committed records up to the last stable offset. Blocks.
+    """The state of the partitions: all committed records up to the last stable offset. Blocks.
 
-    After init_transactions nobody else can commit and every marker is written, so that offset is the end. Of
-    a log that is not compacted yet only what counts is kept in memory. Raises KafkaException."""
+    After init_transactions no other producer can commit and every marker is written, so that offset is
+    the end. If the log is not compacted yet, only the last value of each key is kept in memory. Raises
+    KafkaException.
+    """
     found: dict[int, Records] = {n: {} for n in partitions}
     for message in _to_the_end(settings, topic, partitions):
         records, key, value = found[message.partition()], message.key() or b"", message.value()
@@ -71,8 +77,10 @@ def read_state(settings: Kafka, topic: str, partitions: list[int]) -> dict[int, 
 
 
 def first_records(settings: Kafka, topic: str, partitions: list[int]) -> set[int]:
-    """Partitions that hold a committed record. Blocks; reads one fetch of each at most. Raises
-    KafkaException."""
+    """Partitions that hold a committed record.
+
+    Blocks; reads at most one fetch of each. Raises KafkaException.
+    """
     return {n for n in partitions if next(_to_the_end(settings, topic, [n]), None) is not None}
 
 

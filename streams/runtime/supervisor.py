@@ -1,4 +1,4 @@
-"""Keeps worker processes running: starts one again that ended, with back-off, until told to stop."""
+"""Keeps worker processes running: restarts a worker that ended, with back-off, until it is stopped."""
 
 from __future__ import annotations
 
@@ -22,17 +22,20 @@ log: Final = logging.getLogger("streams.runtime.supervisor")
 FIRST_DELAY: Final = 0.1
 LAST_DELAY: Final = 30.0
 HEALTHY_SECONDS: Final = 60.0
-"""A worker that ran for so long starts again without delay when it ends."""
+"""A worker that ran this long is restarted without delay when it ends."""
 
 
 def delay(failures: int) -> float:
-    """Seconds to wait before the next start after `failures` quick ends in a row: 0.1, 0.2, 0.4 ... 30."""
+    """Seconds to wait before the next start, after `failures` quick ends in a row: 0.1, 0.2, 0.4 … 30."""
     return float(min(LAST_DELAY, FIRST_DELAY * 2 ** min(failures - 1, 20))) if failures > 0 else 0.0
 
 
 def start(job: Job) -> subprocess.Popen[bytes]:
-    """One worker. -P: a `streams/` in the current folder must not shadow ours. A session of its own: Ctrl-C
-    is ours to handle."""
+    """Starts one worker.
+
+    -P: a `streams/` in the current folder must not shadow the package. The worker gets its own session,
+    so that only the supervisor handles Ctrl-C.
+    """
     command = [sys.executable, "-P", "-m", "streams.runtime.worker", str(os.getpid())]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
     assert process.stdin is not None
@@ -42,7 +45,7 @@ def start(job: Job) -> subprocess.Popen[bytes]:
 
 
 class Supervisor:
-    """Runs one process a job until `stop`. spawn, clock and wait are passed in for tests."""
+    """Runs one process per job until `stop`. `spawn`, `clock` and `wait` are parameters for tests."""
 
     def __init__(
         self,
@@ -55,18 +58,18 @@ class Supervisor:
         self._stop = threading.Event()
         self._woken = threading.Event()
         self.pids: dict[int, int] = {}
-        """Worker number -> process id of those that run."""
+        """Worker number -> process id, of running workers."""
 
     def stop(self) -> None:
         self._stop.set()
         self._woken.set()
 
     def wake(self) -> None:
-        """A child has ended (SIGCHLD)."""
+        """Called when a child has ended (SIGCHLD)."""
         self._woken.set()
 
     def run(self) -> int:
-        """Returns the exit code: 0 after `stop`; a worker's own where starting it again would not help."""
+        """Returns the exit code: 0 after `stop`; a worker's own code if a restart would not help."""
         running: dict[int, subprocess.Popen[bytes]] = {}
         began: dict[int, float] = {}
         failures = dict.fromkeys(range(len(self._jobs)), 0)
@@ -92,9 +95,9 @@ class Supervisor:
                 failures[n] = 0 if now - began[n] >= HEALTHY_SECONDS else failures[n] + 1
                 due[n] = self._clock() + delay(failures[n])
                 log.warning(
-                    "worker %d ended (%s), starting it again in %.1f s",
+                    "worker %d ended (%s), restarting it in %.1f s",
                     n,
-                    told(status),
+                    describe(status),
                     max(0.0, due[n] - self._clock()),
                 )
             if not self._stop.is_set():
@@ -119,13 +122,13 @@ class Supervisor:
                 process.wait()
 
 
-def told(status: int) -> str:
-    """An exit status for people."""
+def describe(status: int) -> str:
+    """An exit status as text."""
     return f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit code {status}"
 
 
 def supervise(jobs: list[Job]) -> int:
-    """Runs a supervisor in the main thread; SIGTERM and SIGINT stop it, a second one kills the workers."""
+    """Runs a supervisor in the main thread. SIGTERM and SIGINT stop it; a second signal kills the workers."""
     supervisor = Supervisor(jobs)
 
     def on_signal(number: int, frame: object) -> None:

@@ -1,5 +1,7 @@
-"""One worker process: `python -m streams.runtime.worker PARENT`, started by the supervisor with its settings
-on standard input."""
+"""One worker process: `python -m streams.runtime.worker PARENT`.
+
+The supervisor starts it and passes its settings on standard input.
+"""
 
 from __future__ import annotations
 
@@ -39,27 +41,35 @@ REPORT_SECONDS: Final = 10.0
 
 
 class Job(msgspec.Struct, frozen=True):
-    """What the supervisor tells a worker."""
+    """What the supervisor passes to a worker."""
 
     settings: Settings
     instance_id: str
     accept_loss: bool = False
     log_level: str = "INFO"
     number: int = 0
-    """Of the worker, among those of its supervisor: 0, 1, …"""
+    """Number of the worker among those of its supervisor: 0, 1, …"""
 
 
 def end(code: int, reason: str) -> NoReturn:
-    """Ends the process at once: nothing of this worker's state may be written any more. The supervisor starts
-    another."""
+    """Ends the process at once, so that none of its state is written any more.
+
+    The supervisor starts another one.
+    """
     log.critical("%s", reason)
     logging.shutdown()
     os._exit(code)
 
 
 def prepare(job: Job) -> Owner:
-    """Learns schemas, checks topics and makes the owner. Raises `ConfigError`, `KafkaUnavailable`,
-    `TopicMismatch`, KafkaException."""
+    """Learns schemas, checks the topics and creates the owner.
+
+    Raises:
+        ConfigError: a setting is wrong.
+        KafkaUnavailable: no broker answers.
+        TopicMismatch: a topic is missing or wrong.
+        KafkaException: the cluster refuses.
+    """
     source = attach(job.settings)
     waiting = (
         None if source is None else SchemaWait(source, schemas.known.knows, job.settings.schemas.wait_seconds)
@@ -77,29 +87,29 @@ def prepare(job: Job) -> Owner:
 
 
 def still_there(settings: Settings, owner: Owner) -> None:
-    """Ends the process if trace.events is another topic than the one it started with. Blocks."""
+    """Ends the process if trace.events is not the topic it started with. Blocks."""
     try:
         admin, _ = kafka.wait_for_broker(settings.kafka, deadline=5, say=log.debug)
         now = topics.topic_id(admin, owner.topic)
     except (KafkaUnavailable, KafkaException):
-        return  # the clients say so themselves
+        return  # the clients log that themselves
     if now != owner.topic_id:
         end(
             LOST_DATA,
-            f"{owner.topic} was deleted and made again (topic id {owner.topic_id}, now {now or 'none'}) "
-            "while this worker ran",
+            f"{owner.topic} was deleted and created again while this worker ran "
+            f"(topic id {owner.topic_id}, now {now or 'none'})",
         )
 
 
 async def watch(settings: Settings, owner: Owner) -> None:
-    """Looks every 10 s whether the topic is still the same."""
+    """Checks every 10 s whether the topic is still the same."""
     while True:
         await asyncio.sleep(REPORT_SECONDS)
         await asyncio.get_running_loop().run_in_executor(None, still_there, settings, owner)
 
 
 async def report(owner: Owner, say: Any = log.info) -> None:
-    """A line of progress every 10 s while there is any."""
+    """Logs a progress line every 10 s, if there is progress."""
     before = 0
     while True:
         await asyncio.sleep(REPORT_SECONDS)
@@ -119,18 +129,20 @@ async def report(owner: Owner, say: Any = log.info) -> None:
 
 
 STOP_SECONDS: Final = 15.0
-"""A stop that takes longer (no broker answers) ends the process as it is: what is not committed is applied
-again."""
+"""If stopping takes longer (no broker answers), the process ends; uncommitted records are applied again."""
 
 
 class Worker(faust.Worker):
-    """faust.Worker that ends in time, and without gathering tasks that end with the process anyway."""
+    """A faust.Worker that stops within `STOP_SECONDS`.
+
+    It does not wait for tasks that end with the process anyway.
+    """
 
     observed: Observed
 
     def _schedule_shutdown(self, number: Any) -> None:
         deadline = threading.Timer(
-            STOP_SECONDS, end, (FAILED, f"not stopped within {STOP_SECONDS:.0f} s: ending as it is")
+            STOP_SECONDS, end, (FAILED, f"not stopped within {STOP_SECONDS:.0f} s: ending now")
         )
         deadline.daemon = True
         deadline.start()
@@ -142,7 +154,7 @@ class Worker(faust.Worker):
 
 
 def observe(job: Job, observed: Observed) -> Telemetry:
-    """Measures and answers from now on, while Kafka is waited for too. Raises `ConfigError`."""
+    """Starts metrics and probes; they also answer while the worker waits for Kafka. Raises `ConfigError`."""
     s = job.settings.streams
     telemetry = Telemetry(observed, job.instance_id, os.environ)
     if s.http_port:
@@ -151,7 +163,7 @@ def observe(job: Job, observed: Observed) -> Telemetry:
 
 
 def run(job: Job) -> int:
-    """Works until SIGTERM or SIGINT; returns the exit code."""
+    """Runs until SIGTERM or SIGINT; returns the exit code."""
     observed = Observed()
     try:
         telemetry = observe(job, observed)
@@ -170,7 +182,7 @@ def run(job: Job) -> int:
                 console_port=0,
                 blocking_timeout=0,
             )
-            worker.spinner = None  # it writes to the terminal even when quiet
+            worker.spinner = None  # it writes to the terminal even if quiet
             worker.observed = observed
             worker.loop.call_soon(observed.tick, worker.loop)
             ends = LogEnds(job.settings.kafka, owner.topic)
@@ -193,7 +205,7 @@ def main() -> NoReturn:
     set_up_logging(job.log_level)
     code = run(job)
     logging.shutdown()
-    os._exit(code)  # the producers' threads are of no use any more
+    os._exit(code)  # do not wait for the producers' threads
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`tailrace broker`: the local Kafka from the command line."""
+"""`tailrace broker`: a local Kafka from the command line."""
 
 from __future__ import annotations
 
@@ -18,31 +18,33 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class _Stop(BaseException):
-    """The user wants it to end."""
+    """A signal asked the command to end."""
 
 
 @click.command()
 @click.option(
     "--data",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Keep the data in this folder, and the port. Default: a temporary one, removed at the end.",
+    help="Keep the data and the port in this folder. Default: a temporary folder, removed at the end.",
 )
-@click.option("--port", type=click.IntRange(1024, 65535), help="Default: the one kept in --data, or any.")
+@click.option(
+    "--port", type=click.IntRange(1024, 65535), help="Default: the port kept in --data, else a free one."
+)
 @click.option("--heap", default="512m", show_default=True, help="Java's -Xmx.")
 @click.option(
-    "--json", "as_json", is_flag=True, help="One JSON line: bootstrap_servers, pid (of the node), data, log."
+    "--json", "as_json", is_flag=True, help="Print one JSON line: bootstrap_servers, pid, data, log."
 )
 def broker(data: Path | None, port: int | None, heap: str, as_json: bool) -> None:
     """Run a local Apache Kafka, without Docker or Java, until Ctrl-C.
 
-    One node on 127.0.0.1, no authentication, no topics yet: for first steps and tests, not for production.
-    The first start downloads 45 MB and takes about half a minute, later ones 1-2 s.
+    One node on 127.0.0.1, without authentication and without topics: for first steps and tests, not for
+    production. The first start downloads 45 MB and takes about half a minute, later ones take 1-2 s.
 
-    Exit status: 0 stopped by a signal; 1 it could not start or ended by itself, with the end of its log; 2
-    wrong options.
+    Exit status: 0 stopped by a signal; 1 it could not start, or ended by itself (the end of its log is
+    printed); 2 options are wrong.
 
     \b
-    Try it out; everything is gone afterwards:
+    Try it out; nothing is kept:
       tailrace broker
 
     \b
@@ -73,12 +75,12 @@ def _as_json(node: Broker) -> str:
 
 
 def _as_text(node: Broker, kept: bool) -> str:
-    fate = "kept" if kept else "removed at the end; --data keeps it"
+    keeping = "kept" if kept else "removed at the end; --data keeps it"
     return (
         f"Apache Kafka {KAFKA} is running: one node, this machine only, no authentication.\n"
         f"\n"
         f"  bootstrap servers  {node.bootstrap_servers}\n"
-        f"  data               {node.data_dir} ({fate})\n"
+        f"  data               {node.data_dir} ({keeping})\n"
         f"  log                {node.log_path}\n"
         f"\n"
         f"Ctrl-C stops it."
@@ -86,14 +88,14 @@ def _as_text(node: Broker, kept: bool) -> str:
 
 
 def _raise_on_signals() -> None:
-    """The first signal unwinds the stack, and so stops the broker wherever it is; later ones are ignored."""
+    """The first signal unwinds the stack and so stops the broker; later ones are ignored."""
 
     def stop(number: int, frame: FrameType | None) -> NoReturn:
         for each in handled:
             signal.signal(each, signal.SIG_IGN)
         raise _Stop
 
-    # What is ignored already, as SIGHUP under nohup, stays so
+    # signals that are ignored already, as SIGHUP under nohup, stay ignored
     handled = [each for each in _SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
     for each in handled:
         signal.signal(each, stop)

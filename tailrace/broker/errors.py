@@ -6,4 +6,4 @@ from tailrace.errors import TailraceError
 
 
 class BrokerError(TailraceError):
-    """The local broker cannot start, or has ended. The message says why, with the end of its log."""
+    """The local broker cannot start, or has ended. The message has the reason and the end of its log."""

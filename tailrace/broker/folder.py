@@ -1,4 +1,4 @@
-"""The data folder of a broker: its identity and port, its log, and the lock that lets in one at a time."""
+"""The data folder of a broker: its identity, port, log, and the lock that allows one broker at a time."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _SETTINGS = {
     "group.min.session.timeout.ms": "1000",
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
     "auto.create.topics.enable": "false",
-    # A killed broker is let in again only when its old session has timed out: restart in 3 s, not in 11
+    # a killed broker may rejoin only when its old session has timed out: a restart takes 3 s, not 11
     "broker.session.timeout.ms": "2000",
     "broker.heartbeat.interval.ms": "400",
     "log.cleaner.dedupe.buffer.size": "16777216",  # the default, 128 MiB, is allocated at once: 130 MB of RSS
@@ -44,16 +44,19 @@ _SETTINGS = {
 
 
 class Folder:
-    """An opened data folder, this process's alone until `close`.
+    """An open data folder; this process holds it exclusively until `close`.
 
-    It holds `broker.json` (cluster id, port), `server.properties`, `kafka/`, `broker.log` and the log before.
+    It holds `broker.json` (cluster id, port), `server.properties`, `kafka/`, `broker.log` and the
+    previous log.
     """
 
     def __init__(self, path: Path | None, port: int | None) -> None:
-        """Open `path`, made if missing; None: a temporary folder that `close` removes.
+        """Opens `path`, created if missing; None: a temporary folder that `close` removes.
 
-        The port is `port`, else the one kept in the folder, else a free one; it is kept. Raises BrokerError
-        if another broker uses the folder.
+        The port is `port`, else the one kept in the folder, else a free one. It is kept in the folder.
+
+        Raises:
+            BrokerError: another broker uses the folder.
         """
         self.temporary = path is None
         self.path = Path(tempfile.mkdtemp(prefix="tailrace-broker-")) if path is None else path.absolute()
@@ -80,9 +83,13 @@ class Folder:
         return (self.path / "kafka" / "meta.properties").exists()
 
     def configure(self, properties: Mapping[str, str]) -> None:
-        """Write `server.properties`: `properties` over the defaults. BrokerError if the port is taken."""
+        """Writes `server.properties`: the defaults, overridden by `properties`.
+
+        Raises:
+            BrokerError: the port is in use, or a property must not be overridden.
+        """
         if not is_free(self.port):
-            raise BrokerError(f"port {self.port} is taken: end what listens there, or give another port")
+            raise BrokerError(f"port {self.port} is in use: stop what listens there, or choose another port")
         controller = free_port(but=self.port)
         fixed = {
             "process.roles": "broker,controller",
@@ -91,29 +98,35 @@ class Folder:
             "controller.listener.names": "CONTROLLER",
             "listeners": f"PLAINTEXT://{self.address},CONTROLLER://{_LOOPBACK}:{controller}",
             "advertised.listeners": f"PLAINTEXT://{self.address}",
-            "log.dirs": "kafka",  # relative, for a full path may hold a comma, which separates here
+            "log.dirs": "kafka",  # relative: a full path may contain a comma, which separates paths here
         }
         if clash := sorted(fixed.keys() & properties.keys()):
-            raise BrokerError(f"{', '.join(clash)}: set by the broker itself; leave it out of `properties`")
+            raise BrokerError(f"{', '.join(clash)}: cannot be set; remove it from `properties`")
         settings = {**_SETTINGS, **properties, **fixed}
         self.properties.write_text("".join(f"{name}={_escaped(value)}\n" for name, value in settings.items()))
 
     def tail(self) -> str:
-        """Up to 20 lines of the log, from the first recent error on, else the last; without stack frames."""
+        """At most 20 lines of the log, without stack frames.
+
+        They start at the first recent error; without an error they are the last lines.
+        """
         text = self.log.read_text(errors="replace") if self.log.exists() else ""
         lines = [line for line in text.splitlines()[-_RECENT:] if line and not line.startswith("\t")]
         first = next((i for i, line in enumerate(lines) if _ERROR.search(line)), max(len(lines) - _TAIL, 0))
         return "\n".join(lines[first : first + _TAIL])
 
     def close(self) -> None:
-        """Let others in, and remove a temporary folder. The broker must have ended."""
+        """Releases the folder and removes a temporary one. The broker must have ended."""
         if self.temporary:
             shutil.rmtree(self.path, ignore_errors=True)
         fcntl.flock(self.lock, fcntl.LOCK_UN)  # explicitly: a fork of this process may hold it open too
         os.close(self.lock)
 
     def _take_lock(self) -> int:
-        """The node inherits this descriptor, so the lock holds for as long as either lives."""
+        """Locks the folder.
+
+        The node inherits the descriptor, so the lock is held while either process lives.
+        """
         path = self.path / "lock"
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         patience = time.monotonic() + _DYING
@@ -123,7 +136,7 @@ class Folder:
                 break
             except BlockingIOError:
                 owner = path.read_text()
-                # A node whose parent was killed is going too, which takes it some 50 ms
+                # a node whose parent was killed ends too, which takes about 50 ms
                 if time.monotonic() > patience or _runs(owner):
                     os.close(descriptor)
                     raise BrokerError(f"{self.path} is in use by the broker of process {owner}") from None
@@ -154,7 +167,7 @@ def is_free(port: int) -> bool:
 
 
 def free_port(but: int | None = None) -> int:
-    """A port below the ephemeral range, where no client's own socket lands. Nothing keeps it free."""
+    """A free port below the ephemeral range, where no client's own socket lands. It is not reserved."""
     for port in random.sample(range(20_000, 32_000), 1_000):
         if port != but and is_free(port):
             return port
@@ -169,5 +182,5 @@ def _new_cluster_id() -> str:
 
 
 def _escaped(value: str) -> str:
-    """As in a Java properties file, which is Latin-1."""
+    """Escaped for a Java properties file, which is Latin-1."""
     return "".join(c if " " <= c <= "~" and c != "\\" else f"\\u{ord(c):04x}" for c in value)

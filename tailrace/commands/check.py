@@ -1,4 +1,4 @@
-"""`tailrace check`: what would go wrong, before anything runs."""
+"""`tailrace check`: finds problems before anything runs."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ GROUP: Final = "tailrace.checks"
 
 
 def _ask_others(settings: Settings, sinks: Sequence[str] = ()) -> tuple[list[Finding], list[str]]:
-    """What the packages above this one find, and what could not be asked because an extra is missing. sinks:
-    to be asked themselves; none: the settings are looked at."""
+    """Findings of the packages above this one, and the checks skipped because an extra is missing.
+
+    With `sinks` their vendors are contacted; without, only the settings are checked.
+    """
     findings: list[Finding] = []
     skipped: list[str] = []
     for found in sorted(entry_points(group=GROUP), key=lambda e: e.name):
@@ -39,13 +41,16 @@ def _ask_others(settings: Settings, sinks: Sequence[str] = ()) -> tuple[list[Fin
 
 
 def _ask_sinks(settings: Settings, sinks: Sequence[str], passed: list[str], problems: list[str]) -> None:
-    """Asks these sinks; what cannot be asked is a problem, since it was asked for."""
+    """Checks these sinks at their vendors.
+
+    A skipped check is a problem here, since the user named the sink.
+    """
     findings, skipped = _ask_others(settings, sinks)
     passed.extend(f.text for f in findings if f.ok)
     problems.extend(f.text for f in findings if not f.ok)
     problems.extend(skipped)
     if not findings and not skipped:
-        problems.append(f"nobody can ask {', '.join(sinks)}: pip install 'tailrace[connectors]'")
+        problems.append(f"cannot check {', '.join(sinks)}: pip install 'tailrace[connectors]'")
 
 
 @click.command()
@@ -68,12 +73,12 @@ def check(
     seconds: float,
     as_json: bool,
 ) -> None:
-    """Check settings, sinks, broker and topics; each problem comes with its fix.
+    """Check settings, sinks, broker and topics; each problem is printed with its fix.
 
-    With the names of sinks only these are checked, by asking the vendor: is it there, is the key right. Kafka
-    isn't needed.
+    With names of sinks, only those are checked, at the vendor: does it answer, is the key valid. Kafka is not
+    needed.
 
-    Exit status: 0 all is well (there may be warnings); 1 there are problems; 2 options are wrong.
+    Exit status: 0 no problems (there may be warnings); 1 there are problems; 2 options are wrong.
 
     \b
     Examples:
@@ -109,15 +114,15 @@ def check(
         problems.extend(mismatches)
         warnings.extend(topics.not_durable(settings.topics, found))
         if not mismatches:
-            passed.append(f"{len(found)} topics are as they must be")
+            passed.append(f"{len(found)} topics have the right settings")
     except ConfigError as e:
         problems.append(f"settings: {e}")
     except KafkaUnavailable as e:
-        problems.append(f"{e}; start it, or set kafka.bootstrap_servers (-b) to where it is")
+        problems.append(f"{e}; start it, or set kafka.bootstrap_servers (-b), for example -b localhost:9092")
     except KafkaException as e:
         problems.append(
-            f"the topics cannot be read: {e.args[0].str()}; the client needs Describe on topics and their "
-            "configs"
+            f"the topics cannot be read: {e.args[0].str()}; "
+            "the client needs the permissions Describe and DescribeConfigs on them"
         )
     _conclude(passed, problems, warnings, notes, skipped, as_json)
 
@@ -130,7 +135,7 @@ def _conclude(
     skipped: list[str],
     as_json: bool,
 ) -> NoReturn:
-    """Prints it all and ends the command."""
+    """Prints the result and exits."""
     if as_json:
         found_all = {
             "passed": passed,
@@ -143,7 +148,7 @@ def _conclude(
         for line in passed:
             click.echo(f"ok: {line}")
         for line in problems:
-            click.echo(f"must be mended: {line}", err=True)
+            click.echo(f"needs fixing: {line}", err=True)
         for line in warnings:
             click.echo(f"not durable: {line}", err=True)
         for line in notes:

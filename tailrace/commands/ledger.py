@@ -1,4 +1,4 @@
-"""`tailrace ledger`: does everything that went in come out, and where is it?"""
+"""`tailrace ledger`: checks that no record is lost or counted twice, and shows where records wait."""
 
 from __future__ import annotations
 
@@ -13,24 +13,26 @@ from confluent_kafka import KafkaException
 from tailrace import kafka
 from tailrace.commands.options import common, settings_from
 from tailrace.errors import KafkaUnavailable
-from tailrace.ledger.report import LedgerReport, SinkAccount, StreamAccount, read_books
+from tailrace.ledger.report import LedgerReport, SinkAccount, StreamAccount, read_report
 
 
 def total(accounts: Sequence[StreamAccount | SinkAccount], field: str) -> int:
     return sum(int(getattr(a, field)) for a in accounts)
 
 
-def lines(books: LedgerReport, partitions: bool) -> list[str]:
-    """The books as text: a line for the processor and one a sink; with `partitions`, one each."""
+def lines(report: LedgerReport, partitions: bool) -> list[str]:
+    """The report as text: a line for the processor and one per sink.
+
+    With `partitions`, also a line for each of their partitions.
+    """
     out = []
 
     def stream(name: str, rows: Sequence[StreamAccount]) -> None:
         good = all(r.balanced for r in rows)
         out.append(
-            f"{name:<22} events in {total(rows, 'events_in')} = enriched {total(rows, 'enriched')} + links "
-            f"{total(rows, 'links')} + "
-            f"duplicates {total(rows, 'duplicates')} + dead-lettered {total(rows, 'dead_lettered')}; pending "
-            f"{total(rows, 'pending')}"
+            f"{name:<22} events in {total(rows, 'events_in')} = enriched {total(rows, 'enriched')}"
+            f" + links {total(rows, 'links')} + duplicates {total(rows, 'duplicates')}"
+            f" + dead-lettered {total(rows, 'dead_lettered')}; pending {total(rows, 'pending')}"
             f"  {'balanced' if good else 'NOT BALANCED'}"
         )
         out.extend(f"  partition {r.partition}: {r.problem}" for r in rows if r.problem)
@@ -38,9 +40,8 @@ def lines(books: LedgerReport, partitions: bool) -> list[str]:
     def sink(name: str, rows: Sequence[SinkAccount]) -> None:
         good = all(r.balanced for r in rows)
         out.append(
-            f"{name:<22} passed {total(rows, 'passed')} = delivered {total(rows, 'delivered')} + filtered "
-            f"{total(rows, 'filtered')} + "
-            f"dead-lettered {total(rows, 'dead_lettered')}"
+            f"{name:<22} passed {total(rows, 'passed')} = delivered {total(rows, 'delivered')}"
+            f" + filtered {total(rows, 'filtered')} + dead-lettered {total(rows, 'dead_lettered')}"
             + (f" - foreign records {total(rows, 'unnumbered')}" if total(rows, "unnumbered") else "")
             + f"; pending {total(rows, 'pending')}"
             + (f"; GAPS {total(rows, 'gaps')}" if total(rows, "gaps") else "")
@@ -48,12 +49,12 @@ def lines(books: LedgerReport, partitions: bool) -> list[str]:
         )
         out.extend(f"  partition {r.partition}: {r.problem}" for r in rows if r.problem)
 
-    stream("streams", books.streams)
+    stream("streams", report.streams)
     if partitions:
-        for row in books.streams:
+        for row in report.streams:
             stream(f"  partition {row.partition}", [row])
-    for name in dict.fromkeys(a.sink for a in books.sinks):
-        mine = [a for a in books.sinks if a.sink == name]
+    for name in dict.fromkeys(a.sink for a in report.sinks):
+        mine = [a for a in report.sinks if a.sink == name]
         sink(f"sink {name}", mine)
         if partitions:
             for account in mine:
@@ -63,7 +64,7 @@ def lines(books: LedgerReport, partitions: bool) -> list[str]:
 
 @click.command()
 @common
-@click.option("--partitions", is_flag=True, help="A line for each partition too.")
+@click.option("--partitions", is_flag=True, help="Print a line for each partition too.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
 def ledger(
     config: str | None,
@@ -72,10 +73,12 @@ def ledger(
     partitions: bool,
     as_json: bool,
 ) -> None:
-    """Check that nothing is missing: for the processor and for each sink, what went in is what came out.
+    """Check that no record is missing: for the processor and each sink, records in equal records out.
 
-    The counts are those of each last commit, so they are right at any moment, while everything runs. Exit
-    code 1 if something does not balance: records are lost or were counted twice.
+    The counts are those of each last commit, so they are right at any time, also while everything runs.
+
+    Exit status: 0 everything balances; 1 it does not: records were lost or counted twice; 2 settings or
+    options are wrong.
 
     \b
     Examples:
@@ -86,14 +89,16 @@ def ledger(
     settings = settings_from(config, bootstrap_servers, assignments)
     admin, _ = kafka.wait_for_broker(settings.kafka, deadline=10, say=lambda text: click.echo(text, err=True))
     try:
-        books = read_books(admin, settings)
+        report = read_report(admin, settings)
     except KafkaException as e:
         raise KafkaUnavailable(e.args[0].str()) from None
     if as_json:
         click.echo(
-            json.dumps({**msgspec.to_builtins(books), "balanced": books.balanced, "settled": books.settled})
+            json.dumps(
+                {**msgspec.to_builtins(report), "balanced": report.balanced, "settled": report.settled}
+            )
         )
     else:
-        for line in lines(books, partitions):
+        for line in lines(report, partitions):
             click.echo(line)
-    sys.exit(0 if books.balanced else 1)
+    sys.exit(0 if report.balanced else 1)

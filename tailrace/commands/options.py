@@ -45,15 +45,25 @@ def settings_from(
     assignments: tuple[str, ...] = (),
     env: Mapping[str, str] | None = None,
 ) -> Settings:
-    """The settings of a command line. env: default, the process's. Raises `ConfigError`."""
+    """The settings of a command line.
+
+    Args:
+        config: the settings file.
+        bootstrap_servers: overrides kafka.bootstrap_servers.
+        assignments: `section.field=value` texts; they override the file and the variables.
+        env: the environment; default: the process's.
+
+    Raises:
+        ConfigError: names the setting or option.
+    """
     flags: dict[str, Any] = {}
     for text in assignments:
         path, sep, value = text.partition("=")
         keys = path.strip().split(".")
         if not sep or len(keys) < 2:
             raise ConfigError(
-                f"--set {path.strip()}: must be section.field=value, e.g. "
-                "kafka.bootstrap_servers=localhost:9092"
+                f"--set {path.strip()}: is not section.field=value; "
+                "for example kafka.bootstrap_servers=localhost:9092"
             )
         nested: dict[str, Any] = {keys[-1]: value}
         for key in reversed(keys[:-1]):

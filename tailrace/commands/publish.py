@@ -1,4 +1,4 @@
-"""`tailrace publish`: events from JSON lines to Kafka."""
+"""`tailrace publish`: publishes events from JSON lines."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from tailrace.records import TraceEvent
 from tailrace.settings import Settings
 
 _EVERY: Final = 5.0
-"""Seconds between two lines of progress."""
+"""Seconds between two progress lines."""
 _TURN: Final = 0.5
-"""Seconds that a full queue or the last deliveries are waited for between two looks at signals."""
+"""Seconds to wait for the queue, or for the last deliveries, between two checks for signals."""
 _SHOWN: Final = 20
-"""Failed deliveries that are named; the rest is counted."""
+"""Failed deliveries that are printed; further ones are only counted."""
 
 
 class _Run:
-    """One run of the command: its counts, and what it says on stderr."""
+    """The counts of one run, and its messages on stderr."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.lines = self.invalid = self.failed = 0
@@ -56,11 +56,11 @@ class _Run:
 
 
 class _Stopped(Exception):
-    """A signal came while a line was waited for."""
+    """A signal came while the command waited for a line."""
 
 
 class _Signals:
-    """SIGINT and SIGTERM: the first ends the reading of lines, a second one the wait for their deliveries."""
+    """SIGINT and SIGTERM: the first one ends reading, the second one ends the wait for deliveries."""
 
     def __init__(self) -> None:
         self.number: int | None = None
@@ -85,7 +85,7 @@ class _Signals:
             raise _Stopped
 
     def lines(self, file: IO[bytes]) -> Iterator[bytes]:
-        """The file's lines. Raises `_Stopped`, never while a line is being published."""
+        """The file's lines. Raises `_Stopped` on a signal, but never while a line is being published."""
         while True:
             self._reading = True
             try:
@@ -120,14 +120,14 @@ def _require_topic(settings: Settings, seconds: float) -> None:
 @click.argument("files", nargs=-1, type=click.File("rb"), metavar="[FILE|-]...")
 @common
 @click.option(
-    "--strict", is_flag=True, help="Stop at the first line that is refused; what came before is published."
+    "--strict", is_flag=True, help="Stop at the first invalid line; the lines before it are published."
 )
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0),
     default=60.0,
     show_default=True,
-    help="Seconds to wait for a broker, for room in the queue, and at the end for the last deliveries.",
+    help="Seconds to wait for a broker, for space in the queue, and at the end for the last deliveries.",
 )
 @click.option("--json", "as_json", is_flag=True, help='Print {"lines": …, "delivered": …, "refused": …, …}.')
 def publish(
@@ -139,16 +139,16 @@ def publish(
     timeout: float,
     as_json: bool,
 ) -> None:
-    """Publish events from JSON lines; from stdin without a FILE.
+    """Publish events from JSON lines. Without a FILE they are read from stdin.
 
-    One event a line, with the field names of `tailrace schemas show TraceEvent`. kind, started_at and
-    ended_at are needed. Times are microseconds UTC or RFC 3339 text with a zone, OpenTelemetry ids are hex,
-    inputs and outputs any JSON.
+    One event per line, with the field names of `tailrace schemas show TraceEvent`. kind, started_at and
+    ended_at are required. Times are microseconds UTC or RFC 3339 text with a time zone, OpenTelemetry ids are
+    hex, inputs and outputs are any JSON.
 
-    Exit status: 0 all is delivered; 1 a line was refused (named FILE:LINE: field) or an event was not
-    delivered within
-    --timeout; 2 settings or options are wrong, or the topic is not there; 130 or 143 after Ctrl-C or SIGTERM:
-    no more is read, what was read is delivered within --timeout and counted. A second one ends that wait.
+    Exit status: 0 all events are delivered; 1 a line is invalid (printed as FILE:LINE: field) or an event was
+    not delivered within --timeout; 2 settings or options are wrong, or the topic is missing; 130 or 143 after
+    Ctrl-C or SIGTERM. A signal stops reading; the lines read so far are delivered, within --timeout. A second
+    signal ends that wait.
 
     \b
     Examples:
@@ -156,7 +156,7 @@ def publish(
       zcat old.jsonl.gz | tailrace publish --strict --json
 
     \b
-    A line, in two:
+    One line, wrapped here:
       {"kind": "tool", "name": "search", "inputs": {"q": "x"}, "started_at": "2026-11-01T12:00:00Z",
        "ended_at": "2026-11-01T12:00:01.5Z"}
     """
@@ -188,14 +188,14 @@ def publish(
                         break
                 except QueueFull as e:
                     click.echo(
-                        f"{where}: stopped here, this line and those after it are not published: {e}",
+                        f"{where}: stopped; this line and the following ones are not published: {e}",
                         err=True,
                     )
                     run.stopped_at = where
                     break
                 run.progress(publisher.counts.delivered)
         except _Stopped:
-            click.echo(f"no more is read, waiting up to {timeout:g} s for the last deliveries", err=True)
+            click.echo(f"stopped reading; waiting up to {timeout:g} s for the last deliveries", err=True)
         deadline = time.monotonic() + timeout
         while (
             not publisher.flush(min(_TURN, max(0.0, deadline - time.monotonic())))
@@ -212,8 +212,11 @@ def publish(
 
 
 def _publish(publisher: Publisher, event: TraceEvent, timeout: float, signals: _Signals) -> None:
-    """Publishes one event; waits for room up to `timeout` seconds, or until a signal comes. Raises
-    `QueueFull`."""
+    """Publishes one event; waits for space in the queue up to `timeout` seconds or until a signal comes.
+
+    Raises:
+        QueueFull: the queue stayed full.
+    """
     deadline = time.monotonic() + timeout
     while True:
         try:
@@ -242,9 +245,7 @@ def _conclude(run: _Run, delivered: int, open_: int, number: int | None, as_json
     if run.invalid:
         parts.append(f"{run.invalid:,} refused")
     if failed:
-        parts.append(
-            f"{failed:,} not delivered" + (f", {open_:,} of them given up at the time-out" if open_ else "")
-        )
+        parts.append(f"{failed:,} not delivered" + (f", {open_:,} of them timed out" if open_ else ""))
     if run.stopped_at:
         parts.append(f"stopped at {run.stopped_at}")
     if interrupted:

@@ -1,5 +1,4 @@
-"""`tailrace schemas`: the record types, their versions, what a value's first bytes say, and the schema
-registry."""
+"""`tailrace schemas`: the record types and their versions, what wrote a value, and the schema registry."""
 
 from __future__ import annotations
 
@@ -23,7 +22,7 @@ _HEX: Final = re.compile(r"(?:[0-9a-fA-F]{2})+")
 
 @click.group()
 def schemas() -> None:
-    """Show the schemas of everything on the topics; compare them with a schema registry, and register them.
+    """Show the schemas of all records; compare them with a schema registry, and register them.
 
     \b
     Examples:
@@ -49,7 +48,7 @@ def _row(name: str, version: int) -> dict[str, Any]:
 @schemas.command()
 @click.option("--json", "as_json", is_flag=True, help="Print a list of objects.")
 def ls(as_json: bool) -> None:
-    """List every version of every record: its fingerprint as it stands on the wire, and its number of fields.
+    """List every version of every record type: its fingerprint as on the wire, and its number of fields.
 
     \b
     Example:
@@ -68,9 +67,9 @@ def ls(as_json: bool) -> None:
 
 @schemas.command()
 @click.argument("name", type=click.Choice(known.NAMES))
-@click.option("--version", type=click.IntRange(min=1), help="Default: the one that is written now.")
+@click.option("--version", type=click.IntRange(min=1), help="Default: the version written now.")
 def show(name: str, version: int | None) -> None:
-    """Print a record's Avro schema, as JSON.
+    """Print the Avro schema of a record type, as JSON.
 
     \b
     Examples:
@@ -87,10 +86,12 @@ def show(name: str, version: int | None) -> None:
 @click.argument("value", metavar="HEX|FILE")
 @click.option("--json", "as_json", is_flag=True, help="Print one object.")
 def identify(value: str, as_json: bool) -> None:
-    """Say which record a value is: HEX are its first 10 bytes or more, or the 8 of a fingerprint; FILE holds
-    a value.
+    """Print which record type and version a value has.
 
-    Exit status 1: no schema here has written it; the message says what it may be.
+    HEX: the value's first 10 bytes or more, or the 8 bytes of a fingerprint. FILE: a file with a value.
+
+    Exit status: 0 found; 1 no known schema wrote it, and the message says what it may be; 2 HEX|FILE is
+    wrong.
 
     \b
     Examples:
@@ -112,7 +113,7 @@ def identify(value: str, as_json: bool) -> None:
 @schemas.command()
 @common
 @click.option(
-    "--dry-run", is_flag=True, help="Only say what would be done, and whether the registry would take it."
+    "--dry-run", is_flag=True, help="Only print what would be done, and whether the registry would accept it."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one object.")
 def register(
@@ -122,12 +123,12 @@ def register(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Register this version's schema of TraceEvent under the subject of trace.events, as publishers do at
-    their start.
+    """Register the current schema of TraceEvent for trace.events, as publishers do when they start.
 
-    A subject that is not there yet is made, with compatibility FULL_TRANSITIVE. Exit status: 0 it is
-    registered (with
-    --dry-run: it is, or could be); 1 the registry refuses it or does not answer; 2 options are wrong.
+    A missing subject is created, with compatibility FULL_TRANSITIVE.
+
+    Exit status: 0 the schema is registered (with --dry-run: is or can be); 1 the registry refuses it or does
+    not answer; 2 options are wrong.
 
     \b
     Examples:
@@ -136,7 +137,7 @@ def register(
     """
     settings = settings_from(config, bootstrap_servers, assignments)
     if not settings.registry.url:
-        raise ConfigError("registry.url: is not set, so there is nowhere to register a schema")
+        raise ConfigError("registry.url: is not set; for example --set registry.url=http://localhost:8081")
     report = reports.dry_run(settings) if dry_run else reports.register(settings)
     if as_json:
         click.echo(json.dumps(report.as_json()))
@@ -153,10 +154,11 @@ def register(
 def check(
     config: str | None, bootstrap_servers: str | None, assignments: tuple[str, ...], as_json: bool
 ) -> None:
-    """Check schemas.files and the schema registry: can all that is written be read here, and does the
-    registry take ours?
+    """Check schemas.files and the schema registry.
 
-    Exit status: 0 all is well (there may be warnings); 1 there are problems; 2 options are wrong.
+    Can all schemas found there be read here, and does the registry accept ours?
+
+    Exit status: 0 no problems (there may be warnings); 1 there are problems; 2 options are wrong.
 
     \b
     Examples:
@@ -171,7 +173,7 @@ def check(
         for text in found.passed:
             click.echo(f"ok: {text}")
         for text in found.problems:
-            click.echo(f"must be mended: {text}", err=True)
+            click.echo(f"needs fixing: {text}", err=True)
         for text in found.warnings:
             click.echo(f"warning: {text}", err=True)
     sys.exit(1 if found.problems else 0)
@@ -182,17 +184,20 @@ def _read(path: str) -> bytes:
         return Path(path).read_bytes()
     except OSError as e:
         raise click.BadParameter(
-            f"{path!r} is neither hex nor a file: {e.strerror}", param_hint="HEX|FILE"
+            f"{path!r} is neither hex nor a readable file: {e.strerror}", param_hint="HEX|FILE"
         ) from None
 
 
 def _unknown(data: bytes, fp: bytes) -> str:
     if len(fp) == 8:
         return (
-            f"no schema here has the fingerprint {fp.hex()}: a newer tailrace wrote it, or something else did"
+            f"no known schema has the fingerprint {fp.hex()}: "
+            "a newer tailrace or another program wrote the value"
         )
     if data[:2] == MARKER:
-        return f"{len(data)} bytes are less than the {BODY} of marker and fingerprint"
+        return f"{len(data)} bytes are too few: marker and fingerprint are {BODY}"
     if data[:1] == b"\0" and len(data) >= 5:
-        return f"starts like a value of a schema registry, schema id {int.from_bytes(data[1:5], 'big')}"
+        return (
+            f"starts like a value framed for a schema registry, schema id {int.from_bytes(data[1:5], 'big')}"
+        )
     return f"starts with {data[:2].hex() or 'nothing'}, not {MARKER.hex()} (Avro single-object encoding)"

@@ -1,4 +1,4 @@
-"""`tailrace topics`: make the topics, and see whether a cluster has them as they must be."""
+"""`tailrace topics`: creates the topics, and checks those of a cluster."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tailrace.settings import Settings
 
 @click.group()
 def topics() -> None:
-    """Make and check the Kafka topics.
+    """Create and check the Kafka topics.
 
     \b
     Examples:
@@ -47,15 +47,16 @@ def create(
     seconds: float,
     as_json: bool,
 ) -> None:
-    """Make the topics that are missing; those that are there stay as they are.
+    """Create the missing topics; existing ones are not changed.
 
-    topics.partitions (4) and topics.replication_factor (1; 3 in production) apply. The partition count is for
-    good: growing it later moves traces between partitions."""
+    The settings topics.partitions (4) and topics.replication_factor (1; 3 in production) apply. The partition
+    count is permanent: increasing it later moves traces between partitions.
+    """
     settings = settings_from(config, bootstrap_servers, assignments)
     try:
         made = topic_specs.create(_admin(settings, seconds), settings.topics)
     except KafkaException as e:
-        raise KafkaUnavailable(f"topics could not be made: {e.args[0].str()}") from None
+        raise KafkaUnavailable(f"cannot create the topics: {e.args[0].str()}") from None
     there = [t.name for t in topic_specs.wanted(settings.topics) if t.name not in made]
     if as_json:
         click.echo(json.dumps({"created": made, "there": there}))
@@ -63,7 +64,7 @@ def create(
     for name in made:
         click.echo(f"created {name}")
     for name in there:
-        click.echo(f"{name} is there already")
+        click.echo(f"{name} exists already")
 
 
 @topics.command()
@@ -81,7 +82,10 @@ def check(
     seconds: float,
     as_json: bool,
 ) -> None:
-    """Compare the cluster's topics with what tailrace needs. Exit code 1 if something must be mended."""
+    """Check the cluster's topics against what tailrace needs.
+
+    Exit status: 0 no problems (there may be warnings); 1 there are problems; 2 options are wrong.
+    """
     settings = settings_from(config, bootstrap_servers, assignments)
     found = topic_specs.describe(
         _admin(settings, seconds), [t.name for t in topic_specs.wanted(settings.topics)]
@@ -99,7 +103,7 @@ def check(
                 f"{topic.config.get('cleanup.policy')}"
             )
         for line in problems:
-            click.echo(f"must be mended: {line}", err=True)
+            click.echo(f"needs fixing: {line}", err=True)
         for line in warnings:
             click.echo(f"not durable: {line}", err=True)
     sys.exit(1 if problems else 0)

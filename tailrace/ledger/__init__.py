@@ -1,1 +1,1 @@
-"""The counts that must balance: what a sink commits with its offsets, and the report over all of them."""
+"""Counts that must balance: what sinks commit with their offsets, and the report over a whole pipeline."""

@@ -1,5 +1,4 @@
-"""Reading the books of a running pipeline: the processor's position records, the sinks' commits, the logs'
-ends."""
+"""Reads the counts of a running pipeline: the processor's positions, the sinks' commits, the log ends."""
 
 from __future__ import annotations
 
@@ -19,8 +18,7 @@ from tailrace.settings import Settings
 from tailrace.topics import TopicNames, topic_id
 
 POSITION_KEY: Final = b"p"
-"""Key of the position record in trace.state; it is the last record of each of the processor's
-transactions."""
+"""Key of the position record in trace.state, the last record of each transaction of the processor."""
 _BACK: Final = 16
 _SOON: Final = (
     KafkaError.NOT_LEADER_FOR_PARTITION,
@@ -48,8 +46,7 @@ class StreamAccount(msgspec.Struct, frozen=True):
 
     @property
     def balanced(self) -> bool:
-        """events in = enriched + links + duplicates + dead-lettered, and the position is one of this very
-        topic."""
+        """events in = enriched + links + duplicates + dead-lettered, and the position is of this topic."""
         return (
             self.problem is None
             and self.events_in == self.enriched + self.links + self.duplicates + self.dead_lettered
@@ -67,20 +64,19 @@ class SinkAccount(msgspec.Struct, frozen=True):
     filtered: int
     dead_lettered: int
     gaps: int
-    """Sequence numbers that never came: losses."""
+    """Sequence numbers that never arrived: lost records."""
     pending: int
-    """Enriched records that are committed and not passed yet."""
+    """Committed enriched records that the sink has not passed yet."""
     unnumbered: int
-    """Of the three counts before: records that are no enriched records of ours, and so have no number to
-    pass."""
+    """Part of delivered, filtered and dead_lettered: foreign records, which have no sequence number."""
     balanced: bool
-    """passed = delivered + filtered + dead-lettered - unnumbered, no gap, and the ledger is readable."""
+    """passed = delivered + filtered + dead-lettered - unnumbered, no gaps, and the ledger is readable."""
     problem: str | None = None
-    """Why the commit's ledger cannot be read."""
+    """Why the ledger in the commit cannot be read."""
 
 
 class LedgerReport(msgspec.Struct, frozen=True):
-    """The whole pipeline at one moment (nearly: partitions are read one after the other)."""
+    """The whole pipeline at about one moment: partitions are read one after the other."""
 
     streams: tuple[StreamAccount, ...]
     sinks: tuple[SinkAccount, ...]
@@ -91,7 +87,7 @@ class LedgerReport(msgspec.Struct, frozen=True):
 
     @property
     def settled(self) -> bool:
-        """Whether nothing is pending anywhere."""
+        """Whether nothing is pending."""
         return not any(a.pending for a in self.streams) and not any(a.pending for a in self.sinks)
 
 
@@ -113,7 +109,11 @@ def _consumer(settings: Settings, group: str = "tailrace-reader") -> Consumer:
 
 
 def ends(consumer: Consumer, topic: str, partition: int, tries: int = 20) -> tuple[int, int]:
-    """First and end offset; asked again while the partition has no leader yet. Raises KafkaException."""
+    """First and end offset of a partition. Retries while the partition has no leader.
+
+    Raises:
+        KafkaException: the cluster does not answer or refuses.
+    """
     while True:
         try:
             first, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
@@ -126,8 +126,12 @@ def ends(consumer: Consumer, topic: str, partition: int, tries: int = 20) -> tup
 
 
 def last_position(consumer: Consumer, topic: str, partition: int) -> PartitionPosition | None:
-    """The last committed position record of a partition of trace.state; None if there is none. Raises
-    KafkaException."""
+    """The last committed position record of a partition of trace.state; None if there is none.
+
+    Raises:
+        KafkaException: the partition cannot be read.
+        DecodeError: the record cannot be read.
+    """
     first, end = ends(consumer, topic, partition)
     back = _BACK
     while True:
@@ -139,8 +143,11 @@ def last_position(consumer: Consumer, topic: str, partition: int) -> PartitionPo
 
 
 def unread(consumer: Consumer, topic: str, partition: int, start: int, end: int) -> int:
-    """Records from `start` on, read committed. Few offsets are read, since markers of transactions have
-    offsets too; where there are many, the difference of offsets is near enough."""
+    """Committed records from `start` to `end`.
+
+    Transaction markers use offsets too, so a short range is read and counted; for a long one the
+    difference of the offsets is close enough.
+    """
     if end - start > _FEW or end <= start:
         return max(0, end - start)
     consumer.assign([TopicPartition(topic, partition, start)])
@@ -172,8 +179,7 @@ def _last_in(consumer: Consumer, topic: str, partition: int, start: int) -> Part
 
 
 def sink_groups(admin: AdminClient, settings: Settings) -> list[str]:
-    """Consumer groups that are sinks': those that start with connect.group_prefix and commit on
-    trace.enriched."""
+    """Consumer groups of sinks: those that start with connect.group_prefix, except the processor's."""
     listed = admin.list_consumer_groups(request_timeout=10).result(10)
     prefix = settings.connect.group_prefix
     return sorted(
@@ -184,11 +190,19 @@ def sink_groups(admin: AdminClient, settings: Settings) -> list[str]:
 
 
 def misplaced(p: PartitionPosition, topic: str, name: str, first: int, end: int) -> str | None:
-    """What is wrong with a position; None: nothing. topic: id of trace.events; first, end: its offsets."""
+    """What is wrong with a position; None if nothing is.
+
+    Args:
+        p: the processor's position.
+        topic: the id of trace.events.
+        name: its name.
+        first: its first offset.
+        end: its end offset.
+    """
     if p.topic_id and p.topic_id != topic:
         return (
-            f"its position is of another {name} (topic id {p.topic_id}, now {topic}), which was deleted and "
-            "made again"
+            f"its position belongs to another {name} (topic id {p.topic_id}, now {topic}): "
+            "the topic was deleted and created again"
         )
     if p.next_offset > end:
         return f"its position {p.next_offset} is beyond the end of {name}, {end}"
@@ -197,9 +211,13 @@ def misplaced(p: PartitionPosition, topic: str, name: str, first: int, end: int)
     return None
 
 
-def read_books(admin: AdminClient, settings: Settings) -> LedgerReport:
-    """Reads everything, in the order streams, sinks. Raises KafkaException, `TopicMismatch`,
-    `DecodeError`."""
+def read_report(admin: AdminClient, settings: Settings) -> LedgerReport:
+    """Reads the whole report: first the processor, then the sinks.
+
+    Raises:
+        KafkaException: the cluster does not answer or refuses.
+        TopicMismatch: trace.events is missing.
+    """
     names = TopicNames.of(settings.topics)
     metadata = admin.list_topics(timeout=10).topics
     if names.events not in metadata:
@@ -241,8 +259,8 @@ def read_books(admin: AdminClient, settings: Settings) -> LedgerReport:
 def _sink(
     settings: Settings, group: str, topic: str, produced: dict[int, tuple[int, int]]
 ) -> list[SinkAccount]:
-    # a consumer of the group that never joins it: AdminClient.list_consumer_group_offsets crashes the process
-    # when a broker answers "not coordinator" (librdkafka issue 5040, seen with confluent-kafka 2.16.1)
+    # A consumer of the group that never joins it. AdminClient.list_consumer_group_offsets crashes the process
+    # if a broker answers "not coordinator" (librdkafka issue 5040, seen with confluent-kafka 2.16.1).
     consumer = _consumer(settings, group)
     try:
         committed = consumer.committed([TopicPartition(topic, n) for n in produced], timeout=10)

@@ -1,9 +1,9 @@
-"""What a sink has done with a partition, counted: the text that goes into the metadata of each committed
-offset.
+"""A sink's counts of one partition, as text for the metadata of its committed offsets. Pure.
 
-It holds exactly the prefix up to that offset and is written with it atomically, so `tailrace ledger` can
-check at any moment that nothing is missing: last - base = delivered + filtered + dead-lettered - unnumbered.
-Pure."""
+The counts cover exactly the records up to that offset and are committed with it atomically. So
+`tailrace ledger` can check at any moment that nothing is missing: last - base = delivered + filtered +
+dead-lettered - unnumbered.
+"""
 
 from __future__ import annotations
 
@@ -17,23 +17,25 @@ from tailrace.errors import DecodeError
 
 VERSION: Final = 1
 LIMIT: Final = 10**15
-"""Numbers are below this in the text; at 100,000 records/s a partition reaches it after 300 years."""
+"""Numbers in the text are below this. At 100,000 records/s a partition reaches it after 300 years."""
 
 NEW: Final = -1
-"""Generation of a ledger that has not met a numbered record yet."""
+"""Generation of a ledger that has not seen a numbered record yet."""
 
 
 class Tally(msgspec.Struct, frozen=True):
-    """What became of some records. Every record is in exactly one of delivered, filtered, dead_lettered."""
+    """The outcomes of some records.
+
+    Each record is counted in exactly one of delivered, filtered and dead_lettered.
+    """
 
     delivered: int = 0
     filtered: int = 0
     dead_lettered: int = 0
     rejected_unidentified: int = 0
-    """Of those delivered: the sink said that so many were not stored, but not which (OTLP's partial
-    success)."""
+    """Part of delivered: records the sink did not store, without naming them (OTLP's partial success)."""
     retried: int = 0
-    """Sends beyond the first of a record."""
+    """Sends of records after their first one."""
 
     @property
     def total(self) -> int:
@@ -52,14 +54,13 @@ class Tally(msgspec.Struct, frozen=True):
 
 
 class SinkLedger(msgspec.Struct, frozen=True):
-    """Counts of one sink and partition within one generation, up to and with sequence number `last`."""
+    """Counts of one sink and partition within one generation, up to sequence number `last`, inclusive."""
 
     generation: int = NEW
     base: int = -1
-    """Where counting began, exclusive: the first number counted is base + 1. -1 for a sink that read from the
-    start."""
+    """Where counting began, exclusive: the first counted number is base + 1; -1 from the start."""
     last: int = -1
-    """Last number counted, inclusive; equal to base while nothing is counted."""
+    """Last counted number, inclusive; equal to base if nothing is counted."""
     delivered: int = 0
     filtered: int = 0
     dead_lettered: int = 0
@@ -67,26 +68,32 @@ class SinkLedger(msgspec.Struct, frozen=True):
     """Part of delivered."""
     retried: int = 0
     gaps: int = 0
-    """Numbers that never came. Each is a loss before this sink, and balanced() is False from then on."""
+    """Numbers that never arrived: records lost before this sink. balanced() is False from then on."""
     repeated: int = 0
-    """Records whose number had been counted already: sent, and not counted again."""
+    """Records whose number was counted before: they were sent, and are not counted again."""
     unnumbered: int = 0
-    """Part of delivered, filtered and dead_lettered: records without a readable number, which take none."""
+    """Part of delivered, filtered and dead_lettered: records without a readable sequence number."""
 
     def settle(self, tally: Tally, sequence: int | None = None, generation: int | None = None) -> SinkLedger:
-        """The ledger after `tally.total` further records, the last of which has number `sequence`.
+        """The ledger after `tally.total` further records have their outcome.
 
-        The records' own numbers must be consecutive (the caller settles run by run): a distance to `last`
-        that is larger than their count is a gap before them. None stands for records without a readable
-        number: they are counted, and `last` stays. Another generation starts another ledger, whose first
-        number should be 0."""
+        The records' numbers must be consecutive; the caller settles run by run. If the distance to
+        `last` exceeds their count, there is a gap before them. A new generation starts a new ledger,
+        whose first number should be 0.
+
+        Args:
+            tally: the outcomes.
+            sequence: number of the last record. None: records without a readable number; they are
+                counted, and `last` stays.
+            generation: the generation of the numbers.
+        """
         n = tally.total
         old = self
         if sequence is None:
             missing, sequence, unnumbered = 0, old.last, old.unnumbered + n
         else:
             if generation is not None and generation != old.generation:
-                if old.generation == NEW:  # counting begins at the first number
+                if old.generation == NEW:  # counting starts at the first number
                     start = sequence - n
                     old = msgspec.structs.replace(old, generation=generation, base=start, last=start)
                 else:
@@ -113,15 +120,20 @@ class SinkLedger(msgspec.Struct, frozen=True):
         return self.last - self.base == self.delivered + self.filtered + self.dead_lettered - self.unnumbered
 
     def encode(self) -> str:
-        """The metadata text, at most 201 characters:
-        ``tr1;g=0;b=-1;l=41;d=40;f=2;x=1;u=0;r=3;m=0;p=0;n=1``."""
+        """The metadata text, at most 201 characters.
+
+        Example: ``tr1;g=0;b=-1;l=41;d=40;f=2;x=1;u=0;r=3;m=0;p=0;n=1``.
+        """
         values = msgspec.structs.astuple(self)
         return f"tr{VERSION};" + ";".join(f"{k}={v}" for k, v in zip(_KEYS, values, strict=True))
 
     @classmethod
     def decode(cls, text: str | None) -> SinkLedger:
-        """What `encode` wrote. Raises `DecodeError`: ``empty``, ``unknown_version`` (a newer writer),
-        ``malformed``."""
+        """Parses what `encode` wrote.
+
+        Raises:
+            DecodeError: ``empty``, ``unknown_version`` (a newer writer) or ``malformed``.
+        """
         if not text:
             raise DecodeError("empty", "the commit has no metadata")
         head = _HEAD.match(text)

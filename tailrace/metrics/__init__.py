@@ -1,1 +1,1 @@
-"""Reading metric rows, and merging them into windows."""
+"""Reads metric rows and merges them into windows."""

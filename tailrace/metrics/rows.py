@@ -1,4 +1,4 @@
-"""Reading trace.metrics, from its beginning to where it ended when the reading began."""
+"""Reads trace.metrics, from its beginning to the end that it had when reading started."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from tailrace.settings import Settings
 from tailrace.topics import TopicNames
 
 STALLED: Final = 30.0
-"""Seconds without a record after which the reading is given up."""
+"""Seconds without a record after which reading fails."""
 _SHOWN: Final = 5
-"""Unreadable records that are named; the rest is counted."""
+"""Unreadable records that are listed; further ones are only counted."""
 
 
 class Reading(msgspec.Struct):
-    """How far a reading has come."""
+    """The progress of a read."""
 
     offsets: int = 0
-    """Offsets in the topic; compaction and transactions leave fewer records."""
+    """Offsets in the topic. Compaction and transactions leave fewer records."""
     records: int = 0
     unreadable: int = 0
     problems: list[str] = []
-    """Where the first unreadable records are, and what is wrong with them."""
+    """The first unreadable records, and what is wrong with them."""
 
 
 def read(
@@ -41,12 +41,20 @@ def read(
     progress: Callable[[Reading], None] = lambda reading: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Change]:
-    """Every committed record of trace.metrics, in log order a partition. Blocks; `reading` has the counts,
-    and `progress` is called after each lot of records.
+    """Every committed record of trace.metrics, per partition in log order. Blocks.
 
-    A value that cannot be read counts as unreadable, and its key's row as gone: it is what compaction would
-    leave of the key.
-    Raises `TopicMismatch` without the topic, `KafkaUnavailable` when nothing comes for 30 s, KafkaException.
+    An unreadable value is counted in `reading` and deletes its key's row: compaction would leave
+    nothing else of the key.
+
+    Args:
+        settings: where Kafka is.
+        reading: receives the counts.
+        progress: called after each batch of records.
+
+    Raises:
+        TopicMismatch: the topic is missing.
+        KafkaUnavailable: no record arrives for 30 s.
+        KafkaException: the cluster refuses.
     """
     topic = TopicNames.of(settings.topics).metrics
     consumer = _consumer(settings)
@@ -65,7 +73,7 @@ def read(
                 came = clock()
             elif clock() - came >= STALLED:
                 raise KafkaUnavailable(
-                    f"{topic}: nothing came for {STALLED:.0f} s, after {reading.records} records "
+                    f"{topic}: no record arrived for {STALLED:.0f} s, after {reading.records} records "
                     "(kafka.bootstrap_servers)"
                 )
             for message in messages:
@@ -93,8 +101,10 @@ def _consumer(settings: Settings) -> Consumer:
 
 
 def _change(message: Message, waiting: dict[int, int], reading: Reading) -> Iterator[Change]:
-    """The change that a message is, if it is one; takes a partition that is read to its end out of
-    `waiting`."""
+    """The change that a message holds, if any.
+
+    Removes a partition that has been read to its end from `waiting`.
+    """
     error, partition = message.error(), message.partition()
     if error is not None:
         if error.code() == KafkaError._PARTITION_EOF:
@@ -105,7 +115,7 @@ def _change(message: Message, waiting: dict[int, int], reading: Reading) -> Iter
     offset, end = message.offset(), waiting.get(partition, 0)
     if offset + 1 >= end:
         waiting.pop(partition, None)
-    if offset >= end:  # written since the reading began
+    if offset >= end:  # written after reading started
         return
     reading.records += 1
     key, value = message.key() or b"", message.value()

@@ -1,8 +1,8 @@
-"""Metric rows as windows of event time: what is left of the log, merged over minutes, partitions and labels.
-Pure.
+"""Merges metric rows into windows of event time, over minutes, partitions and labels. Pure.
 
-Minutes count from 1970 here. Values are those of the rows: microseconds where the unit is "s", 1e-12 of the
-currency where it is "{currency}", else the unit itself."""
+Minutes count from 1970. Values are those of the rows: microseconds if the unit is "s", 1e-12 of the
+currency if it is "{currency}", else the unit itself.
+"""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from tailrace.records import MetricRow
 MINUTE_US: Final = 60_000_000
 """What sizes and times of windows count in. How much a row covers is `row_period.ROW_PERIOD_US`."""
 OTHERS: Final = "(others)"
-"""Stands for the values of the groups that `top` merged."""
+"""Stands for the label values of the groups that `top` merged."""
 
 Labels = tuple[tuple[str, str], ...]
 """A row's labels, sorted by name."""
 Identity = tuple[int, str, int, Labels]
-"""What a row is the value of: partition, metric, start, labels."""
+"""What identifies a row: partition, metric, start, labels."""
 Group = tuple[str, ...]
-"""Values of the labels that rows are grouped by, in their order; empty text where a row has no such label."""
+"""Values of the labels that rows are grouped by, in that order; empty if a row lacks the label."""
 Change = tuple[bytes, MetricRow | None]
-"""A record of trace.metrics: its key, and its row; None: the key's row is gone."""
+"""A record of trace.metrics: its key and its row. None: the key's row is deleted."""
 Windows = dict[tuple[int, Group], "Cell"]
-"""What is in each window, by its first minute and group; windows without rows are left out."""
+"""(first minute, group) -> what is in that window. Windows without rows are left out."""
 
 
 class Cell(msgspec.Struct, frozen=True):
-    """Rows of one metric, merged. `Cell()` is none at all: merged with it, a cell stays as it is."""
+    """Merged rows of one metric. `Cell()` is empty: merging it changes nothing."""
 
     count: int = 0
     sum: int = 0
@@ -41,20 +41,21 @@ class Cell(msgspec.Struct, frozen=True):
     bounds: tuple[int, ...] | None = None
     """Upper bounds of the buckets, ascending; empty for counters; None without rows."""
     buckets: tuple[int, ...] = ()
-    """Observations a bucket, one bucket more than bounds; a counter's are all in one."""
+    """Observations per bucket, one more than there are bounds. A counter has a single bucket."""
 
     @classmethod
     def of(cls, row: MetricRow) -> Cell:
-        """The cell of a row in which `problem` finds none."""
+        """The cell of a row for which `problem` is None."""
         buckets = tuple(row.buckets) if row.bounds else (row.count,)
         return cls(row.count, row.sum, row.minimum, row.maximum, tuple(row.bounds), buckets)
 
     def merged(self, other: Cell) -> Cell:
-        """Both together; order and grouping of merges do not matter.
+        """Both cells together. Merging is commutative and associative.
 
-        Histograms with different bounds are merged onto the bounds that both have. How many observations are
-        at most such a bound stays exact; what is lost is where they are between two of them, so quantiles get
-        coarser, not wrong."""
+        Histograms with different bounds are merged onto the bounds they share. The counts up to a
+        shared bound stay exact. Between two of them the distribution is lost, so quantiles become
+        coarser, not wrong.
+        """
         if self.bounds is None or other.bounds is None:
             return other if self.bounds is None else self
         if self.bounds == other.bounds:
@@ -79,7 +80,7 @@ class Cell(msgspec.Struct, frozen=True):
 
 
 def _onto(common: Sequence[int], bounds: Sequence[int], buckets: Sequence[int]) -> tuple[int, ...]:
-    """The buckets of fewer bounds, all of which are among `bounds`."""
+    """The buckets for fewer bounds, all of which are among `bounds`."""
     out, at = [0] * (len(common) + 1), 0
     for bound, n in zip(bounds, buckets, strict=False):
         out[at] += n
@@ -92,12 +93,16 @@ def _onto(common: Sequence[int], bounds: Sequence[int], buckets: Sequence[int]) 
 def quantile(
     q: float, bounds: Sequence[int], buckets: Sequence[int], minimum: int | None, maximum: int | None
 ) -> float | None:
-    """The value that a share `q` of the observations does not exceed; None without observations, or with
-    nothing known of where they are. Raises ValueError for q outside 0..1.
+    """The value that a share `q` of the observations does not exceed.
 
-    Linear inside the bucket, as Prometheus' histogram_quantile, where the first bucket begins at 0; then
-    clamped to minimum and maximum. Unlike there, the last bucket ends at the maximum and a first bucket with
-    negative values begins at the minimum, where they are known."""
+    None if there are no observations, or if nothing is known about where they are. Interpolates
+    linearly inside the bucket, like Prometheus' histogram_quantile, where the first bucket begins at 0;
+    the result is clamped to minimum and maximum. Unlike there, the last bucket ends at the maximum, and
+    a first bucket with negative values begins at the minimum, if these are known.
+
+    Raises:
+        ValueError: `q` is not within 0..1.
+    """
     if not 0 <= q <= 1:
         raise ValueError(f"a quantile is from 0 to 1, not {q}")
     rank, below, before, n = q * sum(buckets), 0, 0, -1
@@ -122,7 +127,7 @@ def quantile(
 def problem(row: MetricRow) -> str | None:
     """Why a row cannot be counted; None if it can."""
     if any(a >= b for a, b in zip(row.bounds, row.bounds[1:], strict=False)):
-        return "its bounds do not ascend"
+        return "its bounds are not ascending"
     if row.count < 0 or any(n < 0 for n in row.buckets):
         return "a count is negative"
     if row.bounds and len(row.buckets) != len(row.bounds) + 1:
@@ -141,9 +146,14 @@ def labels_of(row: MetricRow) -> Labels:
 
 
 def fold(changes: Iterable[Change]) -> list[MetricRow]:
-    """The rows that are left: the last one of each (partition, metric, labels, start), unless its key's last
-    record took it away. The same whether the topic has been compacted or not. changes: in log order, as far
-    as they have the same key."""
+    """The live rows: the last one of each (partition, metric, labels, start).
+
+    A row is dropped if the last record of its key deleted it. The result does not depend on whether the
+    topic has been compacted.
+
+    Args:
+        changes: in log order, at least for records of the same key.
+    """
     rows: dict[Identity, tuple[bytes, MetricRow]] = {}
     of_key: dict[bytes, Identity] = {}
     known: dict[Labels, Labels] = {}
@@ -153,7 +163,7 @@ def fold(changes: Iterable[Change]) -> list[MetricRow]:
         if row is not None:
             labels = labels_of(row)
             identity = (row.partition, row.metric, row.minute, known.setdefault(labels, labels))
-            if identity in rows:  # of another key: that one holds nothing any more
+            if identity in rows:  # from another key, which now holds no row
                 of_key.pop(rows[identity][0], None)
             of_key[key] = identity
             rows[identity] = key, row
@@ -172,15 +182,20 @@ def windows(
     after: float = -math.inf,
     until: float = math.inf,
 ) -> Windows:
-    """Each group's rows in each window, merged; in order of time.
+    """The rows of each group in each window, merged; in order of time.
 
-    A window is `size` minutes, its first one included; one begins every `step` minutes, counted from 1970.
-    With step = size they tumble, each row is in one of them; with a smaller step they overlap. after, until:
-    minutes; the windows are those that end after `after`, up to the first that ends at or after `until`, and
-    each is whole."""
-    pane = math.gcd(
-        size, step
-    )  # every window is a number of whole panes, so rows are merged into these first
+    A window has `size` minutes, including its first. One begins every `step` minutes, counted from
+    1970. With step = size they tumble: each row is in one window. With a smaller step they overlap.
+
+    Args:
+        rows: the rows of one metric.
+        size: minutes.
+        step: minutes.
+        by: labels to group by.
+        after: minutes; only windows that end after it.
+        until: minutes; up to the first window that ends at or after it. Every window is complete.
+    """
+    pane = math.gcd(size, step)  # windows consist of whole panes, so rows are merged into panes first
     panes: Windows = {}
     for row in rows:
         minute = minute_of(row)
@@ -196,8 +211,13 @@ def windows(
 
 
 def top(found: Windows, n: int, kept: Collection[int] = ()) -> tuple[Windows, int]:
-    """The n groups with the largest sums as they are, the others merged, and how many these are. kept: places
-    in the group whose values are not merged over, e.g. that of the currency."""
+    """The `n` groups with the largest sums, the others merged into one; and how many were merged.
+
+    Args:
+        found: the windows.
+        n: groups to keep.
+        kept: indices of labels whose values are not merged, e.g. that of the currency.
+    """
     sums: dict[Group, int] = {}
     for (_, group), cell in found.items():
         sums[group] = sums.get(group, 0) + cell.sum

@@ -1,1 +1,1 @@
-"""How a process of tailrace shows itself: docs/telemetry.md. No application imports this."""
+"""Health pages and telemetry of a tailrace process: docs/telemetry.md. Applications do not import this."""

@@ -1,5 +1,4 @@
-"""Pages over HTTP, from threads of their own: they are answered when what the process does for a living
-hangs."""
+"""An HTTP server in its own threads: it answers even if the process's main work hangs."""
 
 from __future__ import annotations
 
@@ -17,21 +16,21 @@ import msgspec
 log: Final = logging.getLogger("tailrace.observe.server")
 
 SLOW_SECONDS: Final = 10.0
-"""How long a client may keep a connection without asking."""
+"""How long a client may keep a connection open without sending a request."""
 
 Page = Callable[[], tuple[int, str, bytes]]
-"""Gives status, content type and body."""
+"""Returns status, content type and body."""
 
 
 def verdict(reasons: list[str], **more: object) -> tuple[int, str, bytes]:
-    """The page of a probe: 200, or 503 with the reasons against it."""
+    """The page of a probe: 200, or 503 with the reasons."""
     status = HTTPStatus.SERVICE_UNAVAILABLE if reasons else HTTPStatus.OK
     body = {"ok": not reasons, "reasons": reasons, **more}
     return status, "application/json", msgspec.json.encode(body) + b"\n"
 
 
 def with_index(found: Mapping[str, Page]) -> dict[str, Page]:
-    """The pages, and one at / that lists them."""
+    """The pages, plus one at / that lists them."""
     listed = "".join(f"{path}\n" for path in found).encode()
     return {**found, "/": lambda: (HTTPStatus.OK, "text/plain; charset=utf-8", listed)}
 
@@ -65,13 +64,22 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
-    """Answers GET and HEAD for `pages`, each request in a thread."""
+    """Answers GET and HEAD for `pages`, each request in its own thread."""
 
     daemon_threads = True
 
     def __init__(self, host: str, port: int, pages: Mapping[str, Page], tries: int = 1) -> None:
-        """Listens on `port`, or on the first free one of the next `tries`, or on any. Raises OSError for a
-        host that is none of this machine's."""
+        """Starts to listen, in a background thread.
+
+        Args:
+            host: an address of this machine.
+            port: the port to try first.
+            pages: path -> page.
+            tries: ports to try, counting up from `port`; if all are in use, any free port.
+
+        Raises:
+            OSError: the host is not an address of this machine.
+        """
         self.pages = pages
         self.host, self.address_family = host, socket.AF_INET6 if ":" in host else socket.AF_INET
         for wanted in (*range(port, port + tries), 0):
@@ -84,7 +92,7 @@ class Server(ThreadingHTTPServer):
         threading.Thread(target=self.serve_forever, name="http", daemon=True).start()
 
     def server_bind(self) -> None:
-        """As HTTPServer's, without looking up the host's name: that may take long."""
+        """As HTTPServer's, but without resolving the host's name, which may take long."""
         if self.allow_reuse_address:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)

@@ -1,5 +1,7 @@
-"""Metrics and traces of a process through OpenTelemetry: /metrics always, OTLP/HTTP where the standard
-variables name an endpoint."""
+"""OpenTelemetry metrics and traces of a process.
+
+/metrics is always served; OTLP/HTTP is used if OpenTelemetry's standard variables name an endpoint.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ ENDPOINT: Final = "OTEL_EXPORTER_OTLP_ENDPOINT"
 
 
 def exported(signal: str, env: Mapping[str, str]) -> bool:
-    """Whether OpenTelemetry's variables ask for a signal, METRICS or TRACES, by OTLP."""
+    """Whether OpenTelemetry's variables enable a signal (METRICS or TRACES) over OTLP."""
     if env.get("OTEL_SDK_DISABLED", "").lower() == "true" or "otlp" not in env.get(
         f"OTEL_{signal}_EXPORTER", "otlp"
     ).split(","):
@@ -32,7 +34,7 @@ def exported(signal: str, env: Mapping[str, str]) -> bool:
 
 
 def resource(service: str, instance_id: str, env: Mapping[str, str]) -> Resource:
-    """OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES win over ours."""
+    """The process's resource. OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES override our values."""
     ours = {"service.name": service, "service.instance.id": instance_id}
     found = Resource.create()
     named = env.get("OTEL_SERVICE_NAME") or "service.name=" in env.get("OTEL_RESOURCE_ATTRIBUTES", "")
@@ -42,10 +44,17 @@ def resource(service: str, instance_id: str, env: Mapping[str, str]) -> Resource
 
 
 class Telemetry:
-    """Of one process, from now until `close`. env: where OpenTelemetry's variables are."""
+    """The telemetry of one process, from its creation until `close`."""
 
     def __init__(self, service: str, scope: str, instance_id: str, env: Mapping[str, str]) -> None:
-        """service: its name unless a variable has another; scope: that of its instruments and spans."""
+        """Starts metrics, and traces if they are exported.
+
+        Args:
+            service: the service name, unless a variable sets another.
+            scope: the name of the instruments' and spans' scope.
+            instance_id: service.instance.id.
+            env: the environment, with OpenTelemetry's variables.
+        """
         of = resource(service, instance_id, env)
         metrics, traces = exported("METRICS", env), exported("TRACES", env)
         if (metrics or traces) and not _otlp_is_there():
@@ -54,7 +63,7 @@ class Telemetry:
         protocol = env.get("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
         if (metrics or traces) and protocol != "http/protobuf":
             log.warning(
-                "OTEL_EXPORTER_OTLP_PROTOCOL is %s: only http/protobuf is spoken (port 4318)", protocol
+                "OTEL_EXPORTER_OTLP_PROTOCOL is %s: only http/protobuf (port 4318) is supported", protocol
             )
         self._scrape = threading.Lock()
         readers: list[MetricReader] = [_prometheus()]
@@ -74,10 +83,10 @@ class Telemetry:
             self._spans.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
         self.meter: Final = self._meters.get_meter(scope)
         self.tracer: Final[Tracer | None] = self._spans.get_tracer(scope) if traces else None
-        """None: spans go nowhere."""
+        """None if traces are not exported."""
 
     def metrics(self) -> tuple[str, bytes]:
-        """Content type and body of /metrics. One at a time: the reader mixes up what two take at once."""
+        """Content type and body of /metrics. Serialised: the reader does not support concurrent scrapes."""
         from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
         with self._scrape:
@@ -106,7 +115,7 @@ def _otlp_is_there() -> bool:
 
 
 def _prometheus() -> MetricReader:
-    """The reader of /metrics; without the scope's labels where its release can leave them out."""
+    """The reader for /metrics, without the scope's labels if this release can omit them."""
     try:
         return PrometheusMetricReader(scope_info_enabled=False)
     except TypeError:

@@ -166,7 +166,7 @@ def test_three_worker_kills_and_two_connector_kills(broker: Broker, tmp_path: Pa
     assert pipeline.books().balanced
     in_flight = pipeline.settings.topics.partitions * BATCH * 2
     assert all(k.exposed <= in_flight for k in connector_kills), (
-        f"more than {in_flight} records were under way"
+        f"more than {in_flight} records were in flight"
     )
 
 

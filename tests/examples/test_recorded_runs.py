@@ -466,7 +466,7 @@ def test_a_field_of_the_wrong_type_is_named(raw: list[bytes]) -> None:
     ("left_out", "problem"),
     [
         (b'"kind":"graph_start"', "its graph_start is missing"),
-        (b'"NodeRunStartedEvent"', "node execution .* is not under way"),
+        (b'"NodeRunStartedEvent"', "node execution .* is not running"),
     ],
 )
 def test_what_never_started_is_named(raw: list[bytes], left_out: bytes, problem: str) -> None:
@@ -477,7 +477,7 @@ def test_what_never_started_is_named(raw: list[bytes], left_out: bytes, problem:
 
 def test_an_end_said_twice_is_named(raw: list[bytes]) -> None:
     end = next(n for n, line in enumerate(raw) if b'"NodeRunSucceededEvent"' in line)
-    with pytest.raises(RecordingError, match=rf"^line {end + 2}: node execution .* is not under way"):
+    with pytest.raises(RecordingError, match=rf"^line {end + 2}: node execution .* is not running"):
         list(adapt([*raw[: end + 1], raw[end], *raw[end + 1 :]]))
 
 

@@ -11,7 +11,7 @@ from typing import Final
 from confluent_kafka.admin import AdminClient
 
 from tailrace import topics
-from tailrace.ledger.report import LedgerReport, read_books
+from tailrace.ledger.report import LedgerReport, read_report
 from tailrace.settings import Connect, Kafka, Settings, Streams, Topics
 from tests.harness.processes import Child, wait_until
 
@@ -64,7 +64,7 @@ class Pipeline:
         return self.tailrace("process", "--instance-id", name, *arguments, name=name, cwd=cwd)
 
     def books(self) -> LedgerReport:
-        return read_books(self.admin, self.settings)
+        return read_report(self.admin, self.settings)
 
     def wait_for_enriched(
         self, count: int, deadline: float = 60.0, *, alive: tuple[Child, ...] = ()

@@ -33,7 +33,11 @@ class Record(msgspec.Struct):
 def digest(seed: int, events: int) -> str:
     """SHA-256 of all outputs, letters, links, state records, rows, totals and summaries; the state is given
     over half-way."""
-    sha, state, applier = hashlib.sha256(), State(LIMITS), EventProcessor("trace.events", 0, 1 << 20, 1 << 20)
+    sha, state, processor = (
+        hashlib.sha256(),
+        State(LIMITS),
+        EventProcessor("trace.events", 0, 1 << 20, 1 << 20),
+    )
     log = [
         Record(i, NOW // 1000 + i, (k.encode() if (k := kafka_key(e)) else None), codec.encode(e))
         for i, e in enumerate(mixed(seed, events, NOW))
@@ -44,7 +48,7 @@ def digest(seed: int, events: int) -> str:
     kept: dict[bytes, bytes] = {}
     for at in range(0, len(log), 100):
         unit = TransactionBatch()
-        applier.apply(state, log[at : at + 100], unit)
+        processor.apply(state, log[at : at + 100], unit)
         closed = state.close(at % 300 == 0)
         parts = [
             unit.outputs,

@@ -105,7 +105,7 @@ def test_waiting_for_a_broker_prints_nothing_of_the_client() -> None:
             check=False,
         )
     (line,) = ran.stderr.splitlines()
-    assert line.startswith("must be mended: no Kafka broker answers")
+    assert line.startswith("needs fixing: no Kafka broker answers")
 
 
 @pytest.mark.kafka

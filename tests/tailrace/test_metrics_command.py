@@ -76,7 +76,7 @@ def test_durations_are_whole_minutes(given: str, found: int) -> None:
 
 @pytest.mark.parametrize("given", ["", "0m", "30s", "1.5h", "-1h", "h", "1w", "1h30m", "９９９９９９９m"])
 def test_other_durations_are_refused_with_an_example(given: str) -> None:
-    with pytest.raises(ValueError, match="write it as 1m, 15m, 1h or 1d"):
+    with pytest.raises(ValueError, match="is not a valid duration; for example 1m, 15m, 1h or 1d"):
         formatting.minutes(given)
 
 
@@ -98,7 +98,7 @@ def test_moments(given: str, found: float) -> None:
 
 @pytest.mark.parametrize("given", ["yesterday", "", "-1", "-90s", "12:00"])
 def test_other_moments_are_refused(given: str) -> None:
-    with pytest.raises(ValueError, match="write it as"):
+    with pytest.raises(ValueError, match=r"is not a valid (time|duration); for example"):
         formatting.moment(given, 0)
 
 
@@ -295,11 +295,11 @@ def run(settings: Settings, *arguments: str) -> Result:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--window", "30s"], "write it as 1m, 15m, 1h or 1d"),
-        (["--window", "5m", "--every", "1h"], "leaves minutes out"),
-        (["--from", "soon"], "write it as 2026-11-01T12:00"),
+        (["--window", "30s"], "is not a valid duration; for example 1m, 15m, 1h or 1d"),
+        (["--window", "5m", "--every", "1h"], "must not be longer than --window"),
+        (["--from", "soon"], "is not a valid time; for example 2026-11-01T12:00"),
         (["--from", "-1h", "--to", "-2h"], "must be before --to"),
-        (["--label", "app"], "must be label=value"),
+        (["--label", "app"], "is not label=value; for example model_name=gpt-4o"),
         (["--quantile", "95"], "not in the range"),
     ],
 )
@@ -326,7 +326,9 @@ def test_a_reading_that_stalls_is_given_up(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr("tailrace.metrics.rows._consumer", lambda settings: Silent())
     seconds = iter(range(0, 1000, 10))
-    with pytest.raises(KafkaUnavailable, match=r"trace\.metrics: nothing came for 30 s, after 0 records"):
+    with pytest.raises(
+        KafkaUnavailable, match=r"trace\.metrics: no record arrived for 30 s, after 0 records"
+    ):
         list(read(convert({}, Settings, ""), Reading(), clock=lambda: next(seconds)))
 
 
@@ -416,8 +418,8 @@ def test_metrics_of_a_topic_with_overwrites_a_tombstone_and_garbage(
         ["2026-06-22", "00:00", "llm", "3"],
         ["(others)", "2", "13", "ms"],
     ]
-    assert "note: kept apart are the largest by sum, 1 of 2; the rest is in (others): --top 2" in ran.stderr
-    assert "not drawn: one window makes no line" in ran.stderr
+    assert "note: shown are the 1 largest groups by sum, of 2; the rest is in (others); --top 2" in ran.stderr
+    assert "no plot: it needs at least two windows" in ran.stderr
 
     ran = run(
         made, "dify.node.duration", "--label", "node_type=llm", "--window", "1h", "--every", "30m", "--json"

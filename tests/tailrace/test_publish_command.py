@@ -80,6 +80,13 @@ def test_times_are_rfc_3339_too(text: str, microseconds: int) -> None:
     assert parse(line(root_started_at=text)).root_started_at == microseconds
 
 
+@pytest.mark.parametrize("text", ["yesterday", "2026-03-01", "2026-03-01T12:00:00"])
+def test_the_example_for_a_wrong_time_is_itself_accepted(text: str) -> None:
+    with pytest.raises(InvalidEvent, match=r"RFC 3339 text, for example \S+Z$") as refused:
+        parse(line(started_at=text))
+    parse(line(started_at=refused.value.problem.rpartition(" ")[2]))
+
+
 @pytest.mark.parametrize(
     ("without", "microseconds"),
     [
@@ -361,7 +368,7 @@ def test_what_is_not_delivered_in_time_is_named_and_the_status_is_1(monkeypatch:
         assert ran.stderr.count("not delivered: event ") == 2
         ran = publish("-b", address, "--timeout", "0.2", stdin=line(source_id="a"))
         assert ran.exit_code == 1
-        assert ran.stdout == "1 events: 0 delivered, 1 not delivered, 1 of them given up at the time-out\n"
+        assert ran.stdout == "1 events: 0 delivered, 1 not delivered, 1 of them timed out\n"
 
 
 def test_a_queue_that_stays_full_ends_the_run_and_says_where(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -372,7 +379,7 @@ def test_a_queue_that_stays_full_ends_the_run_and_says_where(monkeypatch: pytest
             "-b", address, "--timeout", "0.2", "--set", "publisher.queue_max_events=5", "--json", stdin=lines
         )
     assert ran.exit_code == 1
-    assert "stdin:6: stopped here, this line and those after it are not published" in ran.stderr
+    assert "stdin:6: stopped; this line and the following ones are not published" in ran.stderr
     counts = json.loads(ran.stdout)
     assert (counts["lines"], counts["delivered"], counts["not_delivered"], counts["stopped_at"]) == (
         6,

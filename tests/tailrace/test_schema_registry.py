@@ -62,11 +62,14 @@ class Clock:
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"url": "localhost:8081"}, "must be http"),
-        ({"url": "http://"}, "must be http"),
-        ({"url": "http://x?y=1"}, "must be http"),
+        ({"url": "localhost:8081"}, "registry.url: is not a valid URL; for example https:"),
+        ({"url": "http://"}, "registry.url: is not a valid URL; for example https:"),
+        ({"url": "http://x?y=1"}, "registry.url: is not a valid URL; for example https:"),
         ({"url": "http://user:hunter2@x"}, "holds credentials; use registry.user"),
-        ({"url": "http://x", "user": "u", "token": "t"}, "registry.token: cannot go with registry.user"),
+        (
+            {"url": "http://x", "user": "u", "token": "t"},
+            "registry.token: cannot be combined with registry.user",
+        ),
         ({"timeout_seconds": 0}, "timeout_seconds"),
         ({"subject_naming": "topic"}, "subject_naming"),
         ({"write": "avro"}, "registry.write"),
@@ -506,7 +509,7 @@ def test_check_says_what_can_be_read_and_what_the_registry_takes(
     assert (code, out) == (0, f"ok: {tmp_path / 'theirs.avsc'} can be read as TraceEvent\n")
     (tmp_path / "theirs.avsc").write_text("{}")
     code, _, err = run("check", "--set", f"schemas.files={tmp_path / 'theirs.avsc'}")
-    assert (code, "must be mended: schemas.files: " in err) == (1, True)
+    assert (code, "needs fixing: schemas.files: " in err) == (1, True)
 
 
 def test_codes_of_the_registry_mean_what_they_say(registry: SchemaRegistry, tmp_path: Path) -> None:

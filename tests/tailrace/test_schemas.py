@@ -184,9 +184,9 @@ def _moved(schema: dict[str, Any]) -> None:
             "new: has no default, and was not always there",
         ),
         (lambda s: s["fields"].pop(0), "event_id: has no default, and was not always there"),
-        (lambda s: s["fields"].pop(-1), "TraceEvent.outputs: is gone, or renamed"),
+        (lambda s: s["fields"].pop(-1), "TraceEvent.outputs: was removed or renamed"),
         (_edited("source_id", name="own_id"), "source_id: has no default, and was not always there"),
-        (_edited("user_id", name="end_user_id"), "TraceEvent.user_id: is gone, or renamed"),
+        (_edited("user_id", name="end_user_id"), "TraceEvent.user_id: was removed or renamed"),
         (_edited("source_id", type="long"), "source_id: string became long"),
         (_edited("source_id", type="bytes"), ""),
         (_edited("revision", type="long"), "revision: long became int"),
@@ -210,10 +210,10 @@ def _moved(schema: dict[str, Any]) -> None:
             _body(lambda t: t["fields"].append({"name": "n", "type": "int", "doc": "N."})),
             "tool.n: has no default, and was not always there",
         ),
-        (_body(lambda t: t["fields"].pop(0)), "Tool.call_id: is gone, or renamed"),
+        (_body(lambda t: t["fields"].pop(0)), "Tool.call_id: was removed or renamed"),
         (_moved, "tool_name: was in the header"),
         (lambda s: s.update(header_last="name"), "tool_name: was in the header"),
-        (lambda s: s.update(header_last="nothing"), "header_last names no field"),
+        (lambda s: s.update(header_last="nothing"), "header_last is not the name of a field"),
     ],
 )
 def test_a_version_that_old_readers_or_writers_cannot_live_with_is_refused(
@@ -265,8 +265,8 @@ def test_every_version_is_held_against_every_other(copy: Path) -> None:
     shutil.copy(history / "1.avsc", history / "3.avsc")
     assert problems_of(copy) == [
         (
-            "schemas/TraceEvent.avsc, versions 2 and 3: TraceEvent.new: is gone, or renamed; "
-            "stop filling it, and let it be"
+            "schemas/TraceEvent.avsc, versions 2 and 3: TraceEvent.new: was removed or renamed; "
+            "stop filling it, but keep it"
         )
     ]
 

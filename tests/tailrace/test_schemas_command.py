@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,14 @@ def test_show_names_what_there_is() -> None:
     assert "TraceSummary" in err
 
 
+def test_the_example_in_the_help_is_identified() -> None:
+    found = re.search(r"tailrace schemas identify ([0-9a-f]+)", run("identify", "--help")[1])
+    assert found is not None
+    code, out, _ = run("identify", found[1])
+    assert code == 0
+    assert out.startswith("TraceEvent, ")
+
+
 @pytest.mark.parametrize("text", [VALUE.hex(), VALUE[:10].hex(), VALUE.hex().upper(), FINGERPRINT.hex()])
 def test_a_value_or_a_fingerprint_is_identified(text: str) -> None:
     version = len(schemas.history("TraceEvent"))
@@ -87,10 +96,10 @@ def test_a_file_is_identified(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("c301" + "ab" * 8, "no schema here has the fingerprint abababababababab"),
-        ("ab" * 8, "no schema here has the fingerprint abababababababab"),
-        ("c301ab", "3 bytes are less than the 10"),
-        ("0000000007c0ffee", "no schema here has the fingerprint"),
+        ("c301" + "ab" * 8, "no known schema has the fingerprint abababababababab"),
+        ("ab" * 8, "no known schema has the fingerprint abababababababab"),
+        ("c301ab", "3 bytes are too few: marker and fingerprint are 10"),
+        ("0000000007c0ffee", "no known schema has the fingerprint"),
         ("0000000007c0ffee00", "schema registry, schema id 7"),
         ("7b7d", "starts with 7b7d, not c301"),
     ],
@@ -104,7 +113,7 @@ def test_what_is_not_ours_is_said_to_be_so(text: str, said: str) -> None:
 def test_what_is_neither_hex_nor_a_file_is_a_wrong_option() -> None:
     code, _, err = run("identify", "nothing-here")
     assert code == 2
-    assert "neither hex nor a file" in err
+    assert "neither hex nor a readable file" in err
 
 
 def test_an_empty_file_is_nothing(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The conformance kit: what every sink must do, as tests."""
+"""The conformance kit: the rules that every sink must follow, as tests."""
 
 from connectors.testing.conformance.suite import Answer, Received, SinkConformance, checks
 

@@ -1,5 +1,4 @@
-"""Checks of `send` behind the real courier: what is delivered, repeated, halved, given up, and what must not
-be."""
+"""Checks of `send` behind the real batch sender: what is delivered, repeated, split and given up."""
 
 from __future__ import annotations
 
@@ -15,22 +14,24 @@ from connectors.testing.conformance.hostile_server import Answer, Received
 from connectors.testing.conformance.kit import IMPATIENT, Bench, Kit, Record
 
 POISONED = 3
-"""Which record of a batch is at fault."""
+"""Index of the bad record in a batch."""
 
 
-def all_delivered(fates: dict[str, RecordResult], records: Collection[Record]) -> None:
+def all_delivered(results: dict[str, RecordResult], records: Collection[Record]) -> None:
     """Fails unless every record was delivered."""
-    assert len(fates) == len(records), f"{len(records)} records, {len(fates)} fates"
+    assert len(results) == len(records), f"{len(records)} records, {len(results)} results"
     others = [
-        (r.name, fates[r.id].verdict) for r in records if not isinstance(fates[r.id].verdict, Delivered)
+        (r.name, results[r.id].verdict) for r in records if not isinstance(results[r.id].verdict, Delivered)
     ]
     assert not others, f"{len(others)} of {len(records)} records were not delivered, the first: {others[0]}"
 
 
 class DeliveryChecks(Kit):
     def test_a_batch_is_delivered(self) -> None:
-        """What the vendor accepts is Delivered, and each record is in a request that was accepted: nothing is
-        left behind."""
+        """What the vendor accepts is Delivered, and each record is in an accepted request.
+
+        No record may be left out.
+        """
         self.needs("test_a_batch_is_delivered", http=False)
 
         async def check(bench: Bench) -> None:
@@ -41,8 +42,11 @@ class DeliveryChecks(Kit):
         self.run(check)
 
     def test_records_go_in_order(self) -> None:
-        """A request has its records in the batch's order, and `send` answers with one outcome for all or one
-        a record: later versions of an object must not be overtaken by earlier ones."""
+        """A request has its records in the order of the batch.
+
+        `send` returns one outcome for all records or one per record. A later version of an object must
+        not be overtaken by an earlier one.
+        """
         self.needs("test_records_go_in_order")
 
         async def check(bench: Bench) -> None:
@@ -63,8 +67,11 @@ class DeliveryChecks(Kit):
         self.run(check)
 
     def test_text_arrives_whole(self) -> None:
-        """Any valid Unicode goes out: accents, emoji, right to left, control characters. A record must not be
-        given up for it, and a body that says it is JSON must be JSON, in UTF-8, without NaN."""
+        """Any valid Unicode is sent: accents, emoji, right to left, control characters.
+
+        No record may be rejected for it. A body that is declared as JSON must be valid JSON in UTF-8,
+        without NaN.
+        """
         self.needs("test_text_arrives_whole")
 
         async def check(bench: Bench) -> None:
@@ -85,39 +92,49 @@ class DeliveryChecks(Kit):
         self.run(check)
 
     def test_429_waits_as_long_as_it_says(self) -> None:
-        """429 with Retry-After: the same records again, not before that time is over. Mend: Retry(after=…);
-        `policy.decide` does it."""
+        """429 with Retry-After: the same records are sent again, not before that time is over.
+
+        Fix: return Retry(after=…); `policy.decide` does it.
+        """
         self.needs("test_429_waits_as_long_as_it_says")
 
         async def check(bench: Bench) -> None:
             records = self.records(bench.sink, count=4)
             all_delivered(await bench.deliver(records), records)
             self.triggered(bench)
-            assert max(bench.slept, default=0.0) >= 17, f"Retry-After said 17 s, the waits were {bench.slept}"
+            assert max(bench.slept, default=0.0) >= 17, f"Retry-After was 17 s, the waits were {bench.slept}"
             self.nothing_lost(bench, records)
 
         self.run(check, self.first(2, self.status(429, Retry_After="17")))
 
     def test_429_without_a_time_is_retried(self) -> None:
-        """429 without Retry-After: the same records again after a back-off; never a dead letter. Mend:
-        Retry()."""
+        """429 without Retry-After: the same records are sent again after a back-off.
+
+        They must never become dead letters. Fix: return Retry().
+        """
         self.needs("test_429_without_a_time_is_retried")
         self._is_retried(429)
 
     def test_500_is_retried(self) -> None:
-        """500: the vendor is broken, not the record: again. Mend: Retry()."""
+        """500: the vendor is broken, not the record; it is sent again. Fix: return Retry()."""
         self.needs("test_500_is_retried")
         self._is_retried(500)
 
     def test_502_503_and_504_are_retried(self) -> None:
-        """502, 503, 504: the vendor is down or being deployed: again, however long. Mend: Retry()."""
+        """502, 503, 504: the vendor is down or being deployed; records are sent again, without limit.
+
+        Fix: return Retry().
+        """
         self.needs("test_502_503_and_504_are_retried")
         for status in (502, 503, 504):
             self._is_retried(status)
 
     def test_a_redelivery_is_the_same_request(self) -> None:
-        """What is sent again is the same, byte by byte before compression: the vendor may have stored it the
-        first time. Mend: no time of sending, request ids by chance or counters of attempts in a request."""
+        """A repeated request is equal to the first, byte by byte before compression.
+
+        The vendor may have stored the first one. Fix: put no sending time, random request id or attempt
+        counter into a request.
+        """
         self.needs("test_a_redelivery_is_the_same_request")
 
         async def check(bench: Bench) -> None:
@@ -125,18 +142,21 @@ class DeliveryChecks(Kit):
             await bench.deliver(records)
             await bench.deliver(records)
             data = [r for r in bench.requests if self.ids_in(r)]
-            assert len(data) % 2 == 0, "the second time there was another number of requests"
+            assert len(data) % 2 == 0, "the redelivery has another number of requests"
             for first, again in zip(data[: len(data) // 2], data[len(data) // 2 :], strict=True):
                 assert self.same(first, again), (
-                    f"{again.method} {again.path} is another request the second time: "
+                    f"{again.method} {again.path} differs in the redelivery: "
                     f"{_parting(first.body, again.body)}"
                 )
 
         self.run(check)
 
     def test_a_hang_is_retried(self) -> None:
-        """A vendor that does not answer is NoAnswer after the seconds that `send` gave: let it pass, the
-        runner retries. Mend: no `except` that makes it something final, and no request without an end."""
+        """If the vendor does not answer within the seconds that `send` set, NoAnswer is raised.
+
+        `send` must let it pass, so that the runner retries. Fix: no `except` that turns it into a final
+        outcome, and no request without a time limit.
+        """
         self.needs("test_a_hang_is_retried")
 
         async def check(bench: Bench) -> None:
@@ -144,15 +164,18 @@ class DeliveryChecks(Kit):
             bench.http.limit = IMPATIENT
             all_delivered(await bench.deliver(records), records)
             assert max(bench.http.asked) <= 600, (
-                f"a request may take {max(bench.http.asked):g} s; a stop has to wait for it"
+                f"a request may take {max(bench.http.asked):g} s, and a shutdown has to wait for it"
             )
             self.nothing_lost(bench, records)
 
         self.run(check, self.first(1, lambda request: Answer(fault="hang")))
 
     def test_a_slow_answer_is_waited_for(self) -> None:
-        """An answer that comes in pieces counts, and is waited for 5 s at the least: giving up earlier
-        repeats what the vendor has stored, for ever if it is always slow."""
+        """An answer that arrives in pieces counts, and `send` waits for it at least 5 s.
+
+        A sink that gives up earlier repeats what the vendor has stored; if the vendor is always slow,
+        for ever.
+        """
         self.needs("test_a_slow_answer_is_waited_for")
 
         def plan(request: Received) -> Answer:
@@ -161,16 +184,20 @@ class DeliveryChecks(Kit):
 
         async def check(bench: Bench) -> None:
             records = self.records(bench.sink, count=4)
-            fates = await bench.deliver(records)
-            all_delivered(fates, records)
-            assert min(bench.http.asked) >= 5, f"a request is given {min(bench.http.asked):g} s only"
+            results = await bench.deliver(records)
+            all_delivered(results, records)
+            assert min(bench.http.asked) >= 5, (
+                f"a request may take only {min(bench.http.asked):g} s; allow at least 5 s"
+            )
             self.nothing_lost(bench, records)
 
         self.run(check, plan)
 
     def test_a_broken_connection_loses_nothing(self) -> None:
-        """A connection that breaks in the middle of the request or of the answer says nothing about the
-        records: again. Mend: let NoAnswer pass."""
+        """A connection that breaks during the request or the answer says nothing about the records.
+
+        They are sent again. Fix: let NoAnswer pass.
+        """
         self.needs("test_a_broken_connection_loses_nothing")
         faults = iter(
             (Answer(fault="reset_request"), Answer(fault="reset_answer"), Answer(fault="reset_request"))
@@ -184,8 +211,11 @@ class DeliveryChecks(Kit):
         self.run(check, self.first(3, lambda request: next(faults)))
 
     def test_413_is_split(self) -> None:
-        """413: the same records in halves until each request is small enough; a record that is too large even
-        alone is rejected as too_large, and nothing else. Mend: Split()."""
+        """413: the records are sent in halves until each request is small enough.
+
+        A record that is too large on its own is rejected as too_large, and no other record. Fix: return
+        Split().
+        """
         self.needs("test_413_is_split")
         large: list[str] = []
 
@@ -198,22 +228,24 @@ class DeliveryChecks(Kit):
         async def check(bench: Bench) -> None:
             records = self.records(bench.sink, count=8)
             large.append(records[POISONED].id)
-            fates = await bench.deliver(records)
+            results = await bench.deliver(records)
             self.triggered(bench)
-            self.only_rejected(fates, records, POISONED)
-            verdict = fates[records[POISONED].id].verdict
+            self.only_rejected(results, records, POISONED)
+            verdict = results[records[POISONED].id].verdict
             assert isinstance(verdict, Rejected)
             assert verdict.reason == "too_large", (
-                f"the record that is too large alone is rejected as {verdict.reason!r}"
+                f"the record that is too large on its own is rejected as {verdict.reason!r}, not too_large"
             )
             self.nothing_lost(bench, [r for r in records if r.id not in large])
 
         self.run(check, plan)
 
     def test_a_poison_record_is_found(self) -> None:
-        """400: something in the batch is at fault, and it is that record alone which goes to the dead
-        letters. Mend: one Rejected for the whole batch, which the runner halves, or one outcome a record if
-        the answer says which."""
+        """400: something in the batch is wrong; only the wrong record becomes a dead letter.
+
+        Fix: return one Rejected for the whole batch, which the runner then splits, or one outcome per
+        record if the answer names the record.
+        """
         self.needs("test_a_poison_record_is_found")
         poison: list[str] = []
 
@@ -224,16 +256,18 @@ class DeliveryChecks(Kit):
         async def check(bench: Bench) -> None:
             records = self.records(bench.sink, count=8)
             poison.append(records[POISONED].id)
-            fates = await bench.deliver(records)
+            results = await bench.deliver(records)
             self.triggered(bench)
-            self.only_rejected(fates, records, POISONED)
+            self.only_rejected(results, records, POISONED)
             self.nothing_lost(bench, [r for r in records if r.id not in poison])
 
         self.run(check, plan)
 
     def test_a_partial_success_is_told_apart(self) -> None:
-        """An answer that says it took all but some: those that were refused are Rejected, or counted as
-        unidentified, and the others are Delivered without being sent again."""
+        """An answer may accept all records except some.
+
+        Those are Rejected, or counted as unidentified; the others are Delivered and not sent again.
+        """
         self.needs("test_a_partial_success_is_told_apart")
         bad: list[str] = []
         said = 0
@@ -249,13 +283,13 @@ class DeliveryChecks(Kit):
         async def check(bench: Bench) -> None:
             records = self.records(bench.sink, count=6)
             bad.append(records[POISONED].id)
-            fates = await bench.deliver(records)
+            results = await bench.deliver(records)
             if not said:
                 self.skip("the vendor has no partial success (see `partial`)")
-            unidentified = sum(f.unidentified for f in fates.values())
-            refused = [r.id for r in records if isinstance(fates[r.id].verdict, Rejected)]
+            unidentified = sum(f.unidentified for f in results.values())
+            refused = [r.id for r in records if isinstance(results[r.id].verdict, Rejected)]
             assert refused == bad or (not refused and unidentified == 1), (
-                f"one record was refused; rejected are {len(refused)}, unidentified {unidentified}"
+                f"one record was refused, but {len(refused)} are rejected and {unidentified} unidentified"
             )
             times = [
                 sum(r.id in self.ids_in(q) for q in bench.requests if q.accepted)
@@ -265,38 +299,42 @@ class DeliveryChecks(Kit):
             once = [
                 sum(r.id in self.ids_in(q) for q in bench.requests[:1]) for r in records if r.id not in bad
             ]
-            assert sum(times) <= max(sum(once), len(times)), "records that were taken are sent again"
+            assert sum(times) <= max(sum(once), len(times)), "accepted records are sent again"
 
         self.run(check, plan)
 
     def test_partitions_do_not_mix(self) -> None:
-        """`send` runs for several partitions at once: each call has its own batch and its own outcome. Mend:
-        nothing of a batch in `self`."""
+        """`send` runs for several partitions concurrently; each call has its own batch and outcome.
+
+        Fix: keep nothing of a batch in `self`.
+        """
         self.needs("test_partitions_do_not_mix", http=False)
 
         async def check(bench: Bench) -> None:
             parts = [self.records(bench.sink, 3, 1000 * (p + 1)) for p in range(4)]
-            for part, fates in zip(parts, await asyncio.gather(*map(bench.deliver, parts)), strict=True):
-                all_delivered(fates, part)
+            for part, results in zip(parts, await asyncio.gather(*map(bench.deliver, parts)), strict=True):
+                all_delivered(results, part)
                 self.nothing_lost(bench, part)
 
         self.run(check)
 
     def test_a_stop_leaves_nothing_half_done(self) -> None:
-        """`send` may be cancelled while it waits: it ends at once with CancelledError, leaves no task behind,
-        and the next `send` works as if nothing had been. Mend: no `except BaseException`, no flags that stay
-        set, no tasks that nobody awaits."""
+        """`send` may be cancelled while it waits.
+
+        It must end at once with CancelledError, leave no task behind, and the next `send` must work
+        normally. Fix: no `except BaseException`, no flags that stay set, no tasks that are not awaited.
+        """
         self.needs("test_a_stop_leaves_nothing_half_done")
 
         async def check(bench: Bench) -> None:
             records = self.records(bench.sink, count=4)
             assert bench.server is not None
             before = asyncio.all_tasks()
-            sending = asyncio.create_task(bench.courier.deliver(Batch(tuple(r.item for r in records))))
-            assert await asyncio.to_thread(bench.server.wait, 1), "no request came"
+            sending = asyncio.create_task(bench.batch_sender.deliver(Batch(tuple(r.item for r in records))))
+            assert await asyncio.to_thread(bench.server.wait, 1), "no request was made"
             sending.cancel()
             done, _ = await asyncio.wait({sending}, timeout=30)
-            assert done, "send goes on after it was cancelled"
+            assert done, "send continues after it was cancelled"
             assert sending.cancelled(), "send swallows its cancellation"
             for _ in range(20):
                 await asyncio.sleep(0)
@@ -309,23 +347,22 @@ class DeliveryChecks(Kit):
 
         self.run(check, self.first(1, lambda request: Answer(fault="hang")))
 
-    # -- what several of them ask
+    # -- shared by several checks
     def nothing_lost(self, bench: Bench, records: Sequence[Record]) -> None:
-        """Fails unless each record is in a request that was accepted."""
+        """Fails unless each record is in an accepted request."""
         if bench.server is None:
             return
         self.triggered(bench)
         lost = {r.id: r for r in records}.keys() - self.stored(bench)
         assert not lost, (
-            f"{len(lost)} of {len(records)} records count as delivered and are in no request that was "
-            "accepted"
+            f"{len(lost)} of {len(records)} records count as delivered but are in no accepted request"
         )
 
-    def only_rejected(self, fates: dict[str, RecordResult], records: Sequence[Record], bad: int) -> None:
+    def only_rejected(self, results: dict[str, RecordResult], records: Sequence[Record], bad: int) -> None:
         """Fails unless record `bad` was rejected and the others were delivered."""
-        found = [i for i, r in enumerate(records) if isinstance(fates[r.id].verdict, Rejected)]
-        assert found == [bad], f"record {bad} is at fault; rejected are the records {found}"
-        all_delivered(fates | {records[bad].id: RecordResult(Delivered(), 1)}, records)
+        found = [i for i, r in enumerate(records) if isinstance(results[r.id].verdict, Rejected)]
+        assert found == [bad], f"only record {bad} is wrong, but the rejected records are {found}"
+        all_delivered(results | {records[bad].id: RecordResult(Delivered(), 1)}, records)
 
     def _is_retried(self, status: int) -> None:
         async def check(bench: Bench) -> None:
@@ -346,11 +383,11 @@ def _json(request: Received) -> None:
         for part in filter(None, parts):
             json.loads(part, parse_constant=_refused)
     except ValueError as e:
-        raise AssertionError(f"the body says it is {kind} and is not: {e}") from None
+        raise AssertionError(f"the body is declared as {kind} but is not: {e}") from None
 
 
 def _refused(name: str) -> object:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def _parting(first: bytes, again: bytes) -> str:

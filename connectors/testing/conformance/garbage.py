@@ -1,4 +1,4 @@
-"""Events that are odd, empty or extreme, and yet can be in the log: what `map` must answer for."""
+"""Odd, empty and extreme events that can nevertheless be in the log: `map` must handle them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TEXTS: Final = {
     "quotes": '"\\/</script>{{x}}%s$(x)',
     "nothing": "",
 }
-"""Valid Unicode that has broken encoders."""
+"""Valid Unicode that has broken encoders before."""
 
 _CONTENT: Final = {
     "lone surrogates": r'{"text": "\ud800 \udfff"}',
@@ -124,8 +124,10 @@ def written() -> Iterator[tuple[str, Sample]]:
 
 @functools.cache
 def generated() -> Any | None:
-    """A hypothesis strategy for samples of anything that the schemas allow; None if hypothesis is not
-    installed."""
+    """A hypothesis strategy for samples with anything that the schemas allow.
+
+    None if hypothesis is not installed.
+    """
     try:
         from hypothesis import strategies as st
     except ImportError:
@@ -150,7 +152,7 @@ def _mixed(sample: Sample, other: TraceEvent, taken: set[str]) -> Sample:
 
 
 class _Strategies:
-    """From our Avro schemas to hypothesis strategies."""
+    """Hypothesis strategies from our Avro schemas."""
 
     def __init__(self, st: Any) -> None:
         self._st, self._named = st, dict[str, Any]()

@@ -1,6 +1,6 @@
-"""An HTTP server that keeps every request and answers as it is told: well, late, half, or not at all.
+"""An HTTP server that keeps every request and answers as planned: well, late, partly, or not at all.
 
-It runs in a thread, so that a sink that blocks its event loop gets its answers all the same.
+It runs in its own thread, so that it also answers a sink that blocks its event loop.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ MAX_BYTES: Final = 64 * 1024 * 1024
 
 
 class Received(msgspec.Struct):
-    """One request as it came."""
+    """One request as received."""
 
     number: int
-    """From 1."""
+    """Counted from 1."""
     method: str
     path: str
-    """With its query."""
+    """Including the query."""
     headers: Mapping[str, str]
     """Names in lower case."""
     body: bytes
@@ -36,7 +36,7 @@ class Received(msgspec.Struct):
     problem: str = ""
     """Why the body could not be decompressed."""
     status: int = 0
-    """What it was answered; 0: nothing that was whole."""
+    """The status it was answered with; 0: without a complete answer."""
 
     @property
     def accepted(self) -> bool:
@@ -50,10 +50,13 @@ class Answer(msgspec.Struct, frozen=True):
     headers: Mapping[str, str] = {}
     body: bytes = b""
     fault: Fault = ""
-    """hang: no answer. reset_request: the connection breaks while the body is read. reset_answer: after half
-    of the answer."""
+    """A fault, if any.
+
+    hang: no answer. reset_request: the connection breaks during the request's body. reset_answer: it
+    breaks after half of the answer.
+    """
     delay: float = 0.0
-    """Seconds before the answer and between its two halves."""
+    """Seconds before the answer, and between its two halves."""
 
 
 OK: Final = Answer()
@@ -62,7 +65,11 @@ Plan = Callable[[Received], Answer]
 
 
 class HostileServer:
-    """plan: what to answer; may be replaced at any time."""
+    """The server.
+
+    Args:
+        plan: what to answer; may be replaced at any time.
+    """
 
     def __init__(self, plan: Plan = lambda request: OK) -> None:
         self.plan = plan
@@ -76,7 +83,7 @@ class HostileServer:
     def __enter__(self) -> Self:
         self._thread.start()
         if not self._ready.wait(30):
-            raise RuntimeError("the server of the conformance kit does not start")
+            raise RuntimeError("the server of the conformance kit did not start")
         return self
 
     def __exit__(
@@ -86,7 +93,7 @@ class HostileServer:
         self._thread.join(30)
 
     def wait(self, requests: int, seconds: float = 30.0) -> bool:
-        """Whether so many requests have come, within that time."""
+        """Whether that many requests arrive within that time."""
         with self._changed:
             return self._changed.wait_for(lambda: len(self.requests) >= requests, seconds)
 
@@ -148,7 +155,7 @@ class HostileServer:
 
 
 def plain(body: bytes, encoding: str) -> tuple[bytes, str]:
-    """The body before its Content-Encoding, and what is wrong with it."""
+    """The body without its Content-Encoding, and what is wrong with it."""
     match encoding.strip().lower():
         case "" | "identity":
             return body, ""

@@ -1,6 +1,8 @@
-"""What the checks of the conformance kit share: the sink, records with ids that can be found again, and the
-real courier between the sink and a hostile server. Only time is not real: waits between tries are noted, not
-waited."""
+"""What the checks of the conformance kit share.
+
+The sink, records whose ids can be found again, and the real batch sender between the sink and a hostile
+server. Only time is not real: waits between tries are recorded instead of waited for.
+"""
 
 from __future__ import annotations
 
@@ -34,17 +36,17 @@ T = TypeVar("T")
 WAITS: Final = 200
 """Waits between tries after which a batch counts as stuck."""
 IMPATIENT: Final = 0.5
-"""Seconds after which the kit gives up in the sink's place where the server hangs on purpose."""
+"""Seconds after which the kit gives up in the sink's place if the server hangs on purpose."""
 
 
 @functools.cache
 def _context(cafile: str | None = None) -> ssl.SSLContext:
-    """One that trusts nobody."""
+    """A TLS context that trusts no authority."""
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 class Stuck(AssertionError):
-    """A batch did not come to an end."""
+    """A batch did not finish."""
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -52,7 +54,7 @@ class Record(msgspec.Struct, frozen=True):
 
     number: int
     name: str
-    """Of the sample."""
+    """Name of the sample."""
     enriched: Enriched
     payload: Payload
 
@@ -76,14 +78,17 @@ class Record(msgspec.Struct, frozen=True):
 
 
 class Watched:
-    """The real transport, and what a sink asked of it. limit: seconds a request may take at most, whatever
-    was asked."""
+    """The real transport, which records the time limits that the sink sets.
+
+    Args:
+        limit: seconds that a request may take at most, whatever the sink sets.
+    """
 
     def __init__(self, http: Http) -> None:
         self._http = http
         self.limit: float | None = None
         self.asked: list[float] = []
-        """Seconds that the sink was ready to wait, request by request."""
+        """Time limit in seconds of each request."""
 
     async def request(
         self, method: str, url: str, body: bytes, headers: Mapping[str, str], *, seconds: float = 30.0
@@ -95,7 +100,7 @@ class Watched:
 
 
 class Bench:
-    """One sink at one courier at one server. `async with` it."""
+    """One sink with one batch sender and one server. Use it with `async with`."""
 
     def __init__(self, sink: Sink, server: HostileServer | None, limits: BatchLimits) -> None:
         self.sink, self.server, self._limits = sink, server, limits
@@ -104,12 +109,12 @@ class Bench:
         self._now = 1000.0
 
     async def __aenter__(self) -> Bench:
-        # reading the system's authorities takes most of a check's time, and the server speaks plain HTTP
+        # loading the system's authorities would take most of a check's time, and the server uses plain HTTP
         with mock.patch("ssl.create_default_context", _context):
             self._transport = AiohttpTransport()
         self.http = Watched(self._transport)
         self._stuck = asyncio.Event()
-        self.courier = courier(self.sink, self.http, self._sleep, lambda: self._now)
+        self.batch_sender = batch_sender(self.sink, self.http, self._sleep, lambda: self._now)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -123,20 +128,22 @@ class Bench:
         return [] if self.server is None else self.server.requests
 
     async def deliver(self, records: Sequence[Record]) -> dict[str, RecordResult]:
-        """Event id -> fate, sent in batches as large as the sink wants them, one after the other as in a
-        partition."""
+        """Event id -> result.
+
+        Sends batches as large as the sink wants, one after the other, like a partition.
+        """
         buffer: Buffer[Record] = Buffer(self._limits)
         for record in records:
             buffer.add(record, record.payload.size, 0.0)
-        fates: dict[str, RecordResult] = {}
+        results: dict[str, RecordResult] = {}
         while batch := buffer.take():
             settled = await self._settled(Batch(tuple(r.item for r in batch)))
-            fates |= {r.id: fate for r, fate in zip(batch, settled, strict=True)}
-        return fates
+            results |= {r.id: result for r, result in zip(batch, settled, strict=True)}
+        return results
 
     async def _settled(self, batch: Batch) -> list[RecordResult]:
-        """What the courier makes of a batch. Raises `Stuck`."""
-        work = asyncio.ensure_future(self.courier.deliver(batch))
+        """The results of a batch. Raises `Stuck`."""
+        work = asyncio.ensure_future(self.batch_sender.deliver(batch))
         stuck = asyncio.ensure_future(self._stuck.wait())
         try:
             await asyncio.wait({work, stuck}, return_when=asyncio.FIRST_COMPLETED)
@@ -147,11 +154,11 @@ class Bench:
             stuck.cancel()
             await asyncio.wait({work, stuck}, timeout=5)
         raise Stuck(
-            f"after {WAITS} waits the sink still wants the same records again: {self.courier.activity}"
+            f"after {WAITS} waits the sink still retries the same records: {self.batch_sender.activity}"
         )
 
     async def _sleep(self, seconds: float) -> None:
-        """Waits no time at all, but the clock goes on."""
+        """Advances the clock without waiting."""
         self.slept.append(seconds)
         self._now += seconds
         if len(self.slept) > WAITS:
@@ -160,49 +167,57 @@ class Bench:
         await asyncio.sleep(0)
 
 
-def courier(sink: Sink, http: Http, sleep: Sleep, clock: Callable[[], float]) -> BatchSender:
-    """The runner's courier, with a clock of ours."""
+def batch_sender(sink: Sink, http: Http, sleep: Sleep, clock: Callable[[], float]) -> BatchSender:
+    """The runner's batch sender, with the bench's clock."""
     return BatchSender("kit", sink, http, sleep=sleep, random=lambda: 0.5, clock=clock)
 
 
 class Kit:
-    """What a conformance test says about its sink. Override what does not fit; everything but `sink` has a
-    default."""
+    """What a conformance test declares about its sink.
+
+    Override what does not fit. Everything except `sink` has a default.
+    """
 
     sink: ClassVar[Any] = None
     """The sink's class."""
     settings: ClassVar[Mapping[str, Any]] = {}
-    """Its settings. In texts {endpoint} stands for the server's base URL, {secret} for a value that must
-    never be seen, {folder} for an empty folder."""
+    """The sink's settings.
+
+    In texts, {endpoint} stands for the server's base URL, {secret} for a value that must not leak,
+    {folder} for an empty folder.
+    """
     transport: ClassVar[Literal["http"] | None] = "http"
-    """None: the sink sends nothing over HTTP, and the checks that need a server are skipped."""
+    """None: the sink does not send over HTTP, and the checks that need a server are skipped."""
     exceptions: ClassVar[Mapping[str, str]] = {}
-    """Check -> why it does not hold for this sink; it is skipped with that reason."""
+    """Check -> why it does not apply to this sink; it is skipped with that reason."""
     per_kind: ClassVar[int] = 1
-    """Copies of each sample in the large batches."""
+    """Copies of each sample in large batches."""
     examples: ClassVar[int] = 40
-    """Generated events that `map` is given besides the written ones, if hypothesis is installed; 0: none."""
+    """Generated events for `map`, in addition to the written ones, if hypothesis is installed; 0: none."""
 
     # -- hooks
     def accepted(self, request: Received) -> Answer:
-        """How the vendor answers what it takes."""
+        """How the vendor answers a request that it accepts."""
         return OK
 
     def refused(self, request: Received, status: int, headers: Mapping[str, str]) -> Answer:
-        """How it answers with a status that is no 2xx."""
+        """How the vendor answers with a status other than 2xx."""
         body = b'{"message": "as scripted"}'
         return Answer(status, {"Content-Type": "application/json", **headers}, body)
 
     def partial(self, request: Received, refused: Collection[str]) -> Answer | None:
-        """How it says that it took a request but for the records with these event ids; None: the vendor has
-        no such answer."""
+        """How the vendor answers if it accepts a request except the records with these event ids.
+
+        None: the vendor has no such answer.
+        """
         return None
 
     def ids_in(self, request: Received) -> Collection[str]:
         """Event ids of the records in a request; a list if it is in the order of the request.
 
-        Here: of those whose event id, source id, span id (hex, base64 or bytes) or marked name the body has
-        somewhere."""
+        The default searches the body for each record's event id, source id, span id (hex, base64 or
+        bytes) and marked name.
+        """
         found: dict[str, int] = {}
         for event_id, tokens in self._known.items():
             places = [at for at in map(request.body.find, tokens) if at >= 0]
@@ -211,15 +226,15 @@ class Kit:
         return sorted(found, key=found.__getitem__)
 
     def same(self, first: Received, again: Received) -> bool:
-        """Whether a request that is made again is the same one."""
+        """Whether a repeated request is equal to the first."""
         return (first.method, first.path, first.body) == (again.method, again.path, again.body)
 
     def make(self, settings: Any) -> Sink:
-        """The sink by its settings."""
+        """Creates the sink from its settings."""
         made: Sink = self.sink(settings)
         return made
 
-    # -- what the checks use
+    # -- used by the checks
     @property
     def spec(self) -> Spec:
         return spec_of(self.sink)
@@ -232,7 +247,7 @@ class Kit:
 
     @property
     def sent(self) -> dict[str, Record]:
-        """Event id -> record, of all that the check has made: for an `ids_in` of one's own."""
+        """Event id -> record, for all records of this check; for your own `ids_in`."""
         found: dict[str, Record] = self.__dict__.setdefault("_sent", {})
         return found
 
@@ -248,11 +263,15 @@ class Kit:
 
     @property
     def secrets(self) -> list[str]:
-        """Values that stand for {secret} in the settings."""
+        """Values for {secret} in the settings."""
         return [self.secret(name) for name, value in self.settings.items() if "{secret}" in str(value)]
 
     def values(self, endpoint: str = "http://127.0.0.1:9", secret: str = "") -> dict[str, Any]:
-        """The settings with everything filled in. secret: instead of the marked ones."""
+        """The settings with all placeholders filled in.
+
+        Args:
+            secret: used instead of the marked secrets.
+        """
 
         def fill(value: Any, name: str) -> Any:
             if isinstance(value, str):
@@ -265,21 +284,26 @@ class Kit:
         return {name: fill(value, name) for name, value in self.settings.items()}
 
     def build(self, endpoint: str = "http://127.0.0.1:9") -> Sink:
-        """A new sink at that endpoint."""
+        """A new sink for that endpoint."""
         return self.make(msgspec.convert(self.values(endpoint), self.spec.settings, strict=False))
 
     def mapped(
         self, sink: Sink, chosen: Iterable[tuple[str, Sample]], start: int = 0
     ) -> Iterator[tuple[int, str, Enriched, Payload | Skip | Rejected]]:
-        """(number, name of the sample, record, what map makes of it), numbered from `start`."""
+        """(number, name of the sample, record, result of map), numbered from `start`."""
         read = samples.reader(self.spec.fields)
         for number, (name, sample) in enumerate(chosen, start):
             record = read(sample, number)
             yield number, name, record, sink.map(record)
 
     def records(self, sink: Sink, count: int = 0, start: int = 0, **changed: Any) -> list[Record]:
-        """Copies of the samples that the sink sends. count: so many, all of one sample; 0: some of each.
-        start: number of the first copy; another one gives other ids. changed: fields of the event."""
+        """Copies of the samples that the sink sends.
+
+        Args:
+            count: number of copies, all of one sample; 0: some of each.
+            start: number of the first copy; another one gives other ids.
+            changed: fields of the event to change.
+        """
         found = samples.samples()
         names = [n for n in found for _ in range(self.per_kind)]
         if count:
@@ -293,14 +317,14 @@ class Kit:
                 record = Record(number, name, enriched, payload)
                 out.append(record)
                 self.sent[record.id], self._known[record.id] = record, _tokens(sample, number)
-        assert out, "map makes a payload of no sample: the kit has nothing to send"
+        assert out, "map returns no payload for any sample: the kit has nothing to send"
         return out
 
     def _first_sent(self, sink: Sink) -> str:
         """Name of the first sample that the sink sends."""
         found = self.mapped(sink, samples.samples().items())
         first = next((name for _, name, _, payload in found if isinstance(payload, Payload)), None)
-        assert first is not None, "map makes a payload of no sample: the kit has nothing to send"
+        assert first is not None, "map returns no payload for any sample: the kit has nothing to send"
         return first
 
     @property
@@ -308,7 +332,11 @@ class Kit:
         return BatchLimits(self.spec.max_records, self.spec.max_bytes)
 
     def run(self, check: Callable[[Bench], Coroutine[Any, Any, T]], plan: Plan | None = None) -> T:
-        """Runs `check` on a bench of its own. plan: what the server answers; None: it accepts everything."""
+        """Runs `check` on a new bench.
+
+        Args:
+            plan: what the server answers; None: it accepts everything.
+        """
 
         async def inside(server: HostileServer | None) -> T:
             endpoint = "http://127.0.0.1:9" if server is None else server.endpoint
@@ -322,14 +350,17 @@ class Kit:
 
     @contextmanager
     def unreachable(self) -> Iterator[str]:
-        """An endpoint where nobody listens."""
+        """An endpoint where nothing listens."""
         with HostileServer() as server:
             endpoint = server.endpoint
         yield endpoint
 
     def first(self, times: int, answer: Callable[[Received], Answer], *, data: bool = True) -> Plan:
-        """A plan: `answer` to the first `times` requests, then accepted. data: only requests with records
-        count."""
+        """A plan: `answer` to the first `times` requests, then accept.
+
+        Args:
+            data: count only requests with records.
+        """
         count = 0
 
         def plan(request: Received) -> Answer:
@@ -352,11 +383,11 @@ class Kit:
         pytest.skip(reason)
 
     def needs(self, check: str, *, http: bool = True) -> None:
-        """Skips a check that the sink is declared not to pass, or that needs HTTP."""
+        """Skips a check that the sink declares as an exception, or that needs HTTP."""
         if check in self.exceptions:
             self.skip(self.exceptions[check])
         if http and self.transport is None:
-            self.skip("the sink sends nothing over HTTP")
+            self.skip("the sink does not send over HTTP")
 
     def stored(self, bench: Bench) -> set[str]:
         """Event ids in requests that were answered with a 2xx."""
@@ -365,13 +396,12 @@ class Kit:
         }
 
     def triggered(self, bench: Bench) -> None:
-        """Fails if the kit cannot see records in the sink's requests."""
+        """Fails if the kit cannot find records in the sink's requests."""
         broken = [r.problem for r in bench.requests if r.problem]
         assert not broken, f"a request cannot be read: {broken[0]}"
         assert any(self.ids_in(r) for r in bench.requests), (
-            f"{len(bench.requests)} requests came, and no id of a record is found in any. If they are there "
-            "in another form, "
-            "override ids_in(request)"
+            f"{len(bench.requests)} requests were made, but none of them holds the id of a record. "
+            "If the ids have another form there, override ids_in(request)"
         )
 
 

@@ -21,19 +21,19 @@ from tailrace.errors import ConfigError
 from tailrace.settings import convert
 
 _LATER: Final = 400 * 86_400
-"""Seconds between two worlds that a map must not tell apart."""
+"""Seconds between two times at which `map` must give the same payload."""
 
 
 class MappingChecks(Kit):
     def test_the_sink_describes_itself(self) -> None:
-        """A sink has a doc line and sane limits, and its Settings refuse what they do not know: `tailrace
-        sinks ls` shows the line, and a misspelt setting that is ignored is found in production. Mend: a
-        docstring, forbid_unknown_fields=True."""
+        """A sink has a docstring and sensible limits, and its Settings reject unknown fields.
+
+        `tailrace sinks ls` shows the docstring's first line. If misspelt settings were ignored, the
+        mistake would be found in production. Fix: add a docstring; set forbid_unknown_fields=True.
+        """
         self.needs("test_the_sink_describes_itself", http=False)
         spec = self.spec
-        assert spec.doc, (
-            f"{self.sink.__name__} has no docstring; its first line is what `tailrace sinks ls` shows"
-        )
+        assert spec.doc, f"{self.sink.__name__} has no docstring; `tailrace sinks ls` shows its first line"
         assert min(spec.max_records, spec.max_bytes) > 0, "max_records and max_bytes must be positive"
         values = self.values()
         convert(values, spec.settings, f"sinks.{spec.name}")
@@ -41,25 +41,29 @@ class MappingChecks(Kit):
             convert({**values, "no_such_setting": "x"}, spec.settings, f"sinks.{spec.name}")
         except ConfigError:
             return
-        raise AssertionError("Settings take a setting that they do not have: add forbid_unknown_fields=True")
+        raise AssertionError("Settings accept an unknown field: add forbid_unknown_fields=True")
 
     def test_map_answers_for_every_kind(self) -> None:
-        """`map` answers with Payload, Skip or Rejected for each kind of event, and with a Payload for one
-        kind at least. What the vendor has no place for is a Skip with a reason, which is counted; never
-        None."""
+        """`map` returns Payload, Skip or Rejected for each kind, and a Payload for at least one of them.
+
+        Return a Skip with a reason for what the vendor has no place for; skips are counted. Never
+        return None.
+        """
         self.needs("test_map_answers_for_every_kind", http=False)
         sink, read, sent = self.build(), samples.reader(self.spec.fields), 0
         for name, sample in (*samples.samples().items(), *garbage.written()):
             for answer in _tried(sink, read(sample, 0)):
                 sent += isinstance(answer, Payload)
                 wrong = _wrong(answer)
-                assert not wrong, f"for {name} map answers {wrong}"
-        assert sent, "map makes a payload of no sample"
+                assert not wrong, f"map returns for {name}: {wrong}"
+        assert sent, "map returns no payload for any sample"
 
     def test_map_is_total(self) -> None:
-        """`map` raises for nothing that an event can hold: no content, content that is no JSON, times before
-        1970 and far away, empty ids, huge numbers. Mend: answer Rejected(reason) for what the vendor cannot
-        take."""
+        """`map` never raises for an event that can be in the log.
+
+        Such events have no content, content that is not JSON, times before 1970 or in the far future,
+        empty ids, huge numbers. Fix: return Rejected(reason) for what the vendor cannot accept.
+        """
         self.needs("test_map_is_total", http=False)
         sink = self.build()
         read = samples.reader(self.spec.fields)
@@ -84,8 +88,10 @@ class MappingChecks(Kit):
         try_one()
 
     def test_map_changes_nothing(self) -> None:
-        """`map` leaves the record as it was: it is shared with the dead letters. Mend: copy what you
-        change."""
+        """`map` does not change the record, which is shared with the dead letters.
+
+        Fix: copy what you change.
+        """
         self.needs("test_map_changes_nothing", http=False)
         sink = self.build()
         for _, name, record, before in self._with_copies():
@@ -93,9 +99,11 @@ class MappingChecks(Kit):
             assert record == before, f"map changed the record it was given ({name})"
 
     def test_map_remembers_nothing(self) -> None:
-        """The same record gives the same payload, however often and whatever was mapped in between: a
-        redelivery is a new run of `map`. Mend: no counters, caches that change the answer, or lists that grow
-        in the sink."""
+        """The same record always gives the same payload, whatever was mapped before or in between.
+
+        A redelivery calls `map` again. Fix: no counters, no caches that change the result, no lists
+        that grow in the sink.
+        """
         self.needs("test_map_remembers_nothing", http=False)
         sink = self.build()
         chosen = list(samples.samples().items())
@@ -103,14 +111,15 @@ class MappingChecks(Kit):
         again = [answer for _, _, _, answer in self.mapped(sink, chosen)]
         for (name, _), first, second in zip(chosen, once, again, strict=True):
             assert first == second, (
-                f"map gives another payload the second time ({name}): {_difference(first, second)}"
+                f"map returns another payload the second time ({name}): {_difference(first, second)}"
             )
 
     def test_identity_is_the_events(self) -> None:
-        """What a payload holds depends on the event and its context alone: not on the clock, on chance, or on
-        where the record is. A replay has other offsets and append times and must write over what is there,
-        not beside it. Mend: derive ids from event_id, source_id and the context's ids, and times from the
-        event."""
+        """A payload depends only on the event and its context: not on time, chance or the record's position.
+
+        A replay has other offsets and append times, and must overwrite what is stored instead of adding
+        to it. Fix: derive ids from event_id, source_id and the context's ids, and times from the event.
+        """
         self.needs("test_identity_is_the_events", http=False)
         chosen = list(samples.samples().items())
         first = [answer for _, _, _, answer in self.mapped(self.build(), chosen)]
@@ -123,13 +132,15 @@ class MappingChecks(Kit):
                 )
                 after = sink.map(moved)
                 assert before == after, (
-                    f"another time, another place, another payload ({name}): {_difference(before, after)}"
+                    f"another time or position gives another payload ({name}): {_difference(before, after)}"
                 )
 
     def test_a_payload_says_its_size(self) -> None:
-        """`Payload.size` is about what the record takes in a request before compression: too little, and
-        batches break the vendor's limit; too much, and they stay small. Mend: size=len(body) plus what joins
-        the bodies."""
+        """`Payload.size` is about the record's size in a request, before compression.
+
+        If it is too small, batches exceed the vendor's limit; if it is too large, batches stay small.
+        Fix: size=len(body) plus what joins the bodies.
+        """
         self.needs("test_a_payload_says_its_size")
 
         async def check(bench: Bench) -> None:
@@ -144,18 +155,21 @@ class MappingChecks(Kit):
             taken = sum(len(r.body) for r in bench.requests if self.ids_in(r))
             envelopes = 2048 * sum(1 for r in bench.requests if self.ids_in(r))
             assert taken <= 1.25 * claimed + envelopes, (
-                f"the requests have {taken} bytes, the payloads say {claimed}"
+                f"the requests have {taken} bytes, but the payload sizes add up to {claimed}"
             )
             assert claimed <= 4 * taken + 1024 * len(records), (
-                f"the payloads say {claimed} bytes, the requests have {taken}"
+                f"the payload sizes add up to {claimed} bytes, but the requests have {taken}"
             )
 
         self.run(check)
 
     def test_render_is_json(self) -> None:
-        """`tailrace render` can print every payload: `render(payload)` is JSON without NaN, the same each
-        time, and leaves the payload alone. Without a `render` the body must be bytes, text or JSON-able.
-        Mend: a render that says what is sent."""
+        """`tailrace render` can print every payload.
+
+        `render(payload)` is JSON without NaN, the same each time, and does not change the payload.
+        Without a `render` the body must be bytes, text or JSON-able. Fix: a `render` that shows what is
+        sent.
+        """
         self.needs("test_render_is_json", http=False)
         sink = self.build()
         for _, name, _, payload in self.mapped(sink, samples.samples().items()):
@@ -167,7 +181,7 @@ class MappingChecks(Kit):
                     texts.append(json.dumps(rendered(sink, payload), allow_nan=False))
                 except (TypeError, ValueError, RecursionError) as e:
                     raise AssertionError(f"the payload of {name} cannot be shown as JSON: {e}") from None
-            assert texts[0] == texts[1], f"render shows something else the second time ({name})"
+            assert texts[0] == texts[1], f"render returns something else the second time ({name})"
 
     def _with_copies(self) -> Iterator[tuple[int, str, Enriched, Enriched]]:
         read = samples.reader(self.spec.fields)
@@ -176,14 +190,14 @@ class MappingChecks(Kit):
 
 
 def _wrong(answer: object) -> str:
-    """What is wrong with an answer of `map`; empty: nothing."""
+    """What is wrong with a result of `map`; empty if nothing is."""
     if not isinstance(answer, Payload | Skip | Rejected):
-        return f"{answer!r:.80}, which is no Payload, Skip or Rejected"
+        return f"{answer!r:.80}, which is not a Payload, Skip or Rejected"
     return "" if isinstance(answer, Payload) or answer.reason else f"{type(answer).__name__} without a reason"
 
 
 def _tried(sink: Any, record: Enriched) -> tuple[object, ...]:
-    """The answer of `map`; nothing if it raises, which is another check's."""
+    """The result of `map`; nothing if it raises, which another check reports."""
     try:
         return (sink.map(record),)
     except Exception:
@@ -194,11 +208,11 @@ def _total(sink: Any, record: Enriched, name: str) -> None:
     try:
         sink.map(record)
     except Exception as e:
-        raise AssertionError(f"map raises {type(e).__name__} for {name}: {e}") from e
+        raise AssertionError(f"map raised {type(e).__name__} for {name}: {e}") from e
 
 
 def _difference(first: object, second: object) -> str:
-    """Where two payloads part, in their reprs."""
+    """Where the reprs of two payloads differ."""
     a, b = repr(first), repr(second)
     at = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
     return f"…{a[max(0, at - 30) : at + 40]}… and …{b[max(0, at - 30) : at + 40]}…"
@@ -206,7 +220,7 @@ def _difference(first: object, second: object) -> str:
 
 @contextlib.contextmanager
 def _later() -> Iterator[None]:
-    """A world with another clock. Chance differs anyway."""
+    """Patches the clock to a later time. Random numbers differ anyway."""
     seconds, nanos = time.time, time.time_ns
 
     def later() -> float:

@@ -1,4 +1,4 @@
-"""Checks that a sink's keys are seen nowhere: not in outcomes, logs, exceptions, reprs or payloads."""
+"""Checks that a sink's keys do not leak into outcomes, logs, exceptions, reprs or payloads."""
 
 from __future__ import annotations
 
@@ -22,9 +22,12 @@ _KINDS = ("application/json", "text/plain", "application/x-protobuf")
 
 class SecrecyChecks(Kit):
     def test_an_echoed_key_is_not_passed_on(self) -> None:
-        """A vendor or proxy may quote the request's headers in its error. What the sink answers, logs and
-        raises must not hold the key, in plain or as the header had it. Mend: `redact.masked(text, secrets)`
-        on whatever is taken from an answer, with the values of the headers among the secrets."""
+        """A vendor or proxy may quote the request's headers in an error.
+
+        What the sink returns, logs and raises must not contain the key, neither in plain text nor as
+        the header has it. Fix: apply `redact.masked(text, secrets)` to everything taken from an answer,
+        with the values of the headers among the secrets.
+        """
         self.needs("test_an_echoed_key_is_not_passed_on")
         said: list[tuple[str, str]] = []
         answers = iter([(s, k) for s in _STATUSES for k in _KINDS])
@@ -54,18 +57,20 @@ class SecrecyChecks(Kit):
         self._clean(said, seen)
 
     def test_a_key_is_in_no_repr_and_no_payload(self) -> None:
-        """`repr(sink)`, payloads and what `render` shows are printed and kept: no key in them. Mend: no
-        dataclass or struct with the key as the sink itself, keys in headers only."""
+        """`repr(sink)`, payloads and the result of `render` must not contain a key.
+
+        They are printed and stored. Fix: the sink itself must not be a dataclass or struct with the
+        key; put keys into headers only.
+        """
         self.needs("test_a_key_is_in_no_repr_and_no_payload", http=False)
         named = [f.name for f in msgspec.structs.fields(self.spec.settings) if is_secret(f.type)]
         assert self.secrets or not named, (
-            f"the test gives no key, so none can be found: set one of {', '.join(named)} to a text with "
-            f"{{secret}} in it"
+            f"the test sets no key to look for: set one of {', '.join(named)} to a text with {{secret}} in it"
         )
         sink = self.build()
         said = [("repr of the sink", repr(sink)), ("text of the sink", str(sink))]
         for _, name, _, payload in self.mapped(sink, samples.samples().items()):
-            said.append((f"what map makes of {name}", repr(payload)))
+            said.append((f"payload of {name}", repr(payload)))
             if isinstance(payload, Payload):
                 said.append((f"render of {name}", repr(rendered(sink, payload))))
         self._clean(said, set())
@@ -79,7 +84,7 @@ class SecrecyChecks(Kit):
 
 
 def _credentials(request: Received) -> Iterator[str]:
-    """What of an Authorization header must not be repeated: what follows its scheme."""
+    """The part of an Authorization header that must not leak: what follows the scheme."""
     for name in ("authorization", "proxy-authorization"):
         value = request.headers.get(name, "").partition(" ")[2]
         if len(value) >= 8:
@@ -108,7 +113,7 @@ def _echo(request: Received, status: int, kind: str) -> Answer:
 
 
 def _status_message(text: bytes) -> bytes:
-    """A google.rpc.Status: field 2 is its message."""
+    """A google.rpc.Status with its message, field 2."""
     size, out = len(text), bytearray()
     while size > 127:
         out.append(size & 127 | 128)
@@ -119,7 +124,7 @@ def _status_message(text: bytes) -> bytes:
 
 @contextmanager
 def _logged(said: list[tuple[str, str]]) -> Iterator[None]:
-    """Adds to `said` what is logged, at any level, tracebacks included."""
+    """Adds everything that is logged to `said`, at any level, including tracebacks."""
 
     class Keep(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:

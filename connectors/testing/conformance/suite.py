@@ -1,13 +1,15 @@
-"""The conformance kit: what every sink must do, as tests that a sink's author gets by naming the sink.
+"""The conformance kit: a sink's author names the sink, and gets the rules for every sink as tests.
 
     from connectors.testing import conformance
 
     class TestAcme(conformance.SinkConformance):
         sink, settings = Acme, {"endpoint": "{endpoint}", "api_key": "{secret}"}
 
-The sink is driven by the runner's own courier over real HTTP, against a server that refuses, hangs, breaks
-off and lies. Each test's docstring is the rule that it checks and how to mend a sink that breaks it.
-`connectors.testing.conformance.kit` has what may be overridden where a vendor is different."""
+The runner's own batch sender drives the sink over real HTTP, against a server that refuses, hangs,
+drops connections and sends wrong answers. Each test's docstring is the rule that it checks and how to
+fix a sink that breaks it. What may be overridden for a particular vendor is in
+`connectors.testing.conformance.kit`.
+"""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What is counted of events, and the records that come of it. The rules: docs/metrics.md."""
+"""What is counted of events, and the metric records made from it. The rules: docs/metrics.md."""

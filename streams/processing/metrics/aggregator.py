@@ -1,7 +1,6 @@
-"""What a partition has counted: groups of events, since they began and by minute; the rows and series that
-come of it.
+"""The counts of a partition: groups of events, in total and by minute, and their rows and series.
 
-Deterministic in the log. The rules of what counts when are in docs/metrics.md; this is where they are kept.
+Deterministic in the log. docs/metrics.md has the rules for what is counted when.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from tailrace.records import MetricGroup, MetricMinute
 
 GROUP: Final = b"g/"
 MINUTES: Final = b"m/"
-"""Starts of keys in trace.state."""
+"""Key prefixes in trace.state."""
 _MEMO: Final = 65_536
 _HOUR_MS: Final = 3_600_000
 _IDLE_CHECK_MS: Final = 60_000
@@ -57,18 +56,18 @@ class MetricAggregator:
         """The minutes as a heap."""
         self.rows = 0
         self._changed: dict[GroupState, set[int]] = {}
-        """What trace.state lacks: groups, and their minutes."""
+        """Groups, and their minutes, that have changes not yet in trace.state."""
         self._unwritten: dict[GroupState, set[int]] = {}
-        """What trace.metrics and trace.totals lack."""
+        """Changes not yet in trace.metrics and trace.totals."""
         self._gone: list[bytes] = []
         self._closing: Written = []
-        """Rows that closed before they were written."""
+        """Rows that were closed before they were written."""
         self._ended: list[bytes] = []
         self._aged_minute = 0
 
     @property
     def groups(self) -> int:
-        """Groups that are counted apart."""
+        """Groups that are counted separately."""
         return len(self._groups)
 
     @property
@@ -77,8 +76,12 @@ class MetricAggregator:
 
     # -- counting
     def find(self, h: Header, price: int, clock: int) -> tuple[GroupState, bool] | None:
-        """The group that an event counts in, and whether it stands for others; None if nothing counts it.
-        price: see `raw_key`. clock: milliseconds."""
+        """The group that counts an event, and whether it is the overflow group; None if no metric counts it.
+
+        Args:
+            price: see `raw_key`.
+            clock: the partition's clock, milliseconds.
+        """
         key = raw_key(h, price)
         try:
             return self._memo[key]
@@ -122,8 +125,12 @@ class MetricAggregator:
     def add(
         self, h: Header, found: tuple[GroupState, bool], price: int, skewed: bool, clock: int, offset: int
     ) -> None:
-        """Counts an event of revision 0. price: 1e-12 of its currency, -1 for none. clock: milliseconds.
-        Cannot fail."""
+        """Counts an event of revision 0. Cannot fail.
+
+        Args:
+            price: 1e-12 of its currency, -1 for none.
+            clock: the partition's clock, milliseconds.
+        """
         counted, overflow = found
         if overflow:
             self.overflowed += 1
@@ -195,8 +202,10 @@ class MetricAggregator:
 
     # -- forgetting
     def advance(self, clock: int) -> None:
-        """Moves on to the partition's clock (milliseconds): closes rows beyond the horizon and the cap, once
-        a minute ends groups that are idle."""
+        """Advances to the partition's clock (milliseconds).
+
+        Closes rows beyond the horizon and above the limit; once per minute it ends idle groups.
+        """
         oldest = (clock - self.limits.horizon_ms) // ROW_PERIOD_MS
         if oldest > self.oldest_minute:
             self._close_below(oldest)
@@ -207,7 +216,7 @@ class MetricAggregator:
             self._end_idle(clock - self.limits.horizon_ms - _HOUR_MS)
 
     def _close_below(self, minute: int) -> None:
-        """Forgets the rows of minutes before this one; on the topic they stay as they are now."""
+        """Forgets the rows of minutes before this one. On the topic they stay as they are."""
         self._settle()
         self.oldest_minute = minute
         while self._order and self._order[0] < minute:
@@ -224,7 +233,7 @@ class MetricAggregator:
                         kept[counted].discard(number)
 
     def _end_idle(self, before: int) -> None:
-        """Ends all groups of an application of which none had an event since `before` (milliseconds)."""
+        """Ends all groups of an application without events since `before` (milliseconds)."""
         self._settle()
         idle: dict[tuple[str, str], bool] = {}
         for c in self._groups.values():
@@ -266,14 +275,18 @@ class MetricAggregator:
         self._changed = {}
 
     def closing(self) -> Written:
-        """Records of trace.metrics for rows that closed since the last call: they must be written with the
-        changes."""
+        """Records of trace.metrics for rows closed since the last call.
+
+        They must be written together with the changes.
+        """
         rows, self._closing = self._closing, []
         return rows
 
     def flush(self) -> tuple[Written, Written]:
-        """Records of trace.metrics and of trace.totals for what changed since the last call. Minutes are
-        packed away after."""
+        """Records of trace.metrics and of trace.totals for what changed since the last call.
+
+        Packs the minutes afterwards.
+        """
         rows: Written = []
         totals: Written = [(key, None) for key in self._ended]
         groups, partition = self._groups, self._number
@@ -308,8 +321,7 @@ class MetricAggregator:
         )
 
     def _pack_away(self) -> None:
-        """Packs the minutes of what was written but for the latest of each group: few of them change
-        again."""
+        """Packs the written minutes, except the latest of each group: few of them change again."""
         for counted in self._unwritten:
             if len(counted.open) > 1:
                 latest = max(counted.open)
@@ -321,7 +333,7 @@ class MetricAggregator:
 
     # -- restoring
     def restore_group(self, number: int, value: bytes) -> None:
-        """One group of a former owner, in any order. Raises `DecodeError`."""
+        """Restores one group of a former owner; the order does not matter. Raises `DecodeError`."""
         m = wire.decode_versioned(value, MetricGroup)
         counted = GroupState(number, Group(m.kind, tuple(m.labels), tuple(m.datasets)), m.started_at, [])
         counted.values, counted.appended_at, counted.touched = (
@@ -332,9 +344,9 @@ class MetricAggregator:
         self._place(counted)
 
     def restore_minute(self, group: int, minute: int, value: bytes) -> None:
-        """One minute; its group must be there. Raises `DecodeError`, KeyError."""
+        """Restores one minute; its group must be restored first. Raises `DecodeError`, KeyError."""
         counted = self._groups[group]
-        if value[:1] == b"\1":  # by hand: there are many of them
+        if value[:1] == b"\1":  # decoded by hand, because there are many
             touched, p = varint(value, 1)
             length, p = varint(value, p)
             values = value[p:]
@@ -347,8 +359,11 @@ class MetricAggregator:
         self._keep(counted, minute)
 
     def restored(self, clock: int, flushed: int) -> None:
-        """All of a former owner's groups and minutes are there: what was touched from offset `flushed` on is
-        written again. clock: the partition's, milliseconds."""
+        """Called when all groups and minutes are restored; changes since offset `flushed` are written again.
+
+        Args:
+            clock: the partition's clock, milliseconds.
+        """
         self._aged_minute = clock // _IDLE_CHECK_MS
         for counted in self._groups.values():
             if counted.touched >= flushed:

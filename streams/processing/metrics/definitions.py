@@ -1,5 +1,7 @@
-"""The metrics: names, units, kinds and labels, as docs/metrics.md has them (seed 003, sections 6 and 7;
-OpenTelemetry GenAI)."""
+"""The metrics: names, units, kinds and labels, as in docs/metrics.md.
+
+Sources: seed 003, sections 6 and 7; OpenTelemetry GenAI.
+"""
 
 from __future__ import annotations
 
@@ -12,19 +14,24 @@ from streams.processing.metrics.kinds import BY_KIND, Counted
 from streams.processing.providers import normalised
 
 CALL_SECONDS: Final = d.SECONDS[:14]
-"""OpenTelemetry's bounds for gen_ai.client.operation.duration."""
+"""OpenTelemetry's bucket bounds for gen_ai.client.operation.duration."""
 
 
 class Counter(NamedTuple):
-    """Where a counter's observations and sum are in a group's values; sum None: each observation counts 1."""
+    """Indices of a counter's observations and sum in a group's values.
+
+    If `sum` is None, each observation counts 1.
+    """
 
     seen: int
     sum: int | None = None
 
 
 class Histogram(NamedTuple):
-    """Where a histogram begins in a group's values, and its bounds; what is kept beyond its last bound counts
-    as above."""
+    """Index of a histogram in a group's values, and its bounds.
+
+    Values above the last bound count in its last bucket.
+    """
 
     at: int
     kept: int
@@ -44,7 +51,7 @@ OUTPUT_USAGE = Histogram(d.OUTPUT, len(d.TOKENS) + 1, d.TOKENS)
 
 
 class Definition(NamedTuple):
-    """One series: its name, unit, labels, and the part of its groups' values that it sums."""
+    """One series: its name, unit and labels, and the part of its groups' values that it sums."""
 
     metric: str
     unit: str
@@ -57,7 +64,7 @@ Pairs = tuple[tuple[str, str], ...]
 
 
 def definitions(group: Group) -> Iterator[Definition]:
-    """The series that events of a group count into."""
+    """The series that count the events of a group."""
     kind = BY_KIND[group.kind]
     scope: Pairs = (("tenant_id", group.label("tenant_id")), ("app_id", group.label("app_id")))
 

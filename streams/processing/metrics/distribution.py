@@ -1,7 +1,7 @@
-"""What a group of events adds up to: a list of integers of fixed layout, and its packed form.
+"""The sums of a group of events: a list of integers of fixed layout, and its packed form.
 
-Counts and sums of everything that a metric asks for; each series reads its part
-(streams/processing/metrics/definitions.py). Most places are 0, so what is packed is the places that are not.
+It holds the counts and sums that all metrics need; each series reads its part
+(streams/processing/metrics/definitions.py). Most places are 0, so only the others are packed.
 """
 
 from __future__ import annotations
@@ -34,14 +34,13 @@ SECONDS: Final = tuple(
         300,
     )
 )
-"""Upper bounds of durations, microseconds: the first 14 are those of OpenTelemetry's GenAI metrics, the
-others reach 300 s."""
+"""Upper bounds of durations, microseconds: OpenTelemetry's 14 for GenAI, then further ones up to 300 s."""
 TOKENS: Final = tuple(4**n for n in range(14))
-"""Upper bounds of token counts, OpenTelemetry's for gen_ai.client.token.usage."""
+"""Upper bounds of token counts: OpenTelemetry's for gen_ai.client.token.usage."""
 
 EVENTS, ERRORS, TOTAL_COUNT, TOTAL_SUM, COST_COUNT, COST_SUM = range(6)
 _HEAD: Final = 4
-"""Before a distribution's buckets: count, sum, smallest, largest."""
+"""Places before a distribution's buckets: count, sum, minimum, maximum."""
 DURATION: Final = 6
 INPUT: Final = DURATION + _HEAD + len(SECONDS) + 1
 OUTPUT: Final = INPUT + _HEAD + len(TOKENS) + 1
@@ -49,7 +48,7 @@ FIRST_TOKEN: Final = OUTPUT + _HEAD + len(TOKENS) + 1
 SIZE: Final = FIRST_TOKEN + _HEAD + len(SECONDS) + 1
 _SUMS: Final = (TOTAL_SUM, COST_SUM, DURATION + 1, INPUT + 1, OUTPUT + 1, FIRST_TOKEN + 1)
 MOST: Final = (1 << 63) - 1
-"""Where sums stop: what an Avro long holds."""
+"""Upper limit of sums: what an Avro long holds."""
 
 Values = list[int]
 
@@ -59,9 +58,12 @@ def empty() -> Values:
 
 
 Observed = tuple[bool, int, int | None, int, int, int, int]
-"""One event as it is counted: whether it failed; its duration, microseconds; its tokens, None if they are not
-counted; input and output tokens, 0 if not counted; time to the first token, microseconds, and price, 1e-12 of
-the currency, -1 if not counted."""
+"""One event as it is counted.
+
+In this order: whether it failed; duration in microseconds; tokens, None if not counted; input and
+output tokens, 0 if not counted; time to the first token in microseconds and price in 1e-12 of the
+currency, -1 if not counted.
+"""
 
 
 def add(targets: Sequence[Values], events: Sequence[Observed]) -> None:
@@ -104,8 +106,10 @@ def _distribute(targets: Sequence[Values], at: int, bounds: tuple[int, ...], see
 
 
 def pack(values: Values) -> bytes:
-    """How many places are not 0, which, and their values, 8 bytes each. Sums over `MOST` stop there, in
-    `values` too."""
+    """How many places are not 0, which ones, and their values, 8 bytes each.
+
+    Sums above `MOST` are limited to it, also in `values`.
+    """
     try:
         return _pack(values)
     except struct.error:
@@ -121,7 +125,7 @@ def _pack(values: Values) -> bytes:
 
 
 def unpack(raw: bytes) -> Values:
-    """What `pack` wrote. Raises `DecodeError`."""
+    """Decodes what `pack` wrote. Raises `DecodeError`."""
     values = empty()
     try:
         n = raw[0]

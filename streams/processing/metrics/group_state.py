@@ -1,5 +1,4 @@
-"""A group of events and what it has counted, since it began and by minute, in memory and packed for
-trace.state."""
+"""A group of events and its counts, in total and by minute, in memory and packed for trace.state."""
 
 from __future__ import annotations
 
@@ -12,7 +11,7 @@ from tailrace.codec.varint import zigzag
 
 
 class GroupState:
-    """One group and what it has counted."""
+    """One group and its counts."""
 
     __slots__ = (
         "_head",
@@ -35,7 +34,7 @@ class GroupState:
         self.values: Values | bytes = values
         self.minutes: dict[int, Minute] = {}
         self.pending: list[Observed] | None = None
-        """Events of the open unit that are in no minute."""
+        """Events of the open unit that belong to no minute."""
         self.open: list[int] = []
         """Minutes whose values are not packed."""
         self.series: list[Series] = []
@@ -50,28 +49,28 @@ class GroupState:
         )
 
     def pack(self) -> bytes:
-        """The value of trace.state: a version byte and the Avro body of `MetricGroup`."""
+        """The value in trace.state: a version byte and the Avro body of `MetricGroup`."""
         packed = distribution.pack(values_of(self))
         return b"".join((self._head, zigzag(self.appended_at), zigzag(self.touched), string(packed)))
 
 
 class Minute:
-    """What a group counted in one minute: open, or packed."""
+    """The counts of a group in one minute: open, or packed."""
 
     __slots__ = ("pending", "touched", "values")
 
     def __init__(self, touched: int, values: Values | bytes) -> None:
         self.touched, self.values = touched, values
         self.pending: list[Observed] | None = None
-        """Events of the open unit, not yet in `values`."""
+        """Events of the open unit that are not yet in `values`."""
 
 
 def values_of(holder: GroupState | Minute) -> Values:
-    """The values of a group or minute, unpacked if need be."""
+    """The values of a group or minute, unpacked if necessary."""
     values = holder.values
     return distribution.unpack(values) if isinstance(values, bytes) else values
 
 
 def packed_minute(minute: Minute) -> bytes:
-    """The value of trace.state: a version byte and the Avro body of `MetricMinute`."""
+    """The value in trace.state: a version byte and the Avro body of `MetricMinute`."""
     return b"\1" + zigzag(minute.touched) + string(distribution.pack(values_of(minute)))

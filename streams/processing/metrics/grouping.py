@@ -1,8 +1,8 @@
-"""Which group of events an event is counted in: its kind and the label fields that metrics of that kind ask
-for.
+"""Assigns an event to a group: its kind, and the label fields that metrics of that kind use.
 
-All series of a group move together, so an event is added to one place and not to a dozen. The rules of
-docs/metrics.md."""
+All series of a group change together, so an event is added in one place and not in a dozen. The rules
+are in docs/metrics.md.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from streams.processing.operations import cut, failed
 
 OVERFLOW: Final = "__overflow__"
 LONGEST: Final = 256
-"""Bytes of a label value."""
+"""Largest size in bytes of a label value."""
 MOST_DATASETS: Final = 100
 
 LABELS: Final = (
@@ -35,8 +35,11 @@ LABELS: Final = (
     "call",
     "failed",
 )
-"""Order of a group's labels. currency, estimated: of its prices. call: the operation name, if it is itself a
-call of a model. failed: of calls, whether they failed."""
+"""Order of a group's labels.
+
+currency, estimated: of its prices. call: the operation name, if it is itself a model call. failed: for
+calls, whether they failed.
+"""
 
 _LABELS_OF: Final = LABELS_OF
 _PRICED: Final = frozenset(k for k, c in BY_KIND.items() if c.priced)
@@ -46,7 +49,7 @@ _PLUGINS: Final = frozenset({b"tool", b"knowledge-retrieval"})
 
 
 class Group(NamedTuple):
-    """Kind, label values in the order of `LABELS`, and datasets: what makes a group."""
+    """What makes a group: kind, label values in the order of `LABELS`, and datasets."""
 
     kind: str
     labels: tuple[str, ...]
@@ -54,7 +57,7 @@ class Group(NamedTuple):
 
     @property
     def scope(self) -> tuple[str, str]:
-        """Tenant and application: groups of one scope age out together."""
+        """Tenant and application: groups of one scope expire together."""
         return self.labels[0], self.labels[1]
 
     def label(self, name: str) -> str:
@@ -62,7 +65,7 @@ class Group(NamedTuple):
 
 
 def call_of(h: Header) -> str:
-    """gen_ai.operation.name of what is itself a call of a model; empty for what is not."""
+    """gen_ai.operation.name of an operation that is itself a model call; empty for others."""
     rule = _CALLS.get(h.kind)
     if rule is None:
         return ""
@@ -74,8 +77,11 @@ def call_of(h: Header) -> str:
 
 
 def raw_key(h: Header, price: int) -> tuple[Any, ...]:
-    """What a group depends on, cheap to make and to look up; price: 0 none, 1 the event's own, 2
-    estimated."""
+    """What a group depends on, cheap to build and to look up.
+
+    Args:
+        price: 0 for none, 1 for the event's own, 2 for an estimate.
+    """
     key: tuple[Any, ...] = (
         h.kind,
         h.tenant_id,
@@ -100,8 +106,10 @@ def raw_key(h: Header, price: int) -> tuple[Any, ...]:
 
 
 def group_of(h: Header, price: int) -> Group | None:
-    """The group of an event; None for kinds that no metric counts. Calls that agree in `raw_key` agree in
-    it."""
+    """The group of an event; None for kinds that no metric counts.
+
+    Calls with an equal `raw_key` give an equal group.
+    """
     used = _LABELS_OF.get(h.kind)
     if used is None:
         return None
@@ -123,7 +131,7 @@ def group_of(h: Header, price: int) -> Group | None:
 
 
 def overflow_of(group: Group) -> Group:
-    """The group that stands for all groups of a kind beyond the bound."""
+    """The group that stands for all groups of a kind above the limit."""
     used = _LABELS_OF[group.kind]
     keep = {
         "call": group.label("call"),
@@ -137,5 +145,5 @@ def overflow_of(group: Group) -> Group:
 
 
 def text(value: bytes | None) -> str:
-    """A label value: at most 256 bytes of a field, empty if there is none."""
+    """A label value: at most 256 bytes of a field; empty if there is none."""
     return cut(value, LONGEST).decode("utf-8", "ignore")

@@ -17,7 +17,7 @@ _ROW: Final = frame_of("MetricRow")
 _TOTAL: Final = frame_of("MetricTotal")
 
 Measured = tuple[int, int, int, int, list[int]]
-"""Count, sum, smallest, largest, buckets (empty for a counter)."""
+"""Count, sum, minimum, maximum, buckets (empty for a counter)."""
 
 
 def measured(definition: Definition, parts: list[Values]) -> Measured:
@@ -53,7 +53,7 @@ def _histogram(part: Histogram, parts: list[Values]) -> Measured:
 
 @functools.lru_cache(maxsize=16_384)
 def _text(value: str) -> bytes:
-    """An Avro string. Names and values of labels come again and again."""
+    """An Avro string, cached: names and label values repeat."""
     return string(value.encode())
 
 
@@ -75,7 +75,7 @@ class Series:
         self.key = (
             f"{partition}/{definition.metric}/{hashlib.blake2b(self._labels, digest_size=8).hexdigest()}"
         ).encode()
-        """Key of trace.totals; the hash is of the metric's name and its labels in their order, as Avro."""
+        """Key in trace.totals. The hash covers the metric's name and its labels in their order, as Avro."""
         self._unit = _text(definition.unit)
         part = definition.part
         self._bounds = _bounds(part.bounds) if isinstance(part, Histogram) else b"\0"
@@ -83,7 +83,7 @@ class Series:
     def row(
         self, partition: bytes, minute: int, parts: list[Values], offset: int
     ) -> tuple[bytes, bytes] | None:
-        """Key and value of trace.metrics; None if nothing of this series was observed. partition: encoded."""
+        """Key and value for trace.metrics; None without observations. `partition` is encoded."""
         count, total, least, most, buckets = measured(self.definition, parts)
         if not count:
             return None
@@ -108,8 +108,7 @@ class Series:
     def total(
         self, partition: bytes, started_at: int, updated_at: int, parts: list[Values], offset: int
     ) -> tuple[bytes, bytes] | None:
-        """Key and value of trace.totals; times in microseconds UTC. None if nothing of this series was
-        observed."""
+        """Key and value for trace.totals, times in microseconds UTC; None without observations."""
         count, total, _, _, buckets = measured(self.definition, parts)
         if not count:
             return None

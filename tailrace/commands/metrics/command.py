@@ -1,4 +1,4 @@
-"""`tailrace metrics`: what is in trace.metrics, in windows of event time."""
+"""`tailrace metrics`: shows trace.metrics in windows of event time."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from tailrace.records import MetricRow
 from tailrace.topics import TopicNames
 
 _EVERY: Final = 5.0
-"""Seconds between two lines of progress."""
+"""Seconds between two progress lines."""
 _WINDOWS: Final = 50_000
-"""More are not drawn: 30 days have 43,200 minutes."""
+"""More windows are not plotted. (30 days have 43,200 minutes.)"""
 _WIDTH, _NARROW, _HEIGHT = 100, 40, 20
 """Columns of a plot that does not go to a terminal, the fewest of one that does, lines of both."""
 
@@ -36,7 +36,7 @@ def _warn(line: str) -> None:
 
 
 def _parsed(parse: Callable[[str], Any]) -> Callable[[click.Context, click.Parameter, Any], Any]:
-    """A click callback: `parse`, whose ValueError is a usage error."""
+    """A click callback that calls `parse` and turns its ValueError into a usage error."""
 
     def callback(_: click.Context, __: click.Parameter, value: Any) -> Any:
         try:
@@ -56,7 +56,7 @@ def _labels(value: Iterable[str]) -> dict[str, frozenset[str]]:
     for one in value:
         name, sep, wanted = one.partition("=")
         if not sep or not name:
-            raise ValueError(f"{one!r} must be label=value")
+            raise ValueError(f"{one!r} is not label=value; for example model_name=gpt-4o")
         found[name] = found.get(name, frozenset()) | {wanted}
     return found
 
@@ -78,8 +78,10 @@ def _progress(clock: Callable[[], float] = time.monotonic) -> Callable[[Reading]
 
 
 def _only(changes: Iterable[Change], metric: str | None, names: set[str]) -> Iterator[Change]:
-    """Rows of other metrics count as gone, so that they need no memory; `names` collects the metrics that
-    came by."""
+    """The changes of one metric; rows of other metrics become deletions, so that they use no memory.
+
+    Adds the name of every metric it meets to `names`.
+    """
     for key, row in changes:
         if row is not None:
             names.add(row.metric)
@@ -96,35 +98,35 @@ def _only(changes: Iterable[Change], metric: str | None, names: set[str]) -> Ite
     show_default=True,
     callback=_parsed(formatting.minutes),
     metavar="DURATION",
-    help="Length of a window: 1m, 15m, 1h, 1d, …",
+    help="Length of a window, for example 1m, 15m, 1h or 1d.",
 )
 @click.option(
     "--every",
     "step",
     callback=_parsed(formatting.minutes),
     metavar="DURATION",
-    help="From one window's start to the next's; shorter than --window they overlap. Default: as --window.",
+    help="Time between window starts; if shorter than --window, windows overlap. Default: as --window.",
 )
 @click.option(
     "--from",
     "start",
     callback=_parsed(_moment),
     metavar="TIME",
-    help="Windows that end after this. Default: 36 windows.",
+    help="Show windows that end after this. Default: 36 windows.",
 )
 @click.option(
     "--to",
     "end",
     callback=_parsed(_moment),
     metavar="TIME",
-    help="Up to the window that this is in. Default: the newest row.",
+    help="Show windows up to the one that contains this. Default: the newest row.",
 )
 @click.option(
     "--by",
     multiple=True,
     callback=_parsed(_names),
     metavar="LABEL,…",
-    help="Labels to keep apart; it is summed over the others.",
+    help="Group by these labels; values are summed over the others.",
 )
 @click.option(
     "--label",
@@ -132,14 +134,14 @@ def _only(changes: Iterable[Change], metric: str | None, names: set[str]) -> Ite
     multiple=True,
     callback=_parsed(_labels),
     metavar="LABEL=VALUE",
-    help="Only rows with this; may be repeated, the same label twice means either value.",
+    help="Only rows with this label value. May be repeated; one label twice means either value.",
 )
 @click.option(
     "--quantile",
     "quantiles",
     multiple=True,
     type=click.FloatRange(0, 1),
-    help="Of histograms; may be repeated. Default: 0.5, 0.95, 0.99.",
+    help="Quantile of histograms, from 0 to 1; may be repeated. Default: 0.5, 0.95, 0.99.",
 )
 @click.option(
     "--top",
@@ -147,7 +149,7 @@ def _only(changes: Iterable[Change], metric: str | None, names: set[str]) -> Ite
     type=click.IntRange(min=1),
     default=8,
     show_default=True,
-    help="Groups in table and plot, by sum; the others are merged.",
+    help="Groups in the table and the plot, the largest sums first; the others are merged.",
 )
 @click.option(
     "--json",
@@ -156,7 +158,7 @@ def _only(changes: Iterable[Change], metric: str | None, names: set[str]) -> Ite
     help='Print one JSON object, with every group: {"metric": …, "rows": […], …}.',
 )
 @click.option(
-    "--plot/--no-plot", default=None, help="Draw it too. Default: if standard output is a terminal."
+    "--plot/--no-plot", default=None, help="Also draw a plot. Default: if standard output is a terminal."
 )
 def metrics(
     metric: str | None,
@@ -174,13 +176,14 @@ def metrics(
     as_json: bool,
     plot: bool | None,
 ) -> None:
-    """Show a METRIC in windows of event time; without one, list the metrics there are.
+    """Show a METRIC in windows of event time; without one, list all metrics.
 
-    Windows are counted from 1970 UTC and shown whole. TIME: ISO 8601, UTC where no zone is given, or -1h,
-    -30m, -2d before now. In JSON, the unit "s" has integers in microseconds, and money is decimal text.
+    Windows are aligned to 1970 UTC and shown whole. TIME is ISO 8601 (UTC if it has no time zone), now, or a
+    time before now such as -30m, -1h or -2d. In JSON, values in the unit "s" are integers in microseconds,
+    and money is decimal text.
 
-    Exit status: 0 also if there is nothing to show; 2 settings or options are wrong, or there is no such
-    metric, label or topic. Rows that cannot be read are named on stderr and left out.
+    Exit status: 0 also if there is nothing to show; 2 settings or options are wrong, or the metric, label or
+    topic does not exist. Unreadable rows are reported on stderr and skipped.
 
     \b
     Examples:
@@ -192,7 +195,7 @@ def metrics(
     """
     asked = query.Query(size, step or size, start, end, by, filters, quantiles or query.QUANTILES)
     if asked.step > size:
-        raise click.BadParameter("longer than --window it leaves minutes out", param_hint="--every")
+        raise click.BadParameter("must not be longer than --window", param_hint="--every")
     if start is not None and end is not None and start >= end:
         raise click.BadParameter("must be before --to", param_hint="--from")
     settings = settings_from(config, bootstrap_servers, assignments)
@@ -217,9 +220,9 @@ def metrics(
     if not rows:
         topic = TopicNames.of(settings.topics).metrics
         if reading.records:
-            _warn(f"{topic} has records, but no row of {metric or 'any metric'} is left")
+            _warn(f"{topic} has records, but no rows of {metric or 'any metric'} any more")
         else:
-            _warn(f"{topic} has no rows: `tailrace process` writes them, from the events that are published")
+            _warn(f"{topic} has no rows: `tailrace process` writes them from published events")
     elif not selected:
         _warn("no row has these labels; " + "; ".join(_values(rows, name) for name in filters))
     if metric is None:
@@ -242,8 +245,8 @@ def metrics(
     elif selected:
         first, last = min(map(minute_of, selected)), max(map(minute_of, selected))
         _warn(
-            f"{metric} has no rows in this range; it has some from {formatting.at(first)} to "
-            f"{formatting.at(last)} UTC"
+            f"{metric} has no rows in this range; "
+            f"it has some from {formatting.at(first)} to {formatting.at(last)} UTC"
         )
 
 
@@ -269,9 +272,9 @@ def _show(one: query.Answer, plot: bool) -> None:
         return
     if not 1 < len(views.spanned(one)) <= _WINDOWS:
         _warn(
-            "not drawn: one window makes no line"
+            "no plot: it needs at least two windows"
             if len(views.spanned(one)) < 2
-            else "not drawn: too many windows"
+            else f"no plot: more than {_WINDOWS:,} windows"
         )
         return
     name, starts, lines = views.plotted(one)

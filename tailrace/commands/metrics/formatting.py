@@ -1,4 +1,4 @@
-"""What `tailrace metrics` reads and prints as text: durations, moments, values of each unit, tables. Pure."""
+"""Parsing and formatting for `tailrace metrics`: durations, times, values per unit, tables. Pure."""
 
 from __future__ import annotations
 
@@ -24,16 +24,24 @@ SECONDS: Final = "s"
 
 
 def minutes(text: str) -> int:
-    """A duration such as 5m, 1h or 1d in minutes. Raises ValueError."""
+    """A duration such as 5m, 1h or 1d, in minutes. Raises ValueError."""
     found = _DURATION.fullmatch(text.strip())
     if found is None or not int(found[1]):
-        raise ValueError(f"{text!r} is no duration in whole minutes: write it as 1m, 15m, 1h or 1d")
+        raise ValueError(f"{text!r} is not a valid duration; for example 1m, 15m, 1h or 1d")
     return int(found[1]) * MINUTES[found[2]]
 
 
 def moment(text: str, now: float) -> float:
-    """A point in time, in minutes since 1970: ISO 8601 (UTC where no zone is given), `now`, or -1h, -30m, -2d
-    before now. now: seconds since 1970. Raises ValueError."""
+    """A point in time, in minutes since 1970.
+
+    Args:
+        text: ISO 8601 (UTC if it has no time zone), `now`, or a time before now such as -30m, -1h or
+            -2d.
+        now: seconds since 1970.
+
+    Raises:
+        ValueError: `text` is none of these.
+    """
     text = text.strip()
     if text == "now":
         return now / 60
@@ -43,13 +51,13 @@ def moment(text: str, now: float) -> float:
         found = datetime.fromisoformat(text)
     except ValueError:
         raise ValueError(
-            f"{text!r} is no time: write it as 2026-11-01T12:00, 2026-11-01, now or -1h"
+            f"{text!r} is not a valid time; for example 2026-11-01T12:00, 2026-11-01, now or -1h"
         ) from None
     return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp() / 60
 
 
 def at(minute: int, form: str = "%Y-%m-%d %H:%M") -> str:
-    """A minute since 1970 as text, in UTC; of one that no calendar has, its number."""
+    """A minute since 1970 as UTC text; outside the calendar, its number."""
     try:
         return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(minutes=minute)).strftime(form)
     except OverflowError:
@@ -81,8 +89,10 @@ def money(value: int) -> str:
 
 
 def human(value: float | None, unit: str, aligned: bool = False) -> str:
-    """A value for people, in its unit; "-" for None. Money has cents at least and six digits after the point
-    at most; aligned: always six, for columns."""
+    """A value for people, in its unit; "-" for None.
+
+    Money has two to six decimal places; with `aligned` always six, for columns.
+    """
     if value is None:
         return "-"
     if unit == SECONDS:
@@ -94,15 +104,14 @@ def human(value: float | None, unit: str, aligned: bool = False) -> str:
 
 
 def plain(value: float | None, unit: str) -> int | str | None:
-    """A value for machines: money as decimal text, else an integer in the row's own unit."""
+    """A value for machines: money as decimal text, everything else as an integer in the row's unit."""
     if value is None:
         return None
     return money(round(value)) if unit == MONEY else round(value)
 
 
 def label(value: str) -> str:
-    """A label's value on one line of a terminal: nothing unprintable, 48 characters at most; "-" if it is
-    empty."""
+    """A label's value for one line of a terminal: printable, at most 48 characters, "-" if empty."""
     shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in value)
     return (shown if len(shown) <= _LONG else shown[: _LONG - 1] + "…") or "-"
 
@@ -113,7 +122,7 @@ def percentile(q: float) -> str:
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]], left: Collection[int] = ()) -> list[str]:
-    """Lines of aligned columns; those in `left` are text, the others are numbers and end at the right."""
+    """Lines of aligned columns. Columns in `left` are text; the others are numbers, aligned to the right."""
     cells = [[str(c) for c in row] for row in (heads, *rows)]
     widths = [max(len(row[n]) for row in cells) for n in range(len(heads))]
     return [
@@ -125,7 +134,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], left: Collection[
 
 
 def near(text: str, names: Collection[str]) -> str:
-    """Which names there are, those like `text` first if there are any: the end of an error's sentence."""
+    """The end of an error message: the names similar to `text`, or else the known names."""
     if not names:
         return "there are none"
     inside = sorted(n for n in names if text.lower() in n.lower())

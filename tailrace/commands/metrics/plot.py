@@ -1,4 +1,4 @@
-"""Lines over time in the terminal, drawn by plotext (the extra `metrics`)."""
+"""Line plots in the terminal, drawn by plotext (extra `metrics`)."""
 
 from __future__ import annotations
 
@@ -23,26 +23,29 @@ COLOURS: Final = (
     "bright_red",
     "bright_black",
 )
-"""Of the lines, in their order, as click names them."""
+"""Colours of the lines, in their order, by click's names."""
 _NUMBERS: Final = (6, 3, 5, 2, 1, 4, 15, 9, 8)
-"""The same colours as plotext numbers them."""
+"""The same colours as plotext's numbers."""
 _MARKS: Final = "abcdefghi"
-"""What a line is drawn with where there are no colours."""
+"""Markers of the lines where there are no colours."""
 _DAY: Final = 1440
 _ROUND: Final = (1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, _DAY, 2 * _DAY, 5 * _DAY, 10 * _DAY)
-"""Minutes between two times that are written below the plot."""
+"""Minutes between two times on the x axis."""
 
 
 class Line(msgspec.Struct, frozen=True):
-    """One line: its name, and its value at each window; None: there is none."""
+    """One line of the plot: its name, and its value in each window (None: no value)."""
 
     name: str
     values: Sequence[float | None]
 
 
 def ticks(high: float, unit: str, wanted: int = 5) -> list[float]:
-    """About `wanted` round values from 0 to at least `high`; whole ones where the unit has no parts.
-    Durations above a minute are round in minutes or hours."""
+    """About `wanted` round values from 0 to at least `high`.
+
+    They are integers if the unit has no fractions; durations above a minute are round in minutes or
+    hours.
+    """
     base = 1.0
     if unit == SECONDS and high > 100e6:
         base = 60e6 if high < 7200e6 else 3600e6
@@ -55,7 +58,7 @@ def ticks(high: float, unit: str, wanted: int = 5) -> list[float]:
 
 
 def runs(values: Sequence[float | None]) -> Iterator[tuple[list[int], list[float]]]:
-    """The stretches without a gap: places and values."""
+    """The stretches without a gap, as indices and values."""
     places: list[int] = []
     found: list[float] = []
     for n, value in enumerate([*values, None]):
@@ -68,8 +71,7 @@ def runs(values: Sequence[float | None]) -> Iterator[tuple[list[int], list[float
 
 
 def times(starts: Sequence[int], width: int) -> tuple[list[int], list[str]]:
-    """Places and texts below the plot, at round times: hours and minutes, with the day where it is another
-    than before."""
+    """Indices and labels of the x axis, at round times: hours and minutes, and the day where it changes."""
     whole, room = starts[-1] - starts[0], max(2, width // 14)
     every = next((r for r in _ROUND if whole <= r * room), whole)
     places = [n for n, start in enumerate(starts) if start % every == 0] or [0]
@@ -91,8 +93,14 @@ def draw(
     height: int,
     colours: bool,
 ) -> list[str]:
-    """The plot and its legend, as lines of text. starts: first minute of each window. Raises
-    `MissingPackage`."""
+    """The plot and its legend, as lines of text.
+
+    Args:
+        starts: the first minute of each window.
+
+    Raises:
+        MissingPackage: plotext is not installed.
+    """
     try:
         import plotext as plot
     except ModuleNotFoundError:

@@ -1,4 +1,4 @@
-"""What `tailrace metrics` answers: which metrics there are, and one of them in windows. Pure."""
+"""The answers of `tailrace metrics`: the list of metrics, or one metric in windows. Pure."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from tailrace.metrics.windows import OTHERS, Labels, Windows, labels_of, minute_
 from tailrace.records import MetricRow
 
 SHOWN: Final = 36
-"""Windows that are shown without a range."""
+"""Windows shown if no range is given."""
 QUANTILES: Final = (0.5, 0.95, 0.99)
 CURRENCY: Final = "currency"
 
 
 class Query(msgspec.Struct, frozen=True):
-    """A question: sizes and the range in minutes, since 1970 those of the range; None: as far as there are
-    rows."""
+    """What the user wants to see.
+
+    Sizes are minutes; the range is in minutes since 1970. None: as far as there are rows.
+    """
 
     size: int = 5
     step: int = 5
@@ -28,7 +30,7 @@ class Query(msgspec.Struct, frozen=True):
     end: float | None = None
     by: tuple[str, ...] = ()
     filters: Mapping[str, frozenset[str]] = {}
-    """Values a label may have."""
+    """Label -> the values it may have."""
     quantiles: tuple[float, ...] = QUANTILES
 
 
@@ -39,19 +41,22 @@ class Answer(msgspec.Struct, frozen=True):
     unit: str
     histogram: bool
     asked: Query
-    """With the range, the labels and the quantiles that were taken."""
+    """The query, with the range, labels and quantiles that were used."""
     found: Windows
     notes: tuple[str, ...] = ()
-    """What a reader should know of these numbers, a sentence each."""
+    """What a reader should know about these numbers, one sentence each."""
 
 
 class UnknownName(ValueError):
-    """There is no such label; the message says which there are."""
+    """A label does not exist. The message lists the labels that do."""
 
 
 def select(rows: Sequence[MetricRow], asked: Query) -> list[MetricRow]:
-    """The rows that all filters let through. Raises `UnknownName` for a label, of the filters or of `by`,
-    that no row has."""
+    """The rows that pass all filters.
+
+    Raises:
+        UnknownName: no row has a label of the filters or of `by`.
+    """
     names = {name for row in rows for name in row.labels}
     for name in (*asked.filters, *asked.by):
         if rows and name not in names:
@@ -60,7 +65,7 @@ def select(rows: Sequence[MetricRow], asked: Query) -> list[MetricRow]:
 
 
 class Listed(msgspec.Struct):
-    """One metric, all of its rows in the range together; money a currency."""
+    """One metric: all its rows in the range together, money per currency."""
 
     metric: str
     unit: str
@@ -74,7 +79,7 @@ class Listed(msgspec.Struct):
 
 
 def listed(rows: Iterable[MetricRow], asked: Query) -> list[Listed]:
-    """The metrics with a row in the range, by name."""
+    """The metrics that have rows in the range, sorted by name."""
     found: dict[tuple[str, str, str], Listed] = {}
     for row in rows:
         minute = minute_of(row)
@@ -96,10 +101,16 @@ def listed(rows: Iterable[MetricRow], asked: Query) -> list[Listed]:
 def answer(
     metric: str, rows: Sequence[MetricRow], selected: Sequence[MetricRow], asked: Query, now: float
 ) -> Answer:
-    """One metric's windows. rows: all of the metric; selected: those that the filters let through.
+    """One metric in windows.
 
-    Without an end the range ends with the newest row that is not later than `now` (minutes since 1970),
-    without a start it has `SHOWN` windows. Money is never added over currencies."""
+    Without an end, the range ends at the newest row that is not later than `now`. Without a start it
+    has `SHOWN` windows. Money is never added across currencies.
+
+    Args:
+        rows: all rows of the metric.
+        selected: those that pass the filters.
+        now: minutes since 1970.
+    """
     if not rows:
         return Answer(metric, "", False, msgspec.structs.replace(asked, quantiles=()), {})
     minutes = [minute_of(row) for row in selected or rows]
@@ -118,8 +129,8 @@ def answer(
     operations = {row.labels.get("operation_type") for row in mine}
     if metric.startswith("dify.tokens.") and "operation_type" not in by and len(operations) > 1:
         notes.append(
-            "tokens of workflows include those of their nodes, so they are counted twice here: --by "
-            "operation_type keeps them apart"
+            "tokens of workflows include those of their nodes, so they are counted twice here; "
+            "--by operation_type separates them"
         )
     histogram = any(row.bounds for row in mine)
     taken = msgspec.structs.replace(
@@ -130,13 +141,13 @@ def answer(
 
 
 def shown(one: Answer, n: int) -> Answer:
-    """The answer with the n groups of the largest sums; the others are merged, and the notes say so."""
+    """The answer with the `n` groups of the largest sums; the others are merged, and a note says so."""
     kept = [i for i, name in enumerate(one.asked.by) if one.unit == MONEY and name == CURRENCY]
     found, merged = top(one.found, n, kept)
     if not merged:
         return one
     note = (
-        f"kept apart are the largest by sum, {n} of {n + merged}; the rest is in {OTHERS}: --top "
-        f"{n + merged} keeps all apart"
+        f"shown are the {n} largest groups by sum, of {n + merged}; the rest is in {OTHERS}; "
+        f"--top {n + merged} shows all"
     )
     return msgspec.structs.replace(one, found=found, notes=(*one.notes, note))

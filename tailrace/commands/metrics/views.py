@@ -1,4 +1,4 @@
-"""The answers of `tailrace metrics` as tables, as lines of a plot, and for JSON. Pure."""
+"""The answers of `tailrace metrics` as tables, as plot lines, and as JSON. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tailrace.commands.metrics.query import Answer, Listed
 from tailrace.metrics.windows import OTHERS, Cell, Group, Windows
 
 PLOTTED: Final = 0.95
-"""The quantile that is drawn where each group has a line, if it is among those that are asked for."""
+"""The quantile that is plotted when there is one line per group, if it is among the requested ones."""
 _ISO: Final = "%Y-%m-%dT%H:%MZ"
 
 
@@ -52,8 +52,10 @@ def listed_document(one: Listed) -> dict[str, Any]:
 
 
 def document(one: Answer) -> dict[str, Any]:
-    """For JSON: integers in microseconds where the unit is "s", money as decimal text, else integers in the
-    unit."""
+    """The answer for JSON.
+
+    Values in the unit "s" are integers in microseconds, money is decimal text, others are integers.
+    """
     asked = one.asked
     return {
         "metric": one.metric,
@@ -95,7 +97,7 @@ def title(one: Answer) -> str:
 
 
 def ranked(found: Windows) -> list[Group]:
-    """The groups, the largest sum first; those that `top` merged last."""
+    """The groups, the largest sum first; the merged rest last."""
     sums: dict[Group, int] = {}
     for (_, group), cell in found.items():
         sums[group] = sums.get(group, 0) + cell.sum
@@ -103,12 +105,12 @@ def ranked(found: Windows) -> list[Group]:
 
 
 def spanned(one: Answer) -> range:
-    """First minutes of all windows from the first that has rows to the last."""
+    """The first minutes of all windows, from the first with rows to the last."""
     return range(min(s for s, _ in one.found), max(s for s, _ in one.found) + 1, one.asked.step)
 
 
 def window_lines(one: Answer) -> list[str]:
-    """A line for each window and group."""
+    """The answer as a table: one line per window and group."""
     asked, unit = one.asked, one.unit
     heads = ["window (UTC)", *asked.by, "count", "sum"]
     if one.histogram:
@@ -133,10 +135,11 @@ def window_lines(one: Answer) -> list[str]:
 
 
 def plotted(one: Answer) -> tuple[str, list[int], list[Line]]:
-    """What is drawn: its name, the first minute of each window, the lines.
+    """What to plot: a title, the first minute of each window, and the lines.
 
-    Of a counter the sums, nothing where there are no rows being 0. Of a histogram the quantiles; with more
-    than one group a line a group, of one quantile."""
+    For a counter: its sums, 0 where there are no rows. For a histogram: its quantiles; if there are
+    several groups, one line per group, of one quantile.
+    """
     asked = one.asked
     starts, groups = list(spanned(one)), ranked(one.found)
     names = {g: ", ".join(map(label, g)) or one.metric for g in groups}

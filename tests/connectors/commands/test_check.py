@@ -62,7 +62,7 @@ def raising(error: BaseException) -> Callable[[], Health]:
         (lambda: Health(True), Finding(True, "sink mine (acme) works")),
         (lambda: Health(True, "project x"), Finding(True, "sink mine (acme) works: project x")),
         (lambda: Health(False, "see\nkey"), Finding(False, "sink mine (acme): see key, in [sinks.mine]")),
-        (lambda: Health(False), Finding(False, "sink mine (acme): its check fails, in [sinks.mine]")),
+        (lambda: Health(False), Finding(False, "sink mine (acme): its check failed, in [sinks.mine]")),
         (
             raising(NoAnswer("timeout", "http://h")),
             Finding(False, "sink mine (acme): timeout: http://h, in [sinks.mine]"),
@@ -82,7 +82,7 @@ def test_each_answer_is_a_line(
 def test_an_exception_is_named_without_its_text(monkeypatch: pytest.MonkeyPatch) -> None:
     finding = found(monkeypatch, raising(RuntimeError("marker-1")))
     assert not finding.ok
-    assert "its check raises RuntimeError in " in finding.text
+    assert "its check raised RuntimeError in " in finding.text
     assert "marker-1" not in finding.text
 
 

@@ -34,7 +34,7 @@ def run(*arguments: str) -> tuple[int, str]:
         (("eu", "--set", "sinks.eu.type=nope"), "sinks.eu: there is no sink 'nope'"),
         (("console", "--set", "sinks.console.format=xml"), "sinks.console.format: "),
         (("console", "--set", "nonsense"), "--set nonsense: "),
-        ((), "no sink named; give one of console, file, langfuse, opik, otlp"),
+        ((), "no sink is configured; name one of console, file, langfuse, opik, otlp"),
     ],
 )
 def test_wrong_settings_end_with_2_and_say_which(arguments: tuple[str, ...], says: str) -> None:
@@ -60,7 +60,7 @@ def test_sinks_ls_lists_types_and_settings() -> None:
     assert langfuse["secret_key"]["type"] == "secret"
     assert (settings["service_name"]["default"], settings["timeout"]["default"]) == ("dify", 30.0)
     text = CliRunner().invoke(sinks, ["ls"]).output
-    assert "One line an event on standard output" in text
+    assert "One line per event on standard output" in text
     assert "required" in text
 
 

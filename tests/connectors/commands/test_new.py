@@ -23,7 +23,7 @@ def test_it_writes_a_package_and_says_what_is_next(tmp_path: Path) -> None:
     code, out, _ = new("acme2", "--dir", str(tmp_path))
     folder = tmp_path / "tailrace-sink-acme2"
     assert code == 0
-    assert f"{folder} is written" in out
+    assert f"{folder} is created" in out
     assert "pytest" in out
     assert "tailrace render acme2" in out
     project = tomllib.loads((folder / "pyproject.toml").read_text())
@@ -40,7 +40,7 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     module.write_text("mine")
     code, _, err = new("acme", "--dir", str(tmp_path))
     assert code == 2
-    assert "is there already" in err
+    assert "exists already" in err
     assert module.read_text() == "mine"
 
 
@@ -48,7 +48,7 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
 def test_a_sink_that_is_there_is_not_made_again(tmp_path: Path, name: str) -> None:
     code, _, err = new(name, "--dir", str(tmp_path))
     assert code == 2
-    assert f"there is a sink {name} already" in err
+    assert f"the sink {name} exists already" in err
     assert list(tmp_path.iterdir()) == []
 
 

@@ -105,7 +105,7 @@ def test_what_is_wrong_with_a_file_is_said_without_its_content(tmp_path: Path) -
     with pytest.raises(ConfigError, match=r"sinks\.acme\.api_key_file: the file is empty"):
         make(api_key_file=str(path))
     path.write_text(KEY)
-    with pytest.raises(ConfigError, match="api_key and api_key_file are both given") as error:
+    with pytest.raises(ConfigError, match="api_key and api_key_file are both set") as error:
         make(api_key_file=str(path), api_key="another-key")
     assert "another-key" not in str(error.value)
     with pytest.raises(ConfigError, match="unknown field"):
@@ -118,7 +118,7 @@ def test_what_is_wrong_with_a_file_is_said_without_its_content(tmp_path: Path) -
         ({"region": "mars"}, r"sinks\.acme\.region: \*\*\* is not valid on mars"),
         (
             {"region": "bug"},
-            r"sinks\.acme: the sink cannot be made of these settings: ValueError in Acme.__init__",
+            r"sinks\.acme: the sink cannot be created from these settings: ValueError in Acme.__init__",
         ),
         ({"paid": "perhaps"}, r"sinks\.acme\.paid: "),
         ({"dead_letter_ratio": 1.5}, r"sinks\.acme\.dead_letter_ratio: "),

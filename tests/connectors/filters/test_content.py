@@ -179,10 +179,13 @@ def test_nothing_to_change_is_the_same_event() -> None:
     [
         ({"content": "nothing"}, "content: there is no policy 'nothing'; known are full, masked,"),
         ({"content": {"inputs": "mask"}}, "content.inputs: there is no policy 'mask'"),
-        ({"content": {"input": "none"}}, "content.input: is no content; known are *, "),
-        ({"content": "full", "masks": ["email"]}, "mask: nothing is masked"),
-        ({"content": "full", "mask_patterns": {"x": "y"}}, "mask_patterns: nothing is masked"),
-        ({"content": "masked", "hash_key": "k3y"}, "hash_key: nothing is hashed"),
+        ({"content": {"input": "none"}}, "content.input: is not a content field; known are *, "),
+        ({"content": "full", "masks": ["email"]}, "mask: has no effect, because no content is masked"),
+        (
+            {"content": "full", "mask_patterns": {"x": "y"}},
+            "mask_patterns: has no effect, because no content is masked",
+        ),
+        ({"content": "masked", "hash_key": "k3y"}, "hash_key: has no effect, because no content is hashed"),
     ],
 )
 def test_wrong_settings_are_named(options: dict[str, Any], says: str) -> None:

@@ -119,11 +119,11 @@ def test_what_is_no_json_is_masked_as_text() -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"names": ["emal"]}, "mask: there is no emal; known are api_key,"),
-        ({"own": {"x": "("}}, "mask_patterns.x: is no regular expression"),
-        ({"own": {"x": "a*"}}, "mask_patterns.x: matches nothing at all"),
-        ({"own": {"x": r"\w+"}}, "mask_patterns.x: matches nothing at all, or the"),
-        ({"own": {"X y": "a"}}, "mask_patterns: 'X y' is no name"),
+        ({"names": ["emal"]}, "mask: there is no mask emal; known are api_key,"),
+        ({"own": {"x": "("}}, "mask_patterns.x: is not a valid regular expression"),
+        ({"own": {"x": "a*"}}, "mask_patterns.x: must not match the empty text"),
+        ({"own": {"x": r"\w+"}}, "mask_patterns.x: must not match the empty text"),
+        ({"own": {"X y": "a"}}, "mask_patterns: 'X y' is not a valid name"),
     ],
 )
 def test_wrong_settings(options: dict[str, Any], says: str) -> None:

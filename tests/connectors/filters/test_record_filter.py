@@ -144,10 +144,10 @@ def test_traces_are_whole_and_what_has_no_trace_passes() -> None:
 @pytest.mark.parametrize(
     ("table", "says"),
     [
-        ({"tenants": ["a", "!b"]}, "tenants: has names to let through and names with !"),
+        ({"tenants": ["a", "!b"]}, "tenants: mixes names with and without !"),
         ({"apps": ["!"]}, "apps: has an empty name"),
-        ({"drop_kinds": ["spam"]}, "drop_kinds: there is no 'spam'; known are workflow_run,"),
-        ({"drop_kinds": ["link"]}, "drop_kinds: there is no 'link'"),
+        ({"drop_kinds": ["spam"]}, "drop_kinds: there is no kind 'spam'; known are workflow_run,"),
+        ({"drop_kinds": ["link"]}, "drop_kinds: there is no kind 'link'"),
         ({"drop_kinds": ["node_execution"]}, "drop_kinds: node_execution cannot be left out"),
         ({"drop_kinds": "span,message"}, "drop_kinds: span cannot be left out"),
         ({"sample": 0}, "sample: "),
@@ -155,8 +155,8 @@ def test_traces_are_whole_and_what_has_no_trace_passes() -> None:
         ({"sample": "much"}, "sample: "),
         ({"content": "masc"}, "content: there is no policy 'masc'"),
         ({"content": "inputs=none,x"}, "content: entry 2 is not key=value"),
-        ({"mask": "email"}, "mask: nothing is masked"),
-        ({"hash_key": "k3y"}, "hash_key: nothing is hashed"),
+        ({"mask": "email"}, "mask: has no effect, because no content is masked"),
+        ({"hash_key": "k3y"}, "hash_key: has no effect, because no content is hashed"),
         ({"environments": 3}, "environments: "),
     ],
 )

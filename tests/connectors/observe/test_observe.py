@@ -293,7 +293,7 @@ def test_health_is_of_the_process_and_readiness_of_every_sink(fake: FakeSink) ->
     fake.still = 130
     assert unhealthy(runners, 20) == []
     fake.still = 141
-    assert unhealthy(runners, 20) == unready(runners, 20) == ["acme: has done nothing for 141 s"]
+    assert unhealthy(runners, 20) == unready(runners, 20) == ["acme: its consumer loop has not run for 141 s"]
     fake.still = 0
     for state in ("waiting", "stopping", "failed"):
         fake.changes = {"state": state}

@@ -73,7 +73,7 @@ def test_lines_that_are_no_events_are_named_and_the_others_rendered() -> None:
     assert said[0].startswith("stdin:3: line: is not a JSON object")
     assert said[1].startswith("stdin:4: ended_at: is missing")
     assert said[2].startswith("stdin:5: started_at: ")
-    assert said[3] == "5 lines: 2 rendered, 3 no events"
+    assert said[3] == "5 lines: 2 rendered, 3 invalid"
 
 
 def test_pretty_is_the_same_indented(events: Path) -> None:
@@ -124,7 +124,14 @@ def test_everything_that_map_can_answer_has_its_line() -> None:
         events[n] for n in ("message", "moderation", "tool", "span_llm", "feedback_like", "workflow_run")
     ]
     found = list(render_all(Instance("fake", "fake", Fake(), BatchLimits(), None), chosen))
-    assert [r.fate for r in found] == ["rendered", "filtered", "rejected", "rejected", "rejected", "rendered"]
+    assert [r.outcome for r in found] == [
+        "rendered",
+        "filtered",
+        "rejected",
+        "rejected",
+        "rejected",
+        "rendered",
+    ]
     assert (found[0].payload, found[5].payload) == ({"a": (1, "eA==")}, {"base64": "/wA="})
     assert found[1].filtered == "no_place"
     assert found[2].rejected == {"reason": "too_odd", "detail": "because"}

@@ -20,7 +20,7 @@ from connectors.testing.doubles.opik import OpikDouble
 from connectors.testing.doubles.otlp import OtlpReceiver
 from tailrace import Publisher
 from tailrace.broker import Broker
-from tailrace.ledger.report import read_books
+from tailrace.ledger.report import read_report
 from tailrace.settings import Settings
 from tests.golden.events import completed
 from tests.harness.mixed import mixed
@@ -146,7 +146,7 @@ class Vendors:
 def settled(settings: Settings, pipeline: Pipeline) -> dict[str, tuple[int, int, int, int]]:
     """Sink -> passed, delivered, filtered and dead-lettered records, of books that balance and have nothing
     open."""
-    books = read_books(pipeline.admin, settings)
+    books = read_report(pipeline.admin, settings)
     assert books.balanced, books
     assert books.settled, books
     found: dict[str, tuple[int, int, int, int]] = {}

@@ -111,7 +111,7 @@ def test_a_client_that_says_nothing_keeps_nobody_waiting(server: Server) -> None
 def test_a_taken_port_is_replaced_by_a_free_one(server: Server, caplog: pytest.LogCaptureFixture) -> None:
     with serve("127.0.0.1", server.server_port - 2, 2, {}) as second:
         assert second.server_port not in {server.server_port, 0}
-        assert f"port {server.server_port} is taken" in caplog.text
+        assert f"port {server.server_port} is in use" in caplog.text
         second.shutdown()
 
 

@@ -216,7 +216,7 @@ def test_a_limit_that_a_healthy_worker_may_pass_is_refused() -> None:
 @pytest.mark.kafka
 @pytest.mark.parametrize(
     ("where", "limit", "verdict"),
-    [("apply", 15, "the event loop stands still for"), ("commit", 6, "makes no progress: position")],
+    [("apply", 15, "the event loop is blocked for"), ("commit", 6, "makes no progress: position")],
 )
 def test_a_worker_that_hangs_is_ended_with_its_stacks_and_the_next_one_goes_on(
     broker: Broker, tmp_path: Path, where: str, limit: int, verdict: str

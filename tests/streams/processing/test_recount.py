@@ -62,7 +62,7 @@ def processed(log: list[Logged], partitions: int, random: Random) -> kept.Kept:
     the end."""
     topics: dict[str, list[kept.Record]] = {"rows": [], "totals": [], "summaries": [], "state": []}
     for n in sorted({x.partition for x in log}):
-        state, applier = State(LIMITS, n), EventProcessor("events", n, 1 << 22, 1 << 20, partitions)
+        state, processor = State(LIMITS, n), EventProcessor("events", n, 1 << 22, 1 << 20, partitions)
         state.next_offset = 0
         records = [
             Source(x.offset, x.appended_at_ms, (kafka_key(x.event) or "").encode(), codec.encode(x.event))
@@ -72,7 +72,7 @@ def processed(log: list[Logged], partitions: int, random: Random) -> kept.Kept:
         while True:
             size = random.randrange(1, 200)
             unit, part, records = TransactionBatch(), records[:size], records[size:]
-            applier.apply(state, part, unit)
+            processor.apply(state, part, unit)
             assert not unit.dead_letters
             closed = state.close(flush=not records or random.random() < 0.3)
             for topic, found in topics.items():

@@ -118,7 +118,9 @@ def owning(
         owner.assigned({0, 1}, 1)
         await owner.acquire({0, 1})
         for n in (0, 1):
-            owner.partitions[n].applier._placed.partitions = 0  # where a key belongs is not what is tested
+            owner.partitions[
+                n
+            ].event_processor._placed.partitions = 0  # where a key belongs is not what is tested
             owner.positioned(n, 0)
         await scenario(owner)
         await owner.drain()

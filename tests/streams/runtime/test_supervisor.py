@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.runtime.supervisor import LAST_DELAY, Supervisor, delay, told
+from streams.runtime.supervisor import LAST_DELAY, Supervisor, delay, describe
 from streams.runtime.worker import Job
 from tailrace.settings import Settings
 
@@ -57,4 +57,4 @@ def test_the_delay_grows_and_is_bounded(failures: int) -> None:
 
 
 def test_exit_statuses_are_told_in_words() -> None:
-    assert (told(-9), told(3)) == ("killed by SIGKILL", "exit code 3")
+    assert (describe(-9), describe(3)) == ("killed by SIGKILL", "exit code 3")

@@ -307,7 +307,7 @@ def test_a_lost_state_refuses_to_start_instead_of_enriching_everything_again(pip
     wait_until(lambda: topics.create(pipeline.admin, pipeline.settings.topics), 30, "the topic is made")
     with pipeline.process() as worker:
         assert worker.wait(60) == 6, worker.tail()
-        assert "everything would be enriched a second time" in worker.output()
+        assert "all events would be enriched a second time" in worker.output()
     assert len(enriched.read_enriched(pipeline.bootstrap, pipeline.names.enriched).committed) == total
 
 
