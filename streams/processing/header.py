@@ -17,7 +17,7 @@ __all__ = ["NAMES", "PATHS", "Header", "read"]
 
 PATHS: Final = tuple(BODY_PATHS.get(name, name) for name in NAMES)
 """Path in the schema of each of `NAMES`."""
-_texts: Final = itemgetter(*(NAMES.index(name) for name in TEXTS))
+_texts: Final = itemgetter(*[NAMES.index(name) for name in TEXTS])
 
 Read = Callable[[bytes], tuple[Any, ...]]
 _whole: Final[dict[bytes, Decode]] = {}

@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import given, settings
 
-from streams.processing.header import NAMES, PATHS, Header, read
+from streams.processing.header import NAMES, PATHS, read
 from tailrace import codec
 from tailrace.codec import schemas
 from tailrace.records import TraceEvent
@@ -40,4 +40,3 @@ def test_every_attribute_is_the_events_field(event: TraceEvent) -> None:
 def test_a_record_of_the_schema_that_we_write_is_read_without_a_dict() -> None:
     """All attributes of `Header` are in it, in their order."""
     assert codec.decoder_for(schemas.current("TraceEvent"), PATHS)[1] == PATHS
-    assert len(set(NAMES)) == len(Header.__slots__) == len(PATHS)
