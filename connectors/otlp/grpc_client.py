@@ -58,7 +58,8 @@ class GrpcClient:
         parts = urlsplit(endpoint)
         if parts.path.strip("/") or parts.query or parts.username:
             raise ConfigError(
-                f"endpoint: {place(endpoint)} is not valid with protocol grpc; for example https://host:4317"
+                "endpoint: must be scheme, host and port only with protocol grpc; "
+                f"for example {place(endpoint)}"
             )
         self._grpc: Any = grpc
         self._place = place(endpoint)

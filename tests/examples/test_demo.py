@@ -40,7 +40,9 @@ def test_a_second_demo_in_the_folder_ends_and_leaves_the_first_ones_data(
     with Stack(folder, quiet):
         (folder / "data").touch()
         assert run(monkeypatch, folder) == 1
-        assert capsys.readouterr().out == "another demo runs in this folder (--folder chooses another)\n"
+        assert (
+            capsys.readouterr().out == "another demo runs in this folder; choose another one with --folder\n"
+        )
         assert (folder / "data").exists()
         with Stack(tmp_path / "other", quiet):
             pass

@@ -518,7 +518,7 @@ def test_an_empty_topic_and_none_at_all(topics_settings: Callable[..., Settings]
     assert (answer["metric"], answer["rows"], answer["from"]) == ("m", [], None)
     key, _ = keyed(row())
     fill(made, [(key, None)])
-    assert "has records, but no row of any metric is left" in run(made).stderr
+    assert "has records, but no rows of any metric any more" in run(made).stderr
     ran = run(topics_settings(create=False))
     assert isinstance(ran.exception, TopicMismatch)
     assert "metrics is missing: run `tailrace topics create`" in str(ran.exception)

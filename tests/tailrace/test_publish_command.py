@@ -80,7 +80,7 @@ def test_times_are_rfc_3339_too(text: str, microseconds: int) -> None:
     assert parse(line(root_started_at=text)).root_started_at == microseconds
 
 
-@pytest.mark.parametrize("text", ["yesterday", "2026-03-01", "2026-03-01T12:00:00"])
+@pytest.mark.parametrize("text", ["yesterday", "2026-13-01", "12:00"])
 def test_the_example_for_a_wrong_time_is_itself_accepted(text: str) -> None:
     with pytest.raises(InvalidEvent, match=r"RFC 3339 text, for example \S+Z$") as refused:
         parse(line(started_at=text))
@@ -97,9 +97,9 @@ def test_the_example_for_a_wrong_time_is_itself_accepted(text: str) -> None:
     ],
 )
 def test_the_example_for_a_time_without_a_zone_is_taken(without: str, microseconds: int) -> None:
-    with pytest.raises(InvalidEvent, match="without a zone") as caught:
+    with pytest.raises(InvalidEvent, match="has no time zone") as caught:
         parse(line(started_at=without))
-    [example] = re.findall(r"write for example (\S+)$", str(caught.value))
+    [example] = re.findall(r"for example (\S+)$", str(caught.value))
     assert parse(line(started_at=example)).started_at == microseconds
 
 

@@ -239,10 +239,13 @@ def test_the_check() -> None:
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"endpoint": "http://h:4317/v1/traces"}, "endpoint: with protocol grpc"),
+        (
+            {"endpoint": "http://h:4317/v1/traces"},
+            "endpoint: must be scheme, host and port only with protocol grpc; for example http://h:4317",
+        ),
         ({"endpoint": "h:4317"}, "endpoint: must start with"),
         ({"endpoint": "http://h", "traces_endpoint": "http://h"}, "traces_endpoint: "),
-        ({"endpoint": "http://h", "headers": {"a": "é"}}, "a: gRPC carries"),
+        ({"endpoint": "http://h", "headers": {"a": "é"}}, "a: must be printable ASCII with protocol grpc"),
         ({"endpoint": "https://h", "ca_file": "/nowhere/ca.pem"}, "ca_file: /nowhere/ca.pem cannot be read"),
         ({"endpoint": "https://h", "cert_file": "/c.pem"}, "key_file: cert_file and key_file go together"),
     ],
