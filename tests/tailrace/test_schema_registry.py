@@ -31,6 +31,7 @@ from tests.harness.schema_registry import SchemaRegistry
 from tests.tailrace.ports import closed_port
 
 OURS = schemas.current("TraceEvent")
+VERSION = len(schemas.history("TraceEvent"))
 NEWER = {
     **OURS,
     "fields": [*OURS["fields"], {"name": "weather", "type": ["null", "string"], "default": None}],
@@ -489,7 +490,7 @@ def test_check_says_what_can_be_read_and_what_the_registry_takes(
     code, out, _ = run("check", *given)
     assert (code, out) == (
         0,
-        f"ok: {SUBJECT} would take version 1 of TraceEvent; the first publisher registers it\n",
+        f"ok: {SUBJECT} would take version {VERSION} of TraceEvent; the first publisher registers it\n",
     )
     assert run("check", "--set", "registry.auto_register=false", *given)[0] == 1
     registry.add(SUBJECT, OURS)
@@ -497,7 +498,7 @@ def test_check_says_what_can_be_read_and_what_the_registry_takes(
     code, out, _ = run("check", "--json", *given)
     found = json.loads(out)
     assert code == 1
-    assert f"{SUBJECT} has version 1 of TraceEvent as id 1000" in found["passed"]
+    assert f"{SUBJECT} has version {VERSION} of TraceEvent as id 1000" in found["passed"]
     assert found["problems"] == [
         f"version 2 of {SUBJECT} (id 1001): the schema is of Order, not of a record of tailrace"
     ]
@@ -525,5 +526,5 @@ def test_tailrace_check_asks_the_registry_too(registry: SchemaRegistry, tmp_path
             cli, ["check", "--json", "--wait", "0", "-b", kafka, *options(registry, tmp_path)]
         )
     found = json.loads(ran.stdout)
-    assert f"{SUBJECT} has version 1 of TraceEvent as id 1000" in found["passed"]
+    assert f"{SUBJECT} has version {VERSION} of TraceEvent as id 1000" in found["passed"]
     assert [w for w in found["warnings"] if "FULL_TRANSITIVE" in w] != []

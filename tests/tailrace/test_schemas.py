@@ -257,15 +257,16 @@ def test_a_version_that_all_can_live_with_is_taken(
 
 
 def test_every_version_is_held_against_every_other(copy: Path) -> None:
-    """What version 2 added, version 3 may not take back, although version 1 never had it."""
+    """What one version added, the next may not take back, although those before never had it."""
     history = copy / "schemas" / "history" / "TraceEvent"
     new = {"name": "new", "type": ["null", "string"], "default": None, "doc": "New."}
-    shutil.copy(history / "1.avsc", history / "2.avsc")
-    change(history / "2.avsc", lambda s: s["fields"].append(new))
-    shutil.copy(history / "1.avsc", history / "3.avsc")
+    n = len(list(history.glob("*.avsc")))
+    shutil.copy(history / f"{n}.avsc", history / f"{n + 1}.avsc")
+    change(history / f"{n + 1}.avsc", lambda s: s["fields"].append(new))
+    shutil.copy(history / f"{n}.avsc", history / f"{n + 2}.avsc")
     assert problems_of(copy) == [
         (
-            "schemas/TraceEvent.avsc, versions 2 and 3: TraceEvent.new: was removed or renamed; "
+            f"schemas/TraceEvent.avsc, versions {n + 1} and {n + 2}: TraceEvent.new: was removed or renamed; "
             "stop filling it, but keep it"
         )
     ]
