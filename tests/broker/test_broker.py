@@ -189,7 +189,7 @@ def test_the_command_runs_until_a_signal_and_leaves_nothing_behind(number: signa
         assert AdminClient({"bootstrap.servers": told["bootstrap_servers"]}).list_topics(timeout=10).brokers
         assert Path(told["log"]).exists()
         command.send_signal(number)
-        assert command.wait(30) == 0
+        assert command.wait(60) == 0
         assert node.ends(within=0)
         assert not Path(told["data"]).exists()
 
@@ -199,7 +199,7 @@ def test_the_command_fails_if_the_broker_dies_by_itself(tmp_path: Path) -> None:
         assert command.stdout
         assert command.stderr
         os.kill(json.loads(command.stdout.readline())["pid"], signal.SIGKILL)
-        assert command.wait(30) == 1
+        assert command.wait(60) == 1
         assert "the broker ended by itself with status -9" in command.stderr.read()
 
 
@@ -209,7 +209,7 @@ def test_the_command_can_be_stopped_while_it_starts(tmp_path: Path) -> None:
         while not (tmp_path / "kafka").exists() and time.monotonic() < deadline:
             time.sleep(0.01)
         command.terminate()
-        assert command.wait(30) == 0
+        assert command.wait(60) == 0
         assert command.stdout
         assert command.stdout.read() == ""
     Broker(tmp_path).start().stop()

@@ -75,7 +75,7 @@ class Child:
         rc = self.process.poll()
         assert rc is None, f"{self} had ended with {rc} before it was killed\n{self.tail()}"
         self._signal(signal.SIGKILL, family)
-        self.process.wait(30)
+        self.process.wait(60)
 
     def sigterm(self, timeout: float) -> int:
         """SIGTERM to the process alone, and its exit code. Raises AssertionError if it takes longer than
@@ -104,7 +104,7 @@ class Child:
         """Ends the whole family at once, whatever state it is in."""
         if self._process is not None:
             self._signal(signal.SIGKILL, family=True)
-            self._process.wait(30)
+            self._process.wait(60)
 
     def output(self) -> str:
         """What it has written since its last start."""

@@ -679,12 +679,15 @@ def test_a_process_that_is_killed_says_nothing_but_an_interrupted_one_closes(dea
         "0.3}})\npublisher =",
     )
     env = {**os.environ, "TAILRACE_KAFKA_BOOTSTRAP_SERVERS": dead}
-    child = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", script], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert child.stdout is not None
-    assert child.stdout.readline() == "ready\n"
-    child.send_signal(signal.SIGINT)
-    _, err = child.communicate()
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+        child.send_signal(signal.SIGINT)
+        try:
+            _, err = child.communicate(timeout=120)
+        finally:
+            child.kill()
     assert "KeyboardInterrupt" in err
     assert "was not delivered" in err or "closed with 1 events" in err

@@ -230,7 +230,7 @@ def test_an_id_is_fetched_once_and_known_for_good(registry: SchemaRegistry, tmp_
     frame = schemas.id_frame(schema_id)
     with pytest.raises(UnknownSchema):
         resolver.find_or_want(frame)
-    wait_until(lambda: resolver.knows(frame), 30, "the schema is known")
+    wait_until(lambda: resolver.knows(frame), 60, "the schema is known")
     assert [f["name"] for f in resolver.find(frame).schema["fields"]][-1] == "weather"
     assert resolver.knows(MARKER + schemas.fingerprint(NEWER))
     for _ in range(3):
@@ -254,7 +254,7 @@ def test_a_fingerprint_is_looked_for_among_the_versions_of_the_subject(
     source = attach(of(registry.url, tmp_path), resolver)
     assert source is not None
     source.want(MARKER + schemas.fingerprint(NEWER))
-    wait_until(lambda: resolver.knows(MARKER + schemas.fingerprint(NEWER)), 30, "the schema is known")
+    wait_until(lambda: resolver.knows(MARKER + schemas.fingerprint(NEWER)), 60, "the schema is known")
     source.close()
     assert resolver.knows(schemas.id_frame(schema_id))
 
@@ -308,7 +308,7 @@ def test_a_refusal_of_one_id_is_no_outage(registry: SchemaRegistry, tmp_path: Pa
     source = SchemaFetcher(Client(of(registry.url, tmp_path).registry), Cache(tmp_path), resolver, SUBJECT)
     source.want(bad)
     source.want(good)
-    wait_until(lambda: resolver.knows(good), 30, "the other one is known")
+    wait_until(lambda: resolver.knows(good), 60, "the other one is known")
     source.close()
 
 
@@ -425,7 +425,7 @@ def test_a_publisher_writes_single_objects_until_the_registry_answers(
     assert codec.encode(EVENT, framing.frame) == codec.encode(EVENT)
     framing.keep_asking(stop)
     registry.state = "up"
-    wait_until(lambda: framing.frame, 30, "the publisher has its id")
+    wait_until(lambda: framing.frame, 60, "the publisher has its id")
     stop.set()
     assert framing.frame == schemas.id_frame(1000)
     value = codec.encode(EVENT, framing.frame)

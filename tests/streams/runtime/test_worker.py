@@ -62,12 +62,12 @@ def test_a_restart_resumes_where_it_was_and_sigterm_loses_and_duplicates_nothing
         total += publish(pipeline, range(part * 100, part * 100 + 100))
         with pipeline.process() as worker:
             pipeline.wait_for_enriched(total - 200, alive=(worker,))  # stopped while it may be at work
-            assert worker.sigterm(30) == 0, worker.tail()
+            assert worker.sigterm(60) == 0, worker.tail()
     with pipeline.process() as worker:
         # the one before may have done all: then only this says that it is at work, and a signal is a stop
         wait_until(lambda: "took over partitions" in worker.output(), 60, "it works", alive=(worker,))
         books = pipeline.wait_for_enriched(total, alive=(worker,))
-        assert worker.sigterm(30) == 0, worker.tail()
+        assert worker.sigterm(60) == 0, worker.tail()
     assert books.balanced
     assert len(check(pipeline).committed) == total
 
@@ -92,7 +92,7 @@ def test_the_supervisors_workers_end_with_it(pipeline: Pipeline) -> None:
         )
         supervisor.sigkill(family=False)
         for child in children:
-            wait_until(functools.partial(_ended, child), 30, f"worker {child} has ended")
+            wait_until(functools.partial(_ended, child), 60, f"worker {child} has ended")
 
 
 def _ended(pid: str) -> bool:
@@ -131,7 +131,7 @@ def test_bad_input_goes_to_the_dead_letters_and_the_flow_goes_on(pipeline: Pipel
     good += publish(pipeline, range(10, 20))
     with pipeline.process() as worker:
         books = pipeline.wait_for_enriched(good, alive=(worker,))
-        assert worker.sigterm(30) == 0
+        assert worker.sigterm(60) == 0
     found = {dead_letter.reason: dead_letter for dead_letter in dead_letters(pipeline)}
     assert set(found) == {*bad, "empty"}
     assert sum(a.dead_lettered for a in books.streams) == len(bad) + 2
@@ -153,19 +153,19 @@ def test_broker_down_at_the_start_it_says_so_and_then_works_by_itself(tmp_path: 
         publisher.publish(event(n=1))
         wait_until(
             lambda: f"no Kafka broker answers at {kafka.bootstrap_servers}" in worker.output(),
-            30,
+            60,
             "it says what it waits for",
             alive=(worker,),
         )
         kafka.restart()
         wait_until(
             lambda: pipeline.names.events in pipeline.admin.list_topics(timeout=10).topics,
-            30,
+            60,
             "it made the topics",
             alive=(worker,),
         )
         pipeline.wait_for_enriched(1, alive=(worker,))
-        assert worker.sigterm(30) == 0
+        assert worker.sigterm(60) == 0
     assert publisher.counts.delivered == 1
     kafka.stop()
 
@@ -177,7 +177,7 @@ def test_missing_topics_are_named_with_the_command_that_makes_them(broker: Broke
     with pipeline.process() as worker:
         wait_until(
             lambda: "run `tailrace topics create`" in worker.output(),
-            30,
+            60,
             "it names the command",
             alive=(worker,),
         )
@@ -203,7 +203,7 @@ def remade(pipeline: Pipeline) -> None:
         future.result(30)
     wait_until(
         lambda: pipeline.names.events not in pipeline.admin.list_topics(timeout=10).topics,
-        30,
+        60,
         "the topic is gone",
     )
 
@@ -211,14 +211,14 @@ def remade(pipeline: Pipeline) -> None:
         topics.create(pipeline.admin, pipeline.settings.topics)
         return pipeline.names.events in pipeline.admin.list_topics(timeout=10).topics
 
-    wait_until(made, 30, "the topic is there again")
+    wait_until(made, 60, "the topic is there again")
 
 
 def test_a_position_of_another_log_refuses_to_start_and_accept_loss_goes_on(pipeline: Pipeline) -> None:
     first = publish(pipeline, range(20))
     with pipeline.process() as worker:
         pipeline.wait_for_enriched(first, alive=(worker,))
-        assert worker.sigterm(30) == 0
+        assert worker.sigterm(60) == 0
     remade(pipeline)
     with pipeline.process() as worker:
         assert worker.wait(60) == 6, worker.tail()
@@ -226,7 +226,7 @@ def test_a_position_of_another_log_refuses_to_start_and_accept_loss_goes_on(pipe
     second = publish(pipeline, range(100, 105))
     with pipeline.process("--accept-loss") as worker:
         pipeline.wait_for_enriched(first + second, alive=(worker,))
-        assert worker.sigterm(30) == 0
+        assert worker.sigterm(60) == 0
 
 
 def test_a_chatflow_over_three_partitions_without_roots_in_the_headers_is_one_trace(
@@ -244,7 +244,7 @@ def test_a_chatflow_over_three_partitions_without_roots_in_the_headers_is_one_tr
                 done, alive=(worker,)
             )  # an engine takes longer between two ends than a link needs
             wait_until(lambda: pipeline.books().settled, 60, "links are read too", alive=(worker,))
-        assert worker.sigterm(30) == 0
+        assert worker.sigterm(60) == 0
     topic = enriched.read_enriched(pipeline.bootstrap, pipeline.names.enriched)
     messages, _ = enriched.read(pipeline.bootstrap, pipeline.names.enriched, committed=True)
     contexts = [r.context for r in topic.committed if r.context]
@@ -296,15 +296,15 @@ def test_a_lost_state_refuses_to_start_instead_of_enriching_everything_again(pip
     total = publish(pipeline, range(20))
     with pipeline.process() as worker:
         pipeline.wait_for_enriched(total, alive=(worker,))
-        assert worker.sigterm(30) == 0
+        assert worker.sigterm(60) == 0
     for future in pipeline.admin.delete_topics([pipeline.names.state]).values():
         future.result(30)
     wait_until(
         lambda: pipeline.names.state not in pipeline.admin.list_topics(timeout=10).topics,
-        30,
+        60,
         "the topic is gone",
     )
-    wait_until(lambda: topics.create(pipeline.admin, pipeline.settings.topics), 30, "the topic is made")
+    wait_until(lambda: topics.create(pipeline.admin, pipeline.settings.topics), 60, "the topic is made")
     with pipeline.process() as worker:
         assert worker.wait(60) == 6, worker.tail()
         assert "all events would be enriched a second time" in worker.output()
@@ -331,7 +331,7 @@ def test_two_processes_on_one_host_share_the_partitions(pipeline: Pipeline) -> N
         total = publish(pipeline, range(50))
         pipeline.wait_for_enriched(total, alive=(first, second))
         assert "ended" not in first.output() + second.output()
-        assert first.sigterm(30) == second.sigterm(30) == 0
+        assert first.sigterm(60) == second.sigterm(60) == 0
     assert len(check(pipeline).committed) == total
 
 
