@@ -10,8 +10,9 @@ import pytest
 
 from connectors.config.instances import describe, installed, sink_class
 from connectors.sdk.contract import spec_of
-from connectors.sdk.policy import OTLP, Action, Table, action
-from connectors.sinks.langfuse.responses import POLICY as LANGFUSE
+from connectors.sdk.policy import DEFAULT, Action, Table, action
+from connectors.sinks.langfuse.responses import STATUSES as LANGFUSE
+from connectors.sinks.opik.responses import STATUSES as OPIK
 from connectors.sinks.otlp import sink as otlp
 from tests.docs.markdown import ROOT, rows
 
@@ -43,7 +44,7 @@ def test_a_page_has_the_limits_of_a_batch(name: str) -> None:
     assert f"{spec.max_bytes:,}" in page(name)
 
 
-@pytest.mark.parametrize(("name", "table"), [("otlp", OTLP), ("langfuse", LANGFUSE)])
+@pytest.mark.parametrize(("name", "table"), [("otlp", DEFAULT), ("langfuse", LANGFUSE), ("opik", OPIK)])
 def test_a_status_table_is_the_policy(name: str, table: Table) -> None:
     told: dict[int, Action] = {}
     classes: dict[int, Action] = {}

@@ -39,7 +39,7 @@ from connectors.sdk.contract import Secret
 from connectors.sdk.http import place
 from connectors.sinks.langfuse.fields import FIELDS as METADATA
 from connectors.sinks.langfuse.mapping import MAX_ID, environment, to_score, to_span
-from connectors.sinks.langfuse.responses import POLICY, fix, partly, said, suspended
+from connectors.sinks.langfuse.responses import STATUSES, fix, partly, said, suspended
 from tailrace import __version__
 from tailrace.errors import ConfigError
 
@@ -285,7 +285,7 @@ class Langfuse:
         detail = "" if answer.status // 100 == 2 else redact.safe(said(answer), self._secrets)
         if suspended(answer):
             return Paused(f"quota (status 403): {detail}")
-        outcome = policy.decide(POLICY, answer, self._now(), detail=detail, fix=fix(answer.status))
+        outcome = policy.decide(STATUSES, answer, self._now(), detail=detail, fix=fix(answer.status))
         if isinstance(outcome, Rejected):
             return msgspec.structs.replace(outcome, request=request)
         return outcome

@@ -214,7 +214,7 @@ class Otlp:
         """What an HTTP answer means; texts with secrets still in them."""
         good = answer.status // 100 == 2
         detail = "" if good else redact.safe(error_message(answer), self._secrets)
-        outcome = policy.decide(policy.OTLP, answer, self._now(), detail=detail, fix=_FIX)
+        outcome = policy.decide(policy.DEFAULT, answer, self._now(), detail=detail, fix=_FIX)
         if isinstance(outcome, Delivered):
             rejected, message = partial_success(answer)
             return Delivered(min(rejected, records), redact.safe(message, self._secrets))

@@ -24,7 +24,7 @@ from connectors.sdk.contract import Batch, Enriched, Health, Item, Payload, Reco
 from connectors.sdk.http import NoAnswer, Response
 from connectors.sdk.outcomes import Delivered, Outcomes, Paused, Rejected, Retry, Split
 from connectors.sdk.policy import Action, action
-from connectors.sinks.langfuse.responses import POLICY, partly, said
+from connectors.sinks.langfuse.responses import STATUSES, partly, said
 from connectors.sinks.langfuse.sink import FIELDS, Langfuse, Score, from_environment, project
 from connectors.testing.doubles.langfuse import Faults, LangfuseDouble
 from tailrace.errors import ConfigError
@@ -315,7 +315,7 @@ def test_what_langfuse_says(body: dict[str, Any], words: str) -> None:
 
 
 def test_the_table_is_complete() -> None:
-    kinds = {status: action(POLICY, status) for status in range(200, 600)}
+    kinds = {status: action(STATUSES, status) for status in range(200, 600)}
     assert kinds[400] is Action.REJECT
     assert {kinds[s] for s in (401, 402, 403, 404, 405, 301)} == {Action.PAUSE}
     assert {kinds[s] for s in (408, 425, 429, 500, 502, 503, 504)} == {Action.RETRY}
