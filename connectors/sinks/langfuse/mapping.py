@@ -14,11 +14,11 @@ from typing import Any, Final
 
 import msgspec
 
+from connectors.mapping.prompts import messages
 from connectors.otlp import wire
 from connectors.sdk.contract import Skip
 from connectors.sdk.outcomes import Rejected
 from connectors.sinks.langfuse.fields import FLAG, NUMBER, PREFIX, RESERVED, SECONDS, TABLES
-from connectors.sinks.langfuse.prompts import messages
 from tailrace import ids
 from tailrace.records import TraceContext, TraceEvent
 
@@ -298,7 +298,7 @@ def _content(pairs: list[Any], event: TraceEvent) -> None:
             pairs += (_META["process_data"], node.process_data)
         else:
             pairs += (_META["inputs"], given)
-            given = prompts
+            given = prompts.decode()
     if kind == "tool" and event.tool is not None:
         given = event.tool.tool_inputs if given is None else given
         made = event.tool.tool_outputs if made is None else made

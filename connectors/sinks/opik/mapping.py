@@ -11,11 +11,11 @@ from typing import Final
 
 import orjson
 
+from connectors.mapping.prompts import messages
 from connectors.sdk.contract import Enriched, Payload, Skip
 from connectors.sdk.outcomes import Rejected
 from connectors.sinks.opik import ids
 from connectors.sinks.opik.metadata import Usage, metadata
-from connectors.sinks.opik.prompts import messages
 from connectors.sinks.opik.values import LARGEST, Json, as_object, content, in_time, iso, price
 from tailrace.records import TraceContext, TraceEvent
 
@@ -292,9 +292,10 @@ def _operation(event: TraceEvent, context: TraceContext, project: str, trace: st
 
 
 def _prompts(event: TraceEvent) -> bytes | None:
-    """What a node gave its model, as chat messages."""
+    """What a node gave its model, as chat messages in the object that Opik shows as such."""
     body = event.node_execution
-    return None if body is None or body.process_data is None else messages(body.process_data)
+    found = None if body is None or body.process_data is None else messages(body.process_data)
+    return None if found is None else b'{"messages":' + found + b"}"
 
 
 def _content(span: dict[str, Json], event: TraceEvent, prompts: bytes | None) -> None:
