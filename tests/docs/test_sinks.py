@@ -63,7 +63,7 @@ def test_a_status_table_is_the_policy(name: str, table: Table) -> None:
 
 def test_the_otlp_page_has_the_variables_of_seed_003() -> None:
     text = page("otlp")
-    assert all(f"`{name}`" in text for name in otlp._VARIABLES)
+    assert all(f"`{name}`" in text for name in otlp.VARIABLES)
 
 
 def test_what_the_otlp_sink_has_as_spans_is_in_its_table() -> None:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Final, Literal
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -33,7 +32,7 @@ from connectors import (
     sink,
 )
 from connectors.otlp import wire
-from connectors.sdk import policy, redact
+from connectors.sdk import endpoint, policy, redact
 from connectors.sdk.compression import gzip
 from connectors.sdk.contract import Secret
 from connectors.sdk.http import place
@@ -48,7 +47,7 @@ SCORES: Final = "/api/public/scores"
 PROJECTS: Final = "/api/public/projects"
 _PASTED: Final = ("/v1/traces", "/otel", "/api/public")
 """What people paste behind the host, outermost first."""
-_VARIABLES: Final = {
+VARIABLES: Final = {
     "LANGFUSE_HOST": "host",
     "LANGFUSE_BASE_URL": "host",
     "LANGFUSE_PUBLIC_KEY": "public_key",
@@ -98,18 +97,13 @@ _SCOPE: Final = wire.scope("tailrace", __version__)
 _RESOURCE: Final = wire.resource(())
 
 
-def from_environment(env: Mapping[str, str]) -> dict[str, Any]:
-    """Settings by the variables of Langfuse's SDKs; of two for one setting the later wins."""
-    return {field: env[name] for name, field in _VARIABLES.items() if env.get(name)}
-
-
 class Score(msgspec.Struct, frozen=True):
     """The body of a score, as JSON."""
 
     data: bytes
 
 
-@sink("langfuse", max_records=500, max_bytes=4_000_000, fields=FIELDS, environment=from_environment)
+@sink("langfuse", max_records=500, max_bytes=4_000_000, fields=FIELDS, environment=VARIABLES)
 class Langfuse:
     """Traces and user feedback to Langfuse, Cloud or self-hosted (3.22 and later)."""
 
@@ -293,14 +287,8 @@ class Langfuse:
 
 def _host(text: str) -> str:
     """The base URL, without what is pasted behind it. Raises `ConfigError`."""
-    try:
-        parts = urlsplit(text.strip())
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
-    except ValueError:
-        usable = False
-    if not usable or parts.query or parts.fragment or parts.username:
-        raise ConfigError("host: must be the base URL of Langfuse, e.g. https://cloud.langfuse.com")
-    path = parts.path.rstrip("/")
+    parts = endpoint.base(text, setting="host", vendor="Langfuse", example="https://cloud.langfuse.com")
+    path = parts.path
     for end in _PASTED:
         path = path.removesuffix(end)
     return parts._replace(path=path.rstrip("/")).geturl()

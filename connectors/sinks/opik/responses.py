@@ -1,5 +1,4 @@
-"""What Opik's answers mean, beyond their status: the wait of its rate limit, and the reasons behind a refusal.
-"""
+"""What Opik's answers mean beyond their status: the wait of its rate limit, the reasons behind a refusal."""
 
 from __future__ import annotations
 
@@ -15,8 +14,8 @@ from connectors.sdk.outcomes import Outcome, Paused, Rejected
 from connectors.sdk.policy import Table
 
 STATUSES: Final[Table] = policy.table()
-"""Opik differs in no status: one bad item refuses its whole request (400), 402 is the plan's quota, and 409 an
-id that another project has."""
+"""Opik differs in no status: one bad item refuses its whole request (400), 402 is the plan's quota, and 409
+an id that another project has."""
 
 _FIXES: Final[Mapping[int, str]] = {402: "workspace", 404: "url", 405: "url", 415: "url"}
 TOO_OLD: Final = "too_old"

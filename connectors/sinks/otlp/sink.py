@@ -4,7 +4,7 @@ names and attributes of seed 003)."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -41,7 +41,7 @@ from tailrace.errors import ConfigError
 
 PATH: Final = "/v1/traces"
 _FIX: Final = "endpoint, api_key, headers"
-_VARIABLES: Final = {
+VARIABLES: Final = {
     "ENTERPRISE_OTLP_ENDPOINT": "endpoint",
     "ENTERPRISE_OTLP_HEADERS": "headers",
     "ENTERPRISE_OTLP_API_KEY": "api_key",
@@ -55,12 +55,7 @@ Body = tuple[str | None, bytes]
 """One span, encoded, after the host whose resource it belongs to."""
 
 
-def from_environment(env: Mapping[str, str]) -> dict[str, Any]:
-    """Settings by the variables of seed 003, section 2."""
-    return {field: env[name] for name, field in _VARIABLES.items() if env.get(name)}
-
-
-@sink("otlp", max_records=500, max_bytes=4_000_000, fields=FIELDS, environment=from_environment)
+@sink("otlp", max_records=500, max_bytes=4_000_000, fields=FIELDS, environment=VARIABLES)
 class Otlp:
     """Traces to any OTLP receiver: OpenTelemetry Collector, Jaeger, Tempo, and all that speak the
     protocol."""

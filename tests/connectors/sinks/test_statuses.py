@@ -1,5 +1,5 @@
-"""What each built-in sink does at every HTTP status: one table, and where a vendor differs. The rules stand here
-again, so that a change to the shared table that moves a vendor is seen."""
+"""What each built-in sink does at every HTTP status: one table, and where a vendor differs. The rules stand
+here again, so that a change to the shared table that moves a vendor is seen."""
 
 from __future__ import annotations
 
