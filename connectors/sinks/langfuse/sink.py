@@ -36,8 +36,7 @@ from connectors.sdk import endpoint, policy, redact
 from connectors.sdk.compression import gzip
 from connectors.sdk.contract import Secret
 from connectors.sdk.http import place
-from connectors.sinks.langfuse.fields import FIELDS as METADATA
-from connectors.sinks.langfuse.mapping import MAX_ID, environment, to_score, to_span
+from connectors.sinks.langfuse.mapping import FIELDS, MAX_ID, environment, to_score, to_span
 from connectors.sinks.langfuse.responses import STATUSES, fix, partly, said, suspended
 from tailrace import __version__
 from tailrace.errors import ConfigError
@@ -56,43 +55,6 @@ VARIABLES: Final = {
     "LANGFUSE_RELEASE": "release",
 }
 """Those of Langfuse's own SDKs."""
-_TABLES: Final = frozenset(
-    name
-    for bodies in METADATA.values()
-    for source, words in bodies.items()
-    for name in ([source] if source else [w.rstrip("~").partition("=")[0] for w in words.split()])
-)
-FIELDS: Final = _TABLES | {
-    "event_id",
-    "kind",
-    "trace_id",
-    "tenant_id",
-    "app_id",
-    "app_name",
-    "workspace_name",
-    "user_id",
-    "session_id",
-    "external_trace_id",
-    "environment",
-    "name",
-    "started_at",
-    "ended_at",
-    "input_price",
-    "output_price",
-    "total_price",
-    "currency",
-    "tool_name",
-    "rating",
-    "time_to_first_token",
-    "tags",
-    "attributes",
-    "feedback",
-    "inputs",
-    "outputs",
-    "input_tokens",
-    "output_tokens",
-}
-"""Fields of TraceEvent that the mapping reads."""
 _SCOPE: Final = wire.scope("tailrace", __version__)
 _RESOURCE: Final = wire.resource(())
 

@@ -35,7 +35,7 @@ from connectors.sdk import endpoint, policy, redact
 from connectors.sdk.compression import gzip
 from connectors.sdk.http import place
 from connectors.sdk.outcomes import Outcome
-from connectors.sinks.otlp.mapping import FIELDS, to_span
+from connectors.sinks.otlp.mapping import FIELDS, JSON, PROTOBUF, to_span
 from tailrace import __version__
 from tailrace.errors import ConfigError
 
@@ -131,7 +131,8 @@ class Otlp:
                 self._headers["Content-Encoding"] = "gzip"
 
     def map(self, event: Enriched) -> Payload | Skip | Rejected:
-        span = to_span(event, self._encoding, self._include, self._on_spans)
+        encoding = JSON if self._json else PROTOBUF
+        span = to_span(event, encoding, self._include, self._on_spans)
         if type(span) is not bytes:
             return span  # type: ignore[return-value] # bytes has no subclass here
         return Payload((event.event.host_name, span), len(span) + self._json)

@@ -24,8 +24,9 @@ from connectors.sdk.contract import Batch, Enriched, Health, Item, Payload, Reco
 from connectors.sdk.http import NoAnswer, Response
 from connectors.sdk.outcomes import Delivered, Outcomes, Paused, Rejected, Retry, Split
 from connectors.sdk.policy import Action, action
+from connectors.sinks.langfuse.mapping import FIELDS
 from connectors.sinks.langfuse.responses import STATUSES, partly, said
-from connectors.sinks.langfuse.sink import FIELDS, Langfuse, Score, project
+from connectors.sinks.langfuse.sink import Langfuse, Score, project
 from connectors.testing.doubles.langfuse import Faults, LangfuseDouble
 from tailrace.errors import ConfigError
 from tests.golden.events import golden
