@@ -29,7 +29,10 @@ OK: Final = 1
 ERROR: Final = 2
 """Status codes."""
 
-_KEYS: Final = Keys(b"\x4a")  # Span.attributes, field 9
+ATTRIBUTE: Final = b"\x4a"
+"""Tag of Span.attributes, field 9."""
+
+_KEYS: Final = Keys(ATTRIBUTE)
 _RESOURCE: Final = Keys(b"\x0a")  # Resource.attributes, field 1
 _LINK: Final = Keys(b"\x22")  # Span.Link.attributes, field 4
 _INTEGERS: Final = Integers(_KEYS)
@@ -69,14 +72,14 @@ def attributes(pairs: Iterable[Any]) -> list[bytes]:
             out.append(_KEYS[key][len(text)])
             out.append(text)
         elif isinstance(value, bool):
-            out.append(_KEYS[key].around(_any_value(value)))
+            out.append(_KEYS[key].around(any_value(value)))
         elif isinstance(value, int):
             out.append(_INTEGERS[key, value])
         elif isinstance(value, float):
             out.append(_KEYS[key].double)
             out.append(_DOUBLE(value))
         else:
-            out.append(_KEYS[key].around(_any_value(value)))
+            out.append(_KEYS[key].around(any_value(value)))
     return out
 
 
@@ -190,10 +193,10 @@ def _status(code: int, message: str) -> bytes:
 
 def _fields(keys: Keys, pairs: Iterable[Any]) -> bytes:
     it = iter(pairs)
-    return b"".join([keys[k].around(_any_value(v)) for k, v in zip(it, it, strict=True) if v is not None])
+    return b"".join([keys[k].around(any_value(v)) for k, v in zip(it, it, strict=True) if v is not None])
 
 
-def _any_value(value: Value) -> bytes:
+def any_value(value: Value) -> bytes:
     """AnyValue, by the value's Python type."""
     if isinstance(value, str):
         text = value.encode()
