@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from struct import Struct
 from typing import Any, Final
 
-from connectors.otlp.memo import Integers, Keys, Varints, int_value
+from connectors.otlp.memo import Keys, Varints, int_value
 
 Value = str | int | float | bool | Sequence[str]
 
@@ -35,7 +35,6 @@ ATTRIBUTE: Final = b"\x4a"
 _KEYS: Final = Keys(ATTRIBUTE)
 _RESOURCE: Final = Keys(b"\x0a")  # Resource.attributes, field 1
 _LINK: Final = Keys(b"\x22")  # Span.Link.attributes, field 4
-_INTEGERS: Final = Integers(_KEYS)
 _VARINT: Final = Varints()
 _TIMES: Final = Struct("<BQBQ").pack
 _DOUBLE: Final = Struct("<d").pack
@@ -71,13 +70,6 @@ def attributes(pairs: Iterable[Any]) -> list[bytes]:
             text = value.encode()
             out.append(_KEYS[key][len(text)])
             out.append(text)
-        elif isinstance(value, bool):
-            out.append(_KEYS[key].around(any_value(value)))
-        elif isinstance(value, int):
-            out.append(_INTEGERS[key, value])
-        elif isinstance(value, float):
-            out.append(_KEYS[key].double)
-            out.append(_DOUBLE(value))
         else:
             out.append(_KEYS[key].around(any_value(value)))
     return out

@@ -28,6 +28,7 @@ from connectors.mapping.rows import (
     plan,
 )
 from connectors.otlp import as_json, wire
+from connectors.otlp.memo import CAP
 from tailrace.records import Kind, Origin, Tool, TraceContext, TraceEvent
 from tests.connectors.enriching import make_context, make_event
 
@@ -208,6 +209,14 @@ def test_more_texts_than_a_member_keeps(length: int) -> None:
         out: list[bytes] = []
         key.text(out, f"{i}" + "x" * length)
         assert joined(out) == orjson.dumps({"k": f"{i}" + "x" * length})
+
+
+def test_more_integers_than_an_attribute_keeps() -> None:
+    key = WireAttribute("k")
+    for i in [*range(CAP + 10), *range(10)]:
+        out: list[bytes] = []
+        key.integer(out, i)
+        assert out == [wire.attribute("k", i)]
 
 
 def test_attributes_as_texts() -> None:
