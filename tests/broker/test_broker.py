@@ -135,7 +135,7 @@ def test_a_taken_port_is_refused() -> None:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        with pytest.raises(BrokerError, match=f"port {port} is taken"):
+        with pytest.raises(BrokerError, match=f"port {port} is in use"):
             Broker(port=port).start()
 
 
