@@ -32,7 +32,7 @@ from tests.docs.test_ids import origins, rules
 from tests.golden.events import completed
 from tests.harness import mixed
 from tests.harness.test_recount import CASES, NOW
-from tests.seeds.tables import WITHOUT_SEED, fields
+from tests.seeds.tables import VENDORS_WITHOUT_SEED, WITHOUT_SEED, fields
 
 WITHOUT_MAPPING: Final = frozenset({"console", "file"})
 """Sinks that write every event as it is, whatever its kind (connectors/sinks/lines.py)."""
@@ -55,7 +55,9 @@ class Decision(NamedTuple):
 
 
 def page(path: str) -> str:
-    return (ROOT / path).read_text(encoding="utf-8")
+    """Its text; empty if there is no such file, so that what it lacks is listed."""
+    file = ROOT / path
+    return file.read_text(encoding="utf-8") if file.exists() else ""
 
 
 def quoted(path: str) -> set[str]:
@@ -70,8 +72,14 @@ def vendors() -> list[str]:
 
 
 def mapping_of(sink: str) -> Mapping[str, object]:
-    """Kind -> how the sink maps it, or the Skip that says why not."""
-    found: Mapping[str, object] = importlib.import_module(f"connectors.sinks.{sink}.mapping").KINDS
+    """Kind -> how the sink maps it, or the Skip that says why not; empty without a table KINDS."""
+    name = f"connectors.sinks.{sink}.mapping"
+    try:
+        found: Mapping[str, object] = getattr(importlib.import_module(name), "KINDS", {})
+    except ModuleNotFoundError as e:
+        if e.name is None or not name.startswith(e.name):
+            raise
+        return {}
     return found
 
 
@@ -81,9 +89,8 @@ def skipped(sink: str) -> set[str]:
 
 def with_payload(sink: str) -> set[str]:
     """Kinds of which every golden event has its payload, or the reason why it has none."""
-    folder = ROOT / "tests" / "golden" / sink
-    told = tomllib.loads((folder / "filtered.toml").read_text(encoding="utf-8"))
-    told |= dict.fromkeys(file.stem for file in folder.glob("*.json"))
+    told = tomllib.loads(page(f"tests/golden/{sink}/filtered.toml"))
+    told |= dict.fromkeys(file.stem for file in (ROOT / "tests" / "golden" / sink).glob("*.json"))
     events = completed()
     lacking = {str(e.kind) for name, e in events.items() if name not in told}
     return {str(e.kind) for e in events.values()} - lacking
@@ -91,7 +98,7 @@ def with_payload(sink: str) -> set[str]:
 
 def in_seed(sink: str) -> set[str]:
     """Kinds that the sink's copy of its seed says something of, in its lists or beyond them."""
-    document = yaml.safe_load(page(f"tests/seeds/{sink}.yaml"))
+    document = yaml.safe_load(page(f"tests/seeds/{sink}.yaml")) or {}
     return {
         k.strip() for part in ("kinds", "beyond") for key in document.get(part, {}) for k in key.split(",")
     }
@@ -135,9 +142,13 @@ def _at_a_sink(sink: str) -> Iterator[Decision]:
         with_payload(sink),
         UNSENT,
     )
-    yield Decision(
-        "where its fields are in what is sent", f"tests/seeds/{sink}.yaml", in_seed(sink), left_out
-    )
+    if sink not in VENDORS_WITHOUT_SEED:
+        yield Decision(
+            "where its fields are in what is sent (or VENDORS_WITHOUT_SEED in tests/seeds/tables.py)",
+            f"tests/seeds/{sink}.yaml",
+            in_seed(sink),
+            left_out,
+        )
     path = f"docs/sinks/{sink}.md"
     yield Decision("its row in the table of what becomes what", path, quoted(path), left_out)
     yield Decision(
@@ -179,7 +190,7 @@ def _on_pages(sinks: Iterable[str]) -> Iterator[Decision]:
         "what its ids are made of",
         "docs/ids.md",
         {kind for kind, _ in origins()},
-        set.intersection(*map(skipped, sinks)),
+        set.intersection(*(skipped(sink) for sink in sinks if mapping_of(sink))),
     )
     yield Decision(
         "which metrics count it",
@@ -190,22 +201,39 @@ def _on_pages(sinks: Iterable[str]) -> Iterator[Decision]:
     yield Decision("which body it has", "schemas/README.md", quoted("schemas/README.md"), {UNPUBLISHED})
 
 
-def missing(names: Iterable[str]) -> list[str]:
+def missing(names: Iterable[str], among: Collection[Decision]) -> list[str]:
     return [
         f"Kind.{kind.upper()}: {d.what} in {d.path}"
         for kind in names
-        for d in decisions()
+        for d in among
         if kind not in d.made and kind not in d.needless
     ]
 
 
 def test_every_decision_is_made_for_every_kind() -> None:
-    lines = missing(Kind)
+    lines = missing(Kind, decisions())
     assert not lines, "\n".join((f"{len(lines)} decisions are missing", *lines))
 
 
 def test_a_kind_that_nobody_has_heard_of_lacks_every_decision() -> None:
-    assert missing(["of_tomorrow"]) == [f"Kind.OF_TOMORROW: {d.what} in {d.path}" for d in decisions()]
+    lines = missing(["of_tomorrow"], decisions())
+    assert lines == [f"Kind.OF_TOMORROW: {d.what} in {d.path}" for d in decisions()]
+
+
+def test_a_sink_without_any_file_lacks_every_decision() -> None:
+    lines = missing([Kind.MESSAGE], list(_at_a_sink("of_tomorrow")))
+    assert [line.rpartition(" in ")[2] for line in lines] == [
+        "connectors/sinks/of_tomorrow/mapping.py",
+        "tests/golden/of_tomorrow/",
+        "tests/seeds/of_tomorrow.yaml",
+        "docs/sinks/of_tomorrow.md",
+        "docs/ids.md",
+    ]
+
+
+def test_a_vendor_that_is_listed_without_a_seed_has_none() -> None:
+    assert set(vendors()) >= VENDORS_WITHOUT_SEED
+    assert [v for v in VENDORS_WITHOUT_SEED if page(f"tests/seeds/{v}.yaml")] == []
 
 
 def test_no_decision_is_about_what_is_no_kind() -> None:

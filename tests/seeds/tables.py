@@ -24,6 +24,8 @@ DICTIONARY: Final = "003"
 WITHOUT_SEED: Final = frozenset({"unknown", "link", "span"})
 """Kinds that are ours: what readers make of newer ones, a control record, and operations of other sources
 than Dify."""
+VENDORS_WITHOUT_SEED: Final[frozenset[str]] = frozenset()
+"""Sinks of vendors for which there is no seed, and so no YAML file here."""
 LISTS: Final = {"row": "r", "info": "i", "metadata": "m"}
 
 
