@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import time
 from collections.abc import Iterator
@@ -11,13 +12,15 @@ from unittest import mock
 
 import msgspec
 
+from connectors.consumer.reader import ALWAYS
 from connectors.preview.render import rendered
 from connectors.sdk.contract import Enriched, Payload, Skip
 from connectors.sdk.outcomes import Rejected
 from connectors.testing import samples
-from connectors.testing.conformance import garbage
+from connectors.testing.conformance import filled, garbage
 from connectors.testing.conformance.kit import Bench, Kit
 from tailrace.errors import ConfigError
+from tailrace.records import TraceEvent
 from tailrace.settings import convert
 
 _LATER: Final = 400 * 86_400
@@ -133,6 +136,27 @@ class MappingChecks(Kit):
                 after = sink.map(moved)
                 assert before == after, (
                     f"another time or position gives another payload ({name}): {_difference(before, after)}"
+                )
+
+    def test_fields_names_all_that_map_reads(self) -> None:
+        """`fields` names every field that `map` reads.
+
+        The runner decodes only those; others have their defaults, and what they hold is lost silently.
+        Fix: add the field to `fields`; the message shows what is lost.
+        """
+        self.needs("test_fields_names_all_that_map_reads", http=False)
+        fields = self.spec.fields
+        if fields is None:
+            return
+        sink, whole, cut = self.build(), samples.reader(None), samples.reader(fields)
+        left_out = sorted(set(TraceEvent.__struct_fields__) - fields - ALWAYS)
+        for name, sample in itertools.chain(
+            samples.samples().items(), garbage.written(), filled.filled(), *map(filled.alone, left_out)
+        ):
+            for want in _tried(sink, whole(sample, 0)):
+                found = sink.map(cut(sample, 0))
+                assert found == want, (
+                    f"map reads a field that fields does not name ({name}): {_difference(want, found)}"
                 )
 
     def test_a_payload_says_its_size(self) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 import msgspec
@@ -36,12 +36,16 @@ FAILS: Final[dict[str, str]] = {}
 """Name of the class -> the check that it must fail."""
 
 
-def mutant(check: str) -> Callable[[type[Any]], type[Any]]:
-    """Adds a class, as a sink of its own, that fails this check."""
+def mutant(check: str, fields: Collection[str] | None = None) -> Callable[[type[Any]], type[Any]]:
+    """Adds a class, as a sink of its own, that fails this check.
+
+    Args:
+        fields: The fields that it names; None: it gets all.
+    """
 
     def add(cls: type[Any]) -> type[Any]:
         cls.__doc__ = "Operations as a JSON array, wrong." if cls.__doc__ is None else cls.__doc__
-        made: type[Any] = sink("mutant", max_records=50, max_bytes=1_000_000)(cls)
+        made: type[Any] = sink("mutant", max_records=50, max_bytes=1_000_000, fields=fields)(cls)
         MUTANTS[cls.__name__], FAILS[cls.__name__] = made, check
         return made
 
@@ -122,6 +126,24 @@ class Counts(Good):
 class KeyedByOffset(Good):
     def document(self, record: Enriched) -> dict[str, Any]:
         return {**super().document(record), "key": f"{record.partition}-{record.offset}"}
+
+
+_READ: Final = frozenset({"error", "inputs", "name", "user_id"})
+"""What the reference sink reads and the runner does not decode anyway."""
+
+
+@mutant("test_fields_names_all_that_map_reads", _READ - {"user_id"})
+class LeavesOutAField(Good):
+    pass
+
+
+@mutant("test_fields_names_all_that_map_reads", _READ)
+class LeavesOutASecondChoice(Good):
+    """Operations as a JSON array. Samples never show the field: their contexts have the name."""
+
+    def document(self, record: Enriched) -> dict[str, Any]:
+        app = record.context.app_name or record.event.app_name
+        return {**super().document(record), "app": app}
 
 
 @mutant("test_identity_is_the_events")

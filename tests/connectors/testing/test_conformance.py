@@ -6,7 +6,11 @@ import io
 from collections.abc import Collection
 from typing import Any
 
-from connectors.sdk.contract import Sink
+import msgspec
+import pytest
+
+from connectors.consumer.reader import ALWAYS
+from connectors.sdk.contract import Sink, spec_of
 from connectors.sinks.console import Console
 from connectors.sinks.file import File
 from connectors.sinks.langfuse.sink import Langfuse
@@ -80,3 +84,20 @@ class TestOpik(conformance.SinkConformance):
                 i for i, score in rated.items() if score and score[1].encode() in text and i not in found
             ]
         return found
+
+
+@pytest.mark.parametrize("kit", [TestOtlpWithContent, TestLangfuse, TestOpik])
+def test_a_field_that_a_sink_does_not_name_is_found(kit: type[conformance.SinkConformance]) -> None:
+    """Whichever it is: each is taken out of the sink's fields, in turn."""
+    spec = spec_of(kit.sink)
+    fields = spec.fields or frozenset()
+    assert len(fields - ALWAYS) > 30
+    unnoticed = []
+    for field in sorted(fields - ALWAYS):
+        less = msgspec.structs.replace(spec, fields=fields - {field})
+        try:
+            type("Less", (kit,), {"spec": less})().test_fields_names_all_that_map_reads()
+        except AssertionError:
+            continue
+        unnoticed.append(field)
+    assert unnoticed == []
