@@ -16,7 +16,6 @@ from typing import Final, NamedTuple
 import msgspec
 import yaml
 
-from connectors.config.instances import installed
 from connectors.filters.content import READS, REFERENCES
 from connectors.filters.reparent import MOVES
 from connectors.sdk.contract import Skip
@@ -26,6 +25,7 @@ from streams.processing.metrics.grouping import LABELS
 from streams.processing.metrics.kinds import COUNTED, LABELS_OF, Counted
 from tailrace import kinds
 from tailrace.records import Kind, TraceEvent
+from tests.connectors.vendors import shipped
 from tests.docs.markdown import ROOT
 from tests.docs.test_ids import SINKS as SINKS_WITH_IDS
 from tests.docs.test_ids import origins, rules
@@ -34,8 +34,6 @@ from tests.harness import mixed
 from tests.harness.test_recount import CASES, NOW
 from tests.seeds.tables import VENDORS_WITHOUT_SEED, WITHOUT_SEED, fields
 
-WITHOUT_MAPPING: Final = frozenset({"console", "file"})
-"""Sinks that write every event as it is, whatever its kind (connectors/sinks/lines.py)."""
 UNPUBLISHED: Final = Kind.UNKNOWN
 """What readers make of kinds that are newer than themselves: there is no event of it."""
 UNSENT: Final = frozenset({UNPUBLISHED, *kinds.CONTROL})
@@ -63,12 +61,6 @@ def page(path: str) -> str:
 def quoted(path: str) -> set[str]:
     """Names in backquotes on a page."""
     return set(re.findall(r"`(\w+)`", page(path)))
-
-
-def vendors() -> list[str]:
-    """The sinks that ship with tailrace and map events to a vendor's."""
-    ours = {name for name, found in installed().items() if found.value.startswith("connectors.")}
-    return sorted(ours - WITHOUT_MAPPING)
 
 
 def mapping_of(sink: str) -> Mapping[str, object]:
@@ -106,7 +98,7 @@ def in_seed(sink: str) -> set[str]:
 
 @cache
 def decisions() -> tuple[Decision, ...]:
-    sinks = vendors()
+    sinks = shipped()
     return (*_in_code(), *(d for sink in sinks for d in _at_a_sink(sink)), *_in_tests(), *_on_pages(sinks))
 
 
@@ -232,15 +224,15 @@ def test_a_sink_without_any_file_lacks_every_decision() -> None:
 
 
 def test_a_vendor_that_is_listed_without_a_seed_has_none() -> None:
-    assert set(vendors()) >= VENDORS_WITHOUT_SEED
+    assert set(shipped()) >= VENDORS_WITHOUT_SEED
     assert [v for v in VENDORS_WITHOUT_SEED if page(f"tests/seeds/{v}.yaml")] == []
 
 
 def test_no_decision_is_about_what_is_no_kind() -> None:
     """A table that is keyed by kinds has no other keys."""
-    tables: list[Iterable[str]] = [kinds.FACTS, COUNTED, REFERENCES, *map(mapping_of, vendors())]
+    tables: list[Iterable[str]] = [kinds.FACTS, COUNTED, REFERENCES, *map(mapping_of, shipped())]
     assert [set(t) - set(Kind) for t in tables] == [set()] * len(tables)
-    assert set(SINKS_WITH_IDS) == set(vendors())
+    assert set(SINKS_WITH_IDS) == set(shipped())
 
 
 def test_the_facts_are_possible() -> None:

@@ -15,9 +15,10 @@ from connectors.sinks.otlp.sink import Otlp
 from tailrace.identity import complete
 from tailrace.topics import HEADER
 from tests.connectors.enriching import START
+from tests.connectors.vendors import shipped
 
 pytest.importorskip("fastavro")
-from benchmarks import naive_sink
+from benchmarks import naive_sink, sink_stage
 from benchmarks.stream_load import events
 
 
@@ -54,3 +55,10 @@ def test_both_send_the_same_spans() -> None:
     found, wanted = ([plain(s) for s in r.resource_spans[0].scope_spans[0].spans] for r in (ours, naive))
     assert len(found) == 20
     assert found == wanted
+
+
+def test_every_sink_of_a_vendor_is_measured() -> None:
+    """Against the same work, which is a function of its own."""
+    candidates = sink_stage.CANDIDATES.values()
+    assert {c.type for c in candidates} == set(shipped())
+    assert [c.naive for c in candidates if not callable(getattr(naive_sink, c.naive, None))] == []

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from typing import Any
 
 import msgspec
 
-from connectors.config.instances import Common
+from connectors.config.instances import Common, installed
 from tailrace.settings import Settings
 from tests.docs.markdown import ROOT, rows
 
@@ -41,6 +42,12 @@ def test_what_every_sink_takes_is_in_the_table() -> None:
         "`sinks.<name>.…`",
         "`sinks.<name>.<secret>_file`",
     }
+
+
+def test_every_built_in_sink_is_among_the_types() -> None:
+    ours = {name for name, found in installed().items() if found.value.startswith("connectors.")}
+    [told] = [cells[3] for cells in rows(PAGE) if cells[0] == "`sinks.<name>.type`"]
+    assert set(re.findall(r"`(\w+)`", told)) == ours
 
 
 def test_every_extra_is_in_the_table() -> None:

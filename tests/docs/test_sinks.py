@@ -10,10 +10,9 @@ import pytest
 
 from connectors.config.instances import describe, installed, sink_class
 from connectors.sdk.contract import spec_of
-from connectors.sdk.policy import DEFAULT, Action, Table, action
-from connectors.sinks.langfuse.responses import STATUSES as LANGFUSE
-from connectors.sinks.opik.responses import STATUSES as OPIK
+from connectors.sdk.policy import Action, action
 from connectors.sinks.otlp import sink as otlp
+from tests.connectors.vendors import VENDORS
 from tests.docs.markdown import ROOT, rows
 
 OURS = sorted(name for name, found in installed().items() if found.value.startswith("connectors."))
@@ -44,8 +43,9 @@ def test_a_page_has_the_limits_of_a_batch(name: str) -> None:
     assert f"{spec.max_bytes:,}" in page(name)
 
 
-@pytest.mark.parametrize(("name", "table"), [("otlp", DEFAULT), ("langfuse", LANGFUSE), ("opik", OPIK)])
-def test_a_status_table_is_the_policy(name: str, table: Table) -> None:
+@pytest.mark.parametrize("name", VENDORS)
+def test_a_status_table_is_the_policy(name: str) -> None:
+    table = VENDORS[name].statuses.table
     told: dict[int, Action] = {}
     classes: dict[int, Action] = {}
     for cells in rows(page(name)):

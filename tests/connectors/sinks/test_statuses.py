@@ -5,16 +5,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 import pytest
 
 from connectors import Batch, Delivered, Outcome, Paused, Payload, Rejected, Response, Retry, Split
 from connectors.sdk.contract import Item, RecordOrigin
-from connectors.sinks.langfuse import Langfuse
-from connectors.sinks.opik import Opik
-from connectors.sinks.otlp import Otlp
+from tests.connectors.vendors import VENDORS, Statuses
 from tests.golden.events import golden
 
 RETRIED: Final = {*range(100, 200), 408, 425, 429, *range(500, 700)} - {501, 505}
@@ -32,35 +30,7 @@ WHY: Final = {
 }
 
 
-class Vendor(NamedTuple):
-    """A sink, and all that its statuses have of their own."""
-
-    sink: Any
-    fix: str
-    """Settings that a pause names."""
-    fixes: Mapping[int, str] = {}
-    """The same of single statuses."""
-    reasons: Mapping[int, str] = {}
-    """Of rejections."""
-
-
-VENDORS: Final = {
-    "otlp": Vendor(Otlp(Otlp.Settings(endpoint="http://h")), "endpoint, api_key, headers"),
-    "langfuse": Vendor(
-        Langfuse(Langfuse.Settings(public_key="pk-lf-1", secret_key="sk-lf-1")),
-        "host",
-        fixes={401: "public_key, secret_key", 403: "public_key, secret_key"},
-    ),
-    "opik": Vendor(
-        Opik(Opik.Settings(url="http://h/api")),
-        "api_key, workspace",
-        fixes={402: "workspace", 404: "url", 405: "url", 415: "url"} | dict.fromkeys(range(300, 400), "url"),
-        reasons={409: "id_in_other_project"},
-    ),
-}
-
-
-def wanted(vendor: Vendor, status: int) -> Outcome:
+def wanted(vendor: Statuses, status: int) -> Outcome:
     if status in RETRIED:
         return Retry(None, f"status {status}", busy=400 <= status < 500)
     if status in REJECTED:
@@ -85,16 +55,16 @@ class Answering:
 
 @pytest.mark.parametrize("name", VENDORS)
 def test_what_every_status_means(name: str) -> None:
-    vendor = VENDORS[name]
-    payload = vendor.sink.map(golden()["node_llm"])
+    sink = VENDORS[name].make()
+    payload = sink.map(golden()["node_llm"])
     assert isinstance(payload, Payload)
     batch = Batch((Item(payload, RecordOrigin("t", 0, 0, 0)),))
 
     async def send_all() -> dict[int, Any]:
-        return {status: await vendor.sink.send(batch, Answering(status)) for status in range(100, 700)}
+        return {status: await sink.send(batch, Answering(status)) for status in range(100, 700)}
 
     found = {
         status: msgspec.structs.replace(o, request=None) if isinstance(o, Rejected) else o
         for status, o in asyncio.run(send_all()).items()
     }
-    assert found == {status: wanted(vendor, status) for status in range(100, 700)}
+    assert found == {status: wanted(VENDORS[name].statuses, status) for status in range(100, 700)}

@@ -1,0 +1,101 @@
+"""The built-in sinks of vendors, each with what tests need to know of it. A new sink is added here once;
+test_vendors.py says if one is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from connectors.config.instances import installed
+from connectors.sdk.contract import Sink, spec_of
+from connectors.sdk.policy import DEFAULT, Table
+from connectors.sinks.langfuse import Langfuse
+from connectors.sinks.langfuse.responses import STATUSES as LANGFUSE
+from connectors.sinks.opik import Opik
+from connectors.sinks.opik.responses import STATUSES as OPIK
+from connectors.sinks.otlp import Otlp
+
+WITHOUT_MAPPING: Final = frozenset({"console", "file"})
+"""Sinks that write every event as it is, whatever its kind (connectors/sinks/lines.py)."""
+
+
+class Statuses(NamedTuple):
+    """What a vendor's HTTP statuses have of their own."""
+
+    fix: str
+    """Settings that a pause names."""
+    fixes: Mapping[int, str] = {}
+    """The same of single statuses."""
+    reasons: Mapping[int, str] = {}
+    """Of rejections."""
+    table: Table = DEFAULT
+    """Which the sink passes to `policy.decide`."""
+
+
+class Vendor(NamedTuple):
+    """One sink."""
+
+    sink: type[Any]
+    url: str
+    """The setting with the server's URL."""
+    statuses: Statuses
+    secrets: tuple[str, ...] = ("api_key",)
+    """Secret settings, the key first."""
+    settings: Mapping[str, str] = {}
+    """What else it requires."""
+    whole: Mapping[str, str] = {}
+    """Settings with which it sends all that it can."""
+
+    def make(self, **settings: str) -> Sink:
+        """An instance with the required settings, and these."""
+        values = {self.url: "http://h", self.secrets[0]: "key", **self.settings, **settings}
+        found: Sink = self.sink(msgspec.convert(values, spec_of(self.sink).settings, strict=False))
+        return found
+
+
+VENDORS: Final = {
+    "langfuse": Vendor(
+        Langfuse,
+        "host",
+        Statuses(
+            "host",
+            fixes={401: "public_key, secret_key", 403: "public_key, secret_key"},
+            table=LANGFUSE,
+        ),
+        secrets=("secret_key",),
+        settings={"public_key": "pk-lf-of-no-secret"},
+    ),
+    "opik": Vendor(
+        Opik,
+        "url",
+        Statuses(
+            "api_key, workspace",
+            fixes={402: "workspace", 404: "url", 405: "url", 415: "url"}
+            | dict.fromkeys(range(300, 400), "url"),
+            reasons={409: "id_in_other_project"},
+            table=OPIK,
+        ),
+    ),
+    "otlp": Vendor(
+        Otlp,
+        "endpoint",
+        Statuses("endpoint, api_key, headers"),
+        secrets=("api_key", "headers"),
+        whole={"content_on_spans": "true"},
+    ),
+}
+"""Type of the sink -> what is known of it."""
+
+
+def shipped() -> list[str]:
+    """The sinks that ship with tailrace and map events to a vendor's."""
+    ours = {name for name, found in installed().items() if found.value.startswith("connectors.")}
+    return sorted(ours - WITHOUT_MAPPING)
+
+
+def mapping_of(name: str) -> Any:
+    """The module with a sink's KINDS and FIELDS."""
+    return import_module(f"connectors.sinks.{name}.mapping")
