@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from connectors import Outcome
 from connectors.config.instances import installed
 from connectors.sdk.contract import Sink, spec_of
 from connectors.sdk.policy import DEFAULT, Table
@@ -31,6 +32,8 @@ class Statuses(NamedTuple):
     """The same of single statuses."""
     reasons: Mapping[int, str] = {}
     """Of rejections."""
+    outcomes: Mapping[int, Outcome] = {}
+    """Of statuses that mean something else than at other vendors."""
     table: Table = DEFAULT
     """Which the sink passes to `policy.decide`."""
 

@@ -31,6 +31,8 @@ WHY: Final = {
 
 
 def wanted(vendor: Statuses, status: int) -> Outcome:
+    if status in vendor.outcomes:
+        return vendor.outcomes[status]
     if status in RETRIED:
         return Retry(None, f"status {status}", busy=400 <= status < 500)
     if status in REJECTED:
