@@ -27,6 +27,7 @@ from connectors.testing.conformance.hostile_server import Answer, HostileServer,
 from tailrace.cli import cli
 from tests.connectors.conftest import Bench
 from tests.connectors.enriching import make_event
+from tests.connectors.vendors import VENDORS
 from tests.golden import events as golden
 from tests.harness.enriched import read
 from tests.harness.processes import Child, wait_until
@@ -42,7 +43,9 @@ CUT: Final = 499
 STATUSES: Final = (500, 401, 400, 400, 400, 400, 400, 400, 403, 500)
 """What each instance is answered first; then all is well."""
 WAYS: Final = ("env", "conf", "file")
-SINKS: Final = {"lf": "langfuse", "op": "opik", "ot": "otlp"}
+INSTANCES: Final = {f"{kind}{way}": (kind, way) for kind in VENDORS for way in WAYS}
+"""Name -> type, and how it gets its secrets."""
+KEY_HEADERS: Final = frozenset().union(*(vendor.key_headers for vendor in VENDORS.values()))
 RECORDS: Final = 12
 
 DEBUGGED: Final = """
@@ -98,7 +101,7 @@ class Echoing:
         if n >= len(STATUSES):
             return self._well(request)
         text = _echo(request.headers, n)
-        if n % 2 or SINKS.get(name[:2]) == "opik":  # Opik's errors are JSON
+        if n % 2 or VENDORS[INSTANCES[name][0]].json_errors:
             said = {"message": text, "error": text, "errors": [text], "details": text}
             return Answer(STATUSES[n], {"Content-Type": "application/json"}, json.dumps(said).encode())
         return Answer(STATUSES[n], {"Content-Type": "text/plain"}, text.encode())
@@ -116,7 +119,7 @@ class Echoing:
 
 
 def _credentials(headers: Mapping[str, str]) -> list[str]:
-    return [v for k, v in headers.items() if k == "authorization" or k.startswith("x-secret")]
+    return [v for k, v in headers.items() if k in KEY_HEADERS or k.startswith("x-secret")]
 
 
 def _echo(headers: Mapping[str, str], n: int) -> str:
@@ -153,68 +156,58 @@ def configured(
     env: dict[str, str] = {}
     toml: list[str] = []
     planted: dict[str, list[str]] = {}
-    for short, kind in SINKS.items():
-        for way in WAYS:
-            name = short + way
-            url = f"{endpoint}/{name}"
-            plain = {
-                "type": kind,
-                "max_records": "1",
-                "dead_letter_ratio": "0",
-                "dead_letter_consecutive": "0",
+    for name, (kind, way) in INSTANCES.items():
+        vendor = VENDORS[kind]
+        url = f"{endpoint}/{name}"
+        plain = {
+            "type": kind,
+            "max_records": "1",
+            "dead_letter_ratio": "0",
+            "dead_letter_consecutive": "0",
+        }
+        plain |= {"content": "hashed", vendor.url: url, **vendor.plain, **vendor.settings}
+        texts = ("hash_key", *(s for s in vendor.secrets if s != "headers"))
+        secrets = {s: markers.plant(f"{name}.{s}") for s in texts}
+        headers = dict[str, str]()
+        if "headers" in vendor.secrets:
+            basic = base64.b64encode(f"user:{markers.plant(f'{name}.headers.basic')}".encode()).decode()
+            headers = {
+                "x-secret-token": markers.plant(f"{name}.headers.token"),
+                "x-secret-basic": f"Basic {basic}",
+                "x-secret-bearer": f"Bearer {markers.plant(f'{name}.headers.bearer')}",
             }
-            plain |= {"content": "hashed", "compression": "none"}
-            plain |= {
-                "langfuse": {"host": url, "public_key": "pk-lf-of-no-secret"},
-                "opik": {"url": url},
-                "otlp": {"endpoint": url},
-            }[kind]
-            secrets = {"hash_key": markers.plant(f"{name}.hash_key")}
-            if kind == "langfuse":
-                secrets["secret_key"] = markers.plant(f"{name}.secret_key")
+        planted[name] = [where for where in markers.planted if where.startswith(f"{name}.")]
+        variable = f"TAILRACE_SINKS_{name.upper()}_"
+        if way == "env":
+            env |= {variable + k.upper(): v for k, v in (plain | secrets).items()}
+            if headers:
+                env[f"{variable}HEADERS"] = ",".join(f"{k}={v}" for k, v in headers.items())
+            continue
+        toml.append(f"[sinks.{name}]")
+        toml += [f"{k} = {json.dumps(int(v) if v.isdigit() else v)}" for k, v in plain.items()]
+        if headers:  # a table cannot come from a file of its own
+            toml += ["headers = {" + ", ".join(f'"{k}" = {json.dumps(v)}' for k, v in headers.items()) + "}"]
+        for key, value in secrets.items():
+            if way == "file":
+                path = folder / f"{name}-{key}"
+                path.write_text(f"{value}\n")
+                toml.append(f"{key}_file = {json.dumps(str(path))}")
             else:
-                secrets["api_key"] = markers.plant(f"{name}.api_key")
-            if kind == "otlp":
-                basic = base64.b64encode(f"user:{markers.plant(f'{name}.headers.basic')}".encode()).decode()
-                headers = {
-                    "x-secret-token": markers.plant(f"{name}.headers.token"),
-                    "x-secret-basic": f"Basic {basic}",
-                    "x-secret-bearer": f"Bearer {markers.plant(f'{name}.headers.bearer')}",
-                }
-            planted[name] = [where for where in markers.planted if where.startswith(f"{name}.")]
-            variable = f"TAILRACE_SINKS_{name.upper()}_"
-            if way == "env":
-                env |= {variable + k.upper(): v for k, v in (plain | secrets).items()}
-                if kind == "otlp":
-                    env[f"{variable}HEADERS"] = ",".join(f"{k}={v}" for k, v in headers.items())
-                continue
-            toml.append(f"[sinks.{name}]")
-            toml += [f"{k} = {json.dumps(int(v) if v.isdigit() else v)}" for k, v in plain.items()]
-            if kind == "otlp":  # a table cannot come from a file of its own
-                toml += [
-                    "headers = {" + ", ".join(f'"{k}" = {json.dumps(v)}' for k, v in headers.items()) + "}"
-                ]
-            for key, value in secrets.items():
-                if way == "file":
-                    path = folder / f"{name}-{key}"
-                    path.write_text(f"{value}\n")
-                    toml.append(f"{key}_file = {json.dumps(str(path))}")
-                else:
-                    toml.append(f"{key} = {json.dumps(value)}")
+                toml.append(f"{key} = {json.dumps(value)}")
     config = folder / "tailrace.toml"
     config.write_text("\n".join(toml) + "\n")
     return env, config, planted
 
 
 def test_every_secret_setting_of_every_sink_is_planted(tmp_path: Path) -> None:
-    """A new sink, or a new secret of one, must be added here."""
+    """A new secret of a sink must be added in tests/connectors/vendors.py."""
     markers = Markers()
     configured(markers, "http://127.0.0.1:1", tmp_path)
     ours = [name for name, found in installed().items() if found.value.startswith("connectors.")]
     want = {(kind, field.name) for kind in ours for field in _fields(kind) if is_secret(field.type)}
-    found = {(SINKS[where[:2]], where.split(".")[1]) for where in markers.planted}
-    assert {w for w in want if w[0] in SINKS.values()} == found
-    assert {kind for kind, name in want if name != "hash_key"} == set(SINKS.values())
+    places = [where.split(".") for where in markers.planted]
+    assert {w for w in want if w[0] in VENDORS} == {(INSTANCES[name][0], key) for name, key, *_ in places}
+    assert {kind for kind, name in want if name != "hash_key"} == set(VENDORS)
 
 
 def _fields(kind: str) -> Iterable[msgspec.structs.FieldInfo]:
@@ -261,13 +254,9 @@ def wrong(markers: Markers, folder: Path) -> Iterator[tuple[str, dict[str, str],
     """Settings that are refused, with a secret in them: the sink's type, and what the error must name."""
     m = markers.plant
     missing = str(folder / "missing")
-    kinds = (
-        ("langfuse", "secret_key", {"public_key": "pk"}),
-        ("opik", "api_key", {"url": "http://h"}),
-        ("otlp", "api_key", {"endpoint": "http://h"}),
-    )
-    for kind, key, others in kinds:
-        right = others | {key: m(f"wrong {kind} beside")}
+    for kind, vendor in VENDORS.items():
+        key = vendor.secrets[0]
+        right = {vendor.url: "http://h", **vendor.settings, key: m(f"wrong {kind} beside")}
         yield kind, right | {key: f"{m(f'wrong {kind} lines')}\nsecond line"}, key
         yield kind, right | {f"{key}_file": missing}, key
         yield kind, right | {f"{key}y": m(f"wrong {kind} misspelt")}, f"{key}y"

@@ -3,7 +3,8 @@ test_vendors.py says if one is missing."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Callable, Collection, Mapping
 from importlib import import_module
 from typing import Any, Final, NamedTuple
 
@@ -18,6 +19,10 @@ from connectors.sinks.langfuse.responses import STATUSES as LANGFUSE
 from connectors.sinks.opik import Opik
 from connectors.sinks.opik.responses import STATUSES as OPIK
 from connectors.sinks.otlp import Otlp
+from connectors.testing.doubles.langfuse import LangfuseDouble
+from connectors.testing.doubles.opik import OpikDouble
+from connectors.testing.doubles.server import Double
+from tests.connectors.raw_spans import RawReceiver
 
 WITHOUT_MAPPING: Final = frozenset({"console", "file"})
 """Sinks that write every event as it is, whatever its kind (connectors/sinks/lines.py)."""
@@ -38,6 +43,18 @@ class Statuses(NamedTuple):
     """Which the sink passes to `policy.decide`."""
 
 
+class Stored(NamedTuple):
+    """What a double of the vendor's holds."""
+
+    double: Callable[[], Double[Any]]
+    settings: Callable[[Any], Mapping[str, str]]
+    """Of a sink that sends to this double."""
+    state: Callable[[Any], Mapping[str, Collection[Any]]]
+    """Name -> what it holds of that, which a redelivery must not change."""
+    least: Mapping[str, int]
+    """Name -> how many of them 400 records of all kinds make at least."""
+
+
 class Vendor(NamedTuple):
     """One sink."""
 
@@ -45,12 +62,19 @@ class Vendor(NamedTuple):
     url: str
     """The setting with the server's URL."""
     statuses: Statuses
+    stored: Stored
     secrets: tuple[str, ...] = ("api_key",)
     """Secret settings, the key first."""
     settings: Mapping[str, str] = {}
     """What else it requires."""
     whole: Mapping[str, str] = {}
     """Settings with which it sends all that it can."""
+    plain: Mapping[str, str] = {"compression": "none"}
+    """Settings with which it does not compress."""
+    key_headers: frozenset[str] = frozenset({"authorization"})
+    """Headers of its requests that carry a secret, in lower case."""
+    json_errors: bool = False
+    """Whether the vendor's errors are always JSON."""
 
     def make(self, **settings: str) -> Sink:
         """An instance with the required settings, and these."""
@@ -68,6 +92,16 @@ VENDORS: Final = {
             fixes={401: "public_key, secret_key", 403: "public_key, secret_key"},
             table=LANGFUSE,
         ),
+        Stored(
+            LangfuseDouble,
+            lambda double: {
+                "host": double.endpoint,
+                "public_key": double.public_key,
+                "secret_key": double.secret_key,
+            },
+            lambda double: msgspec.to_builtins(double.store.state()),
+            {"observations": 100, "scores": 1},
+        ),
         secrets=("secret_key",),
         settings={"public_key": "pk-lf-of-no-secret"},
     ),
@@ -81,11 +115,24 @@ VENDORS: Final = {
             reasons={409: "id_in_other_project"},
             table=OPIK,
         ),
+        Stored(
+            OpikDouble,
+            lambda double: {"url": double.url},
+            lambda double: copy.deepcopy(double.store.state()),
+            {"traces": 30, "spans": 100, "scores": 1},
+        ),
+        json_errors=True,
     ),
     "otlp": Vendor(
         Otlp,
         "endpoint",
         Statuses("endpoint, api_key, headers"),
+        Stored(
+            RawReceiver,
+            lambda double: {"endpoint": double.endpoint},
+            lambda double: {"spans": double.take()},
+            {"spans": 100},
+        ),
         secrets=("api_key", "headers"),
         whole={"content_on_spans": "true"},
     ),
