@@ -76,7 +76,7 @@ class Vendor(NamedTuple):
     json_errors: bool = False
     """Whether the vendor's errors are always JSON."""
 
-    def make(self, **settings: str) -> Sink:
+    def make(self, **settings: Any) -> Sink:
         """An instance with the required settings, and these."""
         values = {self.url: "http://h", self.secrets[0]: "key", **self.settings, **settings}
         found: Sink = self.sink(msgspec.convert(values, spec_of(self.sink).settings, strict=False))

@@ -67,6 +67,7 @@ class LangfuseDouble(Double[LangfuseFaults]):
 
     groups: ClassVar[tuple[str, ...]] = ("traces", "scores")
     default_max_bytes: ClassVar[int] = MAX_BYTES
+    headers_kept: ClassVar[frozenset[str]] = frozenset({"x-langfuse-ingestion-version"})
 
     def __init__(
         self,

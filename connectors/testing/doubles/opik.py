@@ -45,6 +45,7 @@ class OpikDouble(Double[Faults]):
 
     groups: ClassVar[tuple[str, ...]] = ("traces", "spans", "scores")
     default_max_bytes: ClassVar[int] = MAX_BYTES
+    headers_kept: ClassVar[frozenset[str]] = frozenset({"comet-workspace"})
 
     def __init__(
         self,

@@ -19,6 +19,20 @@ from connectors.testing.doubles.request_rules import RequestRefused, decompress,
 
 _RESET_AT_ONCE: Final = struct.pack("ii", 1, 0)
 """SO_LINGER that makes close() send RST."""
+_HARMLESS: Final = frozenset(
+    {
+        "accept",
+        "accept-encoding",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "host",
+        "transfer-encoding",
+        "user-agent",
+    }
+)
+"""Headers that carry no credential. Vendors have keys under many names, so the others are left out."""
 FaultPlan = TypeVar("FaultPlan", bound=Faults)
 
 
@@ -43,7 +57,7 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
     status: int
     """0: no whole answer."""
     headers: dict[str, str]
-    """Names in lower case, without Authorization."""
+    """Names in lower case; only those that carry no credential: see `Double.headers_kept`."""
     body: bytes
     """As sent; empty where it was not read."""
 
@@ -91,6 +105,9 @@ class Double(ABC, Generic[FaultPlan]):
     """Names of the groups of requests, of which a fault plan may name one."""
     default_max_bytes: ClassVar[int]
     """The vendor's limit of a request."""
+    headers_kept: ClassVar[frozenset[str]] = frozenset()
+    """Headers of the vendor's, in lower case, that exchanges keep beside HTTP's own. None that carries a
+    credential."""
 
     def __init__(self, faults: FaultPlan, server: ServerOptions) -> None:
         self.max_bytes = server.get("max_bytes", self.default_max_bytes)
@@ -260,7 +277,8 @@ class Double(ABC, Generic[FaultPlan]):
     def _record(self, request: web.Request, status: int, body: bytes) -> None:
         self.accepted += status // 100 == 2
         if self._keep:
-            headers = {k.lower(): v for k, v in request.headers.items() if k.lower() != "authorization"}
+            kept = _HARMLESS | self.headers_kept
+            headers = {name: v for k, v in request.headers.items() if (name := k.lower()) in kept}
             self.exchanges.append(
                 Exchange(method=request.method, path=request.path, status=status, headers=headers, body=body)
             )

@@ -26,6 +26,7 @@ class Notes(Double[Faults]):
 
     groups: ClassVar[tuple[str, ...]] = ("notes", "votes")
     default_max_bytes: ClassVar[int] = 1000
+    headers_kept: ClassVar[frozenset[str]] = frozenset({"x-color"})
 
     def __init__(self, faults: Faults | None = None, **server: Unpack[ServerOptions]) -> None:
         super().__init__(faults or Faults(), server)
@@ -81,7 +82,7 @@ def test_what_is_taken_refused_and_recorded() -> None:
     double = Notes()
 
     async def work(post: Post) -> None:
-        status, body, headers = await post("/notes", b"a")
+        status, body, headers = await post("/notes", b"a", X_Api_Key="key", X_Color="red")
         assert (status, body, headers["X-Left"]) == (200, b'{"number":1}', "3")
         assert (await post("/notes", b"a", Authorization="other"))[:2] == (401, b'{"why":"no key"}')
         status, _, headers = await post("/notes", b"")
@@ -97,7 +98,8 @@ def test_what_is_taken_refused_and_recorded() -> None:
     assert (double.requests, double.accepted) == (7, 2)
     first = double.exchanges[0]
     assert (first.method, first.path, first.body) == ("POST", "/notes", b"a")
-    assert "authorization" not in first.headers
+    assert not {"authorization", "x-api-key"} & first.headers.keys()
+    assert first.headers["x-color"] == "red"  # since the double says that it is harmless
     assert first.headers["content-length"] == "1"
 
 
