@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Collection
-from typing import Any
+from typing import Any, TypeGuard
 
 import msgspec
 import pytest
@@ -19,6 +20,7 @@ from connectors.sinks.otlp.sink import Otlp
 from connectors.testing import conformance
 from connectors.testing.conformance.suite import Answer, Received
 from connectors.testing.doubles import otlp_request
+from tests.connectors.vendors import VENDORS
 
 JSON = {"Content-Type": "application/json"}
 PROTOBUF = {"Content-Type": otlp_request.CONTENT_TYPE}
@@ -84,6 +86,15 @@ class TestOpik(conformance.SinkConformance):
                 i for i, score in rated.items() if score and score[1].encode() in text and i not in found
             ]
         return found
+
+
+def test_the_kit_is_run_for_every_vendor() -> None:
+    run = {kit.sink for kit in vars(sys.modules[__name__]).values() if _is_kit(kit)}
+    assert run >= {vendor.sink for vendor in VENDORS.values()}
+
+
+def _is_kit(found: object) -> TypeGuard[type[conformance.SinkConformance]]:
+    return isinstance(found, type) and issubclass(found, conformance.SinkConformance)
 
 
 @pytest.mark.parametrize("kit", [TestOtlpWithContent, TestLangfuse, TestOpik])
