@@ -266,7 +266,7 @@ def test_a_stop_is_not_held_up_for_longer_than_drain_seconds(bench: Bench) -> No
         with bench.tailrace("connect", "otlp", *settings, name="down") as child:
             wait_until(lambda: receiver.requests, 40, "it tries", alive=(child,))
             assert child.sigterm(18) == 0  # 20 would be the default
-            assert "30 records that were read are not settled" in child.output()
+            assert "30 records that were read are not acknowledged" in child.output()
 
 
 def test_a_slow_sink_slows_no_other_and_a_failed_one_stops_no_other(bench: Bench, tmp_path: Path) -> None:

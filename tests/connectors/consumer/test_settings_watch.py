@@ -65,13 +65,13 @@ def test_settings_that_cannot_be_used_are_logged_once_a_change(
         reading.answer = answer
         found.append(watch.changed(reading.instance, 1000.0 + at))
     assert found == [None] * 6 + [reading.instance]
-    said = [m for m in caplog.messages if "cannot be used" in m]
+    said = [m for m in caplog.messages if "are not valid" in m]
     assert [("key: is ***" in m, "ca_file" in m) for m in said] == [
         (True, False),
         (False, True),
         (False, True),
     ]
-    assert all(m.endswith("it stays with the old ones") for m in said)
+    assert all(m.endswith("it keeps the old ones") for m in said)
 
 
 def test_a_stop_does_not_wait_for_the_check(
@@ -95,8 +95,11 @@ def test_a_stop_does_not_wait_for_the_check(
     ("health", "said"),
     [
         (Health(True), []),
-        (Health(False, "401 for s3cret"), ["acme: the check failed: 401 for ***; it goes on all the same"]),
-        (None, ["acme: the check failed: no answer within 0 s; it goes on all the same"]),
+        (
+            Health(False, "401 for s3cret"),
+            ["acme: the check failed: 401 for ***; the sink starts all the same"],
+        ),
+        (None, ["acme: the check failed: no answer within 0 s; the sink starts all the same"]),
     ],
 )
 def test_what_the_check_finds_is_logged(

@@ -191,7 +191,7 @@ def test_retry_goes_on_without_end_and_honours_what_the_sink_asks() -> None:
 
 def test_a_limit_of_attempts_ends_in_a_dead_letter() -> None:
     settled = Bench(lambda _: Retry(reason="status 503"), max_attempts=3).deliver(2)
-    assert [s.verdict for s in settled] == [Rejected("gave_up", "3 tries, the last: status 503")] * 2
+    assert [s.verdict for s in settled] == [Rejected("gave_up", "3 attempts, the last: status 503")] * 2
     assert [s.attempts for s in settled] == [3, 3]
 
 
@@ -300,7 +300,7 @@ def test_some_paused_records_wait_and_the_others_do_not_come_again() -> None:
 
 @pytest.mark.parametrize("answer", [[Delivered()], [], None, "ok"])
 def test_an_answer_that_is_none_is_an_error(answer: Any) -> None:
-    with pytest.raises(TypeError, match="sink fake answered"):
+    with pytest.raises(TypeError, match="sink fake: send returned"):
         Bench(lambda _: answer).deliver(3)
 
 

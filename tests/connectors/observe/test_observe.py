@@ -117,7 +117,7 @@ def test_every_request_and_every_batch_is_told_of_once() -> None:
         Request(1, 10, 1.0, "rejected"),
     ]
     assert deliveries == [Delivery(1, 7, 2, 20, 11.0, 4, 1)]
-    assert observer.under_way == 0
+    assert observer.in_flight == 0
 
 
 def test_a_listener_that_fails_ends_nothing_and_the_sink_is_still_itself(
@@ -129,7 +129,10 @@ def test_a_listener_that_fails_ends_nothing_and_the_sink_is_still_itself(
     observer = Observer()
     observer.on_request = observer.on_delivery = fails
     assert [s.verdict for s in delivered(observer, Scripted(Delivered()), batch(1))] == [Delivered()]
-    assert caplog.messages == ["telemetry of Request", "telemetry of Delivery"]
+    assert caplog.messages == [
+        "the telemetry listener failed for a Request",
+        "the telemetry listener failed for a Delivery",
+    ]
     wrapped: Any = observer.timed(Scripted())  # type: ignore[arg-type]
     assert wrapped.rates == "the sink's own"
 
@@ -230,7 +233,7 @@ def scrape(telemetry: Telemetry) -> Samples:
 def test_metrics_are_those_of_the_status(telemetry: Telemetry, fake: FakeSink) -> None:
     counts = SinkCounts(read=20, delivered=7, filtered=5, dead_lettered=2, retried=3, gaps=1, repeated=4)
     counts.filtered_by, counts.dead_lettered_by = {"tenant": 2, "sampled_out": 3}, {"too_large": 2}
-    fake.changes, fake.observer.under_way = {"counts": counts, "paused": "quota: pay!"}, 2
+    fake.changes, fake.observer.in_flight = {"counts": counts, "paused": "quota: pay!"}, 2
     found = scrape(telemetry)
     of = {(name, reason): v for (name, sink, reason), v in found.items() if sink == "acme"}
     assert (of["read_total", None], of["delivered_total", None], of["retried_total", None]) == (20, 7, 3)

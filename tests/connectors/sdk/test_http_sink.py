@@ -176,9 +176,12 @@ def test_a_function_may_ask_for_the_settings() -> None:
         ({"endpoint": "http://"}, "endpoint: "),
         (
             {"endpoint": "http://h", "api_key": "marker\n"},
-            "api_key: the value of Authorization has line breaks",
+            "api_key: the value of Authorization has a line break",
         ),
-        ({"endpoint": "http://h", "headers": {"a b": "marker"}}, "headers: entry 1 has no name"),
+        (
+            {"endpoint": "http://h", "headers": {"a b": "marker"}},
+            "headers: entry 1 does not have a valid header name",
+        ),
     ],
 )
 def test_wrong_settings_name_the_setting_and_not_its_value(settings: dict[str, Any], problem: str) -> None:
