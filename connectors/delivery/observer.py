@@ -65,7 +65,7 @@ class Observer:
     """Of one sink."""
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
-        self.under_way = 0
+        self.in_flight = 0
         """Batches being delivered now, retries and waits included."""
         self.on_request: Callable[[Request], None] = lambda request: None
         self.on_delivery: Callable[[Delivery], None] = lambda delivery: None
@@ -79,12 +79,12 @@ class Observer:
         self, batch: Batch, deliver: Callable[[Batch], Awaitable[list[RecordResult]]]
     ) -> list[RecordResult]:
         """`deliver(batch)`, told of when it has ended."""
-        self.under_way += 1
+        self.in_flight += 1
         began = self._clock()
         try:
             settled = await deliver(batch)
         finally:
-            self.under_way -= 1
+            self.in_flight -= 1
         first = batch.items[0].source
         rejected = sum(isinstance(s.verdict, Rejected) for s in settled)
         attempts = max((s.attempts for s in settled), default=0)
