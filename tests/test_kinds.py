@@ -82,10 +82,10 @@ def skipped(sink: str) -> set[str]:
 def with_payload(sink: str) -> set[str]:
     """Kinds of which every golden event has its payload, or the reason why it has none."""
     folder = ROOT / "tests" / "golden" / sink
-    told = tomllib.loads((folder / "filtered.toml").read_text(encoding="utf-8"))
-    told |= dict.fromkeys(file.stem for file in folder.glob("*.json"))
+    described = tomllib.loads((folder / "filtered.toml").read_text(encoding="utf-8"))
+    described |= dict.fromkeys(file.stem for file in folder.glob("*.json"))
     events = completed()
-    lacking = {str(e.kind) for name, e in events.items() if name not in told}
+    lacking = {str(e.kind) for name, e in events.items() if name not in described}
     return {str(e.kind) for e in events.values()} - lacking
 
 

@@ -183,15 +183,17 @@ sys.stdin.read()
 def test_the_command_runs_until_a_signal_and_leaves_nothing_behind(number: signal.Signals) -> None:
     with child([*COMMAND, "--json"]) as command:
         assert command.stdout
-        told = json.loads(command.stdout.readline())
-        assert told.keys() == {"bootstrap_servers", "pid", "data", "log"}
-        node = Watched(told["pid"])
-        assert AdminClient({"bootstrap.servers": told["bootstrap_servers"]}).list_topics(timeout=10).brokers
-        assert Path(told["log"]).exists()
+        printed = json.loads(command.stdout.readline())
+        assert printed.keys() == {"bootstrap_servers", "pid", "data", "log"}
+        node = Watched(printed["pid"])
+        assert (
+            AdminClient({"bootstrap.servers": printed["bootstrap_servers"]}).list_topics(timeout=10).brokers
+        )
+        assert Path(printed["log"]).exists()
         command.send_signal(number)
         assert command.wait(30) == 0
         assert node.ends(within=0)
-        assert not Path(told["data"]).exists()
+        assert not Path(printed["data"]).exists()
 
 
 def test_the_command_fails_if_the_broker_dies_by_itself(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def kill_in_transaction(pipeline: Pipeline, supervisor: Child, deadline: float =
             if closed != pid or not signalled(pid, signal.SIGSTOP):
                 continue
             _pause.wait(0.1)  # what it had sent already arrives, a commit under way ends
-            held, lag = watch.records(), sum(a.pending for a in pipeline.books().streams)
+            held, lag = watch.records(), sum(a.pending for a in pipeline.ledger_report().streams)
             if held and lag and state_of(pid) == "T":
                 os.kill(pid, signal.SIGKILL)
                 return held, lag
@@ -149,8 +149,8 @@ def kill_between_accepted_and_committed(
         )
         connector.signal(signal.SIGSTOP)
         _pause.wait(0.1)
-        books = pipeline.books()
-        committed, lag = sum(a.delivered for a in books.sinks), sum(a.pending for a in books.sinks)
+        report = pipeline.ledger_report()
+        committed, lag = sum(a.delivered for a in report.sinks), sum(a.pending for a in report.sinks)
         exposed = stored(endpoint) - committed
         if exposed > 0 and lag:
             connector.sigkill()

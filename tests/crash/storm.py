@@ -128,17 +128,17 @@ class Stop(msgspec.Struct, frozen=True):
 
 
 def waiting(pipeline: Pipeline) -> int:
-    return sum(a.pending for a in pipeline.books().streams)
+    return sum(a.pending for a in pipeline.ledger_report().streams)
 
 
 def flowing(pipeline: Pipeline, feed: Feed, alive: Iterable[Child]) -> None:
     """Until every worker has partitions, and then every partition has got on: each has a living owner."""
     wait_until(lambda: all(map(owning, alive)), 60, "every worker has partitions", alive=alive)
-    before = {a.partition: a.events_in for a in pipeline.books().streams}
+    before = {a.partition: a.events_in for a in pipeline.ledger_report().streams}
 
     def all_moved() -> bool:
         assert not feed.used_up(), "all events are published, and there is more to do"
-        return all(a.events_in > before[a.partition] for a in pipeline.books().streams)
+        return all(a.events_in > before[a.partition] for a in pipeline.ledger_report().streams)
 
     wait_until(all_moved, 60, "every partition gets on", alive=alive, every=0.1)
 

@@ -177,11 +177,11 @@ def settle(pipeline: Pipeline, total: int, alive: tuple[Child, ...]) -> None:
     """Until every sink has passed every event, and its commits say so."""
 
     def done() -> bool:
-        books = pipeline.books()
+        report = pipeline.ledger_report()
         passed: Counter[str] = Counter()
-        for account in books.sinks:
+        for account in report.sinks:
             passed[account.sink] += account.passed
-        return books.settled and passed == dict.fromkeys(SINKS, total)
+        return report.settled and passed == dict.fromkeys(SINKS, total)
 
     wait_until(done, 300, f"all {total} events are through all sinks", alive=alive, every=0.2)
 
@@ -273,21 +273,21 @@ def check(
         assert receivers[name].stored == dict.fromkeys(owed, 1), name
     assert receivers["poison"].stored == dict.fromkeys(owed - bad, 1)
     messages, _ = read(pipeline.bootstrap, pipeline.names.dead_letters, committed=True)
-    letters = [codec.decode(m.value(), DeadLetter) for m in messages]
-    assert {x.event_id for x in letters} == bad
-    assert len(letters) == len(bad)
-    assert {(x.sink, x.reason, x.response_status) for x in letters} == (
+    dead_letters = [codec.decode(m.value(), DeadLetter) for m in messages]
+    assert {x.event_id for x in dead_letters} == bad
+    assert len(dead_letters) == len(bad)
+    assert {(x.sink, x.reason, x.response_status) for x in dead_letters} == (
         {("poison", "rejected", 400)} if bad else set()
     )
-    assert all(x.response == f"the span of {x.event_id} has no place here" for x in letters)
-    books = pipeline.books()
-    assert books.balanced
+    assert all(x.response == f"the span of {x.event_id} has no place here" for x in dead_letters)
+    report = pipeline.ledger_report()
+    assert report.balanced
     for name in SINKS:
-        mine = [a for a in books.sinks if a.sink == name]
-        passed, delivered, buried = (
+        mine = [a for a in report.sinks if a.sink == name]
+        passed, delivered, dead_lettered = (
             sum(getattr(a, k) for a in mine) for k in ("passed", "delivered", "dead_lettered")
         )
-        print(f"  {name}: passed {passed} = delivered {delivered} + dead-lettered {buried}")
+        print(f"  {name}: passed {passed} = delivered {delivered} + dead-lettered {dead_lettered}")
 
 
 def test_a_healthy_sink_does_not_feel_its_neighbours(

@@ -96,11 +96,11 @@ def settle(pipeline: Pipeline, total: int, alive: tuple[Child, ...]) -> None:
     """Until every event of trace.events is enriched and passed by the connector, and its commits say so."""
 
     def done() -> bool:
-        books = pipeline.books()
+        report = pipeline.ledger_report()
         return (
-            books.settled
-            and sum(a.events_in for a in books.streams) == total
-            and sum(a.passed for a in books.sinks) == total
+            report.settled
+            and sum(a.events_in for a in report.streams) == total
+            and sum(a.passed for a in report.sinks) == total
         )
 
     wait_until(done, 120, f"all {total} events are through", alive=alive, every=0.2)
@@ -158,12 +158,12 @@ def test_three_worker_kills_and_two_connector_kills(broker: Broker, tmp_path: Pa
     )
     print(inside.line())
     print(outside.line())
-    print(*(f"{a}" for a in pipeline.books().streams), sep="\n")
+    print(*(f"{a}" for a in pipeline.ledger_report().streams), sep="\n")
     inside.require(acked=events, aborted=1)
     outside.require(acked=events, redelivered=1, max_duplicates=exposed)
     assert outside.excused == outside.unacked_arrived == 0
     assert load.seconds >= 30
-    assert pipeline.books().balanced
+    assert pipeline.ledger_report().balanced
     in_flight = pipeline.settings.topics.partitions * BATCH * 2
     assert all(k.exposed <= in_flight for k in connector_kills), (
         f"more than {in_flight} records were in flight"
@@ -205,4 +205,4 @@ def test_sigterm_of_everything_under_load_loses_and_duplicates_nothing(
     print(f"\n{inside.line()}\n{outside.line()}")
     inside.require(acked=6000)
     outside.require(acked=6000, max_duplicates=0)
-    assert pipeline.books().balanced
+    assert pipeline.ledger_report().balanced

@@ -193,7 +193,7 @@ def test_a_large_trace_holds_up_no_other_partition_and_stays_small(
                 publish_large(pipeline, nodes, now)
 
                 def all_of_it() -> bool:
-                    return pipeline.books().streams[home].enriched == nodes + 1
+                    return pipeline.ledger_report().streams[home].enriched == nodes + 1
 
                 wait_until(all_of_it, 300, "the large trace is enriched", alive=(process,), every=0.2)
                 seconds = time.monotonic() - began

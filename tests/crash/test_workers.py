@@ -109,7 +109,9 @@ def test_kills_a_storm_and_a_stop_leave_what_a_recount_of_the_log_says(
             wait_until(feed.idle, 120, "the share is published", alive=alive)
         reports = feed.finish()
         published = time.monotonic() - began
-        wait_until(lambda: pipeline.books().settled, 120, "all of the log is applied", alive=alive, every=0.2)
+        wait_until(
+            lambda: pipeline.ledger_report().settled, 120, "all of the log is applied", alive=alive, every=0.2
+        )
         log = kept.read_log(pipeline.bootstrap, pipeline.names.events)
         expected = recount(log, root_of=root_of, estimate=estimate, normalise=normalise, horizon_hours=HOURS)
         agree(pipeline, expected, alive)
@@ -141,7 +143,7 @@ def test_kills_a_storm_and_a_stop_leave_what_a_recount_of_the_log_says(
     assert all(k.held and k.waiting for k in kills if k.when == "in a transaction")
     assert len(joins) == len(guests) * size.rounds
     assert all(s.seconds > size.session_timeout_ms / 1000 for s in stops)
-    assert pipeline.books().balanced
+    assert pipeline.ledger_report().balanced
 
 
 def agree(pipeline: Pipeline, expected: Recount, alive: tuple[Child, ...]) -> None:

@@ -93,8 +93,8 @@ def _first_cells() -> set[str]:
 def test_the_arguments_are_those_of_http_sink() -> None:
     import inspect
 
-    told = {n for cell in _first_cells() for n in re.findall(r"`(\w+)`", cell)}
-    assert set(inspect.signature(http_sink).parameters) - {"name"} <= told
+    named = {n for cell in _first_cells() for n in re.findall(r"`(\w+)`", cell)}
+    assert set(inspect.signature(http_sink).parameters) - {"name"} <= named
 
 
 def test_what_may_be_overridden_is_there() -> None:

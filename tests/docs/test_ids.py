@@ -250,5 +250,5 @@ def test_every_rule_is_explained() -> None:
         for c in cells
         for n in re.findall(r"(\w+)\(", c)
     }
-    told = {n for cells in rows(SENT) if len(cells) == 2 for n in re.findall(r"`(\w+)\(", cells[0])}
-    assert used == told
+    explained = {n for cells in rows(SENT) if len(cells) == 2 for n in re.findall(r"`(\w+)\(", cells[0])}
+    assert used == explained

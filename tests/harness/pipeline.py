@@ -63,7 +63,7 @@ class Pipeline:
     def process(self, *arguments: str, name: str = "process", cwd: Path | None = None) -> Child:
         return self.tailrace("process", "--instance-id", name, *arguments, name=name, cwd=cwd)
 
-    def books(self) -> LedgerReport:
+    def ledger_report(self) -> LedgerReport:
         return read_report(self.admin, self.settings)
 
     def wait_for_enriched(
@@ -72,8 +72,8 @@ class Pipeline:
         """Until the processor has enriched `count` records in all."""
 
         def enough() -> LedgerReport | None:
-            books = self.books()
-            return books if sum(a.enriched for a in books.streams) >= count else None
+            report = self.ledger_report()
+            return report if sum(a.enriched for a in report.streams) >= count else None
 
         found = wait_until(enough, deadline, f"{count} records are enriched", alive=alive)
         assert found is not None

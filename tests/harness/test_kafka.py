@@ -26,9 +26,9 @@ def pipeline(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Pipeli
 @pytest.fixture(scope="module")
 def obligations(pipeline: Pipeline) -> ledger.Obligations:
     path = pipeline.folder / "ledger.jsonl"
-    with ledger.Ledger(path) as book, Publisher(settings=pipeline.settings) as publisher:
-        went = load.publish(load.Load(seed=11, events=500, seconds=0.5), publisher, book)
-        probe = load.probe(publisher, book, seed=11)
+    with ledger.Ledger(path) as promises, Publisher(settings=pipeline.settings) as publisher:
+        went = load.publish(load.Load(seed=11, events=500, seconds=0.5), publisher, promises)
+        probe = load.probe(publisher, promises, seed=11)
     assert (went.published, went.acked, went.unacked) == (500, 500, 0)
     assert went.seconds >= 0.49, "it keeps its pace"
     assert probe.acked == load.PER_RUN

@@ -111,9 +111,9 @@ def run(
         waits = "partition 0 waits for the schemas"
         wait_until(lambda: waits in process.output(), 60, "partition 0 waits", alive=(process,))
         writers.write(100, with_newer=False, partitions={1, 2, 3})
-        wanted = sum(a.enriched + a.pending for a in pipeline.books().streams if a.partition)
+        wanted = sum(a.enriched + a.pending for a in pipeline.ledger_report().streams if a.partition)
         wait_until(
-            lambda: sum(a.enriched for a in pipeline.books().streams if a.partition) >= wanted,
+            lambda: sum(a.enriched for a in pipeline.ledger_report().streams if a.partition) >= wanted,
             60,
             "the other partitions go on meanwhile",
             alive=(process,),
@@ -128,9 +128,9 @@ def run(
 
         back()
         writers.write(80, with_newer=True, partitions={0, 1, 2, 3})
-        books = pipeline.wait_for_enriched(len(writers.written), 90, alive=(process,))
-        assert books.balanced
-        assert sum(a.dead_lettered for a in books.streams) == 0
+        report = pipeline.wait_for_enriched(len(writers.written), 90, alive=(process,))
+        assert report.balanced
+        assert sum(a.dead_lettered for a in report.streams) == 0
         assert process.sigterm(60) == 0, process.tail()
     writers.close()
     _check_values(pipeline, writers)
@@ -140,8 +140,8 @@ def run(
     with _connect(pipeline, path, env) as connect:
         assert connect.wait(120) == 0, connect.tail()
     back()
-    books = pipeline.books()
-    assert books.balanced
+    report = pipeline.ledger_report()
+    assert report.balanced
     (last,) = [
         json.loads(line)
         for line in connect.output().splitlines()

@@ -49,5 +49,5 @@ def test_all_benchmarks_are_run() -> None:
     folder = ROOT / "benchmarks"
     programs = {f.name for f in folder.glob("*.py") if "argparse" in f.read_text()} - {"turns.py"}
     assert programs == {Path(c.split()[1]).name for c in commands("bench") if "benchmarks/" in c}
-    told = set(re.findall(r"^\| `(\w+\.py)` \|", (folder / "README.md").read_text(), re.MULTILINE))
-    assert told == programs | {"turns.py"}
+    listed = set(re.findall(r"^\| `(\w+\.py)` \|", (folder / "README.md").read_text(), re.MULTILINE))
+    assert listed == programs | {"turns.py"}

@@ -12,7 +12,7 @@ class SchemaSource:
         self.resolver = Resolver()
         self.wanted: list[bytes] = []
         self.lacks: set[bytes] = set()
-        self.asking: set[bytes] = set()
+        self.fetching: set[bytes] = set()
 
     def want(self, frame: bytes) -> None:
         self.wanted.append(frame)
@@ -21,4 +21,4 @@ class SchemaSource:
         return frame in self.lacks
 
     def asked(self, frame: bytes) -> bool:
-        return frame in self.asking
+        return frame in self.fetching

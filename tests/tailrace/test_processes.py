@@ -23,7 +23,7 @@ CHILD = """
 import os, signal, sys
 from tailrace.processes import die_with_parent
 fd = int(sys.argv[2])
-signal.signal(signal.SIGTERM, lambda *_: (os.write(fd, b"told"), os._exit(0)))
+signal.signal(signal.SIGTERM, lambda *_: (os.write(fd, b"signalled"), os._exit(0)))
 die_with_parent(int(sys.argv[1]))
 os.write(fd, b"ready")
 signal.pause()
@@ -85,7 +85,7 @@ def test_a_child_is_told_when_its_parent_is_killed() -> None:
     assert os.read(ours, 100) == b"ready"
     parent.kill()
     parent.wait()
-    assert os.read(ours, 100) == b"told"
+    assert os.read(ours, 100) == b"signalled"
     assert os.read(ours, 100) == b""  # and it has ended
     os.close(ours)
 

@@ -167,55 +167,55 @@ def test_an_address_where_nobody_listens_or_that_is_no_registry_is_said_to_be_so
 
 
 def test_a_frame_is_asked_for_once_and_again_when_absence_is_old() -> None:
-    asking = FetchPolicy()
-    assert asking.next(0.0) == (None, None)
-    assert asking.want(b"a", 0.0)
-    assert not asking.want(b"a", 0.0)
-    assert asking.next(0.0) == (b"a", 0.0)
-    asking.absent(b"a", 0.0)
-    assert not asking.denied(b"a")
-    assert asking.next(1.0) == (None, None)
-    assert asking.want(b"a", 1.0)
-    assert asking.next(1.0) == (None, ABSENT_SECONDS - 1.0)
-    assert not asking.asked(b"a", 1.0)
-    assert asking.asked(b"a", ABSENT_SECONDS)
-    assert asking.next(ABSENT_SECONDS) == (b"a", 0.0)
-    asking.absent(b"a", ABSENT_SECONDS)
-    assert not asking.asked(b"a", ABSENT_SECONDS)
-    assert asking.denied(b"a")
-    asking.found(b"a")
-    assert not asking.denied(b"a")
+    policy = FetchPolicy()
+    assert policy.next(0.0) == (None, None)
+    assert policy.want(b"a", 0.0)
+    assert not policy.want(b"a", 0.0)
+    assert policy.next(0.0) == (b"a", 0.0)
+    policy.absent(b"a", 0.0)
+    assert not policy.denied(b"a")
+    assert policy.next(1.0) == (None, None)
+    assert policy.want(b"a", 1.0)
+    assert policy.next(1.0) == (None, ABSENT_SECONDS - 1.0)
+    assert not policy.asked(b"a", 1.0)
+    assert policy.asked(b"a", ABSENT_SECONDS)
+    assert policy.next(ABSENT_SECONDS) == (b"a", 0.0)
+    policy.absent(b"a", ABSENT_SECONDS)
+    assert not policy.asked(b"a", ABSENT_SECONDS)
+    assert policy.denied(b"a")
+    policy.found(b"a")
+    assert not policy.denied(b"a")
 
 
 def test_a_registry_that_is_away_is_asked_less_and_less_and_at_once_when_it_answered() -> None:
-    asking, now, waits, order = FetchPolicy(), 0.0, list[float](), list[bytes]()
-    asking.want(b"a", now)
-    asking.want(b"b", now)
-    assert asking.asked(b"a", now)
+    policy, now, waits, order = FetchPolicy(), 0.0, list[float](), list[bytes]()
+    policy.want(b"a", now)
+    policy.want(b"b", now)
+    assert policy.asked(b"a", now)
     for _ in range(len(AWAY_SECONDS) + 2):
-        frame, _ = asking.next(now)
+        frame, _ = policy.next(now)
         assert frame is not None
         order.append(frame)
-        waits.append(asking.away(frame, now))
-        assert not asking.asked(b"a", now + 100)
-        frame, wait = asking.next(now)
+        waits.append(policy.away(frame, now))
+        assert not policy.asked(b"a", now + 100)
+        frame, wait = policy.next(now)
         assert (frame, wait) == (None, waits[-1])  # neither of them
         now += waits[-1]
     assert waits == [*AWAY_SECONDS, AWAY_SECONDS[-1], AWAY_SECONDS[-1]]
     assert set(order[::2]) != set(order[1::2])  # in turn: one that is never answered starves no other
-    asking.found(b"a")
-    assert asking.next(now) == (b"b", 0.0)
-    assert asking.away(b"b", now) == AWAY_SECONDS[0]
+    policy.found(b"a")
+    assert policy.next(now) == (b"b", 0.0)
+    assert policy.away(b"b", now) == AWAY_SECONDS[0]
 
 
 def test_garbage_does_not_fill_the_memory() -> None:
-    asking = FetchPolicy()
-    taken = [asking.want(str(n).encode(), 0.0) for n in range(MAX_WANTED + 5)]
+    policy = FetchPolicy()
+    taken = [policy.want(str(n).encode(), 0.0) for n in range(MAX_WANTED + 5)]
     assert sum(taken) == MAX_WANTED
     for n in range(MAX_WANTED):
-        asking.absent(str(n).encode(), 0.0)
-    assert not asking.want(b"new", 1.0)
-    assert asking.want(b"new", ABSENT_SECONDS + 1)
+        policy.absent(str(n).encode(), 0.0)
+    assert not policy.want(b"new", 1.0)
+    assert policy.want(b"new", ABSENT_SECONDS + 1)
 
 
 # -- the source

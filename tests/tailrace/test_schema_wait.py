@@ -59,10 +59,10 @@ def test_what_was_given_up_is_asked_for_again_and_waits_for_that_answer_alone() 
     source.lacks.add(id_frame(7))
     assert not rule.waits(id_frame(7), 0.0)
     source.wanted.clear()
-    source.asking.add(id_frame(7))
+    source.fetching.add(id_frame(7))
     assert rule.waits(id_frame(7), 500.0)
     assert source.wanted == [id_frame(7)]
-    source.asking.clear()
+    source.fetching.clear()
     assert not rule.waits(id_frame(7), 500.1)
 
 

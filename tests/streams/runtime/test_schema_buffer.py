@@ -59,14 +59,14 @@ async def until(done: Callable[[], bool]) -> None:
 
 
 def test_batches_go_on_in_order_when_the_schema_is_there() -> None:
-    sources, applied, told = Sources(), list[int](), list[bool]()
+    sources, applied, resumed = Sources(), list[int](), list[bool]()
     sources.at[3.0] = lambda: sources.learn(id_frame(7))
 
     async def apply(records: Any) -> None:
         applied.extend(r.offset for r in records)
 
     async def go() -> None:
-        held = BlockedBatches(0, sources.waiting(), apply, told.append)
+        held = BlockedBatches(0, sources.waiting(), apply, resumed.append)
         held.add([record(0, id_frame(7)), record(1)])
         held.add([record(2)])
         assert held
@@ -74,7 +74,7 @@ def test_batches_go_on_in_order_when_the_schema_is_there() -> None:
 
     asyncio.run(go())
     assert applied == [0, 1, 2]
-    assert told == [True, True, False]
+    assert resumed == [True, True, False]
     assert set(sources.wanted) == {id_frame(7)}
     assert sources.now == pytest.approx(3.0, abs=0.2)
 

@@ -66,9 +66,9 @@ def test_a_restart_resumes_where_it_was_and_sigterm_loses_and_duplicates_nothing
     with pipeline.process() as worker:
         # the one before may have done all: then only this says that it is at work, and a signal is a stop
         wait_until(lambda: "took over partitions" in worker.output(), 60, "it works", alive=(worker,))
-        books = pipeline.wait_for_enriched(total, alive=(worker,))
+        report = pipeline.wait_for_enriched(total, alive=(worker,))
         assert worker.sigterm(30) == 0, worker.tail()
-    assert books.balanced
+    assert report.balanced
     assert len(check(pipeline).committed) == total
 
 
@@ -130,12 +130,12 @@ def test_bad_input_goes_to_the_dead_letters_and_the_flow_goes_on(pipeline: Pipel
     assert producer.flush(30) == 0
     good += publish(pipeline, range(10, 20))
     with pipeline.process() as worker:
-        books = pipeline.wait_for_enriched(good, alive=(worker,))
+        report = pipeline.wait_for_enriched(good, alive=(worker,))
         assert worker.sigterm(30) == 0
     found = {dead_letter.reason: dead_letter for dead_letter in dead_letters(pipeline)}
     assert set(found) == {*bad, "empty"}
-    assert sum(a.dead_lettered for a in books.streams) == len(bad) + 2
-    assert books.balanced
+    assert sum(a.dead_lettered for a in report.streams) == len(bad) + 2
+    assert report.balanced
     for reason, value in bad.items():
         if reason != "unknown_schema":
             assert found[reason].raw == value[:1_000_000], reason
@@ -243,7 +243,7 @@ def test_a_chatflow_over_three_partitions_without_roots_in_the_headers_is_one_tr
             pipeline.wait_for_enriched(
                 done, alive=(worker,)
             )  # an engine takes longer between two ends than a link needs
-            wait_until(lambda: pipeline.books().settled, 60, "links are read too", alive=(worker,))
+            wait_until(lambda: pipeline.ledger_report().settled, 60, "links are read too", alive=(worker,))
         assert worker.sigterm(30) == 0
     topic = enriched.read_enriched(pipeline.bootstrap, pipeline.names.enriched)
     messages, _ = enriched.read(pipeline.bootstrap, pipeline.names.enriched, committed=True)
@@ -256,8 +256,8 @@ def test_a_chatflow_over_three_partitions_without_roots_in_the_headers_is_one_tr
     }
     check_whole(found)
     assert len({r.partition for r in topic.committed}) > 1
-    books = pipeline.books()
-    assert (sum(a.links for a in books.streams), books.balanced) == (3, True)
+    report = pipeline.ledger_report()
+    assert (sum(a.links for a in report.streams), report.balanced) == (3, True)
 
 
 def test_records_deleted_under_a_running_worker_end_it_and_are_not_jumped_over(pipeline: Pipeline) -> None:
@@ -274,7 +274,7 @@ def test_records_deleted_under_a_running_worker_end_it_and_are_not_jumped_over(p
         os.kill(int(worker), signal.SIGCONT)
         assert supervisor.wait(60) == 6, supervisor.tail()
         assert "retention removed the records" in supervisor.output()
-    assert not pipeline.books().balanced
+    assert not pipeline.ledger_report().balanced
 
 
 def log_ends(pipeline: Pipeline) -> list[TopicPartition]:
