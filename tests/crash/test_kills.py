@@ -1,5 +1,7 @@
-"""kill -9 and count: nothing lost anywhere, nothing twice inside, duplicates outside only from killed
-connectors."""
+"""kill -9 under load, and an exact count.
+
+Nothing is lost. There are no duplicates inside, and outside only those of killed connectors.
+"""
 
 from __future__ import annotations
 
@@ -33,8 +35,10 @@ from tests.harness.processes import Child, wait_until
 pytestmark = [pytest.mark.kafka, pytest.mark.crash, pytest.mark.timeout(400)]
 
 BATCH = 500
-"""Most spans of a request of the otlp sink. A partition may have two such batches uncommitted: one being
-sent, one being committed."""
+"""Most spans in a request of the otlp sink.
+
+A partition may have two such batches uncommitted: one being sent, one being committed.
+"""
 
 
 @contextmanager
@@ -56,9 +60,11 @@ def connector(pipeline: Pipeline, endpoint: str) -> Child:
 
 
 class Loader:
-    """Publishes a load in a thread of its own, with its ledger: what `allow` lets through at the load's pace,
-    the rest at a trickle. However slow a kill is to come, the pipeline is not idle before the last share is
-    allowed."""
+    """Publishes a load in a thread, with its ledger.
+
+    What `allow` lets through is published at the pace of the load, the rest at a trickle. So the pipeline
+    is never idle before the last share is allowed, however long a kill takes.
+    """
 
     def __init__(self, pipeline: Pipeline, load: Load, *, allowed: float = 1.0) -> None:
         self.path = pipeline.folder / "ledger.jsonl"
@@ -70,7 +76,7 @@ class Loader:
         self._thread.start()
 
     def allow(self, share: float) -> None:
-        """Lets a share of the load through, after what was allowed before."""
+        """Lets a share of the load through, in addition to what was allowed before."""
         self._allowed += share * self._load.events
 
     def _hold(self, i: int) -> float:
@@ -80,7 +86,7 @@ class Loader:
         try:
             with Publisher(settings=self._pipeline.settings) as publisher, Ledger(self.path) as ledger:
                 self._result = publish(self._load, publisher, ledger, hold=self._hold)
-                probe(publisher, ledger, self._load.seed)  # must pass when the faults are over
+                probe(publisher, ledger, self._load.seed)  # must still get through when the faults are over
         except BaseException as e:
             self._error = e
 
@@ -93,7 +99,7 @@ class Loader:
 
 
 def settle(pipeline: Pipeline, total: int, alive: tuple[Child, ...]) -> None:
-    """Until every event of trace.events is enriched and passed by the connector, and its commits say so."""
+    """Waits until every event of trace.events is enriched, and passed and committed by the connector."""
 
     def done() -> bool:
         report = pipeline.ledger_report()
