@@ -1,5 +1,4 @@
-"""One isolated pipeline on the shared broker: topics, groups and transactional ids of its own, and its
-processes."""
+"""An isolated pipeline on the shared broker: its own topics, groups, transactional ids and processes."""
 
 from __future__ import annotations
 
@@ -69,7 +68,7 @@ class Pipeline:
     def wait_for_enriched(
         self, count: int, deadline: float = 60.0, *, alive: tuple[Child, ...] = ()
     ) -> LedgerReport:
-        """Until the processor has enriched `count` records in all."""
+        """Waits until the processor has enriched `count` records in all."""
 
         def enough() -> LedgerReport | None:
             report = self.ledger_report()
