@@ -1,4 +1,4 @@
-"""The local broker: its life, its data, and that nothing of it stays behind."""
+"""The local broker: its start and end, its data, and that nothing of it is left behind."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def child(command: list[str], **options: Any) -> Iterator[subprocess.Popen[str]]
 
 
 class Watched:
-    """A process that is not ours to wait for."""
+    """A process that is not a child of this one, so that it cannot be waited for."""
 
     def __init__(self, pid: int) -> None:
         self._descriptor = os.pidfd_open(pid)
@@ -139,7 +139,7 @@ def test_a_taken_port_is_refused() -> None:
             Broker(port=port).start()
 
 
-def test_settings_that_the_broker_makes_itself_are_refused() -> None:
+def test_settings_that_the_broker_sets_itself_are_refused() -> None:
     with pytest.raises(BrokerError, match=r"log\.dirs"):
         Broker(properties={"log.dirs": "elsewhere"}).start()
 

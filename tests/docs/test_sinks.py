@@ -1,5 +1,4 @@
-"""docs/sinks: every sink has its page, with all its settings and their defaults; status tables are the
-policies'."""
+"""docs/sinks: every sink has a page with all settings and defaults, and the status table of its policy."""
 
 from __future__ import annotations
 
@@ -65,7 +64,7 @@ def test_the_otlp_page_has_the_variables_of_seed_003() -> None:
     assert all(f"`{name}`" in text for name in otlp._VARIABLES)
 
 
-def test_what_the_otlp_sink_has_as_spans_is_in_its_table() -> None:
+def test_what_the_otlp_sink_sends_as_spans_is_in_its_table() -> None:
     from connectors.sinks.otlp.mapping import KINDS
 
     text = page("otlp")
