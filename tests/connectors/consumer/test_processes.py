@@ -239,7 +239,7 @@ def test_what_is_in_flight_at_a_rebalance_is_finished_and_committed(bench: Bench
     """
     bench.enricher.write([make_event(i) for i in range(3000)])
     joined = threading.Event()
-    with ScriptedReceiver(lambda n, found: Answer(delay=0.05 if joined.is_set() else 1.0)) as receiver:
+    with ScriptedReceiver(lambda n, found: Answer(delay=0.3 if joined.is_set() else 1.0)) as receiver:
         settings = ("--set", f"sinks.otlp.endpoint={receiver.endpoint}", "--set", "sinks.otlp.max_records=50")
         with bench.tailrace("connect", "otlp", *settings, name="first") as first:
             wait_until(lambda: len(receiver.stored) >= 300, 40, "the first sends", alive=(first,))
