@@ -239,6 +239,13 @@ def test_what_is_in_flight_at_a_rebalance_is_finished_and_committed(bench: Bench
     """
     bench.enricher.write([make_event(i) for i in range(3000)])
     joined = threading.Event()
+
+    def all_committed() -> bool:
+        return {p: offset for p, (offset, _) in bench.committed("otlp").items()} == bench.ends()
+
+    def owns_all_again() -> bool:
+        return "has partitions [0, 1, 2]" in first.output().rpartition("gave up partitions")[2]
+
     with ScriptedReceiver(lambda n, found: Answer(delay=0.3 if joined.is_set() else 1.0)) as receiver:
         settings = ("--set", f"sinks.otlp.endpoint={receiver.endpoint}", "--set", "sinks.otlp.max_records=50")
         with bench.tailrace("connect", "otlp", *settings, name="first") as first:
@@ -248,7 +255,9 @@ def test_what_is_in_flight_at_a_rebalance_is_finished_and_committed(bench: Bench
                 joined.set()
                 assert len(receiver.stored) < 3000
                 wait_until(lambda: len(receiver.stored) == 3000, 60, "all is there", alive=(first, second))
+                wait_until(all_committed, 60, "all is committed", alive=(first, second), every=0.2)
                 assert second.sigterm(30) == 0
+            wait_until(owns_all_again, 60, "the first has all partitions again", alive=(first,))
             assert first.sigterm(30) == 0
         assert "gave up partitions" in first.output()
     assert set(receiver.stored.values()) == {1}
