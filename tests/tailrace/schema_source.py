@@ -1,4 +1,4 @@
-"""Where schemas are looked for, as a test says."""
+"""A source of schemas that answers what the test says."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from tailrace.codec.schemas import Resolver
 
 
 class SchemaSource:
-    """A `tailrace.schema_registry.schema_wait.Schemas`."""
+    """Implements `tailrace.schema_registry.schema_wait.Schemas`."""
 
     def __init__(self) -> None:
         self.resolver = Resolver()

@@ -1,4 +1,4 @@
-"""What every process does when it starts."""
+"""Logging of a process, and processes that end with their parent."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ signal.pause()
 
 @pytest.fixture
 def root() -> Iterator[logging.Logger]:
-    """The root logger, as it was before at the end."""
+    """The root logger. It is restored at the end."""
     logger = logging.getLogger()
     handlers, level = logger.handlers[:], logger.level
     levels = {name: logging.getLogger(name).level for name in processes._NOISY}
@@ -78,7 +78,7 @@ def test_a_noisy_librarys_line_comes_once_in_ten_seconds(
     ]
 
 
-def test_a_child_is_told_when_its_parent_is_killed() -> None:
+def test_a_child_gets_a_signal_when_its_parent_is_killed() -> None:
     ours, theirs = os.pipe()
     parent = subprocess.Popen([sys.executable, "-c", PARENT, CHILD, str(theirs)], pass_fds=[theirs])
     os.close(theirs)
