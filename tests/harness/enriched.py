@@ -140,7 +140,7 @@ def judge(
 ) -> EnrichedVerdict:
     """Compares trace.enriched with trace.events and the ledger.
 
-    Events of trace.events that are no obligations may be enriched, once.
+    Events of trace.events that are not obligations may be enriched, once.
 
     Args:
         obligations: what was promised.

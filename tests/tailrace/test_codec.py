@@ -178,7 +178,7 @@ def test_a_path_that_the_schema_lacks_is_not_among_the_results(path: str) -> Non
     assert (paths, decode(body, 0)) == (("source_id",), ("s",))
 
 
-# -- bytes that are no record
+# -- bytes that are not a record
 
 
 def mutated(draw: st.DrawFn, body: bytes) -> bytes:

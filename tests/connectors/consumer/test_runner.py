@@ -76,7 +76,8 @@ def test_refused_hung_and_reset_requests_are_sent_again_in_order(bench: Bench) -
     }
     written = bench.enricher.write(events(1200))
     with ScriptedReceiver(lambda n, _: faults.get(n, OK)) as receiver:
-        settings = bench.with_sink("otlp", endpoint=receiver.endpoint, max_records=50, timeout=1.0)
+        # Only the request that hangs may time out: an answer that comes too late would be stored twice.
+        settings = bench.with_sink("otlp", endpoint=receiver.endpoint, max_records=50, timeout=5.0)
         with Running(settings, "otlp") as sink:
             sink.until(delivered(1200), "all delivered")
         assert receiver.stored == dict.fromkeys(ids(written), 1)

@@ -48,13 +48,13 @@ def test_limits_count_as_a_plain_list_does(answers: list[int], limits: DeadLette
 @given(st.integers(1, 2000), limits)
 def test_a_stream_of_poison_alone_is_stopped_soon(records: int, limits: DeadLetterLimits) -> None:
     allowance = DeadLetterLimiter(limits)
-    buried = sum(allowance.reject() == "" for _ in range(records))
+    dead_lettered = sum(allowance.reject() == "" for _ in range(records))
     bounds = [records]
     if limits.consecutive:
         bounds.append(limits.consecutive)
     if limits.ratio and limits.ratio < 1:
         bounds.append(SAMPLE - 1)
-    assert buried == min(bounds)
+    assert dead_lettered == min(bounds)
 
 
 @pytest.mark.parametrize("seed", range(5))

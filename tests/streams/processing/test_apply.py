@@ -102,7 +102,7 @@ def test_duplicates_are_dropped_and_counted() -> None:
     assert (len(unit.outputs), state.duplicates, state.enriched, state.events_in) == (2, 1, 2, 3)
 
 
-def test_a_higher_revision_is_no_duplicate_and_a_lower_one_after_it_is_marked() -> None:
+def test_a_higher_revision_is_not_a_duplicate_and_a_later_lower_one_is_marked() -> None:
     unit = apply(fresh(), records([event(n=1, revision=0), event(n=1, revision=2), event(n=1, revision=1)]))
     assert [list(c.marks) for c in contexts(unit)] == [[], [], ["superseded"]]
 
