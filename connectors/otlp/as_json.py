@@ -35,13 +35,13 @@ def attributes(pairs: Iterable[Any]) -> list[bytes]:
         if value is None:
             continue
         key: str = given[i]
-        prefix = _PREFIXES.get(key)
-        if prefix is None:
-            prefix = _prefix(key)
+        start = _PREFIXES.get(key)
+        if start is None:
+            start = prefix(key)
         if isinstance(value, str):
-            out.append(prefix + b'{"stringValue":' + orjson.dumps(value) + b"}}")
+            out.append(start + b'{"stringValue":' + orjson.dumps(value) + b"}}")
         else:
-            out.append(prefix + _any_value(value) + b"}")
+            out.append(start + any_value(value) + b"}")
     return out
 
 
@@ -116,12 +116,13 @@ def request(groups: Iterable[tuple[bytes, bytes, Sequence[bytes]]]) -> bytes:
     return b'{"resourceSpans":[' + b",".join(found) + b"]}"
 
 
-def _prefix(key: str) -> bytes:
-    prefix = b'{"key":' + orjson.dumps(key) + b',"value":'
+def prefix(key: str) -> bytes:
+    """All of an attribute that comes before its AnyValue."""
+    start = b'{"key":' + orjson.dumps(key) + b',"value":'
     if len(_PREFIXES) >= CAP:
         _PREFIXES.clear()
-    _PREFIXES[key] = prefix
-    return prefix
+    _PREFIXES[key] = start
+    return start
 
 
 def _status(code: int, message: str) -> bytes:
@@ -129,7 +130,7 @@ def _status(code: int, message: str) -> bytes:
     return text + b',"code":%d}' % code if code else text + b"}"
 
 
-def _any_value(value: Value) -> bytes:
+def any_value(value: Value) -> bytes:
     """AnyValue, by the value's Python type."""
     if isinstance(value, str):
         return b'{"stringValue":' + orjson.dumps(value) + b"}"

@@ -78,22 +78,6 @@ class Keys(dict[str, Prefixes]):
         return found
 
 
-class Integers(dict[tuple[str, int], bytes]):
-    """Attribute name and signed 64-bit integer -> the whole field. Raises OverflowError for larger ones."""
-
-    def __init__(self, keys: Keys) -> None:
-        super().__init__()
-        self._keys = keys
-
-    def __missing__(self, pair: tuple[str, int]) -> bytes:
-        key, value = pair
-        data = self._keys[key].around(int_value(value))
-        if len(self) >= CAP:
-            self.clear()
-        self[pair] = data
-        return data
-
-
 def int_value(value: int) -> bytes:
     """AnyValue of an integer. Raises OverflowError if it does not fit into signed 64 bits."""
     if not -(1 << 63) <= value < 1 << 63:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from struct import Struct
 from typing import Any, Final
 
-from connectors.otlp.memo import Integers, Keys, Varints, int_value
+from connectors.otlp.memo import Keys, Varints, int_value
 
 Value = str | int | float | bool | Sequence[str]
 
@@ -29,10 +29,12 @@ OK: Final = 1
 ERROR: Final = 2
 """Status codes."""
 
-_KEYS: Final = Keys(b"\x4a")  # Span.attributes, field 9
+ATTRIBUTE: Final = b"\x4a"
+"""Tag of Span.attributes, field 9."""
+
+_KEYS: Final = Keys(ATTRIBUTE)
 _RESOURCE: Final = Keys(b"\x0a")  # Resource.attributes, field 1
 _LINK: Final = Keys(b"\x22")  # Span.Link.attributes, field 4
-_INTEGERS: Final = Integers(_KEYS)
 _VARINT: Final = Varints()
 _TIMES: Final = Struct("<BQBQ").pack
 _DOUBLE: Final = Struct("<d").pack
@@ -68,15 +70,8 @@ def attributes(pairs: Iterable[Any]) -> list[bytes]:
             text = value.encode()
             out.append(_KEYS[key][len(text)])
             out.append(text)
-        elif isinstance(value, bool):
-            out.append(_KEYS[key].around(_any_value(value)))
-        elif isinstance(value, int):
-            out.append(_INTEGERS[key, value])
-        elif isinstance(value, float):
-            out.append(_KEYS[key].double)
-            out.append(_DOUBLE(value))
         else:
-            out.append(_KEYS[key].around(_any_value(value)))
+            out.append(_KEYS[key].around(any_value(value)))
     return out
 
 
@@ -190,10 +185,10 @@ def _status(code: int, message: str) -> bytes:
 
 def _fields(keys: Keys, pairs: Iterable[Any]) -> bytes:
     it = iter(pairs)
-    return b"".join([keys[k].around(_any_value(v)) for k, v in zip(it, it, strict=True) if v is not None])
+    return b"".join([keys[k].around(any_value(v)) for k, v in zip(it, it, strict=True) if v is not None])
 
 
-def _any_value(value: Value) -> bytes:
+def any_value(value: Value) -> bytes:
     """AnyValue, by the value's Python type."""
     if isinstance(value, str):
         text = value.encode()

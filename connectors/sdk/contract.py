@@ -23,6 +23,7 @@ retries, halving, dead letters, commits, rebalances) is the runner's."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Annotated, Any, Final, Protocol, TypeVar
 
 import msgspec
@@ -169,8 +170,13 @@ S = TypeVar("S", bound=type[Any])
 _SPEC: Final = "__tailrace_sink__"
 
 
-def _nothing(env: Mapping[str, str]) -> dict[str, Any]:
-    return {}
+def _reader(variables: Mapping[str, str]) -> Callable[[Mapping[str, str]], dict[str, Any]]:
+    """Reads settings from variables -> settings; of two variables for one setting the later wins."""
+
+    def read(env: Mapping[str, str]) -> dict[str, Any]:
+        return {setting: env[name] for name, setting in variables.items() if env.get(name)}
+
+    return read
 
 
 def sink(
@@ -179,14 +185,15 @@ def sink(
     max_records: int = 500,
     max_bytes: int = 4_000_000,
     fields: Iterable[str] | None = None,
-    environment: Callable[[Mapping[str, str]], dict[str, Any]] = _nothing,
+    environment: Mapping[str, str] | Callable[[Mapping[str, str]], dict[str, Any]] = MappingProxyType({}),
     rates: Rates = NO_RATES,
 ) -> Callable[[S], S]:
     """Makes a class a sink of type `name`.
 
     max_records, max_bytes: bounds of a batch, which an instance's settings may lower or raise. fields: the
     fields of TraceEvent that `map` reads, for a decoder that slices only these; None: all. environment:
-    settings that well-known variables give where the instance has none. rates: what the vendor takes a
+    the setting of each well-known variable, for settings that the instance does not have, e.g.
+    {"ACME_API_KEY": "api_key"}; or a function of the environment. rates: what the vendor takes a
     minute; an attribute `rates` of the sink object wins (where it depends on the plan or the host), and an
     instance's settings over both. Raises TypeError for a class that is no sink, or an unknown field."""
     wanted = None if fields is None else frozenset(fields)
@@ -209,7 +216,7 @@ def sink(
                 max_bytes,
                 wanted,
                 settings,
-                environment,
+                environment if callable(environment) else _reader(environment),
                 (cls.__doc__ or "").strip(),
                 rates,
             ),

@@ -208,16 +208,14 @@ def http_sink(
     """Makes a function a sink of type `name`.
 
     path: added to the setting endpoint. auth: the header that carries api_key, if there is one; {basic} is
-    its Base64 (for user:password). table: rows that differ from `policy.OTLP`. check_path: what `check` asks
-    with GET, e.g. the address of the account. settings: a subclass of `HttpSettings` with more; the function
-    gets them as its second argument. fields, max_records, max_bytes, rates: as for `sink`. Raises TypeError
-    for an unknown field."""
+    its Base64 (for user:password). table: rows that differ from `policy.DEFAULT`. check_path: what `check`
+    asks with GET, e.g. the address of the account. settings: a subclass of `HttpSettings` with more; the
+    function gets them as its second argument. fields, max_records, max_bytes, rates: as for `sink`. Raises
+    TypeError for an unknown field."""
 
     def make(function: Mapper) -> type[HttpSink]:
         wants = len(inspect.signature(function).parameters) > 1
-        target = Target(
-            function, wants, method, path, form, auth, {**policy.OTLP, **(table or {})}, check_path
-        )
+        target = Target(function, wants, method, path, form, auth, policy.table(table or {}), check_path)
         members = {
             "Settings": settings,
             "target": target,

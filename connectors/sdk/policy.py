@@ -1,8 +1,8 @@
 """From an HTTP status to an outcome, and how long to wait: data and pure rules. No clock, no randomness, no
 network here.
 
-A table is status -> `Action`, with a class ("2xx") for what is not listed; a sink changes single rows for its
-vendor."""
+A table is status -> `Action`, with a class ("2xx") for what is not listed. `DEFAULT` is the only one that is
+written out; a vendor's is `table({…})` with the rows that differ there."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class Action(enum.StrEnum):
 
 Table = Mapping[int | str, Action]
 
-OTLP: Final[Table] = MappingProxyType(
+DEFAULT: Final[Table] = MappingProxyType(
     {
         "2xx": Action.DELIVERED,
         "3xx": Action.PAUSE,  # redirects are not followed: the address is wrong
-        400: Action.REJECT,  # the spec forbids the same request again; halves are other requests
+        400: Action.REJECT,  # OTLP forbids the same request again; halves are other requests
         408: Action.RETRY,
         409: Action.REJECT,
         413: Action.SPLIT,
@@ -47,11 +47,14 @@ OTLP: Final[Table] = MappingProxyType(
         "4xx": Action.PAUSE,  # 401, 403, 404 and what says nothing about a record: rather wait than lose
         501: Action.PAUSE,
         505: Action.PAUSE,
-        # the spec names 502, 503, 504 only; span ids are the same every time, so 500 is safe too
+        # OTLP names 502, 503, 504 only; ids are the same every time, so 500 is safe too
         "5xx": Action.RETRY,
     }
 )
-"""The OTLP specification, where ids are deterministic and so a retry is harmless."""
+"""What a status means at every vendor that states no difference: the OTLP specification, where ids are
+deterministic and so a retry is harmless."""
+OTLP: Final = DEFAULT
+"""The same table, by the name of the specification that it follows."""
 
 _UNIX_TIME: Final = 1e9
 """Seconds from which on a number is a point in time, no duration."""
@@ -69,6 +72,15 @@ _REASONS: Final = {
 
 MAX_AFTER: Final = 300.0
 """Seconds; a longer Retry-After is cut to this, so that a sink's mistake does not stop it for days."""
+
+
+def table(differences: Table = MappingProxyType({})) -> Table:
+    """A vendor's table: `DEFAULT` with the rows that differ.
+
+    Args:
+        differences: status (403) or class ("4xx") -> action.
+    """
+    return MappingProxyType({**DEFAULT, **differences})
 
 
 def action(table: Table, status: int) -> Action:

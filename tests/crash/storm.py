@@ -290,7 +290,7 @@ def storm(
                 _pause.wait(0.05)
             took = owning(child)
             group = "" if took else members(pipeline)
-            assert child.sigterm(30) == 0, child.tail()
+            assert child.sigterm(60) == 0, child.tail()
             found.append(Join(name, time.monotonic() - began, took, group))
     return found
 

@@ -139,8 +139,8 @@ def test_three_worker_kills_and_two_connector_kills(broker: Broker, tmp_path: Pa
         load = loader.wait()
         obligations = Obligations.read(loader.path)
         settle(pipeline, len(obligations.acked), (process, connect))
-        assert connect.sigterm(30) == 0, connect.tail()
-        assert process.sigterm(30) == 0, process.tail()
+        assert connect.sigterm(60) == 0, connect.tail()
+        assert process.sigterm(60) == 0, process.tail()
     inside = enriched.check(
         pipeline.bootstrap,
         obligations,
@@ -195,7 +195,7 @@ def test_sigterm_of_everything_under_load_loses_and_duplicates_nothing(
                 alive=(process, connect),
             )
             threading.Event().wait(rng.uniform(0, 1))
-            assert child.sigterm(30) == 0, child.tail()
+            assert child.sigterm(60) == 0, child.tail()
             child.start()
         loader.wait()
         obligations = Obligations.read(loader.path)

@@ -205,7 +205,7 @@ def test_a_large_trace_delays_no_other_partition_and_stays_small(
         pipeline.wait_for_enriched(total, alive=(process,))
         summary = summary_of(pipeline, nodes + 1, (process,))
         assert worker_of(process) == worker
-        assert process.sigterm(30) == 0, process.tail()
+        assert process.sigterm(60) == 0, process.tail()
     check_summary(summary, nodes, now)
 
     during, waits = meanwhile(pipeline, home)
@@ -259,6 +259,6 @@ def resumed(pipeline: Pipeline, nodes: int, now: int, total: int) -> None:
     with pipeline.process() as process:
         pipeline.wait_for_enriched(total + 1, alive=(process,))
         s = summary_of(pipeline, nodes + 2, (process,))
-        assert process.sigterm(30) == 0, process.tail()
+        assert process.sigterm(60) == 0, process.tail()
     assert s.counts["node_execution"] == nodes + 1
     assert (s.complete, s.truncated, s.total_tokens) == (True, True, 15 * (nodes + 1))

@@ -120,7 +120,7 @@ def test_kills_a_storm_and_a_stop_leave_what_a_recount_of_the_log_says(
         expected = recount(log, root_of=root_of, estimate=estimate, normalise=normalise, horizon_hours=HOURS)
         agree(pipeline, expected, alive)
         settled = time.monotonic() - began
-        codes = [child.sigterm(30) for child in alive]
+        codes = [child.sigterm(60) for child in alive]
     assert codes == [0, 0], "\n".join(child.tail() for child in alive)
 
     logs = {name: child.log_path.read_text() for name, child in (residents | guests).items()}

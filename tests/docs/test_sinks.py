@@ -8,9 +8,10 @@ import re
 import pytest
 
 from connectors.config.instances import describe, installed, sink_class
-from connectors.sdk.contract import Skip, spec_of
-from connectors.sdk.policy import OTLP, Action, Table, action
-from connectors.sinks.langfuse.responses import POLICY as LANGFUSE
+from connectors.sdk.contract import spec_of
+from connectors.sdk.policy import DEFAULT, Action, Table, action
+from connectors.sinks.langfuse.responses import STATUSES as LANGFUSE
+from connectors.sinks.opik.responses import STATUSES as OPIK
 from connectors.sinks.otlp import sink as otlp
 from tests.docs.markdown import ROOT, rows
 
@@ -42,7 +43,7 @@ def test_a_page_has_the_limits_of_a_batch(name: str) -> None:
     assert f"{spec.max_bytes:,}" in page(name)
 
 
-@pytest.mark.parametrize(("name", "table"), [("otlp", OTLP), ("langfuse", LANGFUSE)])
+@pytest.mark.parametrize(("name", "table"), [("otlp", DEFAULT), ("langfuse", LANGFUSE), ("opik", OPIK)])
 def test_a_status_table_is_the_policy(name: str, table: Table) -> None:
     documented: dict[int, Action] = {}
     classes: dict[int, Action] = {}
@@ -61,14 +62,14 @@ def test_a_status_table_is_the_policy(name: str, table: Table) -> None:
 
 def test_the_otlp_page_has_the_variables_of_seed_003() -> None:
     text = page("otlp")
-    assert all(f"`{name}`" in text for name in otlp._VARIABLES)
+    assert all(f"`{name}`" in text for name in otlp.VARIABLES)
 
 
 def test_what_the_otlp_sink_sends_as_spans_is_in_its_table() -> None:
-    from connectors.sinks.otlp.mapping import KINDS
+    from connectors.sinks.otlp.mapping import KINDS, Span
 
     text = page("otlp")
     first = {
         cells[0].strip("`") for cells in rows(text.partition("## What becomes a span")[2].partition("###")[0])
     }
-    assert {str(k) for k, how in KINDS.items() if not isinstance(how, Skip)} <= first
+    assert {str(k) for k, how in KINDS.items() if isinstance(how, Span)} <= first

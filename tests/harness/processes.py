@@ -84,7 +84,7 @@ class Child:
         rc = self.process.poll()
         assert rc is None, f"{self} had ended with {rc} before it was killed\n{self.tail()}"
         self._signal(signal.SIGKILL, family)
-        self.process.wait(30)
+        self.process.wait(60)
 
     def sigterm(self, timeout: float) -> int:
         """SIGTERM to the process alone. Returns its exit code.
@@ -115,7 +115,7 @@ class Child:
         """Ends the process and its children at once, in any state."""
         if self._process is not None:
             self._signal(signal.SIGKILL, family=True)
-            self._process.wait(30)
+            self._process.wait(60)
 
     def output(self) -> str:
         """What it has written since its last start."""

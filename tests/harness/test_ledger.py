@@ -423,11 +423,11 @@ def test_a_child_is_killed_restarted_and_terminated(tmp_path: Path) -> None:
         assert child.start().json_line() == {"n": 1}
         assert (child.pid != before, child.starts) == (True, 2)
         assert child.restart().json_line() == {"n": 1}
-        assert child.sigterm(10) == -signal.SIGTERM
+        assert child.sigterm(60) == -signal.SIGTERM
     polite = Child([sys.executable, "-c", POLITE], {"A": "b"}, tmp_path / "log")
     with polite:
         polite.json_line()
-        assert polite.sigterm(10) == 3
+        assert polite.sigterm(60) == 3
 
 
 def test_killing_a_child_ends_its_children(tmp_path: Path) -> None:
@@ -436,7 +436,7 @@ def test_killing_a_child_ends_its_children(tmp_path: Path) -> None:
         child.json_line()
         group = child.pid
         child.sigkill()
-        wait_until(lambda: not group_exists(group), 10, "the grandchild is gone")
+        wait_until(lambda: not group_exists(group), 60, "the grandchild is gone")
 
 
 def group_exists(group: int) -> bool:
@@ -451,7 +451,7 @@ def test_a_child_that_ended_by_itself_cannot_be_killed(tmp_path: Path) -> None:
     child = Child(
         [sys.executable, "-c", "print('last words'); raise SystemExit(9)"], {}, tmp_path / "log"
     ).start()
-    assert child.wait(10) == 9
+    assert child.wait(60) == 9
     with pytest.raises(AssertionError, match=r"had ended with 9 before it was killed\n(.|\n)*last words"):
         child.sigkill()
     with pytest.raises(AssertionError, match=r"it says so .*ended with 9(.|\n)*last words"):
@@ -460,7 +460,7 @@ def test_a_child_that_ended_by_itself_cannot_be_killed(tmp_path: Path) -> None:
 
 def test_waiting_returns_the_result_or_says_what_did_not_happen(tmp_path: Path) -> None:
     asked = iter([0, 0, 5])
-    assert wait_until(lambda: next(asked), 10, "five", every=0.001) == 5
+    assert wait_until(lambda: next(asked), 60, "five", every=0.001) == 5
     (tmp_path / "log").write_text("".join(f"line {i}\n" for i in range(100)))
     with pytest.raises(
         AssertionError, match=r"not so: it rains .waited 0.01 s; last: None.(.|\n)*line 99"

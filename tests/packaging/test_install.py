@@ -112,5 +112,5 @@ def test_the_commands_work_inside_a_folder_with_modules_of_the_same_names(
             "all events are in the file",
             alive=(process, connect),
         )
-        assert connect.sigterm(30) == 0
-        assert process.sigterm(30) == 0
+        assert connect.sigterm(60) == 0
+        assert process.sigterm(60) == 0

@@ -340,14 +340,14 @@ def test_a_signal_ends_the_wait_for_room_and_a_second_one_the_wait_for_deliverie
             "-b",
             address,
             "--timeout",
-            "60",
+            "600",
             "--set",
             "publisher.queue_max_events=2",
             "--json",
             stdin=b"\n".join(line(source_id=str(n)) for n in range(9)),
         )
     assert ran.exit_code == 143
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 300
     counts = json.loads(ran.stdout)
     assert (counts["lines"], counts["not_delivered"], counts["stopped_at"]) == (3, 2, "stdin:3")
     assert counts["interrupted"] == "SIGTERM"

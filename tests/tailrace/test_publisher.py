@@ -680,12 +680,15 @@ def test_an_interrupted_process_closes_its_publisher(dead: str) -> None:
         "0.3}})\npublisher =",
     )
     env = {**os.environ, "TAILRACE_KAFKA_BOOTSTRAP_SERVERS": dead}
-    child = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", script], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert child.stdout is not None
-    assert child.stdout.readline() == "ready\n"
-    child.send_signal(signal.SIGINT)
-    _, err = child.communicate()
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+        child.send_signal(signal.SIGINT)
+        try:
+            _, err = child.communicate(timeout=120)
+        finally:
+            child.kill()
     assert "KeyboardInterrupt" in err
     assert "was not delivered" in err or "closed with 1 events" in err

@@ -167,7 +167,7 @@ def test_wrong_topics_stop_every_process_that_uses_them(
     for future in client.create_topics(new).values():
         future.result()
     made = {names.events, names.state}
-    wait_until(lambda: topics.describe(client, list(made)).keys() == made, 30, "they are shown")
+    wait_until(lambda: topics.describe(client, list(made)).keys() == made, 60, "they are shown")
     with pytest.raises(TopicMismatch) as caught:
         topics.verify(admin(broker), settings)
     lines = str(caught.value).splitlines()

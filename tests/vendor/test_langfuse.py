@@ -14,7 +14,8 @@ import pytest
 
 from connectors.otlp.rendering import as_document
 from connectors.sdk.contract import Payload
-from connectors.sinks.langfuse.sink import FIELDS, Langfuse, Score
+from connectors.sinks.langfuse.mapping import FIELDS
+from connectors.sinks.langfuse.sink import Langfuse, Score
 from connectors.testing.doubles.langfuse import PROJECTS, LangfuseDouble
 from tests.golden.events import golden
 from tests.vendor import venvs

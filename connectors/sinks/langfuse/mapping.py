@@ -10,16 +10,19 @@ from __future__ import annotations
 import datetime
 import functools
 import re
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from connectors.mapping.attributes import TextAttribute
+from connectors.mapping.prompts import messages
+from connectors.mapping.rows import Plan, Row, Source, Table, fields_of, plan
 from connectors.otlp import wire
 from connectors.sdk.contract import Skip
 from connectors.sdk.outcomes import Rejected
-from connectors.sinks.langfuse.fields import FLAG, NUMBER, PREFIX, RESERVED, SECONDS, TABLES
-from connectors.sinks.langfuse.prompts import messages
+from connectors.sinks.langfuse import metadata
+from connectors.sinks.langfuse.metadata import PREFIX, RESERVED
 from tailrace import ids
 from tailrace.records import Kind, TraceContext, TraceEvent
 
@@ -58,65 +61,26 @@ SPAN_KINDS: Final = {
     "guardrail": "guardrail",
     "reranker": "retriever",
 }
-_KINDS: Final = {
-    "workflow_run": "chain",
-    "moderation": "guardrail",
-    "suggested_question": "generation",
-    "dataset_retrieval": "retriever",
-    "tool": "tool",
-    "generate_name": "generation",
-    "prompt_generation": "generation",
-}
-"""Observation type of the kinds that have always the same; `observation_type` knows the others."""
 PROMPTED: Final = frozenset({"llm", "question-classifier", "parameter-extractor"})
 """Node types whose input is what their model was given."""
 _NODES: Final = frozenset({"node_execution", "draft_node_execution"})
-_OBSERVATION: Final = "observation"
-_SCORE: Final = "score"
-NO_OBSERVATION: Final = Skip("no_observation")
-KINDS: Final[Mapping[Kind, str | Skip]] = {
-    Kind.UNKNOWN: NO_OBSERVATION,
-    Kind.WORKFLOW_RUN: _OBSERVATION,
-    Kind.NODE_EXECUTION: _OBSERVATION,
-    Kind.DRAFT_NODE_EXECUTION: _OBSERVATION,
-    Kind.MESSAGE: _OBSERVATION,
-    Kind.MODERATION: _OBSERVATION,
-    Kind.SUGGESTED_QUESTION: _OBSERVATION,
-    Kind.DATASET_RETRIEVAL: _OBSERVATION,
-    Kind.TOOL: _OBSERVATION,
-    Kind.GENERATE_NAME: _OBSERVATION,
-    Kind.PROMPT_GENERATION: _OBSERVATION,
-    Kind.SPAN: _OBSERVATION,
-    Kind.FEEDBACK: _SCORE,
-    Kind.APP_CREATED: NO_OBSERVATION,
-    Kind.APP_UPDATED: NO_OBSERVATION,
-    Kind.APP_DELETED: NO_OBSERVATION,
-    Kind.REHYDRATION_FAILED: NO_OBSERVATION,
-    Kind.LINK: NO_OBSERVATION,
-}
-"""What a kind becomes, or why it is left out."""
-OBSERVATIONS: Final = frozenset(k.value for k, how in KINDS.items() if how == _OBSERVATION)
 
 _NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _NOT_ENVIRONMENT: Final = re.compile(r"[^a-z0-9_-]")
 _EPOCH: Final = datetime.datetime(1970, 1, 1)
 
-_EXTRA: Final = (
-    "event_id",
-    "user_id",
-    "marks",
-    "tool_name",
-    "dataset_names",
-    "documents",
-    "price_table",
-    "total_price",
-    "currency",
-    "process_data",
-    "inputs",
-)
-"""Metadata names that are written here, not by a table."""
-_RESERVED: Final = RESERVED.union(_EXTRA)
-_META: Final = {name: PREFIX + name for name in _EXTRA}
+_INPUT: Final = TextAttribute("langfuse.observation.input")
+_OUTPUT: Final = TextAttribute("langfuse.observation.output")
+_FIRST_TOKEN: Final = TextAttribute("langfuse.observation.completion_start_time")
+_MODEL: Final = TextAttribute("langfuse.observation.model.name")
+_USAGE: Final = TextAttribute("langfuse.observation.usage_details")
+_COST: Final = TextAttribute("langfuse.observation.cost_details")
+_PROCESS_DATA: Final = TextAttribute(PREFIX + "process_data")
+_INPUTS: Final = TextAttribute(PREFIX + "inputs")
+_DOCUMENTS: Final = TextAttribute(PREFIX + "documents")
+_PRICE_TABLE: Final = TextAttribute(PREFIX + "price_table")
+_CURRENCY: Final = TextAttribute(PREFIX + "currency")
+_TOTAL_PRICE: Final = TextAttribute(PREFIX + "total_price")
 
 
 def to_span(
@@ -127,9 +91,10 @@ def to_span(
     constant: ready attributes for every observation (release, environment). own_environment: the event's is
     sent. every_usage: tokens and cost also on what contains others. Raises UnicodeEncodeError for text that
     UTF-8 cannot say."""
-    kind: str = event.kind
-    if kind not in OBSERVATIONS:
-        return NO_OBSERVATION
+    observed = _PLANS.get(event.kind)
+    if observed is None:
+        how = KINDS[event.kind]
+        return how if isinstance(how, Skip) else _NONE
     start = event.started_at // 1000 * 1000
     end = max(start, event.ended_at // 1000 * 1000)
     if start <= 0 or end > MAX_TIME:  # a start of 0 counts as none
@@ -144,15 +109,17 @@ def to_span(
         parent = None
     name = observation_name(event, context)[:MAX_NAME]
     level = level_of(event)
-    pairs: list[Any] = []
-    _trace(pairs, event, context, name if parent is None else None)
-    _content(pairs, event)
-    _tokens(pairs, event, context, every_usage)
-    _metadata(pairs, event, context)
-    attributes = wire.attributes(pairs)
+    source = Source(event, context)
+    attributes: list[bytes] = []
+    observed.trace.write(source, attributes)
+    _content(attributes, event)
+    _tokens(attributes, event, context, every_usage)
+    observed.metadata.write(source, attributes)
+    if event.attributes:
+        _own(attributes, event)
     attributes += (
         constant,
-        _class(observation_type(event), level),
+        _class(observed.type or observation_type(event), level),
         _whose(
             event.tenant_id,
             event.app_id or context.app_id,
@@ -170,10 +137,8 @@ def to_span(
 
 # -- what it is
 def observation_type(event: TraceEvent) -> str:
-    """Langfuse's type of an observation."""
+    """Langfuse's type of a message, a node or a span; the other kinds have always the same."""
     kind: str = event.kind
-    if kind in _KINDS:
-        return _KINDS[kind]
     if kind == "message":  # of a chatflow, it contains the run; else it is the model's answer
         return "chain" if event.workflow_run_id else "generation"
     found = SPAN_KINDS.get(event.span_kind or "") if kind == "span" else NODE_TYPES.get(event.node_type or "")
@@ -281,37 +246,7 @@ def tagged(event: TraceEvent, context: TraceContext) -> tuple[str | None, str | 
     return (None if kind in ("span", "node_execution") else kind), None
 
 
-def _trace(pairs: list[Any], event: TraceEvent, context: TraceContext, own_name: str | None) -> None:
-    """What belongs to the trace and is on each of its observations; and what went wrong."""
-    session = context.session_id or event.session_id
-    user = context.user_id or event.user_id
-    conversation = context.conversation_id or event.conversation_id
-    if event.kind == "span" and not (event.message_id or event.workflow_run_id):  # no application of Dify's
-        conversation = conversation or session
-    else:
-        user = session or user
-    message = event.error
-    if not message and event.suggested_question is not None:
-        message = event.suggested_question.status_message
-    pairs += (
-        "langfuse.trace.name",
-        trace_name(event, context) or own_name or None,
-        "user.id",
-        user[:MAX_ID] if user else None,
-        "session.id",
-        conversation[:MAX_ID] if conversation else None,
-        "langfuse.trace.metadata.trace_id",
-        context.root_trace_id or event.trace_id or None,
-        "langfuse.trace.metadata.external_trace_id",
-        event.external_trace_id or None,
-        "langfuse.observation.status_message",
-        message or None,
-    )
-    if event.workflow_run is not None:
-        pairs += ("langfuse.version", event.workflow_run.workflow_version or None)
-
-
-def _content(pairs: list[Any], event: TraceEvent) -> None:
+def _content(out: list[bytes], event: TraceEvent) -> None:
     """Input and output; where an event has none, what its body says instead."""
     given: Any = event.inputs
     made: Any = event.outputs
@@ -320,10 +255,10 @@ def _content(pairs: list[Any], event: TraceEvent) -> None:
     if node is not None and node.process_data is not None:
         prompts = messages(node.process_data) if event.node_type in PROMPTED else None
         if prompts is None:
-            pairs += (_META["process_data"], node.process_data)
+            _PROCESS_DATA.text(out, node.process_data)
         else:
-            pairs += (_META["inputs"], given)
-            given = prompts
+            _INPUTS.optional(out, given)
+            given = prompts.decode()
     if kind == "tool" and event.tool is not None:
         given = event.tool.tool_inputs if given is None else given
         made = event.tool.tool_outputs if made is None else made
@@ -340,11 +275,12 @@ def _content(pairs: list[Any], event: TraceEvent) -> None:
         if made is None:
             made = documents
         else:
-            pairs += (_META["documents"], documents)
-    pairs += ("langfuse.observation.input", given, "langfuse.observation.output", made)
+            _DOCUMENTS.optional(out, documents)
+    _INPUT.optional(out, given)
+    _OUTPUT.optional(out, made)
 
 
-def _tokens(pairs: list[Any], event: TraceEvent, context: TraceContext, every: bool) -> None:
+def _tokens(out: list[bytes], event: TraceEvent, context: TraceContext, every: bool) -> None:
     """Model, tokens, cost and the time of the first token.
 
     Langfuse adds up the tokens and costs of a trace's observations. So what contains others (a run, its
@@ -353,7 +289,7 @@ def _tokens(pairs: list[Any], event: TraceEvent, context: TraceContext, every: b
     kind: str = event.kind
     first = event.time_to_first_token
     if first is not None and 0 <= first <= MAX_TIME - event.started_at:
-        pairs += ("langfuse.observation.completion_start_time", iso(event.started_at + first))
+        _FIRST_TOKEN.text(out, iso(event.started_at + first))
     if kind == "dataset_retrieval":
         return
     contains = (
@@ -362,10 +298,10 @@ def _tokens(pairs: list[Any], event: TraceEvent, context: TraceContext, every: b
         or event.node_type in CONTAINERS
     )
     if not contains:
-        pairs += ("langfuse.observation.model.name", context.request_model or event.model_name or None)
+        _MODEL.optional(out, context.request_model or event.model_name or None)
     if every or not contains:
-        pairs += ("langfuse.observation.usage_details", _usage(event))
-        _cost(pairs, event, context)
+        _USAGE.optional(out, _usage(event))
+        _cost(out, event, context)
 
 
 def _usage(event: TraceEvent) -> str | None:
@@ -387,18 +323,19 @@ def _usage(event: TraceEvent) -> str | None:
     return "{" + ",".join(found) + "}" if found else None
 
 
-def _cost(pairs: list[Any], event: TraceEvent, context: TraceContext) -> None:
+def _cost(out: list[bytes], event: TraceEvent, context: TraceContext) -> None:
     """Langfuse's costs are US dollars; a price in another currency is metadata. Decimal text becomes a JSON
     number as it is."""
     given, made, total = event.input_price, event.output_price, event.total_price
     if given is None and made is None and total is None:
         estimate = context.estimated_cost
         if estimate is not None and _NUMBER.fullmatch(estimate):
-            pairs += ("langfuse.observation.cost_details", f'{{"total":{estimate}}}')
-            pairs += (_META["price_table"], context.price_table or None)
+            _COST.text(out, f'{{"total":{estimate}}}')
+            _PRICE_TABLE.optional(out, context.price_table or None)
         return
     if event.currency is not None and event.currency != "USD":
-        pairs += (_META["currency"], event.currency or None, _META["total_price"], total or None)
+        _CURRENCY.optional(out, event.currency or None)
+        _TOTAL_PRICE.optional(out, total or None)
         return
     found = [
         f'"{name}":{price}'
@@ -406,49 +343,16 @@ def _cost(pairs: list[Any], event: TraceEvent, context: TraceContext) -> None:
         if price is not None and _NUMBER.fullmatch(price)
     ]
     if found:
-        pairs += ("langfuse.observation.cost_details", "{" + ",".join(found) + "}")
+        _COST.text(out, "{" + ",".join(found) + "}")
 
 
-def _metadata(pairs: list[Any], event: TraceEvent, context: TraceContext) -> None:
-    """The lists of seed 001 and what a node or span has to say, by the tables of `langfuse_fields`; all as
-    text."""
-    kind: str = event.kind
-    for source, texts, others in TABLES[kind]:
-        struct: Any = event if not source else getattr(event, source)
-        if struct is None:
-            continue
-        for field, key in texts:
-            text = getattr(struct, field)
-            if text:
-                pairs += (key, text)
-        for field, key, form in others:
-            value = getattr(struct, field)
-            if value is None:
-                continue
-            if form == NUMBER:
-                pairs += (key, str(value))
-            elif form == FLAG:
-                pairs += (key, "true" if value else "false")
-            elif form == SECONDS:
-                pairs += (key, seconds(value))
-            elif value:  # LIST
-                pairs += (key, _json(value))
-    pairs += (
-        _META["event_id"],
-        event.event_id or None,
-        _META["user_id"],
-        event.user_id or None,
-        _META["tool_name"],
-        context.tool_name or event.tool_name or None,
-    )
-    if context.dataset_names:
-        pairs += (_META["dataset_names"], _json(context.dataset_names))
-    if context.marks:
-        pairs += (_META["marks"], ",".join(context.marks))
-    if event.attributes:
-        for name, text in event.attributes.items():
-            if name and name not in _RESERVED:
-                pairs += (PREFIX + name, text)
+def _own(out: list[bytes], event: TraceEvent) -> None:
+    """The event's own attributes, as metadata that no table or function has."""
+    pairs: list[str] = []
+    for name, text in event.attributes.items():
+        if name and name not in RESERVED:
+            pairs += (PREFIX + name, text)
+    out += wire.attributes(pairs)
 
 
 # -- feedback
@@ -515,16 +419,135 @@ def iso(us: int) -> str:
     return (_EPOCH + datetime.timedelta(microseconds=us)).isoformat(timespec="milliseconds") + "Z"
 
 
-def seconds(us: int) -> str:
-    """Microseconds as seconds in decimal text."""
-    whole, part = divmod(abs(us), 1_000_000)
-    sign = "-" if us < 0 else ""
-    return f"{sign}{whole}.{part:06d}".rstrip("0") if part else f"{sign}{whole}"
-
-
 def _json(value: Any) -> str:
     return msgspec.json.encode(value).decode()
 
 
 def _quoted(text: str | None) -> str | None:
     return None if text is None else _json(text)
+
+
+# -- what belongs to the trace and is on each of its observations; and what went wrong
+def _trace_name(event: TraceEvent, context: TraceContext) -> str | None:
+    found = trace_name(event, context)
+    if found:
+        return found
+    parent = context.parent_span_id
+    return None if parent is not None and any(parent) else observation_name(event, context)[:MAX_NAME]
+
+
+def _id(text: str) -> str:
+    return text[:MAX_ID]
+
+
+def _of_dify(event: TraceEvent) -> bool:
+    return bool(event.message_id or event.workflow_run_id)
+
+
+def _span_user(event: TraceEvent, context: TraceContext) -> str:
+    """As of other kinds; but of a span that no application of Dify's has, the session is no user."""
+    user = context.user_id or event.user_id or ""
+    session = (context.session_id or event.session_id) if _of_dify(event) else None
+    return (session or user)[:MAX_ID]
+
+
+def _span_conversation(event: TraceEvent, context: TraceContext) -> str:
+    """As of other kinds; but of a span that no application of Dify's has, the session where there is none."""
+    conversation = context.conversation_id or event.conversation_id
+    if not conversation and not _of_dify(event):
+        conversation = context.session_id or event.session_id
+    return (conversation or "")[:MAX_ID]
+
+
+_NAME: Final = Row("langfuse.trace.name", _trace_name)
+_IDS: Final = (
+    Row("langfuse.trace.metadata.trace_id", "context.root_trace_id or trace_id"),
+    Row("langfuse.trace.metadata.external_trace_id", "external_trace_id"),
+    Row("langfuse.observation.status_message", "error or suggested_question.status_message"),
+    Row("langfuse.version", "workflow_run.workflow_version"),
+)
+TRACE: Final = (
+    _NAME,
+    Row("user.id", "context.session_id or session_id or context.user_id or user_id", _id),
+    Row("session.id", "context.conversation_id or conversation_id", _id),
+    *_IDS,
+)
+SPAN_TRACE: Final = (
+    _NAME,
+    Row("user.id", _span_user),
+    Row("session.id", _span_conversation),
+    *_IDS,
+)
+
+
+class Observation(NamedTuple):
+    """How a kind becomes an observation."""
+
+    type: str
+    """At Langfuse; empty: `observation_type` says it."""
+    metadata: Table
+    trace: Table = TRACE
+
+
+# -- how every kind is treated
+Score = Callable[[TraceEvent, TraceContext, bool, str], "dict[str, Any] | Skip | Rejected"]
+_NONE: Final = Skip("no_observation")
+KINDS: Final[Mapping[Kind, Observation | Score | Skip]] = {
+    Kind.WORKFLOW_RUN: Observation("chain", metadata.WORKFLOW_RUN),
+    Kind.NODE_EXECUTION: Observation("", metadata.NODE),
+    Kind.DRAFT_NODE_EXECUTION: Observation("", metadata.NODE),
+    Kind.MESSAGE: Observation("", metadata.MESSAGE),
+    Kind.MODERATION: Observation("guardrail", metadata.MODERATION),
+    Kind.SUGGESTED_QUESTION: Observation("generation", metadata.SUGGESTED_QUESTION),
+    Kind.DATASET_RETRIEVAL: Observation("retriever", metadata.DATASET_RETRIEVAL),
+    Kind.TOOL: Observation("tool", metadata.TOOL),
+    Kind.GENERATE_NAME: Observation("generation", metadata.GENERATE_NAME),
+    Kind.PROMPT_GENERATION: Observation("generation", metadata.PROMPT_GENERATION),
+    Kind.SPAN: Observation("", metadata.SPAN, SPAN_TRACE),
+    Kind.FEEDBACK: to_score,
+    Kind.APP_CREATED: _NONE,
+    Kind.APP_UPDATED: _NONE,
+    Kind.APP_DELETED: _NONE,
+    Kind.REHYDRATION_FAILED: _NONE,
+    Kind.LINK: _NONE,
+    Kind.UNKNOWN: _NONE,
+}
+"""How every kind is treated: as an observation, as a score, or not at all."""
+_OBSERVED: Final = {kind: how for kind, how in KINDS.items() if isinstance(how, Observation)}
+FIELDS: Final = fields_of(metadata.EVERY, TRACE, *(how.metadata for how in _OBSERVED.values())) | {
+    "app_id",
+    "app_name",
+    "attributes",
+    "currency",
+    "ended_at",
+    "environment",
+    "feedback",
+    "input_price",
+    "inputs",
+    "kind",
+    "name",
+    "output_price",
+    "outputs",
+    "rating",
+    "started_at",
+    "tags",
+    "time_to_first_token",
+    "total_price",
+    "workspace_name",
+}
+"""Fields of TraceEvent that this mapping reads: those of its tables, and those of its functions."""
+
+
+class _ObservationPlan:
+    """The tables of a kind, compiled."""
+
+    def __init__(self, how: Observation) -> None:
+        self.type: Final[str] = how.type
+        self.trace: Final[Plan] = plan(how.trace, TextAttribute, empty_texts=False)
+        every = (*how.metadata, *metadata.EVERY)
+        self.metadata: Final[Plan] = plan(every, TextAttribute, PREFIX, empty_texts=False)
+
+
+_PLANS: Final[dict[str, _ObservationPlan]] = {
+    str(kind): _ObservationPlan(how) for kind, how in _OBSERVED.items()
+}

@@ -1,35 +1,20 @@
-"""What Langfuse's answers mean: a table from status to action, and what is only said in a body."""
+"""What Langfuse's answers mean, beyond their status: what is only said in a body."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
 
-from connectors.sdk import redact
+from connectors.sdk import policy, redact
 from connectors.sdk.http import Response
 from connectors.sdk.outcomes import Delivered, Outcome, Rejected
-from connectors.sdk.policy import Action, Table
+from connectors.sdk.policy import Table
 
-POLICY: Final[Table] = MappingProxyType(
-    {
-        "2xx": Action.DELIVERED,
-        "3xx": Action.PAUSE,  # redirects are not followed: the host is wrong
-        400: Action.REJECT,  # one span at fault refuses the whole request
-        408: Action.RETRY,
-        409: Action.REJECT,
-        413: Action.SPLIT,
-        422: Action.REJECT,
-        425: Action.RETRY,
-        429: Action.RETRY,  # Retry-After in seconds
-        "4xx": Action.PAUSE,  # 401 and 403 keys or quota, 404 the host, or a server before 3.22
-        501: Action.PAUSE,
-        505: Action.PAUSE,
-        "5xx": Action.RETRY,  # its storage is out; ids and times are the same the next time
-    }
-)
+STATUSES: Final[Table] = policy.table()
+"""Langfuse differs in no status: one span at fault refuses the whole request (400), and a server before 3.22
+has no OTLP path (404)."""
 
 
 def fix(status: int) -> str:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Final, Literal
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -33,13 +32,12 @@ from connectors import (
     sink,
 )
 from connectors.otlp import wire
-from connectors.sdk import policy, redact
+from connectors.sdk import endpoint, policy, redact
 from connectors.sdk.compression import gzip
 from connectors.sdk.contract import Secret
 from connectors.sdk.http import place
-from connectors.sinks.langfuse.fields import FIELDS as METADATA
-from connectors.sinks.langfuse.mapping import MAX_ID, environment, to_score, to_span
-from connectors.sinks.langfuse.responses import POLICY, fix, partly, said, suspended
+from connectors.sinks.langfuse.mapping import FIELDS, MAX_ID, environment, to_score, to_span
+from connectors.sinks.langfuse.responses import STATUSES, fix, partly, said, suspended
 from tailrace import __version__
 from tailrace.errors import ConfigError
 
@@ -48,7 +46,7 @@ SCORES: Final = "/api/public/scores"
 PROJECTS: Final = "/api/public/projects"
 _PASTED: Final = ("/v1/traces", "/otel", "/api/public")
 """What people paste behind the host, outermost first."""
-_VARIABLES: Final = {
+VARIABLES: Final = {
     "LANGFUSE_HOST": "host",
     "LANGFUSE_BASE_URL": "host",
     "LANGFUSE_PUBLIC_KEY": "public_key",
@@ -57,50 +55,8 @@ _VARIABLES: Final = {
     "LANGFUSE_RELEASE": "release",
 }
 """Those of Langfuse's own SDKs."""
-_TABLES: Final = frozenset(
-    name
-    for bodies in METADATA.values()
-    for source, words in bodies.items()
-    for name in ([source] if source else [w.rstrip("~").partition("=")[0] for w in words.split()])
-)
-FIELDS: Final = _TABLES | {
-    "event_id",
-    "kind",
-    "trace_id",
-    "tenant_id",
-    "app_id",
-    "app_name",
-    "workspace_name",
-    "user_id",
-    "session_id",
-    "external_trace_id",
-    "environment",
-    "name",
-    "started_at",
-    "ended_at",
-    "input_price",
-    "output_price",
-    "total_price",
-    "currency",
-    "tool_name",
-    "rating",
-    "time_to_first_token",
-    "tags",
-    "attributes",
-    "feedback",
-    "inputs",
-    "outputs",
-    "input_tokens",
-    "output_tokens",
-}
-"""Fields of TraceEvent that the mapping reads."""
 _SCOPE: Final = wire.scope("tailrace", __version__)
 _RESOURCE: Final = wire.resource(())
-
-
-def from_environment(env: Mapping[str, str]) -> dict[str, Any]:
-    """Settings by the variables of Langfuse's SDKs; of two for one setting the later wins."""
-    return {field: env[name] for name, field in _VARIABLES.items() if env.get(name)}
 
 
 class Score(msgspec.Struct, frozen=True):
@@ -109,7 +65,7 @@ class Score(msgspec.Struct, frozen=True):
     data: bytes
 
 
-@sink("langfuse", max_records=500, max_bytes=4_000_000, fields=FIELDS, environment=from_environment)
+@sink("langfuse", max_records=500, max_bytes=4_000_000, fields=FIELDS, environment=VARIABLES)
 class Langfuse:
     """Traces and user feedback to Langfuse, Cloud or self-hosted (3.22 and later)."""
 
@@ -285,7 +241,7 @@ class Langfuse:
         detail = "" if answer.status // 100 == 2 else redact.safe(said(answer), self._secrets)
         if suspended(answer):
             return Paused(f"quota (status 403): {detail}")
-        outcome = policy.decide(POLICY, answer, self._now(), detail=detail, fix=fix(answer.status))
+        outcome = policy.decide(STATUSES, answer, self._now(), detail=detail, fix=fix(answer.status))
         if isinstance(outcome, Rejected):
             return msgspec.structs.replace(outcome, request=request)
         return outcome
@@ -293,14 +249,8 @@ class Langfuse:
 
 def _host(text: str) -> str:
     """The base URL, without what is pasted behind it. Raises `ConfigError`."""
-    try:
-        parts = urlsplit(text.strip())
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
-    except ValueError:
-        usable = False
-    if not usable or parts.query or parts.fragment or parts.username:
-        raise ConfigError("host: must be the base URL of Langfuse, e.g. https://cloud.langfuse.com")
-    path = parts.path.rstrip("/")
+    parts = endpoint.base(text, setting="host", vendor="Langfuse", example="https://cloud.langfuse.com")
+    path = parts.path
     for end in _PASTED:
         path = path.removesuffix(end)
     return parts._replace(path=path.rstrip("/")).geturl()

@@ -6,85 +6,19 @@ child needs of its parent is in the child's own context, so the order of arrival
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
 
 import orjson
 
+from connectors.mapping.members import JsonMember, joined
+from connectors.mapping.prompts import messages
+from connectors.mapping.rows import Plan, Source, Table, fields_of, plan
 from connectors.sdk.contract import Enriched, Payload, Skip
 from connectors.sdk.outcomes import Rejected
-from connectors.sinks.opik import ids
-from connectors.sinks.opik.metadata import Usage, metadata
-from connectors.sinks.opik.prompts import messages
-from connectors.sinks.opik.values import LARGEST, Json, as_object, content, in_time, iso, price
+from connectors.sinks.opik import ids, metadata
+from connectors.sinks.opik.values import LARGEST, as_object, in_time, iso, price
 from tailrace.records import Kind, TraceContext, TraceEvent
-
-FIELDS: Final = frozenset(
-    {
-        "event_id",
-        "kind",
-        "trace_id",
-        "source_id",
-        "parent_run_id",
-        "parent_node_execution_id",
-        "parent_app_id",
-        "root_started_at",
-        "tenant_id",
-        "app_id",
-        "workflow_run_id",
-        "message_id",
-        "conversation_id",
-        "user_id",
-        "session_id",
-        "external_trace_id",
-        "host_name",
-        "environment",
-        "app_name",
-        "workspace_name",
-        "name",
-        "started_at",
-        "ended_at",
-        "published_at",
-        "status",
-        "error",
-        "error_type",
-        "model_provider",
-        "model_name",
-        "input_tokens",
-        "output_tokens",
-        "total_tokens",
-        "input_price",
-        "output_price",
-        "total_price",
-        "currency",
-        "node_type",
-        "span_kind",
-        "tool_name",
-        "plugin_name",
-        "dataset_ids",
-        "operation_type",
-        "invoke_from",
-        "rating",
-        "mode",
-        "time_to_first_token",
-        "tags",
-        "attributes",
-        "origin",
-        "workflow_run",
-        "node_execution",
-        "message",
-        "moderation",
-        "suggested_question",
-        "dataset_retrieval",
-        "tool",
-        "prompt_generation",
-        "span",
-        "feedback",
-        "inputs",
-        "outputs",
-    }
-)
-"""Fields of TraceEvent that this mapping reads."""
 
 Score = tuple[str, str, str, bytes | None]
 """A feedback score: of "traces" or "spans", the id of what is rated, its name, and its JSON; None: it is
@@ -92,40 +26,17 @@ withdrawn."""
 Parts = tuple[bytes | None, bytes | None, Score | None, int]
 """What one record becomes: JSON of a trace, JSON of a span, a score, and the time (ms) that its ids have."""
 
-_SPAN: Final = "span"
-_SCORE: Final = "score"
-NOT_TRACED: Final = Skip("not_traced")
-KINDS: Final[Mapping[Kind, str | Skip]] = {
-    Kind.UNKNOWN: NOT_TRACED,
-    Kind.WORKFLOW_RUN: _SPAN,
-    Kind.NODE_EXECUTION: _SPAN,
-    Kind.DRAFT_NODE_EXECUTION: _SPAN,
-    Kind.MESSAGE: _SPAN,
-    Kind.MODERATION: _SPAN,
-    Kind.SUGGESTED_QUESTION: _SPAN,
-    Kind.DATASET_RETRIEVAL: _SPAN,
-    Kind.TOOL: _SPAN,
-    Kind.GENERATE_NAME: _SPAN,
-    Kind.PROMPT_GENERATION: _SPAN,
-    Kind.SPAN: _SPAN,
-    Kind.FEEDBACK: _SCORE,
-    Kind.APP_CREATED: NOT_TRACED,
-    Kind.APP_UPDATED: NOT_TRACED,
-    Kind.APP_DELETED: NOT_TRACED,
-    Kind.REHYDRATION_FAILED: NOT_TRACED,
-    Kind.LINK: NOT_TRACED,
-}
-"""What a kind becomes, or why it is left out."""
-SPANS: Final = frozenset(k.value for k, how in KINDS.items() if how == _SPAN)
 
-_TYPES: Final[Mapping[str, str]] = {
-    "moderation": "guardrail",
-    "suggested_question": "llm",
-    "dataset_retrieval": "tool",
-    "generate_name": "llm",
-    "prompt_generation": "llm",
-}
-_NAMED: Final[Mapping[str, str]] = {"generate_name": "generate_conversation_name"}
+class Operation(NamedTuple):
+    """How a kind becomes a span, and a trace where it is a root."""
+
+    metadata: Table
+    type: str = "general"
+    """At Opik, of kinds that have always the same; `_looks` knows the others."""
+    name: str = ""
+    """Where it is not the kind's."""
+
+
 _NODE_TYPES: Final[Mapping[str | None, str]] = {"llm": "llm", "tool": "tool", "knowledge-retrieval": "tool"}
 _SPAN_TYPES: Final[Mapping[str | None, str]] = {
     "llm": "llm",
@@ -155,10 +66,26 @@ _CLOSED: Final = (
 )
 _RATINGS: Final[Mapping[str | None, int]] = {"like": 1, "dislike": 0}
 _FAILED: Final = frozenset({"failed", "exception"})
-_SPAN_ONLY: Final = frozenset({"trace_id", "parent_span_id", "type"})
-_ENVIRONMENT: Final = 150
+_MAX_ENVIRONMENT: Final = 150
 """Longest environment that Opik takes, characters."""
 _HOUR_MS: Final = 3_600_000
+
+_dumps: Final[Callable[[Any], bytes]] = orjson.dumps
+_PROJECT: Final = JsonMember("project_name")
+_NAME: Final = JsonMember("name")
+_TYPE: Final = JsonMember("type")
+_PARENT: Final = JsonMember("parent_span_id")
+_INPUT: Final = JsonMember("input")
+_INPUTS: Final = JsonMember("inputs")
+_OUTPUT: Final = JsonMember("output")
+_ENVIRONMENT: Final = JsonMember("environment")
+_ERROR: Final = JsonMember("error_info")
+_TTFT: Final = JsonMember("ttft")
+_USAGE: Final = JsonMember("usage")
+_COST: Final = JsonMember("total_estimated_cost")
+_MODEL: Final = JsonMember("model")
+_PROVIDER: Final = JsonMember("provider")
+_THREAD: Final = JsonMember("thread_id")
 
 
 def to_parts(
@@ -171,9 +98,11 @@ def to_parts(
     to show at Opik; `Rejected` for times and texts that Opik cannot hold, for ids beyond the window, and for
     ratings of traces whose start is unknown."""
     event, context = record.event, record.context
-    rating = event.kind == "feedback"
-    if event.kind not in SPANS and not rating:
-        return NOT_TRACED
+    operation = _PLANS.get(event.kind)
+    if operation is None:
+        how = KINDS[event.kind]
+        if isinstance(how, Skip):
+            return how
     trace = context.root_trace_id or event.trace_id or event.source_id
     if trace is None:
         return Rejected("invalid_id", "neither the event nor its context names a trace")
@@ -183,7 +112,7 @@ def to_parts(
             "time_out_of_range", f"the trace starts at {context.trace_started_at} µs; Opik takes 1970 to 2261"
         )
     try:
-        if rating:
+        if operation is None:
             if (
                 not id_time_ms
                 and context.trace_started_at == event.started_at
@@ -198,7 +127,7 @@ def to_parts(
             return Rejected(
                 "time_out_of_range", f"{field} is {getattr(event, field)} µs; Opik takes 1970 to 2261"
             )
-        return _operation(event, context, project, trace, ms)
+        return _operation(operation, event, context, project, trace, ms)
     except (TypeError, ValueError) as e:  # orjson's errors: text that is no Unicode, numbers beyond 64 bits
         return Rejected("not_json", f"cannot be written as JSON: {type(e).__name__}")
 
@@ -253,90 +182,112 @@ def is_root(event: TraceEvent, context: TraceContext, trace: str) -> bool:
     return event.message_id in (None, source) and event.workflow_run_id in (None, source)
 
 
-def _operation(event: TraceEvent, context: TraceContext, project: str, trace: str, ms: int) -> Parts:
+def _operation(
+    how: _OperationPlan, event: TraceEvent, context: TraceContext, project: str, trace: str, ms: int
+) -> Parts:
     scope, trace_id = ids.trace_scope(ms, project, trace)
-    name, kind, tags = _looks(event, context)
+    name, kind, tags = _looks(how, event, context)
+    span_id = ids.span_id(ms, scope, context.span_id)
+    shared = _shared(how, event, context, scope, kind, tags, ms)
     root = is_root(event, context, trace)
-    usage = _tokens(event)
-    known = metadata(event, context, usage)
+    if root:
+        shared = [b"".join(shared)]
+    out = [f'{{"id":"{span_id}","trace_id":"{trace_id}"'.encode()]
+    _PROJECT.text(out, project)
+    _NAME.text(out, name)
+    _TYPE.text(out, kind)
+    out += shared
+    _spent(out, event, context, kind)
+    out.append(b"}")
+    span = b"".join(out)
+    if not root:
+        return None, span, None, ms
+    out = [f'{{"id":"{trace_id}"'.encode()]
+    _PROJECT.text(out, project)
+    _NAME.text(out, "message" if event.kind == "message" else name)
+    out += shared
+    _THREAD.optional(out, event.conversation_id or context.conversation_id or None)
+    out.append(b"}")
+    return b"".join(out), span, None, ms
+
+
+def _shared(
+    how: _OperationPlan,
+    event: TraceEvent,
+    context: TraceContext,
+    scope: bytes,
+    kind: str,
+    tags: list[str],
+    ms: int,
+) -> list[bytes]:
+    """What a trace and its root span both have; of others, the span's parent too."""
+    known: list[bytes] = []
+    how.metadata.write(Source(event, context), known)
     prompts = _prompts(event) if kind == "llm" else None
-    if prompts is not None and (given := content(event.inputs)) is not None:
-        known["inputs"] = given
+    if prompts is not None and event.inputs is not None:
+        _INPUTS.json(known, event.inputs)
     end, updated = max(event.started_at, event.ended_at), event.published_at
-    span: dict[str, Json] = {
-        "id": ids.span_id(ms, scope, context.span_id),
-        "trace_id": trace_id,
-        "project_name": project,
-        "name": name,
-        "type": kind,
-        "start_time": iso(event.started_at),
-        "end_time": iso(end),
-        "last_updated_at": iso(updated if updated is not None and in_time(updated) else end),
-        "source": "sdk",
-        "tags": tags,
-        "metadata": orjson.Fragment(orjson.dumps(known)) if root else known,
-    }
-    parent = context.parent_span_id
-    if parent is not None:
-        span["parent_span_id"] = ids.parent_id(ms, scope, parent)
-    _content(span, event, prompts)
+    if updated is None or not in_time(updated):
+        updated = end
+    times = (
+        f',"start_time":"{iso(event.started_at)}","end_time":"{iso(end)}","last_updated_at":"{iso(updated)}"'
+    )
+    out = [
+        times.encode(),
+        b',"source":"sdk","tags":',
+        _dumps(tags),
+        b',"metadata":',
+        joined(known),
+    ]
+    if context.parent_span_id is not None:
+        _PARENT.text(out, ids.parent_id(ms, scope, context.parent_span_id))
+    _content(out, event, prompts)
     if event.environment:
-        span["environment"] = event.environment[:_ENVIRONMENT]
-    if (error := _error(event)) is not None:
-        span["error_info"] = error
+        _ENVIRONMENT.text(out, event.environment[:_MAX_ENVIRONMENT])
+    _error(out, event)
     if event.time_to_first_token is not None and event.time_to_first_token >= 0:
-        span["ttft"] = event.time_to_first_token / 1000
-    head = {k: v for k, v in span.items() if k not in _SPAN_ONLY} if root else None
-    _spent(span, event, context, kind, usage)
-    body = orjson.dumps(span)
-    if head is None:
-        return None, body, None, ms
-    head["id"] = trace_id
-    if event.kind == "message":
-        head["name"] = "message"
-    if thread := event.conversation_id or context.conversation_id:
-        head["thread_id"] = thread
-    return orjson.dumps(head), body, None, ms
+        _TTFT.encoded(out, _dumps(event.time_to_first_token / 1000))
+    return out
 
 
 def _prompts(event: TraceEvent) -> bytes | None:
-    """What a node gave its model, as chat messages."""
+    """What a node gave its model, as chat messages in the object that Opik shows as such."""
     body = event.node_execution
-    return None if body is None or body.process_data is None else messages(body.process_data)
+    found = None if body is None or body.process_data is None else messages(body.process_data)
+    return None if found is None else b'{"messages":' + found + b"}"
 
 
-def _content(span: dict[str, Json], event: TraceEvent, prompts: bytes | None) -> None:
+def _content(out: list[bytes], event: TraceEvent, prompts: bytes | None) -> None:
     """Input and output. A tool's are its own, where it has them; those of its message are metadata. A model's
     input is its prompts, where it has them; the node's inputs are metadata."""
     given, returned, tool = event.inputs, event.outputs, event.tool
     if tool is not None:
         given = given if tool.tool_inputs is None else tool.tool_inputs
         returned = returned if tool.tool_outputs is None else tool.tool_outputs
-    if prompts is not None:
-        span["input"] = orjson.Fragment(prompts)
-    elif (value := as_object(given, "input")) is not None:
-        span["input"] = value
-    if (value := as_object(returned, "output")) is not None:
-        span["output"] = value
+    value = as_object(given, "input") if prompts is None else prompts
+    if value is not None:
+        _INPUT.encoded(out, value)
+    value = as_object(returned, "output")
+    if value is not None:
+        _OUTPUT.encoded(out, value)
 
 
-def _spent(span: dict[str, Json], event: TraceEvent, context: TraceContext, kind: str, usage: Usage) -> None:
+def _spent(out: list[bytes], event: TraceEvent, context: TraceContext, kind: str) -> None:
     """Tokens, cost and model of a span."""
     spent = None
     if not _repeats(event):
-        spent = {k: n for k, n in usage.items() if 0 <= n <= LARGEST} if usage else None
-        if spent:
-            span["usage"] = spent
+        spent = metadata.usage(event, LARGEST)
+        if spent is not None:
+            _USAGE.encoded(out, spent)
         if (cost := _cost(event, context)) is not None:
-            span["total_estimated_cost"] = cost
-    if spent or kind == "llm":
-        if model := context.request_model or event.model_name:
-            span["model"] = model
+            _COST.encoded(out, cost)
+    if spent is not None or kind == "llm":
+        _MODEL.optional(out, context.request_model or event.model_name or None)
         if provider := context.provider_name or event.model_provider:
-            span["provider"] = PROVIDERS.get(provider, provider)
+            _PROVIDER.text(out, PROVIDERS.get(provider, provider))
 
 
-def _looks(event: TraceEvent, context: TraceContext) -> tuple[str, str, list[str]]:
+def _looks(how: _OperationPlan, event: TraceEvent, context: TraceContext) -> tuple[str, str, list[str]]:
     """Name, Opik type and tags of a span; seed 000 for the kinds that it has."""
     kind: str = event.kind
     detail: str | None = None
@@ -358,7 +309,7 @@ def _looks(event: TraceEvent, context: TraceContext) -> tuple[str, str, list[str
         detail = context.tool_name or event.tool_name or event.name
         name, of_type = detail or "tool", "tool"
     else:
-        name, of_type = _NAMED.get(kind, kind), _TYPES.get(kind, "general")
+        name, of_type = how.name or kind, how.type
         detail = event.operation_type if kind == "prompt_generation" else None
     tags = ["workflow" if kind == "workflow_run" else kind]
     if detail:
@@ -379,35 +330,24 @@ def _repeats(event: TraceEvent) -> bool:
     return event.node_type in _CONTAINERS and event.node_type != "agent"
 
 
-def _tokens(event: TraceEvent) -> Usage:
-    found: Usage = {}
-    given, returned, total = event.input_tokens, event.output_tokens, event.total_tokens
-    if given is not None:
-        found["prompt_tokens"] = given
-    if returned is not None:
-        found["completion_tokens"] = returned
-    if total is not None:
-        found["total_tokens"] = total
-    return found
-
-
-def _cost(event: TraceEvent, context: TraceContext) -> Json:
+def _cost(event: TraceEvent, context: TraceContext) -> bytes | None:
     """In US dollars, which Opik takes all costs to be; None where there is none in dollars."""
     if event.total_price is not None:
         return price(event.total_price) if event.currency == "USD" else None
     return price(context.estimated_cost)
 
 
-def _error(event: TraceEvent) -> dict[str, str] | None:
+def _error(out: list[bytes], event: TraceEvent) -> None:
     message = event.error or ""
     if event.status not in _FAILED and not message.strip():
-        return None
+        return
     kind = event.error_type or ""
-    return {
+    found = {
         "exception_type": kind if kind.strip() else "Error",
         "message": message,
         "traceback": message if message.strip() else event.status or "failed",
     }
+    _ERROR.encoded(out, _dumps(found))
 
 
 def _rating(
@@ -423,7 +363,7 @@ def _rating(
     name = "admin_feedback" if origin is not None and origin.from_source == "admin" else "user_feedback"
     if event.rating is None:
         return None, None, (entity, rated, name, None), ms
-    score: dict[str, Json] = {
+    score: dict[str, str | int] = {
         "id": rated,
         "project_name": project,
         "name": name,
@@ -433,4 +373,65 @@ def _rating(
     }
     if event.feedback is not None and event.feedback.content:
         score["reason"] = event.feedback.content
-    return None, None, (entity, rated, name, orjson.dumps(score)), ms
+    return None, None, (entity, rated, name, _dumps(score)), ms
+
+
+Rating = Callable[[TraceEvent, TraceContext, str, str, int], "Parts | Skip | Rejected"]
+_NONE: Final = Skip("not_traced")
+KINDS: Final[Mapping[Kind, Operation | Rating | Skip]] = {
+    Kind.WORKFLOW_RUN: Operation(metadata.WORKFLOW_RUN),
+    Kind.NODE_EXECUTION: Operation(metadata.NODE),
+    Kind.DRAFT_NODE_EXECUTION: Operation(metadata.NODE),
+    Kind.MESSAGE: Operation(metadata.MESSAGE),
+    Kind.MODERATION: Operation(metadata.MODERATION, "guardrail"),
+    Kind.SUGGESTED_QUESTION: Operation(metadata.SUGGESTED_QUESTION, "llm"),
+    Kind.DATASET_RETRIEVAL: Operation(metadata.DATASET_RETRIEVAL, "tool"),
+    Kind.TOOL: Operation(metadata.TOOL),
+    Kind.GENERATE_NAME: Operation(metadata.GENERATE_NAME, "llm", "generate_conversation_name"),
+    Kind.PROMPT_GENERATION: Operation(metadata.PROMPT_GENERATION, "llm"),
+    Kind.SPAN: Operation(metadata.SPAN),
+    Kind.FEEDBACK: _rating,
+    Kind.APP_CREATED: _NONE,
+    Kind.APP_UPDATED: _NONE,
+    Kind.APP_DELETED: _NONE,
+    Kind.REHYDRATION_FAILED: _NONE,
+    Kind.LINK: _NONE,
+    Kind.UNKNOWN: _NONE,
+}
+"""How every kind is treated: as a span (and its trace), as a score, or not at all."""
+_OPERATIONS: Final = {kind: how for kind, how in KINDS.items() if isinstance(how, Operation)}
+FIELDS: Final = fields_of(*(how.metadata for how in _OPERATIONS.values())) | {
+    "attributes",
+    "ended_at",
+    "environment",
+    "error_type",
+    "feedback",
+    "input_tokens",
+    "inputs",
+    "kind",
+    "name",
+    "output_tokens",
+    "outputs",
+    "published_at",
+    "rating",
+    "root_started_at",
+    "started_at",
+    "tags",
+    "time_to_first_token",
+    "trace_id",
+}
+"""Fields of TraceEvent that this mapping reads: those of its tables, and those of its functions."""
+
+
+class _OperationPlan:
+    """The table of a kind, compiled."""
+
+    def __init__(self, how: Operation) -> None:
+        self.metadata: Final[Plan] = plan(how.metadata, JsonMember)
+        self.type: Final[str] = how.type
+        self.name: Final[str] = how.name
+
+
+_PLANS: Final[dict[str, _OperationPlan]] = {
+    str(kind): _OperationPlan(how) for kind, how in _OPERATIONS.items()
+}

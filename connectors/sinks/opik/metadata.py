@@ -1,393 +1,238 @@
-"""Metadata of an Opik trace or span: what seed 000 lists for the event's kind, under the seed's names, and
-what else would be lost. Pure. What has no value is left out."""
+"""Metadata of an Opik trace or span, by kind: what seed 000 lists for the kind, under the seed's names, and
+what else would be lost. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
 from typing import Any, Final
 
-from connectors.sinks.opik.values import Json, content
-from tailrace.records import Origin, TraceContext, TraceEvent
+import orjson
 
-Metadata = dict[str, Json]
-
-Pairs = list[Any]
-"""Name, value, name, value, …; None is no value."""
-
-_MESSAGES: Final = frozenset({"suggested_question", "dataset_retrieval"})
-"""Kinds whose status is the message's (seed 000); the operation's own is another field."""
-Usage = dict[str, int]
+from connectors.mapping.members import json_value
+from connectors.mapping.rows import ENCODED, JSON, SECONDS, TEXTS, Row, Table
+from tailrace.records import TraceContext, TraceEvent
 
 
-def metadata(event: TraceEvent, context: TraceContext, usage: Usage) -> Metadata:
-    """All of it, in a fixed order. usage: the event's tokens."""
-    origin = event.origin
-    of_message = event.kind in _MESSAGES
-    found: Pairs = [
-        "tenant_id",
-        event.tenant_id,
-        "conversation_id",
-        event.conversation_id or context.conversation_id,
-        "message_id",
-        event.message_id,
-        "workflow_run_id",
-        event.workflow_run_id,
-        "user_id",
-        event.user_id or context.user_id,
-        "user_session_id",
-        event.session_id or context.session_id,
-        "status",
-        (origin.message_status if origin is not None else None) if of_message else event.status,
-        "error",
-        event.error,
-        "app_id",
-        event.app_id or context.app_id,
-        "app_name",
-        event.app_name or context.app_name,
-        "workspace_name",
-        event.workspace_name or context.workspace_name,
-        "invoke_from",
-        event.invoke_from,
-        "conversation_mode",
-        event.mode,
-        "host_name",
-        event.host_name,
-        "external_trace_id",
-        event.external_trace_id,
-        "tailrace.event_id",
-        event.event_id,
-        "tailrace.trace_id",
-        context.root_trace_id,
-        "tailrace.source_id",
-        event.source_id,
-    ]
-    if context.marks:
-        found += ("tailrace.marks", context.marks)
-    if event.attributes:
-        found += ("attributes", event.attributes)
-    if event.model_provider is not None or event.model_name is not None:
-        found += ("ls_provider", event.model_provider, "ls_model_name", event.model_name)
-    if usage:
-        found += ("total_tokens", event.total_tokens, "usage_metadata", usage)
-    if event.total_price is not None or event.input_price is not None or event.output_price is not None:
-        found += (
-            "input_price",
-            event.input_price,
-            "output_price",
-            event.output_price,
-            "total_price",
-            event.total_price,
-        )
-    if event.currency is not None:
-        found += ("currency", event.currency)
-    if context.estimated_cost is not None or context.price_table is not None:
-        found += ("estimated_cost", context.estimated_cost, "price_table", context.price_table)
-    if origin is not None:
-        _origin(found, origin, of_message)
-    of_kind = _KINDS.get(event.kind)
-    if of_kind is not None:
-        of_kind(found, event, context)
-    known: Metadata = {}
-    for i in range(0, len(found), 2):
-        value = found[i + 1]
-        if value is not None:
-            known[found[i]] = value
-    return known
+# -- values that are not a field
+def usage(event: TraceEvent, largest: int | None = None) -> bytes | None:
+    """Tokens as Opik names them, as a JSON object.
+
+    Args:
+        largest: leave out what is above it or below 0; None: nothing.
+    """
+    given, returned, total = event.input_tokens, event.output_tokens, event.total_tokens
+    found = []
+    if given is not None and (largest is None or 0 <= given <= largest):
+        found.append(f'"prompt_tokens":{given}')
+    if returned is not None and (largest is None or 0 <= returned <= largest):
+        found.append(f'"completion_tokens":{returned}')
+    if total is not None and (largest is None or 0 <= total <= largest):
+        found.append(f'"total_tokens":{total}')
+    return ("{" + ",".join(found) + "}").encode() if found else None
 
 
-def _origin(found: Pairs, origin: Origin, of_message: bool) -> None:
-    found += (
-        "from_source",
-        origin.from_source,
-        "from_end_user_id",
-        origin.from_end_user_id,
-        "from_account_id",
-        origin.from_account_id,
-        "invoked_by",
-        origin.invoked_by,
-        "triggered_from",
-        origin.triggered_from,
-        "agent_based",
-        origin.agent_based,
-        "created_by_role",
-        origin.created_by_role,
-        "created_user_id",
-        origin.created_user_id,
-        "workflow_app_log_id",
-        origin.workflow_app_log_id,
-        "message_status",
-        None if of_message else origin.message_status,
-        "message_data",
-        content(origin.message_data),
-        "message_file_data",
-        content(origin.message_file_data),
-        "message_file_id",
-        origin.message_file_id,
-        "file_list",
-        origin.file_list or None,
+def _usage(event: TraceEvent, context: TraceContext) -> bytes | None:
+    return usage(event)
+
+
+def _attributes(event: TraceEvent, context: TraceContext) -> bytes | None:
+    return orjson.dumps(event.attributes) if event.attributes else None
+
+
+def _message_inputs(event: TraceEvent, context: TraceContext) -> bytes | None:
+    """Of a tool that has inputs of its own."""
+    return None if event.tool is None or event.tool.tool_inputs is None else json_value(event.inputs)
+
+
+def _message_outputs(event: TraceEvent, context: TraceContext) -> bytes | None:
+    return None if event.tool is None or event.tool.tool_outputs is None else json_value(event.outputs)
+
+
+def _datasets(body_name: str) -> tuple[Row, Row]:
+    """Names of datasets, at the first place if the context has some, else at the second; the body's count."""
+
+    def of_body(event: TraceEvent) -> Sequence[str]:
+        body: Any = getattr(event, body_name)
+        return () if body is None else body.dataset_names
+
+    def first(event: TraceEvent, context: TraceContext) -> Sequence[str] | None:
+        return (of_body(event) or context.dataset_names) if context.dataset_names else None
+
+    def second(event: TraceEvent, context: TraceContext) -> Sequence[str] | None:
+        return None if context.dataset_names else of_body(event)
+
+    return Row("dataset_names", first, TEXTS), Row("dataset_names", second, TEXTS)
+
+
+# -- tables
+_TOOL_NAME: Final = Row("tool_name", "context.tool_name or tool_name")
+
+
+def _table(*own: Row, of_message: bool = False) -> Table:
+    """What every kind has, and a kind's own rows.
+
+    Args:
+        own: what only this kind has.
+        of_message: `status` is the message's, as seed 000 wants it; the operation's own is another row.
+    """
+    status = "origin.message_status" if of_message else "status"
+    return (
+        Row("tenant_id", "tenant_id"),
+        Row("conversation_id", "conversation_id or context.conversation_id"),
+        Row("message_id", "message_id"),
+        Row("workflow_run_id", "workflow_run_id"),
+        Row("user_id", "user_id or context.user_id"),
+        Row("user_session_id", "session_id or context.session_id"),
+        Row("status", status),
+        Row("error", "error"),
+        Row("app_id", "app_id or context.app_id"),
+        Row("app_name", "app_name or context.app_name"),
+        Row("workspace_name", "workspace_name or context.workspace_name"),
+        Row("invoke_from", "invoke_from"),
+        Row("conversation_mode", "mode"),
+        Row("host_name", "host_name"),
+        Row("external_trace_id", "external_trace_id"),
+        Row("tailrace.event_id", "event_id"),
+        Row("tailrace.trace_id", "context.root_trace_id"),
+        Row("tailrace.source_id", "source_id"),
+        Row("tailrace.marks", "context.marks"),
+        Row("attributes", _attributes, ENCODED),
+        Row("ls_provider", "model_provider"),
+        Row("ls_model_name", "model_name"),
+        Row("total_tokens", "total_tokens"),
+        Row("usage_metadata", _usage, ENCODED),
+        Row("input_price", "input_price"),
+        Row("output_price", "output_price"),
+        Row("total_price", "total_price"),
+        Row("currency", "currency"),
+        Row("estimated_cost", "context.estimated_cost"),
+        Row("price_table", "context.price_table"),
+        Row("from_source", "origin.from_source"),
+        Row("from_end_user_id", "origin.from_end_user_id"),
+        Row("from_account_id", "origin.from_account_id"),
+        Row("invoked_by", "origin.invoked_by"),
+        Row("triggered_from", "origin.triggered_from"),
+        Row("agent_based", "origin.agent_based"),
+        Row("created_by_role", "origin.created_by_role"),
+        Row("created_user_id", "origin.created_user_id"),
+        Row("workflow_app_log_id", "origin.workflow_app_log_id"),
+        *(() if of_message else (Row("message_status", "origin.message_status"),)),
+        Row("message_data", "origin.message_data"),
+        Row("message_file_data", "origin.message_file_data"),
+        Row("message_file_id", "origin.message_file_id"),
+        Row("file_list", "origin.file_list"),
+        *own,
     )
 
 
-def _seconds(us: int | None) -> float | None:
-    return None if us is None else us / 1_000_000
-
-
-def _workflow(found: Pairs, event: TraceEvent, context: TraceContext) -> None:
-    body = event.workflow_run
-    if body is not None:
-        found += (
-            "workflow_id",
-            body.workflow_id,
-            "version",
-            body.workflow_version,
-            "query",
-            body.query,
-            "elapsed_time",
-            _seconds(body.elapsed_time),
-            "steps",
-            body.steps,
-            "exceptions_count",
-            body.exceptions_count,
-        )
-    found += (
-        "parent_workflow_run_id",
-        event.parent_run_id,
-        "parent_node_execution_id",
-        event.parent_node_execution_id,
-        "parent_app_id",
-        event.parent_app_id,
-    )
-
-
-def _node(found: Pairs, event: TraceEvent, context: TraceContext) -> None:
-    found += (
-        "node_type",
-        event.node_type,
-        "tool_name",
-        context.tool_name or event.tool_name,
-        "plugin_name",
-        event.plugin_name,
-        "dataset_ids",
-        event.dataset_ids or None,
-        "dataset_names",
-        context.dataset_names or None,
-    )
-    body = event.node_execution
-    if body is not None:
-        found += (
-            "node_id",
-            body.node_id,
-            "workflow_id",
-            body.workflow_id,
-            "index",
-            body.index,
-            "predecessor_node_id",
-            body.predecessor_node_id,
-            "iteration_id",
-            body.iteration_id,
-            "iteration_index",
-            body.iteration_index,
-            "loop_id",
-            body.loop_id,
-            "loop_index",
-            body.loop_index,
-            "parallel_id",
-            body.parallel_id,
-            "elapsed_time",
-            _seconds(body.elapsed_time),
-            "process_data",
-            content(body.process_data),
-            "plugin_id",
-            body.plugin_id,
-            "credential_id",
-            body.credential_id,
-            "credential_name",
-            body.credential_name,
-            "dataset_names",
-            body.dataset_names or None,
-            "model_mode",
-            body.model_mode,
-            "finish_reason",
-            body.finish_reason,
-            "retry_count",
-            body.retry_count,
-            "retries",
-            content(body.retries),
-        )
-
-
-def _message(found: Pairs, event: TraceEvent, context: TraceContext) -> None:
-    body = event.message
-    if body is not None:
-        found += (
-            "conversation_model",
-            body.conversation_model,
-            "model_id",
-            body.model_id,
-            "query",
-            body.query,
-            "provider_response_latency",
-            _seconds(body.provider_response_latency),
-            "streaming",
-            body.streaming,
-            "time_to_generate",
-            _seconds(body.time_to_generate),
-        )
-
-
-def _moderation(found: Pairs, event: TraceEvent, context: TraceContext) -> None:
-    body = event.moderation
-    if body is not None:
-        found += (
-            "moderation_type",
-            body.moderation_type,
-            "action",
-            body.action,
-            "flagged",
-            body.flagged,
-            "categories",
-            body.categories or None,
-            "preset_response",
-            body.preset_response,
-            "query",
-            body.query,
-        )
-
-
-def _suggested_question(found: Pairs, event: TraceEvent, context: TraceContext) -> None:
-    found += ("operation_status", event.status)
-    body = event.suggested_question
-    if body is not None:
-        found += (
-            "suggested_question",
-            body.questions or None,
-            "level",
-            body.level,
-            "status_message",
-            body.status_message,
-        )
-
-
-def _dataset_retrieval(found: Pairs, event: TraceEvent, context: TraceContext) -> None:
-    found += ("operation_status", event.status)
-    found += (
-        "dataset_ids",
-        event.dataset_ids or None,
-        "dataset_names",
-        context.dataset_names or None,
-    )
-    body = event.dataset_retrieval
-    if body is not None:
-        found += (
-            "query",
-            body.query,
-            "documents",
-            content(body.documents),
-            "document_count",
-            body.document_count,
-            "dataset_names",
-            body.dataset_names or None,
-            "embedding_models",
-            content(body.embedding_models),
-            "rerank_model_provider",
-            body.rerank_model_provider,
-            "rerank_model_name",
-            body.rerank_model_name,
-        )
-
-
-def _tool(found: Pairs, event: TraceEvent, context: TraceContext) -> None:
-    found += (
-        "tool_name",
-        context.tool_name or event.tool_name,
-        "plugin_name",
-        event.plugin_name,
-    )
-    body = event.tool
-    if body is not None:
-        found += (
-            "tool_inputs",
-            content(body.tool_inputs),
-            "tool_outputs",
-            content(body.tool_outputs),
-            "tool_config",
-            content(body.tool_config),
-            "tool_parameters",
-            content(body.tool_parameters),
-            "time_cost",
-            _seconds(body.time_cost),
-            "file_url",
-            body.file_urls or None,
-            "call_id",
-            body.call_id,
-            "description",
-            body.description,
-        )
-        if body.tool_inputs is not None:
-            found += ("message_inputs", content(event.inputs))
-        if body.tool_outputs is not None:
-            found += ("message_outputs", content(event.outputs))
-
-
-def _prompt_generation(found: Pairs, event: TraceEvent, context: TraceContext) -> None:
-    found += ("operation_type", event.operation_type)
-    body = event.prompt_generation
-    if body is not None:
-        found += (
-            "instruction",
-            body.instruction,
-            "output",
-            body.output,
-            "latency",
-            _seconds(body.latency),
-        )
-
-
-def _span(found: Pairs, event: TraceEvent, context: TraceContext) -> None:
-    found += (
-        "span_kind",
-        event.span_kind,
-        "tool_name",
-        context.tool_name or event.tool_name,
-        "dataset_ids",
-        event.dataset_ids or None,
-        "dataset_names",
-        context.dataset_names or None,
-    )
-    body = event.span
-    if body is not None:
-        found += (
-            "otel_kind",
-            body.otel_kind,
-            "scope_name",
-            body.scope_name,
-            "scope_version",
-            body.scope_version,
-            "trace_state",
-            body.trace_state,
-            "finish_reason",
-            body.finish_reason,
-            "span_attributes",
-            content(body.attributes_json),
-            "span_events",
-            content(body.events),
-            "span_links",
-            content(body.links),
-            "resource",
-            content(body.resource),
-        )
-
-
-_KINDS: Final[Mapping[str, Callable[[Pairs, TraceEvent, TraceContext], None]]] = {
-    "workflow_run": _workflow,
-    "node_execution": _node,
-    "draft_node_execution": _node,
-    "message": _message,
-    "moderation": _moderation,
-    "suggested_question": _suggested_question,
-    "dataset_retrieval": _dataset_retrieval,
-    "tool": _tool,
-    "prompt_generation": _prompt_generation,
-    "span": _span,
-}
-"""Kind -> what its metadata has beyond the common part."""
+WORKFLOW_RUN: Final = _table(
+    Row("workflow_id", "workflow_run.workflow_id"),
+    Row("version", "workflow_run.workflow_version"),
+    Row("query", "workflow_run.query"),
+    Row("elapsed_time", "workflow_run.elapsed_time", SECONDS),
+    Row("steps", "workflow_run.steps"),
+    Row("exceptions_count", "workflow_run.exceptions_count"),
+    Row("parent_workflow_run_id", "parent_run_id"),
+    Row("parent_node_execution_id", "parent_node_execution_id"),
+    Row("parent_app_id", "parent_app_id"),
+)
+_NODE_DATASETS: Final = _datasets("node_execution")
+NODE: Final = _table(
+    Row("node_type", "node_type"),
+    _TOOL_NAME,
+    Row("plugin_name", "plugin_name"),
+    Row("dataset_ids", "dataset_ids"),
+    _NODE_DATASETS[0],
+    Row("node_id", "node_execution.node_id"),
+    Row("workflow_id", "node_execution.workflow_id"),
+    Row("index", "node_execution.index"),
+    Row("predecessor_node_id", "node_execution.predecessor_node_id"),
+    Row("iteration_id", "node_execution.iteration_id"),
+    Row("iteration_index", "node_execution.iteration_index"),
+    Row("loop_id", "node_execution.loop_id"),
+    Row("loop_index", "node_execution.loop_index"),
+    Row("parallel_id", "node_execution.parallel_id"),
+    Row("elapsed_time", "node_execution.elapsed_time", SECONDS),
+    Row("process_data", "node_execution.process_data"),
+    Row("plugin_id", "node_execution.plugin_id"),
+    Row("credential_id", "node_execution.credential_id"),
+    Row("credential_name", "node_execution.credential_name"),
+    _NODE_DATASETS[1],
+    Row("model_mode", "node_execution.model_mode"),
+    Row("finish_reason", "node_execution.finish_reason"),
+    Row("retry_count", "node_execution.retry_count"),
+    Row("retries", "node_execution.retries"),
+)
+MESSAGE: Final = _table(
+    Row("conversation_model", "message.conversation_model"),
+    Row("model_id", "message.model_id"),
+    Row("query", "message.query"),
+    Row("provider_response_latency", "message.provider_response_latency", SECONDS),
+    Row("streaming", "message.streaming"),
+    Row("time_to_generate", "message.time_to_generate", SECONDS),
+)
+MODERATION: Final = _table(
+    Row("moderation_type", "moderation.moderation_type"),
+    Row("action", "moderation.action"),
+    Row("flagged", "moderation.flagged"),
+    Row("categories", "moderation.categories"),
+    Row("preset_response", "moderation.preset_response"),
+    Row("query", "moderation.query"),
+)
+SUGGESTED_QUESTION: Final = _table(
+    Row("operation_status", "status"),
+    Row("suggested_question", "suggested_question.questions"),
+    Row("level", "suggested_question.level"),
+    Row("status_message", "suggested_question.status_message"),
+    of_message=True,
+)
+_RETRIEVAL_DATASETS: Final = _datasets("dataset_retrieval")
+DATASET_RETRIEVAL: Final = _table(
+    Row("operation_status", "status"),
+    Row("dataset_ids", "dataset_ids"),
+    _RETRIEVAL_DATASETS[0],
+    Row("query", "dataset_retrieval.query"),
+    Row("documents", "dataset_retrieval.documents"),
+    Row("document_count", "dataset_retrieval.document_count"),
+    _RETRIEVAL_DATASETS[1],
+    Row("embedding_models", "dataset_retrieval.embedding_models", JSON),
+    Row("rerank_model_provider", "dataset_retrieval.rerank_model_provider"),
+    Row("rerank_model_name", "dataset_retrieval.rerank_model_name"),
+    of_message=True,
+)
+TOOL: Final = _table(
+    _TOOL_NAME,
+    Row("plugin_name", "plugin_name"),
+    Row("tool_inputs", "tool.tool_inputs"),
+    Row("tool_outputs", "tool.tool_outputs"),
+    Row("tool_config", "tool.tool_config"),
+    Row("tool_parameters", "tool.tool_parameters"),
+    Row("time_cost", "tool.time_cost", SECONDS),
+    Row("file_url", "tool.file_urls"),
+    Row("call_id", "tool.call_id"),
+    Row("description", "tool.description"),
+    Row("message_inputs", _message_inputs, ENCODED),
+    Row("message_outputs", _message_outputs, ENCODED),
+)
+GENERATE_NAME: Final = _table()
+PROMPT_GENERATION: Final = _table(
+    Row("operation_type", "operation_type"),
+    Row("instruction", "prompt_generation.instruction"),
+    Row("output", "prompt_generation.output"),
+    Row("latency", "prompt_generation.latency", SECONDS),
+)
+SPAN: Final = _table(
+    Row("span_kind", "span_kind"),
+    _TOOL_NAME,
+    Row("dataset_ids", "dataset_ids"),
+    Row("dataset_names", "context.dataset_names"),
+    Row("otel_kind", "span.otel_kind"),
+    Row("scope_name", "span.scope_name"),
+    Row("scope_version", "span.scope_version"),
+    Row("trace_state", "span.trace_state"),
+    Row("finish_reason", "span.finish_reason"),
+    Row("span_attributes", "span.attributes_json"),
+    Row("span_events", "span.events"),
+    Row("span_links", "span.links", JSON),
+    Row("resource", "span.resource", JSON),
+)

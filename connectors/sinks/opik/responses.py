@@ -1,11 +1,9 @@
-"""What Opik's answers mean: a table from status to action, the wait of its rate limit, and the reasons behind
-a refusal."""
+"""What Opik's answers mean beyond their status: the wait of its rate limit, the reasons behind a refusal."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -13,26 +11,11 @@ import msgspec
 from connectors.sdk import policy
 from connectors.sdk.http import Response
 from connectors.sdk.outcomes import Outcome, Paused, Rejected
-from connectors.sdk.policy import Action, Table
+from connectors.sdk.policy import Table
 
-OPIK: Final[Table] = MappingProxyType(
-    {
-        "2xx": Action.DELIVERED,
-        "3xx": Action.PAUSE,  # redirects are not followed: the address is wrong
-        400: Action.REJECT,  # one bad item refuses its whole request
-        402: Action.PAUSE,  # the plan's quota is used up
-        408: Action.RETRY,
-        409: Action.REJECT,  # an id that another project has
-        413: Action.SPLIT,
-        422: Action.REJECT,
-        425: Action.RETRY,
-        429: Action.RETRY,  # for RateLimit-Reset seconds
-        "4xx": Action.PAUSE,  # 401, 403, 404: credentials, workspace, address
-        501: Action.PAUSE,
-        505: Action.PAUSE,
-        "5xx": Action.RETRY,
-    }
-)
+STATUSES: Final[Table] = policy.table()
+"""Opik differs in no status: one bad item refuses its whole request (400), 402 is the plan's quota, and 409
+an id that another project has."""
 
 _FIXES: Final[Mapping[int, str]] = {402: "workspace", 404: "url", 405: "url", 415: "url"}
 TOO_OLD: Final = "too_old"
@@ -44,7 +27,7 @@ def outcome(answer: Response, now: float, detail: str) -> Outcome:
     """The outcome of one request. now: Unix time. detail: `message(answer)`, redacted."""
     status = answer.status
     fix = "url" if status // 100 == 3 else _FIXES.get(status, "api_key, workspace")
-    found = policy.decide(OPIK, answer, now, detail=detail, fix=fix, reset_header="ratelimit-reset")
+    found = policy.decide(STATUSES, answer, now, detail=detail, fix=fix, reset_header="ratelimit-reset")
     if isinstance(found, Rejected):
         reason = next((r for r in _REASONS if r in detail.lower().replace(" ", "_")), None)
         if status == 409:

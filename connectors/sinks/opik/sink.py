@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
@@ -28,7 +28,7 @@ from connectors import (
     Split,
     sink,
 )
-from connectors.sdk import redact
+from connectors.sdk import endpoint, redact
 from connectors.sdk.compression import gzip
 from connectors.sdk.contract import Rates, Secret
 from connectors.sdk.http import place
@@ -38,12 +38,13 @@ from connectors.sinks.opik.requests import MOST, Call, calls, combine, to_be_hel
 from tailrace.errors import ConfigError
 
 _CLOUD: Final = "comet.com"
+_EXAMPLE: Final = "https://www.comet.com/opik/api or http://localhost:5173/api"
 _CLOUD_RATES: Final = Rates(events_per_minute=5000, requests_per_minute=2000)
 _CLOUD_HOURS: Final = 24.0
 _MARGIN_MS: Final = 300_000
 """How far the clocks of Opik and of this machine may differ before a record counts as too old by its
 siblings' refusal."""
-_VARIABLES: Final = {
+VARIABLES: Final = {
     "OPIK_URL_OVERRIDE": "url",
     "OPIK_API_KEY": "api_key",
     "OPIK_WORKSPACE": "workspace",
@@ -52,12 +53,7 @@ _VARIABLES: Final = {
 """Those of Opik's own SDK."""
 
 
-def from_environment(env: Mapping[str, str]) -> dict[str, Any]:
-    """Settings by the variables of Opik's SDK."""
-    return {field: env[name] for name, field in _VARIABLES.items() if env.get(name)}
-
-
-@sink("opik", max_records=500, max_bytes=10_000_000, fields=FIELDS, environment=from_environment)
+@sink("opik", max_records=500, max_bytes=10_000_000, fields=FIELDS, environment=VARIABLES)
 class Opik:
     """Traces, spans and feedback scores to Opik, on Comet's Cloud or self-hosted."""
 
@@ -205,19 +201,10 @@ class Opik:
 
 def base_url(url: str) -> str:
     """The base of the API, ending with /api. Raises `ConfigError`."""
-    example = "e.g. https://www.comet.com/opik/api or http://localhost:5173/api"
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
-    except ValueError:
-        usable = False
-    if not usable:
-        raise ConfigError(f"url: must be the http or https address of Opik; {example}")
-    if parts.username is not None or parts.query or parts.fragment:
-        raise ConfigError(f"url: takes no user, query or fragment; {example}")
-    path = parts.path.rstrip("/")
+    parts = endpoint.base(url, setting="url", vendor="Opik", example=_EXAMPLE)
+    path = parts.path
     if "/v1/" in f"{path}/":
-        raise ConfigError(f"url: is the address of one endpoint; give what comes before /v1, {example}")
+        raise ConfigError(f"url: is the address of one endpoint; give what comes before /v1, e.g. {_EXAMPLE}")
     if not path and is_cloud(url):
         path = "/opik"
     return parts._replace(path=path if path.endswith("/api") else f"{path}/api").geturl()

@@ -3,69 +3,23 @@ dictionary).
 
 Spans are workflow runs, node executions, drafts (seed 003, section 4) and events of kind span. Everything
 else is a structured log there (section 8), not a span. Attributes without a value are left out (section 10).
-How a span is written down is `connectors.otlp`'s: what is here calls one of its two modules, as `Encoding`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple
 
 from connectors.filters.content import shown
+from connectors.mapping.attributes import JsonAttribute, WireAttribute
+from connectors.mapping.rows import SECONDS, TEXTS, Key, Plan, Row, Source, Table, fields_of, plan
+from connectors.otlp import as_json, wire
 from connectors.otlp.wire import CLIENT, CONSUMER, ERROR, INTERNAL, OK, PRODUCER, SERVER, UNSET
 from connectors.sdk.contract import Enriched, Skip
 from connectors.sdk.outcomes import Rejected
 from tailrace.records import Kind, ParentKind, TraceContext, TraceEvent
 
-Pairs = list[Any]
-"""Attributes as name, value, name, value, …; None is no value."""
-
 MAX_NS: Final = 2**64 - 1
-FIELDS: Final = frozenset(
-    {
-        "event_id",
-        "kind",
-        "trace_id",
-        "source_id",
-        "parent_trace_id",
-        "parent_run_id",
-        "parent_node_execution_id",
-        "parent_app_id",
-        "tenant_id",
-        "app_id",
-        "workflow_run_id",
-        "message_id",
-        "conversation_id",
-        "user_id",
-        "session_id",
-        "host_name",
-        "app_name",
-        "name",
-        "started_at",
-        "ended_at",
-        "status",
-        "error",
-        "error_type",
-        "model_provider",
-        "model_name",
-        "input_tokens",
-        "output_tokens",
-        "total_tokens",
-        "node_type",
-        "span_kind",
-        "tool_name",
-        "invoke_from",
-        "attributes",
-        "origin",
-        "workflow_run",
-        "node_execution",
-        "span",
-        "inputs",
-        "outputs",
-    }
-)
-"""Fields of TraceEvent that this mapping reads."""
-
 OPERATIONS: Final[Mapping[str, str]] = {
     "llm": "chat",
     "embedding": "embeddings",
@@ -100,28 +54,225 @@ _MESSAGE: Final = ParentKind.MESSAGE
 _LINKED: Final = ("tailrace.link", "calling_run")
 
 
-class Encoding(Protocol):
-    """`connectors.otlp.wire` or `connectors.otlp.as_json`."""
+# -- values that are not a field
+def _run_id(event: TraceEvent) -> str | None:
+    return event.workflow_run_id or event.source_id
 
-    def attributes(self, pairs: Iterable[Any]) -> list[bytes]: ...
 
-    def span(
-        self,
-        trace_id: bytes,
-        span_id: bytes,
-        parent_span_id: bytes | None,
-        name: str,
-        kind: int,
-        start_ns: int,
-        end_ns: int,
-        attributes: Iterable[bytes],
-        status_code: int,
-        status_message: str,
-        links: Iterable[bytes],
-        trace_state: str,
-    ) -> bytes: ...
+def _run_time(event: TraceEvent, context: TraceContext) -> int:
+    """Execution time as the engine measured it, else from start to end, in microseconds."""
+    return _elapsed(event, None if event.workflow_run is None else event.workflow_run.elapsed_time)
 
-    def link(self, trace_id: bytes, span_id: bytes, pairs: Iterable[Any]) -> bytes: ...
+
+def _node_time(event: TraceEvent, context: TraceContext) -> int:
+    return _elapsed(event, None if event.node_execution is None else event.node_execution.elapsed_time)
+
+
+def _elapsed(event: TraceEvent, measured: int | None) -> int:
+    return max(0, event.ended_at - event.started_at) if measured is None else measured
+
+
+def _finish_reasons(event: TraceEvent, context: TraceContext) -> tuple[str, ...] | None:
+    reason = None if event.span is None else event.span.finish_reason
+    return (reason,) if reason else None
+
+
+def _operation(span_kind: str) -> str | None:
+    return OPERATIONS.get(span_kind)
+
+
+def _openinference(span_kind: str) -> str | None:
+    return OPENINFERENCE.get(span_kind)
+
+
+def _shown(content: object) -> str:
+    """A content field: JSON text as the codec decodes it; what stands in its place without quotes."""
+    return shown(str(content))
+
+
+def _of_run(event: TraceEvent) -> str:
+    return f"ref:workflow_run_id={_run_id(event)}"
+
+
+def _of_node(event: TraceEvent) -> str:
+    return f"ref:node_execution_id={event.source_id}"
+
+
+# -- attributes
+_CALLED: Final = (
+    Row("dify.tenant_id", "tenant_id"),
+    Row("dify.app_id", "app_id or context.app_id"),
+    Row("dify.message.id", "message_id"),
+    Row("dify.conversation.id", "conversation_id or context.conversation_id"),
+)
+_INVOKED_BY: Final = "origin.invoked_by or user_id or context.user_id"
+_MODEL: Final = (
+    Row("gen_ai.provider.name", "context.provider_name or model_provider"),
+    Row("gen_ai.request.model", "context.request_model or model_name"),
+    Row("gen_ai.usage.input_tokens", "input_tokens"),
+    Row("gen_ai.usage.output_tokens", "output_tokens"),
+    Row("gen_ai.usage.total_tokens", "total_tokens"),
+)
+"""Provider and model as OpenTelemetry names them, where the processor said so. On Dify's spans they go beyond
+seed 003's section 4: it has them in the companion logs."""
+_OWN: Final = (
+    Row("tailrace.event_id", "event_id"),
+    Row("tailrace.marks", "context.marks"),
+    Row("tailrace.estimated_cost", "context.estimated_cost"),
+    Row("tailrace.price_table", "context.price_table"),
+)
+
+_WORKFLOW: Final = (
+    Row("dify.trace_id", "workflow_run_id or source_id"),
+    *_CALLED,
+    Row("dify.workflow.id", "workflow_run.workflow_id"),
+    Row("dify.workflow.run_id", "workflow_run_id or source_id"),
+    Row("dify.workflow.status", "status"),
+    Row("dify.workflow.error", "error", empty=False),
+    Row("dify.workflow.elapsed_time", _run_time, SECONDS),
+    Row("dify.invoke_from", "invoke_from"),
+    Row("dify.invoked_by", _INVOKED_BY),
+    Row("dify.parent.trace_id", "parent_run_id or parent_trace_id"),
+    Row("dify.parent.workflow.run_id", "parent_run_id"),
+    Row("dify.parent.node.execution_id", "parent_node_execution_id"),
+    Row("dify.parent.app.id", "parent_app_id"),
+    *_MODEL,
+    Row("dify.app.name", "app_name or context.app_name"),
+    *_OWN,
+)
+"""Seed 003, section 4.1."""
+_WORKFLOW_CONTENT: Final = (
+    Row("dify.workflow.inputs", "inputs", _shown),
+    Row("dify.workflow.outputs", "outputs", _shown),
+    Row("dify.workflow.query", "workflow_run.query", _shown),
+)
+"""Section 8.1.1."""
+_NODE: Final = (
+    *_CALLED,
+    Row("dify.workflow.run_id", "workflow_run_id"),
+    Row("dify.node.execution_id", "source_id"),
+    Row("dify.node.type", "node_type"),
+    Row("dify.node.title", "name"),
+    Row("dify.node.status", "status"),
+    Row("dify.node.error", "error", empty=False),
+    Row("dify.node.elapsed_time", _node_time, SECONDS),
+    Row("dify.node.invoked_by", _INVOKED_BY),
+    Row("dify.app.name", "app_name or context.app_name"),
+    Row("dify.workflow.id", "node_execution.workflow_id"),
+    Row("dify.node.id", "node_execution.node_id"),
+    Row("dify.node.index", "node_execution.index"),
+    Row("dify.node.predecessor_node_id", "node_execution.predecessor_node_id"),
+    Row("dify.node.iteration_id", "node_execution.iteration_id"),
+    Row("dify.node.loop_id", "node_execution.loop_id"),
+    Row("dify.node.parallel_id", "node_execution.parallel_id"),
+    Row("tailrace.node.retry_count", "node_execution.retry_count", empty=False),
+    *_MODEL,
+    *_OWN,
+)
+"""Sections 4.2 and 4.3, without the trace."""
+_NODE_CONTENT: Final = (
+    Row("dify.node.inputs", "inputs", _shown),
+    Row("dify.node.outputs", "outputs", _shown),
+    Row("dify.node.process_data", "node_execution.process_data", _shown),
+)
+"""Section 8.1.2."""
+_SPAN: Final = (
+    Row("gen_ai.operation.name", "span_kind", _operation),
+    Row("openinference.span.kind", "span_kind", _openinference),
+    *_MODEL,
+    Row("gen_ai.tool.name", "context.tool_name or tool_name"),
+    Row("gen_ai.conversation.id", "conversation_id or context.conversation_id"),
+    Row("session.id", "session_id or context.session_id"),
+    Row("user.id", "user_id or context.user_id"),
+    Row("error.type", "error_type"),
+    Row("gen_ai.response.finish_reasons", _finish_reasons, TEXTS),
+    Row("dify.tenant_id", "tenant_id"),
+    Row("dify.app_id", "app_id or context.app_id"),
+    *_OWN,
+)
+"""OpenTelemetry GenAI and OpenInference names."""
+_SPAN_CONTENT: Final = (
+    Row("input.value", "inputs", _shown),
+    Row("output.value", "outputs", _shown),
+)
+
+
+class Span(NamedTuple):
+    """How a kind becomes a span."""
+
+    name: str
+    """Empty: the event's own."""
+    rows: Table
+    content: Table
+    reference: Callable[[TraceEvent], str] | None
+    """What stands in place of content that is not sent; None: nothing does."""
+
+
+_LOG: Final = Skip("log_only")
+KINDS: Final[Mapping[Kind, Span | Skip]] = {
+    Kind.WORKFLOW_RUN: Span("dify.workflow.run", _WORKFLOW, _WORKFLOW_CONTENT, _of_run),
+    Kind.NODE_EXECUTION: Span(
+        "dify.node.execution",
+        (Row("dify.trace_id", "workflow_run_id or trace_id"), *_NODE),
+        _NODE_CONTENT,
+        _of_node,
+    ),
+    Kind.DRAFT_NODE_EXECUTION: Span(
+        "dify.node.execution.draft", (Row("dify.trace_id", "source_id"), *_NODE), _NODE_CONTENT, _of_node
+    ),
+    Kind.SPAN: Span("", _SPAN, _SPAN_CONTENT, None),
+    Kind.MESSAGE: _LOG,
+    Kind.MODERATION: _LOG,
+    Kind.SUGGESTED_QUESTION: _LOG,
+    Kind.DATASET_RETRIEVAL: _LOG,
+    Kind.TOOL: _LOG,
+    Kind.GENERATE_NAME: _LOG,
+    Kind.PROMPT_GENERATION: _LOG,
+    Kind.FEEDBACK: _LOG,
+    Kind.APP_CREATED: _LOG,
+    Kind.APP_UPDATED: _LOG,
+    Kind.APP_DELETED: _LOG,
+    Kind.REHYDRATION_FAILED: _LOG,
+    Kind.LINK: _LOG,
+    Kind.UNKNOWN: _LOG,
+}
+"""How every kind is treated."""
+_SPANS: Final = {kind: how for kind, how in KINDS.items() if isinstance(how, Span)}
+
+FIELDS: Final = fields_of(*(table for how in _SPANS.values() for table in (how.rows, how.content))) | {
+    "attributes",
+    "ended_at",
+    "host_name",
+    "kind",
+    "span",
+    "started_at",
+}
+"""Fields of TraceEvent that this mapping reads: those of its tables, and those of its functions."""
+
+
+class _SpanPlan:
+    """The tables of a kind, compiled for one encoding."""
+
+    def __init__(self, how: Span, key: Callable[[str], Key]) -> None:
+        self.name: Final[str] = how.name
+        self.attributes: Final[Plan] = plan(how.rows, key)
+        self.content: Final[Plan] = plan(how.content, key)
+        self.reference: Final = how.reference
+
+
+class Encoding:
+    """OTLP as protobuf or JSON, and the tables compiled for it."""
+
+    def __init__(self, json: bool) -> None:
+        self.json: Final = json
+        key: Callable[[str], Key] = JsonAttribute if json else WireAttribute
+        self.plans: Final[dict[str, _SpanPlan]] = {
+            str(kind): _SpanPlan(how, key) for kind, how in _SPANS.items()
+        }
+
+
+PROTOBUF: Final = Encoding(json=False)
+JSON: Final = Encoding(json=True)
 
 
 def to_span(record: Enriched, encoding: Encoding, include: bool, on_spans: bool) -> bytes | Skip | Rejected:
@@ -133,9 +284,11 @@ def to_span(record: Enriched, encoding: Encoding, include: bool, on_spans: bool)
     `Rejected` for what OTLP cannot say: times before 1970 or after 2554, ids of zeros, text that is not
     UTF-8, numbers beyond 64 bits. Does not raise for anything that the codec decodes."""
     event, context = record.event, record.context
-    describe = KINDS.get(event.kind, LOG_ONLY)
-    if isinstance(describe, Skip):
-        return describe
+    kind_plan = encoding.plans.get(event.kind)
+    if kind_plan is None:
+        how = KINDS[event.kind]
+        assert isinstance(how, Skip)
+        return how
     marks = context.marks
     if marks and "superseded" in marks:
         return Skip("superseded")
@@ -152,270 +305,58 @@ def to_span(record: Enriched, encoding: Encoding, include: bool, on_spans: bool)
     parent = context.parent_span_id
     if parent == _ZERO8 or context.parent_kind == _MESSAGE:  # a message is a log, so the run is the root
         parent = None
-    name, kind, pairs = describe(event, context, include, on_spans)
+    name = kind_plan.name or event.name or "span"
+    kind = INTERNAL if kind_plan.name else _span_kind(event)
     failed = event.error or event.status in FAILED
+    code = ERROR if failed else OK if event.status == "succeeded" else UNSET
+    message = (event.error or "") if failed else ""
+    state = (event.span.trace_state or "") if event.span is not None else ""
     linked = context.linked_span_id
     try:
-        return encoding.span(
-            trace_id,
-            span_id,
-            parent,
-            name,
-            kind,
-            start,
-            end,
-            encoding.attributes(pairs),
-            ERROR if failed else OK if event.status == "succeeded" else UNSET,
-            (event.error or "") if failed else "",
-            () if linked is None or linked == _ZERO8 else (encoding.link(trace_id, linked, _LINKED),),
-            (event.span.trace_state or "") if event.span is not None else "",
+        attributes = _attributes(kind_plan, event, context, encoding.json, include, on_spans)
+        if encoding.json:
+            links = () if linked is None or linked == _ZERO8 else (as_json.link(trace_id, linked, _LINKED),)
+            return as_json.span(
+                trace_id, span_id, parent, name, kind, start, end, attributes, code, message, links, state
+            )
+        links = () if linked is None or linked == _ZERO8 else (wire.link(trace_id, linked, _LINKED),)
+        return wire.span(
+            trace_id, span_id, parent, name, kind, start, end, attributes, code, message, links, state
         )
     except (UnicodeEncodeError, OverflowError, TypeError) as e:  # TypeError: orjson's, for lone surrogates
         return Rejected("not_encodable", f"a value cannot be written as OTLP ({type(e).__name__})")
 
 
-# -- the four kinds of span
-Described = tuple[str, int, Pairs]
+def _attributes(
+    kind_plan: _SpanPlan, event: TraceEvent, context: TraceContext, json: bool, include: bool, on_spans: bool
+) -> list[bytes]:
+    out: list[bytes] = []
+    source = Source(event, context)
+    kind_plan.attributes.write(source, out)
+    reference = kind_plan.reference
+    if reference is None:
+        if include:
+            kind_plan.content.write(source, out)
+        if event.attributes:
+            _add_free(kind_plan, source, out, json, include)
+    elif on_spans and include:
+        kind_plan.content.write(source, out)
+    elif on_spans:
+        kind_plan.content.write_instead(source, out, reference(event))
+    return out
 
 
-def _workflow(event: TraceEvent, context: TraceContext, include: bool, on_spans: bool) -> Described:
-    """Seed 003, section 4.1, and section 8.1.1 where content is asked for on spans."""
-    body = event.workflow_run
-    run = event.workflow_run_id or event.source_id
-    pairs = [
-        "dify.trace_id",
-        run,
-        "dify.tenant_id",
-        event.tenant_id,
-        "dify.app_id",
-        event.app_id or context.app_id,
-        "dify.message.id",
-        event.message_id,
-        "dify.conversation.id",
-        event.conversation_id or context.conversation_id,
-        "dify.workflow.id",
-        None if body is None else body.workflow_id,
-        "dify.workflow.run_id",
-        run,
-        "dify.workflow.status",
-        event.status,
-        "dify.workflow.error",
-        event.error or None,
-        "dify.workflow.elapsed_time",
-        _seconds(event, None if body is None else body.elapsed_time),
-        "dify.invoke_from",
-        event.invoke_from,
-        "dify.invoked_by",
-        _invoked_by(event, context),
-        "dify.parent.trace_id",
-        event.parent_run_id or event.parent_trace_id,
-        "dify.parent.workflow.run_id",
-        event.parent_run_id,
-        "dify.parent.node.execution_id",
-        event.parent_node_execution_id,
-        "dify.parent.app.id",
-        event.parent_app_id,
-    ]
-    _add_model(pairs, event, context)
-    pairs += ("dify.app.name", event.app_name or context.app_name)
-    _add_own(pairs, event, context)
-    if on_spans:
-        query = None if body is None else body.query
-        _add_content(pairs, "dify.workflow.inputs", event.inputs, include, "workflow_run_id", run)
-        _add_content(pairs, "dify.workflow.outputs", event.outputs, include, "workflow_run_id", run)
-        _add_content(pairs, "dify.workflow.query", query, include, "workflow_run_id", run)
-    return "dify.workflow.run", INTERNAL, pairs
+def _add_free(kind_plan: _SpanPlan, source: Source, out: list[bytes], json: bool, include: bool) -> None:
+    """The event's own attributes; of a name that comes twice the first one counts."""
+    pairs: list[str] = []
+    for key, value in source.event.attributes.items():
+        taken = kind_plan.attributes.has(key, source) or (include and kind_plan.content.has(key, source))
+        if key and not taken:
+            pairs += (key, value)
+    out += as_json.attributes(pairs) if json else wire.attributes(pairs)
 
 
-def _node(event: TraceEvent, context: TraceContext, include: bool, on_spans: bool) -> Described:
-    """Seed 003, section 4.2."""
-    pairs = _node_pairs(event, context, include, on_spans, event.workflow_run_id or event.trace_id)
-    return "dify.node.execution", INTERNAL, pairs
-
-
-def _draft(event: TraceEvent, context: TraceContext, include: bool, on_spans: bool) -> Described:
-    """Seed 003, section 4.3."""
-    return (
-        "dify.node.execution.draft",
-        INTERNAL,
-        _node_pairs(event, context, include, on_spans, event.source_id),
-    )
-
-
-def _node_pairs(
-    event: TraceEvent, context: TraceContext, include: bool, on_spans: bool, trace: str | None
-) -> Pairs:
-    """Seed 003, sections 4.2 and 4.3, and section 8.1.2 where content is asked for on spans."""
-    body = event.node_execution
-    pairs = [
-        "dify.trace_id",
-        trace,
-        "dify.tenant_id",
-        event.tenant_id,
-        "dify.app_id",
-        event.app_id or context.app_id,
-        "dify.message.id",
-        event.message_id,
-        "dify.conversation.id",
-        event.conversation_id or context.conversation_id,
-        "dify.workflow.run_id",
-        event.workflow_run_id,
-        "dify.node.execution_id",
-        event.source_id,
-        "dify.node.type",
-        event.node_type,
-        "dify.node.title",
-        event.name,
-        "dify.node.status",
-        event.status,
-        "dify.node.error",
-        event.error or None,
-        "dify.node.elapsed_time",
-        _seconds(event, None if body is None else body.elapsed_time),
-        "dify.node.invoked_by",
-        _invoked_by(event, context),
-        "dify.app.name",
-        event.app_name or context.app_name,
-    ]
-    if body is not None:
-        pairs += (
-            "dify.workflow.id",
-            body.workflow_id,
-            "dify.node.id",
-            body.node_id,
-            "dify.node.index",
-            body.index,
-            "dify.node.predecessor_node_id",
-            body.predecessor_node_id,
-            "dify.node.iteration_id",
-            body.iteration_id,
-            "dify.node.loop_id",
-            body.loop_id,
-            "dify.node.parallel_id",
-            body.parallel_id,
-            "tailrace.node.retry_count",
-            body.retry_count or None,
-        )
-    _add_model(pairs, event, context)
-    _add_own(pairs, event, context)
-    if on_spans:
-        data = None if body is None else body.process_data
-        _add_content(pairs, "dify.node.inputs", event.inputs, include, "node_execution_id", event.source_id)
-        _add_content(pairs, "dify.node.outputs", event.outputs, include, "node_execution_id", event.source_id)
-        _add_content(pairs, "dify.node.process_data", data, include, "node_execution_id", event.source_id)
-    return pairs
-
-
-def _span(event: TraceEvent, context: TraceContext, include: bool, on_spans: bool) -> Described:
-    """OpenTelemetry GenAI and OpenInference names, then the event's own attributes; of a name that comes
-    twice the first one counts."""
-    body, span_kind = event.span, event.span_kind or ""
-    pairs: Pairs = [
-        "gen_ai.operation.name",
-        OPERATIONS.get(span_kind),
-        "openinference.span.kind",
-        OPENINFERENCE.get(span_kind),
-    ]
-    _add_model(pairs, event, context)
-    pairs += (
-        "gen_ai.tool.name",
-        context.tool_name or event.tool_name,
-        "gen_ai.conversation.id",
-        event.conversation_id or context.conversation_id,
-        "session.id",
-        event.session_id or context.session_id,
-        "user.id",
-        event.user_id or context.user_id,
-        "error.type",
-        event.error_type,
-        "gen_ai.response.finish_reasons",
-        (body.finish_reason,) if body is not None and body.finish_reason else None,
-        "dify.tenant_id",
-        event.tenant_id,
-        "dify.app_id",
-        event.app_id or context.app_id,
-    )
-    _add_own(pairs, event, context)
-    if include:
-        pairs += ("input.value", _text(event.inputs), "output.value", _text(event.outputs))
-    if event.attributes:
-        taken = {key for key, value in zip(pairs[::2], pairs[1::2], strict=True) if value is not None}
-        for key, value in event.attributes.items():
-            if key and key not in taken:
-                pairs += (key, value)
-    default = CLIENT if span_kind == "llm" else INTERNAL
-    kind = OTEL_KINDS.get((body.otel_kind if body is not None else None) or "", default)
-    return event.name or "span", kind, pairs
-
-
-LOG_ONLY: Final = Skip("log_only")
-KINDS: Final[Mapping[Kind, Callable[[TraceEvent, TraceContext, bool, bool], Described] | Skip]] = {
-    Kind.UNKNOWN: LOG_ONLY,
-    Kind.WORKFLOW_RUN: _workflow,
-    Kind.NODE_EXECUTION: _node,
-    Kind.DRAFT_NODE_EXECUTION: _draft,
-    Kind.MESSAGE: LOG_ONLY,
-    Kind.MODERATION: LOG_ONLY,
-    Kind.SUGGESTED_QUESTION: LOG_ONLY,
-    Kind.DATASET_RETRIEVAL: LOG_ONLY,
-    Kind.TOOL: LOG_ONLY,
-    Kind.GENERATE_NAME: LOG_ONLY,
-    Kind.PROMPT_GENERATION: LOG_ONLY,
-    Kind.SPAN: _span,
-    Kind.FEEDBACK: LOG_ONLY,
-    Kind.APP_CREATED: LOG_ONLY,
-    Kind.APP_UPDATED: LOG_ONLY,
-    Kind.APP_DELETED: LOG_ONLY,
-    Kind.REHYDRATION_FAILED: LOG_ONLY,
-    Kind.LINK: LOG_ONLY,
-}
-"""What a kind becomes: what describes its span, or why it has none."""
-
-
-def _add_model(pairs: Pairs, event: TraceEvent, context: TraceContext) -> None:
-    """Provider and model as OpenTelemetry names them, where the processor said so. On Dify's spans they go
-    beyond seed 003's section 4: it has them in the companion logs."""
-    pairs += (
-        "gen_ai.provider.name",
-        context.provider_name or event.model_provider,
-        "gen_ai.request.model",
-        context.request_model or event.model_name,
-        "gen_ai.usage.input_tokens",
-        event.input_tokens,
-        "gen_ai.usage.output_tokens",
-        event.output_tokens,
-        "gen_ai.usage.total_tokens",
-        event.total_tokens,
-    )
-
-
-def _add_own(pairs: Pairs, event: TraceEvent, context: TraceContext) -> None:
-    pairs += ("tailrace.event_id", event.event_id)
-    if context.marks:
-        pairs += ("tailrace.marks", tuple(context.marks))
-    if context.estimated_cost is not None or context.price_table is not None:
-        pairs += (
-            "tailrace.estimated_cost",
-            context.estimated_cost,
-            "tailrace.price_table",
-            context.price_table,
-        )
-
-
-def _seconds(event: TraceEvent, elapsed: int | None) -> float:
-    """Execution time as the engine measured it, else from start to end, in seconds."""
-    return (max(0, event.ended_at - event.started_at) if elapsed is None else elapsed) / 1e6
-
-
-def _invoked_by(event: TraceEvent, context: TraceContext) -> str | None:
-    return (event.origin.invoked_by if event.origin is not None else None) or event.user_id or context.user_id
-
-
-def _add_content(pairs: Pairs, name: str, value: Any, include: bool, about: str, source: str | None) -> None:
-    if value is not None:
-        pairs += (name, shown(str(value)) if include else f"ref:{about}={source}")
-
-
-def _text(value: Any) -> str | None:
-    """A content field: JSON text as the codec decodes it; what stands in its place without quotes."""
-    return None if value is None else shown(str(value))
+def _span_kind(event: TraceEvent) -> int:
+    """Of the span's own kind, else by what it does."""
+    default = CLIENT if event.span_kind == "llm" else INTERNAL
+    return OTEL_KINDS.get((event.span.otel_kind if event.span is not None else None) or "", default)

@@ -4,7 +4,7 @@ names and attributes of seed 003)."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -35,13 +35,13 @@ from connectors.sdk import endpoint, policy, redact
 from connectors.sdk.compression import gzip
 from connectors.sdk.http import place
 from connectors.sdk.outcomes import Outcome
-from connectors.sinks.otlp.mapping import FIELDS, to_span
+from connectors.sinks.otlp.mapping import FIELDS, JSON, PROTOBUF, to_span
 from tailrace import __version__
 from tailrace.errors import ConfigError
 
 PATH: Final = "/v1/traces"
 _FIX: Final = "endpoint, api_key, headers"
-_VARIABLES: Final = {
+VARIABLES: Final = {
     "ENTERPRISE_OTLP_ENDPOINT": "endpoint",
     "ENTERPRISE_OTLP_HEADERS": "headers",
     "ENTERPRISE_OTLP_API_KEY": "api_key",
@@ -55,12 +55,7 @@ Body = tuple[str | None, bytes]
 """One span, encoded, after the host whose resource it belongs to."""
 
 
-def from_environment(env: Mapping[str, str]) -> dict[str, Any]:
-    """Settings by the variables of seed 003, section 2."""
-    return {field: env[name] for name, field in _VARIABLES.items() if env.get(name)}
-
-
-@sink("otlp", max_records=500, max_bytes=4_000_000, fields=FIELDS, environment=from_environment)
+@sink("otlp", max_records=500, max_bytes=4_000_000, fields=FIELDS, environment=VARIABLES)
 class Otlp:
     """Traces to any OTLP receiver: OpenTelemetry Collector, Jaeger, Tempo, and all that speak the
     protocol."""
@@ -136,7 +131,8 @@ class Otlp:
                 self._headers["Content-Encoding"] = "gzip"
 
     def map(self, event: Enriched) -> Payload | Skip | Rejected:
-        span = to_span(event, self._encoding, self._include, self._on_spans)
+        encoding = JSON if self._json else PROTOBUF
+        span = to_span(event, encoding, self._include, self._on_spans)
         if type(span) is not bytes:
             return span  # type: ignore[return-value] # bytes has no subclass here
         return Payload((event.event.host_name, span), len(span) + self._json)
@@ -214,7 +210,7 @@ class Otlp:
         """What an HTTP answer means; texts with secrets still in them."""
         good = answer.status // 100 == 2
         detail = "" if good else redact.safe(error_message(answer), self._secrets)
-        outcome = policy.decide(policy.OTLP, answer, self._now(), detail=detail, fix=_FIX)
+        outcome = policy.decide(policy.DEFAULT, answer, self._now(), detail=detail, fix=_FIX)
         if isinstance(outcome, Delivered):
             rejected, message = partial_success(answer)
             return Delivered(min(rejected, records), redact.safe(message, self._secrets))

@@ -23,9 +23,8 @@ from connectors.filters.content import (
     reference,
     shown,
 )
-from connectors.otlp import wire
 from connectors.sdk.contract import Enriched
-from connectors.sinks.otlp.mapping import to_span
+from connectors.sinks.otlp.mapping import PROTOBUF, to_span
 from tailrace.errors import ConfigError
 from tailrace.oversize import CONTENT as MARKED
 from tailrace.records import Kind, NodeExecution, SuggestedQuestion, Tool, TraceEvent
@@ -234,7 +233,7 @@ def test_a_span_has_the_reference_that_include_content_puts_there(name: str) -> 
     by_policy = msgspec.structs.replace(full, event=ContentPolicy("reference").apply(full.event))
 
     def content(record: Enriched, include: bool) -> dict[str, str]:
-        written = to_span(record, wire, include, True)
+        written = to_span(record, PROTOBUF, include, True)
         assert isinstance(written, bytes)
         (span,) = ScopeSpans.FromString(written).spans
         return {

@@ -387,7 +387,7 @@ def test_a_running_connector_is_scraped_and_its_numbers_are_the_ledgers(bench: B
             assert found is not None
             assert get(f"{url}healthz") == (200, '{"ok":true,"reasons":[],"sinks":{"otlp":"running"}}\n')
             assert get(f"{url}readyz")[0] == 200
-            assert child.sigterm(30) == 0, child.tail()
+            assert child.sigterm(60) == 0, child.tail()
     of = {(name, reason): v for (name, sink, reason), v in found.items() if sink == "otlp"}
     assert (of["read_total", None], of["up", None], of["paused", None]) == (346, 1, 0)
     assert (of["filtered_total", "tenant"], of["filtered_total", "log_only"]) == (30, 15)
@@ -422,4 +422,4 @@ def test_a_paused_sink_is_not_ready_and_says_why_in_a_word(bench: Bench) -> None
             assert "sk-123456" not in text + body
             receiver.plan = lambda n, _: OK
             wait_until(lambda: get(f"{url}readyz")[0] == 200, 60, "it works again", alive=(child,))
-            assert child.sigterm(30) == 0, child.tail()
+            assert child.sigterm(60) == 0, child.tail()

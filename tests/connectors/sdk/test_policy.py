@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 
 from connectors.sdk.http import Response, place
 from connectors.sdk.outcomes import Delivered, Outcome, Paused, Rejected, Retry, Split
-from connectors.sdk.policy import MAX_AFTER, OTLP, Action, Backoff, action, decide, reset_after, retry_after
+from connectors.sdk.policy import (
+    DEFAULT,
+    MAX_AFTER,
+    Action,
+    Backoff,
+    action,
+    decide,
+    reset_after,
+    retry_after,
+    table,
+)
 
 NOW = 1_700_000_000.0
 unit = st.floats(0, 1, exclude_max=True)
@@ -27,18 +37,22 @@ unit = st.floats(0, 1, exclude_max=True)
         ((0, 100, 199, 600, 999), Retry),
     ],
 )
-def test_the_otlp_table(statuses: tuple[int, ...], kind: type[Outcome]) -> None:
+def test_the_default_table(statuses: tuple[int, ...], kind: type[Outcome]) -> None:
     for status in statuses:
-        assert isinstance(decide(OTLP, Response(status), NOW), kind), status
+        assert isinstance(decide(DEFAULT, Response(status), NOW), kind), status
 
 
 @given(st.integers(-1000, 10_000))
 def test_every_status_has_an_action(status: int) -> None:
-    assert action(OTLP, status) in Action
+    assert action(DEFAULT, status) in Action
 
 
 def test_a_row_of_a_vendor_comes_before_the_class() -> None:
-    assert action({**OTLP, 402: Action.RETRY}, 402) == Action.RETRY
+    own = table({402: Action.RETRY, "5xx": Action.PAUSE})
+    assert {s: action(own, s) for s in range(100, 700) if action(own, s) != action(DEFAULT, s)} == {
+        402: Action.RETRY,
+        **{s: Action.PAUSE for s in range(500, 600) if s not in (501, 505)},
+    }
 
 
 @pytest.mark.parametrize(
@@ -93,10 +107,10 @@ def test_ceilings_double() -> None:
 
 
 def test_reasons_and_details_reach_the_outcome() -> None:
-    paused = decide(OTLP, Response(401), NOW, detail="no key", fix="api_key")
+    paused = decide(DEFAULT, Response(401), NOW, detail="no key", fix="api_key")
     assert paused == Paused("unauthorized (status 401): no key", "api_key")
-    assert decide(OTLP, Response(503, {"retry-after": "2"}), NOW) == Retry(2.0, "status 503")
-    assert decide(OTLP, Response(400), NOW, detail="bad id") == Rejected(
+    assert decide(DEFAULT, Response(503, {"retry-after": "2"}), NOW) == Retry(2.0, "status 503")
+    assert decide(DEFAULT, Response(400), NOW, detail="bad id") == Rejected(
         "rejected", "status 400", status=400, response="bad id"
     )
 
@@ -131,9 +145,9 @@ def test_ratelimit_reset(header: str | None, seconds: float | None) -> None:
 
 def test_the_longer_of_two_headers_counts_where_a_vendor_has_both() -> None:
     answer = Response(429, {"retry-after": "2", "ratelimit-reset": "9"})
-    assert decide(OTLP, answer, NOW) == Retry(2.0, "status 429", busy=True)
-    assert decide(OTLP, answer, NOW, reset_header="RateLimit-Reset") == Retry(9.0, "status 429", busy=True)
-    assert decide(OTLP, Response(429), NOW, reset_header="RateLimit-Reset") == Retry(
+    assert decide(DEFAULT, answer, NOW) == Retry(2.0, "status 429", busy=True)
+    assert decide(DEFAULT, answer, NOW, reset_header="RateLimit-Reset") == Retry(9.0, "status 429", busy=True)
+    assert decide(DEFAULT, Response(429), NOW, reset_header="RateLimit-Reset") == Retry(
         None, "status 429", busy=True
     )
-    assert decide(OTLP, Response(503, {"ratelimit-reset": "9"}), NOW) == Retry(None, "status 503")
+    assert decide(DEFAULT, Response(503, {"ratelimit-reset": "9"}), NOW) == Retry(None, "status 503")

@@ -20,12 +20,13 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from connectors.delivery.aiohttp_transport import AiohttpTransport
 from connectors.delivery.batch_sender import BatchSender
 from connectors.delivery.sub_batches import RecordResult
-from connectors.sdk.contract import Batch, Enriched, Health, Item, Payload, RecordOrigin, Secret
+from connectors.sdk.contract import Batch, Enriched, Health, Item, Payload, RecordOrigin, Secret, spec_of
 from connectors.sdk.http import NoAnswer, Response
 from connectors.sdk.outcomes import Delivered, Outcomes, Paused, Rejected, Retry, Split
 from connectors.sdk.policy import Action, action
-from connectors.sinks.langfuse.responses import POLICY, partly, said
-from connectors.sinks.langfuse.sink import FIELDS, Langfuse, Score, from_environment, project
+from connectors.sinks.langfuse.mapping import FIELDS
+from connectors.sinks.langfuse.responses import STATUSES, partly, said
+from connectors.sinks.langfuse.sink import Langfuse, Score, project
 from connectors.testing.doubles.langfuse import LangfuseDouble, LangfuseFaults
 from tailrace.errors import ConfigError
 from tests.golden.events import golden
@@ -315,7 +316,7 @@ def test_what_langfuse_says(body: dict[str, Any], words: str) -> None:
 
 
 def test_the_table_is_complete() -> None:
-    kinds = {status: action(POLICY, status) for status in range(200, 600)}
+    kinds = {status: action(STATUSES, status) for status in range(200, 600)}
     assert kinds[400] is Action.REJECT
     assert {kinds[s] for s in (401, 402, 403, 404, 405, 301)} == {Action.PAUSE}
     assert {kinds[s] for s in (408, 425, 429, 500, 502, 503, 504)} == {Action.RETRY}
@@ -373,7 +374,7 @@ def test_the_variables_of_langfuses_sdks_are_defaults() -> None:
         "LANGFUSE_HOST": "",
         "LANGFUSE_RELEASE": "r",
     }
-    assert from_environment(env) == {
+    assert spec_of(Langfuse).environment(env) == {
         "public_key": "pk",
         "secret_key": "sk",
         "host": "http://a",

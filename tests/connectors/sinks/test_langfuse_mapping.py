@@ -13,10 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from connectors.mapping.attributes import decimal_seconds
 from connectors.sdk.contract import Enriched, Payload, Skip
 from connectors.sdk.outcomes import Rejected
-from connectors.sinks.langfuse.mapping import MAX_TIME, environment, seconds
-from connectors.sinks.langfuse.sink import FIELDS, Langfuse, Score
+from connectors.sinks.langfuse.mapping import FIELDS, MAX_TIME, environment
+from connectors.sinks.langfuse.sink import Langfuse, Score
 from connectors.testing.doubles import otlp_request
 from connectors.testing.doubles.langfuse_store import LangfuseStore, score_of
 from tailrace.records import (
@@ -431,21 +432,21 @@ def test_no_attribute_comes_twice() -> None:
 
 
 def test_seconds() -> None:
-    assert [seconds(us) for us in (0, 1, 1_500_000, 2_000_000, 10_000_010)] == [
+    assert [decimal_seconds(us) for us in (0, 1, 1_500_000, 2_000_000, 10_000_010)] == [
         "0",
         "0.000001",
         "1.5",
         "2",
         "10.00001",
     ]
-    assert seconds(-1_500_000) == "-1.5"
+    assert decimal_seconds(-1_500_000) == "-1.5"
 
 
 @given(st.integers(-(2**63), 2**63 - 1))
 def test_seconds_are_exact(us: int) -> None:
     from decimal import Decimal
 
-    assert Decimal(seconds(us)) * 1_000_000 == us
+    assert Decimal(decimal_seconds(us)) * 1_000_000 == us
 
 
 def test_node_types() -> None:

@@ -18,17 +18,15 @@ from hypothesis import strategies as st
 from connectors.delivery.aiohttp_transport import AiohttpTransport
 from connectors.delivery.batch_sender import BatchSender
 from connectors.delivery.sub_batches import RecordResult
-from connectors.sdk.contract import Batch, Enriched, Item, Payload, Rates, RecordOrigin
+from connectors.sdk.contract import Batch, Enriched, Item, Payload, Rates, RecordOrigin, spec_of
 from connectors.sdk.http import NoAnswer, Response
 from connectors.sdk.outcomes import Delivered, Outcome, Outcomes, Paused, Rejected, Retry, Split
-from connectors.sdk.policy import Action, action
 from connectors.sinks.opik import responses
 from connectors.sinks.opik.requests import Call, combine
-from connectors.sinks.opik.sink import Opik, base_url, from_environment, is_cloud
+from connectors.sinks.opik.sink import Opik, base_url, is_cloud
 from connectors.testing.doubles.faults import Faults
 from connectors.testing.doubles.opik import OpikDouble
 from tailrace.errors import ConfigError
-from tests.docs.markdown import ROOT, rows
 from tests.golden.events import golden as every_golden
 
 JSON = {"content-type": "application/json"}
@@ -167,13 +165,13 @@ def test_the_sdks_variables() -> None:
         "OPIK_WORKSPACE": "w",
         "OPIK_PROJECT_NAME": "p",
     }
-    assert from_environment(env) == {
+    assert spec_of(Opik).environment(env) == {
         "url": "http://o/api",
         "api_key": "k",
         "workspace": "w",
         "project_name": "p",
     }
-    assert from_environment({"OPIK_API_KEY": ""}) == {}
+    assert spec_of(Opik).environment({"OPIK_API_KEY": ""}) == {}
 
 
 # -- requests
@@ -352,23 +350,6 @@ def test_what_is_not_surely_too_old_is_tried_again() -> None:
     assert isinstance(found, list)
     assert isinstance(found[0], Rejected)
     assert isinstance(found[1], Retry)
-
-
-def test_the_status_table_of_the_docs_is_the_policy() -> None:
-    told: dict[int, Action] = {}
-    classes: dict[int, Action] = {}
-    text = (ROOT / "docs" / "sinks" / "opik.md").read_text(encoding="utf-8")
-    for cells in rows(text):
-        if len(cells) != 3 or cells[1] not in {*map(str, Action)}:
-            continue
-        for part in cells[0].removeprefix("other ").split(", "):
-            if part.isdigit():
-                told[int(part)] = Action(cells[1])
-            elif part.endswith("xx"):
-                classes[int(part[0])] = Action(cells[1])
-    assert set(classes) == {2, 3, 4, 5}
-    for status in range(200, 600):
-        assert told.get(status, classes[status // 100]) == action(responses.OPIK, status), status
 
 
 @given(

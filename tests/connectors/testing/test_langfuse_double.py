@@ -272,5 +272,5 @@ def test_it_runs_by_itself() -> None:
             assert len(json.load(answer)["observations"]) == 1
     finally:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
         process.stdout.close()

@@ -301,4 +301,4 @@ def test_as_a_process() -> None:
             }
     finally:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0

@@ -259,7 +259,7 @@ def test_a_collector_that_is_down_delays_a_stop_by_seconds_only(monkeypatch: pyt
 def url_of(child: Child, number: int = 0) -> str:
     """The URL of the worker's server, from its log."""
     said = f"worker {number}: http://"
-    wait_until(lambda: said in child.output(), 30, "it says where", alive=(child,))
+    wait_until(lambda: said in child.output(), 60, "it says where", alive=(child,))
     return "http://" + child.output().rpartition(said)[2].partition("healthz")[0]
 
 
@@ -284,7 +284,7 @@ def test_a_worker_exports_its_metrics(broker: Broker, tmp_path: Path) -> None:
             lags = [v for (name, _), v in found.items() if name == "lag"]
             return found if lags == [0] * 4 and _sum(found, "end_offset") == total else None
 
-        found = wait_until(all_is_exported, 30, "no lag, and all ends", alive=(process,))
+        found = wait_until(all_is_exported, 60, "no lag, and all ends", alive=(process,))
         assert found is not None
         assert _sum(found, "events_in_total") == _sum(found, "enriched_total") == total
         assert _sum(found, "next_offset") == total
@@ -293,7 +293,7 @@ def test_a_worker_exports_its_metrics(broker: Broker, tmp_path: Path) -> None:
         assert found["commit_records_count", None] == _sum(found, "units_total")
         assert found["take_over_restore_seconds_count", None] >= 1
         assert (found["owned_partitions", None], found["ready", None]) == (4, 1)
-        assert process.sigterm(30) == 0, process.tail()
+        assert process.sigterm(60) == 0, process.tail()
 
 
 def _sum(found: Samples, name: str) -> float:
@@ -315,7 +315,7 @@ def test_a_spare_worker_is_ready_and_takes_over(broker: Broker, tmp_path: Path) 
             leaving, staying = (first, urls[1]) if owned[0] else (second, urls[0])
             total = publish(pipeline, range(5))
             pipeline.wait_for_enriched(total, alive=(first, second))
-            assert leaving.sigterm(30) == 0
+            assert leaving.sigterm(60) == 0
             rest = second if leaving is first else first
             wait_until(
                 lambda: samples(get(f"{staying}metrics")[1]).get(("enriched_total", "0")) == total,
@@ -350,11 +350,11 @@ def test_the_end_marker_of_a_transaction_is_not_lag_and_ends_no_worker(
             names = ("dead_lettered_total", "next_offset", "end_offset", "lag")
             return [found.get((name, "0")) for name in names] == [1, 1, 2, 0]
 
-        wait_until(at_rest, 30, "a marker behind the position, and no lag", alive=(process,))
+        wait_until(at_rest, 60, "a marker behind the position, and no lag", alive=(process,))
         began = time.monotonic()
         wait_until(
             lambda: time.monotonic() - began > 12,
-            30,
+            60,
             "longer than the watchdog's limit",
             alive=(process,),
             every=0.5,

@@ -21,7 +21,7 @@ class Opening(Partition):
     opened: ClassVar[list[int]] = []
 
     def open(self) -> None:
-        assert self.ready.wait(10)
+        assert self.ready.wait(60)
         self.opened.append(self.number)
 
 

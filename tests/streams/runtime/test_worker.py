@@ -65,12 +65,12 @@ def test_a_restart_resumes_where_it_was_and_sigterm_loses_and_duplicates_nothing
         total += publish(pipeline, range(part * 100, part * 100 + 100))
         with pipeline.process() as worker:
             pipeline.wait_for_enriched(total - 200, alive=(worker,))  # the stop may come while it works
-            assert worker.sigterm(30) == 0, worker.tail()
+            assert worker.sigterm(60) == 0, worker.tail()
     with pipeline.process() as worker:
         # Nothing may be left to do: without this, SIGTERM could come before the worker is a worker.
         wait_until(lambda: "took over partitions" in worker.output(), 60, "it works", alive=(worker,))
         report = pipeline.wait_for_enriched(total, alive=(worker,))
-        assert worker.sigterm(30) == 0, worker.tail()
+        assert worker.sigterm(60) == 0, worker.tail()
     assert report.balanced
     assert len(check(pipeline).committed) == total
 
@@ -95,7 +95,7 @@ def test_the_supervisors_workers_end_with_it(pipeline: Pipeline) -> None:
         )
         supervisor.sigkill(family=False)
         for child in children:
-            wait_until(functools.partial(_ended, child), 30, f"worker {child} has ended")
+            wait_until(functools.partial(_ended, child), 60, f"worker {child} has ended")
 
 
 def _ended(pid: str) -> bool:
@@ -134,7 +134,7 @@ def test_bad_input_goes_to_the_dead_letters_and_the_flow_goes_on(pipeline: Pipel
     good += publish(pipeline, range(10, 20))
     with pipeline.process() as worker:
         report = pipeline.wait_for_enriched(good, alive=(worker,))
-        assert worker.sigterm(30) == 0
+        assert worker.sigterm(60) == 0
     found = {dead_letter.reason: dead_letter for dead_letter in dead_letters(pipeline)}
     assert set(found) == {*bad, "empty"}
     assert sum(a.dead_lettered for a in report.streams) == len(bad) + 2
@@ -156,19 +156,19 @@ def test_a_worker_without_a_broker_says_so_and_starts_when_there_is_one(tmp_path
         publisher.publish(event(n=1))
         wait_until(
             lambda: f"no Kafka broker answers at {kafka.bootstrap_servers}" in worker.output(),
-            30,
+            60,
             "it says what it waits for",
             alive=(worker,),
         )
         kafka.restart()
         wait_until(
             lambda: pipeline.names.events in pipeline.admin.list_topics(timeout=10).topics,
-            30,
+            60,
             "it made the topics",
             alive=(worker,),
         )
         pipeline.wait_for_enriched(1, alive=(worker,))
-        assert worker.sigterm(30) == 0
+        assert worker.sigterm(60) == 0
     assert publisher.counts.delivered == 1
     kafka.stop()
 
@@ -180,7 +180,7 @@ def test_missing_topics_are_named_with_the_command_that_makes_them(broker: Broke
     with pipeline.process() as worker:
         wait_until(
             lambda: "run `tailrace topics create`" in worker.output(),
-            30,
+            60,
             "it names the command",
             alive=(worker,),
         )
@@ -206,7 +206,7 @@ def remade(pipeline: Pipeline) -> None:
         future.result(30)
     wait_until(
         lambda: pipeline.names.events not in pipeline.admin.list_topics(timeout=10).topics,
-        30,
+        60,
         "the topic is gone",
     )
 
@@ -214,14 +214,14 @@ def remade(pipeline: Pipeline) -> None:
         topics.create(pipeline.admin, pipeline.settings.topics)
         return pipeline.names.events in pipeline.admin.list_topics(timeout=10).topics
 
-    wait_until(made, 30, "the topic is there again")
+    wait_until(made, 60, "the topic is there again")
 
 
 def test_a_position_of_another_log_refuses_to_start_and_accept_loss_goes_on(pipeline: Pipeline) -> None:
     first = publish(pipeline, range(20))
     with pipeline.process() as worker:
         pipeline.wait_for_enriched(first, alive=(worker,))
-        assert worker.sigterm(30) == 0
+        assert worker.sigterm(60) == 0
     remade(pipeline)
     with pipeline.process() as worker:
         assert worker.wait(60) == 6, worker.tail()
@@ -229,7 +229,7 @@ def test_a_position_of_another_log_refuses_to_start_and_accept_loss_goes_on(pipe
     second = publish(pipeline, range(100, 105))
     with pipeline.process("--accept-loss") as worker:
         pipeline.wait_for_enriched(first + second, alive=(worker,))
-        assert worker.sigterm(30) == 0
+        assert worker.sigterm(60) == 0
 
 
 def test_a_chatflow_over_three_partitions_without_roots_in_the_headers_is_one_trace(
@@ -249,7 +249,7 @@ def test_a_chatflow_over_three_partitions_without_roots_in_the_headers_is_one_tr
             # One event at a time: an engine takes longer between two ends than a link needs.
             pipeline.wait_for_enriched(done, alive=(worker,))
             wait_until(lambda: pipeline.ledger_report().settled, 60, "links are read too", alive=(worker,))
-        assert worker.sigterm(30) == 0
+        assert worker.sigterm(60) == 0
     topic = enriched.read_enriched(pipeline.bootstrap, pipeline.names.enriched)
     messages, _ = enriched.read(pipeline.bootstrap, pipeline.names.enriched, committed=True)
     contexts = [r.context for r in topic.committed if r.context]
@@ -301,15 +301,15 @@ def test_a_lost_state_refuses_to_start_instead_of_enriching_everything_again(pip
     total = publish(pipeline, range(20))
     with pipeline.process() as worker:
         pipeline.wait_for_enriched(total, alive=(worker,))
-        assert worker.sigterm(30) == 0
+        assert worker.sigterm(60) == 0
     for future in pipeline.admin.delete_topics([pipeline.names.state]).values():
         future.result(30)
     wait_until(
         lambda: pipeline.names.state not in pipeline.admin.list_topics(timeout=10).topics,
-        30,
+        60,
         "the topic is gone",
     )
-    wait_until(lambda: topics.create(pipeline.admin, pipeline.settings.topics), 30, "the topic is made")
+    wait_until(lambda: topics.create(pipeline.admin, pipeline.settings.topics), 60, "the topic is made")
     with pipeline.process() as worker:
         assert worker.wait(60) == 6, worker.tail()
         assert "all events would be enriched a second time" in worker.output()
@@ -336,7 +336,7 @@ def test_two_processes_on_one_host_share_the_partitions(pipeline: Pipeline) -> N
         total = publish(pipeline, range(50))
         pipeline.wait_for_enriched(total, alive=(first, second))
         assert "ended" not in first.output() + second.output()
-        assert first.sigterm(30) == second.sigterm(30) == 0
+        assert first.sigterm(60) == second.sigterm(60) == 0
     assert len(check(pipeline).committed) == total
 
 

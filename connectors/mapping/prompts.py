@@ -1,5 +1,4 @@
-"""The prompts that a language model was given, out of a node's process data, as chat messages that Opik shows
-as such."""
+"""The prompts that a language model was given, out of a node's process data, as chat messages."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ _encoder: Final = msgspec.json.Encoder()
 
 
 def messages(process_data: str) -> bytes | None:
-    """JSON of ``{"messages": prompts}``, each with its `text` as `content`; what is inside is not read. None:
+    """`prompts` as a JSON array, each with its `text` as `content`; what is inside is not read. None where
     there are none."""
     try:
         prompts = _decoder.decode(process_data).prompts
@@ -28,4 +27,4 @@ def messages(process_data: str) -> bytes | None:
     for i, prompt in enumerate(prompts):
         if "text" in prompt and "content" not in prompt:
             prompts[i] = {"content" if key == "text" else key: value for key, value in prompt.items()}
-    return _encoder.encode({"messages": prompts})
+    return _encoder.encode(prompts)

@@ -1,0 +1,1 @@
+"""From an event to what a vendor stores: what the mappings of all sinks share."""
