@@ -1,7 +1,8 @@
-"""Every decision that a kind of event needs is made: what is missing is one list, each line with its file.
+"""Every decision that a kind of event needs is made. What is missing is one list, a line for each file.
 
-A decision that all kinds need has an explicit entry for each of them, also for those that it leaves out. Some
-depend on others: a page names the kinds that its sink sends. A new kind needs them all."""
+A decision about all kinds has an explicit entry for each of them, also for those that it leaves out. Some
+depend on others: a page names the kinds that its sink sends. A new kind needs all of them.
+"""
 
 from __future__ import annotations
 
@@ -37,21 +38,21 @@ from tests.seeds.tables import WITHOUT_SEED, fields
 WITHOUT_MAPPING: Final = frozenset({"console", "file"})
 """Sinks that write every event as it is, whatever its kind (connectors/sinks/lines.py)."""
 UNPUBLISHED: Final = Kind.UNKNOWN
-"""What readers make of kinds that are newer than themselves: there is no event of it."""
+"""What readers make of a kind that is newer than they are. Nobody publishes it."""
 UNSENT: Final = frozenset({UNPUBLISHED, *kinds.CONTROL})
-"""Kinds that no sink gets."""
+"""Kinds that are sent to no sink."""
 
 
 class Decision(NamedTuple):
-    """One thing to decide."""
+    """One decision that each kind needs."""
 
     what: str
     path: str
     """Where it is decided."""
     made: Collection[str]
-    """Kinds for which it is."""
+    """Kinds for which it is made."""
     needless: Collection[str] = ()
-    """Kinds that do without it."""
+    """Kinds that do not need it."""
 
 
 def page(path: str) -> str:
@@ -64,13 +65,13 @@ def quoted(path: str) -> set[str]:
 
 
 def vendors() -> list[str]:
-    """The sinks that ship with tailrace and map events to a vendor's."""
+    """The sinks that ship with tailrace and map events to a vendor's format."""
     ours = {name for name, found in installed().items() if found.value.startswith("connectors.")}
     return sorted(ours - WITHOUT_MAPPING)
 
 
 def mapping_of(sink: str) -> Mapping[str, object]:
-    """Kind -> how the sink maps it, or the Skip that says why not."""
+    """Kind -> how the sink maps it, or the Skip that says why it does not."""
     found: Mapping[str, object] = importlib.import_module(f"connectors.sinks.{sink}.mapping").KINDS
     return found
 
@@ -80,17 +81,17 @@ def skipped(sink: str) -> set[str]:
 
 
 def with_payload(sink: str) -> set[str]:
-    """Kinds of which every golden event has its payload, or the reason why it has none."""
+    """Kinds whose golden events all have a payload file, or an entry that says why not."""
     folder = ROOT / "tests" / "golden" / sink
-    told = tomllib.loads((folder / "filtered.toml").read_text(encoding="utf-8"))
-    told |= dict.fromkeys(file.stem for file in folder.glob("*.json"))
+    described = tomllib.loads((folder / "filtered.toml").read_text(encoding="utf-8"))
+    described |= dict.fromkeys(file.stem for file in folder.glob("*.json"))
     events = completed()
-    lacking = {str(e.kind) for name, e in events.items() if name not in told}
+    lacking = {str(e.kind) for name, e in events.items() if name not in described}
     return {str(e.kind) for e in events.values()} - lacking
 
 
 def in_seed(sink: str) -> set[str]:
-    """Kinds that the sink's copy of its seed says something of, in its lists or beyond them."""
+    """Kinds that the sink's copy of its seed mentions, in its lists or beside them."""
     document = yaml.safe_load(page(f"tests/seeds/{sink}.yaml"))
     return {
         k.strip() for part in ("kinds", "beyond") for key in document.get(part, {}) for k in key.split(",")
@@ -204,18 +205,18 @@ def test_every_decision_is_made_for_every_kind() -> None:
     assert not lines, "\n".join((f"{len(lines)} decisions are missing", *lines))
 
 
-def test_a_kind_that_nobody_has_heard_of_lacks_every_decision() -> None:
+def test_a_new_kind_lacks_every_decision() -> None:
     assert missing(["of_tomorrow"]) == [f"Kind.OF_TOMORROW: {d.what} in {d.path}" for d in decisions()]
 
 
-def test_no_decision_is_about_what_is_no_kind() -> None:
+def test_no_decision_is_about_an_unknown_kind() -> None:
     """A table that is keyed by kinds has no other keys."""
     tables: list[Iterable[str]] = [kinds.FACTS, COUNTED, REFERENCES, *map(mapping_of, vendors())]
     assert [set(t) - set(Kind) for t in tables] == [set()] * len(tables)
     assert set(SINKS_WITH_IDS) == set(vendors())
 
 
-def test_the_facts_are_possible() -> None:
+def test_the_facts_of_a_kind_are_consistent() -> None:
     names = TraceEvent.__struct_fields__
     for kind, facts in kinds.FACTS.items():
         assert facts.body in (None, *names), kind

@@ -37,7 +37,7 @@ class Reading(NamedTuple):
     status: Status
     oldest: int | None
     """Append time of the first record without an outcome, milliseconds UTC."""
-    in_flight: int
+    batches: int
     now: float
     """Seconds since 1970."""
 
@@ -144,7 +144,7 @@ GAUGES: Final = (
         (),
         lambda r: _one(r.status.in_flight),
     ),
-    Instrument("batches", "{batch}", "Batches in flight", (), lambda r: _one(r.in_flight)),
+    Instrument("batches", "{batch}", "Batches in flight", (), lambda r: _one(r.batches)),
     Instrument(
         "retrying",
         "{batch}",

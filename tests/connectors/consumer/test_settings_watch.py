@@ -1,4 +1,4 @@
-"""When the settings of a paused sink are looked at, and what is done about those that cannot be used."""
+"""When the settings of a paused sink are read again, and what happens to settings that cannot be used."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tailrace.settings import Settings
 
 
 class Reading:
-    """Settings that are what a test says."""
+    """Settings that are what the test says."""
 
     def __init__(self) -> None:
         self.looks = 0
@@ -35,7 +35,7 @@ class Reading:
         return self.answer
 
 
-def test_settings_are_looked_at_once_a_second() -> None:
+def test_settings_are_read_once_a_second() -> None:
     reading, watch = Reading(), SettingsWatch("console")
     for tenth in range(100):
         assert watch.changed(reading.instance, 1000 + tenth * RELOAD / 10) is None
