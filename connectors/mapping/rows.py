@@ -9,7 +9,7 @@ A table is compiled once, at import, to a plan that appends a record's attribute
     )
     PLAN = plan(NODE, WireAttribute)
 
-    PLAN.write(Source(event, context), out)
+    PLAN.write(RecordValues(event, context), out)
 
 A path is a field of `TraceEvent`, of one of its bodies (`tool.call_id`), or of the context
 (`context.app_id`). Of several paths joined by `or`, the first with a value counts. A path that does not
@@ -22,6 +22,7 @@ A `Key` writes values in one encoding: those in `connectors.mapping.attributes` 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, final, get_args, get_origin, get_type_hints
 
@@ -62,36 +63,36 @@ class Row(NamedTuple):
 Table = tuple[Row, ...]
 
 
-class Key:
+class Key(ABC):
     """An attribute's name in one encoding. Its methods append the name with a value to `out`."""
 
-    def text(self, out: list[bytes], value: str) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def text(self, out: list[bytes], value: str) -> None: ...
 
     def optional(self, out: list[bytes], value: str | None) -> None:
         """As `text`; writes nothing for None."""
         if value is not None:
             self.text(out, value)
 
-    def integer(self, out: list[bytes], value: int) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def integer(self, out: list[bytes], value: int) -> None: ...
 
-    def flag(self, out: list[bytes], value: bool) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def flag(self, out: list[bytes], value: bool) -> None: ...
 
+    @abstractmethod
     def texts(self, out: list[bytes], value: Sequence[str]) -> None:
         """Writes a sequence that is not empty."""
-        raise NotImplementedError
 
-    def json(self, out: list[bytes], text: str) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def json(self, out: list[bytes], text: str) -> None: ...
 
-    def seconds(self, out: list[bytes], microseconds: int) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def seconds(self, out: list[bytes], microseconds: int) -> None: ...
 
+    @abstractmethod
     def encoded(self, out: list[bytes], data: bytes) -> None:
         """Writes UTF-8 text, or JSON if the encoding is JSON."""
-        raise NotImplementedError
 
 
 def _struct(hint: Any) -> Any:
@@ -116,7 +117,7 @@ for _position, _name in enumerate(TraceEvent.__struct_fields__):
 
 
 @final
-class Source:
+class RecordValues:
     """One record as plans read it: its values by position, which is faster than reading them by name."""
 
     def __init__(self, event: TraceEvent, context: TraceContext) -> None:
@@ -133,7 +134,7 @@ class _Path:
         self.field: Final = field
         self.index: Final = index
 
-    def value(self, source: Source) -> Any:
+    def value(self, source: RecordValues) -> Any:
         if self.place == _EVENT:
             return source.event_values[self.index]
         if self.place == _CONTEXT:
@@ -167,7 +168,7 @@ class _Step:
         self.index: Final[int] = paths[0].index if simple else 0
         self.empty: Final = empty
 
-    def value(self, source: Source) -> Any:
+    def value(self, source: RecordValues) -> Any:
         function = self.function
         raw: Any = None
         if function is not None:
@@ -223,7 +224,7 @@ class Plan:
             self._runs[-1].steps.append(step)
         self._names: Final = frozenset(step.name for step in steps)
 
-    def write(self, source: Source, out: list[bytes]) -> None:
+    def write(self, source: RecordValues, out: list[bytes]) -> None:
         """Appends the attributes that have a value, in the table's order. Raises what the keys raise."""
         for run in self._runs:
             place = run.place
@@ -247,13 +248,13 @@ class Plan:
                 if value is not None:
                     step.write(value, out)
 
-    def write_instead(self, source: Source, out: list[bytes], text: str) -> None:
+    def write_instead(self, source: RecordValues, out: list[bytes], text: str) -> None:
         """Appends `text` instead of the value, for each attribute that has a value."""
         for step in self._steps:
             if step.value(source) is not None:
                 step.key.text(out, text)
 
-    def has(self, name: str, source: Source) -> bool:
+    def has(self, name: str, source: RecordValues) -> bool:
         """Whether the attribute `name` would be written."""
         if name not in self._names:
             return False

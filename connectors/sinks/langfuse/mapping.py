@@ -18,7 +18,7 @@ import msgspec
 
 from connectors.mapping.attributes import TextAttribute
 from connectors.mapping.prompts import messages
-from connectors.mapping.rows import Plan, Row, Source, Table, fields_of, plan
+from connectors.mapping.rows import Plan, RecordValues, Row, Table, fields_of, plan
 from connectors.otlp import wire
 from connectors.sdk.contract import Skip
 from connectors.sdk.outcomes import Rejected
@@ -121,7 +121,7 @@ def to_span(
         parent = None
     name = observation_name(event, context)[:MAX_NAME]
     level = level_of(event)
-    source = Source(event, context)
+    source = RecordValues(event, context)
     attributes: list[bytes] = []
     observed.trace.write(source, attributes)
     _content(attributes, event)

@@ -14,7 +14,7 @@ import orjson
 
 from connectors.mapping.members import JsonMember, joined
 from connectors.mapping.prompts import messages
-from connectors.mapping.rows import Plan, Source, Table, fields_of, plan
+from connectors.mapping.rows import Plan, RecordValues, Table, fields_of, plan
 from connectors.sdk.contract import Enriched, Payload, Skip
 from connectors.sdk.outcomes import Rejected
 from connectors.sinks.opik import ids, metadata
@@ -234,7 +234,7 @@ def _shared(
 ) -> list[bytes]:
     """Members that a trace and its root span have in common; for other spans also the parent."""
     known: list[bytes] = []
-    how.metadata.write(Source(event, context), known)
+    how.metadata.write(RecordValues(event, context), known)
     prompts = _prompts(event) if kind == "llm" else None
     if prompts is not None and event.inputs is not None:
         _INPUTS.json(known, event.inputs)

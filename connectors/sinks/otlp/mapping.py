@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from connectors.filters.content import shown
 from connectors.mapping.attributes import JsonAttribute, WireAttribute
-from connectors.mapping.rows import SECONDS, TEXTS, Key, Plan, Row, Source, Table, fields_of, plan
+from connectors.mapping.rows import SECONDS, TEXTS, Key, Plan, RecordValues, Row, Table, fields_of, plan
 from connectors.otlp import as_json, wire
 from connectors.otlp.wire import CLIENT, CONSUMER, ERROR, INTERNAL, OK, PRODUCER, SERVER, UNSET
 from connectors.sdk.contract import Enriched, Skip
@@ -340,7 +340,7 @@ def _attributes(
     kind_plan: _SpanPlan, event: TraceEvent, context: TraceContext, json: bool, include: bool, on_spans: bool
 ) -> list[bytes]:
     out: list[bytes] = []
-    source = Source(event, context)
+    source = RecordValues(event, context)
     kind_plan.attributes.write(source, out)
     reference = kind_plan.reference
     if reference is None:
@@ -355,7 +355,9 @@ def _attributes(
     return out
 
 
-def _add_free(kind_plan: _SpanPlan, source: Source, out: list[bytes], json: bool, include: bool) -> None:
+def _add_free(
+    kind_plan: _SpanPlan, source: RecordValues, out: list[bytes], json: bool, include: bool
+) -> None:
     """Adds the event's own attributes, except those whose names the tables have already written."""
     pairs: list[str] = []
     for key, value in source.event.attributes.items():
