@@ -7,7 +7,7 @@ import time
 from typing import Any, Final
 
 import msgspec
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import OFFSET_END, KafkaException, TopicPartition
 
 from tailrace import kafka
 from tailrace.errors import DecodeError, TailraceError
@@ -64,6 +64,15 @@ class Assignment:
         self._consumer.incremental_assign(assigned)
         self._consumer.resume(assigned)  # a pause of an earlier assignment would still be in effect
         return starts
+
+    def decline(self, partitions: list[Any]) -> None:
+        """Assigns partitions and reads nothing from them, for a consumer that is about to leave its group.
+
+        It does not ask the cluster for anything, so it returns at once.
+        """
+        assigned = [TopicPartition(self._topic, p.partition, OFFSET_END) for p in partitions]
+        self._consumer.incremental_assign(assigned)
+        self._consumer.pause(assigned)
 
     def _range(self, partition: Any) -> tuple[int, int]:
         low_high: tuple[int, int] = self._patiently(

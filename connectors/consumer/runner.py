@@ -364,6 +364,9 @@ class Runner:
 
     # -- rebalances
     def _on_assign(self, consumer: Any, partitions: list[Any]) -> None:
+        if self._stop.is_set() or self._state == "stopping":
+            self._assignment.decline(partitions)  # asking for their offsets could outlast the stop
+            return
         for start in self._assignment.take(partitions, ends=self._until_caught_up):
             self._partitions[start.partition] = SinkPartition(
                 self.name,
