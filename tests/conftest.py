@@ -1,5 +1,4 @@
-"""One real broker for all tests of a run, started when the first of them asks for it; the seed of the crash
-tests."""
+"""One real broker for all tests of a run, started for the first test that needs it; options and the seed."""
 
 from __future__ import annotations
 
@@ -19,7 +18,7 @@ from tailrace.broker import Broker
 from tailrace.settings import Settings, convert
 from tools import compiling
 
-hypothesis.settings.register_profile("tests", deadline=None)  # a busy machine is no bug
+hypothesis.settings.register_profile("tests", deadline=None)  # slow is not wrong on a busy machine
 hypothesis.settings.load_profile("tests")
 
 
@@ -82,11 +81,12 @@ def broker() -> Iterator[Broker]:
 
 @pytest.fixture
 def topics_settings(broker: Broker) -> Callable[..., Settings]:
-    """Makes settings whose topics are nobody else's, and the topics: `topics_settings(partitions=2,
-    publisher={…})`.
+    """Makes settings with topics of their own, and the topics.
 
-    client: properties of the Kafka client. publisher: that section. create: False leaves the topics out. What
-    else is named goes into the section `topics`."""
+    `topics_settings(partitions=2, publisher={…})`. client: properties of the Kafka client. publisher: that
+    section of the settings. create: False leaves the topics out. Everything else goes into the section
+    `topics`.
+    """
 
     def make(
         *,

@@ -1,7 +1,8 @@
-"""Every decision that a kind of event needs is made: what is missing is one list, each line with its file.
+"""Every decision that a kind of event needs is made. What is missing is one list, a line for each file.
 
-A decision that all kinds need has an explicit entry for each of them, also for those that it leaves out. Some
-depend on others: a page names the kinds that its sink sends. A new kind needs them all."""
+A decision about all kinds has an explicit entry for each of them, also for those that it leaves out. Some
+depend on others: a page names the kinds that its sink sends. A new kind needs all of them.
+"""
 
 from __future__ import annotations
 
@@ -35,21 +36,21 @@ from tests.harness.test_recount import CASES, NOW
 from tests.seeds.tables import VENDORS_WITHOUT_SEED, WITHOUT_SEED, fields
 
 UNPUBLISHED: Final = Kind.UNKNOWN
-"""What readers make of kinds that are newer than themselves: there is no event of it."""
+"""What readers make of a kind that is newer than they are. Nobody publishes it."""
 UNSENT: Final = frozenset({UNPUBLISHED, *kinds.CONTROL})
-"""Kinds that no sink gets."""
+"""Kinds that are sent to no sink."""
 
 
 class Decision(NamedTuple):
-    """One thing to decide."""
+    """One decision that each kind needs."""
 
     what: str
     path: str
     """Where it is decided."""
     made: Collection[str]
-    """Kinds for which it is."""
+    """Kinds for which it is made."""
     needless: Collection[str] = ()
-    """Kinds that do without it."""
+    """Kinds that do not need it."""
 
 
 def page(path: str) -> str:
@@ -64,7 +65,7 @@ def quoted(path: str) -> set[str]:
 
 
 def mapping_of(sink: str) -> Mapping[str, object]:
-    """Kind -> how the sink maps it, or the Skip that says why not; empty without a table KINDS."""
+    """Kind -> how the sink maps it, or the Skip that says why it does not; empty without KINDS."""
     name = f"connectors.sinks.{sink}.mapping"
     try:
         found: Mapping[str, object] = getattr(importlib.import_module(name), "KINDS", {})
@@ -80,16 +81,16 @@ def skipped(sink: str) -> set[str]:
 
 
 def with_payload(sink: str) -> set[str]:
-    """Kinds of which every golden event has its payload, or the reason why it has none."""
-    told = tomllib.loads(page(f"tests/golden/{sink}/filtered.toml"))
-    told |= dict.fromkeys(file.stem for file in (ROOT / "tests" / "golden" / sink).glob("*.json"))
+    """Kinds whose golden events all have a payload file, or an entry that says why not."""
+    described = tomllib.loads(page(f"tests/golden/{sink}/filtered.toml"))
+    described |= dict.fromkeys(file.stem for file in (ROOT / "tests" / "golden" / sink).glob("*.json"))
     events = completed()
-    lacking = {str(e.kind) for name, e in events.items() if name not in told}
+    lacking = {str(e.kind) for name, e in events.items() if name not in described}
     return {str(e.kind) for e in events.values()} - lacking
 
 
 def in_seed(sink: str) -> set[str]:
-    """Kinds that the sink's copy of its seed says something of, in its lists or beyond them."""
+    """Kinds that the sink's copy of its seed mentions, in its lists or beside them."""
     document = yaml.safe_load(page(f"tests/seeds/{sink}.yaml")) or {}
     return {
         k.strip() for part in ("kinds", "beyond") for key in document.get(part, {}) for k in key.split(",")
@@ -207,7 +208,7 @@ def test_every_decision_is_made_for_every_kind() -> None:
     assert not lines, "\n".join((f"{len(lines)} decisions are missing", *lines))
 
 
-def test_a_kind_that_nobody_has_heard_of_lacks_every_decision() -> None:
+def test_a_new_kind_lacks_every_decision() -> None:
     lines = missing(["of_tomorrow"], decisions())
     assert lines == [f"Kind.OF_TOMORROW: {d.what} in {d.path}" for d in decisions()]
 
@@ -228,14 +229,14 @@ def test_a_vendor_that_is_listed_without_a_seed_has_none() -> None:
     assert [v for v in VENDORS_WITHOUT_SEED if page(f"tests/seeds/{v}.yaml")] == []
 
 
-def test_no_decision_is_about_what_is_no_kind() -> None:
+def test_no_decision_is_about_an_unknown_kind() -> None:
     """A table that is keyed by kinds has no other keys."""
     tables: list[Iterable[str]] = [kinds.FACTS, COUNTED, REFERENCES, *map(mapping_of, shipped())]
     assert [set(t) - set(Kind) for t in tables] == [set()] * len(tables)
     assert set(SINKS_WITH_IDS) == set(shipped())
 
 
-def test_the_facts_are_possible() -> None:
+def test_the_facts_of_a_kind_are_consistent() -> None:
     names = TraceEvent.__struct_fields__
     for kind, facts in kinds.FACTS.items():
         assert facts.body in (None, *names), kind

@@ -1,2 +1,1 @@
-"""Reading `trace.enriched` for a sink: a thread with a consumer group, its partitions, dead letters and
-commits."""
+"""Consumes `trace.enriched` for a sink: consumer group, partitions, dead letters and commits."""

@@ -1,5 +1,4 @@
-"""Where a sink starts in each partition it is given, and where its consumer stands. Kafka only, no rules of
-delivery."""
+"""Assigns partitions at a sink's committed offsets, and reads positions and lag from Kafka."""
 
 from __future__ import annotations
 
@@ -8,7 +7,7 @@ import time
 from typing import Any, Final
 
 import msgspec
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import OFFSET_END, KafkaException, TopicPartition
 
 from tailrace import kafka
 from tailrace.errors import DecodeError, TailraceError
@@ -20,11 +19,16 @@ SECONDS: Final = 5.0
 
 
 class OffsetLost(TailraceError):
-    """The committed offset is not in the topic any more: records were deleted before this sink had them, or
-    the topic is another one. An alarm: someone has to decide."""
+    """The committed offset is outside the topic.
+
+    Either records were deleted before this sink had them, or the topic was deleted and created again. The
+    sink ends, because a person has to decide how to continue.
+    """
 
 
 class Start(msgspec.Struct, frozen=True):
+    """Where a sink starts in a partition, and the ledger that was committed with that offset."""
+
     partition: int
     offset: int
     ledger: SinkLedger
@@ -36,13 +40,17 @@ class Assignment:
     def __init__(self, name: str, consumer: Any, topic: str) -> None:
         self._name, self._consumer, self._topic = name, consumer, topic
         self.ends: dict[int, int] = {}
-        """Partition -> its end when it was assigned, where that was asked for."""
+        """Partition -> its end offset when it was assigned, if `take` was called with `ends`."""
 
     def take(self, partitions: list[Any], *, ends: bool = False) -> list[Start]:
-        """Assigns new partitions: from the committed offset with its ledger; on a sink's first start from the
-        beginning.
+        """Assigns new partitions at their committed offsets; those without one at their first offset.
 
-        Raises KafkaException when the cluster cannot say where that is for a minute.
+        Args:
+            partitions: The partitions that the group gave to this consumer.
+            ends: Whether their end offsets are recorded in `ends`.
+
+        Raises:
+            KafkaException: The cluster did not answer `ATTEMPTS` times, or the error is fatal.
         """
         if not partitions:
             return []
@@ -52,16 +60,25 @@ class Assignment:
         ]
         if ends:
             self.ends.update((p.partition, self._range(p)[1]) for p in partitions)
-        found = [TopicPartition(self._topic, s.partition, s.offset) for s in starts]
-        self._consumer.incremental_assign(found)
-        self._consumer.resume(found)  # a pause outlives the assignment in which it was made
+        assigned = [TopicPartition(self._topic, s.partition, s.offset) for s in starts]
+        self._consumer.incremental_assign(assigned)
+        self._consumer.resume(assigned)  # a pause of an earlier assignment would still be in effect
         return starts
 
+    def decline(self, partitions: list[Any]) -> None:
+        """Assigns partitions and reads nothing from them, for a consumer that is about to leave its group.
+
+        It does not ask the cluster for anything, so it returns at once.
+        """
+        assigned = [TopicPartition(self._topic, p.partition, OFFSET_END) for p in partitions]
+        self._consumer.incremental_assign(assigned)
+        self._consumer.pause(assigned)
+
     def _range(self, partition: Any) -> tuple[int, int]:
-        found: tuple[int, int] = self._patiently(
+        low_high: tuple[int, int] = self._patiently(
             lambda: self._consumer.get_watermark_offsets(partition, timeout=SECONDS, cached=False)
         )
-        return found
+        return low_high
 
     def _start(self, committed: Any) -> Start:
         if committed.offset >= 0:
@@ -75,7 +92,7 @@ class Assignment:
             return SinkLedger.decode(committed.metadata)
         except DecodeError as e:
             log.warning(
-                "%s: %s[%d] was committed at %d without a ledger that can be read (%s); counting starts anew",
+                "%s: the ledger committed for %s[%d] at %d cannot be read (%s); its counts restart at 0",
                 self._name,
                 self._topic,
                 committed.partition,
@@ -85,7 +102,7 @@ class Assignment:
             return SinkLedger()
 
     def _patiently(self, ask: Any) -> Any:
-        """The broker's answer, asked for again while it has none: the coordinator may be moving."""
+        """Calls `ask` up to `ATTEMPTS` times: it fails for a while when the group's coordinator moves."""
         for attempt in range(ATTEMPTS):
             try:
                 return ask()
@@ -96,18 +113,24 @@ class Assignment:
                 time.sleep(0.5)
 
     def positions(self, partitions: list[int]) -> dict[int, int]:
-        """Next offset to be read, past transaction markers; negative: nothing was read yet."""
+        """Partition -> next offset to read, past transaction markers; negative if nothing was read yet."""
         if not partitions:
             return {}
         try:
-            found = self._consumer.position([TopicPartition(self._topic, p) for p in partitions])
+            positions = self._consumer.position([TopicPartition(self._topic, p) for p in partitions])
         except KafkaException:  # between two generations of the group
             return {}
-        return {p.partition: p.offset for p in found if p.error is None}
+        return {p.partition: p.offset for p in positions if p.error is None}
 
     def lag(self, nexts: dict[int, int]) -> int:
-        """Records behind the end as last heard; nexts: partition -> next offset to settle. -1: not known for
-        any."""
+        """Offsets up to the ends that the client last got from the broker, summed over partitions.
+
+        Args:
+            nexts: Partition -> offset of its first record that is not acknowledged.
+
+        Returns:
+            -1 if no end is known.
+        """
         total, known = 0, False
         for partition, next_offset in nexts.items():
             try:
@@ -122,6 +145,7 @@ class Assignment:
         return total if known else -1
 
     def offset_lost(self, partition: int) -> OffsetLost:
+        """The error for a partition whose committed offset is outside the topic."""
         low = high = at = "?"
         try:
             tp = TopicPartition(self._topic, partition)
@@ -130,13 +154,11 @@ class Assignment:
             )
             at = str(self._consumer.committed([tp], timeout=SECONDS)[0].offset)
         except KafkaException as e:
-            log.debug("%s: no offsets for the message: %s", self._name, e)
+            log.debug("%s: cannot read the offsets for the error message: %s", self._name, e)
         return OffsetLost(
             f"{self._name}: the committed offset {at} of {self._topic}[{partition}] is not in the topic, "
-            f"which now has {low} to {high}: "
-            "records were deleted before this sink had them, or the topic was made anew. To go on with what "
-            "is there, move its "
-            "group: kafka-consumer-groups --reset-offsets --to-earliest --execute --group "
-            "<connect.group_prefix>"
-            f"{self._name} --topic {self._topic}"
+            f"which now has {low} to {high}: records were deleted before this sink had them, or the topic "
+            "was deleted and created again. To continue with the records that are there, reset the group's "
+            "offsets: kafka-consumer-groups --reset-offsets --to-earliest --execute "
+            f"--group <connect.group_prefix>{self._name} --topic {self._topic}"
         )

@@ -1,6 +1,6 @@
-"""Writing dead letters: acknowledged by the broker before anything that depends on them is called done.
+"""Writes dead letters to Kafka. A record is acknowledged once the broker has acknowledged its dead letter.
 
-One thread uses it, the consumer's, which calls `poll` often; callbacks come from there.
+Only the consumer's thread uses it. That thread must call `poll` often; callbacks run inside `poll`.
 """
 
 from __future__ import annotations
@@ -22,24 +22,32 @@ from tailrace.topics import ROOM, TopicNames
 
 log: Final = logging.getLogger("tailrace.connect")
 PAUSE: Final = 1.0
-"""Seconds before a dead letter that could not be written is tried again."""
+"""Seconds until a dead letter that could not be written is sent again."""
 
 OnAcknowledged = Callable[[], None]
 
 
 class DeadLetterProducer:
-    """Dead letters in flight. One that cannot be written is tried again without end; until it is written the
-    sink does not commit past its record."""
+    """Produces one sink's dead letters.
+
+    One that cannot be written is sent again without limit. The sink does not commit past its record before.
+    """
 
     def __init__(
         self, settings: Settings, name: str, clock: Callable[[], float], now: Callable[[], float]
     ) -> None:
-        """clock: monotonic seconds; now: Unix seconds."""
+        """
+        Args:
+            settings: The settings of topics and Kafka.
+            name: The sink's name.
+            clock: Monotonic seconds.
+            now: Unix seconds.
+        """
         self._topic = TopicNames.of(settings.topics).dead_letters
         self._name, self._clock, self._now = name, clock, now
         self._keep = settings.topics.max_event_bytes
         self._again: deque[tuple[float, bytes | None, DeadLetter, OnAcknowledged]] = deque()
-        self._said = -60.0
+        self._logged_at = -60.0
         self._producer = Producer(
             {
                 **kafka.client(
@@ -58,10 +66,10 @@ class DeadLetterProducer:
         )
 
     def dead_letter(self, request: DeadLetterRequest) -> None:
-        """Dead-letters one record; it is settled once the broker has acknowledged that."""
+        """Dead-letters one record. A later `poll` calls `request.settle`, when the dead letter is durable."""
         where, rejected = request.source, request.rejected
         log.warning(
-            "%s: %s[%d]@%d (event %s) goes to the dead letters (%s): %s %s",
+            "%s: %s[%d]@%d (event %s) becomes a dead letter (%s): %s %s",
             self._name,
             where.topic,
             where.partition,
@@ -84,24 +92,34 @@ class DeadLetterProducer:
         self.write(dead_letter_key(where), record, request.settle)
 
     def write(self, key: bytes | None, record: DeadLetter, on_acknowledged: OnAcknowledged) -> None:
-        """Takes a dead letter; `on_acknowledged` is called by a later `poll` once it is durable, and at most
-        once."""
+        """Starts to write a dead letter. Does not block.
 
-        def reported(error: KafkaError | None, message: Any) -> None:
+        Args:
+            key: The key of the Kafka record.
+            record: The dead letter.
+            on_acknowledged: Called at most once, by a later `poll`, when the broker has acknowledged it.
+        """
+
+        def on_delivery(error: KafkaError | None, message: Any) -> None:
             if error is None:
                 on_acknowledged()
             else:
                 self._failed(error, key, record, on_acknowledged)
 
         try:
-            self._producer.produce(self._topic, codec.encode(record), key, on_delivery=reported)
+            self._producer.produce(self._topic, codec.encode(record), key, on_delivery=on_delivery)
         except BufferError:
             self._again.append((self._clock() + 0.05, key, record, on_acknowledged))
         except KafkaException as e:
             self._failed(e.args[0], key, record, on_acknowledged)
 
     def poll(self, seconds: float = 0.0) -> None:
-        """Calls back for what was acknowledged, and tries again what was not."""
+        """Runs the callbacks of acknowledged dead letters, and sends failed ones again when their wait is
+        over.
+
+        Args:
+            seconds: How long to wait for the broker; 0: not at all.
+        """
         self._producer.poll(seconds)
         for _ in range(len(self._again)):
             at, key, record, on_acknowledged = self._again.popleft()
@@ -111,8 +129,10 @@ class DeadLetterProducer:
                 self._again.append((at, key, record, on_acknowledged))
 
     def close(self, seconds: float) -> None:
-        """Waits up to `seconds` for what is in flight. What is not acknowledged then was not committed past
-        either."""
+        """Waits up to `seconds` for the dead letters in flight, then drops the others.
+
+        No offset was committed past a record whose dead letter is dropped: the next owner reads it again.
+        """
         self._producer.flush(max(0.0, seconds))
         self._producer.purge()
 
@@ -123,12 +143,12 @@ class DeadLetterProducer:
             return
         if error.code() == KafkaError.MSG_SIZE_TOO_LARGE and record.raw:
             record = msgspec.structs.replace(record, raw=None)
-        elif self._clock() - self._said >= 10:
-            self._said = self._clock()
+        elif self._clock() - self._logged_at >= 10:
+            self._logged_at = self._clock()
             hint = ": run `tailrace topics create`" if error.code() in _UNKNOWN else ""
             log.error(
-                "%s: %d dead letters wait, %s cannot be written: %s%s. Their partitions are not committed "
-                "until it works",
+                "%s: %d dead letters wait: cannot write to %s: %s%s. Their partitions are not committed "
+                "until they are written",
                 self._name,
                 len(self._again) + 1,
                 self._topic,

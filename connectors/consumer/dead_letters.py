@@ -1,5 +1,4 @@
-"""A sink's dead letters: what they say about a record. Pure; `connectors.consumer.dead_letter_producer`
-writes them."""
+"""Builds a sink's dead letters. Pure; `connectors.consumer.dead_letter_producer` writes them."""
 
 from __future__ import annotations
 
@@ -15,16 +14,16 @@ from tailrace.records import DeadLetter, Stage
 
 
 class DeadLetterRequest(msgspec.Struct, frozen=True):
-    """A record to be dead-lettered."""
+    """A record to dead-letter."""
 
     stage: Stage
     source: RecordOrigin
     rejected: Rejected
     attempts: int
     value: bytes | None
-    """The record's bytes, where they could not be decoded."""
+    """The record's bytes, if they could not be decoded."""
     settle: Callable[[], None]
-    """To be called, in the consumer's thread, once the dead letter is durable."""
+    """Acknowledges the record. Called in the consumer's thread once the dead letter is durable."""
 
 
 def sink_dead_letter(
@@ -40,12 +39,17 @@ def sink_dead_letter(
 ) -> DeadLetter:
     """The record at `source` as a dead letter of `sink`.
 
-    Of what could be decoded it has nothing but header fields: content is as the sink's policy leaves it, and
-    the record can be found by topic, partition and offset. Every text is bounded, so it fits its topic.
+    A record that could be decoded is represented by header fields only, without content: topic, partition and
+    offset say where it is. The length of every text is bounded, so the dead letter fits its topic.
 
     Args:
+        stage: Where it failed.
+        sink: The sink's name.
+        source: The record's position and header fields.
+        rejected: The reason.
         failed_at: Milliseconds UTC.
-        value: The record's bytes, only where they could not be decoded.
+        attempts: Requests that the record was part of.
+        value: The record's bytes, only if they could not be decoded.
         keep: How many bytes of the value are kept.
     """
     return dead_letter(
@@ -75,7 +79,7 @@ def sink_dead_letter(
 
 
 def dead_letter_key(source: RecordOrigin) -> bytes | None:
-    """Key of the dead letter: its trace, else the record's own key."""
+    """The dead letter's key: the trace id if it is known, else the record's own key."""
     return source.trace_id.encode() if source.trace_id else source.key
 
 

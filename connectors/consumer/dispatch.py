@@ -1,4 +1,4 @@
-"""From what a consumer has fetched to the partitions. Compiled where there is a compiler."""
+"""Hands fetched records to their partitions. Compiled by mypyc if a compiler is available."""
 
 from __future__ import annotations
 
@@ -9,9 +9,16 @@ from connectors.consumer.partition import SinkPartition
 
 
 def take(messages: Sequence[Any], partitions: dict[int, SinkPartition], now: float) -> list[Any]:
-    """Gives each record to its partition. messages: confluent-kafka's; now: monotonic seconds. Returns those
-    that are errors or ends of partitions. Records of a partition that was lost
-    meanwhile are left out."""
+    """Gives each record to its partition. Records of partitions that were lost meanwhile are dropped.
+
+    Args:
+        messages: Messages of confluent-kafka.
+        partitions: The partitions that this process owns, by number.
+        now: Monotonic seconds.
+
+    Returns:
+        The messages that are errors or ends of partitions.
+    """
     others: list[Any] = []
     for m in messages:
         if m.error() is not None:

@@ -1,5 +1,7 @@
-"""Several sinks in one process, each in a thread of its own: a slow one slows no other, and one that fails
-stops no other."""
+"""Runs several sinks in one process, each in its own thread.
+
+A slow sink does not slow the others, and a failed one does not stop them.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +23,11 @@ log: Final = logging.getLogger("tailrace.connect")
 REPORT_SECONDS: Final = 10.0
 
 Report = Callable[[Sequence[Status], bool], None]
-"""report(statuses, final): called every REPORT_SECONDS and once at the end."""
+"""report(statuses, final): called every `REPORT_SECONDS`, and once at the end with final=True."""
 
 
 class Fleet:
-    """Runs all sinks until each has ended."""
+    """Runs a process's sinks until all have ended."""
 
     def __init__(
         self, sinks: Sequence[SinkSupervisor], report: Report, every: float = REPORT_SECONDS
@@ -34,10 +36,14 @@ class Fleet:
         self._ended = threading.Event()
 
     def run(self) -> int:
-        """Blocks until the last sink has ended; in the main thread, where SIGTERM and SIGINT are handled.
+        """Blocks until the last sink has ended.
 
-        The first signal drains, the second ends the process at once with 128 + its number, leaving what is
-        in flight uncommitted. Returns 0, or 1 if a sink failed."""
+        In the main thread it handles SIGTERM and SIGINT. The first signal drains the sinks. The second ends
+        the process at once with exit status 128 + its number; what is in flight is not committed.
+
+        Returns:
+            0, or 1 if a sink failed.
+        """
         threads = [
             threading.Thread(target=self._one, args=(s,), name=f"sink-{s.name}", daemon=True)
             for s in self._sinks
@@ -45,12 +51,12 @@ class Fleet:
         with self._signals():
             for thread in threads:
                 thread.start()
-            said = time.monotonic()
+            reported_at = time.monotonic()
             while any(t.is_alive() for t in threads):
                 self._ended.wait(0.2)
                 self._ended.clear()
-                if time.monotonic() - said >= self._every:
-                    said = time.monotonic()
+                if time.monotonic() - reported_at >= self._every:
+                    reported_at = time.monotonic()
                     self._report([s.status() for s in self._sinks], False)
             for thread in threads:
                 thread.join()
@@ -59,6 +65,7 @@ class Fleet:
         return 1 if any(s.state == "failed" for s in statuses) else 0
 
     def stop(self) -> None:
+        """Asks all sinks to drain and end. Does not wait."""
         for sink in self._sinks:
             sink.stop()
 
@@ -74,18 +81,18 @@ class Fleet:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """SIGTERM and SIGINT drain; outside the main thread nothing is changed."""
+        """Handles SIGTERM and SIGINT within the block; does nothing outside the main thread."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        asked = False
+        draining = False
 
         def handle(number: int, frame: FrameType | None) -> None:
-            nonlocal asked
-            if asked:
+            nonlocal draining
+            if draining:
                 os._exit(128 + number)
-            asked = True
-            log.info("signal %d: draining; once more ends at once", number)
+            draining = True
+            log.info("signal %d: draining; a second signal ends the process at once", number)
             self.stop()
 
         before = {s: signal.signal(s, handle) for s in (signal.SIGTERM, signal.SIGINT)}

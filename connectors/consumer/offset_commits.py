@@ -1,4 +1,4 @@
-"""Committing what is settled: the offset after it, with the ledger of exactly that prefix as metadata."""
+"""Commits the offset after the acknowledged prefix, with the ledger of exactly that prefix as metadata."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log: Final = logging.getLogger("tailrace.connect")
 
 
 class OffsetCommits:
-    """Of one consumer. partitions: those that it has now, by number; the caller keeps that current."""
+    """Makes the commits of one consumer."""
 
     def __init__(
         self,
@@ -25,19 +25,27 @@ class OffsetCommits:
         assignment: Assignment,
         partitions: Mapping[int, SinkPartition],
     ) -> None:
+        """
+        Args:
+            name: The sink's name, for messages.
+            topic: The topic that the consumer reads.
+            consumer: The Kafka consumer.
+            assignment: Where positions come from.
+            partitions: The consumer's current partitions by number. The caller keeps the mapping up to date.
+        """
         self._name, self._topic, self._consumer = name, topic, consumer
         self._assignment, self._partitions = assignment, partitions
 
     def commit(
         self, partitions: Iterable[SinkPartition], *, wait: bool = False, inside_consume: bool = False
     ) -> None:
-        """Commits what is settled and not committed yet.
+        """Commits what is acknowledged and not committed yet. A failed commit is logged, not raised.
 
         Args:
-            partitions: Of these.
-            wait: Returns when the broker has answered.
-            inside_consume: In a rebalance callback. There the consumer's position may be ahead of what it has
-                handed out, so only settled records count.
+            partitions: The partitions to commit.
+            wait: Whether to return only when the broker has answered.
+            inside_consume: Whether this is a rebalance callback. There the consumer's position may be ahead
+                of the records that it has returned, so it is not used.
         """
         positions = (
             {} if inside_consume else self._assignment.positions([p.number for p in partitions if p.idle])
@@ -57,7 +65,10 @@ class OffsetCommits:
             self.on_commit(e.args[0], offsets)
 
     def on_commit(self, error: KafkaError | None, offsets: list[Any]) -> None:
-        """The broker's answer to a commit. One that failed is made again, with what is settled by then."""
+        """Handles the broker's answer to a commit.
+
+        After a failure the next `commit` commits these partitions again, with what is acknowledged by then.
+        """
         failed = [p for p in offsets if error is not None or p.error is not None]
         if not failed:
             return

@@ -1,5 +1,8 @@
-"""Where a sink stands in one partition: what was read, what of it is settled, and the prefix that may be
-committed. Pure."""
+"""Tracks which records of a partition were read and acknowledged, and which offset may be committed. Pure.
+
+A record is acknowledged when it needs no more work: it was delivered or filtered, or its dead letter is
+written.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ DEAD_LETTERED: Final = Tally(dead_lettered=1)
 
 
 class SubmittedRecord:
-    """One record that was read; settled once `tally` is set."""
+    """One record that was read. It is acknowledged once `tally` is set."""
 
     __slots__ = ("appended_at", "generation", "offset", "reason", "sequence", "tally")
 
@@ -31,38 +34,42 @@ class SubmittedRecord:
 
 
 class Gap(NamedTuple):
-    """A break in the sequence numbers: some never came, or some came twice."""
+    """A break in the sequence numbers: numbers that never came, or that came again."""
 
     generation: int
     expected: int
     got: int | None
     offset: int
-    """Of the record that showed it."""
+    """Offset of the record with the unexpected number."""
     missing: int
     repeated: int
 
 
 class OffsetTracker:
-    """Records of one partition in offset order, the ledger of the settled prefix, and the next offset after
-    it."""
+    """The records of one partition that were read and are not yet in the acknowledged prefix.
+
+    The acknowledged prefix is everything before the first record that is not acknowledged.
+    """
 
     def __init__(self, ledger: SinkLedger, next_offset: int) -> None:
         self.ledger = ledger
+        """The counts of the acknowledged prefix."""
         self.next_offset = next_offset
-        """What a restart would read first, were this committed."""
+        """The offset to commit: where a restart reads first."""
         self.reasons: Counter[tuple[str, str]] = Counter()
-        """What the last `advance` settled otherwise than delivered, by outcome (a field of `Tally`) and
-        reason."""
+        """(outcome, reason) -> records that the last `advance` counted as filtered or dead_lettered."""
         self._open: deque[SubmittedRecord] = deque()
 
     def __len__(self) -> int:
-        """Records read and not in the settled prefix."""
+        """Records that were read and are not in the acknowledged prefix."""
         return len(self._open)
 
     @property
     def oldest(self) -> int | None:
-        """Append time of the first record that is not settled, milliseconds UTC; None: there is none. From
-        any thread."""
+        """Append time of the first record that is not acknowledged, milliseconds UTC; None if there is none.
+
+        May be called from any thread.
+        """
         try:
             return self._open[0].appended_at
         except IndexError:
@@ -71,28 +78,30 @@ class OffsetTracker:
     def read(
         self, offset: int, sequence: int | None, generation: int | None, appended_at: int = 0
     ) -> SubmittedRecord:
-        """The next record; offsets must rise."""
+        """Adds the next record. Offsets must rise."""
         record = SubmittedRecord(offset, sequence, generation, appended_at)
         self._open.append(record)
         return record
 
     def pass_to(self, position: int) -> None:
-        """Everything before `position` was read: what lies between are transaction markers. Only while
-        nothing is open."""
+        """Moves `next_offset` to `position`, past transaction markers; not while a record is open."""
         if not self._open and position > self.next_offset:
             self.next_offset = position
 
     def advance(self) -> tuple[Tally, list[Gap]]:
-        """Moves the settled prefix forward as far as it goes, into the ledger: what was settled, and what is
-        to be reported."""
-        settled, gaps = Tally(), []
+        """Moves the acknowledged prefix forward as far as it goes, and counts its records in the ledger.
+
+        Returns:
+            The counts that were added, and breaks in the sequence numbers to report.
+        """
+        acknowledged, gaps = Tally(), []
         self.reasons.clear()
         for run in self._runs():
             before, last = self.ledger, run[-1]
             tally = Tally.sum(t.tally for t in run if t.tally is not None)
             after = self.ledger = before.settle(tally, last.sequence, last.generation)
             self.next_offset = last.offset + 1
-            settled = Tally.sum((settled, tally))
+            acknowledged = Tally.sum((acknowledged, tally))
             if tally.filtered or tally.dead_lettered:
                 self._explain(run)
             if after.generation != before.generation:
@@ -103,7 +112,7 @@ class OffsetTracker:
                 gaps.append(
                     Gap(after.generation, before.last + 1, first.sequence, first.offset, missing, repeated)
                 )
-        return settled, gaps
+        return acknowledged, gaps
 
     def _explain(self, run: list[SubmittedRecord]) -> None:
         for record in run:
@@ -111,7 +120,7 @@ class OffsetTracker:
                 self.reasons["filtered" if record.tally.filtered else "dead_lettered", record.reason] += 1
 
     def _runs(self) -> Iterator[list[SubmittedRecord]]:
-        """Settled records from the front, cut wherever the numbers are not consecutive."""
+        """Acknowledged records from the front, split where sequence numbers are not consecutive."""
         while self._open and self._open[0].tally is not None:
             run = [self._open.popleft()]
             while self._open and self._open[0].tally is not None and self._follows(run[-1], self._open[0]):

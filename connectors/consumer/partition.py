@@ -1,10 +1,11 @@
-"""One partition of one sink, without Kafka and without HTTP: records in, batches out, results back, a
-prefix to commit.
+"""One partition of one sink: records in, batches out, results back, an offset to commit. No Kafka, no HTTP.
 
-A record that may not be settled yet holds up what follows it: one whose schema is not known, for a while; one
-that cannot be mapped while the dead-letter limits forbid dead-lettering it. Used by the consumer's thread
-alone. At most one batch is in flight, so records reach the sink in the partition's order, retries and halves
-included."""
+Only the consumer's thread uses it. At most one batch is in flight, so records reach the sink in the
+partition's order, also when they are retried or halved.
+
+Two kinds of records hold up those that follow: one whose schema is not known, until a time limit; and one
+that cannot be mapped while the dead-letter limits forbid dead-lettering it.
+"""
 
 from __future__ import annotations
 
@@ -38,16 +39,15 @@ from tailrace.schema_registry.schema_wait import SchemaWaitPolicy, name_of
 log: Final = logging.getLogger("tailrace.connect")
 
 WINDOW: Final = 10_000
-"""Records of a partition that may be read and not settled; what is filtered behind a slow batch counts
-too."""
+"""Most records of a partition that are read and not acknowledged, with filtered ones behind a slow batch."""
 
 
 LOOK_AGAIN: Final = 0.25
-"""Seconds between two tries to take a record that holds up its partition."""
+"""Seconds between two attempts to take a record that holds up its partition."""
 
 
 class _UndispatchedRecord(NamedTuple):
-    """A record that was read and not taken yet."""
+    """A record that was read and cannot be taken yet."""
 
     offset: int
     appended_at: int
@@ -82,32 +82,38 @@ class SinkPartition:
     ) -> None:
         """
         Args:
-            name: Of the sink, for messages.
-            reader: Decodes its records.
-            ledger: As of the committed offset.
+            name: The sink's name, for messages.
+            topic: The topic.
+            number: The partition.
+            sink: Maps the records.
+            reader: Decodes the records.
+            limits: The bounds of a batch.
+            ledger: The ledger at the committed offset.
             start: The committed offset.
-            counts: Of all of the sink's partitions.
+            counts: The counts of all partitions of the sink.
             dead_letter: Takes the records that are given up.
-            may_dead_letter: Whether a record that cannot be mapped may be dead-lettered now; else it is asked
-                again later.
-            waits: For unknown schemas; shared by the sink's partitions. None: nothing waits.
+            may_dead_letter: Whether a record that cannot be mapped may be dead-lettered now. If not, it is
+                called again later.
+            waits: Decides how long a record with an unknown schema waits; shared by the sink's partitions.
+                None: nothing waits.
             secrets: Masked in what is logged or dead-lettered.
-            admit: What the sink gets of a record.
+            admit: Filters the record and applies the content policy before it is mapped.
         """
         self.name, self.topic, self.number = name, topic, number
         self.offsets = OffsetTracker(ledger, start)
         self.committed: tuple[int, SinkLedger] | None = None
-        """What the last commit said; None: nothing yet."""
+        """Offset and ledger of the last commit; None: nothing was committed yet."""
         self.paused = False
+        """Whether the consumer has paused the partition."""
         self.caught_up = False
-        """Whether everything that was in the partition at some time since it was assigned has been read."""
+        """Whether the partition's end was reached at some time since it was assigned."""
         self._sink, self._reader, self._counts = sink, reader, counts
         self._dead_letter, self._admit = dead_letter, admit
         self._may_dead_letter = may_dead_letter
         self._waits = waits or SchemaWaitPolicy(None, schemas.known.knows, 0.0)
         self._secrets = secrets
         self._held: deque[_UndispatchedRecord] = deque()
-        self._look = 0.0  # when to try the first of them again
+        self._look = 0.0  # when to try the first held record again
         self._buffer: Buffer[tuple[Item, SubmittedRecord]] = Buffer(limits)
         self._records: list[tuple[Item, SubmittedRecord]] = []
         self._sending: Future[list[RecordResult]] | None = None
@@ -124,8 +130,16 @@ class SinkPartition:
         headers: Headers,
         now: float,
     ) -> None:
-        """Decodes and maps one record. Never raises: what cannot be read or mapped is dead-lettered,
-        alone."""
+        """Decodes and maps one record. Never raises: a record that cannot be read or mapped is dead-lettered.
+
+        Args:
+            offset: The record's offset.
+            appended_at: Its append time, milliseconds UTC.
+            key: Its key.
+            value: Its value.
+            headers: Its headers.
+            now: Monotonic seconds.
+        """
         self._counts.read += 1
         if self._held or not self._take(offset, appended_at, key, value, headers, now):
             self._held.append(_UndispatchedRecord(offset, appended_at, key, value, headers))
@@ -139,21 +153,21 @@ class SinkPartition:
         headers: Headers,
         now: float,
     ) -> bool:
-        """False: it cannot be taken yet, and nothing has been done."""
-        found = self._reader.read(self.topic, self.number, offset, appended_at, value, headers)
+        """Takes one record. False: it has to wait, and nothing was changed."""
+        decoded = self._reader.read(self.topic, self.number, offset, appended_at, value, headers)
         mapped: Payload | Skip | Rejected | None = None
-        if isinstance(found, Unreadable):
-            if found.frame and self._wait(found.frame, offset, now):
+        if isinstance(decoded, Unreadable):
+            if decoded.frame and self._wait(decoded.frame, offset, now):
                 return False
         else:
-            mapped = self._map(found)
+            mapped = self._map(decoded)
             if isinstance(mapped, Rejected) and not self._may_dead_letter(mapped):
                 return False
-        where = source(found.event, found.context, self.topic, self.number, offset, appended_at, key)
+        where = source(decoded.event, decoded.context, self.topic, self.number, offset, appended_at, key)
         record = self.offsets.read(offset, where.sequence, where.generation, appended_at)
-        if isinstance(found, Unreadable):
-            raw = value if found.event is None else None
-            self._give_up(Stage.DECODE, where, Rejected(found.reason, found.detail), record, value=raw)
+        if isinstance(decoded, Unreadable):
+            raw = value if decoded.event is None else None
+            self._give_up(Stage.DECODE, where, Rejected(decoded.reason, decoded.detail), record, value=raw)
             return True
         match mapped:
             case Payload():
@@ -164,9 +178,9 @@ class SinkPartition:
                 self._give_up(Stage.MAP, where, mapped, record)
         return True
 
-    def _map(self, found: Enriched) -> Payload | Skip | Rejected:
+    def _map(self, decoded: Enriched) -> Payload | Skip | Rejected:
         try:
-            admitted = self._admit(found)
+            admitted = self._admit(decoded)
             mapped = admitted if isinstance(admitted, Skip) else self._sink.map(admitted)
         except Exception as e:
             log.debug(
@@ -174,7 +188,7 @@ class SinkPartition:
                 self.name,
                 self.topic,
                 self.number,
-                found.offset,
+                decoded.offset,
                 redact.stack(e, self._secrets),
             )
             return Rejected("map_failed", redact.where(e))
@@ -185,7 +199,7 @@ class SinkPartition:
         return Rejected("map_failed", f"map returned {type(mapped).__name__}")
 
     def _wait(self, frame: bytes, offset: int, now: float) -> bool:
-        """Whether a record waits for the schema that its frame names."""
+        """Whether a record waits for the schema that its frame names. Logs the first wait for a schema."""
         remembered = self._waits.remembers(frame)
         waits = self._waits.waits(frame, now)
         if waits and not remembered:
@@ -200,7 +214,7 @@ class SinkPartition:
         return waits
 
     def look_again(self, now: float) -> None:
-        """Takes what was held up, as far as that is possible now."""
+        """Takes the held records, as far as possible; at most once in `LOOK_AGAIN` seconds."""
         if not self._held or now < self._look:
             return
         self._look = now + LOOK_AGAIN
@@ -227,19 +241,23 @@ class SinkPartition:
 
     # -- out
     def next_batch(self, now: float, *, drain: bool = False) -> Batch | None:
-        """The batch to send now, if there is one; None while another is in flight. drain: don't wait for age
-        or size."""
+        """The batch to send now; None if there is none, or while another is in flight.
+
+        Args:
+            now: Monotonic seconds.
+            drain: Whether to send a batch that is neither full nor old enough.
+        """
         if self._sending is not None or not (self._buffer.due(now) or (drain and len(self._buffer))):
             return None
         self._records = self._buffer.take()
         return Batch(tuple(item for item, _ in self._records))
 
     def sent(self, future: Future[list[RecordResult]]) -> None:
-        """`future` will hold the results of the batch that `next_batch` gave."""
+        """Records that the batch of `next_batch` is being sent; `future` will hold its results."""
         self._sending = future
 
     def collect(self) -> None:
-        """Takes the results of the batch in flight, if they are there. Raises what ended the sending."""
+        """Takes the results of the batch in flight, if it has ended. Raises the exception that ended it."""
         if self._sending is None or not self._sending.done():
             return
         future, self._sending = self._sending, None
@@ -265,24 +283,24 @@ class SinkPartition:
         self._records = []
 
     def cancel(self) -> None:
-        """Gives up the batch in flight and what waits; nothing of it counts as settled."""
+        """Cancels the batch in flight and drops waiting records. None of them counts as acknowledged."""
         if self._sending is not None:
             self._sending.cancel()
             self._sending = None
-        self._buffer.clear()  # what is held stays: nothing may be committed past it
+        self._buffer.clear()  # held records stay: nothing may be committed past them
 
     # -- state
     def advance(self) -> None:
-        """Moves the settled prefix; counts it, and reports gaps."""
+        """Moves the acknowledged prefix forward, counts it, and logs breaks in the sequence numbers."""
         tally, gaps = self.offsets.advance()
         self._counts.add(tally, self.offsets.reasons)
         for gap in gaps:
             self._counts.gaps += gap.missing
             self._counts.repeated += gap.repeated
-            what = (
+            consequence = (
                 f"{gap.missing} records are lost"
                 if gap.missing
-                else f"{gap.repeated} records came before: sent, not counted again"
+                else f"{gap.repeated} records came before: they are sent, but not counted again"
             )
             log.error(
                 "%s: %s[%d]@%d has sequence number %s, expected %d (generation %d): %s",
@@ -293,13 +311,16 @@ class SinkPartition:
                 gap.got,
                 gap.expected,
                 gap.generation,
-                what,
+                consequence,
             )
 
     @property
     def full(self) -> bool:
-        """Whether nothing more should be read for now: a batch is in flight and another is complete, or too
-        many records are not settled, or one is held."""
+        """Whether reading should pause.
+
+        It should if a record is held, if a full batch waits behind the one in flight, or if too many records
+        are not acknowledged.
+        """
         return (
             bool(self._held)
             or (self._sending is not None and self._buffer.full)
@@ -308,12 +329,12 @@ class SinkPartition:
 
     @property
     def answered(self) -> bool:
-        """Whether `collect` has something to take."""
+        """Whether `collect` has results to take."""
         return self._sending is not None and self._sending.done()
 
     @property
     def in_flight(self) -> bool:
-        """Whether a batch is in flight, or dead letters are."""
+        """Whether a batch or a dead letter is in flight."""
         return self._sending is not None or self._dead_lettering > 0
 
     @property
@@ -323,17 +344,20 @@ class SinkPartition:
 
     @property
     def held(self) -> int:
-        """Records that were read and cannot be taken yet; nothing is committed past them."""
+        """Records that were read and cannot be taken yet. Nothing is committed past them."""
         return len(self._held)
 
     @property
     def idle(self) -> bool:
-        """Whether everything read is settled."""
+        """Whether everything that was read is acknowledged."""
         return len(self.offsets) == 0 and not self._held
 
     def to_commit(self, position: int) -> tuple[int, SinkLedger] | None:
-        """Offset and ledger to commit, if they differ from the last ones. position: the consumer's, or
-        negative."""
+        """Offset and ledger to commit; None if they are those of the last commit.
+
+        Args:
+            position: The consumer's position in the partition; negative if it is not known.
+        """
         if not self._held:
             self.offsets.pass_to(position)
         now = (self.offsets.next_offset, self.offsets.ledger)

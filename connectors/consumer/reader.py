@@ -1,5 +1,4 @@
-"""From a Kafka record to what a sink maps: the event's bytes and the context header, decoded. Total: no
-exception."""
+"""Decodes a Kafka record, event and context header, to what a sink maps."""
 
 from __future__ import annotations
 
@@ -14,35 +13,48 @@ from tailrace.records import TraceContext, TraceEvent
 from tailrace.topics import HEADER
 
 ALWAYS: Final = frozenset({"event_id", "kind", "trace_id", "tenant_id", "app_id", "started_at", "ended_at"})
-"""Fields that are decoded whatever a sink wants: what a dead letter names, and what TraceEvent must have."""
+"""Fields that are decoded for every sink: those in dead letters, and those that `TraceEvent` requires."""
 
 Headers = Sequence[tuple[str, bytes | None]] | None
 
 
 class Unreadable(NamedTuple):
-    """A record whose value or context cannot be decoded, and what could be read of it all the same."""
+    """A record whose value or context cannot be decoded, with the part that could be."""
 
     reason: str
     detail: str
     event: TraceEvent | None
-    """None: the value is what cannot be read."""
+    """None if the value cannot be decoded."""
     context: TraceContext | None
+    """None if the context cannot be decoded."""
     frame: bytes = b""
     """With reason unknown_schema: the frame that names the schema."""
 
 
 class Decoders:
-    """Of the values of one class: one decoder a frame (what stands before the body, in either format), made
-    when it is first met."""
+    """Decoders for values of one class, one per frame. Each is made when its frame is first seen.
+
+    A frame is what stands before the body, in either wire format; it names the writer's schema.
+    """
 
     def __init__(self, cls: type[Any], want: Iterable[str], build: dict[str, Any]) -> None:
-        """want: the class's fields that are to be decoded; build: as for `codec.record_decoder_for`."""
+        """
+        Args:
+            cls: The class of the values.
+            want: The class's fields to decode.
+            build: As for `codec.record_decoder_for`.
+        """
         self._cls, self._want, self._build = cls, frozenset(want), build
         self._by_frame: dict[bytes, Callable[[bytes, int], Any]] = {}
 
     def decode(self, value: bytes) -> Any:
-        """Raises `DecodeError`, whose detail holds no content. A schema that is not known (`UnknownSchema`)
-        is looked for from now on where there is a registry: the same value may be readable later."""
+        """Decodes one value.
+
+        Raises:
+            UnknownSchema: The writer's schema is not known. If there is a registry, the schema is fetched in
+                the background, and a later call with the same value may succeed.
+            DecodeError: The value cannot be decoded. The error's detail has no content.
+        """
         decode, body = self._by_frame.get(value[: wire.BODY]), wire.BODY
         if decode is None:
             decode, body = self._by_frame.get(value[: wire.ID_BODY]), wire.ID_BODY
@@ -60,34 +72,48 @@ class Decoders:
 
 
 class Reader:
-    """Decodes for one sink; slices only the fields that it wants. Not for several threads at once."""
+    """Decodes records for one sink, only the fields that it wants. Not thread-safe."""
 
     def __init__(self, fields: Iterable[str] | None) -> None:
+        """
+        Args:
+            fields: Fields of `TraceEvent` to decode besides `ALWAYS`; None: all.
+        """
         want = TraceEvent.__struct_fields__ if fields is None else set(fields) | ALWAYS
         self._events: Final = Decoders(TraceEvent, want, {**records.BY_NAME, **wire.symbols()})
         self._contexts: Final = Decoders(TraceContext, TraceContext.__struct_fields__, wire.build())
 
     def event(self, value: bytes | None) -> TraceEvent:
-        """Raises as `Decoders.decode`."""
-        found: TraceEvent = self._events.decode(value or b"")
-        return found
+        """Decodes the event. Raises as `Decoders.decode`."""
+        event: TraceEvent = self._events.decode(value or b"")
+        return event
 
     def context(self, headers: Headers) -> TraceContext:
-        """Raises as `Decoders.decode`, and `DecodeError` where there is none."""
-        found = None
+        """Decodes the context. Raises as `Decoders.decode`, and `DecodeError` if the record has none."""
+        encoded = None
         for name, data in headers or ():
             if name == HEADER:
-                found = data
-        if not found:
+                encoded = data
+        if not encoded:
             raise DecodeError(
                 "no_context", f"the record has no header {HEADER}; only the processor's records have it"
             )
-        context: TraceContext = self._contexts.decode(found)
+        context: TraceContext = self._contexts.decode(encoded)
         return context
 
     def read(
         self, topic: str, partition: int, offset: int, appended_at: int, value: bytes | None, headers: Headers
     ) -> Enriched | Unreadable:
+        """Decodes one record. Never raises `DecodeError`.
+
+        Args:
+            topic: The record's topic.
+            partition: Its partition.
+            offset: Its offset.
+            appended_at: Its append time, milliseconds UTC.
+            value: The event, encoded.
+            headers: The record's headers, with the context.
+        """
         try:
             context = self.context(headers)
         except DecodeError as e:
@@ -103,7 +129,7 @@ class Reader:
 
 
 def _frame(error: DecodeError) -> bytes:
-    """What names the unknown schema, where that is the error."""
+    """The frame that names the unknown schema; empty for other errors."""
     return error.frame if isinstance(error, UnknownSchema) else b""
 
 
@@ -116,7 +142,7 @@ def source(
     appended_at: int,
     key: bytes | None,
 ) -> RecordOrigin:
-    """What a record's dead letter would say about it."""
+    """The record's position and header fields, as a dead letter has them."""
     return RecordOrigin(
         topic,
         partition,

@@ -1,18 +1,19 @@
-"""One sink, running: its consumer group, its partitions, its send loop. Plumbing; the rules are in the
-modules it calls.
+"""Runs one sink: its consumer group, its partitions, its send loop. The rules are in the modules it calls.
 
-Two threads. The consumer's reads, decodes, maps, commits and answers rebalances; the send loop's sends. In
-flight, per partition: one batch being sent, one complete batch waiting, and what one `consume` call (`FETCH`
-records) brings on top of it; then the partition is paused. Memory is bounded by that and by librdkafka's own
-queue (`PREFETCH_KB` a process).
+There are two threads. The consumer's thread reads, decodes, maps, commits and handles rebalances. The send
+loop's thread sends. Each partition has at most one batch being sent, one full batch waiting, and the
+records of one more `consume` call (`FETCH`); then it is paused. That and librdkafka's queue (`PREFETCH_KB`)
+bound the memory.
 
-The order that makes it at-least-once, and never less:
+Delivery is at least once because of the order of the steps:
 
-1. a record is read; 2. it is delivered, filtered, or durably in the dead letters, which settles it; 3. the
-offset after the settled prefix is committed, with the ledger of exactly that prefix as metadata.
+1. A record is read.
+2. It is delivered, filtered, or its dead letter is durable. This acknowledges it.
+3. The offset after the acknowledged prefix is committed, with the ledger of exactly that prefix as metadata.
 
-What is in flight when a partition is lost or the process dies is sent again by the next owner, with the same
-ids: at most two batches a partition, the one being sent and the one whose commit is being made."""
+When a partition is lost or the process dies, the next owner sends again what was in flight, with the same
+ids: at most two batches of a partition, the one being sent and the one whose commit had not completed.
+"""
 
 from __future__ import annotations
 
@@ -50,18 +51,17 @@ from tailrace.topics import TopicNames
 log: Final = logging.getLogger("tailrace.connect")
 
 FETCH: Final = 500
-"""Records of one consume call."""
+"""Most records of one `consume` call."""
 PATIENCE: Final = 0.02
-"""Seconds that a full partition may hold up the others before it is paused: pausing discards what was fetched
-ahead."""
+"""Seconds to wait for a full partition before it is paused. Pausing discards records that were prefetched."""
 CLOSE_SECONDS: Final = 5.0
 """Seconds that closing a sink may take."""
 ALONE: Final = 10.0
-"""Seconds after which a member without partitions takes it that the group has none for it."""
+"""Seconds after which a member without partitions assumes that the group has none for it."""
 
 
 Ended = Literal["stopped", "replaced"]
-"""Why a runner has ended: it was stopped, or has caught up; or another one is to take its place."""
+"""Why a runner ended. stopped: it was stopped, or it caught up. replaced: another runner takes its place."""
 
 
 def _never() -> bool:
@@ -69,13 +69,15 @@ def _never() -> bool:
 
 
 async def _transport(instance: Instance) -> AiohttpTransport:
-    """On the loop that calls it."""
+    """Creates the transport on the event loop that runs this."""
     return AiohttpTransport(instance.ca_file, instance.cert_file, instance.key_file)
 
 
 class Runner:
-    """Runs one instance, until it is stopped or replaced. `run` blocks in the thread that calls it; `status`,
-    `oldest` and `silent` may be called from any thread."""
+    """Runs one instance until it is stopped or replaced.
+
+    `run` blocks in the thread that calls it. `status`, `oldest` and `silent` may be called from any thread.
+    """
 
     def __init__(
         self,
@@ -92,17 +94,21 @@ class Runner:
     ) -> None:
         """
         Args:
-            until_caught_up: `run` returns once everything that was in the topic when its partitions were
-                assigned is settled.
-            shared: What it shares with the runner before it, which has ended.
-            replaced: Asked in each round of the loop; once it says yes, the runner drains and ends.
+            settings: The process's settings.
+            instance: The configured sink.
+            until_caught_up: Whether `run` returns once everything that was in the topic when its partitions
+                were assigned is acknowledged.
+            shared: State that it takes over from the runner before it, which has ended.
+            replaced: Called in each round of the loop. Once it returns true, the runner drains and ends.
             clock: Monotonic seconds.
             now: Unix seconds.
+            sleep: Waits between attempts, in the send loop.
+            random: Returns a number in [0, 1), for jitter.
         """
         self.name = instance.name
         self.joined = False
-        """Whether the group has given it its partitions, if there are any for it."""
-        self._came_round: float | None = None
+        """Whether the group has assigned partitions to it, or has had `ALONE` seconds to do so."""
+        self._last_round: float | None = None
         self._settings, self._instance, self._until_caught_up = settings, instance, until_caught_up
         self._clock, self._now, self._sleep, self._random = clock, now, sleep, random
         names = TopicNames.of(settings.topics)
@@ -121,10 +127,11 @@ class Runner:
 
     @property
     def paused(self) -> bool:
-        """Whether the sink takes nothing now."""
+        """Whether the sink sends only probes now."""
         return bool(self._activity.paused)
 
     def status(self) -> Status:
+        """The sink's state and counts now."""
         partitions, activity = tuple(self._partitions.values()), self._activity
         return Status(
             sink=self.name,
@@ -141,26 +148,30 @@ class Runner:
         )
 
     def oldest(self) -> int | None:
-        """Append time of the first record that was read and is not settled, milliseconds UTC; None: there is
-        none."""
-        found = [
+        """Append time of the first record that is not acknowledged, milliseconds UTC; None without one."""
+        times = [
             at
             for partition in tuple(self._partitions.values())
             if (at := partition.offsets.oldest) is not None
         ]
-        return min(found, default=None)
+        return min(times, default=None)
 
     def silent(self) -> float:
-        """Seconds since its loop came round; 0 while it is not running."""
-        came = self._came_round
-        return 0.0 if came is None or self._state != "running" else max(0.0, self._clock() - came)
+        """Seconds since the last round of the loop began; 0 while it is not running."""
+        last = self._last_round
+        return 0.0 if last is None or self._state != "running" else max(0.0, self._clock() - last)
 
     def run(self) -> Ended:
-        """Works until the stop event, then drains and commits within connect.drain_seconds and leaves the
-        group.
+        """Works until it is to stop, then drains, commits and leaves the group.
 
-        Raises `OffsetLost`, `KafkaUnavailable` (credentials), `ConfigError` (the sink's ca_file),
-        `SinkStopped`, and for bugs anything; then nothing is committed that was not by then."""
+        Draining takes at most connect.drain_seconds. After an exception nothing more is committed.
+
+        Raises:
+            OffsetLost: The committed offset is outside the topic.
+            KafkaUnavailable: The broker refuses the credentials, or the member was fenced.
+            ConfigError: A TLS file of the sink cannot be used.
+            SinkStopped: The sink cannot continue.
+        """
         ended: Ended = "stopped"
         try:
             if wait_for_topics(
@@ -213,7 +224,7 @@ class Runner:
         return ended
 
     def _close(self, http: AiohttpTransport, ended: Ended) -> None:
-        """Closes the sink and its connections. Raises what that raises, but where another runner follows."""
+        """Closes the sink and its connections. An exception is only logged if another runner follows."""
 
         async def close() -> None:
             close_sink = getattr(self._instance.sink, "close", None)
@@ -226,7 +237,7 @@ class Runner:
         except Exception as e:
             if ended == "stopped":
                 raise
-            log.warning("%s: its former sink could not be closed: %s", self.name, redact.where(e))
+            log.warning("%s: the replaced sink could not be closed: %s", self.name, redact.where(e))
 
     # -- the loop
     def _consume(self) -> Ended:
@@ -268,9 +279,9 @@ class Runner:
         self._commits.on_commit(error, offsets)
 
     def _poll_once(self, *, drain: bool = False) -> None:
-        """One round: what was sent, what is to send, what is full, what is to commit, what is to read."""
+        """One round: collects results, sends, pauses and resumes partitions, commits, reads."""
         self._dead_letter_producer.poll()
-        now = self._came_round = self._clock()
+        now = self._last_round = self._clock()
         self.joined = self.joined or now - self._began > ALONE
         for partition in self._partitions.values():
             self._serve(partition, now, drain=drain)
@@ -286,7 +297,7 @@ class Runner:
             self._handle_error(message)
 
     def _serve(self, partition: SinkPartition, now: float, *, drain: bool = False) -> None:
-        # commit at once: what is not committed comes again after a kill
+        # Commit soon after an answer: after a kill, what is not committed is sent again.
         self._answered = self._answered or partition.answered
         partition.collect()
         if not drain:
@@ -297,7 +308,7 @@ class Runner:
         partition.advance()
 
     def _throttle(self, *, drain: bool = False) -> None:
-        """Pauses full partitions and resumes the others. A fast sink gets a moment first."""
+        """Pauses full partitions and resumes the others. A fast sink gets `PATIENCE` seconds first."""
         partitions = self._partitions.values()
         if not drain and any(partition.full and not partition.paused for partition in partitions):
             self._wake.clear()
@@ -312,7 +323,7 @@ class Runner:
                 change([TopicPartition(self._topic, partition.number)])
 
     def _handle_error(self, message: Message) -> None:
-        """What came in a record's place. Raises what ends the sink."""
+        """Handles a message that is an error. Raises `OffsetLost` and `KafkaUnavailable`."""
         error = message.error()
         partition = self._partitions.get(message.partition())
         if error is None:
@@ -324,7 +335,7 @@ class Runner:
             raise self._assignment.offset_lost(message.partition())
         elif kafka.fatal(error):
             fenced = error.code() in (KafkaError._FENCED, KafkaError.FENCED_INSTANCE_ID)
-            hint = "; another process has the same connect.instance_id" if fenced else ""
+            hint = "; another process has the same connect.instance_id: give each its own" if fenced else ""
             raise KafkaUnavailable(f"{self.name}: {error.str()}{hint}")
         else:
             log.warning("%s: %s", self.name, error.str())
@@ -335,7 +346,7 @@ class Runner:
         )
 
     def _caught_up(self) -> bool:
-        """Whether what was in the topic when its partitions were assigned is settled."""
+        """Whether everything that was in the topic when its partitions were assigned is acknowledged."""
         for number, end in self._assignment.ends.items():
             partition = self._partitions.get(number)
             if partition is not None and not partition.caught_up:
@@ -345,14 +356,17 @@ class Runner:
         return all(partition.caught_up and partition.idle for partition in self._partitions.values())
 
     def _may_dead_letter(self, rejected: Rejected) -> bool:
-        """Whether a record that cannot be mapped may be dead-lettered; if not, the sink pauses."""
+        """Whether a record that cannot be mapped may be dead-lettered now. If not, the sink pauses."""
         limit = self._sender.dead_letter_limiter.reject()
         if limit and not self.paused:
             self._loop.call(self._sender.dead_letter_limit_reached(limit, rejected))
         return not limit
 
-    # -- partitions that come and go
+    # -- rebalances
     def _on_assign(self, consumer: Any, partitions: list[Any]) -> None:
+        if self._stop.is_set() or self._state == "stopping":
+            self._assignment.decline(partitions)  # asking for their offsets could outlast the stop
+            return
         for start in self._assignment.take(partitions, ends=self._until_caught_up):
             self._partitions[start.partition] = SinkPartition(
                 self.name,
@@ -371,13 +385,15 @@ class Runner:
                 self._instance.admit,
             )
         self.joined = True
-        # at once: from a sink's first start on, what is deleted unread is an alarm
+        # Commit at once: from a sink's first start on, it is detected when records are deleted unread.
         self._next_commit = self._clock()
         log.info("%s: has partitions %s", self.name, sorted(self._partitions))
 
     def _on_revoke(self, consumer: Any, partitions: list[Any]) -> None:
-        """Lets what is in flight finish within connect.drain_seconds, commits, gives up. What waits is the
-        next owner's."""
+        """Finishes what is in flight within connect.drain_seconds, commits, and releases the partitions.
+
+        Records that wait to be sent are left to the next owner.
+        """
         revoked = [self._partitions[p.partition] for p in partitions if p.partition in self._partitions]
         deadline = self._clock() + self._settings.connect.drain_seconds
         while (
@@ -398,7 +414,7 @@ class Runner:
         log.info("%s: gave up partitions %s", self.name, sorted(p.partition for p in partitions))
 
     def _on_lost(self, consumer: Any, partitions: list[Any]) -> None:
-        """They are someone else's already: what is in flight is cancelled, nothing is committed."""
+        """Cancels what is in flight and commits nothing: the partitions already have another owner."""
         for p in partitions:
             if p.partition in self._partitions:
                 self._partitions.pop(p.partition).cancel()
@@ -406,8 +422,7 @@ class Runner:
         log.warning("%s: lost partitions %s", self.name, sorted(p.partition for p in partitions))
 
     def _drain(self) -> None:
-        """Sends everything that was read, within connect.drain_seconds, and commits; still a member of the
-        group."""
+        """Sends everything that was read, within connect.drain_seconds, and commits. Stays in the group."""
         deadline = self._clock() + self._settings.connect.drain_seconds
         partitions = list(self._partitions.values())
         while (
@@ -421,8 +436,10 @@ class Runner:
         self._measure_lag()
 
     def _stuck(self, partitions: list[SinkPartition]) -> bool:
-        """Whether waiting would settle nothing: the sink is paused and no probe is in flight, or only what is
-        held is left."""
+        """Whether waiting would acknowledge nothing more.
+
+        That is so if the sink is paused and no probe is in flight, or if only held records are left.
+        """
         if self._activity.sending or any(partition.dead_lettering for partition in partitions):
             return False
         return self.paused or not any(partition.offsets for partition in partitions)
@@ -434,7 +451,7 @@ class Runner:
         left = sum(len(partition.offsets) for partition in partitions)
         if left:
             log.info(
-                "%s: %d records that were read are not settled; whoever reads next sends them",
+                "%s: %d records that were read are not acknowledged; the next owner sends them again",
                 self.name,
                 left,
             )

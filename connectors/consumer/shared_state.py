@@ -1,4 +1,4 @@
-"""What the runners of one sink share, one after the other: a restart changes none of it."""
+"""State of one sink that passes from a runner to the next one."""
 
 from __future__ import annotations
 
@@ -15,10 +15,15 @@ from tailrace.settings import Settings
 
 
 class SharedState:
-    """Of one sink in one process."""
+    """The state of one sink in one process that outlives its runners."""
 
     def __init__(self, settings: Settings, instance: Instance, schemas: Schemas | None = None) -> None:
-        """schemas: where unknown schemas are looked for; None: nowhere."""
+        """
+        Args:
+            settings: The process's settings.
+            instance: The configured sink.
+            schemas: Fetches unknown schemas; None: they are not fetched.
+        """
         self.observer = Observer()
         self.counts = SinkCounts()
         self.activity = Activity()
@@ -27,12 +32,17 @@ class SharedState:
             schemas, known_schemas.known.knows, settings.schemas.wait_seconds
         )
         self.stop = threading.Event()
-        """The sink is to end."""
+        """Set when the sink is to end."""
         self.wake = threading.Event()
-        """There is something to do for a thread that waits."""
+        """Set when a waiting thread has something to do."""
 
     def use(self, instance: Instance) -> None:
-        """For the next runner, which runs `instance`; the former one has ended. Counters go on; so does what
-        the dead-letter limits count, against the limits of `instance`."""
+        """Prepares the state for the next runner. The former one must have ended.
+
+        Counters continue. The dead-letter limiter keeps its counts and gets the limits of `instance`.
+
+        Args:
+            instance: What the next runner runs.
+        """
         self.activity = Activity(requests=self.activity.requests, retries=self.activity.retries)
         self.dead_letter_limiter.limits = instance.dead_letters

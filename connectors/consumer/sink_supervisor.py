@@ -1,4 +1,4 @@
-"""One sink of a process: its runner, and another runner when its settings have changed."""
+"""Runs one sink of a process, and replaces its runner when the settings of a paused sink change."""
 
 from __future__ import annotations
 
@@ -22,20 +22,26 @@ from tailrace.settings import Settings
 log: Final = logging.getLogger("tailrace.connect")
 
 RELOAD: Final = 1.0
-"""Seconds between two looks at the settings of a sink that is paused: someone may have fixed them."""
+"""Seconds between two checks of a paused sink's settings: someone may have fixed them."""
 
 
 class SettingsWatch:
-    """Looks whether the settings of a paused sink have changed, and whether the new ones can be used."""
+    """Checks whether the settings of a paused sink have changed and whether the new ones are valid."""
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._next, self._problem = 0.0, ""
 
     def changed(self, instance: Instance, now: float) -> Instance | None:
-        """The instance that the settings ask for in place of `instance`, at most once in `RELOAD` seconds.
-        None: they are the same, cannot be used (which is logged once), or it is too early to look. now:
-        monotonic seconds."""
+        """The instance of the changed settings. Reads the settings at most once in `RELOAD` seconds.
+
+        Args:
+            instance: The instance that runs now.
+            now: Monotonic seconds.
+
+        Returns:
+            None if the settings are the same, are not valid (which is logged once), or were not read.
+        """
         if instance.reload is None or now < self._next:
             return None
         self._next = now + RELOAD
@@ -48,7 +54,7 @@ class SettingsWatch:
             changed, problem = None, redact.masked(str(e), instance.secrets)
         if problem and problem != self._problem:
             log.error(
-                "%s: its settings have changed and cannot be used: %s; it stays with the old ones",
+                "%s: its settings have changed but are not valid: %s; it keeps the old ones",
                 self._name,
                 problem,
             )
@@ -57,11 +63,11 @@ class SettingsWatch:
 
 
 class SinkSupervisor:
-    """Runs one instance. `run` blocks in the thread that calls it; everything else may be called from any
-    thread, and is about the sink whichever runner it has.
+    """Runs one instance. `run` blocks in the thread that calls it; the rest may be called from any thread.
 
-    When the settings of a paused sink have changed, its runner drains, commits and leaves the group (a static
-    member keeps its place), and another one starts from the committed offsets with the new settings."""
+    When the settings of a paused sink change, its runner drains, commits and leaves the group (a static
+    member keeps its membership). Then another runner starts at the committed offsets with the new settings.
+    """
 
     def __init__(
         self,
@@ -74,7 +80,9 @@ class SinkSupervisor:
     ) -> None:
         """
         Args:
-            schemas: Where unknown schemas are looked for; None: nowhere.
+            settings: The process's settings.
+            instance: The configured sink.
+            schemas: Fetches unknown schemas; None: they are not fetched.
             clock: Monotonic seconds.
             options: Further arguments of `Runner`.
         """
@@ -96,39 +104,39 @@ class SinkSupervisor:
         )
 
     def run(self) -> None:
-        """Works until `stop`. Raises as `Runner.run`."""
+        """Runs the sink until `stop`. Raises as `Runner.run`."""
         while self._runner.run() == "replaced":
             self._shared.use(self._instance)
             self._runner = self._new_runner()
 
     def _replaced(self) -> bool:
-        """Asked by the runner, in its thread: whether it is to make room for another one."""
+        """Whether the runner is to end and be replaced. Called by the runner, in its thread."""
         changed = self._watch.changed(self._instance, self._clock()) if self._runner.paused else None
         if changed is None:
             return False
-        log.warning("%s: its settings have changed; it starts again with the new ones", self.name)
-        secrets = (*changed.secrets, *self._instance.secrets)  # the vendor may still name an old one
+        log.warning("%s: its settings have changed; it restarts with the new ones", self.name)
+        secrets = (*changed.secrets, *self._instance.secrets)  # a response may still quote an old one
         self._instance = msgspec.structs.replace(changed, secrets=tuple(dict.fromkeys(secrets)))
         return True
 
     def stop(self) -> None:
-        """Asks it to drain and end."""
+        """Asks the sink to drain and end. Does not wait."""
         self._shared.stop.set()
         self._shared.wake.set()
 
     @property
     def joined(self) -> bool:
-        """Whether the group has given it its partitions, if there are any for it."""
+        """As `Runner.joined`."""
         return self._runner.joined
 
     def status(self) -> Status:
+        """As `Runner.status`."""
         return self._runner.status()
 
     def oldest(self) -> int | None:
-        """Append time of the first record that was read and is not settled, milliseconds UTC; None: there is
-        none."""
+        """As `Runner.oldest`."""
         return self._runner.oldest()
 
     def silent(self) -> float:
-        """Seconds since its loop came round; 0 while it is not running."""
+        """As `Runner.silent`."""
         return self._runner.silent()

@@ -1,4 +1,4 @@
-"""What comes before a sink reads: a broker that answers, the topics, its own check, its consumer."""
+"""The steps before a sink reads: wait for broker and topics, run the sink's check, open its consumer."""
 
 from __future__ import annotations
 
@@ -20,16 +20,25 @@ from tailrace.settings import Kafka, Settings
 log: Final = logging.getLogger("tailrace.connect")
 CHECK_SECONDS: Final = 30.0
 PREFETCH_KB: Final = 16_384
-"""Kilobytes that librdkafka may hold ahead."""
+"""Most kilobytes that librdkafka prefetches."""
 
 
 def wait_for_topics(name: str, settings: Kafka, topics: Sequence[str], stop: threading.Event) -> bool:
-    """Waits until all `topics` are there, however long; says what is missing and what makes it. False:
-    stopped meanwhile.
+    """Waits without limit until all `topics` exist, and logs which are missing.
 
-    Raises `KafkaUnavailable` for what waiting cannot fix.
+    Args:
+        name: The sink's name, for messages.
+        settings: How to reach the cluster.
+        topics: The topics to wait for.
+        stop: Ends the wait.
+
+    Returns:
+        Whether the topics exist; False if it was stopped before.
+
+    Raises:
+        KafkaUnavailable: The cluster cannot be used and waiting would not help, e.g. wrong credentials.
     """
-    said: list[str] = []
+    logged: list[str] = []
     while not stop.is_set():
         try:
             _, metadata = kafka.wait_for_broker(settings, stop=stop.is_set)
@@ -40,9 +49,9 @@ def wait_for_topics(name: str, settings: Kafka, topics: Sequence[str], stop: thr
         missing = [n for n in topics if n not in metadata.topics or metadata.topics[n].error is not None]
         if not missing:
             return True
-        if missing != said:
+        if missing != logged:
             log.warning("%s: missing %s: run `tailrace topics create`; waiting", name, " and ".join(missing))
-            said = missing
+            logged = missing
         stop.wait(1.0)
     return False
 
@@ -50,8 +59,14 @@ def wait_for_topics(name: str, settings: Kafka, topics: Sequence[str], stop: thr
 def open_consumer(
     name: str, settings: Settings, *, partition_eof: bool, on_commit: Callable[[Any, list[Any]], None]
 ) -> Any:
-    """The consumer of a sink's group, which does not read yet. partition_eof: whether it reports the ends of
-    partitions."""
+    """Creates the consumer of a sink's group. It is not subscribed yet.
+
+    Args:
+        name: The sink's name.
+        settings: The process's settings.
+        partition_eof: Whether it reports the ends of partitions.
+        on_commit: Called with the error and the partitions of each asynchronous commit.
+    """
     connect = settings.connect
     static = {"group_instance_id": connect.instance_id} if connect.instance_id else {}
     properties = kafka.client(
@@ -65,7 +80,7 @@ def open_consumer(
         auto_offset_reset="error",
         partition_assignment_strategy="cooperative-sticky",
         session_timeout_ms=connect.session_timeout_ms,
-        # the client's 3 s would lose a shorter session
+        # The client's default of 3 s is too long for a session timeout below that.
         heartbeat_interval_ms=max(100, connect.session_timeout_ms // 5),
         fetch_queue_backoff_ms=5,
         queued_max_messages_kbytes=PREFETCH_KB,
@@ -83,13 +98,16 @@ def report_health(
     *,
     secrets: Sequence[str] = (),
 ) -> None:
-    """Logs what the sink's check finds. A sink that fails it starts all the same: retry and pause handle it,
-    and an answer to an empty request may be wrong about full ones.
+    """Runs the sink's check and logs a problem.
+
+    The sink starts all the same: retries and pauses handle the problem, and the answer to an empty request
+    may differ from that to a real one.
 
     Args:
+        name: The sink's name, for messages.
         check: Starts the check.
-        stop: Ends the wait for it.
-        wake: Set when the check has ended, or `stop` is.
+        stop: Ends the wait for the check.
+        wake: Set when the check has ended or `stop` was set.
         secrets: Masked in what is logged.
     """
     future = check()
@@ -109,4 +127,4 @@ def report_health(
         health = Health(False, str(e))
     if not health.ok:
         detail = redact.masked(health.detail, secrets)
-        log.warning("%s: the check failed: %s; it goes on all the same, nothing is lost", name, detail)
+        log.warning("%s: the check failed: %s; the sink starts all the same, nothing is lost", name, detail)

@@ -1,4 +1,4 @@
-"""What a running sink says about itself: counts since the process started, and how it stands now."""
+"""The status of a running sink: its counts since the process started, and its current state."""
 
 from __future__ import annotations
 
@@ -12,44 +12,53 @@ import msgspec
 from tailrace.ledger.sink_ledger import Tally
 
 REASONS: Final = 50
-"""Reasons that are told apart; a sink gives few."""
+"""Most reasons that are counted separately."""
 
 State = Literal["waiting", "running", "stopping", "stopped", "failed"]
-"""waiting: for the broker or the topics. stopping: draining. failed: ended by an error, see Status.error."""
-
+"""waiting: for broker or topics. stopping: draining. failed: ended by an error, see `Status.error`."""
 
 _CLASS: Final = re.compile(r"[a-z][a-z_]{0,39}(?![a-z_])")
 
 
 def pause_class(paused: str) -> str:
-    """The kind of reason that a pause has, as a label: its first word, since what follows may be a vendor's
-    message."""
-    found = _CLASS.match(paused)
-    return found.group() if found else "other"
+    """The first word of a pause's reason, as a metric label; `other` if it is not a plain word.
+
+    The rest of the reason may be a vendor's message.
+    """
+    word = _CLASS.match(paused)
+    return word.group() if word else "other"
 
 
 class SinkCounts(msgspec.Struct):
-    """Records of one sink over all its partitions, by outcome; only what is settled in offset
-    order counts."""
+    """Counts of one sink over all its partitions.
+
+    A record's outcome counts once the record is in the acknowledged prefix of its partition.
+    """
 
     read: int = 0
     delivered: int = 0
     filtered: int = 0
     dead_lettered: int = 0
     rejected_unidentified: int = 0
-    """Part of delivered: not stored by the sink, which didn't say which."""
+    """Part of `delivered`: not stored by the vendor, which did not say which records."""
     retried: int = 0
-    """Sends beyond a record's first."""
+    """Times that records were sent again."""
     gaps: int = 0
     """Sequence numbers that never came."""
     repeated: int = 0
     """Records whose sequence number had come before."""
     filtered_by: dict[str, int] = {}
-    """Reason -> filtered; reasons beyond the first `REASONS` as `other`."""
+    """Reason -> filtered records. Reasons beyond the first `REASONS` count as `other`."""
     dead_lettered_by: dict[str, int] = {}
+    """Reason -> dead-lettered records, in the same way."""
 
     def add(self, tally: Tally, reasons: Mapping[tuple[str, str], int] = MappingProxyType({})) -> None:
-        """reasons: see `OffsetTracker.reasons`."""
+        """Adds the counts of acknowledged records.
+
+        Args:
+            tally: The counts.
+            reasons: As `OffsetTracker.reasons`.
+        """
         self.delivered += tally.delivered
         self.filtered += tally.filtered
         self.dead_lettered += tally.dead_lettered
@@ -61,35 +70,36 @@ class SinkCounts(msgspec.Struct):
             by[name] = by.get(name, 0) + n
 
     def copy(self) -> SinkCounts:
-        """As it is now; from any thread."""
+        """A copy of the current counts. May be called from any thread."""
         return msgspec.structs.replace(
             self, filtered_by=self.filtered_by.copy(), dead_lettered_by=self.dead_lettered_by.copy()
         )
 
 
 class Status(msgspec.Struct, frozen=True):
-    """One sink at one moment."""
+    """The status of one sink at one moment."""
 
     sink: str
     state: State
     partitions: int
     lag: int
-    """Offsets behind the end, over the partitions of this process (transaction markers count); -1: not known
-    yet."""
+    """Offsets up to the ends of this process's partitions, transaction markers included; -1: not known."""
     in_flight: int
-    """Records read and not settled."""
+    """Records that were read and are not acknowledged."""
     counts: SinkCounts
     requests: int
+    """Calls of the sink's `send` since the process started."""
     retrying: int
-    """Batches that wait for another try now."""
+    """Batches that wait to be sent again now."""
     paused: str
-    """Why the sink is paused; empty: it isn't."""
+    """Why the sink is paused; empty if it is not."""
     error: str
+    """Why the sink failed; empty if it did not."""
     limited: int = 0
     """Requests that wait for a rate limit now."""
 
     def line(self) -> str:
-        """For the log."""
+        """The status as one line, for the log."""
         c = self.counts
         text = (
             f"{self.sink}: {self.state}, {c.delivered} delivered, {c.filtered} filtered, {c.dead_lettered} "

@@ -1,1 +1,1 @@
-"""Sending: batches, retries, rate limits, dead-letter limits, the HTTP transport."""
+"""Sends batches: batching, retries, rate limits, dead-letter limits and the HTTP transport."""

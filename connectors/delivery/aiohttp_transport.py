@@ -1,4 +1,4 @@
-"""`connectors.sdk.http.Http` with aiohttp."""
+"""Implements `connectors.sdk.http.Http` with aiohttp."""
 
 from __future__ import annotations
 
@@ -14,35 +14,48 @@ from tailrace import __version__
 from tailrace.errors import ConfigError
 
 BODY: Final = 65_536
-"""Bytes of an answer that are kept; the rest is not read."""
+"""Most bytes of a response's body that are read."""
 
 
 def tls_context(
     ca_file: str | None = None, cert_file: str | None = None, key_file: str | None = None
 ) -> ssl.SSLContext:
-    """Reads the files. Raises `ConfigError` that names the one that cannot be used."""
+    """Reads the TLS files of a sink's settings.
+
+    Args:
+        ca_file: Certificate authorities, PEM; None: the system's.
+        cert_file: The client's certificate, PEM; None: no client certificate.
+        key_file: The private key of `cert_file`, without a password; None: it is in `cert_file`.
+
+    Raises:
+        ConfigError: A file cannot be used. The message names the setting and the file.
+    """
     try:
         context = ssl.create_default_context(cafile=ca_file)
     except (OSError, ssl.SSLError) as e:
-        raise ConfigError(f"ca_file: {ca_file} cannot be read: {e}") from None
+        raise ConfigError(f"ca_file: {ca_file} cannot be read: {e}; it must be a PEM file") from None
     if cert_file is not None:
         try:
-            context.load_cert_chain(cert_file, key_file, password="")  # or OpenSSL asks at the terminal
+            # Without a password argument OpenSSL would ask for one at the terminal.
+            context.load_cert_chain(cert_file, key_file, password="")
         except (OSError, ssl.SSLError) as e:
-            raise ConfigError(f"cert_file: {cert_file} and key_file {key_file} cannot be used: {e}") from None
+            raise ConfigError(
+                f"cert_file: {cert_file} and key_file {key_file} cannot be used: {e}; they must be a PEM "
+                "certificate and its private key without a password"
+            ) from None
     return context
 
 
 class AiohttpTransport:
-    """Keep-alive connections, no redirects, no cookies, no proxy from the environment.
+    """HTTP client with keep-alive; without redirects, cookies and proxies from the environment.
 
-    To be made on the loop that uses it. ca_file: certificate authorities instead of the system's. cert_file,
-    key_file: the certificate that this client shows, and its key without a password. Raises `ConfigError`.
+    Must be created on the event loop that uses it.
     """
 
     def __init__(
         self, ca_file: str | None = None, cert_file: str | None = None, key_file: str | None = None
     ) -> None:
+        """Arguments and exceptions as for `tls_context`."""
         context = tls_context(ca_file, cert_file, key_file)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=context, limit=0, keepalive_timeout=30.0),
@@ -66,13 +79,13 @@ class AiohttpTransport:
                     timeout=aiohttp.ClientTimeout(total=None),
                 ) as answer,
             ):
-                found = {k.lower(): v for k, v in answer.headers.items()}
-                return Response(answer.status, found, await _start(answer))
+                lower_case = {k.lower(): v for k, v in answer.headers.items()}
+                return Response(answer.status, lower_case, await _read_start(answer))
         except TimeoutError:
             raise NoAnswer("timeout", f"{place(url)} did not answer within {seconds:g} s") from None
         except aiohttp.ClientConnectorCertificateError:
             raise NoAnswer(
-                "certificate", f"{place(url)} has a certificate that is not trusted; see ca_file"
+                "certificate", f"{place(url)} has a certificate that is not trusted; set ca_file"
             ) from None
         except aiohttp.ClientConnectorError as e:
             raise NoAnswer(
@@ -84,11 +97,12 @@ class AiohttpTransport:
             raise NoAnswer("broken", f"{place(url)}: {type(e).__name__}") from None
 
     async def close(self) -> None:
+        """Closes all connections."""
         await self._session.close()
 
 
-async def _start(answer: aiohttp.ClientResponse) -> bytes:
-    """The body, or its first `BODY` bytes; then the connection is not used again."""
+async def _read_start(answer: aiohttp.ClientResponse) -> bytes:
+    """Reads the body, or its first `BODY` bytes. After a longer body the connection is closed."""
     out = bytearray()
     while len(out) < BODY:
         chunk = await answer.content.read(BODY - len(out))

@@ -1,9 +1,10 @@
-"""One batch to one sink until every record's outcome is final: again, in halves, or waiting until the sink
-takes anything.
+"""Sends a batch until every record has a final outcome: retries it, halves it, waits while the sink is
+paused.
 
-The rules are `connectors.sdk.policy`'s, `connectors.delivery.gate`'s,
-`connectors.delivery.dead_letter_limits`'s and the sink's; sleep, clock and random are passed in. Runs on the
-send loop."""
+The rules are in `connectors.sdk.policy`, `connectors.delivery.gate`,
+`connectors.delivery.dead_letter_limits` and the sink. Sleep, clock and random are passed in. Runs on the
+send loop.
+"""
 
 from __future__ import annotations
 
@@ -38,8 +39,11 @@ BACKOFF: Final = Backoff()
 
 
 class BatchSender:
-    """Delivers batches to one sink. Batches of different partitions may be in flight at once, those of one
-    must not."""
+    """Delivers batches to one sink.
+
+    Batches of different partitions may be in flight at once. Of one partition only one batch may be in
+    flight.
+    """
 
     def __init__(
         self,
@@ -62,14 +66,22 @@ class BatchSender:
     ) -> None:
         """
         Args:
+            name: The sink's name, for messages.
+            sink: The sink.
+            http: The HTTP client for the sink's requests.
+            sleep: Waits some seconds.
+            random: Returns a number in [0, 1), for jitter.
             clock: Monotonic seconds.
-            max_attempts: Tries of a sub-batch that the sink asks to retry; 0: without end.
-            activity: Where it keeps what it does; default: a new one.
+            max_attempts: Attempts of a sub-batch that the sink asks to retry, before its records are
+                rejected; 0: no limit.
+            activity: Counts what the sender does; default: a new object.
             dead_letter_limiter: Default: one with the default limits.
-            failures: In a row, that open the circuit; 0: never.
-            secrets: Masked in whatever the sink says.
-            probes: Waits while the sink is paused and nothing else is sent.
-            circuit: The same while the circuit is open.
+            rates: The vendor's rate limits.
+            failures: Failures in a row that open the circuit; 0: it never opens.
+            secrets: Masked in all texts of outcomes and exceptions.
+            backoff: Waits between attempts of a sub-batch.
+            probes: Waits between probes while the sink is paused.
+            circuit: Waits between probes while the circuit is open.
         """
         self.activity = activity or Activity()
         self.dead_letter_limiter = dead_letter_limiter or DeadLetterLimiter(LIMITS)
@@ -89,14 +101,26 @@ class BatchSender:
         self._sink, self._http = sink, RateLimitedHttp(http, self.rate_limiter)
 
     async def dead_letter_limit_reached(self, limit: str, rejected: Rejected) -> None:
-        """A record that could not be mapped may not become a dead letter: the sink pauses. limit: the one it
-        would exceed."""
+        """Pauses the sink because a record that cannot be mapped must not become a dead letter now.
+
+        Args:
+            limit: The dead-letter limit that it would exceed.
+            rejected: Why the record cannot be mapped.
+        """
         self._gate.dead_letter_limit_reached(limit, rejected, probe=False)
 
     async def deliver(self, batch: Batch) -> list[RecordResult]:
-        """One `RecordResult` a record, in order. Returns only when all are final. Raises `SinkStopped`, and
-        TypeError for a sink that answers with the wrong number of outcomes; after a cancellation the
-        outcome of what was sent is not known."""
+        """Delivers one batch. Returns only when each record has its final outcome.
+
+        After a cancellation it is not known which records the vendor has accepted.
+
+        Returns:
+            One result per record, in the batch's order.
+
+        Raises:
+            SinkStopped: The sink cannot continue.
+            TypeError: The sink returned something that is not an outcome, or the wrong number of outcomes.
+        """
         delivery = BatchDelivery(batch.items)
         while delivery.todo:
             sub_batch = delivery.next(self.rate_limiter.most_events)
@@ -112,8 +136,8 @@ class BatchSender:
                 )
             else:
                 raise TypeError(
-                    f"sink {self._name} answered {len(outcomes)} outcomes for "
-                    f"{len(sub_batch.indices)} records"
+                    f"sink {self._name}: send returned {len(outcomes)} outcomes for "
+                    f"{len(sub_batch.indices)} records; return one outcome, or one per record"
                 )
         return delivery.settled()
 
@@ -145,7 +169,11 @@ class BatchSender:
     def _reject(
         self, delivery: BatchDelivery, indices: list[int], rejected: Rejected, turn: Turn
     ) -> list[int]:
-        """Gives records up, as far as the limits allow. Returns the others, for which the sink pauses."""
+        """Rejects records as far as the dead-letter limits allow. For the others the sink pauses.
+
+        Returns:
+            The indices that were not rejected.
+        """
         for at, i in enumerate(indices):
             limit = self.dead_letter_limiter.reject()
             if limit:
@@ -170,7 +198,7 @@ class BatchSender:
                 delivery.again(self._reject(delivery, indices, outcome, turn))
             case Split(status=status) if len(indices) == 1:
                 too_large = Rejected(
-                    "too_large", "the sink does not take this record even alone", status=status
+                    "too_large", "the vendor refuses this record even on its own", status=status
                 )
                 delivery.again(self._reject(delivery, indices, too_large, turn))
             case Rejected() | Split():
@@ -180,20 +208,23 @@ class BatchSender:
             case Paused():
                 delivery.again(indices, tries)
             case _:
-                raise TypeError(f"sink {self._name} answered {type(outcome).__name__}, which is no outcome")
+                raise TypeError(
+                    f"sink {self._name}: send returned {type(outcome).__name__}, not an outcome such as "
+                    "Delivered()"
+                )
 
     async def _apply_record_outcomes(
         self, delivery: BatchDelivery, indices: list[int], tries: int, outcomes: Sequence[object], turn: Turn
     ) -> None:
         again: list[int] = []
         halve: list[int] = []
-        asked: list[Retry] = []
+        retries: list[Retry] = []
         refused: list[int] = []
         for i, outcome in zip(indices, outcomes, strict=True):
             match outcome:
                 case Retry():
                     again.append(i)
-                    asked.append(outcome)
+                    retries.append(outcome)
                 case Paused():
                     again.append(i)
                 case Split():
@@ -209,9 +240,9 @@ class BatchSender:
         elif halve:
             delivery.halve(halve)
         delivery.again(refused)
-        if asked:
-            longest = max((r.after for r in asked if r.after is not None), default=None)
-            await self._again(delivery, again, tries + 1, Retry(longest, asked[0].reason), turn)
+        if retries:
+            longest = max((r.after for r in retries if r.after is not None), default=None)
+            await self._again(delivery, again, tries + 1, Retry(longest, retries[0].reason), turn)
         elif again:
             delivery.again(again, tries)
 
@@ -220,7 +251,7 @@ class BatchSender:
     ) -> None:
         self.activity.retries += 1
         if self._max_attempts and tries >= self._max_attempts:
-            gave_up = Rejected("gave_up", f"{tries} tries, the last: {redact.clean(outcome.reason)}")
+            gave_up = Rejected("gave_up", f"{tries} attempts, the last: {redact.clean(outcome.reason)}")
             delivery.again(self._reject(delivery, indices, gave_up, turn))
             return
         delivery.again(indices, tries)
@@ -230,7 +261,7 @@ class BatchSender:
         if tries & (tries - 1) == 0:  # 1, 2, 4, 8, ...
             first = delivery.items[indices[0]].source
             log.warning(
-                "%s: %d records from %s[%d]@%d again in %.1f s (try %d): %s",
+                "%s: %d records from %s[%d]@%d are sent again in %.1f s (attempt %d): %s",
                 self._name,
                 len(indices),
                 first.topic,
@@ -249,8 +280,8 @@ class BatchSender:
     def _warn_partial(self, delivery: BatchDelivery, indices: list[int], n: int, detail: str) -> None:
         first, last = delivery.items[indices[0]].source, delivery.items[indices[-1]].source
         log.warning(
-            "%s: the sink took %d records (%s[%d] offsets %d to %d) and did not store %d of them, without "
-            "saying which: %s",
+            "%s: the vendor accepted %d records (%s[%d] offsets %d to %d) but did not store %d of them, and "
+            "did not say which: %s",
             self._name,
             len(indices),
             first.topic,

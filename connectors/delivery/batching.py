@@ -1,5 +1,4 @@
-"""How records of one partition become batches: in order, bounded by records and bytes, not older than
-allowed. Pure."""
+"""Groups the records of one partition into batches, in order, by number, bytes and age. Pure."""
 
 from __future__ import annotations
 
@@ -10,20 +9,21 @@ T = TypeVar("T")
 
 
 class BatchLimits(NamedTuple):
-    """Bounds of one batch."""
+    """The limits of one batch."""
 
     max_records: int = 500
     max_bytes: int = 4_000_000
-    """Sum of the payloads' sizes, before compression. A single payload above it is a batch of its own."""
+    """Limit of the sum of `Payload.size`, before compression. A larger payload is a batch of its own."""
     max_age: float = 0.2
-    """Seconds that a batch may wait for more records after its first."""
+    """Seconds that a batch may wait for more records, counted from its first."""
 
 
 class Buffer(Generic[T]):
     """Mapped records of one partition that wait to be sent, in offset order.
 
-    It does not refuse anything: the caller stops reading the partition while it is `full`, and what it had
-    already read by then still goes in. Times are of any one monotonic clock."""
+    It accepts every record. The caller must stop reading the partition while it is `full`; what was already
+    read still goes in. All times are from one monotonic clock, in seconds.
+    """
 
     def __init__(self, limits: BatchLimits) -> None:
         self.limits: Final = limits
@@ -35,23 +35,31 @@ class Buffer(Generic[T]):
 
     @property
     def bytes(self) -> int:
+        """Sum of the sizes of waiting records."""
         return self._bytes
 
     def add(self, item: T, size: int, now: float) -> None:
+        """Adds a record.
+
+        Args:
+            item: The record.
+            size: Its bytes in the request.
+            now: The time now.
+        """
         self._waiting.append((item, size, now))
         self._bytes += size
 
     @property
     def full(self) -> bool:
-        """Whether a whole batch waits."""
+        """Whether a complete batch waits."""
         return len(self._waiting) >= self.limits.max_records or self._bytes >= self.limits.max_bytes
 
     def due(self, now: float) -> bool:
-        """Whether a batch should go out: it is full, or its first record is old enough."""
+        """Whether to send a batch now: it is full, or its first record has waited `max_age`."""
         return bool(self._waiting) and (self.full or now - self._waiting[0][2] >= self.limits.max_age)
 
     def take(self) -> list[T]:
-        """The next batch: as many as the limits allow, at least one if there is any."""
+        """Removes and returns the next batch, up to the limits; at least one record if any waits."""
         batch: list[T] = []
         size = 0
         while self._waiting and len(batch) < self.limits.max_records:
@@ -65,5 +73,6 @@ class Buffer(Generic[T]):
         return batch
 
     def clear(self) -> None:
+        """Drops all waiting records."""
         self._waiting.clear()
         self._bytes = 0

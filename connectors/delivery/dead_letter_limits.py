@@ -1,9 +1,8 @@
-"""How many records of a sink may become dead letters before it has to stop: a rule over the last answers.
-Pure.
+"""Limits how many records of a sink may become dead letters before the sink pauses. Pure.
 
-A sink that refuses everything has a fault of its own, and its records are healthy; one that refuses a record
-in a hundred has met bad records. What tells them apart is the share of rejections, and how many come in a
-row."""
+If a vendor refuses one record in a hundred, these records are bad. If it refuses all of them, the fault is
+elsewhere and the records are good. The share of rejections and their number in a row tell the two apart.
+"""
 
 from __future__ import annotations
 
@@ -14,44 +13,47 @@ from typing import Final
 import msgspec
 
 WINDOW: Final = 500
-"""Records that the share is taken of: the last ones that were delivered or rejected."""
+"""Number of last records, delivered or rejected, from which the share is computed."""
 SAMPLE: Final = 100
-"""Fewer than these say nothing about a share."""
+"""Smallest number of records from which a share is computed."""
 
 
 class DeadLetterLimits(msgspec.Struct, frozen=True):
-    """What a sink may give up. 0 switches a limit off."""
+    """The dead-letter limits of a sink. 0 switches a limit off."""
 
     ratio: float = 0.2
-    """Largest share of dead letters in the last `WINDOW` records, once there are `SAMPLE`."""
+    """Largest share of dead letters in the last `WINDOW` records, from `SAMPLE` records on."""
     consecutive: int = 50
-    """Most dead letters without a delivery between them."""
+    """Most dead letters in a row, without a delivery between them."""
 
 
 LIMITS: Final = DeadLetterLimits()
 
 
 class DeadLetterLimiter:
-    """Counts one sink's deliveries and rejections over all its partitions. Safe to call from several
-    threads."""
+    """Counts one sink's deliveries and rejections over all its partitions. Thread-safe."""
 
     def __init__(self, limits: DeadLetterLimits) -> None:
         self.limits = limits
-        """May be replaced; what was counted stays."""
+        """May be replaced at any time; the counts stay."""
         self._runs: deque[tuple[bool, int]] = deque()  # (rejected, how many), oldest first
         self._settled = self._rejected = self._in_a_row = 0
         self._lock = threading.Lock()
 
     def delivered(self, count: int = 1) -> None:
-        """`count` records were accepted, one after the other."""
+        """Counts `count` records that were accepted."""
         if count > 0:
             with self._lock:
                 self._in_a_row = 0
                 self._add(False, min(count, WINDOW))
 
     def reject(self) -> str:
-        """Asks to dead-letter one record. Empty: it may be, and is counted. Else the limit it would exceed,
-        by its setting, and nothing is counted."""
+        """Asks whether one record may be dead-lettered, and counts it if so.
+
+        Returns:
+            Empty if it may. Else the limit that it would exceed, with the setting's name in parentheses; then
+            it is not counted.
+        """
         with self._lock:
             over = self._over()
             if not over:

@@ -1,9 +1,14 @@
-"""Whether a sink may be sent to now: one answer for all its partitions.
+"""Decides when requests may be sent to a sink; one gate for all its partitions.
 
-Closed, one task at a time probes, with back-off, until it opens for all. It closes for one of three reasons:
-the sink takes nothing (`Paused`), it gives no usable answer (the circuit breaker), or it refuses so many
-records that there must be another fault than theirs (the dead-letter limits). Held back, nobody sends until a
-time that the sink has named."""
+While the gate is open, all tasks send. While it is closed, one task at a time sends a probe, with backoff,
+until an answer opens the gate. It closes for one of three reasons:
+
+- The sink reported that the vendor takes nothing (`Paused`).
+- There was no usable answer several times in a row (circuit breaker).
+- The vendor refused so many records that the fault must be elsewhere (dead-letter limits).
+
+Independently of that, a busy vendor (429) may name a time before which nothing is sent at all.
+"""
 
 from __future__ import annotations
 
@@ -26,62 +31,62 @@ Sleep = Callable[[float], Awaitable[None]]
 Random = Callable[[], float]
 
 PROBES: Final = Backoff(base=1.0, cap=60.0)
-"""Waits between probes of a sink that is paused."""
+"""Waits between probes of a paused sink."""
 CIRCUIT: Final = Backoff(base=1.0, cap=30.0)
-"""The same of one that does not answer."""
+"""Waits between probes while the circuit is open."""
 FAILURES: Final = 10
 """Failures in a row, over all partitions, that open the circuit."""
 TEXT: Final = 800
-"""Characters of a reason."""
+"""Most characters of a reason."""
 
 
 class CloseReason(enum.Enum):
-    """Why nothing but probes is sent."""
+    """Why only probes are sent."""
 
     PAUSED = enum.auto()
-    """The sink said so. Any other answer opens."""
+    """The sink returned `Paused`. Any other answer opens the gate, except `Retry`."""
     CIRCUIT = enum.auto()
-    """It does not answer, or with 5xx. Any answer opens."""
+    """The vendor does not answer, or answers with 5xx. Any other answer opens the gate."""
     LIMIT = enum.auto()
-    """It rejects too much. A probe that is delivered opens; probes are single records."""
+    """The vendor rejects too many records. Probes are single records; a delivered one opens the gate."""
 
 
 class Turn(NamedTuple):
-    """The right to send once."""
+    """Permission to send one request."""
 
     probe: bool
     single: bool
-    """To send one record only."""
+    """Whether the request may have one record only."""
 
 
 class Activity(msgspec.Struct):
-    """What the send loop has done and is doing; written by its thread alone."""
+    """What the send loop has done and is doing. Only its thread writes it; any thread may read it."""
 
     requests: int = 0
-    """Calls of send."""
+    """Calls of `send`."""
     retries: int = 0
-    """Those that ended with Retry."""
+    """Calls of `send` that ended with `Retry`."""
     retrying: int = 0
-    """Batches that wait for another try now."""
+    """Batches that wait to be sent again now."""
     sending: int = 0
-    """Calls of send in flight."""
+    """Calls of `send` in flight."""
     paused: str = ""
-    """Why the gate is closed; empty: it isn't."""
+    """Why the gate is closed; empty if it is open."""
 
 
 def failed(outcome: object) -> bool:
-    """Whether it is no answer, or a 5xx: what the circuit breaker counts."""
+    """Whether the circuit breaker counts the outcome as a failure: no usable answer, or a 5xx."""
     return isinstance(outcome, Retry) and not outcome.busy
 
 
 def held(outcomes: Sequence[object]) -> float | None:
-    """Seconds for which a busy sink asked that nothing be sent; None: it didn't."""
-    asked = (o.after for o in outcomes if isinstance(o, Retry) and o.busy and o.after is not None)
-    return max(asked, default=None)
+    """Longest time in seconds for which a busy vendor wants no requests; None if it named no time."""
+    waits = (o.after for o in outcomes if isinstance(o, Retry) and o.busy and o.after is not None)
+    return max(waits, default=None)
 
 
 class Gate:
-    """One sink's. For the send loop's thread."""
+    """The gate of one sink. Only the send loop's thread uses it."""
 
     def __init__(
         self,
@@ -95,33 +100,42 @@ class Gate:
         probes: Backoff = PROBES,
         circuit: Backoff = CIRCUIT,
     ) -> None:
-        """failures: in a row, that open the circuit; 0: never."""
-        self._name, self._activity, self._sleep, self._random, self._clock = (
-            name,
-            activity,
-            sleep,
-            random,
-            clock,
-        )
+        """
+        Args:
+            name: The sink's name, for messages.
+            activity: Where the reason of a pause is kept.
+            sleep: Waits some seconds.
+            random: Returns a number in [0, 1), for jitter.
+            clock: Monotonic seconds.
+            failures: Failures in a row that open the circuit; 0: it never opens.
+            probes: Waits between probes of a paused sink.
+            circuit: Waits between probes while the circuit is open.
+        """
+        self._name, self._activity = name, activity
+        self._sleep, self._random, self._clock = sleep, random, clock
         self._failures = failures
         self._backoffs = {CloseReason.PAUSED: probes, CloseReason.CIRCUIT: circuit, CloseReason.LIMIT: probes}
         self._closed_reason: CloseReason | None = None
         self._lock = asyncio.Lock()
         self._woken = asyncio.Event()
-        self._probes = 0  # that failed since it closed, and the closing itself
-        self._failed = 0  # in a row
-        self._after: float | None = None  # what the last failure asked for
-        self._until = 0.0  # held back until then
+        self._probes = 0  # failed probes since the gate closed, and the request that closed it
+        self._failed = 0  # failures in a row
+        self._after: float | None = None  # the wait that the last failure asked for, in seconds
+        self._until = 0.0  # no request before this time, by the clock
 
     @property
     def closed_reason(self) -> CloseReason | None:
-        """None: it is open."""
+        """Why the gate is closed; None if it is open."""
         return self._closed_reason
 
     @asynccontextmanager
     async def turn(self, pace: Callable[[bool], Awaitable[None]]) -> AsyncIterator[Turn]:
-        """The right to send once: at once while it is open, else as the only probe. pace: awaited before it
-        is given, with whether it is for a single record."""
+        """Waits until one request may be sent. While the gate is closed, only one task at a time gets a turn.
+
+        Args:
+            pace: Awaited before the turn is given, for the rate limit. Its argument is whether the turn is
+                for a single record.
+        """
         while True:
             if self._closed_reason is not None:
                 async with self._lock:
@@ -141,7 +155,7 @@ class Gate:
                     return
 
     async def _rest(self) -> None:
-        """Until the next probe is due, or it opens."""
+        """Waits until the next probe is due or the gate opens."""
         assert self._closed_reason is not None
         seconds = self._backoffs[self._closed_reason].delay(self._probes, self._after, self._random)
         seconds = max(seconds, self._until - self._clock())
@@ -154,7 +168,7 @@ class Gate:
                 wait.cancel()
 
     def on_outcomes(self, outcomes: Outcomes, turn: Turn) -> None:
-        """What `send` has answered."""
+        """Opens or closes the gate by the outcomes of one `send`."""
         each: Sequence[object] = outcomes if isinstance(outcomes, Sequence) else (outcomes,)
         wait = held(each)
         if wait is not None:
@@ -187,27 +201,38 @@ class Gate:
             self.open()
 
     def dead_letter_limit_reached(self, limit: str, rejected: Rejected, *, probe: bool) -> None:
-        """A record was rejected that may not become a dead letter. limit: which one it would exceed."""
-        words = " ".join(filter(None, (rejected.reason, rejected.detail, rejected.response)))
+        """Closes the gate because a rejected record must not become a dead letter now.
+
+        Args:
+            limit: The limit that it would exceed, as from `DeadLetterLimiter.reject`.
+            rejected: Why the record was rejected.
+            probe: Whether it was sent as a probe.
+        """
+        cause = " ".join(filter(None, (rejected.reason, rejected.detail, rejected.response)))
         setting = limit[limit.find("(") + 1 : limit.find(")")]
-        reason = f"dead-letter limit: {limit}, the last: {words}; see {setting} in [sinks.{self._name}]"
+        reason = f"dead-letter limit: {limit}, the last: {cause}; see {setting} in [sinks.{self._name}]"
         self._close(CloseReason.LIMIT, reason, probe=probe)
 
     def _close(self, why: CloseReason, reason: str, *, probe: bool) -> None:
-        """Only the first refusal and those of probes lengthen the wait, not what else was in flight."""
+        """Closes the gate. The wait grows with the first refusal and with those of probes only.
+
+        Answers to other requests that were in flight do not lengthen it.
+        """
         reason = redact.clean(reason, TEXT)
         if why is not CloseReason.CIRCUIT:
             self._after = None
         if self._closed_reason is not why:
             self._probes = 0
         if self._closed_reason is not why or self._activity.paused != reason:
-            log.error("%s is paused: %s. Nothing is lost; it probes until it works", self._name, reason)
+            log.error(
+                "%s is paused: %s. Nothing is lost; it sends probes until one works", self._name, reason
+            )
         if probe or not self._probes:
             self._probes += 1
         self._closed_reason, self._activity.paused = why, reason
 
     def open(self) -> None:
-        """Lets all send again."""
+        """Lets all tasks send again."""
         if self._closed_reason is not None:
             log.warning("%s works again after %d probes", self._name, self._probes)
         self._closed_reason, self._after = None, None

@@ -1,7 +1,8 @@
-"""What a running sink tells of its requests and batches; its counts and state are in its `Status`.
+"""Reports a sink's requests and batches to listeners; counts and state are in its `Status`.
 
-Nothing is done a record: listeners are called once a request and once a batch, in the send loop's thread, and
-what they raise ends nothing."""
+Listeners are called once per request and once per batch, never per record, in the send loop's thread. Their
+exceptions are logged and have no other effect.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +21,10 @@ from connectors.sdk.outcomes import Outcomes, Rejected
 log: Final = logging.getLogger("tailrace.connect")
 
 OUTCOMES: Final = ("delivered", "filtered", "retry", "rejected", "split", "paused")
-"""Names of the classes in `connectors.sdk.outcomes`; a request has one of them, or `mixed`, or `failed` if
-`send` raised."""
+"""Names of the outcomes of a request, from the classes in `connectors.sdk.outcomes`.
+
+A request may also be `mixed`, or `failed` if `send` raised.
+"""
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -29,24 +32,25 @@ class Request(msgspec.Struct, frozen=True):
 
     records: int
     bytes: int
-    """Of its payloads, before compression."""
+    """Size of its payloads, before compression."""
     seconds: float
     outcome: str
 
 
 class Delivery(msgspec.Struct, frozen=True):
-    """One batch, from its first request until every record of it had its final outcome."""
+    """One batch, from its first request until every record had its final outcome."""
 
     partition: int
     offset: int
-    """Of its first record."""
+    """Offset of its first record."""
     records: int
     bytes: int
+    """Size of its payloads, before compression."""
     seconds: float
     attempts: int
-    """The most that one of its records took."""
+    """Most attempts that one of its records took."""
     rejected: int
-    """Records that go to the dead letters."""
+    """Records that become dead letters."""
 
 
 def _bytes(batch: Batch) -> int:
@@ -54,6 +58,7 @@ def _bytes(batch: Batch) -> int:
 
 
 def outcome_of(outcomes: Outcomes) -> str:
+    """The name of a request's outcome."""
     if not isinstance(outcomes, Sequence):
         name = type(outcomes).__name__.lower()
         return name if name in OUTCOMES else "failed"
@@ -62,55 +67,58 @@ def outcome_of(outcomes: Outcomes) -> str:
 
 
 class Observer:
-    """Of one sink."""
+    """Calls the listeners of one sink."""
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
-        self.under_way = 0
-        """Batches being delivered now, retries and waits included."""
+        self.in_flight = 0
+        """Batches being delivered now, including those that wait to be sent again."""
         self.on_request: Callable[[Request], None] = lambda request: None
         self.on_delivery: Callable[[Delivery], None] = lambda delivery: None
         self._clock = clock
 
     def timed(self, sink: Sink) -> Sink:
-        """The same sink, each of whose requests is told of."""
+        """Returns `sink` with each of its requests reported to `on_request`."""
         return _Timed(sink, self)
 
     async def delivering(
         self, batch: Batch, deliver: Callable[[Batch], Awaitable[list[RecordResult]]]
     ) -> list[RecordResult]:
-        """`deliver(batch)`, told of when it has ended."""
-        self.under_way += 1
+        """Awaits `deliver(batch)` and reports it to `on_delivery`, unless it raises."""
+        self.in_flight += 1
         began = self._clock()
         try:
-            settled = await deliver(batch)
+            results = await deliver(batch)
         finally:
-            self.under_way -= 1
+            self.in_flight -= 1
         first = batch.items[0].source
-        rejected = sum(isinstance(s.verdict, Rejected) for s in settled)
-        attempts = max((s.attempts for s in settled), default=0)
+        rejected = sum(isinstance(r.verdict, Rejected) for r in results)
+        attempts = max((r.attempts for r in results), default=0)
         seconds = self._clock() - began
-        told = Delivery(first.partition, first.offset, len(batch), _bytes(batch), seconds, attempts, rejected)
-        self._tell(self.on_delivery, told)
-        return settled
+        self._report(
+            self.on_delivery,
+            Delivery(first.partition, first.offset, len(batch), _bytes(batch), seconds, attempts, rejected),
+        )
+        return results
 
     async def send(self, sink: Sink, batch: Batch, http: Http) -> Outcomes:
+        """Awaits `sink.send` and reports it to `on_request`, also if it raises."""
         began, outcome = self._clock(), "failed"
         try:
             outcomes = await sink.send(batch, http)
             outcome = outcome_of(outcomes)
         finally:
-            self._tell(self.on_request, Request(len(batch), _bytes(batch), self._clock() - began, outcome))
+            self._report(self.on_request, Request(len(batch), _bytes(batch), self._clock() - began, outcome))
         return outcomes
 
-    def _tell(self, listener: Callable[[Any], None], what: Any) -> None:
+    def _report(self, listener: Callable[[Any], None], measured: Any) -> None:
         try:
-            listener(what)
+            listener(measured)
         except Exception:
-            log.exception("telemetry of %s", type(what).__name__)
+            log.exception("the telemetry listener failed for a %s", type(measured).__name__)
 
 
 class _Timed:
-    """A sink with another `send`; all else is the sink's own."""
+    """A sink whose `send` is reported; everything else is the sink's own."""
 
     def __init__(self, sink: Sink, observer: Observer) -> None:
         self._sink, self._observer = sink, observer

@@ -1,5 +1,4 @@
-"""How fast a sink may be sent to: token buckets for events and requests a minute. The rule is pure; times are
-passed in."""
+"""Rate limits of a sink: token buckets for events and requests per minute. Times are passed in."""
 
 from __future__ import annotations
 
@@ -10,44 +9,46 @@ from connectors.sdk.contract import Rates
 from connectors.sdk.http import Http, Response
 
 SHARE: Final = 0.1
-"""Part of a minute's limit that may go out at once; the rest flows evenly. Together they are the limit, in
-any minute."""
+"""Share of a minute's limit that may be used at once; the rest is spread evenly over the minute."""
 
 
 class TokenBucket:
-    """One limit. In any 60 seconds no more than `per_minute` tokens are granted, unless a single grant is
-    larger."""
+    """One limit: at most `per_minute` tokens in any 60 seconds, unless a single grant is larger."""
 
     def __init__(self, per_minute: int, now: float) -> None:
-        """per_minute: above 0. now: monotonic seconds."""
+        """
+        Args:
+            per_minute: Tokens per minute, above 0.
+            now: Monotonic seconds.
+        """
         self.burst = max(1.0, per_minute * SHARE)
         """Tokens that an idle bucket holds."""
         self._rate = max(per_minute - self.burst, per_minute / 2) / 60
         self._tokens, self._at = self.burst, now
 
     def take(self, tokens: float, now: float) -> float:
-        """Grants `tokens`, in the order of the calls. Returns the seconds after which they may be used."""
+        """Grants `tokens`, in the order of the calls. Returns the seconds to wait before they are used."""
         self._tokens = min(self.burst, self._tokens + max(0.0, now - self._at) * self._rate) - tokens
         self._at = max(self._at, now)
         return max(0.0, -self._tokens / self._rate)
 
 
 class RateLimiter:
-    """The limits of one sink, for all its partitions in this process."""
+    """The limits of one sink, over all its partitions in this process."""
 
     def __init__(
         self, rates: Rates, sleep: Callable[[float], Awaitable[None]], clock: Callable[[], float]
     ) -> None:
         self._sleep, self._clock = sleep, clock
         self.waiting = 0
-        """Requests that wait for their turn now."""
+        """Requests that wait for a rate limit now."""
         now = clock()
         self._events = TokenBucket(rates.events_per_minute, now) if rates.events_per_minute else None
         self._requests = TokenBucket(rates.requests_per_minute, now) if rates.requests_per_minute else None
 
     @property
     def most_events(self) -> int | None:
-        """Events that one request should not exceed, so that it needn't wait for more than a bucket holds."""
+        """Most events that one request should have: what an idle bucket holds. None: no limit."""
         return int(self._events.burst) if self._events else None
 
     async def events(self, count: int) -> None:
@@ -70,8 +71,7 @@ class RateLimiter:
 
 
 class RateLimitedHttp:
-    """An `Http` whose every request waits for its turn first; the request's own time limit starts after
-    that."""
+    """An `Http` that waits for the request limit before each request; the timeout starts after that."""
 
     def __init__(self, http: Http, limiter: RateLimiter) -> None:
         self._http, self._rate_limiter = http, limiter

@@ -1,5 +1,7 @@
-"""Attributes of OTLP spans as keys of the mapping idiom: protobuf, protobuf where every value is a text, and
-JSON. Pure."""
+"""Keys of the mapping idiom for attributes of OTLP spans. Pure.
+
+They write protobuf, protobuf with every value as a text, and OTLP/JSON.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +17,18 @@ from connectors.otlp import as_json, wire
 from connectors.otlp.memo import CAP, Prefixes
 
 _SHORT: Final = 128
-"""Lengths of texts, in bytes, below which a key has its prefixes in a list."""
+"""For texts shorter than this many bytes a key keeps its prefixes in a list, by length."""
 _DOUBLE: Final = Struct("<d").pack
 _encode: Final[Callable[[Any], bytes]] = msgspec.json.Encoder().encode
 _dumps: Final[Callable[[Any], bytes]] = orjson.dumps
 
 
 class WireAttribute(Key):
-    """An attribute in protobuf. Raises UnicodeEncodeError for text that UTF-8 cannot say, OverflowError for
-    an integer beyond 64 bits."""
+    """An attribute in protobuf.
+
+    Its methods raise UnicodeEncodeError for text with lone surrogates, OverflowError for integers beyond 64
+    bits.
+    """
 
     def __init__(self, name: str) -> None:
         self._prefixes: Final = Prefixes(name, wire.ATTRIBUTE)
@@ -45,13 +50,13 @@ class WireAttribute(Key):
         out.append(data)
 
     def integer(self, out: list[bytes], value: int) -> None:
-        found = self._integers.get(value)
-        if found is None:
-            found = self._prefixes.around(wire.any_value(value))
+        attribute = self._integers.get(value)
+        if attribute is None:
+            attribute = self._prefixes.around(wire.any_value(value))
             if len(self._integers) >= CAP:
                 self._integers.clear()
-            self._integers[value] = found
-        out.append(found)
+            self._integers[value] = attribute
+        out.append(attribute)
 
     def flag(self, out: list[bytes], value: bool) -> None:
         out.append(self._prefixes.around(wire.any_value(value)))
@@ -69,7 +74,7 @@ class WireAttribute(Key):
 
 @final
 class TextAttribute(WireAttribute):
-    """The same, with every value as a text."""
+    """An attribute in protobuf whose value is always written as a text."""
 
     def integer(self, out: list[bytes], value: int) -> None:
         self.encoded(out, b"%d" % value)
@@ -86,8 +91,11 @@ class TextAttribute(WireAttribute):
 
 @final
 class JsonAttribute(Key):
-    """An attribute in OTLP/JSON, in one piece. Raises TypeError (`orjson.JSONEncodeError`) for text that
-    UTF-8 cannot say, OverflowError for an integer beyond 64 bits."""
+    """An attribute in OTLP/JSON, appended as one element.
+
+    Its methods raise TypeError (`orjson.JSONEncodeError`) for text with lone surrogates, OverflowError for
+    integers beyond 64 bits.
+    """
 
     def __init__(self, name: str) -> None:
         self._prefix: Final = as_json.prefix(name)
@@ -116,7 +124,7 @@ class JsonAttribute(Key):
 
 
 def decimal_seconds(microseconds: int) -> str:
-    """Microseconds as seconds in decimal text."""
+    """Microseconds as seconds, in decimal text without trailing zeros, e.g. 1500000 as 1.5."""
     whole, part = divmod(abs(microseconds), 1_000_000)
     sign = "-" if microseconds < 0 else ""
     return f"{sign}{whole}.{part:06d}".rstrip("0") if part else f"{sign}{whole}"

@@ -1,4 +1,4 @@
-"""The prompts that a language model was given, out of a node's process data, as chat messages."""
+"""Extracts the prompts of a language model from a node's process data, as chat messages."""
 
 from __future__ import annotations
 
@@ -16,8 +16,14 @@ _encoder: Final = msgspec.json.Encoder()
 
 
 def messages(process_data: str) -> bytes | None:
-    """`prompts` as a JSON array, each with its `text` as `content`; what is inside is not read. None where
-    there are none."""
+    """The prompts as a JSON array of chat messages: `text` is renamed to `content`, the rest is unchanged.
+
+    Args:
+        process_data: A node's process data, JSON with a member `prompts`.
+
+    Returns:
+        None if there are no prompts, or the process data are not valid.
+    """
     try:
         prompts = _decoder.decode(process_data).prompts
     except (ValueError, RecursionError):  # msgspec's errors and UnicodeEncodeError are ValueErrors

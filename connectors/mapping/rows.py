@@ -1,5 +1,6 @@
-"""The mapping idiom of all sinks: a table says which field of an event becomes which attribute of a vendor.
-It is compiled once, at import, to a plan that writes a record's attributes into a list of bytes.
+"""The mapping idiom of all sinks: a table maps fields of an event to attributes of a vendor.
+
+A table is compiled once, at import, to a plan that appends a record's attributes to a list of bytes:
 
     NODE = (
         Row("dify.app_id", "app_id or context.app_id"),
@@ -8,18 +9,20 @@ It is compiled once, at import, to a plan that writes a record's attributes into
     )
     PLAN = plan(NODE, WireAttribute)
 
-    PLAN.write(Source(event, context), out)
+    PLAN.write(RecordValues(event, context), out)
 
-A path is a field of TraceEvent, of one of its bodies (`tool.call_id`), or of the context (`context.app_id`).
-Of several, joined by `or`, the first that has a value counts. A path that does not exist raises TypeError at
-import. What isn't a field is a function of event and context. What needs several attributes at once is
-ordinary code that writes with a `Key`.
+A path is a field of `TraceEvent`, of one of its bodies (`tool.call_id`), or of the context
+(`context.app_id`). Of several paths joined by `or`, the first with a value counts. A path that does not
+exist raises TypeError at import. A value that is not a field comes from a function of event and context.
+Where several attributes depend on each other, ordinary code writes them with a `Key`.
 
-How an attribute is written is its `Key`'s: `connectors.mapping.attributes` for OTLP,
-`connectors.mapping.members` for JSON. Pure."""
+A `Key` writes values in one encoding: those in `connectors.mapping.attributes` for OTLP, those in
+`connectors.mapping.members` for JSON. Pure.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, final, get_args, get_origin, get_type_hints
 
@@ -28,18 +31,18 @@ from msgspec.structs import astuple
 from tailrace.records import TraceContext, TraceEvent
 
 BY_TYPE: Final = 0
-"""As the field's type says; of a function: text."""
+"""The form of the field's type; for a function: text."""
 TEXT: Final = 1
 INTEGER: Final = 2
 FLAG: Final = 3
 TEXTS: Final = 4
 """A sequence of texts; an empty one is left out."""
 JSON: Final = 5
-"""Text that is JSON, or should be."""
+"""Content: a text that is usually JSON."""
 SECONDS: Final = 6
-"""Microseconds, shown as seconds."""
+"""Microseconds, written as seconds."""
 ENCODED: Final = 7
-"""Bytes, from a function: UTF-8 text, or JSON where the encoding is JSON."""
+"""Bytes from a function: UTF-8 text, or JSON if the encoding is JSON."""
 
 Function = Callable[[TraceEvent, TraceContext], Any]
 Convert = Callable[[Any], "str | None"]
@@ -50,52 +53,51 @@ class Row(NamedTuple):
 
     name: str
     value: str | Function
-    """Paths joined by ` or `, or a function of event and context. None is left out."""
+    """Paths joined by ` or `, or a function of event and context. A None is not written."""
     form: int | Convert = BY_TYPE
-    """How it is written: one of the constants above, or a function from the value to a text."""
+    """How the value is written: one of the constants above, or a function from the value to a text."""
     empty: bool = True
-    """False: an empty text, or 0, is left out."""
+    """Whether an empty text or 0 is written."""
 
 
 Table = tuple[Row, ...]
 
 
-class Key:
-    """An attribute's name in one encoding: writes values under it, ready to join."""
+class Key(ABC):
+    """An attribute's name in one encoding. Its methods append the name with a value to `out`."""
 
-    def text(self, out: list[bytes], value: str) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def text(self, out: list[bytes], value: str) -> None: ...
 
     def optional(self, out: list[bytes], value: str | None) -> None:
-        """`text`, unless there is none."""
+        """As `text`; writes nothing for None."""
         if value is not None:
             self.text(out, value)
 
-    def integer(self, out: list[bytes], value: int) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def integer(self, out: list[bytes], value: int) -> None: ...
 
-    def flag(self, out: list[bytes], value: bool) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def flag(self, out: list[bytes], value: bool) -> None: ...
 
+    @abstractmethod
     def texts(self, out: list[bytes], value: Sequence[str]) -> None:
-        """value: not empty."""
-        raise NotImplementedError
+        """Writes a sequence that is not empty."""
 
-    def json(self, out: list[bytes], text: str) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def json(self, out: list[bytes], text: str) -> None: ...
 
-    def seconds(self, out: list[bytes], microseconds: int) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def seconds(self, out: list[bytes], microseconds: int) -> None: ...
 
+    @abstractmethod
     def encoded(self, out: list[bytes], data: bytes) -> None:
-        """data: UTF-8 text, or JSON where the encoding is JSON."""
-        raise NotImplementedError
+        """Writes UTF-8 text, or JSON if the encoding is JSON."""
 
 
 def _struct(hint: Any) -> Any:
-    """The struct of a field that has one, else None."""
-    found = [k for k in get_args(hint) or (hint,) if hasattr(k, "__struct_fields__")]
-    return found[0] if found else None
+    """The struct class in a field's type; None if there is none."""
+    return next((k for k in get_args(hint) or (hint,) if hasattr(k, "__struct_fields__")), None)
 
 
 _EVENT: Final = -1
@@ -107,7 +109,7 @@ _FIELDS: Final[dict[str, tuple[str, ...]]] = {
     "context": TraceContext.__struct_fields__,
 }
 _PLACES: Final[dict[str, int]] = {"": _EVENT, "context": _CONTEXT}
-"""What a path begins with -> position of that body in TraceEvent, or one of the two above."""
+"""First part of a path -> position of that body in `TraceEvent`, or `_EVENT` or `_CONTEXT`."""
 for _position, _name in enumerate(TraceEvent.__struct_fields__):
     if (_body := _struct(_HINTS[""][_name])) is not None:
         _HINTS[_name], _FIELDS[_name] = get_type_hints(_body), _body.__struct_fields__
@@ -115,8 +117,8 @@ for _position, _name in enumerate(TraceEvent.__struct_fields__):
 
 
 @final
-class Source:
-    """One record, as plans read it: its values by position, which costs less than reading them by name."""
+class RecordValues:
+    """One record as plans read it: its values by position, which is faster than reading them by name."""
 
     def __init__(self, event: TraceEvent, context: TraceContext) -> None:
         self.event: Final = event
@@ -132,7 +134,7 @@ class _Path:
         self.field: Final = field
         self.index: Final = index
 
-    def value(self, source: Source) -> Any:
+    def value(self, source: RecordValues) -> Any:
         if self.place == _EVENT:
             return source.event_values[self.index]
         if self.place == _CONTEXT:
@@ -162,25 +164,25 @@ class _Step:
         self.paths: Final[list[_Path]] = list(paths)
         simple = len(paths) == 1 and convert is None
         self.place: Final[int] = paths[0].place if simple else _ANY
-        """Where its value is; _ANY: `value` finds it."""
+        """Where its value is; `_ANY`: call `value`."""
         self.index: Final[int] = paths[0].index if simple else 0
         self.empty: Final = empty
 
-    def value(self, source: Source) -> Any:
+    def value(self, source: RecordValues) -> Any:
         function = self.function
-        found: Any = None
+        raw: Any = None
         if function is not None:
-            found = function(source.event, source.context)
+            raw = function(source.event, source.context)
         else:
             for path in self.paths:
-                found = path.value(source)
-                if found:
+                raw = path.value(source)
+                if raw:
                     break
         convert = self.convert
-        return found if convert is None or found is None else convert(found)
+        return raw if convert is None or raw is None else convert(raw)
 
     def write(self, value: Any, out: list[bytes]) -> None:
-        """value: not None."""
+        """Writes a value that is not None."""
         if not (self.empty or value):
             return
         form = self.form
@@ -202,7 +204,7 @@ class _Step:
 
 @final
 class _Run:
-    """Steps that follow each other and read one place."""
+    """Consecutive steps that read the same place."""
 
     def __init__(self, place: int) -> None:
         self.place: Final = place
@@ -222,8 +224,8 @@ class Plan:
             self._runs[-1].steps.append(step)
         self._names: Final = frozenset(step.name for step in steps)
 
-    def write(self, source: Source, out: list[bytes]) -> None:
-        """Appends the attributes that have a value, in the table's order. Raises what the encoding raises."""
+    def write(self, source: RecordValues, out: list[bytes]) -> None:
+        """Appends the attributes that have a value, in the table's order. Raises what the keys raise."""
         for run in self._runs:
             place = run.place
             if place == _ANY:
@@ -246,14 +248,14 @@ class Plan:
                 if value is not None:
                     step.write(value, out)
 
-    def write_instead(self, source: Source, out: list[bytes], text: str) -> None:
-        """Appends `text` under each name that has a value."""
+    def write_instead(self, source: RecordValues, out: list[bytes], text: str) -> None:
+        """Appends `text` instead of the value, for each attribute that has a value."""
         for step in self._steps:
             if step.value(source) is not None:
                 step.key.text(out, text)
 
-    def has(self, name: str, source: Source) -> bool:
-        """Whether an attribute `name` has a value."""
+    def has(self, name: str, source: RecordValues) -> bool:
+        """Whether the attribute `name` would be written."""
         if name not in self._names:
             return False
         for step in self._steps:
@@ -271,12 +273,13 @@ def plan(table: Table, encoding: Callable[[str], Key], prefix: str = "", empty_t
     """Compiles a table.
 
     Args:
-        table: its rows.
-        encoding: what makes a `Key` of a name, for example `WireAttribute`.
-        prefix: stands before each name.
-        empty_texts: False: empty texts are left out, whatever a row says.
+        table: The rows.
+        encoding: Makes a `Key` from a name, for example `WireAttribute`.
+        prefix: Put before each name.
+        empty_texts: Whether empty texts may be written. False overrides the rows.
 
-    Raises TypeError for a path that does not exist or whose type has no form.
+    Raises:
+        TypeError: A path does not exist, or its type has no form.
     """
     steps = []
     for row in table:
@@ -300,10 +303,13 @@ def _path(text: str) -> _Path:
 
 
 def _form_of(row: Row, text: str) -> int:
-    """Form of what a path leads to, by its type."""
+    """The form of a path's value, by the field's type."""
     where, _, field = text.rpartition(".")
     if where not in _FIELDS or field not in _FIELDS[where]:
-        raise TypeError(f"{row.name}: there is no {text} in an event or its context")
+        raise TypeError(
+            f"{row.name}: neither TraceEvent nor its context has a field {text}; use a path such as app_id, "
+            "tool.call_id or context.app_id"
+        )
     hint = _HINTS[where][field]
     if hint is Any:  # content
         return JSON
@@ -318,7 +324,7 @@ def _form_of(row: Row, text: str) -> int:
 
 
 def _form(row: Row, by_type: set[int]) -> tuple[int, Convert | None]:
-    """A row's form, and what makes a text of its value."""
+    """A row's form, and the function that converts its value to a text, if it has one."""
     if not isinstance(row.form, int):
         return TEXT, row.form
     if row.form != BY_TYPE:
@@ -326,15 +332,18 @@ def _form(row: Row, by_type: set[int]) -> tuple[int, Convert | None]:
     if not by_type:
         return TEXT, None
     if len(by_type) > 1 or BY_TYPE in by_type:
-        raise TypeError(f"{row.name}: {row.value} is not of one type that has a form; name the form")
+        raise TypeError(
+            f"{row.name}: the types of {row.value} have no common form; give the row a form, e.g. TEXT"
+        )
     return by_type.pop(), None
 
 
 def fields_of(*tables: Table) -> frozenset[str]:
-    """Fields of TraceEvent that the paths of tables read; what functions read isn't known here."""
+    """Fields of `TraceEvent` that the paths of tables read. Fields that functions read are not included."""
     places = [path.rpartition(".") for table in tables for row in table for path in _texts(row)]
     return frozenset((where or field) for where, _, field in places) - {"context"}
 
 
 def names_of(*tables: Table) -> frozenset[str]:
+    """Names of all attributes in the tables."""
     return frozenset(row.name for table in tables for row in table)

@@ -37,7 +37,7 @@ class Reading(NamedTuple):
     status: Status
     oldest: int | None
     """Append time of the first record without an outcome, milliseconds UTC."""
-    under_way: int
+    batches: int
     now: float
     """Seconds since 1970."""
 
@@ -144,7 +144,7 @@ GAUGES: Final = (
         (),
         lambda r: _one(r.status.in_flight),
     ),
-    Instrument("batches", "{batch}", "Batches in flight", (), lambda r: _one(r.under_way)),
+    Instrument("batches", "{batch}", "Batches in flight", (), lambda r: _one(r.batches)),
     Instrument(
         "retrying",
         "{batch}",
@@ -204,7 +204,7 @@ def instruments(
     def observe(read: Callable[[Reading], Values]) -> Callable[[CallbackOptions], Iterable[Observation]]:
         def callback(options: CallbackOptions) -> Iterator[Observation]:
             for runner in runners:
-                reading = Reading(runner.status(), runner.oldest(), runner.observer.under_way, now())
+                reading = Reading(runner.status(), runner.oldest(), runner.observer.in_flight, now())
                 for value, labels in read(reading):
                     yield Observation(value, {"sink": runner.name, **labels})
 

@@ -1,1 +1,1 @@
-"""What the author of a sink imports."""
+"""The interface for sink authors: contract, outcomes, HTTP, status policy, redaction."""

@@ -1,6 +1,6 @@
-"""gzip for request bodies: ISA-L where it is installed, else zlib, both at level 1.
+"""gzip for request bodies: ISA-L if it is installed, else zlib, both at level 1.
 
-Measured on OTLP spans of 1.7 KB: ISA-L 2.2 µs a span, zlib 10.7, at the same ratio of 3.3.
+Measured on OTLP spans of 1.7 KB: ISA-L takes 2.2 µs per span, zlib 10.7 µs. Both compress by a factor of 3.3.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from collections.abc import Callable
 from typing import Final
 
 _GZIP: Final = 31
-"""wbits of a gzip member with 15 bits of window."""
+"""zlib's `wbits` for a gzip header and a window of 2**15 bytes."""
 
 
-def _best() -> Callable[[bytes], bytes]:
+def _fastest() -> Callable[[bytes], bytes]:
     try:
         from isal import isal_zlib
     except ImportError:  # no wheel for this platform
@@ -22,5 +22,5 @@ def _best() -> Callable[[bytes], bytes]:
     return lambda body: compress(body, 1, _GZIP)
 
 
-gzip: Final = _best()
-"""gzip(body) -> one gzip member."""
+gzip: Final = _fastest()
+"""Compresses a body: gzip(body) -> bytes of one gzip member."""

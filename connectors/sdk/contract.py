@@ -1,5 +1,4 @@
-"""What a sink is: a class with a settings struct, a pure `map`, a `send` that answers in outcomes, and a
-`check`.
+"""The sink contract: a class with a `Settings` struct and the methods `map`, `send` and `check`.
 
     @sink("acme", max_records=500, max_bytes=4_000_000)
     class Acme:
@@ -13,12 +12,16 @@
         async def send(self, batch: Batch, http: Http) -> Outcomes: ...
         async def check(self, http: Http) -> Health: ...
 
-A sink may have ``async def close(self) -> None``, called in the send loop after its last batch, for what it
-keeps open, and ``def render(self, payload: Payload) -> Any``, the payload as JSON-able Python for people
-(`tailrace render`, golden tests).
+Two more methods are optional:
 
-It is found through the entry-point group ``tailrace.sinks``; everything else (consumer group, batches,
-retries, halving, dead letters, commits, rebalances) is the runner's."""
+- ``async def close(self) -> None`` releases what the sink keeps open. It is called in the send loop after the
+  last batch.
+- ``def render(self, payload: Payload) -> Any`` returns a payload as JSON-compatible Python objects, for
+  `tailrace render` and golden tests.
+
+Sinks are found through the entry-point group ``tailrace.sinks``. The runner does everything else: the
+consumer group, batches, retries, halving, dead letters, commits and rebalances.
+"""
 
 from __future__ import annotations
 
@@ -35,38 +38,42 @@ from tailrace.records import TraceContext, TraceEvent
 
 
 class Enriched(msgspec.Struct, frozen=True, gc=False):
-    """One record of trace.enriched, decoded."""
+    """One decoded record of `trace.enriched`."""
 
     event: TraceEvent
-    """With the sink's `fields` only, if it named any; the others have their defaults. Enums are plain
-    strings."""
+    """The event. Enums are plain strings. Fields that the sink's `fields` leave out have their defaults."""
     context: TraceContext
     topic: str
     partition: int
     offset: int
     appended_at: int
-    """Append time in trace.enriched, milliseconds UTC. Not the same in a replay: nothing a vendor keys on may
-    use it."""
+    """Append time in `trace.enriched`, milliseconds UTC.
+
+    It differs in a replay, so ids and other values that must be the same in every delivery must not use it.
+    """
 
 
 class Payload(msgspec.Struct, frozen=True, gc=False):
-    """One record as the sink will send it."""
+    """What a sink sends for one record."""
 
     body: Any
-    """Whatever `send` needs: bytes, as a rule."""
+    """Whatever `send` needs, usually bytes."""
     size: int
-    """Bytes it will take in a request, before compression; counts towards the batch's max_bytes."""
+    """Bytes in the request, before compression; counts towards the batch's `max_bytes`."""
     events: int = 1
-    """What it counts for in the vendor's limit of events a minute, e.g. 2 for a trace and its span."""
+    """How many events the vendor's rate limit counts for it, e.g. 2 for a trace and its span."""
 
 
 Secret = Annotated[str, msgspec.Meta(extra={"secret": True})]
-"""Type of a setting that must not be seen: it is masked wherever the runner, `sinks` or `check` print
-anything, and may be given as a file, `<name>_file`."""
+"""Type of a secret setting.
+
+Its value is masked in everything that the runner, `tailrace sinks` and `tailrace check` print. It may be
+given as a file with the setting `<name>_file`.
+"""
 
 
 class Rates(msgspec.Struct, frozen=True):
-    """What a vendor takes a minute; 0: as much as there is."""
+    """A vendor's rate limits per minute; 0 means no limit."""
 
     events_per_minute: int = 0
     requests_per_minute: int = 0
@@ -76,14 +83,13 @@ NO_RATES: Final = Rates()
 
 
 class Skip(msgspec.Struct, frozen=True):
-    """The sink leaves this record out on purpose; counted as filtered."""
+    """The sink does not send this record, on purpose. It is counted as filtered."""
 
     reason: str
 
 
 class RecordOrigin(msgspec.Struct, frozen=True, gc=False):
-    """Where a record is and what its header says: all that a dead letter or a log line needs, and no
-    content."""
+    """A record's position and header fields, for dead letters and log lines. Holds no content."""
 
     topic: str
     partition: int
@@ -107,7 +113,7 @@ class Item(msgspec.Struct, frozen=True, gc=False):
 
 
 class Batch(msgspec.Struct, frozen=True, gc=False):
-    """Records of one partition, in its order; never empty."""
+    """Records of one partition, in offset order; never empty."""
 
     items: tuple[Item, ...]
 
@@ -120,41 +126,67 @@ class Batch(msgspec.Struct, frozen=True, gc=False):
 
 
 class Health(msgspec.Struct, frozen=True):
-    """Whether credentials and reachability are as a sink needs them."""
+    """Result of `Sink.check`: whether the backend can be reached and accepts the credentials."""
 
     ok: bool
     detail: str = ""
-    """If not: what is wrong and which setting mends it."""
+    """If not ok: what is wrong and which setting fixes it."""
 
 
 class SinkStopped(TailraceError):
-    """Raised by `send`: this sink cannot go on in this process (its terminal is gone). Nothing of the batch
-    is settled."""
+    """Raised by `send` if the sink cannot continue in this process, e.g. because its terminal is gone.
+
+    No record of the batch is acknowledged.
+    """
 
 
 class Sink(Protocol):
-    """What the runner uses. One instance serves all partitions of one configured sink."""
+    """The interface that the runner uses. One object serves all partitions of one configured sink."""
 
     def map(self, event: Enriched) -> Payload | Skip | Rejected:
-        """Pure, and in the consumer's thread. An exception rejects this one record."""
+        """Maps one record to its payload. Runs in the consumer's thread.
+
+        Must be pure: the same record always gives the same payload. An exception rejects this record only.
+
+        Args:
+            event: The decoded record.
+
+        Returns:
+            The payload to send; `Skip` to filter the record; `Rejected` to dead-letter it.
+        """
         ...
 
     async def send(self, batch: Batch, http: Http) -> Outcomes:
-        """In the send loop's thread. One call at a time a partition, several at once over partitions; may be
-        cancelled.
+        """Sends one batch. Runs in the send loop's thread and may be cancelled.
 
-        May raise `NoAnswer`, OSError and TimeoutError, which are retried, and `SinkStopped`. Any other
-        exception counts as a rejection of the batch, and is so pinned down to one record."""
+        There is at most one call at a time per partition, but calls for several partitions run concurrently.
+
+        Args:
+            batch: Records of one partition, in offset order.
+            http: The HTTP client to use. It applies the request rate limit.
+
+        Returns:
+            One outcome for the whole batch, or a sequence with one outcome per record, in the batch's order.
+
+        Raises:
+            NoAnswer, OSError, TimeoutError: The batch is retried.
+            SinkStopped: The sink ends. Nothing of the batch is acknowledged.
+            Exception: Any other exception counts as a rejection of the batch, which is halved until the
+                record at fault is found.
+        """
         ...
 
     async def check(self, http: Http) -> Health:
-        """Called once before the first record is read; may send, but nothing that a user would see as
-        data."""
+        """Checks that the backend can be reached and accepts the credentials.
+
+        Runs in the send loop's thread, before the first record is read. It may send requests, but nothing
+        that a user would see as data. If it reports a problem, the sink starts all the same.
+        """
         ...
 
 
 class Spec(msgspec.Struct, frozen=True):
-    """What `@sink` says about a sink class."""
+    """What `@sink` declares for a sink class."""
 
     name: str
     max_records: int
@@ -171,7 +203,11 @@ _SPEC: Final = "__tailrace_sink__"
 
 
 def _reader(variables: Mapping[str, str]) -> Callable[[Mapping[str, str]], dict[str, Any]]:
-    """Reads settings from variables -> settings; of two variables for one setting the later wins."""
+    """Returns a function that reads settings from the environment.
+
+    Args:
+        variables: Variable name -> setting name. Of two variables for one setting the later one wins.
+    """
 
     def read(env: Mapping[str, str]) -> dict[str, Any]:
         return {setting: env[name] for name, setting in variables.items() if env.get(name)}
@@ -188,25 +224,34 @@ def sink(
     environment: Mapping[str, str] | Callable[[Mapping[str, str]], dict[str, Any]] = MappingProxyType({}),
     rates: Rates = NO_RATES,
 ) -> Callable[[S], S]:
-    """Makes a class a sink of type `name`.
+    """Class decorator that makes a class a sink of type `name`.
 
-    max_records, max_bytes: bounds of a batch, which an instance's settings may lower or raise. fields: the
-    fields of TraceEvent that `map` reads, for a decoder that slices only these; None: all. environment:
-    the setting of each well-known variable, for settings that the instance does not have, e.g.
-    {"ACME_API_KEY": "api_key"}; or a function of the environment. rates: what the vendor takes a
-    minute; an attribute `rates` of the sink object wins (where it depends on the plan or the host), and an
-    instance's settings over both. Raises TypeError for a class that is no sink, or an unknown field."""
+    Args:
+        name: The sink type, as instances name it in their setting `type`.
+        max_records: Most records in a batch. An instance's settings may lower or raise it.
+        max_bytes: Most bytes in a batch, by `Payload.size`. An instance's settings may lower or raise it.
+        fields: The fields of `TraceEvent` that `map` reads; only these are decoded. None: all.
+        environment: Where settings that the instance does not have come from: environment variable ->
+            setting, e.g. {"ACME_API_KEY": "api_key"}, or a function from the environment to settings.
+        rates: The vendor's rate limits. An attribute `rates` of the sink object wins over it (for limits that
+            depend on the plan or the host), and the instance's settings win over both.
+
+    Raises:
+        TypeError: The class lacks `Settings`, `map`, `send` or `check`, or `fields` has an unknown name.
+    """
     wanted = None if fields is None else frozenset(fields)
     if unknown := (wanted or frozenset()) - set(TraceEvent.__struct_fields__):
-        raise TypeError(f"sink {name}: TraceEvent has no field {', '.join(sorted(unknown))}")
+        raise TypeError(f"sink {name}: fields: TraceEvent has no field {', '.join(sorted(unknown))}")
 
     def mark(cls: S) -> S:
         settings = getattr(cls, "Settings", None)
         if not (isinstance(settings, type) and issubclass(settings, msgspec.Struct)):
-            raise TypeError(f"sink {name}: {cls.__name__} has no Settings struct")
+            raise TypeError(
+                f"sink {name}: {cls.__name__} has no settings; add a nested class Settings(msgspec.Struct)"
+            )
         for method in ("map", "send", "check"):
             if not callable(getattr(cls, method, None)):
-                raise TypeError(f"sink {name}: {cls.__name__} has no {method}")
+                raise TypeError(f"sink {name}: {cls.__name__} has no method {method}; a sink must define it")
         setattr(
             cls,
             _SPEC,
@@ -227,7 +272,11 @@ def sink(
 
 
 def spec_of(cls: type[Any]) -> Spec:
-    """What `@sink` said. Raises TypeError for a class that isn't one."""
+    """What `@sink` declared for a class.
+
+    Raises:
+        TypeError: The class is not decorated with `@sink`.
+    """
     spec = getattr(cls, _SPEC, None)
     if not isinstance(spec, Spec):
         raise TypeError(f"{cls.__name__} is not a sink; decorate it with @connectors.sink(...)")

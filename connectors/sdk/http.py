@@ -1,7 +1,6 @@
-"""The HTTP that a sink may use: one small interface, so that tests and other clients can stand in for
-aiohttp.
+"""The HTTP interface that sinks use. It is small, so that tests can replace the client.
 
-`connectors.delivery.aiohttp_transport` has the implementation that runs.
+`connectors.delivery.aiohttp_transport` implements it.
 """
 
 from __future__ import annotations
@@ -16,17 +15,24 @@ from tailrace.errors import TailraceError
 
 
 class Response(msgspec.Struct, frozen=True):
-    """An answer, whatever its status."""
+    """An HTTP response with any status."""
 
     status: int
     headers: Mapping[str, str] = {}
     """Names in lower case."""
     body: bytes = b""
-    """Its start, if it is long; decompressed."""
+    """The decompressed body; only the start of a long one."""
 
 
 class NoAnswer(TailraceError):
-    """No usable answer: refused, reset, timed out, TLS. Whether the request took effect is not known."""
+    """No usable response: refused, reset, timed out, TLS error.
+
+    Whether the request took effect is not known.
+
+    Args:
+        reason: Short and machine-readable, e.g. "timeout".
+        detail: For a person; without credentials.
+    """
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
@@ -40,16 +46,24 @@ class Http(Protocol):
     async def request(
         self, method: str, url: str, body: bytes, headers: Mapping[str, str], *, seconds: float = 30.0
     ) -> Response:
-        """Sends `body` by `method` (GET, POST, PUT, …; empty: none) and waits up to `seconds` for the whole
-        answer. Redirects are not followed: a 3xx is an answer.
+        """Sends one request and waits for the whole response. Redirects are not followed.
 
-        Raises `NoAnswer`, whose text has neither credentials nor the URL's path and query.
+        Args:
+            method: For example "POST".
+            url: The full URL.
+            body: The request body; empty: none.
+            headers: Request headers.
+            seconds: Timeout for the request with its response.
+
+        Raises:
+            NoAnswer: There is no usable response. Its text has neither credentials nor the URL's path or
+                query.
         """
         ...
 
 
 def place(url: str) -> str:
-    """Where a URL points, fit for logs: scheme, host and port. Keys may be in any other part of it."""
+    """Scheme, host and port of a URL, for logs. The other parts may hold keys and are left out."""
     try:
         parts = urlsplit(url)
         port = f":{parts.port}" if parts.port else ""

@@ -1,12 +1,13 @@
-"""A sink out of one function, for targets that take JSON over HTTP.
+"""A decorator that makes a sink from one function, for backends that take JSON over HTTP.
 
     @http_sink("acme", path="/v1/events")
     def acme(record: Enriched) -> dict[str, object] | Skip:
         '''Operations to Acme.'''
         return {"id": record.context.span_id.hex(), "name": record.event.name}
 
-The function is the sink's `map`; address, key, headers, compression, outcomes by status, and `check` come
-with it."""
+The function is the sink's `map`. The decorator adds settings for address, key and headers, compression,
+outcomes by HTTP status, and `check`.
+"""
 
 from __future__ import annotations
 
@@ -26,10 +27,12 @@ from connectors.sdk.outcomes import Delivered, Outcome, Outcomes, Paused, Reject
 from connectors.sdk.policy import Table
 
 Form = Literal["array", "lines", "single"]
-"""array: one JSON array a request. lines: a JSON document a line. single: a request a record."""
+"""array: one JSON array per request. lines: one JSON document per line. single: one request per record."""
 Mapper = Callable[..., Any]
-"""function(record), or function(record, settings) -> JSON-able Python or bytes that are JSON, or Skip, or
-Rejected."""
+"""function(record) or function(record, settings).
+
+Returns JSON-compatible Python objects, bytes that are JSON, `Skip`, or `Rejected`.
+"""
 
 _TYPES: Final[Mapping[Form, str]] = {
     "array": "application/json",
@@ -46,22 +49,22 @@ FIX: Final = "endpoint, api_key, headers"
 
 
 class HttpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Settings of every sink that `http_sink` makes; a subclass may add some."""
+    """Settings of every sink that `http_sink` makes. A subclass may add fields."""
 
     endpoint: str
-    """Base URL; the sink's path is added unless it ends with it."""
+    """Base URL. The sink's path is added, unless the URL ends with it."""
     api_key: Secret = ""
     headers: dict[str, Secret] = {}
     """Sent with each request, e.g. x-scope-orgid=tenant1."""
     timeout: Annotated[float, msgspec.Meta(ge=1)] = 30.0
-    """Seconds for one request, answer included."""
+    """Seconds for one request with its response."""
     compression: Literal["gzip", "none"] = "gzip"
     ca_file: str | None = None
-    """Certificate authorities of the endpoint, PEM; default: the system's."""
+    """PEM file with the certificate authorities of the endpoint; default: the system's."""
 
 
 class Target(msgspec.Struct, frozen=True):
-    """What the decorator says about a target."""
+    """The decorator's arguments."""
 
     function: Mapper
     with_settings: bool
@@ -74,13 +77,20 @@ class Target(msgspec.Struct, frozen=True):
 
 
 class HttpSink:
-    """What `http_sink` makes classes of."""
+    """Base class of the classes that `http_sink` makes."""
 
     Settings: ClassVar[type[HttpSettings]] = HttpSettings
     target: ClassVar[Target]
 
     def __init__(self, settings: HttpSettings, now: Callable[[], float] = time.time) -> None:
-        """now: Unix seconds, for Retry-After dates. Raises `ConfigError`."""
+        """
+        Args:
+            settings: The instance's settings.
+            now: Unix seconds, for Retry-After dates.
+
+        Raises:
+            ConfigError: `endpoint`, `api_key` or `headers` is not valid.
+        """
         self._options, self._now, target = settings, now, self.target
         self._url = endpoint.url(settings.endpoint, target.path)
         self._check_url = (
@@ -92,8 +102,8 @@ class HttpSink:
         self._secrets: tuple[str, ...] = (key, basic, *settings.headers.values())
         if key and target.auth:
             name, _, value = target.auth.partition(":")
-            given = value.strip().replace("{api_key}", key).replace("{basic}", basic)
-            self._headers |= endpoint.headers({name.strip(): given}, setting="api_key")
+            credentials = value.strip().replace("{api_key}", key).replace("{basic}", basic)
+            self._headers |= endpoint.headers({name.strip(): credentials}, setting="api_key")
         self._headers |= endpoint.headers(settings.headers)
 
     def __repr__(self) -> str:
@@ -101,11 +111,11 @@ class HttpSink:
 
     def map(self, record: Enriched) -> Payload | Skip | Rejected:
         target = self.target
-        found = target.function(record, self._options) if target.with_settings else target.function(record)
-        if isinstance(found, Skip | Rejected):
-            return found
+        mapped = target.function(record, self._options) if target.with_settings else target.function(record)
+        if isinstance(mapped, Skip | Rejected):
+            return mapped
         try:
-            body = bytes(found) if isinstance(found, bytes | bytearray) else _encode(found)
+            body = bytes(mapped) if isinstance(mapped, bytes | bytearray) else _encode(mapped)
         except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as e:
             return Rejected(
                 "not_json", f"what {target.function.__name__} returns is not JSON: {redact.where(e)}"
@@ -122,7 +132,7 @@ class HttpSink:
         return self._decide(await self._request(http, body), len(batch), len(body))
 
     async def _one_by_one(self, batch: Batch, http: Http) -> list[Outcome]:
-        """In order; what follows a record that has to wait, waits with it."""
+        """One request per record, in order. After a retry or a pause the remaining records wait, too."""
         outcomes: list[Outcome] = []
         for body in batch.bodies:
             try:
@@ -157,12 +167,15 @@ class HttpSink:
     def _detail(self, answer: Response) -> str:
         if answer.status // 100 == 2:
             return ""
-        # masked before it is cut: half a key is a key, too
+        # Masked before it is cut: half a key would not be recognised.
         return redact.clean(redact.masked(answer.body[:4000].decode("utf-8", "replace"), self._secrets), 300)
 
     async def check(self, http: Http) -> Health:
-        """Asks `check_path`; without one sends what has no records in it; where that is not possible, asks
-        for the address."""
+        """Checks address and credentials with one request.
+
+        It is a GET of `check_path` if the sink has one; else an empty array, for the form "array"; else a GET
+        of the endpoint.
+        """
         seconds = min(self._options.timeout, 10.0)
         try:
             if self._check_url is not None:
@@ -178,7 +191,7 @@ class HttpSink:
             and self.target.form != "array"
             and answer.status in (400, 404, 405, 406, 415)
         ):
-            return Health(True, "it answers, and does not say whether the key is right")
+            return Health(True, "the endpoint answers, but does not say whether the key is valid")
         match policy.decide(self.target.table, answer, self._now()):
             case Delivered():
                 return Health(True)
@@ -205,17 +218,32 @@ def http_sink(
     max_bytes: int = 4_000_000,
     rates: Rates | None = None,
 ) -> Callable[[Mapper], type[HttpSink]]:
-    """Makes a function a sink of type `name`.
+    """Decorator that makes a function a sink of type `name`. See `Mapper` for the function.
 
-    path: added to the setting endpoint. auth: the header that carries api_key, if there is one; {basic} is
-    its Base64 (for user:password). table: rows that differ from `policy.DEFAULT`. check_path: what `check`
-    asks with GET, e.g. the address of the account. settings: a subclass of `HttpSettings` with more; the
-    function gets them as its second argument. fields, max_records, max_bytes, rates: as for `sink`. Raises
-    TypeError for an unknown field."""
+    Args:
+        name: The sink type, as instances name it in their setting `type`.
+        path: Added to the setting `endpoint`, e.g. "/v1/events".
+        form: How the records of a batch are joined to requests, see `Form`.
+        method: The HTTP method of `send`.
+        auth: The header that carries the setting `api_key`, if it is set. {api_key} stands for the key,
+            {basic} for its Base64 form (for user:password).
+        table: HTTP status or class -> action, for what differs from `policy.DEFAULT`.
+        check_path: Path that `check` requests with GET, e.g. that of the account.
+        settings: A subclass of `HttpSettings` with further settings. A function with two parameters gets
+            them.
+        fields: As for `sink`.
+        max_records: As for `sink`.
+        max_bytes: As for `sink`.
+        rates: As for `sink`.
+
+    Raises:
+        TypeError: `fields` has an unknown name.
+    """
 
     def make(function: Mapper) -> type[HttpSink]:
-        wants = len(inspect.signature(function).parameters) > 1
-        target = Target(function, wants, method, path, form, auth, policy.table(table or {}), check_path)
+        with_settings = len(inspect.signature(function).parameters) > 1
+        status_table = policy.table(table or {})
+        target = Target(function, with_settings, method, path, form, auth, status_table, check_path)
         members = {
             "Settings": settings,
             "target": target,

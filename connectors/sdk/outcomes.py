@@ -1,8 +1,9 @@
-"""What becomes of a record at a sink, as values; exceptions are for bugs.
+"""Outcomes of sending a record, as values. Exceptions are for bugs.
 
-A sink's `send` answers with one outcome for the whole batch, or with one a record in the batch's order.
-`Delivered`, `Filtered` and `Rejected` (of a single record) are final; the runner acts on the others until
-each record has a final one."""
+A sink's `send` returns one outcome for the whole batch, or one per record in the batch's order. `Delivered`,
+`Filtered` and `Rejected` (of a single record) are final. The runner acts on the others until each record
+has a final outcome.
+"""
 
 from __future__ import annotations
 
@@ -12,62 +13,68 @@ import msgspec
 
 
 class Delivered(msgspec.Struct, frozen=True):
-    """The sink has accepted it; whether it stored it is the sink's business."""
+    """The vendor accepted the records. It is not promised that the vendor stores them."""
 
     unidentified: int = 0
-    """Of a whole batch: so many of its records were not stored, without saying which (OTLP's partial
-    success)."""
+    """For a whole batch: how many records the vendor did not store; it did not say which (OTLP)."""
     detail: str = ""
+    """The vendor's explanation of `unidentified`."""
 
 
 class Filtered(msgspec.Struct, frozen=True):
-    """Left out on purpose."""
+    """The record is not sent, on purpose."""
 
     reason: str
 
 
 class Retry(msgspec.Struct, frozen=True):
-    """Not accepted now; the same records again, later, before anything that follows them in their
-    partition."""
+    """Not accepted now. The same records are sent again later, before any that follow in their partition."""
 
     after: float | None = None
-    """Seconds the sink asked to wait, at the least; None: exponential backoff. See `busy`."""
+    """Minimum wait in seconds that the vendor asked for; None: exponential backoff."""
     reason: str = ""
     busy: bool = False
-    """The sink works, and has too much to do (429): if it named a time, nothing at all is sent to it for so
-    long; and it is no failure that the circuit breaker counts."""
+    """The vendor works but is overloaded (429).
+
+    If `after` is set, nothing is sent to it for that time. The circuit breaker does not count this as a
+    failure.
+    """
 
 
 class Rejected(msgspec.Struct, frozen=True):
-    """Never accepted like this. Of one record: it goes to the dead letters. Of a batch: it is halved until
-    the record at fault is found."""
+    """Sending the same again would never be accepted.
+
+    A single record becomes a dead letter. A batch is halved until the record at fault is found.
+    """
 
     reason: str
     """Short and machine-readable."""
     detail: str = ""
-    """For a person; without secrets and without content of the event."""
+    """For a person; without secrets and without the event's content."""
     status: int | None = None
-    """HTTP status of the answer."""
+    """HTTP status of the response."""
     request: str | None = None
     """What was sent, redacted."""
     response: str | None = None
-    """Known fields of the answer."""
+    """Known fields of the response."""
 
 
 class Split(msgspec.Struct, frozen=True):
-    """Too much at once: the same records in two halves. Of one record it is a rejection as too_large."""
+    """Too large: the batch is sent again in two halves. A single record is rejected as too_large."""
 
     reason: str = "too_large"
     status: int | None = None
 
 
 class Paused(msgspec.Struct, frozen=True):
-    """The sink takes nothing from us at present (credentials, quota, a wrong address): it is no record's
-    fault, so the whole sink waits and probes, and nothing is dead-lettered."""
+    """The vendor takes nothing from this sink at present: credentials, quota, a wrong address.
+
+    No record is at fault, so nothing is dead-lettered. The whole sink waits and sends only probes.
+    """
 
     reason: str
     fix: str = ""
-    """The sink's settings to look at, by name."""
+    """Names of the settings to look at."""
 
 
 Outcome = Delivered | Filtered | Retry | Rejected | Split | Paused

@@ -1,8 +1,8 @@
-"""From an HTTP status to an outcome, and how long to wait: data and pure rules. No clock, no randomness, no
-network here.
+"""Pure rules: HTTP status -> outcome, and how long to wait before a retry.
 
-A table is status -> `Action`, with a class ("2xx") for what is not listed. `DEFAULT` is the only one that is
-written out; a vendor's is `table({…})` with the rows that differ there."""
+A table maps a status (429) or a class of statuses ("4xx") to an `Action`; a status wins over its class.
+`DEFAULT` is the only complete table. A vendor's table is `table({…})` with the rows that differ.
+"""
 
 from __future__ import annotations
 
@@ -20,15 +20,17 @@ from connectors.sdk.outcomes import Delivered, Outcome, Paused, Rejected, Retry,
 
 
 class Action(enum.StrEnum):
+    """What a status means for the batch that was sent."""
+
     DELIVERED = "delivered"
     RETRY = "retry"
-    """The same request again, later."""
+    """Send the same request again, later."""
     REJECT = "reject"
-    """Something in the batch is at fault: halve it down to the record, which goes to the dead letters."""
+    """A record is at fault: halve the batch down to that record, which becomes a dead letter."""
     SPLIT = "split"
-    """Too large: halve it."""
+    """Too large: send it in halves."""
     PAUSE = "pause"
-    """Credentials, quota or address: nothing is sent but a probe now and then, nothing is dead-lettered."""
+    """Credentials, quota or address: send only probes, and dead-letter nothing."""
 
 
 Table = Mapping[int | str, Action]
@@ -37,27 +39,26 @@ DEFAULT: Final[Table] = MappingProxyType(
     {
         "2xx": Action.DELIVERED,
         "3xx": Action.PAUSE,  # redirects are not followed: the address is wrong
-        400: Action.REJECT,  # OTLP forbids the same request again; halves are other requests
+        400: Action.REJECT,  # OTLP forbids sending the same request again; halves are different requests
         408: Action.RETRY,
         409: Action.REJECT,
         413: Action.SPLIT,
         422: Action.REJECT,
         425: Action.RETRY,
         429: Action.RETRY,
-        "4xx": Action.PAUSE,  # 401, 403, 404 and what says nothing about a record: rather wait than lose
+        "4xx": Action.PAUSE,  # 401, 403, 404 and others that blame no record: wait rather than lose records
         501: Action.PAUSE,
         505: Action.PAUSE,
-        # OTLP names 502, 503, 504 only; ids are the same every time, so 500 is safe too
+        # OTLP retries only 502, 503 and 504. Our ids are deterministic, so a retry after 500 is safe, too.
         "5xx": Action.RETRY,
     }
 )
-"""What a status means at every vendor that states no difference: the OTLP specification, where ids are
-deterministic and so a retry is harmless."""
+"""The rules of the OTLP specification; the base of every vendor's table."""
 OTLP: Final = DEFAULT
-"""The same table, by the name of the specification that it follows."""
+"""Another name of `DEFAULT`, after the specification that it follows."""
 
 _UNIX_TIME: Final = 1e9
-"""Seconds from which on a number is a point in time, no duration."""
+"""A header value from this on is a Unix time; a smaller one is a duration in seconds."""
 
 _REASONS: Final = {
     401: "unauthorized",
@@ -71,27 +72,35 @@ _REASONS: Final = {
 }
 
 MAX_AFTER: Final = 300.0
-"""Seconds; a longer Retry-After is cut to this, so that a sink's mistake does not stop it for days."""
+"""Seconds. A longer Retry-After is cut to this, so that a vendor's mistake does not stop a sink for days."""
 
 
 def table(differences: Table = MappingProxyType({})) -> Table:
     """A vendor's table: `DEFAULT` with the rows that differ.
 
     Args:
-        differences: status (403) or class ("4xx") -> action.
+        differences: Status (403) or class ("4xx") -> action.
     """
     return MappingProxyType({**DEFAULT, **differences})
 
 
 def action(table: Table, status: int) -> Action:
-    """What the table says. A status without row or class (1xx, 600) is a broken answer: retried."""
-    found = table.get(status)
-    return table.get(f"{status // 100}xx", Action.RETRY) if found is None else found
+    """The action for a status. One without row or class (1xx, 600) is a broken response, which is retried."""
+    row = table.get(status)
+    return table.get(f"{status // 100}xx", Action.RETRY) if row is None else row
 
 
 def reset_after(value: str | None, now: float) -> float | None:
-    """Seconds to wait by a RateLimit-Reset header: seconds from now, or a Unix time, as some send it; None if
-    it says nothing useful. A date is not understood: that of one vendor is in its browser's own form."""
+    """Seconds to wait by a RateLimit-Reset header.
+
+    Args:
+        value: The header: seconds from now, or a Unix time. Dates are not read: vendors format them
+            differently.
+        now: Unix time.
+
+    Returns:
+        At most `MAX_AFTER`; None if there is no header or its value is not valid.
+    """
     try:
         seconds = float(value or "")
     except ValueError:
@@ -102,11 +111,16 @@ def reset_after(value: str | None, now: float) -> float | None:
 
 
 def retry_after(value: str | None, now: float) -> float | None:
-    """Seconds to wait by a Retry-After header (RFC 9110: seconds or an HTTP date); None if it says nothing
-    useful.
+    """Seconds to wait by a Retry-After header.
 
-    now: Unix time. At most MAX_AFTER; negative numbers and garbage count as no header, a date that has passed
-    as 0."""
+    Args:
+        value: The header: seconds or an HTTP date (RFC 9110).
+        now: Unix time.
+
+    Returns:
+        At most `MAX_AFTER`; 0 for a date in the past; None if there is no header, or its value is negative or
+        not valid.
+    """
     if not value:
         return None
     text = value.strip()
@@ -126,19 +140,26 @@ class Backoff(msgspec.Struct, frozen=True):
     """Exponential backoff with full jitter."""
 
     base: float = 0.5
-    """Ceiling of the first wait, seconds; it doubles."""
+    """Longest wait after the first failed attempt, in seconds. It doubles with each attempt."""
     cap: float = 30.0
-    """Highest ceiling."""
+    """Longest wait after any attempt, in seconds."""
 
     def ceiling(self, attempt: int) -> float:
-        """Longest wait after failed attempt `attempt`, from 1."""
+        """Longest wait in seconds after failed attempt `attempt`, counted from 1."""
         return min(self.cap, self.base * 2.0 ** min(max(attempt, 1) - 1, 40))
 
     def delay(self, attempt: int, after: float | None, random: Callable[[], float]) -> float:
-        """Seconds to wait after failed attempt `attempt`. random: in [0, 1).
+        """Seconds to wait after a failed attempt.
 
-        Without `after`: anything up to the ceiling. With it: `after`, and up to as much again (but not above
-        the ceiling) as jitter, so that partitions that were told the same do not come back together."""
+        Without `after` it is random, up to the ceiling. With `after` it is `after` plus jitter, so that
+        partitions that got the same answer do not all return at once. The jitter is at most
+        max(after, base), and at most the ceiling.
+
+        Args:
+            attempt: Number of the attempt that failed, from 1.
+            after: The minimum wait that the vendor asked for, in seconds.
+            random: Returns a number in [0, 1).
+        """
         ceiling = self.ceiling(attempt)
         if after is None:
             return random() * ceiling
@@ -154,22 +175,27 @@ def decide(
     fix: str = "",
     reset_header: str | None = None,
 ) -> Outcome:
-    """The outcome of one request. now: Unix time, for Retry-After dates. detail: what the body says,
-    redacted.
+    """The outcome of one request. A batch that is `Rejected` or `Split` is halved by the runner.
 
-    fix: the settings to look at if the sink has to pause. reset_header: a header that says when a rate limit
-    is over, in seconds, e.g. ratelimit-reset; the longer of it and Retry-After counts. A whole batch's
-    `Rejected` and `Split` are for the runner to halve."""
+    Args:
+        table: The vendor's table.
+        response: The response to the request.
+        now: Unix time, for Retry-After dates.
+        detail: What the response's body says, redacted.
+        fix: The settings to look at if the sink has to pause.
+        reset_header: A header that says when the rate limit is over, e.g. ratelimit-reset. The longer wait of
+            it and Retry-After counts.
+    """
     status = response.status
     match action(table, status):
         case Action.DELIVERED:
             return Delivered()
         case Action.RETRY:
-            asked = [retry_after(response.headers.get("retry-after"), now)]
+            waits = [retry_after(response.headers.get("retry-after"), now)]
             if reset_header is not None:
-                asked.append(reset_after(response.headers.get(reset_header.lower()), now))
+                waits.append(reset_after(response.headers.get(reset_header.lower()), now))
             return Retry(
-                max((a for a in asked if a is not None), default=None),
+                max((wait for wait in waits if wait is not None), default=None),
                 f"status {status}: {detail}" if detail else f"status {status}",
                 busy=400 <= status < 500,
             )

@@ -1,4 +1,4 @@
-"""Text that is safe to log and to keep: secrets masked, control characters out, length bounded."""
+"""Makes text safe to log and to store: masks secrets, removes control characters, bounds the length."""
 
 from __future__ import annotations
 
@@ -18,44 +18,49 @@ MASK: Final = "***"
 
 
 def clean(text: str, limit: int = 500) -> str:
-    """Printable, one line, valid UTF-8, at most `limit` characters."""
+    """Returns `text` on one line with printable characters only, cut to at most `limit` characters."""
     cut = text if len(text) <= limit else text[: limit - 1] + "…"
     return "".join(c if c.isprintable() else " " for c in cut)
 
 
 def masked(text: str, secrets: Iterable[str]) -> str:
-    """`text` without any of `secrets`, in any of their `forms`. To be called before a text is cut: half a key
-    is a key, too."""
+    """Returns `text` with every form of every secret replaced by `MASK`, see `forms`.
+
+    Call it before a text is cut: half a key would not be recognised.
+    """
     for form in sorted({form for secret in secrets for form in forms(secret)}, key=len, reverse=True):
         text = text.replace(form, MASK)
     return text
 
 
 def safe(text: str, secrets: Iterable[str], limit: int = 500) -> str:
-    """What somebody else said, masked, then as `clean` has it."""
+    """Masks and then cleans text that came from outside, e.g. from a response."""
     return clean(masked(text, secrets), limit)
 
 
 @lru_cache(maxsize=256)
 def forms(secret: str) -> tuple[str, ...]:
-    """How a secret may be written: as it is, quoted for a URL or in JSON; of the value of an Authorization
-    header what follows its scheme, and the password that is in it. Those under four characters are left out:
-    they would mask half of every sentence."""
+    """The ways in which a secret may appear in a text.
+
+    These are the secret itself and, for the value of an Authorization header, what follows its scheme and the
+    user and password in it; each also quoted for a URL and in JSON. Forms under four characters are left out:
+    they would mask parts of ordinary words.
+    """
     scheme, _, rest = secret.partition(" ")
-    found = [secret, rest.strip()]
+    plain = [secret, rest.strip()]
     if scheme.lower() == "basic":
         try:
             pair = base64.b64decode(rest, validate=True).decode()
         except ValueError:
             pass
         else:
-            found += [pair, pair.partition(":")[2]]
-    written = [w for f in found for w in (f, quote(f, safe=""), json.dumps(f)[1:-1])]
-    return tuple(dict.fromkeys(w for w in written if len(w) >= 4))
+            plain += [pair, pair.partition(":")[2]]
+    quoted = [form for text in plain for form in (text, quote(text, safe=""), json.dumps(text)[1:-1])]
+    return tuple(dict.fromkeys(form for form in quoted if len(form) >= 4))
 
 
 def hidden(value: T, secrets: Sequence[str]) -> T:
-    """A struct with its texts masked (an outcome, a health); anything else as it is."""
+    """Returns a struct (an outcome, a `Health`) with its texts masked; any other value unchanged."""
     if not secrets or not isinstance(value, msgspec.Struct):
         return value
     texts = {name: text for name in value.__struct_fields__ if isinstance(text := getattr(value, name), str)}
@@ -64,13 +69,15 @@ def hidden(value: T, secrets: Sequence[str]) -> T:
 
 
 def stack(error: BaseException, secrets: Iterable[str]) -> str:
-    """Its traceback, masked; for the debug log."""
+    """The traceback of `error`, masked, for the debug log."""
     return masked("".join(traceback.format_exception(error)), secrets)
 
 
 def where(error: BaseException) -> str:
-    """An exception without its message, which may quote an event's content: type, and the line that raised
-    it."""
+    """Type of an exception and the line that raised it.
+
+    The message is left out: it may quote an event's content.
+    """
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

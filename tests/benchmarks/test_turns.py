@@ -1,4 +1,4 @@
-"""Two checkouts in turns: who runs when, what is compared, and what is refused."""
+"""Comparing two checkouts in turns: who runs when, what is compared, and what is refused."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ print(json.dumps({{"median": costs, "not_run": {{}}}}))
 
 
 def checkout(folder: Path, name: str, log: Path, stream: float, sinks: dict[str, float]) -> Path:
-    """A folder whose benchmarks say what they are asked, in `log`, and answer the given numbers."""
+    """A folder whose benchmarks write their arguments to `log` and print the given numbers."""
     (folder / ".venv" / "bin").mkdir(parents=True)
     (folder / ".venv" / "bin" / "python").symlink_to(sys.executable)
     (folder / "benchmarks").mkdir()
@@ -45,7 +45,7 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_both_run_in_turns_and_the_one_that_begins_changes(tmp_path: Path) -> None:
+def test_both_run_in_turns_and_take_turns_to_begin(tmp_path: Path) -> None:
     log = tmp_path / "log"
     old = checkout(tmp_path / "a", "old", log, 40.0, {"otlp": 50.0, "naive otlp": 170.0, "gone": 1.0})
     new = checkout(tmp_path / "b", "new", log, 44.0, {"otlp": 25.0, "naive otlp": 170.0})

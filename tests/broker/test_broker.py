@@ -1,4 +1,4 @@
-"""The local broker: its life, its data, and that nothing of it stays behind."""
+"""The local broker: its start and end, its data, and that nothing of it is left behind."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def child(command: list[str], **options: Any) -> Iterator[subprocess.Popen[str]]
 
 
 class Watched:
-    """A process that is not ours to wait for."""
+    """A process that is not a child of this one, so that it cannot be waited for."""
 
     def __init__(self, pid: int) -> None:
         self._descriptor = os.pidfd_open(pid)
@@ -139,7 +139,7 @@ def test_a_taken_port_is_refused() -> None:
             Broker(port=port).start()
 
 
-def test_settings_that_the_broker_makes_itself_are_refused() -> None:
+def test_settings_that_the_broker_sets_itself_are_refused() -> None:
     with pytest.raises(BrokerError, match=r"log\.dirs"):
         Broker(properties={"log.dirs": "elsewhere"}).start()
 
@@ -183,15 +183,17 @@ sys.stdin.read()
 def test_the_command_runs_until_a_signal_and_leaves_nothing_behind(number: signal.Signals) -> None:
     with child([*COMMAND, "--json"]) as command:
         assert command.stdout
-        told = json.loads(command.stdout.readline())
-        assert told.keys() == {"bootstrap_servers", "pid", "data", "log"}
-        node = Watched(told["pid"])
-        assert AdminClient({"bootstrap.servers": told["bootstrap_servers"]}).list_topics(timeout=10).brokers
-        assert Path(told["log"]).exists()
+        printed = json.loads(command.stdout.readline())
+        assert printed.keys() == {"bootstrap_servers", "pid", "data", "log"}
+        node = Watched(printed["pid"])
+        assert (
+            AdminClient({"bootstrap.servers": printed["bootstrap_servers"]}).list_topics(timeout=10).brokers
+        )
+        assert Path(printed["log"]).exists()
         command.send_signal(number)
         assert command.wait(60) == 0
         assert node.ends(within=0)
-        assert not Path(told["data"]).exists()
+        assert not Path(printed["data"]).exists()
 
 
 def test_the_command_fails_if_the_broker_dies_by_itself(tmp_path: Path) -> None:

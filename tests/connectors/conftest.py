@@ -1,5 +1,4 @@
-"""What the tests of the runner share: a pipeline of its own on the broker, and a sink that runs in a
-thread."""
+"""What the runner's tests share: topics and groups for one test, and a sink that runs in a thread."""
 
 from __future__ import annotations
 
@@ -28,12 +27,19 @@ PARTITIONS = 3
 
 
 class Running:
-    """A sink in a thread; drained at the end unless it has ended."""
+    """A sink in a thread. It is drained at the end unless it has ended."""
 
     def __init__(
         self, settings: Settings, sink: str, read: Callable[[], Settings] | None = None, **options: Any
     ) -> None:
-        """read: its settings again, where they can change."""
+        """A sink that is not started yet.
+
+        Args:
+            settings: what it starts with.
+            sink: the instance's name.
+            read: reads the settings again, for a sink whose settings change.
+            options: for SinkSupervisor.
+        """
         made = instance(settings, sink, {} if read else None, read)
         self.sink = SinkSupervisor(settings, made, random=lambda: 0.1, **options)
         self.error: BaseException | None = None
@@ -61,7 +67,7 @@ class Running:
         assert not self._thread.is_alive(), f"still running: {self.sink.status()}"
 
     def until(self, done: Callable[[Any], bool], what: str, seconds: float = 40.0) -> None:
-        """Waits until `done(status)`; fails with the last status."""
+        """Waits until `done(status)`. Fails with the last status."""
 
         def ask() -> bool:
             if self.error is not None:
@@ -75,7 +81,7 @@ class Running:
 
 
 class Bench(Pipeline):
-    """One test's topics, and records written to trace.enriched by hand."""
+    """One test's topics, and records written to trace.enriched without the processor."""
 
     def __init__(self, bootstrap: str, folder: Path, partitions: int = PARTITIONS) -> None:
         super().__init__(bootstrap, folder, partitions=partitions)
@@ -90,7 +96,7 @@ class Bench(Pipeline):
         return msgspec.structs.replace(settings, kafka=msgspec.structs.replace(settings.kafka, client=client))
 
     def committed(self, sink: str) -> dict[int, tuple[int, SinkLedger]]:
-        """Partition -> committed offset and ledger; without those that were never committed."""
+        """Partition -> committed offset and ledger, for partitions with a commit."""
         found = {}
         consumer = Consumer(
             {"bootstrap.servers": self.bootstrap, "group.id": self.settings.connect.group_prefix + sink}
@@ -114,8 +120,7 @@ class Bench(Pipeline):
         return [(m.key(), codec.decode(m.value(), DeadLetter)) for m in messages]
 
     def assert_settled(self, sink: str, **expected: int) -> None:
-        """Everything is committed up to the end, no lag of one, and the ledgers balance and add up to
-        `expected`."""
+        """Everything is committed up to the end: the ledgers balance and their sums are `expected`."""
         committed = self.committed(sink)
         assert {p: offset for p, (offset, _) in committed.items()} == self.ends()
         ledgers = [ledger for _, ledger in committed.values()]

@@ -1,5 +1,7 @@
-"""Enriched records without the processor: events and contexts made by hand, written in transactions as the
-processor does."""
+"""Enriched records without the processor.
+
+Events and contexts are built here and written in transactions, as the processor writes them.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ START = 1_767_225_600_000_000
 
 
 def make_event(i: int, **changes: Any) -> TraceEvent:
-    """Node execution `i`, of a run of ten."""
+    """Node execution `i`; ten events make a run."""
     run = f"run-{i // 10}"
     fields: dict[str, Any] = {
         "event_id": f"event-{i}",
@@ -63,7 +65,7 @@ def make_context(event: TraceEvent, sequence: int = 0, **changes: Any) -> TraceC
 
 
 class Raw(msgspec.Struct, frozen=True):
-    """A record as it stands in the topic."""
+    """A record as it is in the topic."""
 
     key: bytes | None
     value: bytes | None
@@ -71,8 +73,10 @@ class Raw(msgspec.Struct, frozen=True):
 
 
 class Enricher:
-    """Writes to trace.enriched with dense sequence numbers, a few records a transaction, some of them
-    aborted: so that there are gaps in the offsets."""
+    """Writes to trace.enriched with dense sequence numbers, a few records a transaction.
+
+    Some transactions are aborted, so that the offsets have gaps.
+    """
 
     def __init__(
         self, bootstrap: str, topic: str, partitions: int, *, seed: int = 1, per_transaction: int = 40
@@ -91,7 +95,7 @@ class Enricher:
         self._producer.init_transactions(30)
 
     def write(self, events: Sequence[TraceEvent], partition: int | None = None) -> list[TraceEvent]:
-        """Event i of the call to partition i modulo their number, or all to one."""
+        """Event i of the call goes to partition i modulo their number, or all go to one partition."""
         n = self._per_transaction
         for at in range(0, len(events), n):
             part = events[at : at + n]

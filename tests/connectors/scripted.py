@@ -1,4 +1,4 @@
-"""An OTLP receiver in a thread whose every answer the test decides."""
+"""An OTLP receiver in a thread. The test decides every answer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Answer(msgspec.Struct, frozen=True):
     status: int = 200
     headers: Mapping[str, str] = {}
     rejected: int = 0
-    """Of partial_success."""
+    """Rejected spans in partial_success."""
     message: str = ""
     delay: float = 0.0
     """Seconds."""
@@ -31,8 +31,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 OK = Answer()
 Plan = Callable[[int, list[str]], Answer]
-"""plan(number of the request from 1, event ids in it) -> its answer. Spans count as stored with a status of
-200."""
+"""plan(number of the request from 1, event ids in it) -> its answer. A status of 200 stores the spans."""
 
 
 class ScriptedReceiver:
@@ -80,7 +79,7 @@ class ScriptedReceiver:
         if request.headers.get("Content-Encoding") == "gzip":
             body = zlib.decompress(body, 31)
         events = event_ids(body)
-        if not events:  # the check
+        if not events:  # what the sink's check sends
             return web.Response(body=otlp_request.success(), content_type="application/x-protobuf")
         self.requests.append(events)
         self.headers.append({k.lower(): v for k, v in request.headers.items()})

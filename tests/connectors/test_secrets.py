@@ -1,5 +1,8 @@
-"""No secret in anything that comes out: every secret setting of every built-in sink has a marker of its own,
-vendors echo what they were sent, and all outputs are searched."""
+"""No secret is in any output.
+
+Every secret setting of every built-in sink gets its own marker. The vendors echo what they were sent. Then
+all outputs are searched for the markers.
+"""
 
 from __future__ import annotations
 
@@ -36,12 +39,12 @@ from tests.tailrace.ports import closed_port
 pytestmark = pytest.mark.kafka
 
 PIECE: Final = 10
-"""Characters: so much of a secret in a row is a leak."""
+"""So many characters of a secret in a row are a leak."""
 SAID: Final = "echo-of-your-request"
 CUT: Final = 499
-"""Characters after which texts of vendors are cut."""
+"""A vendor's text is cut after so many characters."""
 STATUSES: Final = (500, 401, 400, 400, 400, 400, 400, 400, 403, 500)
-"""What each instance is answered first; then all is well."""
+"""The first answers to each instance. After them every answer is a success."""
 WAYS: Final = ("env", "conf", "file")
 INSTANCES: Final = {f"{kind}{way}": (kind, way) for kind in VENDORS for way in WAYS}
 """Name -> type, and how it gets its secrets."""
@@ -56,28 +59,34 @@ from tailrace.processes import set_up_logging
 command.set_up_logging = lambda: set_up_logging("DEBUG")
 cli(sys.argv[1:], prog_name="tailrace")
 """
-"""`tailrace …` with the log of everything."""
+"""`tailrace …` with its log at level DEBUG."""
 
 
 class Markers:
-    """Texts that are nowhere else, each planted in one place."""
+    """Unique texts, each planted in one place."""
 
     def __init__(self) -> None:
         self.planted: dict[str, str] = {}
 
     def plant(self, where: str) -> str:
-        """Has characters that URLs and base64 write otherwise."""
+        """A marker has characters that URLs and base64 encode in another way."""
         marker = self.planted[where] = f"{uuid4().hex[:16]}+/{uuid4().hex[:16]}"
         return marker
 
     def found_in(self, text: str) -> list[str]:
-        """Where they were planted. A piece is enough; in plain, quoted for a URL or JSON, or as base64."""
+        """Where the markers in this text were planted.
+
+        A part of a marker is enough: in plain, quoted for a URL or JSON, or as base64.
+        """
         return sorted({where for where, marker in self.planted.items() for p in _pieces(marker) if p in text})
 
 
 def _pieces(marker: str) -> Iterator[str]:
-    """Of its hexadecimal parts, which quoting leaves alone, and of its base64, wherever in a longer text it
-    begins."""
+    """All parts of a marker by which it is found.
+
+    Parts of its hexadecimal halves, which quoting leaves alone, and of its base64 at each of the three
+    alignments that it can have in a longer text.
+    """
     encoded = (
         base64.b64encode(b"\0" * n + marker.encode()).decode().rstrip("=")[4 if n else 0 : -2]
         for n in range(3)
@@ -87,7 +96,7 @@ def _pieces(marker: str) -> Iterator[str]:
 
 
 class Echoing:
-    """The vendors: what they were sent by each instance comes back, in errors of every form."""
+    """The vendors. Each instance gets its own request back, in errors of every form."""
 
     def __init__(self) -> None:
         self.seen: dict[str, list[Mapping[str, str]]] = defaultdict(list)
@@ -123,8 +132,10 @@ def _credentials(headers: Mapping[str, str]) -> list[str]:
 
 
 def _echo(headers: Mapping[str, str], n: int) -> str:
-    """The credentials as they came, and in other forms; or alone, so that the cut at the end goes through
-    them."""
+    """The credentials as they came or in another form.
+
+    The last form is a credential alone, placed so that the cut at `CUT` characters goes through it.
+    """
     values = _credentials(headers)
     bare = [v.partition(" ")[2] or v for v in values]
     match n % 5:
@@ -151,8 +162,11 @@ def _decoded(text: str) -> str:
 def configured(
     markers: Markers, endpoint: str, folder: Path
 ) -> tuple[dict[str, str], Path, dict[str, list[str]]]:
-    """Variables, settings file, and the places of the markers of each instance: every secret of every sink,
-    in every way."""
+    """Environment, settings file, and the places of the markers of each instance.
+
+    Every secret of every sink is set in every way: by variable, in the settings file, and by a file of its
+    own.
+    """
     env: dict[str, str] = {}
     toml: list[str] = []
     planted: dict[str, list[str]] = {}
@@ -185,7 +199,7 @@ def configured(
             continue
         toml.append(f"[sinks.{name}]")
         toml += [f"{k} = {json.dumps(int(v) if v.isdigit() else v)}" for k, v in plain.items()]
-        if headers:  # a table cannot come from a file of its own
+        if headers:  # there is no headers_file: a table has to be inline
             toml += ["headers = {" + ", ".join(f'"{k}" = {json.dumps(v)}' for k, v in headers.items()) + "}"]
         for key, value in secrets.items():
             if way == "file":
@@ -217,7 +231,7 @@ def _fields(kind: str) -> Iterable[msgspec.structs.FieldInfo]:
     )
 
 
-def test_the_search_finds_what_it_is_for() -> None:
+def test_the_search_finds_a_marker_in_every_form() -> None:
     markers = Markers()
     secret = markers.plant("here")
     for form in (
@@ -278,7 +292,7 @@ def wrong(markers: Markers, folder: Path) -> Iterator[tuple[str, dict[str, str],
     yield "otlp", {"endpoint": f"http://u:{m('in endpoint')}@:x"}, "endpoint"
 
 
-def test_no_secret_is_in_what_comes_out(bench: Bench, tmp_path: Path) -> None:
+def test_no_secret_is_in_any_output(bench: Bench, tmp_path: Path) -> None:
     markers, echoing = Markers(), Echoing()
     outputs: dict[str, str] = {}
     runner = CliRunner()
@@ -324,8 +338,8 @@ def test_no_secret_is_in_what_comes_out(bench: Bench, tmp_path: Path) -> None:
             def done() -> bool:
                 if (where := _url(child)) is not None:
                     seen_pages.update(get(where + page) for page in ("metrics", "healthz", "readyz"))
-                books = bench.books()
-                return sum(a.passed for a in books.sinks) == RECORDS * len(names)
+                report = bench.ledger_report()
+                return sum(a.passed for a in report.sinks) == RECORDS * len(names)
 
             wait_until(done, 120, "every sink has passed everything", alive=(child,), every=0.5)
             assert child.sigterm(60) == 0, child.tail()
@@ -337,9 +351,9 @@ def test_no_secret_is_in_what_comes_out(bench: Bench, tmp_path: Path) -> None:
         # -- after health is back: names of projects that are made of credentials
         assert SAID in call("check, 200", "check", *names, "--json", given=given, status=0)
 
-    letters, _ = read(bench.bootstrap, bench.names.dead_letters, committed=True)
-    for i, m in enumerate(letters):
-        outputs[f"letter {i}"] = b" ".join((m.key() or b"", m.value())).decode(errors="replace") + repr(
+    dead_letters, _ = read(bench.bootstrap, bench.names.dead_letters, committed=True)
+    for i, m in enumerate(dead_letters):
+        outputs[f"dead letter {i}"] = b" ".join((m.key() or b"", m.value())).decode(errors="replace") + repr(
             m.headers()
         )
     outputs["commits"] = " ".join(commit_metadata(bench, name) for name in names)
@@ -353,7 +367,7 @@ def test_no_secret_is_in_what_comes_out(bench: Bench, tmp_path: Path) -> None:
         )
         for place in places:
             assert ("hash_key" in place) != (markers.planted[place] in unquote(sent)), place
-        own = [text for what, text in outputs.items() if what.startswith("letter") and name in text]
+        own = [text for what, text in outputs.items() if what.startswith("dead letter") and name in text]
         assert own, f"{name} has no dead letter"
         assert any(SAID in text and "***" in text for text in own), own
     assert SAID in outputs["connect"]

@@ -141,7 +141,7 @@ VENDORS: Final = {
 
 
 def shipped() -> list[str]:
-    """The sinks that ship with tailrace and map events to a vendor's."""
+    """The sinks that ship with tailrace and map events to a vendor's format."""
     ours = {name for name, found in installed().items() if found.value.startswith("connectors.")}
     return sorted(ours - WITHOUT_MAPPING)
 

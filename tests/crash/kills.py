@@ -1,5 +1,7 @@
-"""Killing where it hurts: a worker inside an open transaction, a connector between "accepted" and
-"committed"."""
+"""Kills at the worst moments.
+
+A worker dies inside an open transaction. A connector dies between "accepted" and "committed".
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ from tests.harness.pipeline import Pipeline
 from tests.harness.processes import Child, wait_until
 
 TRICKLE: Final = 30
-"""Events a second that are published beyond what is allowed: nothing is ever done to an idle pipeline."""
+"""Events a second beyond what is allowed, so that no pipeline is idle when something happens to it."""
 
 _pause = threading.Event()
 
@@ -36,7 +38,7 @@ def worker_of(supervisor: Child) -> int:
 
 
 def state_of(pid: int) -> str:
-    """The kernel's letter for a process: T stopped, Z ended and not yet waited for, empty: gone."""
+    """The kernel's code for a process's state: T stopped, Z ended and not waited for, empty: gone."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
     except OSError:
@@ -44,7 +46,7 @@ def state_of(pid: int) -> str:
 
 
 def signalled(pid: int, number: int) -> bool:
-    """Sends a signal; False if the process has ended meanwhile."""
+    """Sends a signal. False if the process has ended meanwhile."""
     if state_of(pid) in ("", "Z"):
         return False
     try:
@@ -72,7 +74,7 @@ class OpenTransactions:
         ]
 
     def open(self) -> dict[int, tuple[int, int]]:
-        """By partition with an open transaction now: its last stable offset, and the records beyond it."""
+        """Partition with an open transaction -> last stable offset, and the records beyond it."""
         found = {}
         for tp in self._partitions:
             stable = self._readers[1].get_watermark_offsets(tp, timeout=10)[1]
@@ -82,7 +84,7 @@ class OpenTransactions:
         return found
 
     def records(self) -> int:
-        """Records of open transactions now; 0 between them."""
+        """Records of open transactions. 0 between transactions."""
         return sum(records for _, records in self.open().values())
 
     def close(self) -> None:
@@ -91,22 +93,24 @@ class OpenTransactions:
 
 
 def kill_in_transaction(pipeline: Pipeline, supervisor: Child, deadline: float = 60.0) -> tuple[int, int]:
-    """SIGKILL to the worker while a transaction of it is open and events wait. Returns (records in it, events
-    waiting).
+    """SIGKILL to the worker while it has an open transaction and events wait.
 
-    The worker is frozen first (SIGSTOP), so that the transaction is seen to stay open and not to be committed
-    under the kill."""
+    The worker is stopped first (SIGSTOP), to see that the transaction stays open and is not committed under
+    the kill.
+
+    Returns: records in the transaction, and events that waited.
+    """
     watch, until, closed = OpenTransactions(pipeline, pipeline.names.enriched), time.monotonic() + deadline, 0
     try:
         while time.monotonic() < until:
             pid = worker_of(supervisor)
             if not watch.records():
-                closed = pid  # what is open from now on is this worker's, not what a killed one left behind
+                closed = pid  # later ones are this worker's, not left behind by a killed one
                 continue
             if closed != pid or not signalled(pid, signal.SIGSTOP):
                 continue
-            _pause.wait(0.1)  # what it had sent already arrives, a commit under way ends
-            held, lag = watch.records(), sum(a.pending for a in pipeline.books().streams)
+            _pause.wait(0.1)  # what it has sent arrives, a commit in flight ends
+            held, lag = watch.records(), sum(a.pending for a in pipeline.ledger_report().streams)
             if held and lag and state_of(pid) == "T":
                 os.kill(pid, signal.SIGKILL)
                 return held, lag
@@ -124,7 +128,7 @@ class ConnectorKill(msgspec.Struct, frozen=True):
     lag: int
     """Enriched records that the group had not committed."""
     exposed: int
-    """Of those, spans that the receiver held already: they will come again."""
+    """Of those, spans that the receiver held already: they will be sent again."""
 
 
 def stored(endpoint: str) -> int:
@@ -136,8 +140,10 @@ def stored(endpoint: str) -> int:
 def kill_between_accepted_and_committed(
     pipeline: Pipeline, connector: Child, endpoint: str, deadline: float = 60.0
 ) -> ConnectorKill:
-    """SIGKILL to the connector when the receiver has spans whose offsets are not committed. Frozen first, as
-    above."""
+    """SIGKILL to the connector when the receiver has spans whose offsets are not committed.
+
+    It is stopped first, as in `kill_in_transaction`.
+    """
     until = time.monotonic() + deadline
     while time.monotonic() < until:
         wait_until(
@@ -149,8 +155,8 @@ def kill_between_accepted_and_committed(
         )
         connector.signal(signal.SIGSTOP)
         _pause.wait(0.1)
-        books = pipeline.books()
-        committed, lag = sum(a.delivered for a in books.sinks), sum(a.pending for a in books.sinks)
+        report = pipeline.ledger_report()
+        committed, lag = sum(a.delivered for a in report.sinks), sum(a.pending for a in report.sinks)
         exposed = stored(endpoint) - committed
         if exposed > 0 and lag:
             connector.sigkill()

@@ -1,5 +1,7 @@
-"""A load in shares, and what is done to the workers that process it: killed, stopped, joined by others that
-leave again."""
+"""A load in shares, and what happens to the workers that process it.
+
+They are killed, stopped, and joined by others that leave again.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +24,9 @@ from tests.harness.pipeline import Pipeline
 from tests.harness.processes import Child, wait_until
 
 TAKEN: Final = "took over partitions"
-"""What a worker says of each acquisition."""
+"""What a worker logs when it takes over partitions."""
 PATIENCE: Final = 20.0
-"""Seconds that a worker that comes for a moment waits for partitions."""
+"""Seconds that a worker that joins for a moment waits for partitions."""
 STARTED: Final = "worker 0 started"
 _TAKEN: Final = re.compile(TAKEN + r" \[([\d, ]+)\]")
 
@@ -32,8 +34,10 @@ _pause: Final = threading.Event()
 
 
 class Feed:
-    """Publishes events in a thread of its own: what `allow` lets through at a steady pace, the rest at a
-    trickle."""
+    """Publishes events in a thread.
+
+    What `allow` lets through is published at a steady pace, the rest at a trickle.
+    """
 
     def __init__(self, pipeline: Pipeline, events: list[TraceEvent], per_second: float) -> None:
         self.reports: list[DeliveryReport] = []
@@ -44,7 +48,7 @@ class Feed:
         self._thread.start()
 
     def allow(self, share: float) -> None:
-        """Lets a share of all events through, after what was allowed before."""
+        """Lets a share of all events through, in addition to what was allowed before."""
         self._allowed = min(len(self._events), self._allowed + round(share * len(self._events)))
 
     def idle(self) -> bool:
@@ -98,21 +102,21 @@ class Kill(msgspec.Struct, frozen=True):
 
 
 class Join(msgspec.Struct, frozen=True):
-    """A worker that came for a moment."""
+    """A worker that joined for a moment."""
 
     of: str
     seconds: float
     took: bool
-    """Whether it had partitions."""
+    """Whether it got partitions."""
     group: str
-    """The group's members and their partitions before it left, where it had none."""
+    """If it got none: the group's members and their partitions before it left."""
 
     def __str__(self) -> str:
         return f"{self.of} {self.seconds:.1f} s{'' if self.took else f', no partition: {self.group}'}"
 
 
 class Stop(msgspec.Struct, frozen=True):
-    """SIGSTOP to a worker, SIGCONT when its partitions had another owner."""
+    """SIGSTOP to a worker, and SIGCONT when its partitions had another owner."""
 
     of: str
     held: int
@@ -128,19 +132,22 @@ class Stop(msgspec.Struct, frozen=True):
 
 
 def waiting(pipeline: Pipeline) -> int:
-    return sum(a.pending for a in pipeline.books().streams)
+    return sum(a.pending for a in pipeline.ledger_report().streams)
 
 
 def flowing(pipeline: Pipeline, feed: Feed, alive: Iterable[Child]) -> None:
-    """Until every worker has partitions, and then every partition has got on: each has a living owner."""
+    """Waits until each partition has a living owner.
+
+    That is when every worker has partitions, and then every partition has made progress.
+    """
     wait_until(lambda: all(map(owning, alive)), 60, "every worker has partitions", alive=alive)
-    before = {a.partition: a.events_in for a in pipeline.books().streams}
+    before = {a.partition: a.events_in for a in pipeline.ledger_report().streams}
 
     def all_moved() -> bool:
         assert not feed.used_up(), "all events are published, and there is more to do"
-        return all(a.events_in > before[a.partition] for a in pipeline.books().streams)
+        return all(a.events_in > before[a.partition] for a in pipeline.ledger_report().streams)
 
-    wait_until(all_moved, 60, "every partition gets on", alive=alive, every=0.1)
+    wait_until(all_moved, 60, "every partition makes progress", alive=alive, every=0.1)
 
 
 def owning(supervisor: Child) -> bool:
@@ -149,23 +156,27 @@ def owning(supervisor: Child) -> bool:
 
 
 def taken(text: str) -> set[int]:
-    """Partitions that a log says were taken over."""
+    """Partitions that were taken over, by the log of a worker."""
     return {int(n) for found in _TAKEN.findall(text) for n in found.split(",")}
 
 
 def freeze_in_transaction(
     pipeline: Pipeline, supervisor: Child, deadline: float = 60.0
 ) -> tuple[int, dict[int, int]]:
-    """SIGSTOP to the worker while it has a transaction open; its process id, and the records in it by
-    partition. Every partition must have a living owner: what stays open while others commit is the frozen
-    worker's."""
+    """SIGSTOP to the worker while it has a transaction open.
+
+    Every partition must have a living owner: then a transaction that stays open while others commit is the
+    stopped worker's.
+
+    Returns: its process id, and partition -> records in its transaction.
+    """
     watch, until = OpenTransactions(pipeline, pipeline.names.enriched), time.monotonic() + deadline
     try:
         while time.monotonic() < until:
             pid = worker_of(supervisor)
             if not watch.open() or not signalled(pid, signal.SIGSTOP):
                 continue
-            _pause.wait(0.1)  # what it had sent already arrives, a commit under way ends
+            _pause.wait(0.1)  # what it has sent arrives, a commit in flight ends
             held = watch.open()
             for _ in range(4):
                 if not held:
@@ -192,8 +203,18 @@ def kill_in_transaction(pipeline: Pipeline, name: str, supervisor: Child) -> Kil
 def kill_at(
     pipeline: Pipeline, name: str, supervisor: Child, when: str, after: float, not_pid: int
 ) -> tuple[Kill, int]:
-    """SIGKILL to the worker, another than `not_pid`, `after` seconds from when it is there; and its process
-    id."""
+    """SIGKILL to a worker, `after` seconds from when it runs.
+
+    Args:
+        pipeline: the pipeline.
+        name: the supervisor's name, for the report.
+        supervisor: whose worker is killed.
+        when: when that is, in words, for the report.
+        after: seconds.
+        not_pid: the worker that was killed before; its successor is waited for.
+
+    Returns: the kill, and the worker's process id.
+    """
     pid = successor(supervisor, not_pid)
     _pause.wait(after)
     assert signalled(pid, signal.SIGKILL), f"worker {pid} had ended\n{supervisor.tail()}"
@@ -201,7 +222,7 @@ def kill_at(
 
 
 def kill_twice(pipeline: Pipeline, name: str, supervisor: Child, rng: random.Random) -> list[Kill]:
-    """SIGKILL at any moment, and to the next one while it starts, takes over or has just begun."""
+    """SIGKILL at any moment, and again to the next worker while it starts, takes over or has just begun."""
     first, pid = kill_at(pipeline, name, supervisor, "at any moment", rng.uniform(0, 0.5), 0)
     second, _ = kill_at(pipeline, name, supervisor, "while it starts", rng.uniform(0, 3), pid)
     return [first, second]
@@ -220,8 +241,10 @@ def successor(supervisor: Child, pid: int) -> int:
 def stop_until_fenced(
     pipeline: Pipeline, name: str, supervisor: Child, other: Child, rng: random.Random
 ) -> Stop:
-    """SIGSTOP inside a transaction until `other` has the partitions, and a moment longer; the worker must end
-    by itself then, and be started again."""
+    """SIGSTOP inside a transaction until `other` has the partitions, and a moment longer.
+
+    The fenced worker must then end by itself, and a new one must be started.
+    """
     before = len(other.output())
     began = time.monotonic()
     pid, held = freeze_in_transaction(pipeline, supervisor)
@@ -251,8 +274,10 @@ def stop_until_fenced(
 def storm(
     pipeline: Pipeline, guests: dict[str, Child], rounds: int, alive: tuple[Child, ...], rng: random.Random
 ) -> list[Join]:
-    """Starts workers and ends them with SIGTERM, `rounds` times: some when they have partitions, or have
-    waited long enough for them, some at any moment."""
+    """Starts workers and ends them with SIGTERM, `rounds` times.
+
+    Some end when they have partitions or have waited long enough for them, some at any moment.
+    """
     found = []
     for _ in range(rounds):
         began = time.monotonic()

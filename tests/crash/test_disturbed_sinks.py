@@ -1,5 +1,8 @@
-"""Four sinks in one process: one vendor down, one that limits, one that rejects a record in a hundred, one
-healthy. The healthy one must not feel the others, and each of the others ends with everything it was owed."""
+"""A healthy sink beside three disturbed ones in one process.
+
+One vendor is down, one limits the rate, one rejects a record in a hundred. The healthy sink must not lag
+more than without them, and each of the others must end with every record that it should have.
+"""
 
 from __future__ import annotations
 
@@ -36,11 +39,12 @@ pytestmark = [pytest.mark.kafka, pytest.mark.crash, pytest.mark.timeout(1500)]
 
 SINKS: Final = ("good", "down", "limited", "poison")
 FACTOR: Final = 1.5
-"""How much larger the healthy sink's largest lag, and its median, may be beside disturbed ones."""
+"""How much larger the largest lag, and the median, of the healthy sink may be beside disturbed ones."""
 NOISE: Final = 1.0
-"""Seconds of the load below which a largest lag says nothing: a batch waits 0.2 s for more records, a
-transaction 0.1 s, and one sample of a busy machine that comes late decides. The comparison is of whichever is
-larger."""
+"""Seconds of load. A smaller lag counts as this much.
+
+A batch waits 0.2 s for more records, a transaction 0.1 s, and one late sample of a busy machine would decide.
+"""
 TRIES: Final = 3
 EVERY: Final = 0.1
 """Seconds between two samples of the lag."""
@@ -48,13 +52,13 @@ ROOT: Final = Path(__file__).parents[2]
 
 
 class Size(msgspec.Struct, frozen=True):
-    """Seconds, counted from the first event."""
+    """Seconds are counted from the first event."""
 
     per_second: int
     load: float
     begin: float
     end: float
-    """Of the disturbance; what is left of the load is there for the others to catch up meanwhile."""
+    """End of the disturbance. While the rest of the load comes in, the others catch up."""
 
 
 FULL = Size(per_second=300, load=165.0, begin=10.0, end=130.0)
@@ -62,13 +66,13 @@ SMALL = Size(per_second=250, load=21.0, begin=3.0, end=13.0)
 
 
 class Run(msgspec.Struct, frozen=True):
-    """What one run showed of the healthy sink."""
+    """What one run measured at the healthy sink."""
 
     lags: list[int]
     seconds: float
-    """Until all four had everything."""
+    """Until all four had every event."""
     cpu: float
-    """Seconds of it that the process of the four sinks used."""
+    """Seconds of CPU that the process of the four sinks used."""
 
     @property
     def largest(self) -> int:
@@ -86,7 +90,7 @@ class Run(msgspec.Struct, frozen=True):
 
 
 class Disturbance:
-    """When the vendors misbehave, counted from the first request that any of them gets."""
+    """When the vendors misbehave, counted from the first request to any of them."""
 
     def __init__(self, size: Size, disturbed: bool) -> None:
         self._size, self._disturbed = size, disturbed
@@ -103,7 +107,7 @@ class Disturbance:
         return Answer(what="reset") if self.on else OK
 
     def limited(self, n: int, events: list[str]) -> Answer:
-        """One request in half a second."""
+        """Accepts one request in half a second."""
         now = time.monotonic()
         if self.on and now < self._next:
             return Answer(429, {"Retry-After": "1"}, message="slow down")
@@ -116,12 +120,12 @@ class Disturbance:
 
 
 def poisonous(event_id: str) -> bool:
-    """One in a hundred."""
+    """True for one event in a hundred."""
     return zlib.crc32(event_id.encode()) % 100 == 0
 
 
 class Lags:
-    """Samples a group's lag by its committed offsets, in a thread, from its first commit on."""
+    """Samples a group's lag in a thread, by committed offsets, from its first commit on."""
 
     def __init__(self, pipeline: Pipeline, sink: str) -> None:
         self.samples: list[int] = []
@@ -146,7 +150,7 @@ class Lags:
 
     def _run(self) -> None:
         while not self._stop.wait(EVERY):
-            with contextlib.suppress(KafkaException):  # a sample less
+            with contextlib.suppress(KafkaException):  # this sample is left out
                 ends = [self._consumer.get_watermark_offsets(p, timeout=5)[1] for p in self._partitions]
                 committed = self._consumer.committed(self._partitions, timeout=5)
                 if all(c.offset >= 0 for c in committed):  # what was committed after `ends` makes no lag
@@ -157,7 +161,7 @@ class Lags:
 
 @contextlib.contextmanager
 def healthy(folder: Path) -> Iterator[str]:
-    """A receiver in a process of its own; its endpoint."""
+    """A receiver in its own process. Yields its endpoint."""
     arguments = ["--port", "0", "--file", str(folder / "spans.jsonl"), "--json"]
     with Child(
         [sys.executable, "-P", "-m", "connectors.testing.doubles.otlp", *arguments],
@@ -168,26 +172,26 @@ def healthy(folder: Path) -> Iterator[str]:
 
 
 def cpu_of(child: Child) -> float:
-    """Seconds of CPU that a process has used, threads and all; of one that has ended nothing is known."""
+    """Seconds of CPU that a process has used, with all its threads."""
     fields = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def settle(pipeline: Pipeline, total: int, alive: tuple[Child, ...]) -> None:
-    """Until every sink has passed every event, and its commits say so."""
+    """Waits until every sink has passed and committed every event."""
 
     def done() -> bool:
-        books = pipeline.books()
+        report = pipeline.ledger_report()
         passed: Counter[str] = Counter()
-        for account in books.sinks:
+        for account in report.sinks:
             passed[account.sink] += account.passed
-        return books.settled and passed == dict.fromkeys(SINKS, total)
+        return report.settled and passed == dict.fromkeys(SINKS, total)
 
     wait_until(done, 300, f"all {total} events are through all sinks", alive=alive, every=0.2)
 
 
 def run(broker: Broker, folder: Path, seed: int, size: Size, *, disturbed: bool) -> Run:
-    """The load through a pipeline of its own; checks what each sink has in the end."""
+    """Sends the load through a new pipeline, and checks what each sink has in the end."""
     folder.mkdir()
     pipeline = Pipeline(broker.bootstrap_servers, folder)
     disturbance = Disturbance(size, disturbed)
@@ -237,7 +241,7 @@ def run(broker: Broker, folder: Path, seed: int, size: Size, *, disturbed: bool)
 
 
 def loader(pipeline: Pipeline, seed: int, size: Size) -> Child:
-    """Publishes the load from a process of its own, so that no receiver holds it up."""
+    """Publishes the load from its own process, so that no receiver slows it."""
     events = int(size.per_second * size.load)
     command = [
         sys.executable,
@@ -262,7 +266,7 @@ def loader(pipeline: Pipeline, seed: int, size: Size) -> Child:
 def check(
     pipeline: Pipeline, obligations: Obligations, receivers: dict[str, ScriptedReceiver], *, disturbed: bool
 ) -> None:
-    """Nothing lost anywhere, poison in the dead letters with the vendor's words, every ledger balanced."""
+    """Nothing is lost, bad records are dead-lettered with the vendor's answer, every ledger balances."""
     verdict = judge(obligations, read_spans(pipeline.folder / "spans.jsonl"), scenario="good")
     print(verdict.line())
     verdict.require(acked=len(obligations.acked), max_duplicates=0)
@@ -273,29 +277,32 @@ def check(
         assert receivers[name].stored == dict.fromkeys(owed, 1), name
     assert receivers["poison"].stored == dict.fromkeys(owed - bad, 1)
     messages, _ = read(pipeline.bootstrap, pipeline.names.dead_letters, committed=True)
-    letters = [codec.decode(m.value(), DeadLetter) for m in messages]
-    assert {x.event_id for x in letters} == bad
-    assert len(letters) == len(bad)
-    assert {(x.sink, x.reason, x.response_status) for x in letters} == (
+    dead_letters = [codec.decode(m.value(), DeadLetter) for m in messages]
+    assert {x.event_id for x in dead_letters} == bad
+    assert len(dead_letters) == len(bad)
+    assert {(x.sink, x.reason, x.response_status) for x in dead_letters} == (
         {("poison", "rejected", 400)} if bad else set()
     )
-    assert all(x.response == f"the span of {x.event_id} has no place here" for x in letters)
-    books = pipeline.books()
-    assert books.balanced
+    assert all(x.response == f"the span of {x.event_id} has no place here" for x in dead_letters)
+    report = pipeline.ledger_report()
+    assert report.balanced
     for name in SINKS:
-        mine = [a for a in books.sinks if a.sink == name]
-        passed, delivered, buried = (
+        mine = [a for a in report.sinks if a.sink == name]
+        passed, delivered, dead_lettered = (
             sum(getattr(a, k) for a in mine) for k in ("passed", "delivered", "dead_lettered")
         )
-        print(f"  {name}: passed {passed} = delivered {delivered} + dead-lettered {buried}")
+        print(f"  {name}: passed {passed} = delivered {delivered} + dead-lettered {dead_lettered}")
 
 
-def test_a_healthy_sink_does_not_feel_its_neighbours(
+def test_a_healthy_sink_is_not_slowed_by_its_neighbours(
     broker: Broker, tmp_path: Path, seed: int, full: bool
 ) -> None:
-    """A machine that stalls spoils one comparison, a neighbour that disturbs spoils every one: so it is made
-    again, up to `TRIES` times, before it counts. One whose undisturbed run already lags says nothing at all,
-    and if all are so the test is skipped. What each sink has in the end is checked every time."""
+    """The comparison is repeated up to `TRIES` times before it counts as failed.
+
+    A machine that stalls spoils one comparison, a neighbour that disturbs spoils every one. Where the
+    undisturbed run already lags there is nothing to compare; if that happens each time, the test is
+    skipped. What each sink has in the end is checked every time.
+    """
     size = FULL if full else SMALL
     found = []
     for n in range(1, TRIES + 1):
@@ -312,7 +319,7 @@ def test_a_healthy_sink_does_not_feel_its_neighbours(
 
 
 def compare(broker: Broker, folder: Path, seed: int, size: Size) -> bool | None:
-    """Whether the healthy sink's lag is as it must be; None: it was not even without disturbance."""
+    """Whether the lag of the healthy sink is within bounds. None: it lagged without disturbance too."""
     folder.mkdir()
     alone = run(broker, folder / "undisturbed", seed, size, disturbed=False)
     beside = run(broker, folder / "disturbed", seed, size, disturbed=True)

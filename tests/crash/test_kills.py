@@ -1,5 +1,7 @@
-"""kill -9 and count: nothing lost anywhere, nothing twice inside, duplicates outside only from killed
-connectors."""
+"""kill -9 under load, and an exact count.
+
+Nothing is lost. There are no duplicates inside, and outside only those of killed connectors.
+"""
 
 from __future__ import annotations
 
@@ -33,8 +35,10 @@ from tests.harness.processes import Child, wait_until
 pytestmark = [pytest.mark.kafka, pytest.mark.crash, pytest.mark.timeout(400)]
 
 BATCH = 500
-"""Most spans of a request of the otlp sink. A partition may have two such batches uncommitted: one being
-sent, one being committed."""
+"""Most spans in a request of the otlp sink.
+
+A partition may have two such batches uncommitted: one being sent, one being committed.
+"""
 
 
 @contextmanager
@@ -56,9 +60,11 @@ def connector(pipeline: Pipeline, endpoint: str) -> Child:
 
 
 class Loader:
-    """Publishes a load in a thread of its own, with its ledger: what `allow` lets through at the load's pace,
-    the rest at a trickle. However slow a kill is to come, the pipeline is not idle before the last share is
-    allowed."""
+    """Publishes a load in a thread, with its ledger.
+
+    What `allow` lets through is published at the pace of the load, the rest at a trickle. So the pipeline
+    is never idle before the last share is allowed, however long a kill takes.
+    """
 
     def __init__(self, pipeline: Pipeline, load: Load, *, allowed: float = 1.0) -> None:
         self.path = pipeline.folder / "ledger.jsonl"
@@ -70,7 +76,7 @@ class Loader:
         self._thread.start()
 
     def allow(self, share: float) -> None:
-        """Lets a share of the load through, after what was allowed before."""
+        """Lets a share of the load through, in addition to what was allowed before."""
         self._allowed += share * self._load.events
 
     def _hold(self, i: int) -> float:
@@ -80,7 +86,7 @@ class Loader:
         try:
             with Publisher(settings=self._pipeline.settings) as publisher, Ledger(self.path) as ledger:
                 self._result = publish(self._load, publisher, ledger, hold=self._hold)
-                probe(publisher, ledger, self._load.seed)  # must pass when the faults are over
+                probe(publisher, ledger, self._load.seed)  # must still get through when the faults are over
         except BaseException as e:
             self._error = e
 
@@ -93,14 +99,14 @@ class Loader:
 
 
 def settle(pipeline: Pipeline, total: int, alive: tuple[Child, ...]) -> None:
-    """Until every event of trace.events is enriched and passed by the connector, and its commits say so."""
+    """Waits until every event of trace.events is enriched, and passed and committed by the connector."""
 
     def done() -> bool:
-        books = pipeline.books()
+        report = pipeline.ledger_report()
         return (
-            books.settled
-            and sum(a.events_in for a in books.streams) == total
-            and sum(a.passed for a in books.sinks) == total
+            report.settled
+            and sum(a.events_in for a in report.streams) == total
+            and sum(a.passed for a in report.sinks) == total
         )
 
     wait_until(done, 120, f"all {total} events are through", alive=alive, every=0.2)
@@ -158,12 +164,12 @@ def test_three_worker_kills_and_two_connector_kills(broker: Broker, tmp_path: Pa
     )
     print(inside.line())
     print(outside.line())
-    print(*(f"{a}" for a in pipeline.books().streams), sep="\n")
+    print(*(f"{a}" for a in pipeline.ledger_report().streams), sep="\n")
     inside.require(acked=events, aborted=1)
     outside.require(acked=events, redelivered=1, max_duplicates=exposed)
     assert outside.excused == outside.unacked_arrived == 0
     assert load.seconds >= 30
-    assert pipeline.books().balanced
+    assert pipeline.ledger_report().balanced
     in_flight = pipeline.settings.topics.partitions * BATCH * 2
     assert all(k.exposed <= in_flight for k in connector_kills), (
         f"more than {in_flight} records were in flight"
@@ -205,4 +211,4 @@ def test_sigterm_of_everything_under_load_loses_and_duplicates_nothing(
     print(f"\n{inside.line()}\n{outside.line()}")
     inside.require(acked=6000)
     outside.require(acked=6000, max_duplicates=0)
-    assert pipeline.books().balanced
+    assert pipeline.ledger_report().balanced

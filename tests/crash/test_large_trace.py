@@ -1,5 +1,7 @@
-"""One trace of a hundred thousand operations: the others go on, and it stays small in memory and in
-trace.state."""
+"""One trace of a hundred thousand operations.
+
+Other partitions go on meanwhile, and the trace stays small in memory and in trace.state.
+"""
 
 from __future__ import annotations
 
@@ -36,8 +38,10 @@ BYTES_AN_OPERATION: Final = 200
 LONGEST_RECORD: Final = 64 * 1024
 MOST_GROWTH: Final = 200 * 1024 * 1024
 LONGEST_WAIT: Final = 5.0
-"""Seconds that an event of a small run may take from log to log, meanwhile; or half of what the large one
-takes: what is fetched of a busy partition is applied before what is fetched later of another."""
+"""Seconds from log to log for an event of a small run meanwhile; or half of what the large run takes.
+
+What was fetched of a busy partition is applied before what is fetched later of another.
+"""
 
 _pause: Final = threading.Event()
 
@@ -76,7 +80,7 @@ def root(run: int, nodes: int, now: int) -> TraceEvent:
 
 
 class Smalls:
-    """Publishes small runs of other partitions at a steady pace, in a thread, until it is left."""
+    """Publishes small runs to other partitions at a steady pace, in a thread."""
 
     def __init__(self, pipeline: Pipeline, avoid: int, now: int) -> None:
         self.published = 0
@@ -155,7 +159,7 @@ def publish_large(pipeline: Pipeline, nodes: int, now: int) -> None:
 
 
 def summary_of(pipeline: Pipeline, revision: int, alive: tuple[Child, ...]) -> TraceSummary:
-    """The large trace's summary once it counts `revision` events; every summary is complete then."""
+    """The large trace's summary, once it counts `revision` events."""
 
     def there() -> TraceSummary | None:
         found = kept.read_kept(pipeline.bootstrap, pipeline.names).summaries
@@ -177,7 +181,7 @@ def check_summary(s: TraceSummary, nodes: int, now: int) -> None:
     assert len(s.slowest) == 5
 
 
-def test_a_large_trace_holds_up_no_other_partition_and_stays_small(
+def test_a_large_trace_delays_no_other_partition_and_stays_small(
     broker: Broker, tmp_path: Path, full: bool
 ) -> None:
     nodes = 100_000 if full else 2 * MOST
@@ -186,14 +190,14 @@ def test_a_large_trace_holds_up_no_other_partition_and_stays_small(
     home = partition_of(uuid(LARGE).encode(), pipeline.settings.topics.partitions)
     with pipeline.process() as process:
         with Smalls(pipeline, home, now) as smalls:
-            pipeline.wait_for_enriched(2 * PACE, alive=(process,))  # warm
+            pipeline.wait_for_enriched(2 * PACE, alive=(process,))  # warmed up
             worker = worker_of(process)
             with measured(worker) as memory:
                 began = time.monotonic()
                 publish_large(pipeline, nodes, now)
 
                 def all_of_it() -> bool:
-                    return pipeline.books().streams[home].enriched == nodes + 1
+                    return pipeline.ledger_report().streams[home].enriched == nodes + 1
 
                 wait_until(all_of_it, 300, "the large trace is enriched", alive=(process,), every=0.2)
                 seconds = time.monotonic() - began
@@ -221,7 +225,7 @@ def test_a_large_trace_holds_up_no_other_partition_and_stays_small(
         f"longest {max(sizes)}; "
         f"worker {memory.first >> 20} MiB, {growth >> 20} MiB more at most"
     )
-    assert during >= 10, "the others waited for the large trace"
+    assert during >= 10, "other partitions waited for the large trace"
     assert waits[-1] < 1000 * max(LONGEST_WAIT, seconds / 2)
     assert sum(sizes) < nodes * BYTES_AN_OPERATION
     assert max(sizes) <= LONGEST_RECORD
@@ -230,9 +234,11 @@ def test_a_large_trace_holds_up_no_other_partition_and_stays_small(
 
 
 def meanwhile(pipeline: Pipeline, home: int) -> tuple[int, list[int]]:
-    """How many records other partitions got while the large trace came out, and how long those waited, from
-    append to append (milliseconds, sorted), that were published between its first event and its last
-    record."""
+    """What other partitions did while the large trace was enriched.
+
+    Returns: how many of their records were written meanwhile, and how long those waited that were published
+    between its first event and its last record: milliseconds from append to append, sorted.
+    """
     messages, _ = enriched.read(pipeline.bootstrap, pipeline.names.enriched, committed=True)
     large = [m for m in messages if m.partition() == home]
     first, last = large[0].timestamp()[1], large[-1].timestamp()[1]
@@ -247,7 +253,7 @@ def context_of(message: Any) -> TraceContext:
 
 
 def resumed(pipeline: Pipeline, nodes: int, now: int, total: int) -> None:
-    """The next worker takes the large trace over, and it goes on from there."""
+    """The next worker takes over the large trace and adds to it."""
     with Publisher(settings=pipeline.settings) as publisher:
         publisher.publish(node(LARGE, nodes + 1, now))
     with pipeline.process() as process:

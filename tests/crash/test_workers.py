@@ -1,5 +1,7 @@
-"""kill -9, joins, leaves and a stop under load: in the end all is what a recount of the log says, to the last
-row."""
+"""kill -9, joins, leaves and a stop under load.
+
+In the end every row, total and summary is what a recount of the log says.
+"""
 
 from __future__ import annotations
 
@@ -49,17 +51,17 @@ class Size(msgspec.Struct, frozen=True):
     twice: int
     """Kills at any moment, each followed by one of the worker that starts after it."""
     rounds: int
-    """Times that two more workers come and go."""
+    """Times that two more workers join and leave."""
 
 
 FULL = Size(events=50_000, per_second=600, session_timeout_ms=6000, in_transaction=5, twice=2, rounds=4)
 SMALL = Size(events=6000, per_second=300, session_timeout_ms=3000, in_transaction=1, twice=1, rounds=1)
 SHARES = {"kill": 1, "twice": 1, "storm": 2, "stop": 2}
-"""Of the load, by what happens meanwhile; one more share at the end, undisturbed."""
+"""Shares of the load by what happens meanwhile. One more share follows undisturbed."""
 
 
 def worker(pipeline: Pipeline, name: str, rng: random.Random) -> Child:
-    """A supervisor of one worker with short intervals, not started yet."""
+    """A supervisor of one worker with short intervals. It is not started yet."""
     env = {
         "TAILRACE_STREAMS_COMMIT_INTERVAL_MS": str(rng.choice([50, 100])),
         "TAILRACE_STREAMS_METRICS_INTERVAL_MS": "300",
@@ -80,7 +82,9 @@ def test_kills_a_storm_and_a_stop_leave_what_a_recount_of_the_log_says(
     plan = ["kill"] * size.in_transaction + ["twice"] * size.twice + ["storm", "stop"]
     rng.shuffle(plan)
     share = 1 / (1 + sum(SHARES[what] for what in plan))
-    victims = [*residents] * len(plan)  # taken in turns: a supervisor waits longer after each end
+    victims = [*residents] * len(
+        plan
+    )  # in turns: after each end a supervisor waits longer before it restarts
     kills: list[Kill] = []
     joins: list[Join] = []
     stops: list[Stop] = []
@@ -109,7 +113,9 @@ def test_kills_a_storm_and_a_stop_leave_what_a_recount_of_the_log_says(
             wait_until(feed.idle, 120, "the share is published", alive=alive)
         reports = feed.finish()
         published = time.monotonic() - began
-        wait_until(lambda: pipeline.books().settled, 120, "all of the log is applied", alive=alive, every=0.2)
+        wait_until(
+            lambda: pipeline.ledger_report().settled, 120, "all of the log is applied", alive=alive, every=0.2
+        )
         log = kept.read_log(pipeline.bootstrap, pipeline.names.events)
         expected = recount(log, root_of=root_of, estimate=estimate, normalise=normalise, horizon_hours=HOURS)
         agree(pipeline, expected, alive)
@@ -136,17 +142,19 @@ def test_kills_a_storm_and_a_stop_leave_what_a_recount_of_the_log_says(
     )
     check_published(reports, log, len(events))
     check_enriched(pipeline, log)
-    check_measures(pipeline, expected)
+    check_metrics(pipeline, expected)
     assert len(kills) == size.in_transaction + 2 * size.twice
     assert all(k.held and k.waiting for k in kills if k.when == "in a transaction")
     assert len(joins) == len(guests) * size.rounds
     assert all(s.seconds > size.session_timeout_ms / 1000 for s in stops)
-    assert pipeline.books().balanced
+    assert pipeline.ledger_report().balanced
 
 
 def agree(pipeline: Pipeline, expected: Recount, alive: tuple[Child, ...]) -> None:
-    """Until the topics say what the recount says: rows are written at most metrics_interval_ms after their
-    events."""
+    """Waits until the topics say what the recount says.
+
+    Rows are written at most metrics_interval_ms after their events.
+    """
     differences: list[str] = []
 
     def same() -> bool:
@@ -162,7 +170,7 @@ def agree(pipeline: Pipeline, expected: Recount, alive: tuple[Child, ...]) -> No
 
 
 def check_published(reports: list[DeliveryReport], log: list[Logged], events: int) -> None:
-    """Everything was acknowledged, and is in the log where the report said."""
+    """Every event was acknowledged, and is in the log where its report said."""
     assert len(reports) == events
     assert not [r for r in reports if not r.ok][:3]
     there = {(x.partition, x.offset): x.event.event_id for x in log}
@@ -174,7 +182,7 @@ def check_published(reports: list[DeliveryReport], log: list[Logged], events: in
 
 
 def check_enriched(pipeline: Pipeline, log: list[Logged]) -> None:
-    """Each applied event exactly once, in the log's order, its bytes untouched, numbered densely."""
+    """Each applied event exactly once, in the log's order, its bytes unchanged, numbered without gaps."""
     topic = enriched.read_enriched(pipeline.bootstrap, pipeline.names.enriched)
     source = {
         (s.partition, s.offset): s for s in enriched.read_source(pipeline.bootstrap, pipeline.names.events)
@@ -205,8 +213,8 @@ def check_enriched(pipeline: Pipeline, log: list[Logged]) -> None:
     assert aborted > 0, "no kill hit a transaction"
 
 
-def check_measures(pipeline: Pipeline, expected: Recount) -> None:
-    """Rows, totals, summaries and counts equal the recount after the workers' end too."""
+def check_metrics(pipeline: Pipeline, expected: Recount) -> None:
+    """Rows, totals, summaries and counts still equal the recount after the workers have ended."""
     found = kept.read_kept(pipeline.bootstrap, pipeline.names)
     differences = kept.compare(expected, found)
     positions = kept.last(kept.read_records(pipeline.bootstrap, pipeline.names.state))

@@ -1,4 +1,4 @@
-"""Reading our own Markdown: code blocks, links, tables, and the command lines in it."""
+"""Reading the project's Markdown: code blocks, links, tables and command lines."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def anchors(text: str) -> set[str]:
 
 
 def rows(text: str) -> list[list[str]]:
-    """The cells of every table row, headings and rules left out."""
+    """The cells of every table row, without headings and rules."""
     found = [
         [c.strip() for c in re.split(r"(?<!\\)\|", line)[1:-1]]
         for line in prose(text).splitlines()
@@ -67,8 +67,10 @@ def rows(text: str) -> list[list[str]]:
 
 
 def commands(text: str) -> list[list[str]]:
-    """The words of each command line that calls `tailrace`: those of console blocks, and those quoted in the
-    prose that have more than one word."""
+    """The words of each command line that calls `tailrace`.
+
+    They are in console blocks, or quoted in the prose with more than one word.
+    """
     lines = [line for block in blocks(text, "console") for line in block.splitlines()]
     lines += [c.strip("`") for c in _CODE.findall(prose(text)) if re.match(r"`tailrace \w", c)]
     found = []
@@ -82,7 +84,7 @@ def commands(text: str) -> list[list[str]]:
 
 
 def modules(text: str) -> list[tuple[str, list[str]]]:
-    """Each `python -m` of a module of ours, and its long options, in console blocks and in the prose."""
+    """Each `python -m` of a module of this project with its long options, in console blocks and in prose."""
     lines = [line for block in blocks(text, "console") for line in block.splitlines()]
     lines += [c.strip("`") for c in _CODE.findall(prose(text))]
     found = []
@@ -95,8 +97,11 @@ def modules(text: str) -> list[tuple[str, list[str]]]:
 
 
 def parsed(words: list[str]) -> tuple[str, dict[str, object]]:
-    """A command line as click takes it apart: the sub-command's path and its raw options. Raises
-    click.UsageError for what there isn't. Files are not opened and values not converted."""
+    """A command line as click parses it: the path of the sub-command and its raw options.
+
+    Files are not opened and values are not converted. Raises click.UsageError for a command or option that
+    does not exist.
+    """
     command: click.Command = cli
     path: list[str] = []
     context = click.Context(cli, info_name="tailrace")

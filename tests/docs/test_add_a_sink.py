@@ -1,5 +1,4 @@
-"""docs/add-a-sink.md: its files are what `tailrace sinks new` writes, they install, and both sinks pass the
-kit."""
+"""docs/add-a-sink.md: its files are those of `tailrace sinks new`, and both sinks pass the kit."""
 
 from __future__ import annotations
 
@@ -37,7 +36,7 @@ def test_the_files_are_what_the_command_writes() -> None:
 
 @pytest.mark.parametrize("module", [FIRST, CLASS], ids=["function", "class"])
 def test_a_sink_is_not_more_than_30_lines(module: str) -> None:
-    """From its decorator on, blank lines left out."""
+    """From its decorator on, without blank lines."""
     lines = module.splitlines()
     start = next(i for i, line in enumerate(lines) if line.startswith("@"))
     assert len([line for line in lines[start:] if line]) <= 30
@@ -93,8 +92,8 @@ def _first_cells() -> set[str]:
 def test_the_arguments_are_those_of_http_sink() -> None:
     import inspect
 
-    told = {n for cell in _first_cells() for n in re.findall(r"`(\w+)`", cell)}
-    assert set(inspect.signature(http_sink).parameters) - {"name"} <= told
+    named = {n for cell in _first_cells() for n in re.findall(r"`(\w+)`", cell)}
+    assert set(inspect.signature(http_sink).parameters) - {"name"} <= named
 
 
 def test_what_may_be_overridden_is_there() -> None:

@@ -1,4 +1,4 @@
-"""ARCHITECTURE.md is short, names every package and topic, and nothing that isn't there."""
+"""ARCHITECTURE.md is short, and names every package and topic and nothing that does not exist."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def test_every_topic_and_key_of_the_state_is_in_the_tables() -> None:
     assert sorted(keys) == sorted(k.decode().strip("/") for k in known)
 
 
-def test_whoever_wants_to_change_something_finds_where_to_start() -> None:
-    """`To change X, start at Y`: what is asked for most is there, and each row names a file or folder."""
+def test_what_is_changed_most_has_a_place_to_start() -> None:
+    """ "To change X, start at Y" has what is asked for most. Each row names a file or folder."""
     table = rows(TEXT.partition("## To change X, start at Y")[2].partition("## ")[0])
     asked = (
         "a built-in sink",
@@ -74,9 +74,8 @@ def test_whoever_wants_to_change_something_finds_where_to_start() -> None:
             assert re.search(rf"^(def |class )?{name}\b", source, re.MULTILINE), (path, name)
 
 
-def test_every_method_is_where_it_is_said_to_be() -> None:
-    """`Class.method` in `path`, or `path` before it in the same sentence: the name is somewhere in the
-    code."""
+def test_every_method_is_in_the_file_that_is_named() -> None:
+    """`Class.method` in `path`, or `path` before it in the same sentence: the file has the name."""
     code = "\n".join(
         p.read_text(encoding="utf-8")
         for f in ("tailrace", "streams", "connectors")

@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md: its paths exist, and its checklist of a built-in sink names all files that one touches."""
+"""CONTRIBUTING.md: its paths exist, and its checklist for a built-in sink names every file to change."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.docs.markdown import ROOT
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 PATHS = set(re.findall(r"`((?:[\w.<>+-]+/)+(?:[\w.<>+-]+)?|[\w.-]+\.(?:toml|md))`", TEXT))
 SINK = "opik"
-"""The built-in sink that the checklist is held against."""
+"""The built-in sink with which the checklist is compared."""
 IN_PASSING = {
     "benchmarks/naive_sink.py",
     "connectors/testing/doubles/__init__.py",
@@ -31,7 +31,7 @@ IN_PASSING = {
 
 
 def sources() -> Iterator[tuple[str, str]]:
-    """Path and text of every file of ours that is text."""
+    """Path and content of every text file of the project."""
     folders = [ROOT / name for name in ("benchmarks", "connectors", "docs", "schemas", "tests", "tools")]
     for path in [*ROOT.glob("*"), *(p for folder in folders for p in folder.rglob("*"))]:
         if path.suffix in (".py", ".toml", ".yaml", ".json", ".md"):

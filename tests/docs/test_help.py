@@ -1,5 +1,7 @@
-"""The examples in the help of the commands: each can be typed as it stands, and those that need no Kafka, no
-registry and no vendor end well."""
+"""Examples in the help of the commands.
+
+Each can be typed as it is. Those that need no Kafka, registry or vendor exit with 0.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ from tailrace.records import Kind, TraceEvent
 from tests.docs.markdown import parsed
 
 ONLINE = ("check", "connect", "ledger", "metrics", "process", "publish", "schemas register", "topics")
-"""Commands that ask Kafka, a registry or a vendor."""
+"""Commands that need Kafka, a registry or a vendor."""
 EVENT = {
     "kind": "tool",
     "source_id": "s",
@@ -44,7 +46,7 @@ def walk(command: click.Command, name: str, parent: click.Context | None) -> Ite
 
 
 def lines() -> Iterator[tuple[str, str]]:
-    """The path of every command with examples, and each line of them, without what is said beside it."""
+    """The path of every command with examples, and each line of them without its comment."""
     for path, text in walk(cli, "tailrace", None):
         for block in re.findall(r"^ *Examples?:\n((?: {2,}\S.*\n?)+)", text, re.MULTILINE):
             for line in block.splitlines():
@@ -52,7 +54,7 @@ def lines() -> Iterator[tuple[str, str]]:
 
 
 def arguments(line: str) -> list[str]:
-    """What follows `tailrace` in a line of a shell, up to a pipe or a redirection."""
+    """What follows `tailrace` on a shell line, up to a pipe or a redirection."""
     [words] = [w for part in re.split(r" [|<>] ", line) if "tailrace" in (w := shlex.split(part))]
     while re.fullmatch(r"[A-Z_]+=.*", words[0]):
         words = words[1:]
@@ -70,7 +72,7 @@ def test_every_command_with_something_to_show_has_examples() -> None:
 
 
 @pytest.mark.parametrize(("path", "line"), LINES)
-def test_an_example_is_one_command_line_that_is_understood(path: str, line: str) -> None:
+def test_an_example_is_one_valid_command_line(path: str, line: str) -> None:
     command, _ = parsed(arguments(line))
     assert f"tailrace {command}".startswith(path)
 
@@ -83,7 +85,7 @@ OFFLINE = [
 
 
 @pytest.mark.parametrize("line", OFFLINE)
-def test_an_example_that_needs_no_network_ends_well(
+def test_an_example_that_needs_no_network_succeeds(
     line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""docs/ids.md: every sink and kind is in its tables, and every cell is what the mappings really make."""
+"""docs/ids.md: every sink and kind is in its tables, and every cell is what the mappings make."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def origins() -> Iterator[tuple[str, list[str]]]:
 
 
 def records() -> dict[str, Enriched]:
-    """The golden ones, and a run that another one's node calls, with a node of its own."""
+    """The golden records, and a nested run that a node of another run calls, with a node of its own."""
     events = completed()
     caller = events["node_tool"]
     nested = {
@@ -80,7 +80,7 @@ def records() -> dict[str, Enriched]:
 
 
 def _named(event: TraceEvent) -> TraceEvent:
-    """The same operation once more, by a publisher that gives its trace, a message and a run of its own."""
+    """The same operation from a publisher that sets the event's trace, message and run itself."""
     ids = {name: f"{name} of {event.kind}" for name in ("trace_id", "message_id", "workflow_run_id")}
     again: dict[str, Any] = {"event_id": None, "source_id": f"again {event.source_id}", "otel_trace_id": None}
     if event.kind == Kind.FEEDBACK:  # of the root, of which Opik must know the start
@@ -155,7 +155,7 @@ def computed(rule: str, record: Enriched, fields: Any) -> Any:
 
 
 def _arguments(text: str) -> list[str]:
-    """Split at the commas that are in no parentheses."""
+    """Splits at the commas outside of parentheses."""
     return [a.strip() for a in re.findall(r"(?:[^,(]|\([^()]*(?:\([^()]*\)[^()]*)*\))+", text)]
 
 
@@ -179,13 +179,13 @@ def sent(sink: str, record: Enriched) -> Ids | None:
     return shown["traceId"], shown["spanId"], shown.get("parentSpanId") or None
 
 
-def test_every_sink_of_a_vendor_is_there() -> None:
+def test_every_sink_of_a_vendor_is_listed() -> None:
     ours = {name for name, found in installed().items() if found.value.startswith("connectors.")}
     assert set(SINKS) == ours - {"console", "file"}  # these make no ids
 
 
-def test_no_sink_and_kind_is_there_twice() -> None:
-    """That each is there: tests/test_kinds.py."""
+def test_no_sink_and_kind_is_listed_twice() -> None:
+    """That each is there once is tested in tests/test_kinds.py."""
     found = [(sink, kind) for sink, kind, _ in rules()]
     assert len(found) == len(set(found))
 
@@ -250,5 +250,5 @@ def test_every_rule_is_explained() -> None:
         for c in cells
         for n in re.findall(r"(\w+)\(", c)
     }
-    told = {n for cells in rows(SENT) if len(cells) == 2 for n in re.findall(r"`(\w+)\(", cells[0])}
-    assert used == told
+    explained = {n for cells in rows(SENT) if len(cells) == 2 for n in re.findall(r"`(\w+)\(", cells[0])}
+    assert used == explained

@@ -1,5 +1,4 @@
-"""What holds for every page: its code parses, its commands and options exist, its links lead somewhere, and
-the tests that it names are there."""
+"""Every page: its code parses, and its commands, options, links and tests exist."""
 
 from __future__ import annotations
 
@@ -72,8 +71,7 @@ def test_command_lines_exist_with_their_options(page: Path) -> None:
 
 
 def _check_sinks(settings: Settings) -> None:
-    """Every sink instance names settings that its sink has; of a sink that is only an example, nothing is
-    known."""
+    """Every instance names settings that its sink has. Sinks that are only examples are not checked."""
     for name, table in settings.sinks.items():
         kind = str(table.get("type", name))
         if kind == "acme":
@@ -96,7 +94,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=label)
-def test_tests_that_are_named_exist(page: Path) -> None:
+def test_named_tests_exist(page: Path) -> None:
     for path, name in named_tests(TEXTS[page]):
         assert re.search(
             rf"^(async )?def {name}\(", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE
@@ -116,7 +114,7 @@ def test_make_targets_exist() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=label)
-def test_modules_that_are_run_exist(page: Path) -> None:
+def test_run_modules_exist(page: Path) -> None:
     for module, options in modules(TEXTS[page]):
         base = ROOT.joinpath(*module.split("."))
         source = base.with_suffix(".py") if base.with_suffix(".py").exists() else base / "__main__.py"

@@ -1,4 +1,4 @@
-"""docs/privacy.md: every setting, policy, mask, reason and content field is there, and nothing that isn't."""
+"""docs/privacy.md has every setting, policy, mask, reason and content field, and nothing else."""
 
 from __future__ import annotations
 

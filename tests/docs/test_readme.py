@@ -1,4 +1,4 @@
-"""What README.md says is so: its examples run, it is short, and it names what there is."""
+"""README.md is short, its examples run, and it names every sink and guarantee."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.tailrace.topic import records
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MOST = 9_000
-"""Bytes of README.md: whoever opens it reads it to the end."""
+"""Bytes of README.md: short enough to be read to the end."""
 
 
 @pytest.fixture(autouse=True)
@@ -83,7 +83,7 @@ def test_the_publishing_example_publishes(
 
 
 class _Http:
-    """Answers with the statuses given, and keeps what it is sent."""
+    """Answers with the given statuses and keeps the requests."""
 
     def __init__(self, *statuses: int) -> None:
         self._statuses = list(statuses)

@@ -1,4 +1,4 @@
-"""docs/settings.md has every setting with its variable and default; docs/install.md has every extra."""
+"""docs/settings.md has every setting with its variable and default, docs/install.md every extra."""
 
 from __future__ import annotations
 

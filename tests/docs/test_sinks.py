@@ -1,5 +1,4 @@
-"""docs/sinks: every sink has its page, with all its settings and their defaults; status tables are the
-policies'."""
+"""docs/sinks: every sink has a page with all settings and defaults, and the status table of its policy."""
 
 from __future__ import annotations
 
@@ -46,19 +45,19 @@ def test_a_page_has_the_limits_of_a_batch(name: str) -> None:
 @pytest.mark.parametrize("name", VENDORS)
 def test_a_status_table_is_the_policy(name: str) -> None:
     table = VENDORS[name].statuses.table
-    told: dict[int, Action] = {}
+    documented: dict[int, Action] = {}
     classes: dict[int, Action] = {}
     for cells in rows(page(name)):
         if len(cells) != 3 or cells[1] not in {*map(str, Action)}:
             continue
         for part in cells[0].replace("other ", "").split(", "):
             if part.isdigit():
-                told[int(part)] = Action(cells[1])
+                documented[int(part)] = Action(cells[1])
             elif re.fullmatch(r"\dxx", part):
                 classes[int(part[0])] = Action(cells[1])
     assert set(classes) == {2, 3, 4, 5}
     for status in range(200, 600):
-        assert told.get(status, classes[status // 100]) == action(table, status), status
+        assert documented.get(status, classes[status // 100]) == action(table, status), status
 
 
 def test_the_otlp_page_has_the_variables_of_seed_003() -> None:
@@ -66,7 +65,7 @@ def test_the_otlp_page_has_the_variables_of_seed_003() -> None:
     assert all(f"`{name}`" in text for name in otlp.VARIABLES)
 
 
-def test_what_the_otlp_sink_has_as_spans_is_in_its_table() -> None:
+def test_what_the_otlp_sink_sends_as_spans_is_in_its_table() -> None:
     from connectors.sinks.otlp.mapping import KINDS, Span
 
     text = page("otlp")

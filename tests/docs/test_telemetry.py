@@ -1,4 +1,4 @@
-"""docs/telemetry.md: every instrument is in its tables, and nothing that isn't there."""
+"""docs/telemetry.md has every instrument in its tables, and nothing that does not exist."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TEXT = (ROOT / "docs" / "telemetry.md").read_text(encoding="utf-8")
 
 
 def test_every_instrument_is_in_the_tables_with_its_unit() -> None:
-    """Of counts and sizes those that the state has."""
+    """Counts and sizes are those of the state."""
     state = State(StateLimits(1, 1, 1, 1))
     of_partition = {name: unit(name) for name in COUNTS if hasattr(FRESH, name)}
     of_partition |= {name: unit(name) for name, attribute in SIZES.items() if hasattr(state, attribute)}

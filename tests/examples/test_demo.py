@@ -1,4 +1,4 @@
-"""The demo's start: one demo a folder, and what goes wrong is said without a traceback."""
+"""The start of the demo: one demo a folder, and errors without a traceback."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def run(monkeypatch: pytest.MonkeyPatch, folder: Path) -> int:
 
 
 @pytest.mark.usefixtures("_signals")
-def test_a_second_demo_in_the_folder_ends_and_leaves_the_first_ones_data(
+def test_a_second_demo_in_a_folder_ends_and_keeps_the_data_of_the_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(Stack, "_start", lambda self: None)
@@ -51,7 +51,7 @@ def test_a_second_demo_in_the_folder_ends_and_leaves_the_first_ones_data(
 
 
 @pytest.mark.usefixtures("_signals")
-def test_a_broker_that_does_not_start_is_said_without_a_traceback(
+def test_a_broker_that_does_not_start_is_an_error_without_a_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(self: Stack) -> None:

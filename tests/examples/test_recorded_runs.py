@@ -1,4 +1,4 @@
-"""The recorded runs as trace events: counted exactly, and held against a second reading of the recording."""
+"""The recorded runs as trace events, counted exactly and compared with a second reading of the recording."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def of_class(recorded: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
 def shape(
     events: list[TraceEvent],
 ) -> dict[str, dict[str | None, tuple[str | None, str | None, str | None, int]]]:
-    """What `tree.expected` says, from events."""
+    """From events, in the form of `tree.expected`."""
     found: dict[str, dict[str | None, tuple[str | None, str | None, str | None, int]]] = defaultdict(dict)
     for e in events:
         assert e.workflow_run_id is not None
@@ -138,7 +138,7 @@ def test_events_are_valid_and_survive_the_codec(all_events: list[TraceEvent]) ->
         assert complete.trace_id == event.workflow_run_id == identity.kafka_key(complete)
 
 
-def test_nothing_is_emitted_twice(all_events: list[TraceEvent]) -> None:
+def test_no_event_is_emitted_twice(all_events: list[TraceEvent]) -> None:
     assert len({identity.complete(e, NOW).event_id for e in all_events}) == len(all_events)
 
 
@@ -262,7 +262,7 @@ def test_prices_are_the_recorded_text_and_never_mix_currencies(
             assert set(spent[run_id]) == {"USD", "CNY"}
 
 
-def test_a_container_whose_children_were_paid_in_two_currencies_has_no_price(raw: list[bytes]) -> None:
+def test_a_container_with_children_in_two_currencies_has_no_price(raw: list[bytes]) -> None:
     def container() -> TraceEvent:
         return next(e for e in adapt(changed) if e.source_id == child.parent_id)
 
@@ -277,7 +277,7 @@ def test_a_container_whose_children_were_paid_in_two_currencies_has_no_price(raw
     assert container().total_tokens
 
 
-def test_five_aborted_runs_claim_no_tokens_though_their_children_spent_some(
+def test_five_aborted_runs_have_no_tokens_although_their_children_have(
     nodes: list[TraceEvent], runs: dict[str | None, TraceEvent]
 ) -> None:
     containers = {e.parent_id for e in nodes}
@@ -337,7 +337,7 @@ def test_models_tools_and_datasets_are_named(nodes: list[TraceEvent]) -> None:
     )
 
 
-def test_time_to_first_token_is_exact_and_a_models_own(
+def test_time_to_first_token_is_exact_and_only_of_models(
     nodes: list[TraceEvent], recorded: list[dict[str, Any]]
 ) -> None:
     streamed = {}
@@ -359,7 +359,7 @@ def test_time_to_first_token_is_exact_and_a_models_own(
 
 
 def exact(text: str) -> int:
-    """Microseconds UTC of a recorded time, by another route than the adapter's."""
+    """Microseconds UTC of a recorded time, computed in another way than by the adapter."""
     whole, fraction = text.rstrip("Z").split(".")
     assert len(fraction) == 6
     return int(datetime.fromisoformat(whole + "+00:00").timestamp()) * 1_000_000 + int(fraction)
@@ -405,7 +405,7 @@ def test_a_shift_moves_every_time_and_nothing_else(raw: list[bytes], all_events:
             )
 
 
-def test_a_salt_gives_other_traces_of_the_same_shape(all_events: list[TraceEvent]) -> None:
+def test_a_salt_gives_other_trace_ids_and_the_same_shape(all_events: list[TraceEvent]) -> None:
     salted, other = list(events(salt="first")), list(events(salt="second"))
     assert shape(salted) == tree.expected(RECORDING, renaming("first"))
     assert shape(salted) == shape(list(events(salt="first")))
@@ -469,13 +469,13 @@ def test_a_field_of_the_wrong_type_is_named(raw: list[bytes]) -> None:
         (b'"NodeRunStartedEvent"', "node execution .* is not running"),
     ],
 )
-def test_what_never_started_is_named(raw: list[bytes], left_out: bytes, problem: str) -> None:
+def test_an_end_without_a_start_is_named(raw: list[bytes], left_out: bytes, problem: str) -> None:
     gone = next(n for n, line in enumerate(raw) if left_out in line)
     with pytest.raises(RecordingError, match=problem):
         list(adapt([*raw[:gone], *raw[gone + 1 :]]))
 
 
-def test_an_end_said_twice_is_named(raw: list[bytes]) -> None:
+def test_a_repeated_end_is_named(raw: list[bytes]) -> None:
     end = next(n for n, line in enumerate(raw) if b'"NodeRunSucceededEvent"' in line)
     with pytest.raises(RecordingError, match=rf"^line {end + 2}: node execution .* is not running"):
         list(adapt([*raw[: end + 1], raw[end], *raw[end + 1 :]]))

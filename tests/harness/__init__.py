@@ -1,2 +1,4 @@
-"""The ledger harness of the crash tests. It stands outside the system: it imports the public contract only,
-is never killed, and counts what was promised against what arrived."""
+"""The ledger harness of the crash tests: counts what was promised and what arrived.
+
+It is outside of the system: it imports only the public contract and is never killed.
+"""

@@ -1,5 +1,7 @@
-"""trace.enriched against the ledger and trace.events: each event exactly once, its bytes untouched, numbered
-densely."""
+"""trace.enriched, checked against the ledger and trace.events.
+
+Each event exactly once, its bytes unchanged, numbered without gaps.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,7 @@ class Topic(msgspec.Struct, frozen=True, kw_only=True):
     committed: list[Enriched]
     """Read committed."""
     uncommitted: Collection[Place]
-    """Where records are, aborted and undecided ones included."""
+    """Places of records, with aborted and undecided ones."""
     stable: Mapping[int, int]
     """Last stable offset by partition; records beyond it are undecided."""
 
@@ -60,7 +62,7 @@ def digest(value: bytes) -> bytes:
     return blake2b(value, digest_size=16).digest()
 
 
-# -- the judge
+# -- the comparison
 class EnrichedVerdict(msgspec.Struct, frozen=True, kw_only=True):
     scenario: str
     seeds: tuple[int, ...]
@@ -79,11 +81,11 @@ class EnrichedVerdict(msgspec.Struct, frozen=True, kw_only=True):
     wrong_context: int
     """Records of obligations whose context is missing or names other ids than the event has."""
     gaps: int
-    """Places where the sequence of a partition and generation does not go on by one from 0."""
+    """Places where the numbers of a partition and generation are not 0, 1, 2, …"""
     missing_in_source: int
     """Obligations that trace.events does not hold where their delivery report said."""
     aborted: int
-    """Records of aborted transactions: that a kill hit an open one."""
+    """Records of aborted transactions. They show that a kill hit an open one."""
     undecided: int
     """Records of transactions still open."""
     examples: tuple[str, ...]
@@ -113,8 +115,12 @@ class EnrichedVerdict(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def require(self, *, acked: int = 1, aborted: int = 0) -> None:
-        """Raises AssertionError unless all is exact, at least `acked` events were promised and at least
-        `aborted` records were aborted (else the kills hit no transaction)."""
+        """Raises AssertionError unless everything is exact.
+
+        Args:
+            acked: at least so many events were promised.
+            aborted: at least so many records were aborted; otherwise the kills hit no transaction.
+        """
         problems = list(self.examples)
         if self.acked < acked:
             problems.append(f"only {self.acked} events were acknowledged, the scenario needs {acked}")
@@ -132,8 +138,17 @@ def judge(
     scenario: str = "",
     dead_lettered: Collection[str] = (),
 ) -> EnrichedVerdict:
-    """dead_lettered: event ids that the processor accounted for elsewhere. Events of trace.events that are no
-    obligations may be enriched, once."""
+    """Compares trace.enriched with trace.events and the ledger.
+
+    Events of trace.events that are not obligations may be enriched, once.
+
+    Args:
+        obligations: what was promised.
+        source: trace.events.
+        topic: trace.enriched.
+        scenario: a name for the report.
+        dead_lettered: event ids that the processor dead-lettered instead.
+    """
     events: dict[Place, Source] = {(s.partition, s.offset): s for s in source}
     owed = obligations.acked
     missing = [
@@ -200,7 +215,7 @@ def judge(
 
 
 def sequence_gaps(records: Iterable[Enriched]) -> list[str]:
-    """Where the numbers of a partition and generation, by offset, are not 0, 1, 2, …"""
+    """Places where the numbers of a partition and generation, by offset, are not 0, 1, 2, …"""
     numbers: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
     for r in records:
         if r.context is not None:
@@ -225,10 +240,10 @@ _POLL_SECONDS: Final = 0.05
 def read(
     bootstrap: str, topic: str, *, committed: bool, timeout: float = 60.0
 ) -> tuple[list[Any], dict[int, int]]:
-    """Every message of a topic to its end, and where the end of each partition was: read committed, the last
-    stable offset.
+    """Every message of a topic up to its end, and the end of each partition.
 
-    Joins no group and commits nothing. Raises KafkaException, AssertionError past `timeout` seconds.
+    Read committed, the end is the last stable offset. Joins no group and commits nothing. Raises
+    KafkaException, and AssertionError after `timeout` seconds.
     """
     consumer = _consumer(bootstrap, committed)
     try:
@@ -257,7 +272,7 @@ def read_from(
             for m in consumer.consume(1000, _POLL_SECONDS):
                 error = m.error()
                 if error is None:
-                    if m.partition() not in ends:  # what comes after the end is of the next reading
+                    if m.partition() not in ends:  # what is appended later is for the next call
                         messages.append(m)
                 elif error.code() == KafkaError._PARTITION_EOF:
                     ends.setdefault(m.partition(), m.offset())
@@ -284,7 +299,7 @@ def _consumer(bootstrap: str, committed: bool) -> Any:
 
 
 def read_source(bootstrap: str, topic: str, *, timeout: float = 60.0) -> list[Source]:
-    """trace.events, read committed: links are written to it in transactions."""
+    """trace.events, read committed: the processor writes links to it in transactions."""
     messages, _ = read(bootstrap, topic, committed=True, timeout=timeout)
     return [
         Source(
@@ -328,8 +343,10 @@ def check(
     dead_lettered: Collection[str] = (),
     timeout: float = 60.0,
 ) -> EnrichedVerdict:
-    """Reads both topics to their end and judges. The stream must have caught up: what is still on its way
-    counts as lost."""
+    """Reads both topics to their ends and compares them.
+
+    The processor must have caught up: what it has not written yet counts as lost.
+    """
     topic = read_enriched(bootstrap, enriched, timeout=timeout)
     return judge(
         obligations,

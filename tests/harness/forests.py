@@ -1,10 +1,10 @@
-"""Forests of traces as plain data, the events that publish them, and what must become of each: an offline
-fold.
+"""Forests of traces as plain data, the events that publish them, and the contexts that must result.
 
 A forest is drawn by hypothesis as small numbers and flags. `planned` makes events of it and, from the same
-numbers and not from the events, where each of them truly hangs. `Fold` goes over what arrived in one
-partition and says what the context of each record must be. Written from docs/seeds.md and the schemas; the
-processor's own code is not looked at."""
+numbers and not from the events, the true parent and root of each. `Fold` goes over what arrived in one
+partition and says what the context of each record must be. It is written from docs/seeds.md and the
+schemas, without looking at the processor's code.
+"""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ class Op(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     type: str = "code"
     """node_type of a node, kind of a side operation."""
     inside: int = 0
-    """Of a node: which container before it contains it, counted back from 1; 0: none."""
+    """For a node: which of the containers before it contains it, counted back from 1. 0: none."""
     header: bool = False
     """Whether its event names the root."""
     copies: int = 1
-    """How often it is published; 0: its publisher died."""
+    """How often it is published. 0: its publisher died."""
     corrected: bool = False
     """Whether revision 1 is published too."""
     usage: int = 0
@@ -56,7 +56,7 @@ class Op(msgspec.Struct, frozen=True, repr_omit_defaults=True):
 
 class Run(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     back: int = 1
-    """How many runs before this one its caller is; of the first run without meaning."""
+    """Its caller is so many runs before it. Without meaning for the first run."""
     call: Op = Op()
     """The caller's tool node that calls it."""
     own: Op = Op()
@@ -64,29 +64,29 @@ class Run(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     header: bool = False
     """Whether all of its events name the root."""
     linked: bool = False
-    """Whether its publisher says at its start, by a link, where it belongs."""
+    """Whether its publisher sends a link to its root when it starts."""
     silent: bool = False
-    """Nothing of it is published but its link."""
+    """Nothing of it is published, except for its link."""
     names_node: bool = True
     """Whether it knows which node called it, or only which run."""
 
 
 class Tree(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     shape: str = "workflow"
-    """workflow; chatflow: a message and its run; chat: a message alone; draft: one draft execution."""
+    """workflow, chatflow (a message and its run), chat (a message alone), or draft (one execution)."""
     runs: tuple[Run, ...] = (Run(),)
     message: Op = Op()
     names_run: bool = False
     """Whether the message's event names its run."""
     sides: tuple[Op, ...] = ()
     brief: bool = False
-    """Of a workflow: whether links and headers name only the root's run."""
+    """For a workflow: whether links and headers name only the root's run."""
 
 
 class Forest(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     trees: tuple[Tree, ...]
     salt: int = 0
-    """Moves the ids, and so the partitions."""
+    """Changes the ids, and so the partitions."""
     alike: bool = False
     """Whether the nodes of different trees have the same ids."""
 
@@ -161,7 +161,10 @@ forests: Final = st.builds(
 
 
 class Tape:
-    """Choices one after the other, again from the start at the end. All zeros is the plainest."""
+    """A sequence of choices that starts again at its end.
+
+    All zeros is the plainest one, to which hypothesis shrinks.
+    """
 
     def __init__(self, choices: bytes) -> None:
         self._choices, self._at = choices, 0
@@ -180,7 +183,7 @@ tapes: Final = st.binary(min_size=64, max_size=64)
 
 # -- the truth, and the events
 class Truth(NamedTuple):
-    """Where an operation hangs, as the forest has it."""
+    """An operation's true place in its forest."""
 
     trace: str
     """Trace of its root."""
@@ -206,10 +209,10 @@ class Planned(NamedTuple):
 
 
 class _Above(NamedTuple):
-    """An operation that others hang on."""
+    """An operation that has children."""
 
     path: tuple[str, ...]
-    """Its own source_id and what is above it."""
+    """Its own source_id and those above it."""
     whole: bool
     """Whether it and everything above it is published."""
 
@@ -222,7 +225,7 @@ def _published(op: Op, silent: bool = False) -> bool:
 
 
 class _Maker:
-    """Makes one tree's events."""
+    """Makes the events of one tree."""
 
     def __init__(self, forest: Forest, number: int, now: int) -> None:
         self.tree, self.number = forest.trees[number], number
@@ -239,7 +242,7 @@ class _Maker:
         return f"{self.salt:08x}-{self.number:04x}-4000-8000-{n:012x}"
 
     def roots(self) -> dict[str, Any]:
-        """What a header or a link says of the root."""
+        """What a header or a link says about the root."""
         said: dict[str, Any] = {"root_run_id": self.root_run, "root_app_id": self.app}
         brief = self.tree.brief and self.message is None
         return said if brief else said | {"root_trace_id": self.trace, "root_started_at": self.now}
@@ -254,7 +257,7 @@ class _Maker:
         silent: bool = False,
         **fields: Any,
     ) -> tuple[list[Planned], _Above]:
-        """The events of an operation, and itself as what others hang on."""
+        """The events of an operation, and the operation as a parent."""
         self.step += 1
         outcome = dict(OUTCOMES[op.outcome])
         begin = self.now + self.step * 20_000 + (2 * HOUR if outcome.pop("ahead", False) else 0)
@@ -294,7 +297,10 @@ class _Maker:
         return made, _Above((source, *above.path), above.whole and _published(op, silent))
 
     def run(self, n: int, parent: _Above, parent_kind: str, **fields: Any) -> list[Planned]:
-        """The n-th run, in the order in which an engine ends things: what it calls before its caller."""
+        """The n-th run, in the order in which an engine ends things.
+
+        A run that is called comes before its caller.
+        """
         run, depths = self.tree.runs[n], self.callers()
         run_id = self.id(n + 1)
         app = self.app if n == 0 else f"{self.app}-{n}"
@@ -354,7 +360,7 @@ class _Maker:
         return f"node-{n}-{i}" if self.alike else f"{self.id(n + 1)}/{i}"
 
     def callers(self) -> list[tuple[int, int]]:
-        """Of each run its caller and its depth."""
+        """The caller and the depth of each run."""
         found = [(0, 0)]
         for n, run in enumerate(self.tree.runs[1:], 1):
             caller = max(0, n - run.back)
@@ -415,7 +421,12 @@ class _Maker:
 
 
 def planned(forest: Forest, now: int) -> list[Planned]:
-    """All events of a forest in the order of publishing, tree by tree. now: microseconds UTC."""
+    """All events of a forest in the order of publishing, tree by tree.
+
+    Args:
+        forest: the forest.
+        now: microseconds UTC.
+    """
     return [p for n in range(len(forest.trees)) for p in _Maker(forest, n, now).events()]
 
 
@@ -423,9 +434,9 @@ def key_of(event: TraceEvent) -> bytes:
     return (kafka_key(event) or "").encode()
 
 
-# -- what must become of them
+# -- the contexts that must result
 class Expected(NamedTuple):
-    """The context of one record, as far as it has to do with trees and ids."""
+    """A record's context, as far as it is about trees and ids."""
 
     source_id: str
     span_id: bytes
@@ -444,7 +455,7 @@ class Expected(NamedTuple):
 
 
 def shown(event: TraceEvent, context: TraceContext) -> Expected:
-    """A context in the shape of what is expected."""
+    """A context in the shape of Expected."""
     values = {name: getattr(context, name) for name in Expected._fields[1:]}
     marks, kind = tuple(sorted(context.marks)), str(context.parent_kind)
     return Expected(source_id=event.source_id or "", **(values | {"marks": marks, "parent_kind": kind}))
@@ -455,21 +466,21 @@ def names_root(event: TraceEvent) -> bool:
 
 
 class Fold:
-    """One partition's records in their order, none misrouted."""
+    """One partition's records in their order, without misrouted ones."""
 
     def __init__(self) -> None:
         self.links: dict[str, TraceEvent] = {}
         self.roots: set[str] = set()
-        """Runs that something showed to have no caller."""
+        """Runs of which an event or a link has shown that they have no caller."""
         self.runs: dict[str, str] = {}
-        """Trace -> the root's run, once an event has told it."""
+        """Trace -> the root's run, once an event has named it."""
         self.apps: dict[str, str] = {}
         self.starts: dict[str, int] = {}
         self.revisions: dict[tuple[str, str], int] = {}
         self.seen: set[str | None] = set()
 
     def knows_root(self, event: TraceEvent) -> bool:
-        """Whether the root of an event can be known from what came before it."""
+        """Whether the records before it tell the root of an event."""
         caller, own = event.parent_run_id, event.workflow_run_id
         return (
             names_root(event)
@@ -480,7 +491,7 @@ class Fold:
         )
 
     def take(self, event: TraceEvent, truth: Truth | None, appended_at_ms: int) -> Expected | None:
-        """Counts a record. None: nothing comes of it."""
+        """Takes the next record. None: nothing is written for it."""
         if event.kind == Kind.LINK:
             self.links.setdefault(event.source_id or "", event)
             return None
@@ -502,8 +513,8 @@ class Fold:
             self.runs.setdefault(trace, run)
         if app is not None:
             self.apps.setdefault(trace, app)
-        told = said.root_started_at if said is not None else None
-        start = self.starts.setdefault(trace, event.started_at if told is None else told)
+        named = said.root_started_at if said is not None else None
+        start = self.starts.setdefault(trace, event.started_at if named is None else named)
         before = self.revisions.get((trace, source), 0)
         self.revisions[trace, source] = max(before, event.revision)
         marks = {
@@ -537,13 +548,15 @@ class Fold:
         return next(filter(None, found), None)
 
     def run_trace_id(self, trace: str) -> bytes:
-        """Of the root's run, once it is known; of the trace before."""
+        """The id of the root's run once it is known, the trace's id before."""
         return otel_trace_id(self.runs.get(trace, trace))
 
 
 def resolvable(events: Iterable[Planned], partitions: int) -> list[bool]:
-    """Of each event whether its root can be known if it only waits for long enough: from what is published of
-    the runs above it, links included, wherever that arrives."""
+    """For each event, whether its root can be known if it waits for long enough.
+
+    That depends on what is published of the runs above it, links included, in any partition.
+    """
     found = list(events)
     linked: set[str | None] = {p.event.source_id for p in found if p.truth is None}
     roots: set[tuple[str | None, int]] = set()

@@ -1,5 +1,4 @@
-"""What is on trace.metrics, trace.totals and trace.summaries, in the shapes of the recount, and how the two
-differ."""
+"""trace.metrics, trace.totals and trace.summaries in the recount's shapes, and a comparison."""
 
 from __future__ import annotations
 
@@ -19,7 +18,7 @@ from tests.harness.recount_events import Logged
 from tests.harness.recount_summaries import UNKNOWN_ID, same_cost
 
 MOST: Final = 20
-"""Differences told of each kind."""
+"""Differences that are listed of each kind."""
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -33,14 +32,14 @@ class Kept(NamedTuple):
     totals: dict[Series, Counted]
     summaries: dict[Part, TraceSummary]
     counts: dict[int, Counts]
-    """From the positions in trace.state; empty where they were not read."""
+    """From the positions in trace.state. Empty: they were not read."""
     problems: list[str]
-    """Keys that do not say what their record says, or that two records of the same thing have."""
+    """Keys that contradict their record, and different keys of the same thing."""
 
 
 # -- reading
 class Record(NamedTuple):
-    """A committed record, as far as it matters here."""
+    """A committed record, as far as it is needed here."""
 
     partition: int
     key: bytes
@@ -48,13 +47,16 @@ class Record(NamedTuple):
 
 
 def read_records(bootstrap: str, topic: str, *, timeout: float = 60.0) -> list[Record]:
-    """A topic to its end, read committed. Raises KafkaException, AssertionError past `timeout` seconds."""
+    """A topic up to its end, read committed.
+
+    Raises KafkaException, and AssertionError after `timeout` seconds.
+    """
     messages, _ = read(bootstrap, topic, committed=True, timeout=timeout)
     return [Record(m.partition(), m.key() or b"", m.value()) for m in messages]
 
 
 def last(records: list[Record]) -> dict[tuple[int, bytes], bytes]:
-    """The last value of each key of a partition; a tombstone removes it."""
+    """The last value of each key of a partition. A tombstone removes the key."""
     found: dict[tuple[int, bytes], bytes] = {}
     for r in records:
         if r.value is None:
@@ -79,7 +81,7 @@ def part_of(r: TraceSummary) -> tuple[Part, TraceSummary]:
 
 
 def row_key(r: MetricRow) -> tuple[str, str]:
-    """How the key of a row begins and ends, around the hash of its labels."""
+    """The start and the end of a row's key, around the hash of its labels."""
     return f"{r.partition}/{r.metric}/", f"/{r.minute // ROW_PERIOD_US}"
 
 
@@ -98,7 +100,10 @@ def collect(
     ends: Callable[[R], tuple[str, str]],
     problems: list[str],
 ) -> dict[K, V]:
-    """What is kept of a topic. problems: takes what is wrong with its keys."""
+    """The last value of each thing in a topic.
+
+    Wrong keys are added to `problems`.
+    """
     found: dict[K, V] = {}
     for (partition, key), value in last(records).items():
         record = decode(value, cls)
@@ -122,7 +127,7 @@ def collect(
 def kept_of(
     metrics: list[Record], totals: list[Record], summaries: list[Record], state: list[Record] | None = None
 ) -> Kept:
-    """What is kept of the topics' records."""
+    """What is kept, from the records of the topics."""
     problems: list[str] = []
     return Kept(
         rows=collect(metrics, MetricRow, row_of, row_key, problems),
@@ -134,7 +139,7 @@ def kept_of(
 
 
 def counts_of(state: list[Record]) -> dict[int, Counts]:
-    """What each partition's position says that it left out."""
+    """What each partition left out of its rows, by its position."""
     positions = {
         partition: decode_versioned(value, PartitionPosition)
         for (partition, key), value in last(state).items()
@@ -144,8 +149,10 @@ def counts_of(state: list[Record]) -> dict[int, Counts]:
 
 
 def read_kept(bootstrap: str, names: TopicNames, *, timeout: float = 60.0) -> Kept:
-    """The three topics, and the positions, to their ends. The processor must have caught up and written: wait
-    longer than streams.metrics_interval_ms first."""
+    """The three topics and the positions, up to their ends.
+
+    The processor must have caught up and written. Wait longer than streams.metrics_interval_ms first.
+    """
     return kept_of(
         *(
             read_records(bootstrap, topic, timeout=timeout)
@@ -155,7 +162,7 @@ def read_kept(bootstrap: str, names: TopicNames, *, timeout: float = 60.0) -> Ke
 
 
 def read_log(bootstrap: str, topic: str, *, timeout: float = 60.0) -> list[Logged]:
-    """trace.events, read committed, as the recount takes it. What cannot be decoded is left out."""
+    """trace.events, read committed, in the recount's form. What cannot be decoded is left out."""
     messages, _ = read(bootstrap, topic, committed=True, timeout=timeout)
     found = []
     for m in messages:
@@ -169,11 +176,12 @@ def read_log(bootstrap: str, topic: str, *, timeout: float = 60.0) -> list[Logge
 
 # -- comparing
 def compare(expected: Recount, found: Kept) -> list[str]:
-    """How they differ, readable; at most `MOST` of each kind and a line on how many more there are. Empty:
-    they don't.
+    """The differences as readable lines. Empty: there are none.
 
-    A summary without its root may be missing: it is written when its trace leaves the memory. run_trace_id is
-    compared where the recount was told how to get it. Counts are compared where positions were read."""
+    Of each kind at most `MOST` are listed, and a line says how many more there are. A summary without its
+    root may be missing: it is written when its trace is evicted. run_trace_id is compared if the recount
+    could work it out, counts are compared if positions were read.
+    """
     return [
         *_short(found.problems),
         *_short(_differences("row", expected.rows, found.rows, _series, _counted)),

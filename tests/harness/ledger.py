@@ -1,4 +1,4 @@
-"""What was promised and what arrived: the ledger file, and the judge over both."""
+"""The ledger file of what was promised, and the comparison of promises and arrivals."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EVENT_ID: Final = "tailrace.event_id"
 _RUN: Final = "dify.workflow.run_id"
 _NODE: Final = "dify.node.execution_id"
 NAMES: Final = {Kind.WORKFLOW_RUN: "dify.workflow.run", Kind.NODE_EXECUTION: "dify.node.execution"}
-"""Span name by kind; others are not looked at."""
+"""Span name by kind; names of other kinds are not compared."""
 ATTRIBUTES: Final = {
     Kind.WORKFLOW_RUN: (EVENT_ID, _RUN, "dify.app_id", "dify.tenant_id", "dify.workflow.status"),
     Kind.NODE_EXECUTION: (
@@ -42,7 +42,7 @@ _canonical_json: Final = msgspec.json.Encoder(order="deterministic").encode
 
 
 class Canonical(msgspec.Struct, frozen=True, kw_only=True):
-    """What must arrive of an event, whatever else a span carries."""
+    """What must arrive of an event. A span may carry more."""
 
     trace_id: str
     span_id: str
@@ -58,7 +58,7 @@ class Canonical(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def run_of(event: TraceEvent) -> str:
-    """Workflow run that a generated event belongs to; its trace."""
+    """The workflow run that a generated event belongs to. It is its trace."""
     if not event.workflow_run_id:
         raise ValueError("the harness judges events of workflow runs only")
     return event.workflow_run_id
@@ -74,7 +74,10 @@ def event_id_of(event: TraceEvent) -> str:
 
 
 def must_arrive(event: TraceEvent) -> Canonical:
-    """The canonical span of a generated event: single-run traces, parent_id or else the run as parent."""
+    """The canonical span of a generated event.
+
+    Traces have one run. The parent is parent_id, or the run.
+    """
     run, source = run_of(event), source_of(event)
     parent = event.parent_id or (None if event.kind == Kind.WORKFLOW_RUN else run)
     node = event.node_execution
@@ -101,7 +104,7 @@ def must_arrive(event: TraceEvent) -> Canonical:
 
 
 def arrived(span: ReceivedSpan, kind: Kind) -> Canonical:
-    """The canonical span of what a receiver got for an event of `kind`."""
+    """The canonical span of what a receiver got, for an event of `kind`."""
     return Canonical(
         trace_id=span.trace_id,
         span_id=span.span_id,
@@ -115,7 +118,7 @@ def arrived(span: ReceivedSpan, kind: Kind) -> Canonical:
 
 # -- the file
 class Started(msgspec.Struct, frozen=True, kw_only=True, tag="load", tag_field="line"):
-    """A load that began."""
+    """A load has begun."""
 
     name: str
     seed: int
@@ -123,7 +126,7 @@ class Started(msgspec.Struct, frozen=True, kw_only=True, tag="load", tag_field="
 
 
 class Obligation(msgspec.Struct, frozen=True, kw_only=True, tag="acked", tag_field="line"):
-    """An event whose delivery report said ok: from here on it must arrive."""
+    """An event with a successful delivery report: from here on it must arrive."""
 
     event_id: str
     source_id: str
@@ -140,7 +143,7 @@ class Obligation(msgspec.Struct, frozen=True, kw_only=True, tag="acked", tag_fie
 
 
 class Unacked(msgspec.Struct, frozen=True, kw_only=True, tag="unacked", tag_field="line"):
-    """An event that was given up, or whose report never came: it may arrive, and need not."""
+    """An event that was given up, or without a report: it may arrive, but need not."""
 
     event_id: str
     error: str
@@ -152,8 +155,11 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 class Ledger:
-    """The append-only file of obligations. `report` is made for delivery callbacks: each line is with the
-    operating system when it returns. Safe to use from several threads; one ledger a file at a time."""
+    """The append-only file of obligations.
+
+    `report` is for delivery callbacks: when it returns, the operating system has the line. Threads may
+    share a ledger. A file must have one ledger at a time.
+    """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -165,7 +171,7 @@ class Ledger:
         self._append(Started(name=name, seed=seed, events=events))
 
     def report(self, event: TraceEvent, index: int, seed: int, report: DeliveryReport) -> None:
-        """An obligation if the report is ok, else a note that the event may arrive."""
+        """Notes an obligation if the report is a success, otherwise that the event may arrive."""
         if not report.ok:
             self.not_acked(report.event_id, str(report.error))
             return
@@ -213,7 +219,7 @@ class Obligations(msgspec.Struct, frozen=True, kw_only=True):
     acked: Mapping[str, Obligation]
     """By event id."""
     unacked: frozenset[str] = frozenset()
-    """Event ids that may arrive and need not."""
+    """Event ids that may arrive, but need not."""
     seeds: tuple[int, ...] = ()
 
     @classmethod
@@ -232,19 +238,19 @@ class Obligations(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def read(cls, path: str | Path) -> Obligations:
-        """The ledger so far; a last line that is still being written is left out."""
+        """The ledger so far. A last line that is still being written is left out."""
         whole, _, _ = Path(path).read_bytes().rpartition(b"\n")
         return cls.of(_lines.decode(line) for line in whole.split(b"\n") if line)
 
 
-# -- the judge
+# -- the comparison
 class Account(msgspec.Struct, frozen=True, kw_only=True):
-    """Ids that were owed against ids that arrived, as multisets."""
+    """Ids that must arrive and ids that arrived, as multisets."""
 
     lost: frozenset[str]
-    """Owed, never arrived, and not excused."""
+    """Promised, not arrived and not excused."""
     delivered: frozenset[str]
-    """Owed and arrived."""
+    """Promised and arrived."""
     duplicates: int
     """Arrivals of a known id beyond its first."""
     redelivered: int
@@ -260,8 +266,14 @@ def account(
     allowed: Collection[str] = (),
     excused: Collection[str] = (),
 ) -> Account:
-    """allowed: ids that may arrive and need not. excused: owed ids that went elsewhere (dead letters,
-    filters)."""
+    """Compares promised ids with arrived ids.
+
+    Args:
+        owed: ids that must arrive.
+        arrived: ids that arrived, in any order.
+        allowed: ids that may arrive, but need not.
+        excused: promised ids that went elsewhere (dead-lettered or filtered).
+    """
     owed_ids, known = frozenset(owed), frozenset(owed) | frozenset(allowed)
     counts = Counter(received)
     repeated = [n for i, n in counts.items() if i in known and n > 1]
@@ -275,7 +287,10 @@ def account(
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """Counts of one scenario. lost, spurious and corrupt must be 0; duplicates are at-least-once's price."""
+    """Counts of one scenario.
+
+    lost, spurious and corrupt must be 0. duplicates are the price of at-least-once.
+    """
 
     scenario: str
     seeds: tuple[int, ...]
@@ -287,7 +302,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     duplicates: int
     """Arrivals beyond the first of an id."""
     redelivered: int
-    """Ids that arrived more than once: that a kill hit anything."""
+    """Ids that arrived more than once. They show that a kill hit something."""
     spurious: int
     """Arrivals that nobody published."""
     corrupt: int
@@ -295,14 +310,14 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     excused: int
     """Obligations that did not arrive, but were dead-lettered or filtered."""
     unacked_arrived: int
-    """Events without a good report that arrived all the same."""
+    """Events without a successful report that arrived anyway."""
     distinct: int
     """Spans after replacement by trace and span id."""
     first_received_at: int | None
     last_received_at: int | None
     """Microseconds UTC."""
     examples: tuple[str, ...]
-    """What is wrong, a few of each."""
+    """A few examples of each fault."""
 
     @property
     def ok(self) -> bool:
@@ -323,9 +338,13 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def require(self, *, acked: int = 1, redelivered: int = 0, max_duplicates: int | None = None) -> None:
-        """Raises AssertionError unless nothing is lost, spurious or corrupt, at least `acked` events were
-        promised, at least `redelivered` ids came again (else the faults hit nothing), and there are no more
-        duplicates than allowed."""
+        """Raises AssertionError if anything is lost, spurious or corrupt, or if the test showed nothing.
+
+        Args:
+            acked: at least so many events were promised.
+            redelivered: at least so many ids arrived again; otherwise the faults hit nothing.
+            max_duplicates: at most so many duplicates arrived; None: any number.
+        """
         problems = list(self.examples)
         if self.acked < acked:
             problems.append(f"only {self.acked} events were acknowledged, the scenario needs {acked}")
@@ -345,8 +364,17 @@ def judge(
     dead_lettered: Collection[str] = (),
     filtered: Collection[str] = (),
 ) -> Verdict:
-    """What became of the obligations, by the spans that a receiver kept. dead_lettered, filtered: event ids
-    accounted for elsewhere. A span without `tailrace.event_id` is spurious."""
+    """What became of the obligations, by the spans that a receiver stored.
+
+    A span without `tailrace.event_id` is spurious.
+
+    Args:
+        obligations: what was promised.
+        spans: what arrived.
+        scenario: a name for the report.
+        dead_lettered: event ids that were dead-lettered.
+        filtered: event ids that were filtered.
+    """
     spans = list(received)
     ids = [str(s.attributes.get(EVENT_ID, f"no {EVENT_ID}: span {s.trace_id}/{s.span_id}")) for s in spans]
     owed = obligations.acked
@@ -391,8 +419,10 @@ def _difference(expected: Canonical, got: Canonical) -> str:
 
 
 def expected_tree(obligations: Obligations) -> dict[str, dict[str, str | None]]:
-    """Trace id -> span id -> parent span id that a store must hold in the end (see
-    `connectors.testing.doubles.received.tree`)."""
+    """Trace id -> span id -> parent span id, as a store must hold them in the end.
+
+    See `connectors.testing.doubles.received.tree`.
+    """
     found: dict[str, dict[str, str | None]] = {}
     for o in obligations.acked.values():
         found.setdefault(o.expected.trace_id, {})[o.expected.span_id] = o.expected.parent_span_id

@@ -1,7 +1,9 @@
-"""Events from a seed, published at a steady pace, each an obligation once its delivery report says so.
+"""A load that is a function of its seed, published at a steady pace.
 
-python -m tests.harness.load --bootstrap 127.0.0.1:9092 --seed 7 --events 20000 --seconds 30 --ledger
-ledger.jsonl"""
+An event becomes an obligation when its delivery report is a success.
+
+    python -m tests.harness.load --bootstrap 127.0.0.1:9092 --seed 7 --events 20000 --seconds 30 --ledger x
+"""
 
 from __future__ import annotations
 
@@ -41,10 +43,10 @@ SLOTS: Final = (1, 2, -_LLM, 3, 5, 6, 4, 7, 8, 9, 10, 0)
 """Order of a run's events: node n, -n the span inside node n, 0 the run. Children first, the run last."""
 PER_RUN: Final = len(SLOTS)
 TOGETHER: Final = 8
-"""Runs that go on at the same time, their events interleaved."""
+"""Runs at the same time, their events interleaved."""
 _BLOCK: Final = PER_RUN * TOGETHER
 _FIXED: Final = {Kind.WORKFLOW_RUN: 460, Kind.NODE_EXECUTION: 490, Kind.SPAN: 480}
-"""Bytes of an encoded event besides its text."""
+"""Bytes of an encoded event without its text."""
 WORDS: Final = (
     "answer",
     "broker",
@@ -93,22 +95,27 @@ _WORD_BYTES: Final = sum(len(w.encode()) + 1 for w in WORDS) / len(WORDS)
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
-    """`events` events in `seconds` seconds of wall time; 0: as fast as it goes. All of an event is a function
-    of name, seed and its index, but for what the publisher adds (host, publication time)."""
+    """`events` events in `seconds` seconds of wall time. 0 seconds: as fast as possible.
+
+    An event is a function of the load's name, its seed and its index, except for what the publisher adds
+    (host, time of publication).
+    """
 
     seed: int
     events: int
     seconds: float = 0.0
     name: str = "load"
     event_bytes: int = 1000
-    """Encoded size on average; single events are up to a quarter smaller or larger."""
+    """Average encoded size. An event may be a quarter smaller or larger."""
     started_at: int = 1_767_225_600_000_000
-    """Start of the first run, microseconds UTC. Give the present where a backend refuses old spans."""
+    """Start of the first run, microseconds UTC. Use the current time if a backend refuses old spans."""
 
 
 def position(load: Load, i: int) -> tuple[int, int]:
-    """Run and slot of event `i`. The last, incomplete block is not interleaved, so that at most one run is
-    incomplete."""
+    """Run and slot of event `i`.
+
+    The last block is incomplete and not interleaved, so that at most one run is incomplete.
+    """
     block, at = divmod(i, _BLOCK)
     if (block + 1) * _BLOCK <= load.events:
         return block * TOGETHER + at % TOGETHER, SLOTS[at // TOGETHER]
@@ -121,7 +128,7 @@ def _uuid(load: Load, *what: str | int) -> str:
 
 
 def _text(rng: random.Random, size: float) -> str:
-    """Words of about `size` bytes."""
+    """A text of about `size` bytes."""
     return " ".join(rng.choices(WORDS, k=max(1, round(size / _WORD_BYTES))))
 
 
@@ -207,7 +214,7 @@ def events(load: Load) -> Iterator[TraceEvent]:
 
 
 class Published(msgspec.Struct, frozen=True, kw_only=True):
-    """How a load went."""
+    """How a load was published."""
 
     published: int
     """Events handed to the publisher; fewer than the load's if it was stopped."""
@@ -215,7 +222,7 @@ class Published(msgspec.Struct, frozen=True, kw_only=True):
     unacked: int
     seconds: float
     latest: float
-    """How far behind its pace it was at worst, seconds."""
+    """Largest delay against its pace, in seconds."""
 
 
 def publish(
@@ -227,11 +234,18 @@ def publish(
     settle_seconds: float = 120.0,
     hold: Callable[[int], float] | None = None,
 ) -> Published:
-    """Publishes the load at its pace and waits until every event has its report; what has none after
-    `settle_seconds` is noted as unacked. A full queue is waited out. stop: ends it early. hold: seconds that
-    an event (by its index) waits besides; they shift the pace of all that come after it.
+    """Publishes the load at its pace and waits for every report.
 
+    An event without a report after `settle_seconds` is noted as unacked. If the queue is full, it waits.
     Raises AssertionError if the publisher gives an event another id than the contract says.
+
+    Args:
+        load: the load.
+        publisher: publishes it.
+        ledger: notes obligations.
+        settle_seconds: seconds after the last event.
+        stop: ends the load early.
+        hold: index of an event -> seconds that it waits in addition. All later events are shifted by them.
     """
     stop = stop or threading.Event()
     began, latest, done = time.monotonic(), 0.0, 0
@@ -277,7 +291,7 @@ def _publish_one(
 
 
 def probe(publisher: Publisher, ledger: Ledger, seed: int, number: int = 0) -> Published:
-    """One complete fresh run, published at once: what must still pass when the faults are over."""
+    """One complete new run, published at once. It must still get through when the faults are over."""
     return publish(Load(seed=seed, events=PER_RUN, name=f"probe-{number}"), publisher, ledger)
 
 

@@ -1,8 +1,9 @@
-"""A reproducible load of every kind of event: many small traces at a time, their events interleaved.
+"""A reproducible load with every kind of event: many small traces, their events interleaved.
 
 Workflows (iterations, tools that call workflows, three deep), chatflow and chat turns, spans of agents,
-drafts, prompt generations, app events; with prices in two currencies or none, errors, corrections,
-duplicates, and clocks that are wrong."""
+drafts, prompt generations, app events. Prices in two currencies or none, errors, corrections, duplicates,
+and clocks that are wrong.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +47,7 @@ MODELS: Final = (
     ("somewhere/else/else", "model-of-our-own"),
 )
 TOGETHER: Final = 8
-"""Traces that go on at the same time."""
+"""Traces at the same time, their events interleaved."""
 DEEPEST: Final = 3
 """Nested runs inside each other."""
 _DAY: Final = 86_400_000_000
@@ -54,7 +55,7 @@ _SECOND: Final = 1_000_000
 
 
 class _Maker:
-    """Makes traces. Nothing of them depends on anything but the seed and `now_us`."""
+    """Makes traces. They depend only on the seed and `now_us`."""
 
     def __init__(self, seed: int, now_us: int) -> None:
         self.rng = random.Random(seed)
@@ -68,7 +69,7 @@ class _Maker:
         return self.rng.random() < part
 
     def event(self, kind: Kind, begin: int, took: int, fields: dict[str, Any], **more: Any) -> TraceEvent:
-        """An event that failed at times, and whose clock was wrong at times."""
+        """An event. Sometimes it has failed, sometimes its clock is wrong."""
         roll = self.rng.random()
         if roll < 0.006:
             begin -= 3 * _DAY
@@ -90,7 +91,7 @@ class _Maker:
         return TraceEvent(**values)
 
     def usage(self, *, priced: float = 0.6) -> dict[str, Any]:
-        """Model, tokens and, at times, a price of its use."""
+        """Model, tokens and sometimes a price."""
         rng = self.rng
         provider, model = rng.choice(MODELS)
         given, made = rng.randrange(0, 4000), rng.randrange(0, 1000)
@@ -138,8 +139,12 @@ class _Maker:
         roots: dict[str, Any] | None = None,
         **above: Any,
     ) -> list[TraceEvent]:
-        """A workflow run, its nodes before it. roots: the root's header fields, of a nested run. above: what
-        the run's own event and its nodes have of message or caller."""
+        """A workflow run with its nodes before it.
+
+        Args:
+            roots: for a nested run, the header fields about its root.
+            above: what the events of the run and of its nodes have of a message or a caller.
+        """
         rng, run_id, workflow = self.rng, self.id(), self.id()
         fields = shared | (roots or {}) | above | {"workflow_run_id": run_id}
         if roots is not None and self.chance(0.7):
@@ -242,7 +247,7 @@ class _Maker:
         return self.rng.choices(["dataset-1", "dataset-2", "dataset-3"], k=self.rng.randrange(4))
 
     def turn(self, *, chatflow: bool) -> list[TraceEvent]:
-        """A turn of a conversation: a message, what is beside it and, of a chatflow, the run below it."""
+        """A turn of a conversation: a message with its side operations and, in a chatflow, its run."""
         rng, message, begin = self.rng, self.id(), self.begin()
         shared = self.shared()
         fields = shared | {"message_id": message, "conversation_id": self.id(), "mode": "chat"}
@@ -294,8 +299,7 @@ class _Maker:
         return found
 
     def agent(self) -> list[TraceEvent]:
-        """Spans of an agent, with ids of OpenTelemetry at times; their trace is named by the root or by
-        itself."""
+        """Spans of an agent, sometimes with OpenTelemetry's ids. The root or each span names the trace."""
         root, begin, native = self.id(), self.begin(), self.chance(0.5)
         fields = self.shared() | {"trace_id": self.rng.choice([root, self.id()])}
         if native:
@@ -318,7 +322,7 @@ class _Maker:
         return found
 
     def single(self) -> list[TraceEvent]:
-        """An event alone: a draft, a prompt generation, or of no trace at all."""
+        """An event alone: a draft, a prompt generation, or an event without a trace."""
         rng, shared, begin = self.rng, self.shared(), self.begin()
         took = rng.randrange(5 * _SECOND)
         kind = rng.choice(
@@ -369,7 +373,7 @@ class _Maker:
                 return self.single()
 
     def published(self, trace: list[TraceEvent]) -> list[TraceEvent]:
-        """The trace's events, complete, with corrections and duplicates; its order broken at times."""
+        """The trace's events, complete, with corrections and duplicates, sometimes out of order."""
         if self.chance(0.2):
             self.rng.shuffle(trace)
         found = [complete(e, self.now, self.id) for e in trace]
@@ -402,9 +406,15 @@ class _Maker:
 
 
 def mixed(seed: int, events: int, now_us: int) -> Iterator[TraceEvent]:
-    """`events` completed events in the order of publishing. Each trace is whole: its root is among them, and
-    a nested run's caller too. now_us: microseconds UTC, the present of the load; all but a few events start
-    in the ten minutes before."""
+    """`events` completed events in the order of publishing.
+
+    Each trace is whole: its root is among them, and so is the caller of a nested run.
+
+    Args:
+        seed: of all random choices.
+        events: how many.
+        now_us: microseconds UTC; all but a few events start in the ten minutes before.
+    """
     maker = _Maker(seed, now_us)
     open_: list[Iterator[TraceEvent]] = []
     left = events
@@ -424,7 +434,7 @@ def mixed(seed: int, events: int, now_us: int) -> Iterator[TraceEvent]:
 
 
 def as_log(events: Iterable[TraceEvent], partitions: int, now_us: int, step_ms: int = 1) -> list[Logged]:
-    """The events as trace.events would hold them, appended one after the other from now on."""
+    """The events as records of trace.events, appended one after the other from now on."""
     ends = [0] * partitions
     found = []
     for i, event in enumerate(events):
@@ -435,6 +445,6 @@ def as_log(events: Iterable[TraceEvent], partitions: int, now_us: int, step_ms: 
 
 
 def root_of(logged: Logged) -> str | None:
-    """The root's trace of an event of this load: its nested runs name it."""
+    """The trace of an event's root in this load. Its nested runs name their root."""
     event = logged.event
     return event.root_trace_id or event.trace_id

@@ -1,5 +1,4 @@
-"""One isolated pipeline on the shared broker: topics, groups and transactional ids of its own, and its
-processes."""
+"""An isolated pipeline on the shared broker: its own topics, groups, transactional ids and processes."""
 
 from __future__ import annotations
 
@@ -63,17 +62,17 @@ class Pipeline:
     def process(self, *arguments: str, name: str = "process", cwd: Path | None = None) -> Child:
         return self.tailrace("process", "--instance-id", name, *arguments, name=name, cwd=cwd)
 
-    def books(self) -> LedgerReport:
+    def ledger_report(self) -> LedgerReport:
         return read_report(self.admin, self.settings)
 
     def wait_for_enriched(
         self, count: int, deadline: float = 60.0, *, alive: tuple[Child, ...] = ()
     ) -> LedgerReport:
-        """Until the processor has enriched `count` records in all."""
+        """Waits until the processor has enriched `count` records in all."""
 
         def enough() -> LedgerReport | None:
-            books = self.books()
-            return books if sum(a.enriched for a in books.streams) >= count else None
+            report = self.ledger_report()
+            return report if sum(a.enriched for a in report.streams) >= count else None
 
         found = wait_until(enough, deadline, f"{count} records are enriched", alive=alive)
         assert found is not None

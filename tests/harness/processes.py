@@ -1,4 +1,4 @@
-"""Child processes that tests kill and restart, waiting for what they do, and the lag of a consumer group."""
+"""Child processes that tests kill and restart, waiting, and the lag of a consumer group."""
 
 from __future__ import annotations
 
@@ -22,9 +22,16 @@ TAIL_LINES: Final = 40
 
 
 class Child:
-    """One process in a session of its own, so that its whole family can be ended. Output goes to `log_path`,
-    appended over restarts. env is added to this process's environment. As a context manager it ends what is
-    left."""
+    """A process in its own session, so that it and its children can be ended together.
+
+    As a context manager it ends what is left.
+
+    Args:
+        command: the command line.
+        env: added to this process's environment.
+        log_path: gets the output, appended over restarts.
+        cwd: working directory.
+    """
 
     def __init__(
         self,
@@ -40,7 +47,7 @@ class Child:
         self._log_from = 0
 
     def start(self) -> Self:
-        """Raises AssertionError if it runs already, OSError if it cannot be started."""
+        """Raises AssertionError if it is running, OSError if it cannot be started."""
         assert not self.running, f"{self} runs already"
         with self.log_path.open("ab") as log:
             self._log_from = log.tell()
@@ -70,16 +77,20 @@ class Child:
         return self._process is not None and self._process.poll() is None
 
     def sigkill(self, *, family: bool = True) -> None:
-        """kill -9, of its own children too unless family is False, and waits until it is gone. Raises
-        AssertionError if it had ended by itself: then the test's kill hit nothing."""
+        """kill -9 (to its children too unless `family` is False), and waits until it is gone.
+
+        Raises AssertionError if it had ended by itself: then the kill of the test hit nothing.
+        """
         rc = self.process.poll()
         assert rc is None, f"{self} had ended with {rc} before it was killed\n{self.tail()}"
         self._signal(signal.SIGKILL, family)
         self.process.wait(60)
 
     def sigterm(self, timeout: float) -> int:
-        """SIGTERM to the process alone, and its exit code. Raises AssertionError if it takes longer than
-        `timeout` seconds."""
+        """SIGTERM to the process alone. Returns its exit code.
+
+        Raises AssertionError if it takes longer than `timeout` seconds.
+        """
         self._signal(signal.SIGTERM, family=False)
         return self.wait(timeout)
 
@@ -88,7 +99,7 @@ class Child:
         self._signal(number, family=False)
 
     def wait(self, timeout: float) -> int:
-        """Its exit code. Raises AssertionError past `timeout` seconds."""
+        """Its exit code. Raises AssertionError after `timeout` seconds."""
         try:
             return self.process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -101,7 +112,7 @@ class Child:
         return self.start()
 
     def close(self) -> None:
-        """Ends the whole family at once, whatever state it is in."""
+        """Ends the process and its children at once, in any state."""
         if self._process is not None:
             self._signal(signal.SIGKILL, family=True)
             self._process.wait(60)
@@ -113,8 +124,7 @@ class Child:
             return log.read().decode(errors="replace")
 
     def json_line(self, timeout: float = 30.0) -> dict[str, Any]:
-        """The first line since its last start that is a JSON object, as `--json` commands print when they are
-        ready."""
+        """The first JSON object since its last start. `--json` commands print one when they are ready."""
         ready = f"{self} says that it is ready"
         found = wait_until(lambda: _first_object(self.output()), timeout, ready, alive=(self,))
         assert found is not None
@@ -155,7 +165,7 @@ def _first_object(text: str) -> dict[str, Any] | None:
 
 
 def log_tail(path: str | Path, lines: int = TAIL_LINES) -> str:
-    """The end of a log, for a failed assertion."""
+    """The end of a log, for the message of an assertion."""
     try:
         text = Path(path).read_text(errors="replace")
     except OSError as e:
@@ -172,10 +182,19 @@ def wait_until(
     logs: Iterable[str | Path] = (),
     every: float = 0.05,
 ) -> T:
-    """What `predicate` returns as soon as that is true; asked every `every` seconds for `deadline` seconds.
+    """What `predicate` returns as soon as that is true.
 
-    Raises AssertionError with `what` and the ends of the logs (those of `alive` too): past the deadline, and
-    at once when one of `alive` has ended."""
+    Raises AssertionError with `what` and the ends of the logs: after the deadline, or at once when a
+    process has ended that should run.
+
+    Args:
+        predicate: what is asked.
+        deadline: seconds.
+        what: what is waited for, in words.
+        logs: logs to show.
+        alive: processes that must keep running; their logs are shown too.
+        every: seconds between two calls.
+    """
     alive, pause = tuple(alive), threading.Event()
     until = time.monotonic() + deadline
     while True:
@@ -191,8 +210,10 @@ def wait_until(
 
 
 class Lag(msgspec.Struct, frozen=True, kw_only=True):
-    """Of a group on one partition. A transaction's end marker is an offset too: ends are those of all
-    records."""
+    """The lag of a group on one partition.
+
+    The end marker of a transaction has an offset too. The ends are those of all records.
+    """
 
     committed: int | None
     """Next offset the group will read; None: it has committed none."""
@@ -201,12 +222,12 @@ class Lag(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def records(self) -> int:
-        """Offsets not yet passed; all that are there if nothing was committed."""
+        """Offsets not yet passed; all of them if nothing was committed."""
         return max(0, self.end - max(self.begin, self.committed or 0))
 
 
 def group_lag(bootstrap: str, group: str, topic: str, timeout: float = 10.0) -> dict[int, Lag]:
-    """Lag by partition, without joining the group. Raises KafkaException."""
+    """Partition -> lag, without joining the group. Raises KafkaException."""
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": group, "enable.auto.commit": False})
     try:
         found = consumer.list_topics(topic, timeout=timeout).topics[topic]
@@ -231,16 +252,20 @@ def total_lag(bootstrap: str, group: str, topic: str) -> int:
 
 
 def require_lag(bootstrap: str, group: str, topic: str, at_least: int = 1) -> int:
-    """The group's lag, before a kill. Raises AssertionError if it is less: a kill of an idle process proves
-    nothing."""
+    """The group's lag before a kill.
+
+    Raises AssertionError if it is too small: the kill of an idle process shows nothing.
+    """
     lag = total_lag(bootstrap, group, topic)
     assert lag >= at_least, f"{group} has a lag of {lag} on {topic}, the kill needs {at_least}"
     return lag
 
 
 def unread(bootstrap: str, group: str, topic: str, timeout: float = 30.0) -> int:
-    """Records that a read-committed group has yet to read, counted by reading them. Exact where the lag is
-    not: end markers of transactions keep the lag of a group that has read everything at 1 a partition."""
+    """Records that a read-committed group has yet to read, counted by reading them.
+
+    The lag is not exact: end markers keep it at 1 a partition for a group that has read everything.
+    """
     waiting = [
         TopicPartition(topic, p, max(lag.begin, lag.committed or 0))
         for p, lag in group_lag(bootstrap, group, topic).items()
@@ -252,8 +277,10 @@ def unread(bootstrap: str, group: str, topic: str, timeout: float = 30.0) -> int
 def wait_until_read(
     bootstrap: str, group: str, topic: str, deadline: float, *, alive: Iterable[Child] = ()
 ) -> None:
-    """Until the group has committed all records of the topic. Raises AssertionError past `deadline`
-    seconds."""
+    """Waits until the group has committed all records of the topic.
+
+    Raises AssertionError after `deadline` seconds.
+    """
 
     def done() -> bool:
         lags = group_lag(bootstrap, group, topic)

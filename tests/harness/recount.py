@@ -1,7 +1,8 @@
-"""What the processor must have counted and summed up, worked out again from the log alone, in another way.
+"""What the processor must have counted and summed up, worked out from the log alone in another way.
 
-From docs/metrics.md, docs/summaries.md and the schemas only: nothing of the processor's code is used. Slow
-and plain."""
+It is written from docs/metrics.md, docs/summaries.md and the schemas, without the processor's code. It is
+slow and plain.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ __all__ = [
 
 
 class Recount(NamedTuple):
-    """What must be in trace.metrics, trace.totals and trace.summaries, and in the partitions' positions."""
+    """What trace.metrics, trace.totals, trace.summaries and the partitions' positions must say."""
 
     rows: dict[Row, Counted]
     totals: dict[Series, Counted]
@@ -45,7 +46,7 @@ def recount(
     horizon_hours: int = 192,
     run_trace_id: RunTraceId | None = None,
 ) -> Recount:
-    """Recounts a log: of each partition all records in their order, duplicates and links too."""
+    """Recounts a log: all records of each partition in order, with duplicates and links."""
     records = list(log)
     m = metrics(records, estimate=estimate, normalise=normalise, horizon_hours=horizon_hours)
     return Recount(

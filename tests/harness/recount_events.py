@@ -1,7 +1,6 @@
-"""What both recounts need to know of an event: whether it counts at all, whether it failed, what it cost,
-where it hangs.
+"""What both recounts need of an event: whether it counts, whether it failed, its price and its parent.
 
-Written from docs/metrics.md, docs/summaries.md and the schemas; the processor's own code is not looked at.
+Written from docs/metrics.md, docs/summaries.md and the schemas, without looking at the processor's code.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from tailrace.records import Kind, SpanKind, TraceEvent
 HOUR: Final = 3_600_000_000
 """Microseconds."""
 LONG: Final = 1 << 63
-"""What an Avro long does not hold."""
+"""The first amount that is too large for an Avro long."""
 
 
 class Logged(NamedTuple):
@@ -30,7 +29,7 @@ class Logged(NamedTuple):
 
 
 Estimate = Callable[[TraceEvent], int | None]
-"""What an event's tokens cost by a price table, in 1e-12 US dollars; None where it does not know."""
+"""What an event's tokens cost by a price table, in 1e-12 US dollars. None: not in the table."""
 Normalise = Callable[[str | None, str | None], tuple[str | None, str | None]]
 """model_provider and model_name as OpenTelemetry names them."""
 
@@ -43,7 +42,7 @@ class Price(NamedTuple):
 
 
 def by_partition(log: Iterable[Logged]) -> dict[int, list[Logged]]:
-    """The log's partitions, each in its order."""
+    """The partitions of the log, each in its order."""
     found: dict[int, list[Logged]] = {}
     for logged in log:
         found.setdefault(logged.partition, []).append(logged)
@@ -51,7 +50,7 @@ def by_partition(log: Iterable[Logged]) -> dict[int, list[Logged]]:
 
 
 def applied(log: Iterable[Logged]) -> list[Logged]:
-    """The events that the processor enriches: no links, and of an event_id the first of its partition."""
+    """The events that the processor enriches: no links, and each event_id once a partition."""
     seen: set[tuple[int, str | None]] = set()
     found = []
     for logged in log:
@@ -63,7 +62,7 @@ def applied(log: Iterable[Logged]) -> list[Logged]:
 
 
 def cut(text: str, size: int) -> str:
-    """The first `size` bytes of a text, without half a character."""
+    """The first `size` bytes of a text, without a half character at the end."""
     return text.encode()[:size].decode(errors="ignore")
 
 
@@ -76,7 +75,7 @@ def duration(event: TraceEvent) -> int:
 
 
 def calls_a_model(event: TraceEvent) -> bool:
-    """Whether an event is itself a call of a model, and doesn't just contain one."""
+    """Whether an event is itself the call of a model, and does not only contain one."""
     match event.kind:
         case Kind.NODE_EXECUTION | Kind.DRAFT_NODE_EXECUTION | Kind.PROMPT_GENERATION:
             return bool(event.model_name)
@@ -99,7 +98,7 @@ PRICED: Final = (
 
 
 def amount_of(text: str | None) -> int | None:
-    """A decimal text in 1e-12, half to even; None of what is no finite decimal or does not fit a long."""
+    """A decimal text in 1e-12, half to even. None: not a finite decimal, or too large for a long."""
     try:
         value = Decimal(text or "")
     except InvalidOperation:
@@ -107,7 +106,7 @@ def amount_of(text: str | None) -> int | None:
     if not value.is_finite():
         return None
     if value <= 0:
-        return 0 if value == 0 else -1  # however small: a negative price is one
+        return 0 if value == 0 else -1  # any negative price, however small
     if value.adjusted() > 18:
         return None
     amount = round(Fraction(value) * 10**12) if value.adjusted() > -30 else 0
@@ -115,7 +114,7 @@ def amount_of(text: str | None) -> int | None:
 
 
 def price_of(event: TraceEvent, estimate: Estimate) -> Price | None:
-    """The event's own price, else that of the price table; None if there is none or it is negative."""
+    """The event's own price, or that of the price table. None: no price, or a negative one."""
     amount, estimated, currency = amount_of(event.total_price), False, event.currency or "USD"
     if amount is None and calls_a_model(event):
         amount, estimated, currency = estimate(event), True, "USD"
@@ -127,9 +126,12 @@ def span_of(event: TraceEvent) -> bytes:
 
 
 def parent_of(event: TraceEvent) -> str | bytes | None:
-    """source_id of the structural parent, or its span id where only that is known: what contains the
-    operation, else the calling node, else the calling run (of runs) or the own run (of nodes), else the
-    message, else the run. A message, a draft and what would be its own parent have none."""
+    """source_id of the structural parent, or its span id if only that is known.
+
+    That is the first that the event names of: the container, the calling node, the calling run (for runs)
+    or its own run (for nodes), the message, the run. A message or a draft has no parent, and no event is
+    its own parent.
+    """
     if event.otel_parent_span_id is not None:
         return event.otel_parent_span_id
     choices: tuple[str | None, ...]

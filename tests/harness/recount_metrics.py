@@ -1,5 +1,4 @@
-"""Metrics once more, from docs/metrics.md: the tables as data, each event's observations one by one, counted
-at the end."""
+"""Metrics from docs/metrics.md: the tables as data, each event's observations counted at the end."""
 
 from __future__ import annotations
 
@@ -42,10 +41,10 @@ class Counted(msgspec.Struct, frozen=True):
     sum: int
     minimum: int | None
     maximum: int | None
-    """None of counters, and in totals."""
+    """None: a counter, or a total."""
     bounds: tuple[int, ...]
     buckets: tuple[int, ...]
-    """Empty for counters."""
+    """Empty: a counter."""
     unit: str
 
 
@@ -132,14 +131,14 @@ SHAPES: Final[dict[str, tuple[str, tuple[int, ...]]]] = {
 
 
 class Line(NamedTuple):
-    """A line of the tables of sections 6 and 7, where the labels are fields of the event."""
+    """A line of the tables in sections 6 and 7, where the labels are fields of the event."""
 
     metric: str
     kind: Kind
     type: str | None
     fields: str
     value: Callable[[TraceEvent], int | None]
-    """None: nothing to count."""
+    """None: the event counts nothing here."""
 
 
 def _one(event: TraceEvent) -> int:
@@ -306,7 +305,7 @@ def _cost(event: TraceEvent, estimate: Estimate) -> Iterator[Observation]:
 
 
 def observations(event: TraceEvent, estimate: Estimate, normalise: Normalise) -> list[Observation]:
-    """All that one event of revision 0 counts."""
+    """Everything that one event of revision 0 counts."""
     return [*_dify(event), *_tokens(event), *_gen_ai(event, normalise), *_cost(event, estimate)]
 
 
@@ -330,10 +329,10 @@ def _count(metric: str, values: list[int], *, extremes: bool) -> Counted:
 def metrics(
     log: Iterable[Logged], *, estimate: Estimate, normalise: Normalise, horizon_hours: int = 192
 ) -> Metrics:
-    """What trace.metrics and trace.totals must say of a log: all of each partition in its order, duplicates
-    and links too.
+    """What trace.metrics and trace.totals must say of a log.
 
-    Groups that overflow or age out, and rows that close early, are not modelled: keep below those limits.
+    The log has each partition in order, with duplicates and links. Groups that overflow or age out, and
+    rows that close early, are not modelled. Keep below those limits.
     """
     rows: dict[Row, list[int]] = defaultdict(list)
     totals: dict[Series, list[int]] = defaultdict(list)

@@ -1,5 +1,4 @@
-"""Summaries once more, from docs/summaries.md: all events of a trace at once, its tree walked for each
-question."""
+"""Summaries from docs/summaries.md: all events of a trace at once, walking its tree for each value."""
 
 from __future__ import annotations
 
@@ -28,7 +27,7 @@ RootOf = Callable[[Logged], str | None]
 RunTraceId = Callable[[str, Sequence[Logged]], bytes]
 T = TypeVar("T")
 UNKNOWN_ID = bytes(16)
-"""run_trace_id where nobody said how to get it."""
+"""run_trace_id if `root_of` is not given."""
 
 
 class Tokens(NamedTuple):
@@ -44,7 +43,7 @@ class Operation(NamedTuple):
     span: bytes
     parent: bytes | None
     price: Price | None
-    """Above 0, else None."""
+    """Above 0, or None."""
 
     @property
     def source_id(self) -> str:
@@ -64,7 +63,7 @@ class Operation(NamedTuple):
 
 
 def _operation(versions: Sequence[TraceEvent], estimate: Estimate) -> Operation:
-    event = max(versions, key=lambda e: e.revision)  # the first of equal ones
+    event = max(versions, key=lambda e: e.revision)  # of equal revisions the first one
     price = price_of(event, estimate)
     return Operation(
         event, span_of(event), parent_span_of(event), price if price and price.amount > 0 else None
@@ -72,7 +71,7 @@ def _operation(versions: Sequence[TraceEvent], estimate: Estimate) -> Operation:
 
 
 class Tree:
-    """The operations of a part."""
+    """The operations of a part of a trace."""
 
     def __init__(self, trace: str, operations: Sequence[Operation]) -> None:
         self.trace = trace
@@ -86,7 +85,7 @@ class Tree:
         return self._children.get(of.span, [])
 
     def below(self, of: Operation) -> list[Operation]:
-        """Children, their children, …: each once, never the operation itself."""
+        """Children, their children, and so on. Each once, never the operation itself."""
         found: dict[bytes, Operation] = {}
         waiting = list(self.children(of))
         while waiting:
@@ -104,7 +103,7 @@ class Tree:
         return min(spans, key=lambda o: (o.event.started_at, o.source_id), default=None)
 
     def counting(self, has: Callable[[Operation], object]) -> list[Operation]:
-        """What has something that nothing below it has."""
+        """Operations that have a value while nothing below them has one."""
         return [o for o in self.operations if has(o) and not any(has(b) for b in self.below(o))]
 
     def path(self) -> list[Operation]:
@@ -139,7 +138,7 @@ def _app_id(event: TraceEvent) -> str | None:
 def summary(
     trace: str, logged: Sequence[Logged], estimate: Estimate, run_trace_id: bytes = UNKNOWN_ID
 ) -> TraceSummary:
-    """The summary of one part: its applied events in the log's order, at least one."""
+    """The summary of one part, from its applied events in the log's order. There is at least one."""
     events = [entry.event for entry in logged]
     versions: dict[bytes, list[TraceEvent]] = defaultdict(list)
     for e in events:
@@ -202,8 +201,11 @@ def summary(
 def summaries(
     log: Iterable[Logged], *, root_of: RootOf, estimate: Estimate, run_trace_id: RunTraceId | None = None
 ) -> dict[Part, TraceSummary]:
-    """What trace.summaries must say of a log, where nothing is evicted and no trace has more than 10,000
-    operations. root_of: the root's trace id of an applied event, None where it has no trace."""
+    """What trace.summaries must say of a log.
+
+    Nothing is evicted, and no trace has more than 10,000 operations. root_of: the trace id of an applied
+    event's root, or None for an event without a trace.
+    """
     parts: dict[tuple[str, int], list[Logged]] = defaultdict(list)
     for logged in applied(log):
         trace = root_of(logged)
@@ -218,5 +220,5 @@ def summaries(
 
 
 def same_cost(a: TraceSummary, b: TraceSummary) -> bool:
-    """Whether two summaries name the same amounts, however they are written."""
+    """Whether two summaries have the same amounts in any spelling."""
     return {c: Decimal(v) for c, v in a.cost.items()} == {c: Decimal(v) for c, v in b.cost.items()}

@@ -1,8 +1,8 @@
-"""A schema registry in this process: Confluent's REST interface as far as tailrace and its kin use it, on a
-port of its own.
+"""A schema registry in this process: the part of Confluent's REST interface that tailrace and others use.
 
-It goes away and comes back as told, and keeps the requests it got. Compatibility is checked as Avro's
-resolution has it, both ways, against all versions."""
+It fails and recovers when a test says so, and keeps the requests it got. Compatibility is checked by Avro's
+resolution, in both directions, against all versions.
+"""
 
 from __future__ import annotations
 
@@ -30,11 +30,16 @@ class _Answer(Exception):
 
 
 class SchemaRegistry:
-    """The registry. first_id: of the first schema. user: name and password that it asks for. token: a bearer
-    token that it asks for.
+    """The registry, on a free port.
 
-    state: "up"; "reset": connections end without an answer; "503": says that it cannot now; "silent": takes
-    requests and never answers. May be set at any time."""
+    state may be set at any time. "up". "reset": connections end without an answer. "503": it answers that
+    it is unavailable. "silent": it accepts requests and never answers.
+
+    Args:
+        first_id: of the first schema.
+        user: name and password that it requires.
+        token: a bearer token that it requires.
+    """
 
     def __init__(
         self, *, first_id: int = 1, user: tuple[str, str] | None = None, token: str | None = None
@@ -47,7 +52,7 @@ class SchemaRegistry:
         self.subjects: dict[str, list[int]] = {}
         """The ids of each subject's versions."""
         self.broken: dict[int, int] = {}
-        """Ids that are answered with a status of their own."""
+        """Id -> status that is answered for it."""
         self.levels: dict[str, str] = {}
         self.level = "BACKWARD"
         self._next = first_id
@@ -79,12 +84,12 @@ class SchemaRegistry:
         return f"http://127.0.0.1:{self._server.server_port}"
 
     def add(self, subject: str, schema: Any) -> int:
-        """A schema as the next version of a subject, unchecked; its id."""
+        """Adds a schema as the next version of a subject, without a check. Returns its id."""
         with self._lock:
             return self._add(subject, schema if isinstance(schema, str) else json.dumps(schema))
 
     def asked(self, path: str) -> int:
-        """How often a path was asked for."""
+        """How often a path was requested."""
         return sum(r.split(" ", 1)[1] == path for r in list(self.requests))
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""The harness on a real broker: ledger offsets, what committed and uncommitted readers see, lag."""
+"""The harness on a real broker: ledger offsets, committed and uncommitted readers, lag."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def pipeline(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Pipeli
 @pytest.fixture(scope="module")
 def obligations(pipeline: Pipeline) -> ledger.Obligations:
     path = pipeline.folder / "ledger.jsonl"
-    with ledger.Ledger(path) as book, Publisher(settings=pipeline.settings) as publisher:
-        went = load.publish(load.Load(seed=11, events=500, seconds=0.5), publisher, book)
-        probe = load.probe(publisher, book, seed=11)
+    with ledger.Ledger(path) as promises, Publisher(settings=pipeline.settings) as publisher:
+        went = load.publish(load.Load(seed=11, events=500, seconds=0.5), publisher, promises)
+        probe = load.probe(publisher, promises, seed=11)
     assert (went.published, went.acked, went.unacked) == (500, 500, 0)
-    assert went.seconds >= 0.49, "it keeps its pace"
+    assert went.seconds >= 0.49, "the load keeps its pace"
     assert probe.acked == load.PER_RUN
     return ledger.Obligations.read(path)
 
@@ -43,7 +43,7 @@ def check(pipeline: Pipeline, obligations: ledger.Obligations) -> enriched.Enric
 
 
 def enrich(pipeline: Pipeline, obligations: ledger.Obligations) -> None:
-    """A processor as it must be, whose first try at every partition is aborted."""
+    """A correct processor whose first transaction in every partition is aborted."""
     messages, _ = enriched.read(pipeline.bootstrap, pipeline.names.events, committed=True)
     by_place = {(o.partition, o.offset): o for o in obligations.acked.values()}
     for partition in range(4):
@@ -91,7 +91,7 @@ def transactional(pipeline: Pipeline, name: str) -> Producer:
     return producer
 
 
-def test_an_exact_processor_passes_and_its_aborted_records_are_counted(
+def test_a_correct_processor_passes_and_its_aborted_records_are_counted(
     pipeline: Pipeline, obligations: ledger.Obligations
 ) -> None:
     before = check(pipeline, obligations)

@@ -1,4 +1,4 @@
-"""The harness itself: the judge counts every planted fault exactly, the load is a function of its seed."""
+"""The harness itself: planted faults are counted exactly, and the load is a function of its seed."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_the_load_is_a_function_of_its_seed() -> None:
     assert len(ids) == 3 * LOAD.events, "no id twice, nor in another seed or load"
 
 
-def test_ids_are_those_that_publishing_gives() -> None:
+def test_ids_are_those_of_the_publisher() -> None:
     for event in EVENTS:
         done = complete(event, 1)
         assert (done.event_id, done.source_id, done.trace_id) == (
@@ -256,14 +256,14 @@ def test_a_span_without_the_event_id_is_lost_and_spurious(obligations: Obligatio
         verdict.require()
 
 
-def test_an_event_without_a_good_report_may_arrive_and_need_not(tmp_path: Path) -> None:
+def test_an_event_without_a_successful_report_may_arrive_but_need_not(tmp_path: Path) -> None:
     owed = obligations_of(tmp_path, EVENTS[:10], failed=(EVENTS[10], EVENTS[11]))
     assert (len(owed.acked), len(owed.unacked), owed.seeds) == (10, 2, (7,))
     verdict = judge(owed, [span_of(e) for e in EVENTS[:11]])
     assert (verdict.ok, verdict.unacked_arrived, verdict.acked) == (True, 1, 10)
 
 
-def test_nothing_promised_or_nothing_hit_is_no_success(obligations: Obligations) -> None:
+def test_nothing_promised_or_nothing_hit_is_not_a_success(obligations: Obligations) -> None:
     with pytest.raises(AssertionError, match="the scenario needs 1000"):
         judge(obligations, [span_of(e) for e in EVENTS]).require(acked=1000)
     with pytest.raises(AssertionError, match="0 ids were redelivered"):
@@ -288,8 +288,10 @@ def test_a_ledger_is_appended_to_and_read_while_it_is_written(tmp_path: Path) ->
 
 # -- trace.enriched
 def enriched_topic(owed: Obligations) -> tuple[list[Source], list[Enriched]]:
-    """The topics as a correct processor leaves them: offsets of trace.enriched have a gap after every second
-    record."""
+    """The topics as a correct processor leaves them.
+
+    The offsets of trace.enriched have a gap after every second record.
+    """
     source, records = [], []
     for o in owed.acked.values():
         key, value = o.trace.encode(), o.event_id.encode()
@@ -411,7 +413,7 @@ POLITE = (
 )
 
 
-def test_a_child_is_killed_restarted_and_asked_to_stop(tmp_path: Path) -> None:
+def test_a_child_is_killed_restarted_and_terminated(tmp_path: Path) -> None:
     with Child([sys.executable, "-c", SLEEPER], {}, tmp_path / "log") as child:
         assert child.json_line() == {"n": 1}
         before = child.pid
@@ -428,7 +430,7 @@ def test_a_child_is_killed_restarted_and_asked_to_stop(tmp_path: Path) -> None:
         assert polite.sigterm(60) == 3
 
 
-def test_killing_a_child_ends_its_family(tmp_path: Path) -> None:
+def test_killing_a_child_ends_its_children(tmp_path: Path) -> None:
     code = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {SLEEPER!r}]).wait()"
     with Child([sys.executable, "-c", code], {}, tmp_path / "log") as child:
         child.json_line()
@@ -456,7 +458,7 @@ def test_a_child_that_ended_by_itself_cannot_be_killed(tmp_path: Path) -> None:
         wait_until(lambda: False, 60, "it says so", alive=(child,))
 
 
-def test_waiting_returns_what_it_waited_for_and_says_what_it_missed(tmp_path: Path) -> None:
+def test_waiting_returns_the_result_or_says_what_did_not_happen(tmp_path: Path) -> None:
     asked = iter([0, 0, 5])
     assert wait_until(lambda: next(asked), 60, "five", every=0.001) == 5
     (tmp_path / "log").write_text("".join(f"line {i}\n" for i in range(100)))

@@ -1,5 +1,4 @@
-"""The recount on small examples, worked out by hand: each line of the documents' tables, and traces of each
-shape."""
+"""The recount on small examples: each line of the documents' tables, and traces of each shape."""
 
 from __future__ import annotations
 
@@ -36,7 +35,7 @@ from tests.harness.recount_events import HOUR
 from tests.harness.recount_metrics import SHAPES, observations
 
 NOW = 1_763_700_000_000_000
-"""Begins a minute, and an hour."""
+"""The start of a minute and of an hour."""
 SECOND = 1_000_000
 MS = NOW // 1000
 K = Kind
@@ -49,7 +48,7 @@ def event(kind: Kind, *, at: int = 0, took: int = 15_000, **fields: Any) -> Trac
 
 
 def estimate(e: TraceEvent) -> int | None:
-    """A millionth of a dollar an input token, for one model."""
+    """A millionth of a dollar for each input token, for one model."""
     return (e.input_tokens or 0) * 1_000_000 if e.model_name == "org/m" else None
 
 
@@ -63,7 +62,7 @@ def log(*events: TraceEvent, appended_at_ms: int = MS) -> list[Logged]:
 
 # -- metrics: what one event counts
 def seen(e: TraceEvent) -> list[str]:
-    """Metric, labels but those that every series has, and value."""
+    """Metric, labels without those that every series has, and value."""
     found = []
     for metric, labels, value in observations(e, estimate, normalise):
         texts = dict(labels)
@@ -373,7 +372,7 @@ def test_partitions_minutes_and_series_are_counted_apart() -> None:
     }
 
 
-def test_corrections_duplicates_and_links_move_nothing() -> None:
+def test_corrections_duplicates_and_links_change_no_metric() -> None:
     link = event(K.LINK, root_trace_id="r")
     first = tool(1)
     again = [first, tool(1, revision=1), link, tool(1, revision=1), first]
@@ -513,7 +512,7 @@ def test_a_chatflow_turn() -> None:
     assert s.slowest_path == [slow("m", None, 50), slow("run", "the run", 40), slow("n1", "node 1", 30)]
 
 
-def test_the_roots_own_tokens_and_price_win() -> None:
+def test_the_roots_own_tokens_and_price_count() -> None:
     s = summed_up(
         node(1, input_tokens=10, output_tokens=5, total_price="1", currency="RMB"),
         run(total_tokens=20, total_price="0.3"),
@@ -610,7 +609,7 @@ def test_the_first_span_without_a_parent_is_the_root_of_spans() -> None:
     assert named.name == "T"
 
 
-def test_native_ids_tie_spans_together() -> None:
+def test_native_ids_connect_spans() -> None:
     native: dict[str, Any] = {"trace_id": "T", "otel_trace_id": b"t" * 16}
     s = summed_up(
         event(K.SPAN, source_id="a", otel_span_id=b"a" * 8, otel_parent_span_id=b"b" * 8, **native),
@@ -619,7 +618,7 @@ def test_native_ids_tie_spans_together() -> None:
     assert [o.source_id for o in s.slowest_path] == ["b", "a"]
 
 
-def test_a_circle_of_parents_comes_to_an_end() -> None:
+def test_a_circle_of_parents_ends() -> None:
     s = summed_up(node(1, parent_id="n2", input_tokens=1), node(2, parent_id="n1", input_tokens=2), run())
     assert (s.total_tokens, s.slowest) == (0, [])
     alone = summed_up(node(1, parent_id="n2", input_tokens=1), node(2, parent_id="n1"), run())
@@ -646,7 +645,7 @@ Topics = tuple[list[Record], list[Record], list[Record], list[Record]]
 
 
 def written(r: Recount) -> Topics:
-    """The topics as a processor that counts right would leave them."""
+    """The topics as a correct processor would leave them."""
     rows = [
         Record(
             p,
@@ -690,7 +689,7 @@ def written(r: Recount) -> Topics:
     return rows, totals, parts, state
 
 
-def test_kept_as_recounted_is_no_difference_and_each_difference_is_told() -> None:
+def test_equal_topics_have_no_difference_and_each_difference_is_listed() -> None:
     r = recounted(mixed.as_log(mixed.mixed(3, 600, NOW), 3, NOW))
     topics = written(r)
     kept = kept_of(*topics)
@@ -727,7 +726,7 @@ def test_kept_as_recounted_is_no_difference_and_each_difference_is_told() -> Non
     assert compare(r._replace(counts={0: Counts(1, 2, 3)}), kept)
 
 
-def test_a_summary_without_its_root_may_be_missing_and_must_be_right() -> None:
+def test_a_summary_without_its_root_may_be_missing_but_not_wrong() -> None:
     r = recounted(log(node(1)))
     topics = written(r)
     assert compare(r, kept_of(topics[0], topics[1], [], [])) == []
@@ -736,7 +735,7 @@ def test_a_summary_without_its_root_may_be_missing_and_must_be_right() -> None:
 
 
 @pytest.mark.kafka
-def test_what_is_kept_is_read_from_a_broker(topics_settings: Callable[..., Settings]) -> None:
+def test_kept_records_are_read_from_a_broker(topics_settings: Callable[..., Settings]) -> None:
     settings = topics_settings(partitions=3)
     bootstrap, names = settings.kafka.bootstrap_servers, TopicNames.of(settings.topics)
     events = list(mixed.mixed(5, 300, NOW))

@@ -1,5 +1,4 @@
-"""Old and new writers of trace.events at once, in both frames, with a schema registry that goes away in the
-middle."""
+"""Old and new writers of trace.events at once, in both frames, with a registry that fails meanwhile."""
 
 from __future__ import annotations
 
@@ -28,18 +27,22 @@ NEWER: Final = {
     **OURS,
     "fields": [*OURS["fields"], {"name": "weather", "type": ["null", "string"], "default": None}],
 }
-"""A plausible next version: one nullable field more."""
+"""A plausible next version, with one more nullable field."""
 _PARTITIONS: Final = 4
 
 
 def newer(e: TraceEvent, frame: bytes) -> bytes:
-    """An event as a writer of the next version writes it."""
+    """An event as a writer of the next schema version writes it."""
     return frame + codec.encode(e)[wire.BODY :] + b"\2\x0arainy"
 
 
 class Writers:
-    """Four writers: this version and the next, each with the registry's ids and with fingerprints. newer_id:
-    of the next version's schema in the registry."""
+    """Four writers: this version and the next one, each with the registry's ids and with fingerprints.
+
+    Args:
+        settings: of the publishers.
+        newer_id: id of the next version's schema in the registry.
+    """
 
     def __init__(self, settings: Settings, newer_id: int) -> None:
         old = msgspec.structs.replace(settings.registry, write="single-object")
@@ -58,8 +61,10 @@ class Writers:
         self.written: list[str] = []
 
     def write(self, events: int, *, with_newer: bool, partitions: set[int]) -> None:
-        """Events on the partitions, a run each, by the writers in turn; those of the next version write to
-        partition 0 only."""
+        """Writes events to these partitions, a run each, by the writers in turn.
+
+        Writers of the next version write to partition 0 only.
+        """
         ways = 4 if with_newer else 2
         for i in range(events):
             self._one(i % ways, partitions if i % ways < 2 else {0})
@@ -93,8 +98,15 @@ def run(
     away: Callable[[], None],
     back: Callable[[], None],
 ) -> None:
-    """The whole story, with assertions. add: makes a schema the next version of a subject and gives its
-    id."""
+    """The whole scenario, with its assertions.
+
+    Args:
+        pipeline: the pipeline.
+        registry: settings of the registry.
+        add: makes a schema the next version of a subject and returns its id.
+        away: makes the registry fail.
+        back: makes it recover.
+    """
     settings = msgspec.structs.replace(pipeline.settings, registry=registry)
     env = {f"TAILRACE_REGISTRY_{k.upper()}": str(v) for k, v in msgspec.to_builtins(registry).items() if v}
     env["TAILRACE_SCHEMAS_WAIT_SECONDS"] = "600"
@@ -111,9 +123,9 @@ def run(
         waits = "partition 0 waits for the schemas"
         wait_until(lambda: waits in process.output(), 60, "partition 0 waits", alive=(process,))
         writers.write(100, with_newer=False, partitions={1, 2, 3})
-        wanted = sum(a.enriched + a.pending for a in pipeline.books().streams if a.partition)
+        wanted = sum(a.enriched + a.pending for a in pipeline.ledger_report().streams if a.partition)
         wait_until(
-            lambda: sum(a.enriched for a in pipeline.books().streams if a.partition) >= wanted,
+            lambda: sum(a.enriched for a in pipeline.ledger_report().streams if a.partition) >= wanted,
             60,
             "the other partitions go on meanwhile",
             alive=(process,),
@@ -128,9 +140,9 @@ def run(
 
         back()
         writers.write(80, with_newer=True, partitions={0, 1, 2, 3})
-        books = pipeline.wait_for_enriched(len(writers.written), 90, alive=(process,))
-        assert books.balanced
-        assert sum(a.dead_lettered for a in books.streams) == 0
+        report = pipeline.wait_for_enriched(len(writers.written), 90, alive=(process,))
+        assert report.balanced
+        assert sum(a.dead_lettered for a in report.streams) == 0
         assert process.sigterm(60) == 0, process.tail()
     writers.close()
     _check_values(pipeline, writers)
@@ -140,8 +152,8 @@ def run(
     with _connect(pipeline, path, env) as connect:
         assert connect.wait(120) == 0, connect.tail()
     back()
-    books = pipeline.books()
-    assert books.balanced
+    report = pipeline.ledger_report()
+    assert report.balanced
     (last,) = [
         json.loads(line)
         for line in connect.output().splitlines()
@@ -154,8 +166,7 @@ def run(
 
 
 def _check_values(pipeline: Pipeline, writers: Writers) -> None:
-    """All four frames were written, and the values of trace.enriched are those of trace.events, byte by
-    byte."""
+    """All four frames were written, and the values of trace.enriched are those of trace.events."""
     written, enriched = (
         Counter(m.value() for m in read(pipeline.bootstrap, name, committed=True)[0])
         for name in (pipeline.names.events, pipeline.names.enriched)
@@ -167,7 +178,7 @@ def _check_values(pipeline: Pipeline, writers: Writers) -> None:
 
 
 def _connect(pipeline: Pipeline, path: Path, env: dict[str, str]) -> Child:
-    """A sink that reads everything while the registry is away: what the processor learned is on disk."""
+    """A sink reads everything while the registry fails: what the processor learned is on disk."""
     return pipeline.tailrace(
         "connect",
         "file",

@@ -1,5 +1,4 @@
-"""A load applied from beginning to end, with a take-over in the middle, as one digest: what `test_forms`
-compares.
+"""The digest of a load that is processed with a take-over in the middle, for `test_forms` to compare.
 
 python -m tests.packaging.applied 1 3000
 """
@@ -31,8 +30,10 @@ class Record(msgspec.Struct):
 
 
 def digest(seed: int, events: int) -> str:
-    """SHA-256 of all outputs, letters, links, state records, rows, totals and summaries; the state is given
-    over half-way."""
+    """SHA-256 of all outputs, dead letters, links, state records, rows, totals and summaries.
+
+    The state moves to another owner half-way.
+    """
     sha, state, processor = (
         hashlib.sha256(),
         State(LIMITS),

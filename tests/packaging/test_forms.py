@@ -1,5 +1,7 @@
-"""The record path does the same in both of its forms: compiled, as `make setup` leaves it where there is a C
-compiler, and plain."""
+"""The record path does the same in both of its forms.
+
+One is compiled, as `make setup` leaves it where there is a C compiler, the other is plain Python.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ ROOT = compiling.ROOT
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The sources without any library."""
+    """The sources without any compiled module."""
     folder = tmp_path_factory.mktemp("plain")
     for name in ("tailrace", "streams", "connectors", "tests", "schemas"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
@@ -51,7 +53,7 @@ def test_both_forms_write_the_same_bytes(plain: Path, seed: int) -> None:
 
 @pytest.mark.slow
 def test_plain_python_passes_the_tests_of_the_pass_and_of_the_codec(plain: Path) -> None:
-    """The suite itself runs in the form that is there."""
+    """The suite itself runs in the form that is installed."""
     said = run(
         plain,
         "-m",

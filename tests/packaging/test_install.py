@@ -1,4 +1,4 @@
-"""What `pip install .` brings, and that an application's own modules of the same names do no harm."""
+"""What `pip install .` installs, and that an application's modules of the same names do no harm."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ HEAVY = {
 
 @pytest.fixture
 def application(tmp_path: Path) -> Path:
-    """A folder with modules of its own that have tailrace's names and must not be imported."""
+    """A folder with modules that have the names of tailrace's and must not be imported."""
     folder = tmp_path / "application"
     for name in ("schemas.py", "streams/__init__.py", "connectors/__init__.py"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -44,7 +44,7 @@ def application(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_the_base_install_is_light_and_says_what_else_a_command_needs(
+def test_the_base_install_is_small_and_says_what_else_a_command_needs(
     tmp_path: Path, application: Path
 ) -> None:
     venv.create(tmp_path / "venv", with_pip=True)

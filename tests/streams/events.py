@@ -20,7 +20,7 @@ LIMITS = StateLimits(idle_ms=900_000, max_traces=1000, dedupe_ms=3_600_000, link
 
 
 class Source(NamedTuple):
-    """A record as the consumer hands it on."""
+    """A record as the consumer passes it on."""
 
     offset: int
     timestamp: int
@@ -62,13 +62,13 @@ def fresh(limits: StateLimits = LIMITS) -> State:
     return state
 
 
-def applier(max_value: int = 2_000_000, keep: int = 1_000_000) -> EventProcessor:
+def processor(max_value: int = 2_000_000, keep: int = 1_000_000) -> EventProcessor:
     return EventProcessor("trace.events", 3, max_value, keep)
 
 
 def apply(state: State, source: list[Source]) -> TransactionBatch:
     unit = TransactionBatch()
-    applier().apply(state, source, unit)
+    processor().apply(state, source, unit)
     return unit
 
 

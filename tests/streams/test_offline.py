@@ -1,4 +1,4 @@
-"""The processor without Kafka."""
+"""The processor without Kafka, as `tailrace render` uses it."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Values of any of our schemas, generated from the schema; as plain data for fastavro and as records for
-us."""
+"""Generated values of any of our schemas, as plain data for fastavro and as records for us."""
 
 from __future__ import annotations
 
@@ -19,7 +18,7 @@ from tailrace.codec import schemas
 Schema = dict[str, Any]
 
 LENGTHS = (62, 63, 64, 65, 127, 128, 4095, 4096, 8190, 8191, 8192, 8193, 20_000)
-"""Lengths around which the writing or reading of a string changes."""
+"""Lengths at which the encoding of a string changes."""
 INTEGERS = (
     0,
     -1,
@@ -95,8 +94,10 @@ def values(t: Any, named: Mapping[str, Any]) -> st.SearchStrategy[Any]:
 
 @st.composite
 def record_data(draw: st.DrawFn, schema: Schema, named: Mapping[str, Any]) -> dict[str, Any]:
-    """A record: fields with a default have it, but for some that are drawn; so that large records stay quick
-    to make."""
+    """A record.
+
+    Fields with a default mostly have it and some are drawn, so that large records are quick to generate.
+    """
     optional = [f["name"] for f in schema["fields"] if "default" in f]
     chosen = draw(st.sets(st.sampled_from(optional), max_size=8)) if optional else set()
     return {
@@ -136,13 +137,13 @@ def as_record(schema: Schema, value: Mapping[str, Any]) -> Any:
 
 
 def of(name: str) -> st.SearchStrategy[tuple[dict[str, Any], Any]]:
-    """(plain data, the same as a record) of one of our record types."""
+    """The plain data, and the same as a record, of one of our record types."""
     schema = schemas.current(name)
     return data(schema).map(lambda d: (d, as_record(schema, d)))
 
 
 def events(**fixed: Any) -> st.SearchStrategy[records.TraceEvent]:
-    """Encodable events; `fixed` fields have that value."""
+    """Events that can be encoded. `fixed` fields have that value."""
     return of("TraceEvent").map(lambda pair: msgspec.structs.replace(pair[1], **fixed))
 
 
@@ -152,7 +153,7 @@ def _parsed(text: bytes) -> Any:
 
 
 def parsed(schema: Schema) -> Any:
-    """A schema as fastavro wants it; made once."""
+    """A schema as fastavro needs it, parsed once."""
     return _parsed(msgspec.json.encode(schema))
 
 

@@ -1,4 +1,4 @@
-"""Where schemas are looked for, as a test says."""
+"""A source of schemas that answers what the test says."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from tailrace.codec.schemas import Resolver
 
 
 class SchemaSource:
-    """A `tailrace.schema_registry.schema_wait.Schemas`."""
+    """Implements `tailrace.schema_registry.schema_wait.Schemas`."""
 
     def __init__(self) -> None:
         self.resolver = Resolver()
         self.wanted: list[bytes] = []
         self.lacks: set[bytes] = set()
-        self.asking: set[bytes] = set()
+        self.fetching: set[bytes] = set()
 
     def want(self, frame: bytes) -> None:
         self.wanted.append(frame)
@@ -21,4 +21,4 @@ class SchemaSource:
         return frame in self.lacks
 
     def asked(self, frame: bytes) -> bool:
-        return frame in self.asking
+        return frame in self.fetching

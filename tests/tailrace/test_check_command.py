@@ -1,4 +1,4 @@
-"""`tailrace check`: each problem with its fix."""
+"""`tailrace check`: each problem comes with its fix."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_wrong_sinks_are_problems(tmp_path: Path, table: str, problem: str) -> N
     assert problem in first
 
 
-def test_right_sinks_are_counted(tmp_path: Path) -> None:
+def test_correct_sinks_are_counted(tmp_path: Path) -> None:
     config = tmp_path / "t.toml"
     config.write_text('[sinks.console]\n[sinks.a]\ntype = "otlp"\nendpoint = "http://h:1"')
     with closed_port() as address:
@@ -78,7 +78,7 @@ def test_right_sinks_are_counted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("module", ["connectors.commands.check", "connectors.sinks.otlp"])
-def test_without_the_extra_sinks_are_not_checked_and_that_is_said(
+def test_without_the_extra_sinks_are_not_checked_and_the_output_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str
 ) -> None:
     config = tmp_path / "t.toml"
@@ -118,7 +118,7 @@ def test_a_named_sink_is_asked_without_kafka() -> None:
     assert "marker-77" not in out + err
 
 
-def test_a_named_sink_that_works_or_is_none_decides_the_exit_code() -> None:
+def test_a_named_sink_decides_the_exit_code() -> None:
     code, out, _ = check("console", "--json")
     assert code == 0
     assert json.loads(out) == {

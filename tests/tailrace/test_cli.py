@@ -1,4 +1,4 @@
-"""The `tailrace` command: what it lists, where it finds things, and how it ends."""
+"""The `tailrace` command: the commands that it lists, where it finds them, and its exit codes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BASE = sorted(e.name for e in entry_points(group=GROUP) if e.value.startswith("t
 
 
 def tailrace(*arguments: str, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:
-    """The command in a process of its own."""
+    """Runs the command in its own process."""
     return subprocess.run(
         [sys.executable, "-m", "tailrace", *arguments],
         cwd=cwd,

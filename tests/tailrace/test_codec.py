@@ -1,5 +1,4 @@
-"""Records to bytes and back: the encoder and the decoder against fastavro, and the decoder against bytes that
-are not a record."""
+"""Records to bytes and back: the codec compared with fastavro, and bytes that are not a record."""
 
 from __future__ import annotations
 
@@ -45,7 +44,7 @@ def at(data: Any, path: str) -> Any:
 
 
 def named(t: Any) -> dict[str, Any]:
-    """The record types in a schema, by their names: a second use of one is its name alone."""
+    """The record types of a schema by name. A second use of a type is its name alone."""
     if isinstance(t, list):
         return {k: v for branch in t for k, v in named(branch).items()}
     if not isinstance(t, dict):
@@ -179,7 +178,7 @@ def test_a_path_that_the_schema_lacks_is_not_among_the_results(path: str) -> Non
     assert (paths, decode(body, 0)) == (("source_id",), ("s",))
 
 
-# -- bytes that are no record
+# -- bytes that are not a record
 
 
 def mutated(draw: st.DrawFn, body: bytes) -> bytes:
@@ -212,14 +211,14 @@ REASONS = {"truncated", "malformed", "invalid_utf8"}
 
 @functools.cache
 def decoder(name: str, part: bool, text: bool, prefix_only: bool) -> tuple[Decode, tuple[str, ...]]:
-    """part: of some fields, so that the rest is stepped over."""
+    """A decoder. part: of some fields only, so that the others are skipped."""
     schema = schemas.current(name)
     want = paths_of(schema)[::3] if part else None
     return codec.decoder_for(schema, want, text=text, prefix_only=prefix_only)
 
 
 def outcome(found: tuple[Decode, tuple[str, ...]], body: bytes) -> dict[str, Any] | str:
-    """The values by path, or the reason why there are none."""
+    """The values by path, or the reason why the bytes are refused."""
     decode, paths = found
     try:
         return dict(zip(paths, decode(body, 0), strict=True))
@@ -237,7 +236,7 @@ def up_to_header_last(schema: dict[str, Any]) -> dict[str, Any]:
 @given(data=st.data())
 @settings(max_examples=100, deadline=None)
 def test_broken_bytes_are_refused_or_read_as_fastavro_reads_them(name: str, data: st.DataObject) -> None:
-    """A reader of a part, or one that leaves text as bytes, reads at least what the reader of all reads."""
+    """A reader of a part, or one that leaves text as bytes, reads at least what a full reader reads."""
     body = data.draw(broken(name))
     part, text, prefix_only = (data.draw(st.booleans()) for _ in range(3))
     whole = outcome(decoder(name, False, True, prefix_only), body)
@@ -325,7 +324,7 @@ def test_a_broken_first_string_is_named(body: bytes, reason: str) -> None:
     assert caught.value.reason == reason
 
 
-def test_a_symbol_or_a_truth_value_that_is_none_is_malformed() -> None:
+def test_an_invalid_symbol_or_boolean_is_malformed() -> None:
     kinds = {"type": "enum", "name": "E", "symbols": ["a", "b"]}
     for t in (kinds, "boolean", ["null", "long"]):
         decode, _ = codec.decoder_for({"type": "record", "name": "R", "fields": [{"name": "x", "type": t}]})
@@ -379,8 +378,8 @@ def test_arrays_and_maps_in_blocks_with_and_without_sizes(data: st.DataObject) -
 
 @given(data=st.data())
 @settings(max_examples=40, deadline=None)
-def test_every_avro_type_is_read_and_stepped_over(data: st.DataObject) -> None:
-    """Types that our schemas do not use yet."""
+def test_every_avro_type_is_read_and_skipped(data: st.DataObject) -> None:
+    """Including types that our schemas do not use yet."""
     types: list[Any] = [
         "null",
         "boolean",
@@ -428,7 +427,7 @@ def test_every_avro_type_is_read_and_stepped_over(data: st.DataObject) -> None:
 
 
 def versions(draw: st.DrawFn) -> dict[str, Any]:
-    """A schema that another version of tailrace could write TraceEvents with."""
+    """A schema with which another version of tailrace could write TraceEvents."""
     fields = [dict(f) for f in EVENT["fields"]]
     for name in draw(st.sets(st.sampled_from([f["name"] for f in fields if "default" in f]), max_size=6)):
         if name not in ("otel_span_id",):  # the type of otel_parent_span_id is defined there

@@ -1,4 +1,4 @@
-"""Content fields: anything that JSON can say, written once."""
+"""Content fields take anything that JSON can hold."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ json_values = st.recursive(
 
 
 class Word(str):
-    """A subclass of str, as template engines have them."""
+    """A subclass of str, as template engines use."""
 
     def __str__(self) -> str:
         return "not this"
@@ -92,7 +92,7 @@ def test_json_text_is_sent_as_it_stands(value: Any) -> None:
         (False, "false"),
     ],
 )
-def test_what_json_has_no_word_for_is_written_as_close_as_it_gets(value: Any, text: str) -> None:
+def test_values_that_json_lacks_are_written_as_the_closest_one(value: Any, text: str) -> None:
     assert json_text(value, "inputs") == text
 
 
@@ -133,7 +133,7 @@ def deep(levels: int) -> list[Any]:
     ],
     ids=range(20),
 )
-def test_what_json_cannot_say_is_refused_with_the_field_named(value: Any) -> None:
+def test_what_json_cannot_hold_is_refused_with_the_field_named(value: Any) -> None:
     with pytest.raises(InvalidEvent) as caught:
         json_text(value, "tool.tool_inputs")
     assert caught.value.field == "tool.tool_inputs"

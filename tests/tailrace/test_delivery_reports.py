@@ -1,4 +1,4 @@
-"""What is under way, and what became of it."""
+"""Events in flight, and their delivery reports."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tailrace.errors import PublisherClosed
 
 def test_counts_add_up() -> None:
     flight = InFlight()
-    tickets = [flight.add(f"e{i}") for i in range(5)]
-    flight.settle(tickets[0], True)
-    flight.settle(tickets[1], False)
-    flight.settle(tickets[1], True)  # a second report of the same event counts nothing
-    flight.forget(tickets[2])
+    handles = [flight.add(f"e{i}") for i in range(5)]
+    flight.settle(handles[0], True)
+    flight.settle(handles[1], False)
+    flight.settle(handles[1], True)  # a second report of the same event counts nothing
+    flight.forget(handles[2])
     flight.drop()
     counts = flight.counts()
     assert (counts.accepted, counts.delivered, counts.failed, counts.dropped, counts.in_flight) == (
@@ -29,17 +29,17 @@ def test_counts_add_up() -> None:
     assert flight.ids() == ("e3", "e4")
 
 
-def test_nothing_is_added_once_it_is_closed() -> None:
+def test_nothing_is_added_after_closing() -> None:
     flight = InFlight()
-    ticket = flight.add("e")
+    handle = flight.add("e")
     flight.close()
     with pytest.raises(PublisherClosed):
         flight.add("late")
-    flight.settle(ticket, True)
+    flight.settle(handle, True)
     assert flight.ids() == ()
 
 
-def test_threads_share_it() -> None:
+def test_threads_share_the_events_in_flight() -> None:
     flight = InFlight()
 
     def work() -> None:
@@ -55,7 +55,7 @@ def test_threads_share_it() -> None:
     assert (counts.accepted, counts.delivered, counts.failed, counts.in_flight) == (8000, 4000, 4000, 0)
 
 
-def test_reports_say_whether_all_is_well() -> None:
+def test_a_report_is_true_if_all_is_delivered() -> None:
     assert DeliveryReport(event_id="e", partition=1, offset=2).ok
     assert not DeliveryReport(event_id="e", error="why").ok
     assert FlushReport()

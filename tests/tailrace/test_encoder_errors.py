@@ -1,4 +1,4 @@
-"""Values of the wrong type: refused where they are published, with the dotted path of the field."""
+"""Values of the wrong type are refused by publish(), with the dotted path of the field."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.tailrace import generated
 EVENT = schemas.current("TraceEvent")
 KIND_OF = {"origin": Kind.GENERATE_NAME, **{body: Kind(kind) for kind, body in kinds.BODY.items()}}
 JSON = {*EVENT_CONTENT, *(f"{body}.{f}" for body, (_, fields) in BODY_CONTENT.items() for f in fields)}
-"""Fields that take anything that JSON can say."""
+"""Fields that take any JSON."""
 
 
 class Loud:
@@ -31,7 +31,7 @@ class Loud:
 
 
 class Origin:
-    """An application's own class of that name."""
+    """An application's own class of the same name."""
 
 
 def nested() -> list[Any]:
@@ -50,7 +50,7 @@ HUGE = [2**63, -(2**63) - 1, 10**5000]
 
 
 def wrong_values(t: Any) -> Iterator[tuple[Any, str]]:
-    """(a value that is none of type t, what follows the field's path)."""
+    """A value that is not of type t, and what follows the field's path in the error."""
     if isinstance(t, list):
         yield from wrong_values(t[1])
         return
@@ -135,7 +135,7 @@ def test_every_field_that_is_not_free_json_is_among_the_cases() -> None:
 @pytest.mark.parametrize(
     "value", [object(), {1: {(2, 3): 4}}, ["\ud800"], nested(), Loud(), 2 + 1j], ids=range(6)
 )
-def test_content_that_is_no_json_is_refused_with_its_field_named(path: str, value: Any) -> None:
+def test_content_that_is_not_json_is_refused_with_its_field_named(path: str, value: Any) -> None:
     with pytest.raises(InvalidEvent) as caught:
         codec.encode(identity.complete(event_with(path, value), 3))
     assert caught.value.field == path

@@ -1,4 +1,4 @@
-"""Which trace an event belongs to, its ids and its Kafka key."""
+"""The trace that an event belongs to, its ids and its Kafka key."""
 
 from __future__ import annotations
 

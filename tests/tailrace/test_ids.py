@@ -1,4 +1,4 @@
-"""Ids: vectors, and what holds for every id."""
+"""Ids: fixed vectors, and rules that hold for every id."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_trace_id_is_the_number_of_its_uuid() -> None:
         "1" * 31,
     ],
 )
-def test_a_correlation_id_that_is_no_uuid_is_hashed(text: str) -> None:
+def test_a_correlation_id_that_is_not_a_uuid_is_hashed(text: str) -> None:
     assert ids.otel_trace_id(text) == sha256(text.encode()).digest()[:16]
 
 
@@ -91,7 +91,7 @@ def test_different_events_have_different_ids(all_parts: list[tuple[str, str, str
     assert len({ids.event_id(*p) for p in all_parts}) == len(all_parts)
 
 
-def test_the_event_id_of_an_operation_is_fixed_for_good() -> None:
+def test_the_event_id_of_an_operation_never_changes() -> None:
     assert ids.event_id("tool", "t", "s", 0) == "70dbac8d-5ab5-8356-8cd6-f624c661beef"
 
 

@@ -1,4 +1,4 @@
-"""Waiting for a broker: what is said, when it ends, and what waiting cannot mend."""
+"""Waiting for a broker: its messages, when it ends, and errors that waiting cannot fix."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ SECRET = "marker-7f3a91"
 
 
 def clock(*steps: float) -> Iterator[float]:
-    """Times that it is, one a call; the last one goes on."""
+    """Gives these times, one a call. The last one repeats."""
     return itertools.chain(steps, itertools.repeat(steps[-1]))
 
 
-def test_it_says_what_it_waits_for_and_again_every_ten_seconds() -> None:
+def test_waiting_says_for_what_and_repeats_it_every_ten_seconds() -> None:
     with closed_port() as address:
         said: list[str] = []
         times = clock(0, 1, 5, 12, 100)
@@ -38,7 +38,7 @@ def test_it_says_what_it_waits_for_and_again_every_ten_seconds() -> None:
     assert "waited 100 s" in str(caught.value)
 
 
-def test_it_stops_when_told_to() -> None:
+def test_waiting_ends_when_it_should_stop() -> None:
     with closed_port() as address, pytest.raises(KafkaUnavailable):
         kafka.wait_for_broker(Kafka(address), say=lambda line: None, stop=lambda: True)
 
@@ -53,7 +53,7 @@ def test_it_stops_when_told_to() -> None:
         {"message.max.bytes": "many"},
     ],
 )
-def test_properties_that_are_none_are_a_config_error_without_secrets(client: dict[str, str]) -> None:
+def test_invalid_properties_are_a_config_error_without_secrets(client: dict[str, str]) -> None:
     with pytest.raises(ConfigError, match=r"kafka\.client") as caught:
         kafka.wait_for_broker(Kafka("127.0.0.1:1", client), 0)
     assert SECRET not in str(caught.value)
@@ -61,12 +61,12 @@ def test_properties_that_are_none_are_a_config_error_without_secrets(client: dic
         kafka.open_client(Producer, kafka.client(Kafka("127.0.0.1:1", client)))
 
 
-def test_the_users_properties_win() -> None:
+def test_properties_of_the_user_win() -> None:
     made = kafka.client(Kafka("h:1", {"linger.ms": "7", "client.id": "mine"}), linger_ms=5, acks="all")
     assert (made["linger.ms"], made["acks"], made["client.id"]) == ("7", "all", "mine")
 
 
-def test_only_secrets_are_masked_and_only_where_that_garbles_nothing() -> None:
+def test_only_secrets_are_masked_and_short_ones_are_not() -> None:
     client = {
         "sasl.username": "u",
         "sasl.password": "abc",
@@ -81,13 +81,13 @@ def test_only_secrets_are_masked_and_only_where_that_garbles_nothing() -> None:
     assert text.count("***") == 1
 
 
-def test_clients_of_a_broker_that_is_away_say_so_once_and_nothing_else(
+def test_an_outage_is_logged_once_for_all_clients(
     caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with closed_port() as address:
         clients = [Producer(kafka.client(Kafka(address))) for _ in range(2)]
         start = time.monotonic()
-        until = start + 1.5  # that much more after the first message: another one would come by then
+        until = start + 1.5  # so long after the first message a second one would have come
         while time.monotonic() < until:
             for one in clients:
                 one.poll(0.05)

@@ -1,4 +1,4 @@
-"""The text in a commit's metadata, and the counting in it."""
+"""The ledger: its text in a commit's metadata, and its counts."""
 
 from __future__ import annotations
 

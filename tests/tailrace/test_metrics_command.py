@@ -28,11 +28,11 @@ from tailrace.records import MetricRow
 from tailrace.settings import Settings, convert
 from tailrace.topics import TopicNames
 
-NOON = 29_701_440
+MIDNIGHT = 29_701_440
 """2026-06-22 00:00 UTC, in minutes."""
 
 
-def row(minute: int = NOON, labels: dict[str, str] | None = None, **fields: Any) -> MetricRow:
+def row(minute: int = MIDNIGHT, labels: dict[str, str] | None = None, **fields: Any) -> MetricRow:
     given: dict[str, Any] = {
         "partition": 0,
         "metric": "dify.requests.total",
@@ -83,17 +83,17 @@ def test_other_durations_are_refused_with_an_example(given: str) -> None:
 @pytest.mark.parametrize(
     ("given", "found"),
     [
-        ("2026-06-22", NOON),
-        ("2026-06-22T00:05", NOON + 5),
-        ("2026-06-22 00:05Z", NOON + 5),
-        ("2026-06-22T02:00:30+02:00", NOON + 0.5),
-        ("now", NOON + 10),
-        ("-10m", NOON),
-        ("-1d", NOON + 10 - 1440),
+        ("2026-06-22", MIDNIGHT),
+        ("2026-06-22T00:05", MIDNIGHT + 5),
+        ("2026-06-22 00:05Z", MIDNIGHT + 5),
+        ("2026-06-22T02:00:30+02:00", MIDNIGHT + 0.5),
+        ("now", MIDNIGHT + 10),
+        ("-10m", MIDNIGHT),
+        ("-1d", MIDNIGHT + 10 - 1440),
     ],
 )
 def test_moments(given: str, found: float) -> None:
-    assert formatting.moment(given, (NOON + 10) * 60) == found
+    assert formatting.moment(given, (MIDNIGHT + 10) * 60) == found
 
 
 @pytest.mark.parametrize("given", ["yesterday", "", "-1", "-90s", "12:00"])
@@ -148,7 +148,7 @@ def test_a_labels_value_is_safe_in_a_terminal(value: str) -> None:
     assert 1 <= len(shown) <= 48
 
 
-def test_near_names() -> None:
+def test_similar_names_are_suggested() -> None:
     names = {"dify.tokens.total", "dify.tokens.input", "dify.node.duration"}
     assert formatting.near("tokens", names) == "did you mean dify.tokens.input or dify.tokens.total?"
     assert "dify.node.duration" in formatting.near("dify.node.duratoin", names)
@@ -163,25 +163,25 @@ def test_near_names() -> None:
 
 
 def test_without_a_range_it_is_the_windows_that_end_with_the_newest_row_up_to_now() -> None:
-    rows = [row(NOON - 1000), *(row(NOON + n) for n in range(-200, 1)), row(NOON + 10**6)]
-    one = query.answer("m", rows, rows, query.Query(), NOON + 3)
+    rows = [row(MIDNIGHT - 1000), *(row(MIDNIGHT + n) for n in range(-200, 1)), row(MIDNIGHT + 10**6)]
+    one = query.answer("m", rows, rows, query.Query(), MIDNIGHT + 3)
     starts = [start for start, _ in one.found]
-    assert (starts[0], starts[-1], len(starts)) == (NOON - 175, NOON, 36)
-    future = query.answer("m", rows[-1:], rows[-1:], query.Query(), NOON)
+    assert (starts[0], starts[-1], len(starts)) == (MIDNIGHT - 175, MIDNIGHT, 36)
+    future = query.answer("m", rows[-1:], rows[-1:], query.Query(), MIDNIGHT)
     assert len(future.found) == 1
 
 
 def test_currencies_are_never_added() -> None:
     rows = [
-        row(NOON, {"currency": c, "app_id": a}, unit="{currency}", sum=n * 10**12)
+        row(MIDNIGHT, {"currency": c, "app_id": a}, unit="{currency}", sum=n * 10**12)
         for c, a, n in (("USD", "a", 9), ("EUR", "a", 5), ("USD", "b", 2), ("EUR", "b", 1))
     ]
-    one = query.answer("m", rows, rows, query.Query(), NOON)
+    one = query.answer("m", rows, rows, query.Query(), MIDNIGHT)
     assert {group: cell.sum // 10**12 for (_, group), cell in one.found.items()} == {
         ("USD",): 11,
         ("EUR",): 6,
     }
-    few = query.shown(query.answer("m", rows, rows, query.Query(by=("app_id",)), NOON), 1)
+    few = query.shown(query.answer("m", rows, rows, query.Query(by=("app_id",)), MIDNIGHT), 1)
     assert {group: cell.sum // 10**12 for (_, group), cell in few.found.items()} == {
         ("a", "USD"): 9,
         ("(others)", "USD"): 2,
@@ -190,24 +190,24 @@ def test_currencies_are_never_added() -> None:
     assert [one.currency for one in query.listed(rows, query.Query())] == ["EUR", "USD"]
 
 
-def test_tokens_that_count_twice_and_rows_of_another_unit_are_said() -> None:
+def test_tokens_that_count_twice_and_rows_of_another_unit_are_reported() -> None:
     rows = [
-        row(NOON, {"operation_type": t}, metric="dify.tokens.total", unit="{token}")
+        row(MIDNIGHT, {"operation_type": t}, metric="dify.tokens.total", unit="{token}")
         for t in ("workflow", "node")
     ]
     asked = query.Query()
-    (note,) = query.answer("dify.tokens.total", rows, rows, asked, NOON).notes
+    (note,) = query.answer("dify.tokens.total", rows, rows, asked, MIDNIGHT).notes
     assert "--by operation_type" in note
-    assert query.answer("dify.tokens.total", rows, rows[:1], asked, NOON).notes == ()
-    kept = query.answer("dify.tokens.total", rows, rows, query.Query(by=("operation_type",)), NOON)
+    assert query.answer("dify.tokens.total", rows, rows[:1], asked, MIDNIGHT).notes == ()
+    kept = query.answer("dify.tokens.total", rows, rows, query.Query(by=("operation_type",)), MIDNIGHT)
     assert kept.notes == ()
-    mixed = [row(NOON - 1, unit="x"), row(NOON, unit="y")]
-    one = query.answer("m", mixed, mixed, asked, NOON)
+    mixed = [row(MIDNIGHT - 1, unit="x"), row(MIDNIGHT, unit="y")]
+    one = query.answer("m", mixed, mixed, asked, MIDNIGHT)
     assert (one.unit, one.notes) == ("y", ("1 rows in another unit than y are left out",))
 
 
 def test_a_label_that_no_row_has_is_refused_with_those_there_are() -> None:
-    rows = [row(NOON, {"node_type": "llm"}), row(NOON, {"node_type": "code", "x": "1"})]
+    rows = [row(MIDNIGHT, {"node_type": "llm"}), row(MIDNIGHT, {"node_type": "code", "x": "1"})]
     for asked in (query.Query(by=("node_typ",)), query.Query(filters={"node_typ": frozenset("a")})):
         with pytest.raises(query.UnknownName, match="did you mean node_type"):
             query.select(rows, asked)
@@ -243,7 +243,7 @@ def test_lines_have_gaps_where_there_is_no_value(values: list[float | None]) -> 
 
 
 def test_a_plot_has_its_units_its_times_and_a_legend() -> None:
-    starts = [NOON + 5 * n for n in range(24)]
+    starts = [MIDNIGHT + 5 * n for n in range(24)]
     lines = [
         Line("llm", [3e6 * abs(math.sin(n)) for n in range(24)]),
         Line("code", [None if n in (5, 7) else 5e5 for n in range(24)]),
@@ -262,16 +262,16 @@ def test_a_plot_has_its_units_its_times_and_a_legend() -> None:
 def test_without_plotext_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "plotext", None)
     with pytest.raises(MissingPackage, match=r"pip install 'tailrace\[metrics\]'"):
-        draw("title", [NOON], [Line("a", [1])], "s", 80, 16, colours=False)
+        draw("title", [MIDNIGHT], [Line("a", [1])], "s", 80, 16, colours=False)
 
 
 def test_counters_are_drawn_with_zeros_and_histograms_with_gaps() -> None:
-    rows = [row(NOON, {"a": "x"}), row(NOON + 10, {"a": "x"}), row(NOON + 5, {"a": "y"}, sum=7)]
-    _, starts, lines = views.plotted(query.answer("m", rows, rows, query.Query(by=("a",)), NOON + 10))
-    assert starts == [NOON, NOON + 5, NOON + 10]
+    rows = [row(MIDNIGHT, {"a": "x"}), row(MIDNIGHT + 10, {"a": "x"}), row(MIDNIGHT + 5, {"a": "y"}, sum=7)]
+    _, starts, lines = views.plotted(query.answer("m", rows, rows, query.Query(by=("a",)), MIDNIGHT + 10))
+    assert starts == [MIDNIGHT, MIDNIGHT + 5, MIDNIGHT + 10]
     assert lines == [Line("y", [0, 7, 0]), Line("x", [1, 0, 1])]
-    nodes = [node(NOON, "llm", 50_000), node(NOON + 10, "llm", 50_000)]
-    name, _, lines = views.plotted(query.answer("d", nodes, nodes, query.Query(), NOON + 10))
+    nodes = [node(MIDNIGHT, "llm", 50_000), node(MIDNIGHT + 10, "llm", 50_000)]
+    name, _, lines = views.plotted(query.answer("d", nodes, nodes, query.Query(), MIDNIGHT + 10))
     assert name == "d: p50, p95, p99 in 5m"
     assert [line.values for line in lines] == [[50_000, None, 50_000]] * 3
 
@@ -356,22 +356,22 @@ def test_metrics_of_a_topic_with_overwrites_a_tombstone_and_garbage(
 ) -> None:
     made = topics_settings(partitions=2)
     topic = TopicNames.of(made.topics).metrics
-    gone = keyed(node(NOON + 9, "llm", 99_000_000))
+    gone = keyed(node(MIDNIGHT + 9, "llm", 99_000_000))
     fill(
         made,
         [
-            keyed(node(NOON, "llm", 50_000)),
-            keyed(node(NOON, "llm", 50_000, 2_000_000)),  # the same minute, later
-            keyed(node(NOON, "llm", 500_000, partition=1)),  # of another source partition: added
-            keyed(node(NOON, "code", 5_000)),
-            keyed(node(NOON + 7, "code", 8_000)),
+            keyed(node(MIDNIGHT, "llm", 50_000)),
+            keyed(node(MIDNIGHT, "llm", 50_000, 2_000_000)),  # the same minute, later
+            keyed(node(MIDNIGHT, "llm", 500_000, partition=1)),  # of another source partition: added
+            keyed(node(MIDNIGHT, "code", 5_000)),
+            keyed(node(MIDNIGHT + 7, "code", 8_000)),
             gone,
             (gone[0], None),
             ("0/x/0000000000000000/1", b"no avro"),
             ("1/x/0000000000000000/2", codec.encode(row(bounds=[1], buckets=[1]))),
             keyed(
                 row(
-                    NOON,
+                    MIDNIGHT,
                     {"currency": "USD"},
                     metric="dify.cost.total",
                     unit="{currency}",
@@ -507,7 +507,7 @@ def test_what_comes_later_or_is_not_committed_is_not_read(topics_settings: Calla
 
 
 @pytest.mark.kafka
-def test_an_empty_topic_and_none_at_all(topics_settings: Callable[..., Settings]) -> None:
+def test_an_empty_topic_and_a_missing_one(topics_settings: Callable[..., Settings]) -> None:
     made = topics_settings(partitions=1)
     for arguments in ([], ["dify.requests.total"]):
         ran = run(made, *arguments)
@@ -524,5 +524,5 @@ def test_an_empty_topic_and_none_at_all(topics_settings: Callable[..., Settings]
     assert "metrics is missing: run `tailrace topics create`" in str(ran.exception)
 
 
-def test_noon_is_what_it_says() -> None:
-    assert datetime.fromtimestamp(NOON * 60, UTC).isoformat() == "2026-06-22T00:00:00+00:00"
+def test_the_constant_midnight_is_its_date() -> None:
+    assert datetime.fromtimestamp(MIDNIGHT * 60, UTC).isoformat() == "2026-06-22T00:00:00+00:00"

@@ -1,4 +1,4 @@
-"""Events over the limit: what is cut, what stays readable, what is named."""
+"""Events over the limit: what is cut, what stays readable, and what is named."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def cls_of(body: str) -> type[Any]:
 
 @st.composite
 def large_events(draw: st.DrawFn) -> TraceEvent:
-    """Events whose content alone makes them large."""
+    """Events that are large because of their content."""
     body = draw(st.sampled_from(sorted(BODIES)))
     paths = [p for p in oversize.CONTENT if "." not in p or p.split(".")[0] in (body, "origin")]
     values: dict[str, dict[str, Any]] = {"": {}, body: {}, "origin": {}}

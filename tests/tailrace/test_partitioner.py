@@ -1,4 +1,4 @@
-"""Kafka's murmur2: the Java client's own vectors, and what librdkafka does on a real broker."""
+"""Kafka's murmur2: the Java client's vectors, and librdkafka's partitions on a real broker."""
 
 from __future__ import annotations
 

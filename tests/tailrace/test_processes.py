@@ -1,4 +1,4 @@
-"""What every process does when it starts."""
+"""Logging of a process, and processes that end with their parent."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CHILD = """
 import os, signal, sys
 from tailrace.processes import die_with_parent
 fd = int(sys.argv[2])
-signal.signal(signal.SIGTERM, lambda *_: (os.write(fd, b"told"), os._exit(0)))
+signal.signal(signal.SIGTERM, lambda *_: (os.write(fd, b"signalled"), os._exit(0)))
 die_with_parent(int(sys.argv[1]))
 os.write(fd, b"ready")
 signal.pause()
@@ -32,7 +32,7 @@ signal.pause()
 
 @pytest.fixture
 def root() -> Iterator[logging.Logger]:
-    """The root logger, as it was before at the end."""
+    """The root logger. It is restored at the end."""
     logger = logging.getLogger()
     handlers, level = logger.handlers[:], logger.level
     levels = {name: logging.getLogger(name).level for name in processes._NOISY}
@@ -78,14 +78,14 @@ def test_a_noisy_librarys_line_comes_once_in_ten_seconds(
     ]
 
 
-def test_a_child_is_told_when_its_parent_is_killed() -> None:
+def test_a_child_gets_a_signal_when_its_parent_is_killed() -> None:
     ours, theirs = os.pipe()
     parent = subprocess.Popen([sys.executable, "-c", PARENT, CHILD, str(theirs)], pass_fds=[theirs])
     os.close(theirs)
     assert os.read(ours, 100) == b"ready"
     parent.kill()
     parent.wait()
-    assert os.read(ours, 100) == b"told"
+    assert os.read(ours, 100) == b"signalled"
     assert os.read(ours, 100) == b""  # and it has ended
     os.close(ours)
 

@@ -1,5 +1,4 @@
-"""`tailrace publish` and the lines it reads: what is published, what is refused, and that nothing else is
-lost."""
+"""`tailrace publish`: which lines are published, which are refused, and that no other is lost."""
 
 from __future__ import annotations
 
@@ -9,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,14 +18,14 @@ from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tailrace import codec, identity
+from tailrace import Publisher, codec, identity
 from tailrace.cli import cli
 from tailrace.commands import publish as command
-from tailrace.errors import InvalidEvent, TopicMismatch
+from tailrace.delivery_reports import FlushReport, OnDelivery
+from tailrace.errors import InvalidEvent, QueueFull, TopicMismatch
 from tailrace.event_lines import parse
 from tailrace.records import Kind, TraceEvent
 from tailrace.settings import Settings
-from tests.harness.processes import wait_until
 from tests.tailrace import topic
 from tests.tailrace.ports import closed_port
 
@@ -167,7 +165,7 @@ def test_null_content_is_none() -> None:
         (b'{"inputs": "\xff", "kind": "tool", "started_at": 1, "ended_at": 2}', "inputs"),
     ],
 )
-def test_a_line_that_is_no_event_is_refused_with_the_field_named(raw: bytes, field: str) -> None:
+def test_a_line_that_is_not_an_event_is_refused_with_the_field_named(raw: bytes, field: str) -> None:
     with pytest.raises(InvalidEvent) as caught:
         codec.encode(identity.complete(parse(raw), 3))
     assert caught.value.field == field
@@ -290,7 +288,9 @@ def test_a_signal_ends_the_reading_and_what_was_read_is_delivered(
         assert child.stderr is not None
         child.stdin.write(line(source_id="a") + b"\n" + line(source_id="b") + b"\n{\n")
         child.stdin.flush()
-        assert child.stderr.readline().startswith(b"stdin:3: ")  # all three are read, and it waits for more
+        assert child.stderr.readline().startswith(
+            b"stdin:3: "
+        )  # all three lines are read, and it waits for more
         child.send_signal(number)
         out, err = child.communicate(timeout=60)
         assert child.returncode == 128 + number, err
@@ -314,16 +314,26 @@ def test_a_signal_ends_the_reading_and_what_was_read_is_delivered(
 def test_a_signal_ends_the_wait_for_room_and_a_second_one_the_wait_for_deliveries(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    class Interrupted(Publisher):
+        """Sends SIGTERM when its queue is full, and once more when deliveries are waited for."""
+
+        flushed = False
+
+        def publish(self, event: TraceEvent, on_delivery: OnDelivery | None = None) -> str:
+            try:
+                return super().publish(event, on_delivery)
+            except QueueFull:
+                os.kill(os.getpid(), signal.SIGTERM)
+                raise
+
+        def flush(self, timeout: float) -> FlushReport:
+            if not self.flushed:
+                self.flushed = True
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super().flush(timeout)
+
     monkeypatch.setattr(command, "_require_topic", lambda *_: None)
-    before, pause = signal.getsignal(signal.SIGTERM), threading.Event()
-
-    def interrupt() -> None:
-        wait_until(lambda: signal.getsignal(signal.SIGTERM) is not before, 60, "it takes signals")
-        for seconds in (1.5, 2.0):
-            pause.wait(seconds)
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=interrupt, daemon=True).start()
+    monkeypatch.setattr(command, "Publisher", Interrupted)
     began = time.monotonic()
     with closed_port() as address:
         ran = publish(
@@ -351,7 +361,9 @@ def test_without_a_broker_nothing_is_read_and_the_status_is_1() -> None:
 
 
 @pytest.mark.kafka
-def test_a_missing_topic_is_said_before_anything_is_read(topics_settings: Callable[..., Settings]) -> None:
+def test_a_missing_topic_is_an_error_before_anything_is_read(
+    topics_settings: Callable[..., Settings],
+) -> None:
     made = topics_settings(create=False)
     ran = publish(*options(made), stdin=line())
     assert isinstance(ran.exception, TopicMismatch)
@@ -359,7 +371,7 @@ def test_a_missing_topic_is_said_before_anything_is_read(topics_settings: Callab
 
 
 def test_what_is_not_delivered_in_time_is_named_and_the_status_is_1(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "_require_topic", lambda *_: None)  # there it was; now the broker is gone
+    monkeypatch.setattr(command, "_require_topic", lambda *_: None)  # the broker fails after this check
     with closed_port() as address:
         ran = publish(
             "-b",
@@ -396,7 +408,7 @@ def test_a_queue_that_stays_full_ends_the_run_and_says_where(monkeypatch: pytest
     )
 
 
-def test_progress_is_said_when_it_takes_long(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_is_printed_when_it_takes_long(capsys: pytest.CaptureFixture[str]) -> None:
     times = iter([0.0, 1.0, 5.5, 5.5, 6.0, 11.0, 11.0])
     run = command._Run(lambda: next(times))
     for delivered in (10, 2000, 2001, 4000):

@@ -1,4 +1,4 @@
-"""The schema registry: what is asked of it, what is kept, and what happens while it is away."""
+"""The schema registry: requests, what is cached, and what happens while it fails."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Clock:
         ({"write": "avro"}, "registry.write"),
     ],
 )
-def test_settings_that_cannot_be_are_refused(fields: dict[str, Any], said: str) -> None:
+def test_invalid_settings_are_refused(fields: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said) as caught:
         convert({"registry": fields}, Settings, "")
     assert "hunter2" not in str(caught.value)
@@ -105,9 +105,7 @@ def test_settings_come_from_variables_and_flags(tmp_path: Path) -> None:
 # -- the client
 
 
-def test_what_the_registry_has_is_told_and_what_it_lacks_is_none(
-    registry: SchemaRegistry, tmp_path: Path
-) -> None:
+def test_a_schema_is_returned_and_a_missing_one_is_none(registry: SchemaRegistry, tmp_path: Path) -> None:
     client = Client(of(registry.url + "/", tmp_path).registry)
     assert (client.schema(1000), client.versions(SUBJECT), client.lookup(SUBJECT, text_of())) == (
         None,
@@ -135,7 +133,7 @@ def test_what_the_registry_has_is_told_and_what_it_lacks_is_none(
         ({"token": "hunter2"}, {"token": "hunter2"}),
     ],
 )
-def test_credentials_are_sent_and_never_said(wants: Any, gives: Any, tmp_path: Path) -> None:
+def test_credentials_are_sent_and_never_shown(wants: Any, gives: Any, tmp_path: Path) -> None:
     with SchemaRegistry(**wants) as registry:
         assert Client(of(registry.url, tmp_path, **gives).registry).versions(SUBJECT) == []
         wrong = {k: "hunter3" if v == "hunter2" else v for k, v in gives.items()}
@@ -153,7 +151,7 @@ def test_a_registry_that_is_away_is_unavailable(state: Any, registry: SchemaRegi
         Client(of(registry.url, tmp_path, timeout_seconds=0.3).registry).schema(1)
 
 
-def test_an_address_where_nobody_listens_or_that_is_no_registry_is_said_to_be_so(
+def test_an_address_without_a_registry_is_named_in_the_error(
     registry: SchemaRegistry, tmp_path: Path
 ) -> None:
     with closed_port() as address, pytest.raises(RegistryUnavailable, match="refused"):
@@ -167,62 +165,62 @@ def test_an_address_where_nobody_listens_or_that_is_no_registry_is_said_to_be_so
 # -- when what is asked for
 
 
-def test_a_frame_is_asked_for_once_and_again_when_absence_is_old() -> None:
-    asking = FetchPolicy()
-    assert asking.next(0.0) == (None, None)
-    assert asking.want(b"a", 0.0)
-    assert not asking.want(b"a", 0.0)
-    assert asking.next(0.0) == (b"a", 0.0)
-    asking.absent(b"a", 0.0)
-    assert not asking.denied(b"a")
-    assert asking.next(1.0) == (None, None)
-    assert asking.want(b"a", 1.0)
-    assert asking.next(1.0) == (None, ABSENT_SECONDS - 1.0)
-    assert not asking.asked(b"a", 1.0)
-    assert asking.asked(b"a", ABSENT_SECONDS)
-    assert asking.next(ABSENT_SECONDS) == (b"a", 0.0)
-    asking.absent(b"a", ABSENT_SECONDS)
-    assert not asking.asked(b"a", ABSENT_SECONDS)
-    assert asking.denied(b"a")
-    asking.found(b"a")
-    assert not asking.denied(b"a")
+def test_a_frame_is_requested_once_and_again_when_its_absence_is_old() -> None:
+    policy = FetchPolicy()
+    assert policy.next(0.0) == (None, None)
+    assert policy.want(b"a", 0.0)
+    assert not policy.want(b"a", 0.0)
+    assert policy.next(0.0) == (b"a", 0.0)
+    policy.absent(b"a", 0.0)
+    assert not policy.denied(b"a")
+    assert policy.next(1.0) == (None, None)
+    assert policy.want(b"a", 1.0)
+    assert policy.next(1.0) == (None, ABSENT_SECONDS - 1.0)
+    assert not policy.asked(b"a", 1.0)
+    assert policy.asked(b"a", ABSENT_SECONDS)
+    assert policy.next(ABSENT_SECONDS) == (b"a", 0.0)
+    policy.absent(b"a", ABSENT_SECONDS)
+    assert not policy.asked(b"a", ABSENT_SECONDS)
+    assert policy.denied(b"a")
+    policy.found(b"a")
+    assert not policy.denied(b"a")
 
 
-def test_a_registry_that_is_away_is_asked_less_and_less_and_at_once_when_it_answered() -> None:
-    asking, now, waits, order = FetchPolicy(), 0.0, list[float](), list[bytes]()
-    asking.want(b"a", now)
-    asking.want(b"b", now)
-    assert asking.asked(b"a", now)
+def test_requests_to_a_failing_registry_back_off_until_it_answers() -> None:
+    policy, now, waits, order = FetchPolicy(), 0.0, list[float](), list[bytes]()
+    policy.want(b"a", now)
+    policy.want(b"b", now)
+    assert policy.asked(b"a", now)
     for _ in range(len(AWAY_SECONDS) + 2):
-        frame, _ = asking.next(now)
+        frame, _ = policy.next(now)
         assert frame is not None
         order.append(frame)
-        waits.append(asking.away(frame, now))
-        assert not asking.asked(b"a", now + 100)
-        frame, wait = asking.next(now)
+        waits.append(policy.away(frame, now))
+        assert not policy.asked(b"a", now + 100)
+        frame, wait = policy.next(now)
         assert (frame, wait) == (None, waits[-1])  # neither of them
         now += waits[-1]
     assert waits == [*AWAY_SECONDS, AWAY_SECONDS[-1], AWAY_SECONDS[-1]]
-    assert set(order[::2]) != set(order[1::2])  # in turn: one that is never answered starves no other
-    asking.found(b"a")
-    assert asking.next(now) == (b"b", 0.0)
-    assert asking.away(b"b", now) == AWAY_SECONDS[0]
+    assert set(order[::2]) != set(order[1::2])  # in turn: one that is never answered does not starve another
+    policy.found(b"a")
+    assert policy.next(now) == (b"b", 0.0)
+    assert policy.away(b"b", now) == AWAY_SECONDS[0]
 
 
-def test_garbage_does_not_fill_the_memory() -> None:
-    asking = FetchPolicy()
-    taken = [asking.want(str(n).encode(), 0.0) for n in range(MAX_WANTED + 5)]
+def test_unknown_frames_do_not_fill_the_memory() -> None:
+    policy = FetchPolicy()
+    taken = [policy.want(str(n).encode(), 0.0) for n in range(MAX_WANTED + 5)]
     assert sum(taken) == MAX_WANTED
     for n in range(MAX_WANTED):
-        asking.absent(str(n).encode(), 0.0)
-    assert not asking.want(b"new", 1.0)
-    assert asking.want(b"new", ABSENT_SECONDS + 1)
+        policy.absent(str(n).encode(), 0.0)
+    assert not policy.want(b"new", 1.0)
+    assert policy.want(b"new", ABSENT_SECONDS + 1)
 
 
 # -- the source
 
 
-def test_an_id_is_fetched_once_and_known_for_good(registry: SchemaRegistry, tmp_path: Path) -> None:
+def test_an_id_is_fetched_once_and_known_permanently(registry: SchemaRegistry, tmp_path: Path) -> None:
     schema_id = registry.add(SUBJECT, NEWER)
     resolver = Resolver()
     source = attach(of(registry.url, tmp_path), resolver)
@@ -230,9 +228,9 @@ def test_an_id_is_fetched_once_and_known_for_good(registry: SchemaRegistry, tmp_
     frame = schemas.id_frame(schema_id)
     with pytest.raises(UnknownSchema):
         resolver.find_or_want(frame)
-    wait_until(lambda: resolver.knows(frame), 60, "the schema is known")
+    # The fetcher adds the id first and the fingerprint next.
+    wait_until(lambda: resolver.knows(MARKER + schemas.fingerprint(NEWER)), 60, "the schema is known")
     assert [f["name"] for f in resolver.find(frame).schema["fields"]][-1] == "weather"
-    assert resolver.knows(MARKER + schemas.fingerprint(NEWER))
     for _ in range(3):
         resolver.find_or_want(frame)
     source.close()
@@ -259,7 +257,7 @@ def test_a_fingerprint_is_looked_for_among_the_versions_of_the_subject(
     assert resolver.knows(schemas.id_frame(schema_id))
 
 
-def test_a_registry_that_comes_back_is_asked_again(registry: SchemaRegistry, tmp_path: Path) -> None:
+def test_a_registry_that_recovers_is_asked_again(registry: SchemaRegistry, tmp_path: Path) -> None:
     clock, resolver = Clock(), Resolver()
     cache = Cache(folder(str(tmp_path), registry.url))
     source = SchemaFetcher(Client(of(registry.url, tmp_path).registry), cache, resolver, SUBJECT, clock)
@@ -274,7 +272,7 @@ def test_a_registry_that_comes_back_is_asked_again(registry: SchemaRegistry, tmp
     assert resolver.knows(frame)
 
 
-def test_an_id_that_the_registry_lacks_is_denied_when_it_has_said_so_twice(
+def test_an_id_is_denied_after_two_answers_that_it_does_not_exist(
     registry: SchemaRegistry, tmp_path: Path
 ) -> None:
     clock, resolver = Clock(), Resolver()
@@ -290,8 +288,8 @@ def test_an_id_that_the_registry_lacks_is_denied_when_it_has_said_so_twice(
     assert not resolver.knows(frame)
 
 
-def test_a_refusal_of_one_id_is_no_outage(registry: SchemaRegistry, tmp_path: Path) -> None:
-    """An id that the registry cannot even parse, or fails on, keeps it from no other."""
+def test_a_refusal_of_one_id_is_not_an_outage(registry: SchemaRegistry, tmp_path: Path) -> None:
+    """An id that the registry cannot parse, or fails on, delays no other id."""
     clock, resolver = Clock(), Resolver()
     source = SchemaFetcher(
         Client(of(registry.url, tmp_path).registry), Cache(tmp_path), resolver, SUBJECT, clock
@@ -312,7 +310,7 @@ def test_a_refusal_of_one_id_is_no_outage(registry: SchemaRegistry, tmp_path: Pa
     source.close()
 
 
-def test_a_registered_schema_that_is_of_no_use_is_known_to_be_so(
+def test_a_registered_schema_that_cannot_be_used_is_known_as_such(
     registry: SchemaRegistry, tmp_path: Path
 ) -> None:
     resolver = Resolver()
@@ -335,7 +333,7 @@ def test_a_registered_schema_that_is_of_no_use_is_known_to_be_so(
         assert f"schema id {schema_id}" in caught.value.detail
 
 
-def test_a_disk_that_cannot_be_written_does_not_matter(
+def test_a_cache_that_cannot_be_written_is_not_an_error(
     registry: SchemaRegistry, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").write_text("")
@@ -370,7 +368,7 @@ def test_files_are_read_at_the_start_and_named_when_they_cannot_be(tmp_path: Pat
 # -- registering, and what publishers write
 
 
-def test_a_subject_that_is_made_is_full_transitive(registry: SchemaRegistry, tmp_path: Path) -> None:
+def test_a_new_subject_is_full_transitive(registry: SchemaRegistry, tmp_path: Path) -> None:
     settings = of(registry.url, tmp_path)
     client = Client(settings.registry)
     assert subject_of(settings) == SUBJECT
@@ -381,7 +379,7 @@ def test_a_subject_that_is_made_is_full_transitive(registry: SchemaRegistry, tmp
     assert registry.requests[len(before) :] == [f"POST /subjects/{SUBJECT}"]
 
 
-def test_a_level_that_somebody_chose_is_left_and_said(
+def test_a_chosen_compatibility_level_is_kept_and_logged(
     registry: SchemaRegistry, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     registry.add(SUBJECT, {**OURS, "fields": OURS["fields"][:-1]})
@@ -513,7 +511,7 @@ def test_check_says_what_can_be_read_and_what_the_registry_takes(
     assert (code, "needs fixing: schemas.files: " in err) == (1, True)
 
 
-def test_codes_of_the_registry_mean_what_they_say(registry: SchemaRegistry, tmp_path: Path) -> None:
+def test_error_codes_of_the_registry(registry: SchemaRegistry, tmp_path: Path) -> None:
     with pytest.raises(RegistryRefused) as caught:
         Client(of(registry.url, tmp_path).registry)._ask("GET", "/schemas/ids/1")
     assert (caught.value.status, caught.value.code) == (404, NO_SCHEMA)

@@ -22,7 +22,7 @@ class Source(SchemaSource):
 
 
 def record(offset: int, frame: bytes | None = None) -> Record:
-    """Of the schema that `frame` names; None: of ours."""
+    """A record whose schema `frame` names. None: our own schema."""
     return Record(offset, 1, b"k", (VALUE[:10] if frame is None else frame) + VALUE[10:])
 
 
@@ -30,7 +30,7 @@ def policy(source: Source, seconds: float = 60.0) -> SchemaWaitPolicy:
     return SchemaWaitPolicy(source, source.resolver.knows, seconds)
 
 
-def test_a_frame_waits_once_and_then_no_more() -> None:
+def test_a_frame_waits_once() -> None:
     source = Source()
     rule, seven = policy(source), id_frame(7)
     assert rule.waits(seven, 100.0)
@@ -52,17 +52,17 @@ def test_what_the_registry_lacks_does_not_wait() -> None:
     assert not rule.waits(id_frame(7), 0.2)  # later records of it neither
 
 
-def test_what_was_given_up_is_asked_for_again_and_waits_for_that_answer_alone() -> None:
-    """So that a dead letter that is published again finds its schema, once the registry has it."""
+def test_a_schema_that_was_given_up_is_requested_again_and_waits_for_one_answer() -> None:
+    """A dead letter that is published again finds its schema once the registry has it."""
     source = Source()
     rule = policy(source)
     source.lacks.add(id_frame(7))
     assert not rule.waits(id_frame(7), 0.0)
     source.wanted.clear()
-    source.asking.add(id_frame(7))
+    source.fetching.add(id_frame(7))
     assert rule.waits(id_frame(7), 500.0)
     assert source.wanted == [id_frame(7)]
-    source.asking.clear()
+    source.fetching.clear()
     assert not rule.waits(id_frame(7), 500.1)
 
 
@@ -88,7 +88,7 @@ def test_the_first_record_that_waits_is_found() -> None:
         assert rule.first([record(5, id_frame(7)), record(6)], 0.0) == 2
 
 
-def test_garbage_waits_only_as_often_as_can_be_remembered() -> None:
+def test_waits_for_unknown_frames_are_bounded() -> None:
     rule = policy(Source())
     assert all(rule.waits(id_frame(n), 0.0) for n in range(MAX_FRAMES))
     assert not rule.waits(id_frame(MAX_FRAMES), 0.0)
@@ -96,7 +96,7 @@ def test_garbage_waits_only_as_often_as_can_be_remembered() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.floats(0, 20)), max_size=60), st.floats(0, 60))
 def test_each_schema_is_waited_for_once(records: list[tuple[int, float]], seconds: float) -> None:
-    """Where nobody can be asked, too."""
+    """Without a registry, too."""
     source, now, first = Source(), 0.0, dict[bytes, float]()
     rules = [policy(source, seconds), SchemaWaitPolicy(None, source.resolver.knows, seconds)]
     for n, pause in records:

@@ -1,4 +1,4 @@
-"""The generated modules and the schema history follow the schemas, and the check says what does not."""
+"""The generated modules and the schema history follow the schemas, and the check finds each deviation."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def contract(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """The parts of the repository that the contract is made of, to change."""
+    """A copy of the parts of the repository that the contract is made of, for the test to change."""
     for folder in ("tools", "schemas"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     for name in (*GENERATED, "pyproject.toml"):
@@ -72,7 +72,7 @@ def test_a_changed_schema_needs_a_version_then_the_modules_and_then_is_fine(copy
 
 
 def test_a_new_field_of_the_header_is_read_by_the_processor(copy: Path) -> None:
-    """Without an edit anywhere but in the schema; and none that comes after the header."""
+    """Only the schema is edited. A new field that comes after the header is not read."""
     text: list[Any] = ["null", "string"]
     new = [
         {"name": "weather", "type": text, "default": None, "doc": "The weather."},
@@ -108,7 +108,7 @@ def test_a_new_field_of_the_header_is_read_by_the_processor(copy: Path) -> None:
     assert now["defaults"]() == {**was["defaults"](), "winds": []}
 
 
-def test_a_field_that_the_processor_is_said_to_step_over_is_there(copy: Path) -> None:
+def test_a_field_that_the_processor_skips_exists(copy: Path) -> None:
     change(
         copy / "schemas" / "TraceEvent.avsc",
         lambda s: s.update(fields=[f for f in s["fields"] if f["name"] != "host_name"]),
@@ -148,7 +148,7 @@ def test_a_module_that_was_edited_by_hand_is_named(copy: Path, name: str) -> Non
 
 
 def _edited(field: str, /, **changes: Any) -> Callable[[dict[str, Any]], None]:
-    """An edit that changes properties of one field; None takes a property away."""
+    """An edit that changes properties of one field. None removes a property."""
 
     def edit(schema: dict[str, Any]) -> None:
         schema["fields"] = [
@@ -170,7 +170,7 @@ def _body(edit: Callable[[dict[str, Any]], object]) -> Callable[[dict[str, Any]]
 
 
 def _moved(schema: dict[str, Any]) -> None:
-    """tool_name goes behind the header."""
+    """Moves tool_name behind the header."""
     field = next(f for f in schema["fields"] if f["name"] == "tool_name")
     schema["fields"].remove(field)
     schema["fields"].append(field)
@@ -216,7 +216,7 @@ def _moved(schema: dict[str, Any]) -> None:
         (lambda s: s.update(header_last="nothing"), "header_last is not the name of a field"),
     ],
 )
-def test_a_version_that_old_readers_or_writers_cannot_live_with_is_refused(
+def test_a_version_that_breaks_old_readers_or_writers_is_refused(
     copy: Path, edit: Callable[[dict[str, Any]], object], problem: str
 ) -> None:
     for path in (
@@ -244,9 +244,7 @@ def test_a_version_that_old_readers_or_writers_cannot_live_with_is_refused(
     ],
     ids=["a nullable field", "a field with a default, in the header", "a last symbol", "a field of a body"],
 )
-def test_a_version_that_all_can_live_with_is_taken(
-    copy: Path, edit: Callable[[dict[str, Any]], object]
-) -> None:
+def test_a_compatible_version_is_accepted(copy: Path, edit: Callable[[dict[str, Any]], object]) -> None:
     for path in (
         copy / "schemas" / "TraceEvent.avsc",
         copy / "schemas" / "history" / "TraceEvent" / "2.avsc",
@@ -256,8 +254,8 @@ def test_a_version_that_all_can_live_with_is_taken(
     assert problems_of(copy) == []
 
 
-def test_every_version_is_held_against_every_other(copy: Path) -> None:
-    """What one version added, the next may not take back, although those before never had it."""
+def test_every_version_is_compared_with_every_other(copy: Path) -> None:
+    """A version may not take back what the one before added, although older ones never had it."""
     history = copy / "schemas" / "history" / "TraceEvent"
     new = {"name": "new", "type": ["null", "string"], "default": None, "doc": "New."}
     n = len(list(history.glob("*.avsc")))
@@ -285,7 +283,7 @@ def test_the_command_fails_for_such_a_version(copy: Path) -> None:
 
 
 def problems_of(copy: Path) -> list[str]:
-    """What `tools/schemas.py --check` says of the schemas there, without a process of its own."""
+    """What `tools/schemas.py --check` finds in these schemas, without starting a process."""
     schemas = {p.stem: json.loads(p.read_text()) for p in (copy / "schemas").glob("TraceEvent.avsc")}
     return list(tool.problems(schemas, copy / "schemas"))
 

@@ -1,4 +1,4 @@
-"""`tailrace schemas`: which records there are, and which one some bytes are."""
+"""`tailrace schemas`: which records there are, and which one given bytes are."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_a_value_or_a_fingerprint_is_identified(text: str) -> None:
     )
 
 
-def test_a_fingerprint_as_a_number_is_identified_and_said_to_be_reversed() -> None:
+def test_a_fingerprint_as_a_number_is_identified_as_reversed() -> None:
     code, out, _ = run("identify", FINGERPRINT[::-1].hex())
     assert code == 0
     assert "reversed" in out
@@ -104,7 +104,7 @@ def test_a_file_is_identified(tmp_path: Path) -> None:
         ("7b7d", "starts with 7b7d, not c301"),
     ],
 )
-def test_what_is_not_ours_is_said_to_be_so(text: str, said: str) -> None:
+def test_foreign_bytes_are_named_as_such(text: str, said: str) -> None:
     code, out, err = run("identify", text)
     assert (code, out) == (1, "")
     assert said in err
@@ -116,7 +116,7 @@ def test_what_is_neither_hex_nor_a_file_is_a_wrong_option() -> None:
     assert "neither hex nor a readable file" in err
 
 
-def test_an_empty_file_is_nothing(tmp_path: Path) -> None:
+def test_an_empty_file_is_not_a_record(tmp_path: Path) -> None:
     (tmp_path / "empty").write_bytes(b"")
     code, _, err = run("identify", str(tmp_path / "empty"))
     assert code == 1

@@ -1,4 +1,4 @@
-"""Settings: which layer wins, what an error says, and what it never says."""
+"""Settings: which layer wins, what an error says, and what it never shows."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_binary_files_are_refused_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "assignment", [SECRET, f"x={SECRET}", f"kafka.client.sasl.password.{SECRET}", f"=={SECRET}", "a.b"]
 )
-def test_an_assignment_that_is_none_says_its_form(assignment: str) -> None:
+def test_an_invalid_assignment_says_the_right_form(assignment: str) -> None:
     with pytest.raises(ConfigError) as caught:
         settings_from(None, None, (assignment,))
     assert "section.field=value" in str(caught.value) or "known are" in str(caught.value)
@@ -234,7 +234,7 @@ def test_properties_that_tailrace_relies_on_cannot_be_set(key: str) -> None:
         load({"kafka": {"client": {key: "x"}}}, env={})
 
 
-def test_servers_are_no_property_of_the_client_and_the_message_says_where_they_belong() -> None:
+def test_servers_as_a_client_property_are_refused_with_the_right_place() -> None:
     with pytest.raises(
         ConfigError, match=r"bootstrap\.servers cannot be set here; use kafka\.bootstrap_servers"
     ):
@@ -249,7 +249,7 @@ def test_timings_of_the_client_may_be_set() -> None:
 @pytest.mark.parametrize(
     "servers", ["", " , ", "h:0", "h:65536", "h:x", "h:", "a:1,b:70000", "[::1]:0", "SSL://h:99999", "h:1٥"]
 )
-def test_servers_that_cannot_be_are_named(servers: str) -> None:
+def test_invalid_servers_are_named(servers: str) -> None:
     with pytest.raises(ConfigError, match=r"^kafka\.bootstrap_servers: "):
         load({"kafka": {"bootstrap_servers": servers}}, env={})
 
@@ -257,5 +257,5 @@ def test_servers_that_cannot_be_are_named(servers: str) -> None:
 @pytest.mark.parametrize(
     "servers", ["h", "h:1", "a:65535, b:9092,", "[::1]:9092", "::1", "SASL_SSL://h:9092"]
 )
-def test_servers_that_can_be(servers: str) -> None:
+def test_valid_servers(servers: str) -> None:
     assert load({"kafka": {"bootstrap_servers": servers}}, env={}).kafka.bootstrap_servers == servers

@@ -1,4 +1,4 @@
-"""The topics: made once, compared with what is there, each mismatch with its fix."""
+"""The topics are created once and compared with what exists. Each mismatch comes with its fix."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NAMES = TopicNames.of(PLAIN)
 
 
 def good(**changes: Found) -> dict[str, Found]:
-    """What a durable cluster with all topics has."""
+    """What a durable cluster with all topics reports."""
     return {
         t.name: Found(t.partitions, 3, {**t.config, "min.insync.replicas": "2"}) for t in topics.wanted(PLAIN)
     } | changes
@@ -42,7 +42,7 @@ def test_names_start_with_the_prefix() -> None:
     assert TopicNames.of(Topics(prefix="x-")).dead_letters == "x-dead-letters"
 
 
-def test_a_cluster_as_it_must_be_has_no_mismatch_and_no_warning() -> None:
+def test_a_correct_cluster_has_no_mismatch_and_no_warning() -> None:
     assert list(topics.mismatches(PLAIN, good())) == []
     assert list(topics.not_durable(PLAIN, good())) == []
 
@@ -79,7 +79,7 @@ def test_a_missing_topic_is_named_with_its_fix(name: str) -> None:
         (NAMES.state, {"max.message.bytes": "1000"}, "--add-config max.message.bytes=2065536"),
     ],
 )
-def test_a_wrong_setting_is_named_with_the_command_that_mends_it(
+def test_a_wrong_setting_is_named_with_the_command_that_fixes_it(
     name: str, config: dict[str, str], fix: str
 ) -> None:
     (problem,) = topics.mismatches(PLAIN, good(**{name: changed(good()[name], config=config)}))
@@ -117,7 +117,7 @@ def test_what_is_not_durable_is_a_warning(replication: int, insync: str) -> None
 
 
 @pytest.mark.kafka
-def test_topics_are_made_once_and_then_are_as_they_must_be(
+def test_topics_are_created_once_and_then_are_correct(
     broker: Broker, topics_settings: Callable[..., Settings]
 ) -> None:
     settings = topics_settings(partitions=3, create=False).topics
@@ -132,7 +132,7 @@ def test_topics_are_made_once_and_then_are_as_they_must_be(
 
 
 @pytest.mark.kafka
-def test_what_is_missing_is_made_with_the_partitions_of_what_is_there(
+def test_missing_topics_are_created_with_the_partitions_of_existing_ones(
     broker: Broker, topics_settings: Callable[..., Settings]
 ) -> None:
     settings = topics_settings(partitions=2).topics
@@ -141,7 +141,7 @@ def test_what_is_missing_is_made_with_the_partitions_of_what_is_there(
     for future in client.delete_topics([names.metrics, names.dead_letters], operation_timeout=30).values():
         future.result()
     while names.metrics in client.list_topics().topics or names.dead_letters in client.list_topics().topics:
-        pass  # the broker takes a moment to show what it has done
+        pass  # the broker takes a moment to show a change
     more = msgspec.structs.replace(settings, partitions=8)
     assert sorted(topics.create(admin(broker), more)) == sorted([names.metrics, names.dead_letters])
     found = topics.describe(admin(broker), [names.metrics, names.dead_letters])
@@ -150,7 +150,7 @@ def test_what_is_missing_is_made_with_the_partitions_of_what_is_there(
 
 
 @pytest.mark.kafka
-def test_topics_that_are_wrong_stop_whoever_relies_on_them(
+def test_wrong_topics_stop_every_process_that_uses_them(
     broker: Broker, topics_settings: Callable[..., Settings]
 ) -> None:
     settings = topics_settings(partitions=2, create=False).topics
@@ -193,7 +193,7 @@ def test_topics_that_are_wrong_stop_whoever_relies_on_them(
 
 
 @pytest.mark.kafka
-def test_the_brokers_reason_is_given_where_topics_cannot_be_made(
+def test_the_reason_of_the_broker_is_given_when_it_refuses_topics(
     broker: Broker, topics_settings: Callable[..., Settings]
 ) -> None:
     settings = topics_settings(replication_factor=3, create=False).topics

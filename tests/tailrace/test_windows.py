@@ -1,5 +1,4 @@
-"""Windows over metric rows: merging has no order, every row is counted once, and brute force says the
-same."""
+"""Windows over metric rows: merged in any order, each row counted once, as brute force counts them."""
 
 from __future__ import annotations
 
@@ -85,7 +84,7 @@ def merged(found: list[Cell]) -> Cell:
 
 
 @given(cells, cells, cells)
-def test_merging_knows_no_order_and_no_grouping(a: Cell, b: Cell, c: Cell) -> None:
+def test_merging_is_commutative_and_associative(a: Cell, b: Cell, c: Cell) -> None:
     assert a.merged(b) == b.merged(a)
     assert a.merged(b).merged(c) == a.merged(b.merged(c))
     assert a.merged(Cell()) == a
@@ -165,7 +164,7 @@ def test_quantiles_are_linear_inside_the_bucket(
 
 
 @pytest.mark.parametrize("q", [-0.1, 1.1, math.nan])
-def test_a_quantile_is_a_share(q: float) -> None:
+def test_a_quantile_outside_0_to_1_is_refused(q: float) -> None:
     with pytest.raises(ValueError, match="from 0 to 1"):
         quantile(q, (1,), (1, 1), None, None)
 
@@ -187,7 +186,7 @@ def test_tumbling_windows_add_up_to_the_total(rows: list[MetricRow], size: int, 
     st.sampled_from([(), ("a",), ("b", "a")]),
     st.none() | st.tuples(st.integers(-150, 150), st.integers(0, 100), st.sampled_from([0.0, 0.25])),
 )
-def test_windows_are_what_brute_force_finds(
+def test_windows_equal_brute_force(
     rows: list[MetricRow], size: int, step: int, by: tuple[str, ...], span: tuple[int, int, float] | None
 ) -> None:
     after, until = (-math.inf, math.inf) if span is None else (span[0] + span[2], span[0] + span[1] + span[2])
@@ -218,7 +217,7 @@ def test_a_range_has_whole_windows_on_both_sides() -> None:
 
 
 @given(st.lists(some_rows, max_size=25), st.integers(1, 4))
-def test_the_groups_beyond_the_top_are_merged_not_lost(rows: list[MetricRow], n: int) -> None:
+def test_groups_beyond_the_top_are_merged_and_not_lost(rows: list[MetricRow], n: int) -> None:
     found = windows(rows, 10, 10, ("a", "b"))
     groups = {group for _, group in found}
     few, left = top(found, n, kept=(0,))
@@ -282,5 +281,5 @@ def test_a_row_that_contradicts_itself_is_not_counted(fields: dict[str, Any], sa
 
 
 @given(some_rows)
-def test_a_row_that_does_not_has_no_problem(one: MetricRow) -> None:
+def test_a_consistent_row_has_no_problem(one: MetricRow) -> None:
     assert problem(one) is None

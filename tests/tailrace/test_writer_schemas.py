@@ -1,5 +1,4 @@
-"""Schemas that others wrote: what of them can be read as ours, what is read then, and what is refused, with
-the field named."""
+"""Other writers' schemas: what is read as ours, and what is refused with the field named."""
 
 from __future__ import annotations
 
@@ -43,7 +42,7 @@ def field(name: str) -> dict[str, Any]:
 
 
 def theirs(*fields: dict[str, Any], without: tuple[str, ...] = ()) -> dict[str, Any]:
-    """A small TraceEvent of somebody else, in another namespace and another order."""
+    """A small TraceEvent of another project, in another namespace and another order."""
     given = {f["name"] for f in fields}
     needed = [field(n) for n in reversed(REQUIRED) if n not in without and n not in given]
     return {
@@ -66,9 +65,11 @@ def learned(schema: dict[str, Any]) -> None:
     assert not isinstance(found, DecodeError), found
 
 
-def test_another_writers_event_is_read_by_everybody() -> None:
-    """Extended, in another order, with fields left out: what is missing has its default, what is more is
-    passed over."""
+def test_an_event_of_another_writer_is_read_by_every_reader() -> None:
+    """Its schema has more fields, fewer fields, and another order.
+
+    A missing field has its default, an additional one is skipped.
+    """
     schema = theirs(
         {
             "name": "deployment",
@@ -173,7 +174,7 @@ def test_a_kind_that_is_not_ours_is_unknown_to_all_readers() -> None:
     assert header.read(written(schema, PLAIN)).kind == "tool"
 
 
-def test_our_own_schema_is_ours_however_it_is_written() -> None:
+def test_our_own_schema_is_recognised_in_any_spelling() -> None:
     text = json.dumps(copy.deepcopy(OURS), indent=4)
     assert foreign.adopted(text) == ("TraceEvent", OURS)
     assert foreign.adopted(json.dumps(schemas.current("TraceContext")))[0] == "TraceContext"
@@ -265,8 +266,8 @@ def test_what_cannot_be_read_is_refused_with_the_field_named(schema: Any, said: 
     assert caught.value.reason in ("unreadable_schema", "wrong_record")
 
 
-def test_a_schema_that_unfolds_without_end_is_refused() -> None:
-    """Each record has two of the one before: 2^40 types in 40 lines."""
+def test_a_schema_that_expands_without_bound_is_refused() -> None:
+    """Each record contains the one before twice: 2^40 types in 40 lines."""
     inner: Any = "string"
     for n in range(8):
         inner = {"type": "record", "name": f"R{n}", "fields": [{"name": "a", "type": inner}]}
@@ -276,13 +277,13 @@ def test_a_schema_that_unfolds_without_end_is_refused() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[" * 100_000, '"' + "x" * (1 << 20) + '"', '{"type": "record"}'])
-def test_what_is_no_schema_is_refused(text: str) -> None:
+def test_what_is_not_a_schema_is_refused(text: str) -> None:
     with pytest.raises(DecodeError):
         foreign.adopted(text)
 
 
 @pytest.mark.parametrize("shape", ["array", "map"])
-def test_the_deepest_type_that_is_taken_makes_a_decoder(shape: str) -> None:
+def test_the_deepest_accepted_type_has_a_decoder(shape: str) -> None:
     def nested(depth: int) -> Any:
         inner: Any = "long"
         for _ in range(depth):
@@ -327,7 +328,7 @@ TYPES = st.recursive(
         unique_by=lambda x: x[0],
     )
 )
-def test_any_schema_is_either_refused_or_makes_decoders(fields: list[tuple[str, Any]]) -> None:
+def test_any_schema_is_either_refused_or_has_decoders(fields: list[tuple[str, Any]]) -> None:
     text = json.dumps(theirs(*({"name": n, "type": t} for n, t in fields)))
     try:
         _, adopted = foreign.adopted(text)

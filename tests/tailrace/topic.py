@@ -1,4 +1,4 @@
-"""Reading back what is on a topic."""
+"""Reads back what is in a topic."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tailrace.topics import TopicNames
 
 
 def records(bootstrap_servers: str, topic: str) -> list[Message]:
-    """Everything on a topic, partition by partition."""
+    """All records of a topic, partition by partition."""
     consumer = Consumer(
         {
             "bootstrap.servers": bootstrap_servers,
@@ -43,6 +43,6 @@ def records(bootstrap_servers: str, topic: str) -> list[Message]:
 
 
 def published(settings: Settings) -> list[TraceEvent]:
-    """The events on a pipeline's events topic."""
+    """The events in a pipeline's events topic."""
     found = records(settings.kafka.bootstrap_servers, TopicNames.of(settings.topics).events)
     return [codec.decode(m.value() or b"", TraceEvent) for m in found]

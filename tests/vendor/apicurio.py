@@ -1,5 +1,7 @@
-"""A real Apicurio Registry, in memory, on a free port: downloaded from Maven Central once, run by the Java of
-the extra `broker`."""
+"""A real Apicurio Registry, in memory, on a free port.
+
+It is downloaded once from Maven Central and runs on the Java of the extra `broker`.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +25,10 @@ CACHE: Final = Path.home() / ".cache" / "tailrace" / "vendors"
 
 
 def installed(version: str) -> Path:
-    """The jar to run, fetched with Maven (about 140 MB) if it is not there. Raises OSError,
-    CalledProcessError."""
+    """The jar to run, fetched with Maven (about 140 MB) if it is missing.
+
+    Raises OSError, CalledProcessError.
+    """
     folder = CACHE / f"apicurio-{version}"
     if not folder.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
@@ -43,7 +47,10 @@ def installed(version: str) -> Path:
 
 
 class Apicurio:
-    """One server; what is registered is gone when it ends. Raises AssertionError if it does not come up."""
+    """One server. What is registered is lost when it ends.
+
+    Raises AssertionError if it does not start.
+    """
 
     def __init__(self, version: str, folder: Path) -> None:
         options = ["-Xmx512m", "-XX:+UseSerialGC", "-Dquarkus.http.port=0", "-Dquarkus.http.host=127.0.0.1"]
@@ -66,7 +73,7 @@ class Apicurio:
         self._child.close()
 
     def away(self) -> None:
-        """Takes connections from now on, and answers nothing."""
+        """From now on it accepts connections and answers nothing."""
         self._child.signal(signal.SIGSTOP)
 
     def back(self) -> None:

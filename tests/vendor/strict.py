@@ -1,11 +1,11 @@
-"""JSON bodies against a vendor's generated pydantic models, strictly. Runs in the vendor's environment,
-alone.
+"""Checks JSON bodies strictly against a vendor's pydantic models. Runs alone in the vendor's environment.
 
     python strict.py < checks.jsonl        # {"model": "package.module:Name", "body": …, "allow": […]} a line
 
-Prints one JSON list of errors a line. The models alone let through unknown keys, enum members that they don't
-know (where an enum is a union with Any), and some of them every camelCase key: so keys and literals are
-looked at here, and types by pydantic."""
+Prints a JSON list of errors for each line. The models alone accept unknown keys, unknown members of some
+enums (unions with Any), and some of them every camelCase key. So keys and literals are checked here, types
+by pydantic.
+"""
 
 import enum
 import importlib
@@ -19,7 +19,7 @@ import pydantic
 
 
 def wire_name(name: str, hint: Any, field: Any) -> str:
-    """The key that a field has on the wire: an alias in the annotation's metadata, else pydantic's."""
+    """The key of a field in JSON: an alias in the annotation's metadata, or pydantic's."""
     for part in parts(hint):
         alias = getattr(part, "alias", None)
         if isinstance(alias, str):
@@ -28,7 +28,7 @@ def wire_name(name: str, hint: Any, field: Any) -> str:
 
 
 def parts(hint: Any) -> Iterator[Any]:
-    """A type hint and all that is in it, metadata too."""
+    """A type hint and everything in it, with metadata."""
     yield hint
     for inner in (*typing.get_args(hint), *getattr(hint, "__metadata__", ())):
         yield from parts(inner)
@@ -86,7 +86,7 @@ def check(model: str, body: Any, allow: list[str]) -> list[str]:
 
 
 def parse(module: str) -> Callable[[Any, Any], Any]:
-    """The SDK's own parser, which knows its aliases, where it has one."""
+    """Parses with the SDK's own parser, which knows its aliases, if it has one."""
     package = module.split(".", maxsplit=1)[0]
     for name in (f"{package}.api.core.pydantic_utilities", f"{package}.rest_api.core.pydantic_utilities"):
         try:

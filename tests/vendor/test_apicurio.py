@@ -1,4 +1,4 @@
-"""Against a real Apicurio Registry. `pytest --vendors tests/vendor`; the servers are downloaded once."""
+"""Against a real Apicurio Registry: `pytest --vendors tests/vendor`. The server is downloaded once."""
 
 from __future__ import annotations
 
@@ -91,9 +91,7 @@ def test_a_version_that_breaks_others_is_refused(apicurio: Apicurio, tmp_path: P
         Framing(taken)
 
 
-def test_what_confluents_serializer_writes_is_read_and_the_other_way_round(
-    apicurio: Apicurio, tmp_path: Path
-) -> None:
+def test_confluents_serializer_and_tailrace_read_each_other(apicurio: Apicurio, tmp_path: Path) -> None:
     pytest.importorskip("authlib", reason="needs pip install 'confluent-kafka[schemaregistry]'")
     from confluent_kafka.schema_registry import SchemaRegistryClient
     from confluent_kafka.schema_registry.avro import AvroDeserializer, AvroSerializer

@@ -1,5 +1,4 @@
-"""What the Langfuse sink sends, and what its double answers, against the models and names of Langfuse's own
-SDK."""
+"""What the Langfuse sink sends and its double answers, against the models of Langfuse's own SDK."""
 
 from __future__ import annotations
 
@@ -25,7 +24,7 @@ VERSION = "5.0.4"
 SPANS = "langfuse.api.opentelemetry.types:OtelResourceSpan"
 SCORE = "langfuse.api.scores.types:CreateScoreRequest"
 KNOWN_MISSING = ("arrayValue",)
-"""Of OTLP, and what the SDK itself sends tags as; its model of the JSON form leaves it out."""
+"""In OTLP, and the SDK itself sends tags as one; its model of the JSON form leaves it out."""
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +41,7 @@ def bodies() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     return [as_document(sink.request([s]))["resourceSpans"][0] for s in spans], scores
 
 
-def test_bodies_are_what_the_models_say(interpreter: Path) -> None:
+def test_bodies_match_the_models(interpreter: Path) -> None:
     spans, scores = bodies()
     assert (len(spans), len(scores)) == (16, 2)
     checks = [(SPANS, s) for s in spans] + [(SCORE, s) for s in scores]
@@ -92,7 +91,7 @@ async def projects() -> Any:
             return await answer.json()
 
 
-def test_the_doubles_answers_are_what_the_models_say(interpreter: Path) -> None:
+def test_the_answers_of_the_double_match_the_models(interpreter: Path) -> None:
     answers = [
         (
             "langfuse.api.scores.types:CreateScoreBatchResults",

@@ -1,4 +1,4 @@
-"""What the Opik sink sends, and what its double takes and refuses, against the models of Opik's own SDK."""
+"""What the Opik sink sends, and what its double accepts and refuses, against the models of Opik's own SDK."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def bodies() -> dict[str, list[Any]]:
     return found
 
 
-def test_bodies_are_what_the_models_say(interpreter: Path) -> None:
+def test_bodies_match_the_models(interpreter: Path) -> None:
     found = bodies()
     assert {name: len(items) for name, items in found.items()} == {"traces": 6, "spans": 16, "scores": 1}
     checks = [(MODELS[name], item) for name, items in found.items() for item in items]
@@ -82,7 +82,7 @@ def test_unknown_keys_are_found(interpreter: Path) -> None:
 
 
 def asked(interpreter: Path, code: str, given: Any = None) -> Any:
-    """What the code, run with the SDK, says as JSON about `given`."""
+    """What this code, run with the SDK, prints as JSON about `given`."""
     return json.loads(
         venvs._run(
             interpreter, ["-c", f"import json, sys; given = json.load(sys.stdin); {code}"], json.dumps(given)
@@ -110,7 +110,7 @@ def test_ids_are_version_7_for_the_sdk_too(interpreter: Path) -> None:
     assert all(version(i) == 7 for i in made)
 
 
-def test_the_doubles_words_are_the_sdks(interpreter: Path) -> None:
+def test_the_error_texts_of_the_double_are_those_of_the_sdk(interpreter: Path) -> None:
     code = (
         f"import typing, {TYPES_OF} as t, opik.types as o\n"
         "of = lambda u: sorted(a for p in typing.get_args(u) if typing.get_origin(p) is typing.Literal for a "
@@ -125,7 +125,7 @@ def test_the_doubles_words_are_the_sdks(interpreter: Path) -> None:
     assert set(PROVIDERS.values()) <= set(providers)
 
 
-def test_the_rate_limits_header_is_the_sdks(interpreter: Path) -> None:
+def test_the_rate_limit_header_is_that_of_the_sdk(interpreter: Path) -> None:
     code = (
         "from opik.rate_limit.rate_limit import parse_rate_limit as p; "
         "print(json.dumps(p({'RateLimit-Reset': '12'}).retry_after()))"

@@ -1,8 +1,8 @@
-"""Virtual environments with vendors' SDKs, for tests that ask the vendors' own models: made once, kept, never
-imported from.
+"""Virtual environments with the vendors' SDKs, for tests that check against the vendors' own models.
 
-They are heavy, so they are made on demand only (`pytest --vendors`); without it a test uses one that is
-there, or is skipped."""
+They are created once, kept, and never imported from. They are large, so they are created on demand only
+(`pytest --vendors`). Without it a test uses an existing one or is skipped.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +23,14 @@ QUIET: Final = {
     "OPIK_ANALYTICS_ENABLE": "false",
     "WANDB_ERROR_REPORTING": "false",
 }
-"""SDKs that would report their use to their vendor are told not to."""
+"""Keeps SDKs from reporting their use to their vendor."""
 
 
 def python(package: str, version: str, *, install: bool) -> Path:
-    """The interpreter of the environment with `package`; made if it is missing and `install`, else the test
-    is skipped."""
+    """The interpreter of the environment with `package`.
+
+    If it is missing, it is created with `install`, and the test is skipped without.
+    """
     folder = CACHE / f"{package}-{version}"
     found = folder / "bin" / "python"
     if not (folder / "complete").exists() and not _has(found, package, version):
@@ -53,8 +55,13 @@ def _has(found: Path, package: str, version: str) -> bool:
 def errors(
     interpreter: Path, checks: Sequence[tuple[str, Any]], allow: Sequence[str] = ()
 ) -> list[list[str]]:
-    """What the vendor's models say about each (model as module:name, body). allow: keys that they may not
-    know."""
+    """What the vendor's models say about each body.
+
+    Args:
+        interpreter: of the SDK's environment.
+        checks: the model as module:name, and the body.
+        allow: keys that the models may not know.
+    """
     lines = "".join(json.dumps({"model": m, "body": body, "allow": list(allow)}) + "\n" for m, body in checks)
     found = [json.loads(line) for line in _run(interpreter, [str(STRICT)], lines).splitlines()]
     assert len(found) == len(checks)
@@ -62,7 +69,7 @@ def errors(
 
 
 def constants(interpreter: Path, where: str) -> dict[str, str]:
-    """The string attributes of a class, as module:name."""
+    """The string attributes of a class, given as module:name."""
     module, _, name = where.partition(":")
     code = (
         f"import json, {module} as m; found = vars(m.{name}).items(); "

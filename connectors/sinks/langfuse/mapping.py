@@ -1,9 +1,10 @@
-"""From an enriched event to a Langfuse observation (an OTLP span as wire bytes) or score: pure; the names are
-seed 001's.
+"""Maps an enriched event to a Langfuse observation (an encoded OTLP span) or score. Pure. Names are seed
+001's.
 
-Langfuse's OTLP path knows no trace of its own: what belongs to the trace (name, user, session, tags,
-environment, metadata) is on every observation. Attributes without a value are left out. Content is JSON text
-and goes through as it is."""
+Langfuse's OTLP endpoint has no object for a trace, so every observation carries the trace's name, user,
+session, tags, environment and metadata. Attributes without a value are left out. Content is JSON text and
+is passed on unchanged.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ import msgspec
 
 from connectors.mapping.attributes import TextAttribute
 from connectors.mapping.prompts import messages
-from connectors.mapping.rows import Plan, Row, Source, Table, fields_of, plan
+from connectors.mapping.rows import Plan, RecordValues, Row, Table, fields_of, plan
 from connectors.otlp import wire
 from connectors.sdk.contract import Skip
 from connectors.sdk.outcomes import Rejected
@@ -27,10 +28,11 @@ from tailrace import ids
 from tailrace.records import Kind, TraceContext, TraceEvent
 
 MAX_TIME: Final = 10_413_791_999_999_000
-"""Microseconds: end of 2299, the last that Langfuse's store can say."""
+"""End of 2299 in microseconds, the latest time that Langfuse's database can store."""
 MAX_NAME: Final = 1000
+"""Most characters of an observation's name."""
 MAX_ID: Final = 200
-"""Characters of a session or user."""
+"""Most characters of a session or user."""
 SCORE: Final = "user-feedback"
 """Name of the score that a rating becomes."""
 VALUES: Final = {"like": 1, "dislike": -1}
@@ -38,7 +40,7 @@ FAILED: Final = frozenset({"failed", "exception", "error"})
 PARTLY: Final = frozenset({"partial-succeeded", "stopped"})
 LEVELS: Final = frozenset({"DEBUG", "DEFAULT", "WARNING", "ERROR"})
 CONTAINERS: Final = frozenset({"iteration", "loop"})
-"""Node types whose tokens are those of the nodes inside."""
+"""Node types whose tokens are the sum of those of the nodes inside."""
 
 NODE_TYPES: Final = {
     "llm": "generation",
@@ -62,7 +64,7 @@ SPAN_KINDS: Final = {
     "reranker": "retriever",
 }
 PROMPTED: Final = frozenset({"llm", "question-classifier", "parameter-extractor"})
-"""Node types whose input is what their model was given."""
+"""Node types whose observation input is the prompts of their model."""
 _NODES: Final = frozenset({"node_execution", "draft_node_execution"})
 
 _NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
@@ -86,21 +88,31 @@ _TOTAL_PRICE: Final = TextAttribute(PREFIX + "total_price")
 def to_span(
     event: TraceEvent, context: TraceContext, constant: bytes, own_environment: bool, every_usage: bool
 ) -> bytes | Skip | Rejected:
-    """The observation as an entry of a request; `Skip` for kinds that are none.
+    """The observation of an event, as an encoded span.
 
-    constant: ready attributes for every observation (release, environment). own_environment: the event's is
-    sent. every_usage: tokens and cost also on what contains others. Raises UnicodeEncodeError for text that
-    UTF-8 cannot say."""
+    Args:
+        event: The event.
+        context: The event's context.
+        constant: Encoded attributes that every observation has: release and environment.
+        own_environment: Whether the event's own environment is sent.
+        every_usage: Whether operations that contain others have tokens and costs, too.
+
+    Returns:
+        `Skip` for kinds that are not observations. `Rejected` for times and ids that Langfuse cannot store.
+
+    Raises:
+        UnicodeEncodeError: A text has a lone surrogate.
+    """
     observed = _PLANS.get(event.kind)
     if observed is None:
         how = KINDS[event.kind]
         return how if isinstance(how, Skip) else _NONE
     start = event.started_at // 1000 * 1000
     end = max(start, event.ended_at // 1000 * 1000)
-    if start <= 0 or end > MAX_TIME:  # a start of 0 counts as none
+    if start <= 0 or end > MAX_TIME:  # Langfuse takes a start of 0 for a missing one
         field = "started_at" if not 0 < start <= MAX_TIME else "ended_at"
         return Rejected(
-            "time_out_of_range", f"{field} is {getattr(event, field)} µs; Langfuse holds 1970 to 2299"
+            "time_out_of_range", f"{field} is {getattr(event, field)} µs; Langfuse stores 1970 to 2299"
         )
     trace_id, span_id, parent = context.message_trace_id, context.span_id, context.parent_span_id
     if not (any(trace_id) and any(span_id)):
@@ -109,7 +121,7 @@ def to_span(
         parent = None
     name = observation_name(event, context)[:MAX_NAME]
     level = level_of(event)
-    source = Source(event, context)
+    source = RecordValues(event, context)
     attributes: list[bytes] = []
     observed.trace.write(source, attributes)
     _content(attributes, event)
@@ -135,18 +147,20 @@ def to_span(
     )
 
 
-# -- what it is
+# -- type, name and level
 def observation_type(event: TraceEvent) -> str:
-    """Langfuse's type of a message, a node or a span; the other kinds have always the same."""
+    """Langfuse's type of a message, a node or a span. The types of other kinds are in `KINDS`."""
     kind: str = event.kind
-    if kind == "message":  # of a chatflow, it contains the run; else it is the model's answer
+    if kind == "message":  # a chatflow's message contains the run; any other is the model's answer
         return "chain" if event.workflow_run_id else "generation"
-    found = SPAN_KINDS.get(event.span_kind or "") if kind == "span" else NODE_TYPES.get(event.node_type or "")
-    return found or ("generation" if event.model_name else "span")
+    by_kind = (
+        SPAN_KINDS.get(event.span_kind or "") if kind == "span" else NODE_TYPES.get(event.node_type or "")
+    )
+    return by_kind or ("generation" if event.model_name else "span")
 
 
 def observation_name(event: TraceEvent, context: TraceContext) -> str:
-    """Seed 001's names; a node's title, a span's own name."""
+    """The observation's name: a node's title, a span's own name, for other kinds as in seed 001."""
     kind: str = event.kind
     if kind == "workflow_run":
         log = event.origin.workflow_app_log_id if event.origin is not None else None
@@ -165,8 +179,11 @@ def observation_name(event: TraceEvent, context: TraceContext) -> str:
 
 
 def trace_name(event: TraceEvent, context: TraceContext) -> str | None:
-    """`message_<id>` or `workflow_<run id>` of the trace's root: the same on all of a trace. None where it
-    has neither."""
+    """The trace's name, `message_<id>` or `workflow_<run id>` of its root; the same on all its observations.
+
+    Returns:
+        None if the root is neither a message nor a run.
+    """
     root = context.root_trace_id or event.trace_id
     if root is None or event.kind == "draft_node_execution":
         return None
@@ -178,6 +195,7 @@ def trace_name(event: TraceEvent, context: TraceContext) -> str | None:
 
 
 def level_of(event: TraceEvent) -> str:
+    """Langfuse's level of an event: ERROR, WARNING, DEFAULT, or the level that a suggested question has."""
     status = event.status
     if event.error or status in FAILED:
         return "ERROR"
@@ -189,15 +207,17 @@ def level_of(event: TraceEvent) -> str:
 
 @functools.lru_cache(1024)
 def environment(text: str) -> str:
-    """As Langfuse takes it: lower case, `[a-z0-9-_]`, at most 40 characters, not beginning with langfuse; may
-    be empty."""
+    """Converts a text to an environment that Langfuse accepts; may be empty.
+
+    Langfuse accepts `[a-z0-9-_]`, at most 40 characters, not beginning with langfuse.
+    """
     name = _NOT_ENVIRONMENT.sub("-", text.strip().lower())
     while name.startswith("langfuse"):
         name = name.removeprefix("langfuse").lstrip("-_")
     return name[:40]
 
 
-# -- its attributes: ready-made where few values repeat, else name, value, name, value, …
+# -- attributes: cached as encoded bytes if few values repeat, else written one by one
 @functools.lru_cache(256)
 def _class(kind: str, level: str) -> bytes:
     return b"".join(wire.attributes(("langfuse.observation.type", kind, "langfuse.observation.level", level)))
@@ -207,7 +227,7 @@ def _class(kind: str, level: str) -> bytes:
 def _whose(
     tenant: str | None, app: str | None, app_name: str | None, workspace: str | None, where: str | None
 ) -> bytes:
-    """Whose trace it is, and where."""
+    """Attributes for tenant, app, workspace and environment."""
     return b"".join(
         wire.attributes(
             (
@@ -228,12 +248,12 @@ def _whose(
 
 @functools.lru_cache(4096)
 def _tags(first: str | None, second: str | None, own: tuple[str, ...]) -> bytes:
-    found = [tag for tag in dict.fromkeys((first, second, *own)) if tag]
-    return wire.attribute("langfuse.trace.tags", found) if found else b""
+    tags = [tag for tag in dict.fromkeys((first, second, *own)) if tag]
+    return wire.attribute("langfuse.trace.tags", tags) if tags else b""
 
 
 def tagged(event: TraceEvent, context: TraceContext) -> tuple[str | None, str | None]:
-    """Seed 001's tags of the kind."""
+    """The tags of the event's kind, as in seed 001."""
     kind: str = event.kind
     if kind == "workflow_run":
         return "workflow", event.mode
@@ -247,7 +267,7 @@ def tagged(event: TraceEvent, context: TraceContext) -> tuple[str | None, str | 
 
 
 def _content(out: list[bytes], event: TraceEvent) -> None:
-    """Input and output; where an event has none, what its body says instead."""
+    """Writes input and output; if the event has none, those in its body."""
     given: Any = event.inputs
     made: Any = event.outputs
     kind: str = event.kind
@@ -281,11 +301,12 @@ def _content(out: list[bytes], event: TraceEvent) -> None:
 
 
 def _tokens(out: list[bytes], event: TraceEvent, context: TraceContext, every: bool) -> None:
-    """Model, tokens, cost and the time of the first token.
+    """Writes model, tokens, cost and the time of the first token.
 
-    Langfuse adds up the tokens and costs of a trace's observations. So what contains others (a run, its
-    message, an iteration, a loop) has none, unless `every`. A retrieval has those of its message, so none
-    either."""
+    Langfuse sums tokens and costs over the observations of a trace. So operations that contain others (a
+    run, its message, an iteration, a loop) get none, unless `every` is set. A retrieval repeats those of
+    its message and never gets any.
+    """
     kind: str = event.kind
     first = event.time_to_first_token
     if first is not None and 0 <= first <= MAX_TIME - event.started_at:
@@ -315,17 +336,19 @@ def _usage(event: TraceEvent) -> str | None:
         and total >= 0
     ):
         return f'{{"input":{given},"output":{made},"total":{total}}}'
-    found = [
+    members = [
         f'"{name}":{n}'
         for name, n in (("input", given), ("output", made), ("total", total))
         if n is not None and n >= 0
     ]
-    return "{" + ",".join(found) + "}" if found else None
+    return "{" + ",".join(members) + "}" if members else None
 
 
 def _cost(out: list[bytes], event: TraceEvent, context: TraceContext) -> None:
-    """Langfuse's costs are US dollars; a price in another currency is metadata. Decimal text becomes a JSON
-    number as it is."""
+    """Writes the cost. Langfuse's costs are US dollars; a price in another currency becomes metadata.
+
+    Prices are decimal text, which is written unchanged as a JSON number.
+    """
     given, made, total = event.input_price, event.output_price, event.total_price
     if given is None and made is None and total is None:
         estimate = context.estimated_cost
@@ -337,17 +360,17 @@ def _cost(out: list[bytes], event: TraceEvent, context: TraceContext) -> None:
         _CURRENCY.optional(out, event.currency or None)
         _TOTAL_PRICE.optional(out, total or None)
         return
-    found = [
+    members = [
         f'"{name}":{price}'
         for name, price in (("input", given), ("output", made), ("total", total))
         if price is not None and _NUMBER.fullmatch(price)
     ]
-    if found:
-        _COST.text(out, "{" + ",".join(found) + "}")
+    if members:
+        _COST.text(out, "{" + ",".join(members) + "}")
 
 
 def _own(out: list[bytes], event: TraceEvent) -> None:
-    """The event's own attributes, as metadata that no table or function has."""
+    """Writes the event's own attributes as metadata, except names that are `RESERVED`."""
     pairs: list[str] = []
     for name, text in event.attributes.items():
         if name and name not in RESERVED:
@@ -359,13 +382,23 @@ def _own(out: list[bytes], event: TraceEvent) -> None:
 def to_score(
     event: TraceEvent, context: TraceContext, own_environment: bool, fixed_environment: str
 ) -> dict[str, Any] | Skip | Rejected:
-    """The body of a score: of the message's trace, or of the conversation where there is no message.
+    """The body of a score for the message's trace; without a message, for the conversation.
 
-    The id is of the message and who rated it, so that a changed mind replaces the rating: 1, -1, or 0 when it
-    was withdrawn."""
+    The score's id is a hash of the message and of who rated it, so a changed rating replaces the former
+    one. The value is 1, -1, or 0 for a withdrawn rating.
+
+    Args:
+        event: The event, of kind feedback.
+        context: The event's context.
+        own_environment: Whether the event's own environment is sent.
+        fixed_environment: The environment of all scores; empty: none.
+
+    Returns:
+        `Skip` if the event does not say what was rated. `Rejected` for a time that Langfuse cannot store.
+    """
     if not 0 <= event.started_at <= MAX_TIME:
         return Rejected(
-            "time_out_of_range", f"started_at is {event.started_at} µs; Langfuse holds 1970 to 2299"
+            "time_out_of_range", f"started_at is {event.started_at} µs; Langfuse stores 1970 to 2299"
         )
     origin = event.origin
     rater = (
@@ -415,7 +448,7 @@ def to_score(
 
 # -- values
 def iso(us: int) -> str:
-    """Microseconds from 1970 to 9999 as ISO 8601 in UTC, cut to milliseconds."""
+    """Microseconds since 1970, up to the year 9999, as ISO 8601 in UTC, cut to milliseconds."""
     return (_EPOCH + datetime.timedelta(microseconds=us)).isoformat(timespec="milliseconds") + "Z"
 
 
@@ -427,11 +460,11 @@ def _quoted(text: str | None) -> str | None:
     return None if text is None else _json(text)
 
 
-# -- what belongs to the trace and is on each of its observations; and what went wrong
+# -- attributes of the trace, which each of its observations has; and errors
 def _trace_name(event: TraceEvent, context: TraceContext) -> str | None:
-    found = trace_name(event, context)
-    if found:
-        return found
+    name = trace_name(event, context)
+    if name:
+        return name
     parent = context.parent_span_id
     return None if parent is not None and any(parent) else observation_name(event, context)[:MAX_NAME]
 
@@ -445,14 +478,14 @@ def _of_dify(event: TraceEvent) -> bool:
 
 
 def _span_user(event: TraceEvent, context: TraceContext) -> str:
-    """As of other kinds; but of a span that no application of Dify's has, the session is no user."""
+    """The user, as for other kinds. Outside Dify's applications a session is not taken for a user."""
     user = context.user_id or event.user_id or ""
     session = (context.session_id or event.session_id) if _of_dify(event) else None
     return (session or user)[:MAX_ID]
 
 
 def _span_conversation(event: TraceEvent, context: TraceContext) -> str:
-    """As of other kinds; but of a span that no application of Dify's has, the session where there is none."""
+    """The conversation, as for other kinds. Outside Dify's applications it may be the session."""
     conversation = context.conversation_id or event.conversation_id
     if not conversation and not _of_dify(event):
         conversation = context.session_id or event.session_id
@@ -481,15 +514,15 @@ SPAN_TRACE: Final = (
 
 
 class Observation(NamedTuple):
-    """How a kind becomes an observation."""
+    """How events of a kind become observations."""
 
     type: str
-    """At Langfuse; empty: `observation_type` says it."""
+    """Langfuse's type; empty: `observation_type` decides."""
     metadata: Table
     trace: Table = TRACE
 
 
-# -- how every kind is treated
+# -- how each kind is mapped
 Score = Callable[[TraceEvent, TraceContext, bool, str], "dict[str, Any] | Skip | Rejected"]
 _NONE: Final = Skip("no_observation")
 KINDS: Final[Mapping[Kind, Observation | Score | Skip]] = {
@@ -512,7 +545,7 @@ KINDS: Final[Mapping[Kind, Observation | Score | Skip]] = {
     Kind.LINK: _NONE,
     Kind.UNKNOWN: _NONE,
 }
-"""How every kind is treated: as an observation, as a score, or not at all."""
+"""How each kind is mapped: as an observation, as a score, or not at all."""
 _OBSERVED: Final = {kind: how for kind, how in KINDS.items() if isinstance(how, Observation)}
 FIELDS: Final = fields_of(metadata.EVERY, TRACE, *(how.metadata for how in _OBSERVED.values())) | {
     "app_id",
@@ -535,7 +568,7 @@ FIELDS: Final = fields_of(metadata.EVERY, TRACE, *(how.metadata for how in _OBSE
     "total_price",
     "workspace_name",
 }
-"""Fields of TraceEvent that this mapping reads: those of its tables, and those of its functions."""
+"""Fields of `TraceEvent` that this mapping reads, in its tables and in its functions."""
 
 
 class _ObservationPlan:

@@ -1,5 +1,4 @@
-"""Which fields of an event are an observation's metadata at Langfuse, by kind. Names are those of seed 001's
-lists where it has the field. Pure."""
+"""The metadata of a Langfuse observation, by kind. Names are those of seed 001, if it has the field. Pure."""
 
 from __future__ import annotations
 
@@ -213,7 +212,7 @@ EVERY: Final = (
     Row("dataset_names", "context.dataset_names"),
     Row("marks", _marks, ENCODED),
 )
-"""Of every kind, after its own."""
+"""Metadata of every kind, written after the kind's own."""
 TABLES: Final = (
     WORKFLOW_RUN,
     MESSAGE,
@@ -228,6 +227,6 @@ TABLES: Final = (
     EVERY,
 )
 COMPUTED: Final = ("process_data", "inputs", "documents", "price_table", "currency", "total_price")
-"""Names that the mapping's functions write."""
+"""Names that functions of the mapping write."""
 RESERVED: Final = names_of(*TABLES).union(COMPUTED)
-"""Names that an event's own attributes don't take."""
+"""Names that an event's own attributes may not use."""

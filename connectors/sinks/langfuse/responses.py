@@ -1,4 +1,4 @@
-"""What Langfuse's answers mean, beyond their status: what is only said in a body."""
+"""Reads the bodies of Langfuse's responses: error messages and partial success."""
 
 from __future__ import annotations
 
@@ -13,43 +13,54 @@ from connectors.sdk.outcomes import Delivered, Outcome, Rejected
 from connectors.sdk.policy import Table
 
 STATUSES: Final[Table] = policy.table()
-"""Langfuse differs in no status: one span at fault refuses the whole request (400), and a server before 3.22
-has no OTLP path (404)."""
+"""Langfuse needs no differences from the default table.
+
+One invalid span makes it refuse the whole request (400). A server before 3.22 has no OTLP path (404).
+"""
 
 
 def fix(status: int) -> str:
-    """Settings to look at when Langfuse refuses everything."""
+    """Names of the settings to look at when Langfuse refuses everything with `status`."""
     return "public_key, secret_key" if status in (401, 403) else "host"
 
 
 def suspended(answer: Response) -> bool:
-    """Whether the organisation has used up its plan: a 403 that no setting mends."""
+    """Whether Langfuse has suspended the organisation because its plan is used up. No setting fixes that."""
     return answer.status == 403 and b"suspended" in answer.body[:4000].lower()
 
 
-def said(answer: Response) -> str:
-    """What an error's body says: the message in Langfuse's JSON and what is invalid, else its text, if it is
-    text."""
+def error_text(answer: Response) -> str:
+    """The error message in a response: from Langfuse's JSON, or a body of plain text; may be empty."""
     kind = answer.headers.get("content-type", "")
     if "json" not in kind:
         return answer.body[:4000].decode("utf-8", "replace") if kind.startswith("text/plain") else ""
     document = _document(answer)
     if not isinstance(document, dict):
         return answer.body[:4000].decode("utf-8", "replace")
-    return _words(document)
+    return _message(document)
 
 
 def partly(answer: Response, scores: Sequence[bytes], request: str, secrets: Iterable[str]) -> list[Outcome]:
-    """Outcomes of a 207, in the order of `scores`: what was rejected is never sent again.
+    """Outcomes of a response with status 207. Rejected scores are not sent again.
 
-    Langfuse counts the rejected and says why; where it doesn't say which, the count is kept as unidentified.
-    A body that cannot be read rejected nothing."""
+    Langfuse says how many scores it rejected and why. If it does not say which, some are counted as
+    unidentified. A body that cannot be read counts as success.
+
+    Args:
+        answer: The response.
+        scores: The scores of the request, encoded.
+        request: Description of the request, for rejections.
+        secrets: Masked in all texts.
+
+    Returns:
+        One outcome per score, in order.
+    """
     document = _document(answer)
-    found: Any = document.get("errors") if isinstance(document, dict) else None
-    errors = [e for e in found if isinstance(e, dict)] if isinstance(found, list) else []
+    listed: Any = document.get("errors") if isinstance(document, dict) else None
+    errors = [e for e in listed if isinstance(e, dict)] if isinstance(listed, list) else []
     count = document.get("rejected") if isinstance(document, dict) else None
     rejected = min(count if type(count) is int and count >= 0 else len(errors), len(scores))
-    words = [redact.safe(_words(e), secrets) for e in errors]
+    messages = [redact.safe(_message(e), secrets) for e in errors]
     outcomes: list[Outcome] = [Delivered()] * len(scores)
     if rejected == len(scores):
         return [
@@ -58,18 +69,18 @@ def partly(answer: Response, scores: Sequence[bytes], request: str, secrets: Ite
                 "status 207",
                 207,
                 request,
-                words[i] if i < len(words) and len(words) == rejected else "; ".join(words),
+                messages[i] if i < len(messages) and len(messages) == rejected else "; ".join(messages),
             )
             for i in range(rejected)
         ]
-    for error, text in zip(errors, words, strict=True):
+    for error, text in zip(errors, messages, strict=True):
         i = _which(error, scores)
         if i is not None and rejected > 0 and isinstance(outcomes[i], Delivered):
             outcomes[i] = Rejected("rejected", "status 207", 207, request, text)
             rejected -= 1
     for i, outcome in enumerate(outcomes):
         if rejected > 0 and isinstance(outcome, Delivered):
-            outcomes[i] = Delivered(1, "; ".join(words))
+            outcomes[i] = Delivered(1, "; ".join(messages))
             rejected -= 1
     return outcomes
 
@@ -81,9 +92,11 @@ def _document(answer: Response) -> Any:
         return None
 
 
-def _words(document: dict[str, Any]) -> str:
-    """message; then error, if it says more than the name of a class: a text, or a list of what is invalid
-    where."""
+def _message(document: dict[str, Any]) -> str:
+    """The members `message` and `error` of an error as one text.
+
+    `error` is a text or a list of issues. One that is only the name of a class is left out.
+    """
     error = document.get("error")
     texts = [document.get("message")]
     if isinstance(error, str) and (" " in error or not texts[0]):
@@ -97,7 +110,7 @@ def _words(document: dict[str, Any]) -> str:
 
 
 def _which(error: dict[str, Any], scores: Sequence[bytes]) -> int | None:
-    """Position of the score that an error names by index or id."""
+    """Position of the score that an error names by index or id; None if it names none."""
     index, name = error.get("index"), error.get("id")
     if type(index) is int and 0 <= index < len(scores):
         return index

@@ -1,7 +1,7 @@
-"""Traces and scores to Langfuse, Cloud or self-hosted from 3.22: OTLP for observations, the scores API for
-feedback.
+"""Sends traces and scores to Langfuse, Cloud or self-hosted from version 3.22.
 
-The older batch API is not used: Langfuse Cloud and self-hosted v4 take no traces there any more.
+Observations go to its OTLP endpoint, feedback to the scores API. The older batch API is not used: Langfuse
+Cloud and self-hosted v4 no longer accept traces there.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from connectors.sdk.compression import gzip
 from connectors.sdk.contract import Secret
 from connectors.sdk.http import place
 from connectors.sinks.langfuse.mapping import FIELDS, MAX_ID, environment, to_score, to_span
-from connectors.sinks.langfuse.responses import STATUSES, fix, partly, said, suspended
+from connectors.sinks.langfuse.responses import STATUSES, error_text, fix, partly, suspended
 from tailrace import __version__
 from tailrace.errors import ConfigError
 
@@ -45,7 +45,7 @@ TRACES: Final = "/api/public/otel/v1/traces"
 SCORES: Final = "/api/public/scores"
 PROJECTS: Final = "/api/public/projects"
 _PASTED: Final = ("/v1/traces", "/otel", "/api/public")
-"""What people paste behind the host, outermost first."""
+"""Endings of the setting host that are removed, because people paste them; the outermost first."""
 VARIABLES: Final = {
     "LANGFUSE_HOST": "host",
     "LANGFUSE_BASE_URL": "host",
@@ -54,7 +54,7 @@ VARIABLES: Final = {
     "LANGFUSE_TRACING_ENVIRONMENT": "environment",
     "LANGFUSE_RELEASE": "release",
 }
-"""Those of Langfuse's own SDKs."""
+"""Environment variable -> setting; the variables of Langfuse's own SDKs."""
 _SCOPE: Final = wire.scope("tailrace", __version__)
 _RESOURCE: Final = wire.resource(())
 
@@ -71,29 +71,34 @@ class Langfuse:
 
     class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         public_key: str
-        """Of the project's API credentials, pk-lf-…"""
+        """Public key of the project's API credentials, pk-lf-…"""
         secret_key: Secret
-        """sk-lf-…"""
+        """Secret key of the same credentials, sk-lf-…"""
         host: str = "https://cloud.langfuse.com"
-        """Base URL; of other regions https://us.cloud.langfuse.com, …"""
+        """Base URL; for other regions e.g. https://us.cloud.langfuse.com."""
         environment: str = ""
-        """For all observations and scores; empty: each event's own."""
+        """Environment of all observations and scores; empty: each event's own."""
         release: str = ""
-        """For all observations."""
+        """Release of all observations."""
         usage: Literal["leaves", "all"] = "leaves"
-        """all: tokens and costs also on runs, on chatflow messages and on iterations, which Langfuse then
-        counts twice."""
+        """all: also runs, chatflow messages and iterations have tokens and costs, which count twice then."""
         scores: Literal["single", "list"] = "single"
-        """single: one request a score, which every server takes. list: one for all of a batch, for servers
-        from v4 on."""
+        """single: one request per score. list: one request per batch, for servers from v4 on."""
         timeout: Annotated[float, msgspec.Meta(gt=0)] = 30.0
-        """Seconds for one request, answer included."""
+        """Seconds for one request with its response."""
         compression: Literal["gzip", "none"] = "gzip"
         ca_file: str | None = None
-        """Certificate authorities of a self-hosted server, PEM; default: the system's."""
+        """PEM file with the certificate authorities of a self-hosted server; default: the system's."""
 
     def __init__(self, settings: Settings, now: Callable[[], float] = time.time) -> None:
-        """now: Unix seconds, for Retry-After dates. Raises `ConfigError`."""
+        """
+        Args:
+            settings: The instance's settings.
+            now: Unix seconds, for Retry-After dates.
+
+        Raises:
+            ConfigError: A setting is not valid.
+        """
         self._host = _host(settings.host)
         self._timeout, self._zip, self._now = settings.timeout, settings.compression == "gzip", now
         token = _token(settings)
@@ -108,7 +113,9 @@ class Langfuse:
         self._secrets = (settings.secret_key, token)
         self._environment = environment(settings.environment)
         if settings.environment and not self._environment:
-            raise ConfigError("environment: has no letter or digit that Langfuse takes (a-z, 0-9, - and _)")
+            raise ConfigError(
+                "environment: has no character that Langfuse accepts (a-z, 0-9, - and _); e.g. production"
+            )
         self._constant = b"".join(
             wire.attributes(
                 [
@@ -133,7 +140,7 @@ class Langfuse:
                 return Payload(body, len(body.data))
             span = to_span(event.event, event.context, self._constant, own, self._every_usage)
         except UnicodeEncodeError:
-            return Rejected("not_utf8", "a text has half a surrogate pair, which UTF-8 cannot say")
+            return Rejected("not_utf8", "a text has a lone surrogate, which UTF-8 cannot represent")
         return Payload(span, len(span)) if isinstance(span, bytes) else span
 
     def render(self, payload: Payload) -> Any:
@@ -145,8 +152,7 @@ class Langfuse:
         return as_document(self.request([payload.body]))["resourceSpans"][0]["scopeSpans"][0]["spans"][0]
 
     async def send(self, batch: Batch, http: Http) -> Outcomes:
-        """Spans in one request, then the scores. Where a request for some of them fails, the others keep
-        their outcome."""
+        """Sends the spans in one request, then the scores. Each request's records have its outcome."""
         spans = [i for i, body in enumerate(batch.bodies) if not isinstance(body, Score)]
         if len(spans) == len(batch):
             return await self._send_spans(batch.bodies, http)
@@ -155,19 +161,19 @@ class Langfuse:
             outcome = await self._send_spans([batch.items[i].payload.body for i in spans], http)
             if isinstance(outcome, Retry | Paused):
                 return outcome
-            if isinstance(outcome, Rejected) and len(spans) > 1:  # which one is at fault is not known yet
+            if isinstance(outcome, Rejected) and len(spans) > 1:  # it is not known yet which span is at fault
                 outcome = Split("rejected", status=outcome.status)
             for i in spans:
                 outcomes[i] = outcome
         others = [i for i, body in enumerate(batch.bodies) if isinstance(body, Score)]
         bodies = [batch.items[i].payload.body.data for i in others]
-        found = await (self._send_list(bodies, http) if self._list else self._send_each(bodies, http))
-        for i, outcome in zip(others, found, strict=True):
+        of_scores = await (self._send_list(bodies, http) if self._list else self._send_each(bodies, http))
+        for i, outcome in zip(others, of_scores, strict=True):
             outcomes[i] = outcome
         return outcomes
 
     async def check(self, http: Http) -> Health:
-        """Asks for the project that the keys belong to."""
+        """Reads the project that the keys belong to."""
         try:
             answer = await http.request(
                 "GET", self._host + PROJECTS, b"", self._json_headers, seconds=min(self._timeout, 10.0)
@@ -179,7 +185,7 @@ class Langfuse:
             case Delivered():
                 name = project(answer)
                 if name is None:
-                    return Health(False, f"{where} answers, but not as Langfuse does; see host")
+                    return Health(False, f"{where} answers, but is not Langfuse's API; see host")
                 return Health(True, f"project {redact.safe(name, self._secrets, 100)}")
             case Paused(reason=reason, fix=settings):
                 return Health(
@@ -192,7 +198,7 @@ class Langfuse:
         """An ExportTraceServiceRequest."""
         return wire.request([(_RESOURCE, _SCOPE, spans)])
 
-    # -- requests and what their answers mean
+    # -- requests and their outcomes
     async def _send_spans(self, spans: Sequence[bytes], http: Http) -> Outcome:
         body = self.request(spans)
         answer = await http.request(
@@ -207,7 +213,7 @@ class Langfuse:
         )
 
     async def _send_each(self, scores: Sequence[bytes], http: Http) -> list[Outcome]:
-        """In order: what follows one that could not be taken now is not tried."""
+        """One request per score, in order. After a retry or a pause the remaining scores wait, too."""
         outcomes: list[Outcome] = []
         for data in scores:
             [outcome] = await self._post(data, [data], http)
@@ -219,18 +225,26 @@ class Langfuse:
     async def _send_list(self, scores: Sequence[bytes], http: Http) -> list[Outcome]:
         outcomes = await self._post(b"[" + b",".join(scores) + b"]", scores, http)
         if len(outcomes) > 1 and all(isinstance(o, Rejected) and o.status != 207 for o in outcomes):
-            return [Split("rejected", status=400)] * len(
-                outcomes
-            )  # refused as a whole; which one is at fault is not known yet
+            # The whole list was refused; it is not known yet which score is at fault.
+            return [Split("rejected", status=400)] * len(outcomes)
         return outcomes
 
     async def _post(self, body: bytes, scores: Sequence[bytes], http: Http) -> list[Outcome]:
-        """One request of the scores API; an outcome for each of `scores`, which are what `body` has."""
+        """Sends one request to the scores API.
+
+        Args:
+            body: The request's body.
+            scores: The scores in it, encoded.
+            http: The HTTP client.
+
+        Returns:
+            One outcome per score, in order.
+        """
         try:
             answer = await http.request(
                 "POST", self._host + SCORES, body, self._json_headers, seconds=self._timeout
             )
-        except NoAnswer as e:  # not raised: the spans of this batch are delivered already
+        except NoAnswer as e:  # not raised: the spans of this batch are already delivered
             return [Retry(reason=str(e))] * len(scores)
         request = f"POST {place(self._host)}{SCORES}, {len(scores)} scores, {len(body)} bytes"
         if answer.status == 207:
@@ -238,7 +252,7 @@ class Langfuse:
         return [self._decide(answer, request)] * len(scores)
 
     def _decide(self, answer: Response, request: str = "") -> Outcome:
-        detail = "" if answer.status // 100 == 2 else redact.safe(said(answer), self._secrets)
+        detail = "" if answer.status // 100 == 2 else redact.safe(error_text(answer), self._secrets)
         if suspended(answer):
             return Paused(f"quota (status 403): {detail}")
         outcome = policy.decide(STATUSES, answer, self._now(), detail=detail, fix=fix(answer.status))
@@ -248,7 +262,7 @@ class Langfuse:
 
 
 def _host(text: str) -> str:
-    """The base URL, without what is pasted behind it. Raises `ConfigError`."""
+    """The base URL, without the endings in `_PASTED`. Raises `ConfigError`."""
     parts = endpoint.base(text, setting="host", vendor="Langfuse", example="https://cloud.langfuse.com")
     path = parts.path
     for end in _PASTED:
@@ -257,21 +271,24 @@ def _host(text: str) -> str:
 
 
 def _token(settings: Langfuse.Settings) -> str:
-    """Of HTTP Basic. Raises `ConfigError` that names the key, never its value."""
+    """The token for HTTP Basic. Raises `ConfigError` that names the setting, never its value."""
     for name, key in (("public_key", settings.public_key), ("secret_key", settings.secret_key)):
         if not key or not key.isascii() or not key.isprintable() or " " in key:
-            raise ConfigError(f"{name}: is not a key of Langfuse; it is printable ASCII without spaces")
+            raise ConfigError(
+                f"{name}: is not a valid Langfuse key, which is printable ASCII without spaces, e.g. "
+                f"{'pk' if name == 'public_key' else 'sk'}-lf-…"
+            )
     if ":" in settings.public_key:
-        raise ConfigError("public_key: has a colon; is it both keys in one?")
+        raise ConfigError("public_key: has a colon; give only the public key, pk-lf-…")
     if settings.public_key.startswith("sk-lf-") and settings.secret_key.startswith("pk-lf-"):
         raise ConfigError(
-            "public_key: is a secret key (sk-lf-…), and secret_key a public one: they are swapped"
+            "public_key: has a secret key (sk-lf-…), and secret_key has a public one: swap the two values"
         )
     return base64.b64encode(f"{settings.public_key}:{settings.secret_key}".encode()).decode()
 
 
 def project(answer: Response) -> str | None:
-    """Name of the project that the keys belong to; None for what is no answer of Langfuse's."""
+    """Name of the project that the keys belong to; None if the response is not Langfuse's."""
     try:
         name = msgspec.json.decode(answer.body)["data"][0]["name"]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, LookupError, TypeError):

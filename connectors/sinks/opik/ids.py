@@ -1,8 +1,9 @@
-"""Opik's ids: UUIDs of version 7 that are functions of the event and its context, so that a redelivery
-overwrites.
+"""Deterministic ids for Opik: UUIDs of version 7 computed from the event and its context. Pure.
 
-The first 48 bits of every id of a trace are one time, the trace's start as the context has it, so that a
-child computes its parent's id without having seen it. Pure."""
+A redelivery has the same ids and overwrites the first delivery. The first 48 bits of all ids of a trace are
+the trace's start as the context has it, so an operation's parent id can be computed without having seen the
+parent.
+"""
 
 from __future__ import annotations
 
@@ -11,19 +12,23 @@ from hashlib import blake2b
 from typing import Final
 
 LATEST_MS: Final = (1 << 48) - 1
-"""Highest time that an id can hold, milliseconds UTC."""
+"""Latest time that an id can hold, milliseconds UTC."""
 
 
 def uuid7(ms: int, name: bytes) -> str:
-    """A UUID of version 7 with the time `ms` (milliseconds UTC, 0 to `LATEST_MS`) and, in place of random
-    bits, a hash of `name`."""
+    """A UUID of version 7 that has a hash of `name` in place of random bits.
+
+    Args:
+        ms: The id's time, milliseconds UTC, 0 to `LATEST_MS`.
+        name: What is hashed.
+    """
     t = _TIMES.get(ms) or _time(ms)
     h = blake2b(name, digest_size=10).hexdigest()
     return t + h[1:4] + _VARIANT[h[4]] + h[5:8] + "-" + h[8:]
 
 
 _TIMES: Final[dict[int, str]] = {}
-"""The last times met, written; all ids of a trace have one."""
+"""Cache of formatted times; all ids of a trace have the same time."""
 
 
 def _time(ms: int) -> str:
@@ -35,27 +40,33 @@ def _time(ms: int) -> str:
 
 
 _VARIANT: Final = {f"{i:x}": f"-{'89ab'[i & 3]}" for i in range(16)}
-"""What stands before the hash's next digits: the digit that holds the RFC's variant and two bits of the
-hash."""
+"""Hex digit of the hash -> dash, and the digit with the RFC's variant and two bits of the hash."""
 
 
 @lru_cache(maxsize=4096)
 def trace_scope(ms: int, project: str, trace: str) -> tuple[bytes, str]:
-    """What tells the ids of one trace in one project from all others (Opik refuses an id that another project
-    has), and the trace's own id. Events of a trace come close to each other, so the last ones are kept.
+    """The scope of a trace's ids, and the trace's own id. Cached: events of a trace come close to each other.
 
-    Raises UnicodeEncodeError for text that is no Unicode.
+    The scope makes the ids of a trace in a project different from all others: Opik refuses an id that another
+    project has.
+
+    Raises:
+        UnicodeEncodeError: A text has a lone surrogate.
     """
     scope = f"{project}\0{trace}\0".encode()
     return scope, uuid7(ms, scope)
 
 
 def span_id(ms: int, scope: bytes, span: bytes) -> str:
-    """Id of an operation's span. span: its OpenTelemetry span id (8 bytes), as the context has it of the
-    operation itself and of its parent: a hash of the operation's own id, or the native id of what came from
-    OpenTelemetry."""
+    """The id of an operation's span.
+
+    Args:
+        ms: The id's time, milliseconds UTC.
+        scope: The scope of the trace.
+        span: The operation's OpenTelemetry span id (8 bytes), as the context has it.
+    """
     return uuid7(ms, scope + span)
 
 
 parent_id: Final = lru_cache(maxsize=4096)(span_id)
-"""The same of the span that an operation hangs on: siblings share it, so the last ones are kept."""
+"""The id of a parent's span, as `span_id`. Cached: siblings share it."""

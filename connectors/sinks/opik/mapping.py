@@ -1,8 +1,9 @@
-"""From an enriched event to Opik's objects: pure. Names, tags and fields are those of seed 000, types are
-Opik's own.
+"""Maps an enriched event to Opik's objects. Pure. Names, tags and fields are those of seed 000.
 
-An operation is a span. The root of a trace is a trace and its root span. A rating is a feedback score. What a
-child needs of its parent is in the child's own context, so the order of arrival does not matter."""
+An operation becomes a span; the root of a trace becomes a trace and its root span; a rating becomes a
+feedback score. An operation's context has all that is needed of its parent, so the order of arrival does
+not matter.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ import orjson
 
 from connectors.mapping.members import JsonMember, joined
 from connectors.mapping.prompts import messages
-from connectors.mapping.rows import Plan, Source, Table, fields_of, plan
+from connectors.mapping.rows import Plan, RecordValues, Table, fields_of, plan
 from connectors.sdk.contract import Enriched, Payload, Skip
 from connectors.sdk.outcomes import Rejected
 from connectors.sinks.opik import ids, metadata
@@ -21,20 +22,19 @@ from connectors.sinks.opik.values import LARGEST, as_object, in_time, iso, price
 from tailrace.records import Kind, TraceContext, TraceEvent
 
 Score = tuple[str, str, str, bytes | None]
-"""A feedback score: of "traces" or "spans", the id of what is rated, its name, and its JSON; None: it is
-withdrawn."""
+"""A feedback score: "traces" or "spans", id of what is rated, score name, JSON (None: withdrawn)."""
 Parts = tuple[bytes | None, bytes | None, Score | None, int]
-"""What one record becomes: JSON of a trace, JSON of a span, a score, and the time (ms) that its ids have."""
+"""The objects of one record: JSON of a trace, JSON of a span, a score, and the time of its ids in ms."""
 
 
 class Operation(NamedTuple):
-    """How a kind becomes a span, and a trace where it is a root."""
+    """How events of a kind become spans, and traces if they are roots."""
 
     metadata: Table
     type: str = "general"
-    """At Opik, of kinds that have always the same; `_looks` knows the others."""
+    """Opik's type, for kinds that always have the same; `_looks` decides for the others."""
     name: str = ""
-    """Where it is not the kind's."""
+    """The span's name; empty: the kind."""
 
 
 _NODE_TYPES: Final[Mapping[str | None, str]] = {"llm": "llm", "tool": "tool", "knowledge-retrieval": "tool"}
@@ -46,10 +46,12 @@ _SPAN_TYPES: Final[Mapping[str | None, str]] = {
     "reranker": "tool",
     "guardrail": "guardrail",
 }
-"""Opik knows general, tool, llm and guardrail only; the span's kind is its tag."""
+"""Span kind -> Opik's type, which is general, tool, llm or guardrail. The span kind is also a tag."""
 _CONTAINERS: Final = frozenset({"iteration", "loop", "agent", "chain"})
-"""Node types and span kinds that repeat the tokens of what is inside them; an agent node of a workflow has
-nothing inside."""
+"""Node types and span kinds whose tokens include those of the operations inside.
+
+An agent node of a workflow has no operations inside.
+"""
 
 PROVIDERS: Final[Mapping[str, str]] = {
     "gcp.gemini": "google_ai",
@@ -57,17 +59,16 @@ PROVIDERS: Final[Mapping[str, str]] = {
     "aws.bedrock": "bedrock",
     "mistral_ai": "mistral",
 }
-"""Providers that Opik's price table calls otherwise than OpenTelemetry's conventions do."""
+"""OpenTelemetry's name of a provider -> the name in Opik's price table, if they differ."""
 
 _CLOSED: Final = (
-    "the rating came when its trace was no longer open, and Opik's ids hold the trace's start; publish "
-    "ratings with "
-    "root_trace_id and root_started_at"
+    "the rating came when its trace was no longer open, and Opik's ids need the start of the trace; publish "
+    "ratings with root_trace_id and root_started_at"
 )
 _RATINGS: Final[Mapping[str | None, int]] = {"like": 1, "dislike": 0}
 _FAILED: Final = frozenset({"failed", "exception"})
 _MAX_ENVIRONMENT: Final = 150
-"""Longest environment that Opik takes, characters."""
+"""Most characters of an environment."""
 _HOUR_MS: Final = 3_600_000
 
 _dumps: Final[Callable[[Any], bytes]] = orjson.dumps
@@ -91,12 +92,19 @@ _THREAD: Final = JsonMember("thread_id")
 def to_parts(
     record: Enriched, project: str, window_ms: int = 0, id_time_ms: int = 0
 ) -> Parts | Skip | Rejected:
-    """The objects of an event. Does not raise for anything that the codec decodes.
+    """The objects of an event. Does not raise for any event that the codec decodes.
 
-    window_ms: how far the ids' time may be from the record's append time in trace.events; 0: any distance.
-    id_time_ms: the ids' time in place of the trace's start; 0: the start. `Skip` for kinds that have nothing
-    to show at Opik; `Rejected` for times and texts that Opik cannot hold, for ids beyond the window, and for
-    ratings of traces whose start is unknown."""
+    Args:
+        record: The event with its context.
+        project: Opik's project.
+        window_ms: Most milliseconds between the ids' time and the record's append time in `trace.events`;
+            0: no limit.
+        id_time_ms: The ids' time, Unix milliseconds; 0: the start of the trace.
+
+    Returns:
+        `Skip` for kinds that are not sent to Opik. `Rejected` for times and texts that Opik cannot store, for
+        ids outside the window, and for ratings of traces whose start is not known.
+    """
     event, context = record.event, record.context
     operation = _PLANS.get(event.kind)
     if operation is None:
@@ -109,7 +117,8 @@ def to_parts(
     ms = id_time_ms or context.trace_started_at // 1000
     if not in_time(ms * 1000):
         return Rejected(
-            "time_out_of_range", f"the trace starts at {context.trace_started_at} µs; Opik takes 1970 to 2261"
+            "time_out_of_range",
+            f"the trace starts at {context.trace_started_at} µs; Opik stores 1970 to 2261",
         )
     try:
         if operation is None:
@@ -125,15 +134,15 @@ def to_parts(
         if not (in_time(event.started_at) and in_time(event.ended_at)):
             field = "ended_at" if in_time(event.started_at) else "started_at"
             return Rejected(
-                "time_out_of_range", f"{field} is {getattr(event, field)} µs; Opik takes 1970 to 2261"
+                "time_out_of_range", f"{field} is {getattr(event, field)} µs; Opik stores 1970 to 2261"
             )
         return _operation(operation, event, context, project, trace, ms)
-    except (TypeError, ValueError) as e:  # orjson's errors: text that is no Unicode, numbers beyond 64 bits
+    except (TypeError, ValueError) as e:  # orjson's errors: lone surrogates, numbers beyond 64 bits
         return Rejected("not_json", f"cannot be written as JSON: {type(e).__name__}")
 
 
 def payload(parts: Parts) -> Payload:
-    """What a record takes in a request, and how many objects it is in Opik's count."""
+    """The payload of a record: its bytes in requests, and its objects, which Opik's rate limit counts."""
     trace, span, score, _ = parts
     size = objects = 0
     if trace is not None:
@@ -150,8 +159,8 @@ def _beyond(late_ms: int, window_ms: int) -> Rejected:
     if late_ms < 0:
         return Rejected(
             "too_far_future",
-            f"the trace starts {-late_ms / _HOUR_MS:.1f} h after its event was appended; ids may be {window} "
-            "ahead",
+            f"the trace starts {-late_ms / _HOUR_MS:.1f} h after its event was appended; ids may be at most "
+            f"{window} ahead",
         )
     return Rejected(
         "too_old",
@@ -160,7 +169,11 @@ def _beyond(late_ms: int, window_ms: int) -> Rejected:
 
 
 def remedy(window: str) -> str:
-    """What helps against ids that are too old."""
+    """What to do about ids that are too old, for an error.
+
+    Args:
+        window: The longest age that Opik accepts, e.g. "24 h".
+    """
     return (
         f"Opik takes ids of the last {window}. To send copies with new ids, run another instance of this "
         "sink with id_time_ms set to the current time; if your server takes older ids, set id_window_hours"
@@ -168,8 +181,7 @@ def remedy(window: str) -> str:
 
 
 def is_root(event: TraceEvent, context: TraceContext, trace: str) -> bool:
-    """Whether the operation is the root of its trace: it hangs on nothing, and the trace is its own and no
-    other operation's."""
+    """Whether the operation is the root of its trace: it has no parent, and the trace is named after it."""
     if context.parent_span_id is not None:
         return False
     source = event.source_id
@@ -220,9 +232,9 @@ def _shared(
     tags: list[str],
     ms: int,
 ) -> list[bytes]:
-    """What a trace and its root span both have; of others, the span's parent too."""
+    """Members that a trace and its root span have in common; for other spans also the parent."""
     known: list[bytes] = []
-    how.metadata.write(Source(event, context), known)
+    how.metadata.write(RecordValues(event, context), known)
     prompts = _prompts(event) if kind == "llm" else None
     if prompts is not None and event.inputs is not None:
         _INPUTS.json(known, event.inputs)
@@ -251,15 +263,18 @@ def _shared(
 
 
 def _prompts(event: TraceEvent) -> bytes | None:
-    """What a node gave its model, as chat messages in the object that Opik shows as such."""
+    """The prompts of a node's model, in the object that Opik shows as chat messages."""
     body = event.node_execution
-    found = None if body is None or body.process_data is None else messages(body.process_data)
-    return None if found is None else b'{"messages":' + found + b"}"
+    prompts = None if body is None or body.process_data is None else messages(body.process_data)
+    return None if prompts is None else b'{"messages":' + prompts + b"}"
 
 
 def _content(out: list[bytes], event: TraceEvent, prompts: bytes | None) -> None:
-    """Input and output. A tool's are its own, where it has them; those of its message are metadata. A model's
-    input is its prompts, where it has them; the node's inputs are metadata."""
+    """Writes input and output.
+
+    For a tool they are its own, if it has some, else those of its message. For a model the input is its
+    prompts, if it has some, else the node's inputs. What is not used here is in the metadata.
+    """
     given, returned, tool = event.inputs, event.outputs, event.tool
     if tool is not None:
         given = given if tool.tool_inputs is None else tool.tool_inputs
@@ -273,7 +288,7 @@ def _content(out: list[bytes], event: TraceEvent, prompts: bytes | None) -> None
 
 
 def _spent(out: list[bytes], event: TraceEvent, context: TraceContext, kind: str) -> None:
-    """Tokens, cost and model of a span."""
+    """Writes tokens, cost and model of a span."""
     spent = None
     if not _repeats(event):
         spent = metadata.usage(event, LARGEST)
@@ -288,7 +303,7 @@ def _spent(out: list[bytes], event: TraceEvent, context: TraceContext, kind: str
 
 
 def _looks(how: _OperationPlan, event: TraceEvent, context: TraceContext) -> tuple[str, str, list[str]]:
-    """Name, Opik type and tags of a span; seed 000 for the kinds that it has."""
+    """Name, Opik's type and tags of a span; as in seed 000 for the kinds that it has."""
     kind: str = event.kind
     detail: str | None = None
     if kind in ("node_execution", "draft_node_execution"):
@@ -320,8 +335,10 @@ def _looks(how: _OperationPlan, event: TraceEvent, context: TraceContext) -> tup
 
 
 def _repeats(event: TraceEvent) -> bool:
-    """Whether the tokens and the cost of the operation are those of operations inside it: Opik sums a trace
-    up over all its spans."""
+    """Whether the operation's tokens and cost repeat those of operations inside it.
+
+    Opik sums them over all spans of a trace, so they would count twice.
+    """
     kind = event.kind
     if kind == "workflow_run" or (kind == "message" and event.workflow_run_id):
         return True
@@ -331,7 +348,7 @@ def _repeats(event: TraceEvent) -> bool:
 
 
 def _cost(event: TraceEvent, context: TraceContext) -> bytes | None:
-    """In US dollars, which Opik takes all costs to be; None where there is none in dollars."""
+    """The cost in US dollars, the currency of all costs in Opik; None if it is not known in dollars."""
     if event.total_price is not None:
         return price(event.total_price) if event.currency == "USD" else None
     return price(context.estimated_cost)
@@ -342,19 +359,19 @@ def _error(out: list[bytes], event: TraceEvent) -> None:
     if event.status not in _FAILED and not message.strip():
         return
     kind = event.error_type or ""
-    found = {
+    info = {
         "exception_type": kind if kind.strip() else "Error",
         "message": message,
         "traceback": message if message.strip() else event.status or "failed",
     }
-    _ERROR.encoded(out, _dumps(found))
+    _ERROR.encoded(out, _dumps(info))
 
 
 def _rating(
     event: TraceEvent, context: TraceContext, project: str, trace: str, ms: int
 ) -> Parts | Skip | Rejected:
     if event.rating is not None and event.rating not in _RATINGS:
-        return Rejected("unknown_rating", "a rating is like, dislike, or null, which withdraws it")
+        return Rejected("unknown_rating", "a rating must be like, dislike, or null to withdraw it")
     scope, rated = ids.trace_scope(ms, project, trace)
     parent, entity = context.parent_span_id, "traces"
     if parent is not None and context.parent_source_id != trace:
@@ -398,7 +415,7 @@ KINDS: Final[Mapping[Kind, Operation | Rating | Skip]] = {
     Kind.LINK: _NONE,
     Kind.UNKNOWN: _NONE,
 }
-"""How every kind is treated: as a span (and its trace), as a score, or not at all."""
+"""How each kind is mapped: as a span (and its trace), as a score, or not at all."""
 _OPERATIONS: Final = {kind: how for kind, how in KINDS.items() if isinstance(how, Operation)}
 FIELDS: Final = fields_of(*(how.metadata for how in _OPERATIONS.values())) | {
     "attributes",
@@ -420,7 +437,7 @@ FIELDS: Final = fields_of(*(how.metadata for how in _OPERATIONS.values())) | {
     "time_to_first_token",
     "trace_id",
 }
-"""Fields of TraceEvent that this mapping reads: those of its tables, and those of its functions."""
+"""Fields of `TraceEvent` that this mapping reads, in its tables and in its functions."""
 
 
 class _OperationPlan:

@@ -1,5 +1,7 @@
-"""Metadata of an Opik trace or span, by kind: what seed 000 lists for the kind, under the seed's names, and
-what else would be lost. Pure."""
+"""The metadata of an Opik trace or span, by kind. Pure.
+
+It has what seed 000 lists for the kind, under the seed's names, and fields that would be lost otherwise.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +15,13 @@ from connectors.mapping.rows import ENCODED, JSON, SECONDS, TEXTS, Row, Table
 from tailrace.records import TraceContext, TraceEvent
 
 
-# -- values that are not a field
+# -- values that are not fields
 def usage(event: TraceEvent, largest: int | None = None) -> bytes | None:
-    """Tokens as Opik names them, as a JSON object.
+    """Token counts as a JSON object with Opik's names.
 
     Args:
-        largest: leave out what is above it or below 0; None: nothing.
+        event: The event.
+        largest: Counts above it or below 0 are left out; None: none is left out.
     """
     given, returned, total = event.input_tokens, event.output_tokens, event.total_tokens
     found = []
@@ -40,7 +43,7 @@ def _attributes(event: TraceEvent, context: TraceContext) -> bytes | None:
 
 
 def _message_inputs(event: TraceEvent, context: TraceContext) -> bytes | None:
-    """Of a tool that has inputs of its own."""
+    """Inputs of the message, for a tool that has its own inputs."""
     return None if event.tool is None or event.tool.tool_inputs is None else json_value(event.inputs)
 
 
@@ -49,7 +52,7 @@ def _message_outputs(event: TraceEvent, context: TraceContext) -> bytes | None:
 
 
 def _datasets(body_name: str) -> tuple[Row, Row]:
-    """Names of datasets, at the first place if the context has some, else at the second; the body's count."""
+    """Rows for the names of datasets: from the context if it has some, else the body's count."""
 
     def of_body(event: TraceEvent) -> Sequence[str]:
         body: Any = getattr(event, body_name)
@@ -69,7 +72,7 @@ _TOOL_NAME: Final = Row("tool_name", "context.tool_name or tool_name")
 
 
 def _table(*own: Row, of_message: bool = False) -> Table:
-    """What every kind has, and a kind's own rows.
+    """The rows of a kind: those that every kind has, and its own.
 
     Args:
         own: what only this kind has.

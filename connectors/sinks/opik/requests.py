@@ -1,5 +1,4 @@
-"""From a batch to at most three kinds of requests to Opik, and from their answers to one outcome a record.
-Pure."""
+"""Splits a batch into requests to Opik, and combines their outcomes to one per record. Pure."""
 
 from __future__ import annotations
 
@@ -13,23 +12,27 @@ from connectors.sdk.outcomes import Delivered, Outcome, Outcomes, Paused, Reject
 from connectors.sinks.opik.mapping import Parts, Score
 
 MOST: Final = 1000
-"""Items that Opik takes in a request."""
+"""Most items that Opik takes in a request."""
 
 
 class Call(msgspec.Struct, frozen=True):
-    """One request, and the records of the batch that have a part in it."""
+    """One request."""
 
     method: str
     path: str
-    """Below the base URL."""
+    """Path below the base URL."""
     body: bytes
     records: tuple[int, ...]
+    """Positions of the batch's records that are in the request."""
     rates: bool = False
-    """Whether it is about ratings, which need what they rate to be there."""
+    """Whether it has ratings. Opik must already have what they rate."""
 
 
 def calls(bodies: Sequence[Parts]) -> Iterator[Call]:
-    """Traces first, then spans, then ratings; of several ratings of one name the last."""
+    """The requests of a batch: traces first, then spans, then ratings.
+
+    Of several ratings with the same name for the same object only the last is sent.
+    """
     traces, spans = [p[0] for p in bodies], [p[1] for p in bodies]
     for path, name, items in (
         ("/v1/private/traces/batch", "traces", traces),
@@ -64,8 +67,7 @@ _NOBODY: Final[frozenset[int]] = frozenset()
 
 
 def to_be_held(call: Call, answered: Answered) -> bool:
-    """Whether a call must not be made yet: what its ratings are of may be in a request that was refused for
-    something else."""
+    """Whether a call must wait: what it rates may be in a request that another record got refused."""
     return call.rates and any(
         isinstance(o, Rejected | Split) and len(c.records) > 1 and not c.rates for c, o in answered
     )
@@ -74,17 +76,22 @@ def to_be_held(call: Call, answered: Answered) -> bool:
 def combine(
     count: int, answered: Answered, too_old: frozenset[int] = _NOBODY, held: frozenset[int] = _NOBODY
 ) -> Outcomes:
-    """The outcome of each record of a batch, or one for them all: the worst of its parts.
+    """The outcome of each record of a batch, or one for all: the worst outcome of its requests.
 
-    too_old: records whose ids are certainly beyond the window that an answer spoke of. held: records of calls
-    that were not made. What was refused in a request of several records is halved with all that was in it, so
-    that a record is rejected only for a request of its own. Everything may be sent again: ids are the same
-    every time."""
+    The records of a refused request are split, so that a record is rejected only for a request with this
+    record alone. It is safe to send records again, because their ids are the same every time.
+
+    Args:
+        count: Records in the batch.
+        answered: The calls that were made, with their outcomes.
+        too_old: Records whose ids are certainly outside the window that Opik reported.
+        held: Records of calls that were not made.
+    """
     for kind in (Paused, Retry):
         for _, outcome in answered:
             if isinstance(outcome, kind):
                 return outcome
-    found: list[Outcome] = [Delivered()] * count
+    outcomes: list[Outcome] = [Delivered()] * count
     halved: set[int] = set()
     for call, outcome in answered:
         if isinstance(outcome, Delivered):
@@ -92,22 +99,22 @@ def combine(
         stale = too_old.intersection(call.records) if isinstance(outcome, Rejected) else frozenset()
         rest = [i for i in call.records if i not in stale]
         for i in stale:
-            found[i] = outcome
+            outcomes[i] = outcome
         if stale:
             for i in rest:
-                found[i] = _worse(found[i], _ALONE)
+                outcomes[i] = _worse(outcomes[i], _ALONE)
         elif len(rest) == 1:
-            found[rest[0]] = outcome
+            outcomes[rest[0]] = outcome
         else:
             halved.update(rest)
-    halved = {i for i in halved if i not in too_old or isinstance(found[i], Delivered)} | held
+    halved = {i for i in halved if i not in too_old or isinstance(outcomes[i], Delivered)} | held
     for i in halved:
-        found[i] = Split() if len(halved) > 1 else _ALONE
-    same = isinstance(found[0], Delivered | Split) and all(o == found[0] for o in found)
-    return found[0] if same or count == 1 else found
+        outcomes[i] = Split() if len(halved) > 1 else _ALONE
+    same = isinstance(outcomes[0], Delivered | Split) and all(o == outcomes[0] for o in outcomes)
+    return outcomes[0] if same or count == 1 else outcomes
 
 
-_ALONE: Final = Retry(0.0, "others of its request were refused")
+_ALONE: Final = Retry(0.0, "other records of its request were refused")
 
 
 def _worse(one: Outcome, other: Outcome) -> Outcome:

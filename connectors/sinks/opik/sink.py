@@ -1,4 +1,4 @@
-"""Traces, spans and ratings to Opik, Comet's Cloud or one's own server, by its REST API (seed 000)."""
+"""Sends traces, spans and ratings to Opik, Comet's Cloud or self-hosted, by its REST API (seed 000)."""
 
 from __future__ import annotations
 
@@ -42,15 +42,17 @@ _EXAMPLE: Final = "https://www.comet.com/opik/api or http://localhost:5173/api"
 _CLOUD_RATES: Final = Rates(events_per_minute=5000, requests_per_minute=2000)
 _CLOUD_HOURS: Final = 24.0
 _MARGIN_MS: Final = 300_000
-"""How far the clocks of Opik and of this machine may differ before a record counts as too old by its
-siblings' refusal."""
+"""Most milliseconds by which the clocks of Opik and of this machine may differ.
+
+Used when Opik refuses one record as too old, to decide which other records are too old as well.
+"""
 VARIABLES: Final = {
     "OPIK_URL_OVERRIDE": "url",
     "OPIK_API_KEY": "api_key",
     "OPIK_WORKSPACE": "workspace",
     "OPIK_PROJECT_NAME": "project_name",
 }
-"""Those of Opik's own SDK."""
+"""Environment variable -> setting; the variables of Opik's own SDK."""
 
 
 @sink("opik", max_records=500, max_bytes=10_000_000, fields=FIELDS, environment=VARIABLES)
@@ -59,48 +61,57 @@ class Opik:
 
     class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         url: str = "https://www.comet.com/opik/api"
-        """Address of Opik; /api is added unless it ends with it."""
+        """Base URL of the API. /api is added, unless the URL ends with it."""
         api_key: Secret = ""
-        """Needed on Comet's Cloud, not by a server of one's own."""
+        """Required on Comet's Cloud; self-hosted servers do not need one."""
         workspace: str = ""
         project_name: str = "Default Project"
-        """Made by Opik if it isn't there."""
+        """Opik creates the project if it does not exist."""
         timeout: Annotated[float, msgspec.Meta(gt=0)] = 30.0
-        """Seconds for one request, answer included."""
+        """Seconds for one request with its response."""
         compression: Literal["gzip", "none"] = "gzip"
         id_window_hours: Annotated[float, msgspec.Meta(ge=0)] | None = None
-        """How far an id's time may be from when its event came; 0: any distance. Default: 24 on comet.com,
-        else 0."""
+        """Most hours between an id's time and the time when its event arrived; 0: no limit.
+
+        Default: 24 on comet.com, else 0.
+        """
         id_time_ms: Annotated[int, msgspec.Meta(ge=0, lt=1 << 43)] = 0
-        """Time of all ids (Unix, milliseconds) in place of their trace's start: new copies of what is too
-        old; 0: the start."""
+        """Time of all ids (Unix milliseconds), to send new copies of records that are too old.
+
+        0: the start of the trace.
+        """
         ca_file: str | None = None
-        """Certificate authorities of the server, PEM; default: the system's."""
+        """PEM file with the certificate authorities of the server; default: the system's."""
 
     def __init__(self, settings: Settings, now: Callable[[], float] = time.time) -> None:
-        """now: Unix seconds, for answers that speak of time. Raises `ConfigError`."""
+        """
+        Args:
+            settings: The instance's settings.
+            now: Unix seconds, for Retry-After dates and the age of ids.
+
+        Raises:
+            ConfigError: A setting is not valid.
+        """
         self._base = base_url(settings.url)
         cloud = is_cloud(self._base)
         if cloud and not settings.api_key:
-            raise ConfigError("api_key: Opik on comet.com needs one; your user menu there has it")
+            raise ConfigError("api_key: is required for Opik on comet.com; copy it from your user menu there")
         if not settings.project_name.strip():
-            raise ConfigError("project_name: is empty; leave it out for Opik's Default Project")
+            raise ConfigError("project_name: is empty; remove it to use Opik's Default Project")
         self._project, self._timeout, self._now = settings.project_name, settings.timeout, now
         self._zip = settings.compression == "gzip"
         hours = settings.id_window_hours
         self._hours = (_CLOUD_HOURS if cloud else 0.0) if hours is None else hours
         self._window_ms, self._id_time_ms = round(self._hours * 3_600_000), settings.id_time_ms
         self.rates = _CLOUD_RATES if cloud else Rates()
-        """What Opik takes a minute."""
+        """Opik's rate limits."""
         self._reading = {"Accept": "application/json"}
         for name, field, value in (
             ("Authorization", "api_key", settings.api_key),
             ("Comet-Workspace", "workspace", settings.workspace),
         ):
             if any(not c.isprintable() for c in value):
-                raise ConfigError(
-                    f"{field}: has line breaks or control characters, which a header cannot carry"
-                )
+                raise ConfigError(f"{field}: has line breaks or control characters; remove them")
             if value:
                 self._reading[name] = value
         self._writing = {**self._reading, "Content-Type": "application/json"}
@@ -115,21 +126,20 @@ class Opik:
         return payload(parts)
 
     def render(self, payload: Payload) -> dict[str, list[Any]]:
-        """What of a payload goes to which endpoint: traces, spans, scores (of traces), span_scores, and
-        withdrawn_scores."""
+        """The objects of a payload: traces, spans, scores (of traces), span_scores and withdrawn_scores."""
         trace, span, score, _ = payload.body
-        found: dict[str, list[Any]] = {}
+        objects: dict[str, list[Any]] = {}
         if trace is not None:
-            found["traces"] = [orjson.loads(trace)]
+            objects["traces"] = [orjson.loads(trace)]
         if span is not None:
-            found["spans"] = [orjson.loads(span)]
+            objects["spans"] = [orjson.loads(span)]
         if score is not None:
             entity, rated, name, body = score
             if body is None:
-                found["withdrawn_scores"] = [{"of": entity, "id": rated, "name": name}]
+                objects["withdrawn_scores"] = [{"of": entity, "id": rated, "name": name}]
             else:
-                found["scores" if entity == "traces" else "span_scores"] = [orjson.loads(body)]
-        return found
+                objects["scores" if entity == "traces" else "span_scores"] = [orjson.loads(body)]
+        return objects
 
     async def send(self, batch: Batch, http: Http) -> Outcomes:
         if len(batch) > MOST:
@@ -144,7 +154,7 @@ class Opik:
             outcome = await self._request(call, http)
             answered.append((call, outcome))
             if isinstance(outcome, Retry | Paused):
-                break  # nothing after it would be settled: the batch comes again
+                break  # the whole batch is sent again, so the other requests would be in vain
         return combine(len(bodies), answered, self._too_old(bodies, answered), frozenset(held))
 
     async def _request(self, call: Call, http: Http) -> Outcome:
@@ -154,7 +164,7 @@ class Opik:
         )
         if answer.status // 100 == 2:
             return Delivered()
-        outcome = responses.outcome(answer, self._now(), self._said(answer))
+        outcome = responses.outcome(answer, self._now(), self._detail(answer))
         if call.rates:
             outcome = responses.of_ratings(answer, outcome)
         if not isinstance(outcome, Rejected):
@@ -167,8 +177,7 @@ class Opik:
         return msgspec.structs.replace(outcome, request=request, detail=detail)
 
     def _too_old(self, bodies: list[Parts], answered: list[tuple[Call, Outcome]]) -> frozenset[int]:
-        """Records that are too old as well, where Opik has refused one for that: not each has to be asked for
-        alone."""
+        """All records that are too old, once Opik has refused one of them for that; else none."""
         if not any(isinstance(o, Rejected) and o.reason == responses.TOO_OLD for _, o in answered):
             return frozenset()
         before = self._now() * 1000 - (self._hours or _CLOUD_HOURS) * 3_600_000 - _MARGIN_MS
@@ -177,11 +186,11 @@ class Opik:
     def _window(self) -> str:
         return f"{self._hours:g} h" if self._hours else "hours"
 
-    def _said(self, answer: Response) -> str:
+    def _detail(self, answer: Response) -> str:
         return redact.safe(responses.message(answer), self._secrets)
 
     async def check(self, http: Http) -> Health:
-        """Reads the list of projects, which needs the same credentials as writing."""
+        """Reads the list of projects, for which Opik wants the same credentials as for writing."""
         url = f"{self._base}/v1/private/projects?size=1"
         try:
             answer = await http.request("GET", url, b"", self._reading, seconds=min(self._timeout, 10.0))
@@ -191,8 +200,8 @@ class Opik:
         if answer.status // 100 == 2:
             if _is_page(answer):
                 return Health(True)
-            return Health(False, f"{at} answers, but not as Opik's API does; see url, which ends with /api")
-        match responses.outcome(answer, self._now(), self._said(answer)):
+            return Health(False, f"{at} answers, but is not Opik's API; see url, which must end with /api")
+        match responses.outcome(answer, self._now(), self._detail(answer)):
             case Paused(reason=reason, fix=fix):
                 return Health(False, f"{at}: {reason}; see {fix}")
             case _:
@@ -200,24 +209,24 @@ class Opik:
 
 
 def base_url(url: str) -> str:
-    """The base of the API, ending with /api. Raises `ConfigError`."""
+    """The base URL of the API, ending with /api. Raises `ConfigError`."""
     parts = endpoint.base(url, setting="url", vendor="Opik", example=_EXAMPLE)
     path = parts.path
     if "/v1/" in f"{path}/":
-        raise ConfigError(f"url: is the address of one endpoint; give what comes before /v1, e.g. {_EXAMPLE}")
+        raise ConfigError(f"url: is the URL of a single endpoint; give the part before /v1, e.g. {_EXAMPLE}")
     if not path and is_cloud(url):
         path = "/opik"
     return parts._replace(path=path if path.endswith("/api") else f"{path}/api").geturl()
 
 
 def is_cloud(url: str) -> bool:
-    """Whether it is Comet's Cloud, with its rates and its window of 24 h."""
+    """Whether the URL is that of Comet's Cloud, which has rate limits and an id window of 24 h."""
     host = (urlsplit(url).hostname or "").lower()
     return host == _CLOUD or host.endswith(f".{_CLOUD}")
 
 
 def _is_page(answer: Response) -> bool:
-    """Whether an answer is a page of projects, and not a web application's start page."""
+    """Whether a response is a page of projects, and not e.g. the start page of a web application."""
     try:
         document = orjson.loads(answer.body)
     except orjson.JSONDecodeError:

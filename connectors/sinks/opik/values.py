@@ -1,5 +1,4 @@
-"""From an event's values to what Opik takes: content as JSON objects, times as ISO 8601, prices as JSON
-numbers. Pure."""
+"""Converts values for Opik: content to JSON objects, times to ISO 8601, prices to numbers. Pure."""
 
 from __future__ import annotations
 
@@ -13,9 +12,9 @@ import orjson
 from connectors.mapping.members import is_json
 
 END_OF_TIME: Final = 9_214_646_400_000_000
-"""2262-01-01, microseconds UTC: Opik takes times from 1970 to before it."""
+"""2262-01-01, microseconds UTC. Opik accepts times from 1970 to before this."""
 LARGEST: Final = (1 << 31) - 1
-"""Largest token count that Opik takes."""
+"""Largest token count that Opik accepts."""
 
 _NUMBER: Final = re.compile(r"(?:0|[1-9][0-9]{0,25})(?:\.[0-9]{1,30})?")
 _LEAST: Final = Decimal("1e-30")
@@ -23,13 +22,13 @@ _MOST: Final = Decimal("1e26")
 
 
 def in_time(us: int) -> bool:
-    """Whether Opik can hold the time."""
+    """Whether Opik can store the time."""
     return 0 <= us < END_OF_TIME
 
 
 _THREE: Final = tuple(f"{n:03d}" for n in range(1000))
 _SECONDS: Final[dict[int, str]] = {}
-"""The last seconds met, written; events come in about the order of their times."""
+"""Cache of formatted seconds; events come approximately in the order of their times."""
 
 
 def _second(s: int) -> str:
@@ -41,15 +40,18 @@ def _second(s: int) -> str:
 
 
 def iso(us: int) -> str:
-    """ISO 8601 in UTC with six digits of a second, always; `us` must be `in_time`."""
+    """ISO 8601 in UTC, always with six decimals; `us` must be `in_time`."""
     s = us // 1_000_000
     fraction = us - s * 1_000_000
     return (_SECONDS.get(s) or _second(s)) + _THREE[fraction // 1000] + _THREE[fraction % 1000] + "Z"
 
 
 def as_object(text: str | None, key: str) -> bytes | None:
-    """Content as the JSON object that Opik shows best: what isn't one becomes ``{key: …}``. None: no content,
-    null, or an empty object."""
+    """Content as a JSON object, which Opik shows best. Other content is wrapped as ``{key: …}``.
+
+    Returns:
+        None for no content, null, or an empty object.
+    """
     if text is None or text == "{}":
         return None
     if not is_json(text):
@@ -63,8 +65,11 @@ def as_object(text: str | None, key: str) -> bytes | None:
 
 
 def price(text: str | None) -> bytes | None:
-    """A price in decimal text as the same JSON number; None where there is none or Opik cannot hold it: below
-    zero, infinite, 1e26 and more."""
+    """A price in decimal text as a JSON number with the same value.
+
+    Returns:
+        None if there is no price, or Opik cannot store it: below zero, infinite, 1e26 and more.
+    """
     if text is None:
         return None
     if _NUMBER.fullmatch(text):

@@ -1,8 +1,8 @@
-"""From an enriched event to what an OTLP span says: pure, and the names are those of seed 003 (telemetry data
-dictionary).
+"""Maps an enriched event to an OTLP span. Pure. Names are those of seed 003 (telemetry data dictionary).
 
-Spans are workflow runs, node executions, drafts (seed 003, section 4) and events of kind span. Everything
-else is a structured log there (section 8), not a span. Attributes without a value are left out (section 10).
+Workflow runs, node executions, drafts (seed 003, section 4) and events of kind span become spans. All other
+kinds are structured logs in seed 003 (section 8) and are skipped. Attributes without a value are left out
+(section 10).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from connectors.filters.content import shown
 from connectors.mapping.attributes import JsonAttribute, WireAttribute
-from connectors.mapping.rows import SECONDS, TEXTS, Key, Plan, Row, Source, Table, fields_of, plan
+from connectors.mapping.rows import SECONDS, TEXTS, Key, Plan, RecordValues, Row, Table, fields_of, plan
 from connectors.otlp import as_json, wire
 from connectors.otlp.wire import CLIENT, CONSUMER, ERROR, INTERNAL, OK, PRODUCER, SERVER, UNSET
 from connectors.sdk.contract import Enriched, Skip
@@ -27,7 +27,7 @@ OPERATIONS: Final[Mapping[str, str]] = {
     "agent": "invoke_agent",
     "retriever": "retrieval",
 }
-"""Span kind -> gen_ai.operation.name, where the OpenTelemetry GenAI conventions have one."""
+"""Span kind -> gen_ai.operation.name, for those in the OpenTelemetry GenAI conventions."""
 OPENINFERENCE: Final[Mapping[str, str]] = {
     "task": "CHAIN",
     "llm": "LLM",
@@ -39,7 +39,7 @@ OPENINFERENCE: Final[Mapping[str, str]] = {
     "guardrail": "GUARDRAIL",
     "reranker": "RERANKER",
 }
-"""Span kind -> openinference.span.kind; OpenInference has no task, a chain is its general step."""
+"""Span kind -> openinference.span.kind. OpenInference has no task; its general step is a chain."""
 OTEL_KINDS: Final[Mapping[str, int]] = {
     "internal": INTERNAL,
     "client": CLIENT,
@@ -54,13 +54,13 @@ _MESSAGE: Final = ParentKind.MESSAGE
 _LINKED: Final = ("tailrace.link", "calling_run")
 
 
-# -- values that are not a field
+# -- values that are not fields
 def _run_id(event: TraceEvent) -> str | None:
     return event.workflow_run_id or event.source_id
 
 
 def _run_time(event: TraceEvent, context: TraceContext) -> int:
-    """Execution time as the engine measured it, else from start to end, in microseconds."""
+    """Execution time in microseconds: as the engine measured it, else the time from start to end."""
     return _elapsed(event, None if event.workflow_run is None else event.workflow_run.elapsed_time)
 
 
@@ -86,7 +86,7 @@ def _openinference(span_kind: str) -> str | None:
 
 
 def _shown(content: object) -> str:
-    """A content field: JSON text as the codec decodes it; what stands in its place without quotes."""
+    """A content field as text: the JSON text of the event; a reference in its place without its quotes."""
     return shown(str(content))
 
 
@@ -113,8 +113,10 @@ _MODEL: Final = (
     Row("gen_ai.usage.output_tokens", "output_tokens"),
     Row("gen_ai.usage.total_tokens", "total_tokens"),
 )
-"""Provider and model as OpenTelemetry names them, where the processor said so. On Dify's spans they go beyond
-seed 003's section 4: it has them in the companion logs."""
+"""Provider and model under OpenTelemetry's names, as the processor found them.
+
+Seed 003 has them in the companion logs, not on Dify's spans (section 4).
+"""
 _OWN: Final = (
     Row("tailrace.event_id", "event_id"),
     Row("tailrace.marks", "context.marks"),
@@ -198,14 +200,14 @@ _SPAN_CONTENT: Final = (
 
 
 class Span(NamedTuple):
-    """How a kind becomes a span."""
+    """How events of a kind become spans."""
 
     name: str
-    """Empty: the event's own."""
+    """The span's name; empty: the event's name."""
     rows: Table
     content: Table
     reference: Callable[[TraceEvent], str] | None
-    """What stands in place of content that is not sent; None: nothing does."""
+    """The text that replaces content that is not sent; None: such content is left out."""
 
 
 _LOG: Final = Skip("log_only")
@@ -236,7 +238,7 @@ KINDS: Final[Mapping[Kind, Span | Skip]] = {
     Kind.LINK: _LOG,
     Kind.UNKNOWN: _LOG,
 }
-"""How every kind is treated."""
+"""How each kind is mapped: as a span, or not at all."""
 _SPANS: Final = {kind: how for kind, how in KINDS.items() if isinstance(how, Span)}
 
 FIELDS: Final = fields_of(*(table for how in _SPANS.values() for table in (how.rows, how.content))) | {
@@ -247,7 +249,7 @@ FIELDS: Final = fields_of(*(table for how in _SPANS.values() for table in (how.r
     "span",
     "started_at",
 }
-"""Fields of TraceEvent that this mapping reads: those of its tables, and those of its functions."""
+"""Fields of `TraceEvent` that this mapping reads, in its tables and in its functions."""
 
 
 class _SpanPlan:
@@ -276,13 +278,20 @@ JSON: Final = Encoding(json=True)
 
 
 def to_span(record: Enriched, encoding: Encoding, include: bool, on_spans: bool) -> bytes | Skip | Rejected:
-    """The span of an event, encoded.
+    """The span of an event, encoded. Does not raise for any event that the codec decodes.
 
-    include: content goes along, else it is replaced by a reference on workflow and node spans (seed 003,
-    section 9) and left out of others; on_spans: workflow and node spans have content at all, which seed 003
-    puts into their companion logs. `Skip` for kinds that are no spans and for corrections that came too late;
-    `Rejected` for what OTLP cannot say: times before 1970 or after 2554, ids of zeros, text that is not
-    UTF-8, numbers beyond 64 bits. Does not raise for anything that the codec decodes."""
+    Args:
+        record: The event with its context.
+        encoding: `PROTOBUF` or `JSON`.
+        include: Whether content is sent. If not, it is replaced by a reference on workflow and node spans
+            (seed 003, section 9), and left out of others.
+        on_spans: Whether workflow and node spans have content at all. Seed 003 puts it into companion logs.
+
+    Returns:
+        The encoded span. `Skip` for kinds that are not spans, and for superseded events. `Rejected` for what
+        OTLP cannot represent: times before 1970 or after 2554, ids of zeros, text with lone surrogates,
+        numbers beyond 64 bits.
+    """
     event, context = record.event, record.context
     kind_plan = encoding.plans.get(event.kind)
     if kind_plan is None:
@@ -297,7 +306,7 @@ def to_span(record: Enriched, encoding: Encoding, include: bool, on_spans: bool)
     if start < 0 or end > MAX_NS:
         field = "started_at" if not 0 <= start <= MAX_NS else "ended_at"
         return Rejected(
-            "time_out_of_range", f"{field} is {getattr(event, field)} µs; OTLP holds 1970 to 2554"
+            "time_out_of_range", f"{field} is {getattr(event, field)} µs; OTLP takes times from 1970 to 2554"
         )
     trace_id, span_id = context.run_trace_id, context.span_id
     if trace_id == _ZERO16 or span_id == _ZERO8:
@@ -331,7 +340,7 @@ def _attributes(
     kind_plan: _SpanPlan, event: TraceEvent, context: TraceContext, json: bool, include: bool, on_spans: bool
 ) -> list[bytes]:
     out: list[bytes] = []
-    source = Source(event, context)
+    source = RecordValues(event, context)
     kind_plan.attributes.write(source, out)
     reference = kind_plan.reference
     if reference is None:
@@ -346,8 +355,10 @@ def _attributes(
     return out
 
 
-def _add_free(kind_plan: _SpanPlan, source: Source, out: list[bytes], json: bool, include: bool) -> None:
-    """The event's own attributes; of a name that comes twice the first one counts."""
+def _add_free(
+    kind_plan: _SpanPlan, source: RecordValues, out: list[bytes], json: bool, include: bool
+) -> None:
+    """Adds the event's own attributes, except those whose names the tables have already written."""
     pairs: list[str] = []
     for key, value in source.event.attributes.items():
         taken = kind_plan.attributes.has(key, source) or (include and kind_plan.content.has(key, source))
@@ -357,6 +368,6 @@ def _add_free(kind_plan: _SpanPlan, source: Source, out: list[bytes], json: bool
 
 
 def _span_kind(event: TraceEvent) -> int:
-    """Of the span's own kind, else by what it does."""
+    """The OTLP span kind: the event's own if it has one, else CLIENT for calls of a model."""
     default = CLIENT if event.span_kind == "llm" else INTERNAL
     return OTEL_KINDS.get((event.span.otel_kind if event.span is not None else None) or "", default)

@@ -1,5 +1,7 @@
-"""Traces to any OTLP receiver, over HTTP as protobuf or JSON or over gRPC (OpenTelemetry protocol 1.x; span
-names and attributes of seed 003)."""
+"""Sends traces to an OTLP receiver: over HTTP as protobuf or JSON, or over gRPC.
+
+The protocol is OTLP 1.x; span names and attributes are those of seed 003.
+"""
 
 from __future__ import annotations
 
@@ -49,55 +51,69 @@ VARIABLES: Final = {
     "ENTERPRISE_INCLUDE_CONTENT": "include_content",
     "ENTERPRISE_SERVICE_NAME": "service_name",
 }
-"""Seed 003, section 2."""
+"""Environment variable -> setting. Seed 003, section 2."""
 
 Body = tuple[str | None, bytes]
-"""One span, encoded, after the host whose resource it belongs to."""
+"""Host name, for the resource; and one encoded span."""
 
 
 @sink("otlp", max_records=500, max_bytes=4_000_000, fields=FIELDS, environment=VARIABLES)
 class Otlp:
-    """Traces to any OTLP receiver: OpenTelemetry Collector, Jaeger, Tempo, and all that speak the
-    protocol."""
+    """Traces to any OTLP receiver, such as OpenTelemetry Collector, Jaeger or Tempo."""
 
     class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         endpoint: str = ""
-        """Base URL, e.g. http://otel-collector:4318; /v1/traces is added unless it ends with it. gRPC:
-        scheme, host and port."""
+        """Base URL, e.g. http://otel-collector:4318. /v1/traces is added, unless the URL ends with it.
+
+        For gRPC: scheme, host and port, e.g. http://otel-collector:4317.
+        """
         traces_endpoint: str = ""
-        """The traces' own URL, used as it is, instead of endpoint; HTTP only."""
+        """Full URL for traces, used unchanged instead of `endpoint`; HTTP only."""
         headers: dict[str, Secret] = {}
         """Sent with each request, e.g. x-scope-orgid=tenant1; over gRPC as metadata."""
         api_key: Secret = ""
         """Sent as Authorization: Bearer."""
         protocol: Literal["http/protobuf", "http/json", "grpc", "http"] = "http/protobuf"
-        """http is http/protobuf."""
+        """http means http/protobuf."""
         timeout: Annotated[float, msgspec.Meta(gt=0)] = 30.0
-        """Seconds for one request, answer included."""
+        """Seconds for one request with its response."""
         compression: Literal["gzip", "none"] = "gzip"
         service_name: str = "dify"
         """Resource attribute service.name."""
         include_content: bool = True
-        """Whether inputs and outputs are sent at all."""
+        """Whether content is sent: inputs, outputs, queries."""
         content_on_spans: bool = False
-        """Whether workflow and node spans carry them too, as dify.workflow.inputs, …"""
+        """Whether workflow and node spans have content, too, e.g. as dify.workflow.inputs."""
         ca_file: str | None = None
-        """Certificate authorities of the endpoint, PEM; default: the system's (over gRPC: gRPC's own)."""
+        """PEM file with the certificate authorities of the endpoint.
+
+        Default: the system's; over gRPC those that gRPC ships.
+        """
         cert_file: str | None = None
-        """Certificate that this client shows, PEM, with its chain."""
+        """PEM file with the client's certificate and its chain."""
         key_file: str | None = None
-        """Its private key, PEM, without a password."""
+        """PEM file with the private key of `cert_file`, without a password."""
 
     def __init__(self, settings: Settings, now: Callable[[], float] = time.time) -> None:
-        """now: Unix seconds, for Retry-After dates. Raises `ConfigError`, `MissingPackage`."""
+        """
+        Args:
+            settings: The instance's settings.
+            now: Unix seconds, for Retry-After dates.
+
+        Raises:
+            ConfigError: A setting is not valid.
+            MissingPackage: The protocol is grpc and the package for it is not installed.
+        """
         if settings.protocol == "grpc" and settings.traces_endpoint:
-            raise ConfigError("traces_endpoint: gRPC has none; set endpoint")
+            raise ConfigError(
+                "traces_endpoint: cannot be used with protocol grpc; set endpoint, e.g. http://localhost:4317"
+            )
         if bool(settings.cert_file) != bool(settings.key_file):
             missing = "key_file" if settings.cert_file else "cert_file"
-            raise ConfigError(f"{missing}: cert_file and key_file go together")
+            raise ConfigError(f"{missing}: is missing; set both cert_file and key_file, or neither")
         self._timeout, self._zip, self._now = settings.timeout, settings.compression == "gzip", now
         if not settings.endpoint and not settings.traces_endpoint:
-            raise ConfigError("endpoint: is required; e.g. http://localhost:4318")
+            raise ConfigError("endpoint: is required, e.g. http://localhost:4318")
         headers = endpoint.headers(settings.headers)
         if settings.api_key:
             headers |= endpoint.headers({"Authorization": f"Bearer {settings.api_key}"}, setting="api_key")
@@ -134,7 +150,7 @@ class Otlp:
         encoding = JSON if self._json else PROTOBUF
         span = to_span(event, encoding, self._include, self._on_spans)
         if type(span) is not bytes:
-            return span  # type: ignore[return-value] # bytes has no subclass here
+            return span  # type: ignore[return-value] # bytes have no subclass here
         return Payload((event.event.host_name, span), len(span) + self._json)
 
     async def send(self, batch: Batch, http: Http) -> Outcomes:
@@ -144,11 +160,11 @@ class Otlp:
         else:
             packed = gzip(body) if self._zip else body
             answer = await http.request("POST", self._url, packed, self._headers, seconds=self._timeout)
-            outcome = self._decided(answer, len(batch))
-        return self._told(outcome, len(batch), len(body))
+            outcome = self._decide(answer, len(batch))
+        return self._redacted(outcome, len(batch), len(body))
 
     async def check(self, http: Http) -> Health:
-        """Sends a request without spans, which receivers answer like any other."""
+        """Sends a request without spans. Receivers answer it like any other."""
         empty, seconds = self.request([]), min(self._timeout, 10.0)
         where = place(self._url) if self._grpc is None else self._grpc.place
         try:
@@ -156,9 +172,8 @@ class Otlp:
                 outcome = await self._grpc.export(empty, 0, seconds, fix=_FIX)
             else:
                 packed = gzip(empty) if self._zip else empty
-                outcome = self._decided(
-                    await http.request("POST", self._url, packed, self._headers, seconds=seconds), 0
-                )
+                answer = await http.request("POST", self._url, packed, self._headers, seconds=seconds)
+                outcome = self._decide(answer, 0)
         except NoAnswer as e:
             return Health(False, str(e))
         match outcome:
@@ -169,28 +184,28 @@ class Otlp:
             case Retry(reason=reason):
                 return Health(False, redact.safe(f"{where} answers with {reason}", self._secrets, 700))
             case _:
-                return Health(False, f"{where}: no answer that is known")
+                return Health(False, f"{where}: the answer is not understood")
 
     async def close(self) -> None:
-        """Ends the gRPC channel, if there is one; on the loop that sent."""
+        """Closes the gRPC channel, if there is one. Must run on the loop that sent."""
         if self._grpc is not None:
             await self._grpc.close()
 
     def request(self, bodies: Sequence[Body]) -> bytes:
-        """An ExportTraceServiceRequest, one ResourceSpans a host; within a host in the order given."""
+        """An ExportTraceServiceRequest with one ResourceSpans per host; a host's spans keep their order."""
         groups: dict[str | None, list[bytes]] = {}
         for host, span in bodies:
-            found = groups.get(host)
-            if found is None:
-                found = groups[host] = []
-            found.append(span)
+            spans = groups.get(host)
+            if spans is None:
+                spans = groups[host] = []
+            spans.append(span)
         body: bytes = self._encoding.request(
             [(self._resource(host), self._scope, spans) for host, spans in groups.items()]
         )
         return body
 
     def render(self, payload: Payload) -> Any:
-        """The span as OTLP/JSON, with its resource, whatever the protocol."""
+        """The span with its resource as OTLP/JSON, for every protocol."""
         body = self.request([payload.body])
         if self._json:
             document = orjson.loads(body)
@@ -202,12 +217,12 @@ class Otlp:
         return {"resource": group["resource"], **group["scopeSpans"][0]["spans"][0]}
 
     def _resource(self, host: str | None) -> bytes:
-        """Seed 003, section 3."""
+        """The resource of a host's spans. Seed 003, section 3."""
         resource: bytes = self._encoding.resource(("service.name", self._service, "host.name", host))
         return resource
 
-    def _decided(self, answer: Response, records: int) -> Outcome:
-        """What an HTTP answer means; texts with secrets still in them."""
+    def _decide(self, answer: Response, records: int) -> Outcome:
+        """The outcome of an HTTP response."""
         good = answer.status // 100 == 2
         detail = "" if good else redact.safe(error_message(answer), self._secrets)
         outcome = policy.decide(policy.DEFAULT, answer, self._now(), detail=detail, fix=_FIX)
@@ -216,15 +231,15 @@ class Otlp:
             return Delivered(min(rejected, records), redact.safe(message, self._secrets))
         return outcome
 
-    def _told(self, outcome: Outcome, records: int, size: int) -> Outcome:
-        """The outcome with secrets masked, and a rejection with what was sent."""
+    def _redacted(self, outcome: Outcome, records: int, size: int) -> Outcome:
+        """The outcome with secrets masked; a rejection also gets a description of the request."""
         match outcome:
             case Rejected():
                 grpc = self._grpc
-                what = f"POST {place(self._url)}{PATH}" if grpc is None else f"{grpc.place}{METHOD}"
+                call = f"POST {place(self._url)}{PATH}" if grpc is None else f"{grpc.place}{METHOD}"
                 return msgspec.structs.replace(
                     outcome,
-                    request=f"{what}, {records} spans, {size} bytes before compression",
+                    request=f"{call}, {records} spans, {size} bytes before compression",
                     response=redact.safe(outcome.response, self._secrets) if outcome.response else None,
                 )
             case Retry() | Paused():

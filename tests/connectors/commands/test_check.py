@@ -1,4 +1,4 @@
-"""`tailrace check SINK`: whatever a sink's own check does, there is one line that says what to mend."""
+"""`tailrace check SINK`: every result of a sink's own check is one line that says what to fix."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tailrace.settings import Settings
 
 
 class Checked:
-    """A sink of which only the check counts."""
+    """A sink of which only the check is called."""
 
     def __init__(self, answer: Callable[[], Health]) -> None:
         self._answer = answer
@@ -105,7 +105,7 @@ def test_settings_that_are_wrong_are_a_finding_and_the_next_sink_is_asked() -> N
     assert second == Finding(True, "sink console (console) works")
 
 
-def test_without_names_the_settings_are_looked_at_and_nobody_is_asked(
+def test_without_names_settings_are_checked_and_no_sink_is_asked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def never(chosen: Instance) -> Health:

@@ -1,4 +1,4 @@
-"""Sinks by name, and the commands around them."""
+"""`tailrace connect` and `tailrace sinks`: sinks by name, their settings, and errors."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_a_table_may_be_written_as_text() -> None:
     assert instance(Settings(sinks={"otlp": text}), "otlp", {}).name == "otlp"
 
 
-def test_the_decorator_refuses_what_is_no_sink() -> None:
+def test_the_decorator_refuses_what_is_not_a_sink() -> None:
     with pytest.raises(TypeError, match="has no field colour"):
         sink("x", fields={"colour"})
     with pytest.raises(TypeError, match="no Settings"):

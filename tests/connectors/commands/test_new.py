@@ -1,4 +1,4 @@
-"""`tailrace sinks new`: a package that is whole, and nothing that is overwritten."""
+"""`tailrace sinks new` writes a complete package and overwrites nothing."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["otlp", "console"])
-def test_a_sink_that_is_there_is_not_made_again(tmp_path: Path, name: str) -> None:
+def test_a_sink_that_exists_is_not_created_again(tmp_path: Path, name: str) -> None:
     code, _, err = new(name, "--dir", str(tmp_path))
     assert code == 2
     assert f"the sink {name} exists already" in err

@@ -66,7 +66,7 @@ def make(env: dict[str, str] | None = None, **table: Any) -> Instance:
     return instance(Settings(sinks={"acme": table}), "acme", env or {})
 
 
-def test_types() -> None:
+def test_types_of_secrets() -> None:
     assert [
         is_secret(t) for t in (Secret, Secret | None, dict[str, Secret], list[Secret], str, dict[str, str])
     ] == [
@@ -80,7 +80,7 @@ def test_types() -> None:
     assert [is_text(t) for t in (Secret, Secret | None, dict[str, Secret])] == [True, True, False]
 
 
-def test_values_are_all_of_them() -> None:
+def test_values_of_a_struct_are_all_its_secrets() -> None:
     own = Acme.Settings(KEY, "second-key", {"x": "third-key"}, "")
     assert values_of(own) == (KEY, "second-key", "third-key")
     assert make(api_key=KEY, inbuilt="").secrets == (KEY,)
@@ -94,7 +94,7 @@ def test_a_file_holds_the_secret(tmp_path: Path) -> None:
     assert make(api_key=KEY, second_file=str(path), inbuilt="").secrets == (KEY,)
 
 
-def test_what_is_wrong_with_a_file_is_said_without_its_content(tmp_path: Path) -> None:
+def test_an_error_about_a_file_does_not_show_its_content(tmp_path: Path) -> None:
     path = tmp_path / "key"
     with pytest.raises(ConfigError, match=r"sinks\.acme\.api_key_file: No such file"):
         make(api_key_file=str(path))
@@ -161,7 +161,7 @@ def test_rates_and_limits_come_from_the_settings_then_the_sink_then_its_type() -
     assert make(api_key=KEY, circuit_failures=0).circuit_failures == 0
 
 
-def test_settings_read_again(tmp_path: Path) -> None:
+def test_reloaded_settings(tmp_path: Path) -> None:
     path = tmp_path / "key"
     path.write_text("first-key")
     table: dict[str, Any] = {"api_key_file": str(path)}

@@ -1,5 +1,4 @@
-"""Old and new writers, both frames, a registry that goes away and comes back: nothing stops, nothing is
-lost."""
+"""Old and new writers, both frames, a registry that fails and recovers: nothing stops or is lost."""
 
 from __future__ import annotations
 
@@ -53,19 +52,23 @@ def test_a_schema_that_the_registry_lacks_is_a_dead_letter_that_can_be_published
         assert producer.flush(60) == 0
         with pipeline.tailrace("process", "--instance-id", "p", name="process", env=env) as process:
             pipeline.wait_for_enriched(1, alive=(process,))
-            assert sum(a.dead_lettered for a in pipeline.books().streams) == 1
+            assert sum(a.dead_lettered for a in pipeline.ledger_report().streams) == 1
             (message,) = read(pipeline.bootstrap, pipeline.names.dead_letters, committed=True)[0]
-            letter = codec.decode(message.value(), DeadLetter)
-            assert (letter.reason, letter.raw, letter.key) == ("unknown_schema", writers.newer(e, frame), key)
-            assert "schema with the registry's id 9999" in letter.detail
+            dead_letter = codec.decode(message.value(), DeadLetter)
+            assert (dead_letter.reason, dead_letter.raw, dead_letter.key) == (
+                "unknown_schema",
+                writers.newer(e, frame),
+                key,
+            )
+            assert "schema with the registry's id 9999" in dead_letter.detail
             registry.schemas[9999] = {"schema": json.dumps(writers.NEWER)}
 
             def published_again() -> bool:
-                """Until the answer that there is none is old enough to be asked for again."""
-                producer.produce(pipeline.names.events, letter.raw, letter.key)
+                """Publishes it again. The registry is asked again only after some time."""
+                producer.produce(pipeline.names.events, dead_letter.raw, dead_letter.key)
                 assert producer.flush(60) == 0
-                return sum(a.enriched for a in pipeline.books().streams) == 2
+                return sum(a.enriched for a in pipeline.ledger_report().streams) == 2
 
             wait_until(published_again, 90, "it is enriched", alive=(process,), every=1.0)
-            assert pipeline.books().balanced
+            assert pipeline.ledger_report().balanced
             assert process.sigterm(60) == 0

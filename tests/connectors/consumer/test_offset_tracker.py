@@ -1,4 +1,4 @@
-"""The settled prefix of one partition."""
+"""The offset tracker: what may be committed is the acknowledged prefix of a partition."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ verdicts = st.sampled_from((DELIVERED, FILTERED, DEAD_LETTERED))
 
 
 @given(st.lists(st.tuples(verdicts, st.integers(1, 3)), max_size=40), st.randoms(use_true_random=False))
-def test_only_a_contiguous_prefix_counts_whatever_is_settled_first(
+def test_only_a_contiguous_prefix_counts_in_any_order_of_acknowledgement(
     records: list[tuple[Tally, int]], rng: random.Random
 ) -> None:
-    """Offsets have gaps (transaction markers), numbers don't; settling happens in any order."""
+    """Offsets have gaps (transaction markers), numbers have none. Records are acknowledged in any order."""
     progress = OffsetTracker(SinkLedger(), 100)
     read, offset = [], 100
     for i, (_, step) in enumerate(records):
@@ -56,6 +56,8 @@ def test_the_position_counts_only_when_nothing_is_open() -> None:
 
 def test_gaps_repetitions_and_generations_are_reported_where_they_show() -> None:
     progress = OffsetTracker(SinkLedger(0, -1, 9, delivered=10), 50)
+    # Sequence and generation: 12 and 13 are missing, 14 and 13 come again; then a record without a number,
+    # and a new generation in which 1 is missing.
     numbers: list[tuple[int | None, int | None]] = [
         (10, 0),
         (11, 0),

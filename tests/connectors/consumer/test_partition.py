@@ -1,4 +1,4 @@
-"""One partition: what may not be settled yet holds up what follows it, and nothing else."""
+"""One partition: a record that must wait holds back the records after it, and no other partition."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ STRANGE, OTHER = b"strange!", b"another!"
 
 
 class Numbers:
-    """Maps an event to its number, as `answer` wants."""
+    """Maps an event to its number, as `answer` says."""
 
     def __init__(self, answer: Callable[[int], Payload | Skip | Rejected] = lambda n: Payload(n, 1)) -> None:
         self.answer = answer
@@ -96,7 +96,7 @@ class Bench:
             partition.look_again(self.now)
 
     def sent(self, partition: int = 0) -> list[int]:
-        """Takes and settles the next batch."""
+        """Takes the next batch and acknowledges it."""
         owned = self.partitions[partition]
         batch = owned.next_batch(self.now)
         if batch is None:
@@ -108,10 +108,10 @@ class Bench:
         owned.advance()
         return [int(body) for body in batch.bodies]
 
-    def settle_letters(self) -> list[tuple[str, str, int]]:
+    def settle_dead_letters(self) -> list[tuple[str, str, int]]:
         found = [(str(x.stage), x.rejected.reason, x.source.offset) for x in self.dead_letters]
-        for letter in self.dead_letters:
-            letter.settle()
+        for request in self.dead_letters:
+            request.settle()
         self.dead_letters.clear()
         for partition in self.partitions:
             partition.advance()
@@ -120,7 +120,7 @@ class Bench:
 
 @pytest.fixture
 def learn(monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes, str], None]:
-    """Makes a fingerprint known, as a record's."""
+    """Makes a fingerprint known, as that of a record type."""
     monkeypatch.setattr(schemas, "known", schemas.Resolver())
 
     def add(fingerprint: bytes, name: str = "TraceEvent") -> None:
@@ -147,7 +147,7 @@ def test_an_unknown_schema_is_waited_for_and_its_partition_with_it() -> None:
     assert (bench.sent(), bench.dead_letters) == ([], [])
     bench.later(0.3)
     assert bench.sent() == [2]
-    assert bench.settle_letters() == [("decode", "unknown_schema", 1)]
+    assert bench.settle_dead_letters() == [("decode", "unknown_schema", 1)]
     assert (partition.full, partition.idle, partition.held) == (False, True, 0)
     due = partition.to_commit(3)
     assert due is not None
@@ -166,7 +166,7 @@ def test_it_is_waited_for_once_over_all_partitions() -> None:
     bench.give(1, STRANGE)
     bench.give(1, STRANGE, partition=1)
     assert [partition.held for partition in bench.partitions] == [0, 0]
-    assert len(bench.settle_letters()) == 4
+    assert len(bench.settle_dead_letters()) == 4
     bench.give(2, OTHER)
     assert bench.partitions[0].held == 1
 
@@ -180,7 +180,7 @@ def test_a_schema_that_was_given_up_is_not_waited_for_again_after_records_of_kno
     bench.give(2, STRANGE)
     bench.give(3)
     assert bench.sent() == [3]
-    assert [offset for _, _, offset in bench.settle_letters()] == [0, 2]
+    assert [offset for _, _, offset in bench.settle_dead_letters()] == [0, 2]
 
 
 def test_a_schema_that_the_registry_lacks_is_not_waited_for_but_for_one_more_answer() -> None:
@@ -191,13 +191,13 @@ def test_a_schema_that_the_registry_lacks_is_not_waited_for_but_for_one_more_ans
     assert bench.partitions[0].held == 1
     source.lacks.add(frame)
     bench.later(LOOK_AGAIN)
-    assert bench.settle_letters() == [("decode", "unknown_schema", 0)]
-    source.asking.add(frame)
+    assert bench.settle_dead_letters() == [("decode", "unknown_schema", 0)]
+    source.fetching.add(frame)
     bench.give(1, STRANGE)
     assert bench.partitions[0].held == 1
-    source.asking.clear()
+    source.fetching.clear()
     bench.later(LOOK_AGAIN)
-    assert bench.settle_letters() == [("decode", "unknown_schema", 1)]
+    assert bench.settle_dead_letters() == [("decode", "unknown_schema", 1)]
 
 
 def test_a_wait_is_logged_once_a_schema(caplog: pytest.LogCaptureFixture) -> None:
@@ -266,7 +266,7 @@ def test_what_cannot_be_mapped_waits_while_the_limits_forbid_to_give_it_up() -> 
     allowed = True
     bench.later(LOOK_AGAIN)
     assert bench.sent() == [2]
-    assert bench.settle_letters() == [(Stage.MAP, "no_place", 1)]
+    assert bench.settle_dead_letters() == [(Stage.MAP, "no_place", 1)]
     assert partition.idle
 
 

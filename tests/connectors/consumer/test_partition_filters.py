@@ -1,5 +1,4 @@
-"""One partition of a sink without Kafka: what is admitted, mapped, filtered and buried, and that it is
-counted by reason."""
+"""One partition without Kafka: what is admitted, mapped, filtered or dead-lettered, and its counts."""
 
 from __future__ import annotations
 
@@ -21,7 +20,7 @@ from tests.connectors.enriching import make_context, make_event
 
 
 class Mapping:
-    """A sink that keeps what it is given to map."""
+    """A sink that keeps the events that it maps."""
 
     def __init__(self) -> None:
         self.given: list[Enriched] = []
@@ -33,7 +32,7 @@ class Mapping:
 
 def partition(admit: Any) -> tuple[SinkPartition, Mapping, SinkCounts, list[DeadLetterRequest]]:
     sink, counts = Mapping(), SinkCounts()
-    letters: list[DeadLetterRequest] = []
+    dead_letters: list[DeadLetterRequest] = []
     found: Any = sink
     made = SinkPartition(
         "acme",
@@ -45,10 +44,10 @@ def partition(admit: Any) -> tuple[SinkPartition, Mapping, SinkCounts, list[Dead
         SinkLedger(),
         0,
         counts,
-        letters.append,
+        dead_letters.append,
         admit=admit,
     )
-    return made, sink, counts, letters
+    return made, sink, counts, dead_letters
 
 
 def accept(to: SinkPartition, n: int, **changes: Any) -> None:
@@ -57,36 +56,42 @@ def accept(to: SinkPartition, n: int, **changes: Any) -> None:
     to.accept(n, 1000 + n, b"k", codec.encode(event), headers, 0.0)
 
 
-def test_what_is_filtered_is_counted_by_its_reason_once_it_is_settled() -> None:
+def test_what_is_filtered_is_counted_by_its_reason_once_it_is_acknowledged() -> None:
     rules = RecordFilter(FilterSettings(tenants=("!other",), content="none"))
-    to, sink, counts, letters = partition(rules.admit)
+    to, sink, counts, dead_letters = partition(rules.admit)
     accept(to, 0)
     accept(to, 1, tenant_id="other")
     accept(to, 2, name="boring")
     to.advance()
-    assert (counts.filtered, counts.filtered_by) == (0, {}), "the first one is not settled"
+    assert (counts.filtered, counts.filtered_by) == (0, {}), "the first record is not acknowledged yet"
     assert to.offsets.oldest == 1000
+    # Record 0 was mapped and waits to be sent: it gets an outcome as the batch sender would give it one.
     to.offsets._open[0].tally = to.offsets._open[1].tally
     to.advance()
     assert counts.filtered_by == {"tenant": 1, "boring": 1}
-    assert (counts.read, len(to.offsets), len(letters)) == (3, 0, 0)
+    assert (counts.read, len(to.offsets), len(dead_letters)) == (3, 0, 0)
     assert [e.event.inputs for e in sink.given] == [None, None]
 
 
-def test_rules_that_fail_bury_that_record_alone() -> None:
+def test_rules_that_fail_dead_letter_only_that_record() -> None:
     def fails(found: Enriched) -> Enriched:
         if found.offset == 1:
             raise ValueError(found.event.inputs)
         return found
 
-    to, sink, counts, letters = partition(fails)
+    to, sink, counts, dead_letters = partition(fails)
     for n in range(3):
         accept(to, n)
-    (letter,) = letters
-    assert (letter.stage, letter.rejected.reason, letter.source.offset) == (Stage.MAP, "map_failed", 1)
-    assert "content" not in letter.rejected.detail
+    (dead_letter,) = dead_letters
+    assert (dead_letter.stage, dead_letter.rejected.reason, dead_letter.source.offset) == (
+        Stage.MAP,
+        "map_failed",
+        1,
+    )
+    assert "content" not in dead_letter.rejected.detail
     assert [e.offset for e in sink.given] == [0, 2]
-    letter.settle()
+    dead_letter.settle()
+    # The two others wait to be sent; any outcome lets the prefix go on.
     for record in (to.offsets._open[0], to.offsets._open[2]):
         record.tally = to.offsets._open[1].tally
     to.advance()

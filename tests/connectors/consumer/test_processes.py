@@ -1,5 +1,4 @@
-"""`tailrace connect` as a process: signals, several members, several sinks, a cluster that is not there
-yet."""
+"""`tailrace connect` as a process: signals, several members, several sinks, a cluster that starts later."""
 
 from __future__ import annotations
 
@@ -31,7 +30,10 @@ pytestmark = pytest.mark.kafka
 
 @contextmanager
 def writing(bench: Bench, limit: int = 200_000) -> Iterator[Callable[[], None]]:
-    """Writes to trace.enriched, steadily, until what it gives is called, which waits for the last record."""
+    """Writes to trace.enriched at a steady pace.
+
+    It stops when the function that it yields is called, which waits for the last record.
+    """
     stop = threading.Event()
     problems: list[BaseException] = []
 
@@ -80,12 +82,12 @@ def wait_until_grown(path: Path, by: int, *alive: Child) -> None:
 
 
 def wait_until_joined(child: Child) -> None:
-    """Until it has a partition."""
+    """Until it has been assigned a partition."""
     wait_until(lambda: re.search(r"has partitions \[\d", child.output()), 60, "it has joined", alive=(child,))
 
 
 def pause_unlocked(child: Child, path: Path) -> None:
-    """SIGSTOP while it does not have the file's lock: with it, the others could only wait."""
+    """SIGSTOP while it does not hold the file's lock, for which the other process would wait."""
 
     def paused() -> bool:
         child.signal(signal.SIGSTOP)
@@ -99,13 +101,13 @@ def pause_unlocked(child: Child, path: Path) -> None:
 
 
 def stopped(pid: int) -> bool:
-    """Whether all its threads are."""
+    """Whether all its threads are stopped."""
     states = [p.read_text().rsplit(")", 1)[1].split()[0] for p in Path(f"/proc/{pid}/task").glob("*/stat")]
     return set(states) == {"T"}
 
 
 def lock_holders(path: Path) -> set[int]:
-    """The processes that have locked the file, or wait to."""
+    """The processes that hold the lock of the file, or wait for it."""
     inode = str(path.stat().st_ino)
     found = (line.split() for line in Path("/proc/locks").read_text().splitlines())
     return {int(f[-4]) for f in found if f[-3].rpartition(":")[2] == inode}
@@ -182,11 +184,11 @@ def test_a_member_joins_and_leaves_and_nothing_is_lost(bench: Bench, tmp_path: P
     bench.assert_settled("file", delivered=len(bench.enricher.written))
 
 
-def test_a_member_that_is_paused_past_its_session_commits_nothing_any_more(
-    bench: Bench, tmp_path: Path
-) -> None:
-    """What it had under way is sent by the new owner too; nothing is lost, and every number is counted
-    once."""
+def test_a_member_that_is_paused_past_its_session_commits_nothing(bench: Bench, tmp_path: Path) -> None:
+    """What it had in flight is sent again by the new owner.
+
+    Nothing is lost, and every number is counted once.
+    """
     path = tmp_path / "events.jsonl"
     with writing(bench) as finish, file_sink(bench, path, "paused") as paused:
         wait_until_grown(path, 100_000, paused)
@@ -207,13 +209,14 @@ def test_a_member_that_is_paused_past_its_session_commits_nothing_any_more(
     bench.assert_settled("file", delivered=len(bench.enricher.written))
 
 
-def test_a_file_that_another_process_has_locked_is_named_and_holds_up_no_stop(
+def test_a_file_that_another_process_has_locked_is_named_and_delays_no_stop(
     bench: Bench, tmp_path: Path
 ) -> None:
     bench.enricher.write([make_event(i) for i in range(300)])
     path = tmp_path / "events.jsonl"
     said = f"another process has held the lock of {path}"
-    with path.open("ab") as other:  # as one does that was stopped (SIGSTOP) while it wrote
+    # Held as by a process that was stopped (SIGSTOP) while it wrote.
+    with path.open("ab") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         with file_sink(bench, path, "first") as first:
             wait_until(lambda: said in first.output(), 60, "it says what it waits for", alive=(first,))
@@ -228,18 +231,33 @@ def test_a_file_that_another_process_has_locked_is_named_and_holds_up_no_stop(
     bench.assert_settled("file", delivered=300)
 
 
-def test_what_is_under_way_at_a_rebalance_is_finished_and_committed(bench: Bench) -> None:
-    """Each answer takes 0.3 s, so partitions are revoked with batches under way; nothing is sent twice."""
+def test_what_is_in_flight_at_a_rebalance_is_finished_and_committed(bench: Bench) -> None:
+    """Partitions are revoked with batches in flight, and nothing is sent twice.
+
+    Answers are slow until the second member has joined: however long that takes, there is still something
+    to send.
+    """
     bench.enricher.write([make_event(i) for i in range(3000)])
-    with ScriptedReceiver(lambda n, found: Answer(delay=0.3)) as receiver:
+    joined = threading.Event()
+
+    def all_committed() -> bool:
+        return {p: offset for p, (offset, _) in bench.committed("otlp").items()} == bench.ends()
+
+    def owns_all_again() -> bool:
+        return "has partitions [0, 1, 2]" in first.output().rpartition("gave up partitions")[2]
+
+    with ScriptedReceiver(lambda n, found: Answer(delay=0.3 if joined.is_set() else 1.0)) as receiver:
         settings = ("--set", f"sinks.otlp.endpoint={receiver.endpoint}", "--set", "sinks.otlp.max_records=50")
         with bench.tailrace("connect", "otlp", *settings, name="first") as first:
             wait_until(lambda: len(receiver.stored) >= 300, 40, "the first sends", alive=(first,))
             with bench.tailrace("connect", "otlp", *settings, name="second") as second:
                 wait_until_joined(second)
+                joined.set()
                 assert len(receiver.stored) < 3000
                 wait_until(lambda: len(receiver.stored) == 3000, 60, "all is there", alive=(first, second))
+                wait_until(all_committed, 60, "all is committed", alive=(first, second), every=0.2)
                 assert second.sigterm(60) == 0
+            wait_until(owns_all_again, 60, "the first has all partitions again", alive=(first,))
             assert first.sigterm(60) == 0
         assert "gave up partitions" in first.output()
     assert set(receiver.stored.values()) == {1}
@@ -259,14 +277,14 @@ def test_a_second_signal_ends_at_once(bench: Bench) -> None:
     assert all(offset == 0 for offset, _ in bench.committed("otlp").values())
 
 
-def test_a_stop_is_not_held_up_for_longer_than_drain_seconds(bench: Bench) -> None:
+def test_a_stop_takes_no_longer_than_drain_seconds(bench: Bench) -> None:
     bench.enricher.write([make_event(i) for i in range(30)])
     with ScriptedReceiver(lambda n, found: Answer(503)) as receiver:
         settings = ("--set", f"sinks.otlp.endpoint={receiver.endpoint}", "--set", "connect.drain_seconds=1")
         with bench.tailrace("connect", "otlp", *settings, name="down") as child:
             wait_until(lambda: receiver.requests, 40, "it tries", alive=(child,))
             assert child.sigterm(18) == 0  # 20 would be the default
-            assert "30 records that were read are not settled" in child.output()
+            assert "30 records that were read are not acknowledged" in child.output()
 
 
 def test_a_slow_sink_slows_no_other_and_a_failed_one_stops_no_other(bench: Bench, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Records as they stand in the topic, read for a sink."""
+"""Reading records of trace.enriched for a sink."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_sink_gets_the_fields_that_it_names_and_those_of_a_dead_letter() -> No
 
 
 @given(st.binary(max_size=80) | st.none(), st.binary(max_size=80), st.booleans())
-def test_reading_is_total(value: bytes | None, header: bytes, framed: bool) -> None:
+def test_reading_never_raises(value: bytes | None, header: bytes, framed: bool) -> None:
     frame = VALUE[:10] if framed else b""
     found = Reader(None).read("t", 0, 0, 0, None if value is None else frame + value, [(HEADER, header)])
     assert isinstance(found, Unreadable)
@@ -96,13 +96,13 @@ def test_any_dead_letter_can_be_written_and_is_bounded(
 ) -> None:
     where = RecordOrigin("t", 0, 5, 1, b"k" * 5000, 3, 0, name, name, name, name, name)
     rejected = Rejected(reason, detail, 400, detail, detail)
-    letter = sink_dead_letter(Stage.SEND, "otlp", where, rejected, 2, attempts=4, value=value, keep=keep)
-    encoded = codec.encode(letter)
-    assert codec.decode(encoded, DeadLetter) == letter
+    dead_letter = sink_dead_letter(Stage.SEND, "otlp", where, rejected, 2, attempts=4, value=value, keep=keep)
+    encoded = codec.encode(dead_letter)
+    assert codec.decode(encoded, DeadLetter) == dead_letter
     assert len(encoded) < 60_000
-    assert letter.dead_letter_id == "send:otlp:t:0:5"
-    assert letter.raw == (None if value is None else value[:keep])
-    assert (letter.raw_sha256 is not None) == (len(value or b"") > keep)
+    assert dead_letter.dead_letter_id == "send:otlp:t:0:5"
+    assert dead_letter.raw == (None if value is None else value[:keep])
+    assert (dead_letter.raw_sha256 is not None) == (len(value or b"") > keep)
     assert dead_letter_key(where) == ((name.encode() if name else None) or b"k" * 5000)
 
 

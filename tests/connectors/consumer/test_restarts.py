@@ -1,5 +1,4 @@
-"""A sink whose settings change while it is paused: another runner takes its place, and others
-don't notice."""
+"""A paused sink whose settings change gets a new runner, and the other sinks do not notice."""
 
 from __future__ import annotations
 
@@ -34,7 +33,7 @@ RIGHT = "r1ght-key"
 
 
 class Changing:
-    """Settings of one sink at a receiver that takes only the right key."""
+    """Settings of one sink whose receiver takes only the right key."""
 
     def __init__(
         self, bench: Bench, receiver: ScriptedReceiver, connect: dict[str, Any] | None = None
@@ -44,7 +43,7 @@ class Changing:
         receiver.plan = lambda n, found: OK if self.given(RIGHT) else Answer(401)
 
     def given(self, key: str) -> bool:
-        """Whether the last request has had this key."""
+        """Whether the last request had this key."""
         return bool(self._receiver.headers) and self._receiver.headers[-1]["authorization"] == f"Bearer {key}"
 
     def read(self) -> Settings:
@@ -62,7 +61,7 @@ def assert_never_backwards(statuses: Sequence[Status]) -> None:
 
 @contextmanager
 def sampling(sink: SinkSupervisor) -> Iterator[list[Status]]:
-    """Its statuses, one after the other, as fast as they can be had."""
+    """Its statuses, one after the other, as fast as possible."""
     found: list[Status] = []
     stop = threading.Event()
 
@@ -154,7 +153,7 @@ def test_only_the_changed_sink_starts_again(bench: Bench, tmp_path: Path) -> Non
 
 
 def test_a_static_member_keeps_its_place(bench: Bench) -> None:
-    """Another member of the group gets no partition of the one that starts again."""
+    """Another member of the group gets no partition of a sink that restarts."""
     bench.enricher.write([make_event(i) for i in range(90)])
     with ScriptedReceiver() as receiver:
         settings = Changing(bench, receiver, {"instance_id": "host-1", "session_timeout_ms": 45_000})
@@ -181,7 +180,7 @@ def test_a_static_member_keeps_its_place(bench: Bench) -> None:
 
 
 def fleet_of(*sinks: SinkSupervisor) -> tuple[Fleet, Callable[[], int]]:
-    """Runs them in a thread. What is returned waits for the exit code."""
+    """Runs the sinks in a thread. The second value waits for the exit code."""
     fleet = Fleet(sinks, lambda statuses, final: None)
     code: list[int] = []
     thread = threading.Thread(target=lambda: code.append(fleet.run()), daemon=True)
@@ -198,7 +197,7 @@ def fleet_of(*sinks: SinkSupervisor) -> tuple[Fleet, Callable[[], int]]:
 def test_a_new_runner_that_cannot_start_ends_its_sink_alone(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As when the file of certificates is taken away between the look at it and the start."""
+    """As when the file of certificates is deleted after the settings were checked and before the start."""
     monkeypatch.setattr(sink_supervisor, "tls_context", lambda *files: None)
     bench.enricher.write([make_event(i) for i in range(30)])
     with ScriptedReceiver() as receiver, ScriptedReceiver() as healthy:
@@ -236,7 +235,7 @@ def test_until_caught_up_ends_after_a_restart_too(bench: Bench) -> None:
 
 
 def test_a_stop_during_a_restart_ends_the_sink(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It comes when the former runner has ended and the next one is not there yet."""
+    """The stop comes after the former runner has ended and before the next one exists."""
     made: list[Runner] = []
     make = SinkSupervisor._new_runner
 
@@ -262,7 +261,7 @@ def test_a_stop_during_a_restart_ends_the_sink(bench: Bench, monkeypatch: pytest
 
 
 def test_a_restart_gives_no_further_dead_letters(bench: Bench) -> None:
-    """What the limits have counted stays, whatever setting has changed."""
+    """The counts of the dead-letter limits survive a change of any setting."""
     bench.enricher.write([make_event(i, started_at=-5, ended_at=-5) for i in range(60)])
     with ScriptedReceiver() as receiver:
         settings = Changing(bench, receiver)

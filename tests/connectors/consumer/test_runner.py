@@ -1,5 +1,4 @@
-"""The runner against a real broker and a receiver whose every answer is scripted: what arrives, what is
-committed."""
+"""The runner on a real broker, with scripted answers: what arrives and what is committed."""
 
 from __future__ import annotations
 
@@ -41,8 +40,7 @@ def delivered(n: int) -> Callable[[Any], bool]:
 
 
 def in_order(order: list[str]) -> bool:
-    """Whether each partition's events arrived in its order; event i of one write is in partition i modulo
-    3."""
+    """Whether each partition's events arrived in order. Event i of one write is in partition i modulo 3."""
     numbers = [int(i.removeprefix("event-")) for i in order]
     partitions = [[n for n in numbers if n % 3 == p] for p in range(3)]
     return all(partition == sorted(partition) for partition in partitions)
@@ -78,7 +76,8 @@ def test_refused_hung_and_reset_requests_are_sent_again_in_order(bench: Bench) -
     }
     written = bench.enricher.write(events(1200))
     with ScriptedReceiver(lambda n, _: faults.get(n, OK)) as receiver:
-        settings = bench.with_sink("otlp", endpoint=receiver.endpoint, max_records=50, timeout=1.0)
+        # Only the request that hangs may time out: an answer that comes too late would be stored twice.
+        settings = bench.with_sink("otlp", endpoint=receiver.endpoint, max_records=50, timeout=5.0)
         with Running(settings, "otlp") as sink:
             sink.until(delivered(1200), "all delivered")
         assert receiver.stored == dict.fromkeys(ids(written), 1)
@@ -100,9 +99,14 @@ def test_413_is_halved_and_a_record_too_large_alone_is_dead_lettered(bench: Benc
         assert receiver.stored == dict.fromkeys(ids(written) - {big}, 1)
         assert in_order(receiver.order)
     bench.assert_settled("otlp", delivered=299, dead_lettered=1)
-    [(key, letter)] = bench.dead_letters()
-    assert (letter.event_id, letter.stage, letter.reason, letter.sink) == (big, "send", "too_large", "otlp")
-    assert (key, letter.response_status, letter.raw) == (b"run-0", 413, None)
+    [(key, dead_letter)] = bench.dead_letters()
+    assert (dead_letter.event_id, dead_letter.stage, dead_letter.reason, dead_letter.sink) == (
+        big,
+        "send",
+        "too_large",
+        "otlp",
+    )
+    assert (key, dead_letter.response_status, dead_letter.raw) == (b"run-0", 413, None)
 
 
 def test_400_is_bisected_down_to_the_poison_records(bench: Bench) -> None:
@@ -125,20 +129,23 @@ def test_400_is_bisected_down_to_the_poison_records(bench: Bench) -> None:
         # halves of at most 200 records of a partition: far from one request a record
         assert len(receiver.requests) < 80
     bench.assert_settled("otlp", delivered=597, dead_lettered=3)
-    letters = bench.dead_letters()
-    assert {letter.event_id for _, letter in letters} == poison
-    for _, letter in letters:
-        assert (letter.reason, letter.response_status, letter.response) == (
+    dead_letters = bench.dead_letters()
+    assert {dead_letter.event_id for _, dead_letter in dead_letters} == poison
+    for _, dead_letter in dead_letters:
+        assert (dead_letter.reason, dead_letter.response_status, dead_letter.response) == (
             "rejected",
             400,
             "bad span, your key ***",
         )
-        assert letter.request is not None
-        assert letter.request.startswith(f"POST {receiver.endpoint}/v1/traces, 1 spans, ")
-        assert secret not in repr(letter)
-        assert "content" not in repr(letter)
-        assert letter.dead_letter_id == f"send:otlp:{letter.topic}:{letter.partition}:{letter.offset}"
-        assert letter.attempts > 1
+        assert dead_letter.request is not None
+        assert dead_letter.request.startswith(f"POST {receiver.endpoint}/v1/traces, 1 spans, ")
+        assert secret not in repr(dead_letter)
+        assert "content" not in repr(dead_letter)
+        assert (
+            dead_letter.dead_letter_id
+            == f"send:otlp:{dead_letter.topic}:{dead_letter.partition}:{dead_letter.offset}"
+        )
+        assert dead_letter.attempts > 1
 
 
 def test_partial_success_counts_as_delivered_and_is_not_sent_again(bench: Bench) -> None:
@@ -195,8 +202,8 @@ def test_what_cannot_be_read_or_mapped_is_dead_lettered_alone(bench: Bench) -> N
             sink.join()
         assert receiver.stored == dict.fromkeys(ids(first) | {"event-103"}, 1)
     bench.assert_settled("otlp", delivered=31, filtered=1, dead_lettered=4, unnumbered=2)
-    letters = sorted(bench.dead_letters(), key=lambda pair: pair[1].offset)
-    assert [(x.stage, x.reason, x.event_id, x.sequence, x.raw, key) for key, x in letters] == [
+    dead_letters = sorted(bench.dead_letters(), key=lambda pair: pair[1].offset)
+    assert [(x.stage, x.reason, x.event_id, x.sequence, x.raw, key) for key, x in dead_letters] == [
         ("decode", "bad_magic", None, 10, b"garbage", b"k1"),
         (
             "decode",
@@ -248,8 +255,8 @@ def test_an_offset_out_of_range_stops_the_sink(bench: Bench) -> None:
 
 
 def test_a_slow_partition_holds_back_neither_the_others_nor_more_than_its_bound(bench: Bench) -> None:
-    """In flight: one batch under way, one complete, and what one fetch brings on top."""
-    slow = {f"event-{i}" for i in range(0, 6000, 3)}
+    """Most in flight: one batch being sent, one complete batch, and what one fetch adds."""
+    slow = {f"event-{i}" for i in range(0, 6000, 3)}  # all of partition 0
     bench.enricher.write(events(6000))
     with ScriptedReceiver(lambda n, found: Answer(what="hang") if slow & set(found) else OK) as receiver:
         settings = bench.with_sink(
@@ -284,7 +291,7 @@ def test_a_hanging_sink_keeps_its_partitions_past_the_poll_interval(bench: Bench
 
 
 def test_a_restart_after_a_kill_goes_on_from_the_committed_ledger(bench: Bench) -> None:
-    """What was sent and not committed comes again, and is counted once."""
+    """What was sent and not committed is sent again, and counted once."""
     written = bench.enricher.write(events(600))
     with ScriptedReceiver(lambda n, _: Answer(what="store")) as receiver:
         endpoint = f"sinks.otlp.endpoint={receiver.endpoint}"
@@ -344,7 +351,7 @@ def test_a_wrong_key_stops_the_sink_until_its_file_is_fixed(
         return OK if given == f"Bearer {right}" else Answer(401, message=f"unknown key {given}")
 
     with ScriptedReceiver(plan) as receiver:
-        authorities = ssl.get_default_verify_paths().cafile  # with one, the file is read again too
+        authorities = ssl.get_default_verify_paths().cafile  # so that the reload reads a CA file too
         read = config_of(bench, endpoint=receiver.endpoint, api_key_file=str(path), ca_file=authorities)
         with reloading(read) as sink:
             sink.until(lambda s: "unauthorized" in s.paused and s.requests >= 4, "paused and probing")
@@ -374,7 +381,7 @@ def test_400_to_everything_stops_at_the_limit_and_loses_nothing_more(bench: Benc
             assert "the project is gone" in said
             receiver.plan = lambda n, _: OK
             sink.until(delivered(880), "the others are delivered once it is fixed")
-        dead_lettered = {str(letter.event_id) for _, letter in bench.dead_letters()}
+        dead_lettered = {str(dead_letter.event_id) for _, dead_letter in bench.dead_letters()}
         assert len(dead_lettered) == 20
         assert receiver.stored == dict.fromkeys(ids(written) - dead_lettered, 1)
         assert in_order(receiver.order)
@@ -382,7 +389,7 @@ def test_400_to_everything_stops_at_the_limit_and_loses_nothing_more(bench: Benc
 
 
 def test_a_mapping_that_fails_for_all_stops_the_sink_too(bench: Bench) -> None:
-    far = [make_event(i, started_at=-5, ended_at=-5) for i in range(60)]  # cannot be said in OTLP
+    far = [make_event(i, started_at=-5, ended_at=-5) for i in range(60)]  # before 1970: OTLP has no such time
     bench.enricher.write(far)
     limit: dict[str, Any] = {"dead_letter_consecutive": 7}
 
@@ -393,7 +400,7 @@ def test_a_mapping_that_fails_for_all_stops_the_sink_too(bench: Bench) -> None:
         sink.until(lambda s: "dead-letter limit" in s.paused, "paused")
         sink.until(lambda s: s.counts.dead_lettered == 7, "as many as are allowed")
         assert "time_out_of_range" in sink.sink.status().paused
-        limit["dead_letter_consecutive"] = 0  # someone has looked: they are that bad
+        limit["dead_letter_consecutive"] = 0  # as if someone had looked at them: all are bad
         limit["dead_letter_ratio"] = 0
         sink.until(lambda s: s.counts.dead_lettered == 60, "all of them")
     bench.assert_settled("otlp", delivered=0, dead_lettered=60)
@@ -409,7 +416,7 @@ def test_a_stop_does_not_wait_for_a_sink_that_is_paused(bench: Bench) -> None:
 
 
 def test_a_stop_ends_every_other_wait_at_its_deadline(bench: Bench) -> None:
-    """A rate of one batch in ten minutes, a sink that said to come back in five."""
+    """The sink waits for a rate of one batch in ten minutes, and for a Retry-After of five."""
     bench.enricher.write(events(300))
     with ScriptedReceiver(lambda n, _: Answer(429, {"Retry-After": "300"})) as receiver:
         rates = {"events_per_minute": 10, "requests_per_minute": 1}
@@ -446,9 +453,11 @@ def test_an_unknown_schema_holds_its_partition_until_it_is_known_and_else_for_it
             sink.until(lambda s: s.counts.delivered == 61 and s.counts.dead_lettered == 2, "all is settled")
         assert receiver.stored == dict.fromkeys(ids(first + later) | {"event-100"}, 1)
     bench.assert_settled("otlp", delivered=61, dead_lettered=2)
-    letters = bench.dead_letters()
-    assert [(x.stage, x.reason, x.partition) for _, x in letters] == [("decode", "unknown_schema", 2)] * 2
-    assert all(x.raw and b"not ever" in x.raw for _, x in letters)
+    dead_letters = bench.dead_letters()
+    assert [(x.stage, x.reason, x.partition) for _, x in dead_letters] == [
+        ("decode", "unknown_schema", 2)
+    ] * 2
+    assert all(x.raw and b"not ever" in x.raw for _, x in dead_letters)
 
 
 def test_a_static_member_comes_back_to_its_partitions(bench: Bench) -> None:

@@ -1,4 +1,4 @@
-"""When the settings of a paused sink are looked at, and what is done about those that cannot be used."""
+"""When the settings of a paused sink are read again, and what happens to settings that cannot be used."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tailrace.settings import Settings
 
 
 class Reading:
-    """Settings that are what a test says."""
+    """Settings that are what the test says."""
 
     def __init__(self) -> None:
         self.looks = 0
@@ -35,7 +35,7 @@ class Reading:
         return self.answer
 
 
-def test_settings_are_looked_at_once_a_second() -> None:
+def test_settings_are_read_once_a_second() -> None:
     reading, watch = Reading(), SettingsWatch("console")
     for tenth in range(100):
         assert watch.changed(reading.instance, 1000 + tenth * RELOAD / 10) is None
@@ -65,13 +65,13 @@ def test_settings_that_cannot_be_used_are_logged_once_a_change(
         reading.answer = answer
         found.append(watch.changed(reading.instance, 1000.0 + at))
     assert found == [None] * 6 + [reading.instance]
-    said = [m for m in caplog.messages if "cannot be used" in m]
+    said = [m for m in caplog.messages if "are not valid" in m]
     assert [("key: is ***" in m, "ca_file" in m) for m in said] == [
         (True, False),
         (False, True),
         (False, True),
     ]
-    assert all(m.endswith("it stays with the old ones") for m in said)
+    assert all(m.endswith("it keeps the old ones") for m in said)
 
 
 def test_a_stop_does_not_wait_for_the_check(
@@ -95,8 +95,11 @@ def test_a_stop_does_not_wait_for_the_check(
     ("health", "said"),
     [
         (Health(True), []),
-        (Health(False, "401 for s3cret"), ["acme: the check failed: 401 for ***; it goes on all the same"]),
-        (None, ["acme: the check failed: no answer within 0 s; it goes on all the same"]),
+        (
+            Health(False, "401 for s3cret"),
+            ["acme: the check failed: 401 for ***; the sink starts all the same"],
+        ),
+        (None, ["acme: the check failed: no answer within 0 s; the sink starts all the same"]),
     ],
 )
 def test_what_the_check_finds_is_logged(

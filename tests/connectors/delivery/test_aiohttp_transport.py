@@ -1,4 +1,4 @@
-"""The HTTP that runs, against a server that misbehaves."""
+"""The HTTP transport against a server that misbehaves."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_no_connection_says_where_and_nothing_more(url: str) -> None:
     assert e.value.reason in {"unreachable", "bad_request"}
 
 
-def test_a_reset_is_no_answer() -> None:
+def test_a_reset_is_not_an_answer() -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         assert request.transport is not None
         request.transport.close()

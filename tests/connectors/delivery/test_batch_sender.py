@@ -1,4 +1,4 @@
-"""One batch until every record's fate is known, against a sink that does anything."""
+"""The batch sender: one batch until every record has its outcome, whatever the sink answers."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ NO_LIMITS = DeadLetterLimits(ratio=0, consecutive=0)
 
 
 class Bench:
-    """Time passes when somebody sleeps, in the order in which the sleeps end."""
+    """A batch sender on a clock that moves only when everyone sleeps: to the end of the shortest sleep."""
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class Bench:
         self._sleeping.append(until)
         try:
             while self.now < until:
-                for _ in range(10):  # whoever can run, does
+                for _ in range(10):  # every task that can run does
                     await asyncio.sleep(0)
                 if until == min(self._sleeping):
                     self.now = max(self.now, until)
@@ -107,7 +107,7 @@ class Bench:
         return asyncio.run(self.sender.deliver(batch(n)))
 
     def deliver_all(self, *batches: Batch) -> list[list[RecordResult]]:
-        """Of as many partitions, at once."""
+        """Delivers the batches of as many partitions at the same time."""
 
         async def run() -> list[list[RecordResult]]:
             return await asyncio.gather(*(self.sender.deliver(b) for b in batches))
@@ -116,7 +116,7 @@ class Bench:
 
 
 async def until(done: Callable[[], bool]) -> None:
-    """Lets the others run until it is so, and a little longer."""
+    """Lets the other tasks run until `done()`, and then a little longer."""
     for _ in range(1000):
         if done():
             break
@@ -191,7 +191,7 @@ def test_retry_goes_on_without_end_and_honours_what_the_sink_asks() -> None:
 
 def test_a_limit_of_attempts_ends_in_a_dead_letter() -> None:
     settled = Bench(lambda _: Retry(reason="status 503"), max_attempts=3).deliver(2)
-    assert [s.verdict for s in settled] == [Rejected("gave_up", "3 tries, the last: status 503")] * 2
+    assert [s.verdict for s in settled] == [Rejected("gave_up", "3 attempts, the last: status 503")] * 2
     assert [s.attempts for s in settled] == [3, 3]
 
 
@@ -221,7 +221,7 @@ def test_one_outcome_a_record() -> None:
     assert [s.attempts for s in settled] == [1, 1, 1, 2, 2, 2, 2, 1]
 
 
-def test_a_single_record_that_is_to_be_split_is_too_large() -> None:
+def test_a_single_record_that_must_be_split_is_too_large() -> None:
     [one] = Bench(lambda _: [Split()]).deliver(1)
     assert isinstance(one.verdict, Rejected)
     assert one.verdict.reason == "too_large"
@@ -232,7 +232,7 @@ def test_partial_success_marks_as_many_as_it_says() -> None:
     assert (verdicts(settled), sum(s.unidentified for s in settled)) == (["Delivered"] * 5, 2)
 
 
-def test_an_exception_of_send_is_pinned_down_to_its_record_without_its_text() -> None:
+def test_an_exception_in_send_dead_letters_its_record_without_its_text() -> None:
     def behave(records: list[int]) -> Outcomes:
         if 3 in records:
             raise ValueError("content of the event")
@@ -262,7 +262,7 @@ def test_a_pause_stops_every_partition_and_one_probe_at_a_time_opens_it() -> Non
 
     settled = asyncio.run(run())
     assert {v for s in settled for v in verdicts(s)} == {"Delivered"}
-    # all four were under way when the first was refused; from then on one at a time, with doubling waits
+    # all four were in flight when the first was refused; from then on one at a time, with doubling waits
     assert probes == 6 + 4
     assert bench.slept == [50.0, 100.0, 200.0]
     assert bench.sender.activity.paused == ""
@@ -299,8 +299,8 @@ def test_some_paused_records_wait_and_the_others_do_not_come_again() -> None:
 
 
 @pytest.mark.parametrize("answer", [[Delivered()], [], None, "ok"])
-def test_an_answer_that_is_none_is_an_error(answer: Any) -> None:
-    with pytest.raises(TypeError, match="sink fake answered"):
+def test_an_answer_that_is_not_an_outcome_is_an_error(answer: Any) -> None:
+    with pytest.raises(TypeError, match="sink fake: send returned"):
         Bench(lambda _: answer).deliver(3)
 
 
@@ -358,9 +358,11 @@ def test_the_pause_names_the_limit_the_last_words_and_the_setting() -> None:
 def test_the_limit_of_a_row_is_never_exceeded_and_healthy_records_pass(
     consecutive: int, bad: set[int], partitions: int
 ) -> None:
-    """However the bad ones lie: in a row without deliveries at most so many, in order, nothing lost; what is
-    refused for good stands still until its limit is lifted."""
-    told: list[bool] = []
+    """Wherever the bad records are, there are never more dead letters in a row than the limit allows.
+
+    Order is kept and nothing is lost. A record that is refused permanently waits until its limit is lifted.
+    """
+    refused: list[bool] = []
     lifted = False
 
     def behave(records: list[int]) -> Outcomes:
@@ -370,10 +372,10 @@ def test_the_limit_of_a_row_is_never_exceeded_and_healthy_records_pass(
             bench.sender.dead_letter_limiter.limits = DeadLetterLimits(ratio=0, consecutive=0)
         if bad.intersection(records):
             if len(records) == 1 and not lifted:
-                told.append(True)
+                refused.append(True)
             return Rejected("rejected")
         if not lifted:
-            told.append(False)
+            refused.append(False)
         return Delivered()
 
     bench = Bench(behave, limits=DeadLetterLimits(ratio=0, consecutive=consecutive))
@@ -385,7 +387,7 @@ def test_the_limit_of_a_row_is_never_exceeded_and_healthy_records_pass(
             "Rejected" if i in bad else "Delivered" for i in range(each * p, each * (p + 1))
         ]
     row = longest = 0
-    for rejected in told:
+    for rejected in refused:
         row = row + 1 if rejected else 0
         longest = max(longest, row)
     if bench.slept:
@@ -395,7 +397,7 @@ def test_the_limit_of_a_row_is_never_exceeded_and_healthy_records_pass(
 
 
 def test_an_in_flight_success_does_not_open_what_the_limits_have_closed() -> None:
-    """Else a partition of poison would be sent again and again without a pause while others are well."""
+    """Otherwise one bad partition would be sent again and again without a pause while the others succeed."""
 
     def behave(records: list[int]) -> Outcomes:
         return Rejected("rejected") if records[0] < 10 and bench.now < 1000 else Delivered()
@@ -429,21 +431,21 @@ def test_a_sink_that_does_not_answer_is_probed_by_one_task_and_nothing_is_given_
     assert len(before) + len(probes) == len(seen)
     assert 6 <= len(before) - 3 <= 9  # six failures; in the end the other three partitions
     close = sum(b - a < 4 for a, b in pairwise(probes))
-    assert close <= 3  # what was under way when it opened
+    assert close <= 3  # what was in flight when it opened
     assert len(probes) <= 300 / 20 + 6
     assert bench.sender.activity.paused == ""
 
 
-def test_a_busy_sink_is_no_failure_and_one_answer_closes_the_circuit() -> None:
+def test_a_busy_sink_is_not_a_failure_and_one_answer_closes_the_circuit() -> None:
     bench = Bench(lambda _: Retry(busy=True) if len(bench.sink.sent) <= 30 else Delivered(), failures=2)
     bench.deliver(1)
-    assert not any(s == 5.0 for s in bench.slept)  # that would be the first wait of the circuit
+    assert not any(s == 5.0 for s in bench.slept)  # the first wait of an open circuit
     assert len(bench.slept) == 30
 
     answers: list[Outcomes] = [Retry(), Retry(), Retry(busy=True), Retry(), Delivered()]
     again = Bench(lambda _: answers.pop(0), failures=2)
     again.deliver(1)
-    assert again.slept == [0.5, 5.0, 2.0, 4.0]  # own, circuit, own, own
+    assert again.slept == [0.5, 5.0, 2.0, 4.0]  # backoff, circuit, backoff, backoff
 
 
 def test_an_open_circuit_honours_retry_after() -> None:
@@ -459,8 +461,8 @@ def test_the_circuit_can_be_switched_off() -> None:
     assert set(bench.slept[4:]) == {4.0}
 
 
-# -- what a vendor's rate limit says
-def test_429_with_a_time_holds_back_every_partition() -> None:
+# -- rate limits of vendors
+def test_a_429_with_retry_after_holds_back_every_partition() -> None:
     sent: list[float] = []
 
     def behave(records: list[int]) -> Outcomes:
@@ -472,14 +474,14 @@ def test_429_with_a_time_holds_back_every_partition() -> None:
     later = [at for at in sent if at > 0]
     assert len(later) >= 1
     assert min(later) >= 60
-    # those that were under way when it came may have gone through; nobody else started
+    # what was in flight when the 429 came may have been delivered; nothing else was sent
     assert all(at == 0 or at >= 60 for at in sent)
 
     bench.sink.behave = lambda _: Delivered()
     assert verdicts(bench.deliver(1)) == ["Delivered"]
 
 
-def test_a_new_batch_waits_for_the_end_of_what_another_was_told() -> None:
+def test_a_new_batch_waits_for_the_retry_after_of_another() -> None:
     times: dict[int, list[float]] = {}
 
     def behave(records: list[int]) -> Outcomes:

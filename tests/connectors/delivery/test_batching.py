@@ -1,4 +1,4 @@
-"""Batches of one partition."""
+"""Batches of one partition: order, bounds, and when a batch is due."""
 
 from __future__ import annotations
 

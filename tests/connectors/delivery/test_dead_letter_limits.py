@@ -1,4 +1,4 @@
-"""How many dead letters a sink may make, against a plain count."""
+"""Limits of dead letters, compared with a plain count."""
 
 from __future__ import annotations
 
@@ -11,15 +11,19 @@ from hypothesis import strategies as st
 from connectors.delivery.dead_letter_limits import SAMPLE, WINDOW, DeadLetterLimiter, DeadLetterLimits
 
 answers = st.lists(st.one_of(st.just(0), st.integers(1, 700)), max_size=400)
-"""0: a rejection; else so many deliveries."""
+"""0: a rejection. Another number: so many deliveries."""
 limits = st.builds(
     DeadLetterLimits, st.sampled_from([0.0, 0.01, 0.05, 0.2, 0.5, 1.0]), st.sampled_from([0, 1, 3, 50, 1000])
 )
 
 
 def may(settled: list[bool], limits: DeadLetterLimits) -> bool:
-    """Whether one more rejection is allowed after these; by the words of the documentation. True:
-    rejected."""
+    """Whether one more rejection is allowed after these, as the documentation says it.
+
+    Args:
+        settled: True for each record that was rejected, oldest first.
+        limits: the limits.
+    """
     row = next((n for n, rejected in enumerate(reversed(settled)) if not rejected), len(settled))
     last = [*settled, True][-WINDOW:]
     return not (
@@ -29,7 +33,7 @@ def may(settled: list[bool], limits: DeadLetterLimits) -> bool:
 
 
 @given(answers, limits)
-def test_it_counts_as_a_plain_list_does(answers: list[int], limits: DeadLetterLimits) -> None:
+def test_limits_count_as_a_plain_list_does(answers: list[int], limits: DeadLetterLimits) -> None:
     allowance, settled = DeadLetterLimiter(limits), list[bool]()
     for n in answers:
         if n:
@@ -44,13 +48,13 @@ def test_it_counts_as_a_plain_list_does(answers: list[int], limits: DeadLetterLi
 @given(st.integers(1, 2000), limits)
 def test_a_stream_of_poison_alone_is_stopped_soon(records: int, limits: DeadLetterLimits) -> None:
     allowance = DeadLetterLimiter(limits)
-    buried = sum(allowance.reject() == "" for _ in range(records))
+    dead_lettered = sum(allowance.reject() == "" for _ in range(records))
     bounds = [records]
     if limits.consecutive:
         bounds.append(limits.consecutive)
     if limits.ratio and limits.ratio < 1:
         bounds.append(SAMPLE - 1)
-    assert buried == min(bounds)
+    assert dead_lettered == min(bounds)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -86,7 +90,7 @@ def test_the_share_names_its_setting_and_falls_as_others_are_delivered() -> None
     assert allowance.reject() == ""
 
 
-def test_other_limits_count_what_was_counted() -> None:
+def test_new_limits_keep_the_counts() -> None:
     allowance = DeadLetterLimiter(DeadLetterLimits(ratio=0, consecutive=2))
     assert [allowance.reject() for _ in range(2)] == ["", ""]
     assert allowance.reject()

@@ -1,4 +1,4 @@
-"""What closes a sink's gate, what opens it, and who may send meanwhile."""
+"""What closes a sink's gate, what opens it, and who may send while it is closed."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Bench:
         ),
     ],
 )
-def test_what_opens(
+def test_which_outcomes_open_a_closed_gate(
     why: CloseReason, opens: list[tuple[Outcomes, Turn]], stays: list[tuple[Outcomes, Turn]]
 ) -> None:
     for outcomes, turn in opens:
@@ -123,7 +123,7 @@ def test_only_failures_in_a_row_open_the_circuit() -> None:
     assert never.closed_reason is None
 
 
-def test_a_turn_is_a_probe_while_it_is_closed_and_of_one_record_over_the_limit() -> None:
+def test_a_turn_at_a_closed_gate_is_a_probe_and_over_the_limit_of_one_record() -> None:
     assert Bench().turn() == USUAL
     for why, turn in ((CloseReason.PAUSED, PROBE), (CloseReason.CIRCUIT, PROBE), (CloseReason.LIMIT, SINGLE)):
         bench = Bench()
@@ -132,7 +132,7 @@ def test_a_turn_is_a_probe_while_it_is_closed_and_of_one_record_over_the_limit()
         assert bench.slept == [0.5]
 
 
-def test_probes_lengthen_the_wait_and_what_was_under_way_does_not() -> None:
+def test_probes_lengthen_the_wait_and_what_was_in_flight_does_not() -> None:
     bench = Bench()
     gate = bench.closed(CloseReason.PAUSED)
     for _ in range(5):
@@ -148,7 +148,7 @@ def test_a_busy_sink_is_left_alone_by_all_and_a_longer_time_counts() -> None:
     bench = Bench()
     bench.gate.on_outcomes(Retry(20.0, busy=True), USUAL)
     bench.gate.on_outcomes([Delivered(), Retry(50.0, busy=True), Retry(40.0, busy=True)], USUAL)
-    bench.gate.on_outcomes(Retry(90.0), USUAL)  # a 503: of its batch alone
+    bench.gate.on_outcomes(Retry(90.0), USUAL)  # a 503 holds back its own batch only
     assert bench.turn() == USUAL
     assert bench.slept == [50.5]
     bench.gate.on_outcomes(Retry(1e9, busy=True), USUAL)
@@ -156,7 +156,7 @@ def test_a_busy_sink_is_left_alone_by_all_and_a_longer_time_counts() -> None:
     assert bench.slept[-1] == 300.5
 
 
-def test_what_closes_while_somebody_waits_for_the_rate_holds_him_too() -> None:
+def test_a_gate_that_closes_during_a_wait_for_the_rate_holds_that_turn_too() -> None:
     bench = Bench()
     paced: list[bool] = []
 
@@ -172,7 +172,7 @@ def test_what_closes_while_somebody_waits_for_the_rate_holds_him_too() -> None:
     assert bench.slept == [20.5, 0.5]
 
 
-def test_the_reason_names_the_setting_and_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_reason_names_the_setting_and_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     bench = Bench()
     for _ in range(3):
         bench.gate.on_outcomes(Paused("unauthorized (status 401): no\nsuch key", "api_key"), PROBE)

@@ -1,4 +1,4 @@
-"""Events and requests a minute."""
+"""A sink's limits of events and requests a minute."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from connectors.sdk.contract import Item, Payload, Rates, RecordOrigin
 from connectors.sdk.http import Response
 
 arrivals = st.lists(st.tuples(st.floats(0, 30), st.integers(1, 50)), min_size=1, max_size=150)
-"""Seconds since the one before, and how many tokens it wants."""
+"""Seconds since the request before, and how many tokens the request wants."""
 
 
 @given(st.integers(1, 5000), arrivals)
@@ -111,7 +111,7 @@ def test_without_limits_nothing_waits_and_with_them_a_tenth_goes_out_at_once() -
     assert pace.waiting == 0
 
 
-def test_a_piece_counts_its_events_also_where_nothing_limits_them() -> None:
+def test_a_sub_batch_counts_its_events_without_a_limit_too() -> None:
     items = tuple(Item(Payload(b"", 1, n), RecordOrigin("t", 0, n, 0)) for n in (1, 2, 3))
     piece = BatchDelivery(items).next(None)
     assert (piece.indices, piece.events, piece.first) == ([0, 1, 2], 6, 1)

@@ -1,4 +1,4 @@
-"""Content policies: every one over every event, and the references of seed 003, section 9."""
+"""Content policies: each of them on every event, and the references of seed 003, section 9."""
 
 from __future__ import annotations
 
@@ -228,7 +228,7 @@ def test_a_planted_secret_does_not_survive_anywhere(
 
 @pytest.mark.parametrize("name", ["workflow_run", "node_llm", "node_tool", "draft_node_execution"])
 def test_a_span_has_the_reference_that_include_content_puts_there(name: str) -> None:
-    """Seed 003, section 9, either way: bare, without the quotes of JSON text."""
+    """As in seed 003, section 9: the bare text, without the quotes of JSON."""
     full = golden()[name]
     by_policy = msgspec.structs.replace(full, event=ContentPolicy("reference").apply(full.event))
 

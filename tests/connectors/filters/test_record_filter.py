@@ -1,4 +1,4 @@
-"""What a sink gets of a record: filters, sampling, and the settings of both."""
+"""The record filter: what a sink gets, sampling, and the settings of both."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def record(i: int = 0, context: dict[str, Any] | None = None, **changes: Any) ->
     return Enriched(event, make_context(event, **(context or {})), "trace.enriched", 0, i, 0)
 
 
-def fate(rules: RecordFilter, found: Enriched) -> str:
-    """Its reason, or "passes"."""
+def outcome(rules: RecordFilter, found: Enriched) -> str:
+    """Why the record is filtered, or "passes"."""
     admitted = rules.admit(found)
     return admitted.reason if isinstance(admitted, Skip) else "passes"
 
@@ -46,13 +46,13 @@ def test_nothing_configured_is_the_same_record_and_no_work() -> None:
     assert rules.admit is current
     found = record()
     assert rules.admit(found) is found
-    assert fate(rules, record(context={"marks": ("clock_skew",)})) == "passes"
+    assert outcome(rules, record(context={"marks": ("clock_skew",)})) == "passes"
     assert rules.reads == frozenset()
 
 
 @pytest.mark.parametrize("rules", [admission(), admission(tenants=["tenant"])])
 def test_superseded_revisions_are_left_out_for_every_sink(rules: RecordFilter) -> None:
-    assert fate(rules, record(context={"marks": ("clock_skew", "superseded")})) == "superseded"
+    assert outcome(rules, record(context={"marks": ("clock_skew", "superseded")})) == "superseded"
 
 
 @pytest.mark.parametrize(
@@ -66,18 +66,18 @@ def test_superseded_revisions_are_left_out_for_every_sink(rules: RecordFilter) -
         (["!a"], None, "passes"),
     ],
 )
-def test_names_let_through_or_leave_out(names: list[str], own: str | None, says: str) -> None:
+def test_lists_of_names_include_or_exclude(names: list[str], own: str | None, says: str) -> None:
     for setting, field in (("tenants", "tenant_id"), ("environments", "environment"), ("apps", "app_id")):
         reason = setting[:-1] if says == "filtered" else "passes"
         changes: dict[str, Any] = {field: own}
-        assert fate(admission(**{setting: names}), record(**changes)) == reason
+        assert outcome(admission(**{setting: names}), record(**changes)) == reason
 
 
 def test_the_application_is_that_of_the_root() -> None:
     rules = admission(apps=["outer"])
-    assert fate(rules, record(app_id="inner", context={"app_id": "outer"})) == "passes"
-    assert fate(rules, record(app_id="outer", context={"app_id": "other"})) == "app"
-    assert fate(rules, record(app_id="outer")) == "passes"
+    assert outcome(rules, record(app_id="inner", context={"app_id": "outer"})) == "passes"
+    assert outcome(rules, record(app_id="outer", context={"app_id": "other"})) == "app"
+    assert outcome(rules, record(app_id="outer")) == "passes"
 
 
 def test_every_kind_that_may_be_left_out_is() -> None:
@@ -85,10 +85,10 @@ def test_every_kind_that_may_be_left_out_is() -> None:
     for kind in DROPPABLE:
         rules = admission(drop_kinds=[kind])
         for name, found in records.items():
-            assert fate(rules, found) == ("kind" if found.event.kind == kind else "passes"), name
+            assert outcome(rules, found) == ("kind" if found.event.kind == kind else "passes"), name
 
 
-def test_whoever_hangs_on_what_is_left_out_moves_up() -> None:
+def test_children_of_a_filtered_run_get_its_parent() -> None:
     rules = admission(drop_kinds=["workflow_run"])
     found = rules.admit(golden()["node_llm"])
     assert isinstance(found, Enriched)
@@ -111,13 +111,15 @@ def test_a_larger_sample_has_all_of_a_smaller_one(root: str, one: float, other: 
 def test_a_sample_has_its_share_of_the_traces(share: float) -> None:
     n = 20_000
     rules = admission(sample=share)
-    taken = sum(fate(rules, record(context={"root_trace_id": f"trace-{i}"})) == "passes" for i in range(n))
+    taken = sum(outcome(rules, record(context={"root_trace_id": f"trace-{i}"})) == "passes" for i in range(n))
     assert abs(taken - n * share) < 5 * math.sqrt(n * share * (1 - share))
 
 
 def test_the_verdict_is_the_same_in_every_instance_and_release() -> None:
-    """These traces are in the sample of a tenth, for good: what a replay sends must be what was sent
-    before."""
+    """These traces are always in a sample of a tenth.
+
+    A replay must send what was sent before.
+    """
     found = [i for i in range(60) if sampled(f"run-{i}", 2**64 // 10)]
     assert found == SAMPLE
 
@@ -127,17 +129,17 @@ SAMPLE = [3, 6, 28, 29, 35, 46, 48]
 
 def test_traces_are_whole_and_what_has_no_trace_passes() -> None:
     rules = admission(sample=0.3)
-    fates: dict[str, Counter[str]] = {}
+    outcomes: dict[str, Counter[str]] = {}
     for i in range(400):
         root = f"root-{i % 40}"
         changes: dict[str, Any] = {"kind": Kind.TOOL} if i % 3 else {}
         found = record(i, {"root_trace_id": root}, trace_id=f"own-{i}", **changes)
-        fates.setdefault(root, Counter())[fate(rules, found)] += 1
-    assert all(len(each) == 1 for each in fates.values())
-    assert {next(iter(each)) for each in fates.values()} == {"passes", "sampled_out"}
+        outcomes.setdefault(root, Counter())[outcome(rules, found)] += 1
+    assert all(len(each) == 1 for each in outcomes.values())
+    assert {next(iter(each)) for each in outcomes.values()} == {"passes", "sampled_out"}
     for i in range(50):
         gone = record(i, {"root_trace_id": None}, kind=Kind.APP_DELETED, trace_id=None, app_id=f"app-{i}")
-        assert fate(rules, gone) == "passes"
+        assert outcome(rules, gone) == "passes"
 
 
 # -- settings
@@ -196,7 +198,9 @@ def test_an_instance_reads_what_its_rules_need_beside_what_its_sink_reads() -> N
     )
     plain = instance(Settings(sinks={"otlp": {"endpoint": "http://x"}}), "otlp", {})
     assert (plain.fields, plain.admit) == (FIELDS, current)
-    assert {"kind", "tenant_id", "app_id", "trace_id"} <= ALWAYS, "what is not in `reads`"
+    assert {"kind", "tenant_id", "app_id", "trace_id"} <= ALWAYS, (
+        "what the filter uses and does not name in `reads`"
+    )
 
 
 def test_a_route_is_an_instance_and_a_filter() -> None:

@@ -1,5 +1,4 @@
-"""Where events hang when runs or messages are left out: by hand, and over whole forests as the processor sees
-them."""
+"""New parents when runs or messages are left out: single cases, and whole forests from the processor."""
 
 from __future__ import annotations
 
@@ -23,7 +22,7 @@ NOW = 1_767_225_600_000_000
 def hung(
     event: dict[str, Any], context: dict[str, Any], *, runs: bool = False, messages: bool = False
 ) -> Any:
-    """Kind and source_id of the parent after."""
+    """Kind and source_id of the parent afterwards."""
     made = TraceEvent(
         **{"kind": Kind.NODE_EXECUTION, "source_id": "n", "started_at": 0, "ended_at": 1, **event}
     )
@@ -42,7 +41,7 @@ UNDER_RUN = {"parent_source_id": "r", "parent_kind": ParentKind.RUN}
 UNDER_MESSAGE = {"parent_source_id": "m", "parent_kind": ParentKind.MESSAGE}
 
 
-def test_in_a_chatflow_without_runs_nodes_hang_on_the_message() -> None:
+def test_in_a_chatflow_without_runs_nodes_are_children_of_the_message() -> None:
     assert hung(CHATFLOW, OF_CHATFLOW | UNDER_RUN, runs=True) == ("message", "m")
     assert hung(CHATFLOW, OF_CHATFLOW | UNDER_RUN, messages=True) == ("run", "r")
     assert hung(CHATFLOW, OF_CHATFLOW | UNDER_RUN, runs=True, messages=True) == ("none", None)
@@ -61,7 +60,7 @@ def test_in_a_workflow_alone_without_runs_nodes_are_roots() -> None:
     assert hung(alone, {"root_trace_id": "r", "root_run_id": "r"} | UNDER_RUN, runs=True) == ("none", None)
 
 
-def test_in_a_nested_run_that_is_left_out_nodes_hang_on_the_node_that_called_it() -> None:
+def test_nodes_of_a_nested_run_that_is_left_out_are_children_of_the_calling_node() -> None:
     inner = {
         "workflow_run_id": "r",
         "trace_id": "r",
@@ -115,7 +114,7 @@ LEFT_OUT = [{Kind.WORKFLOW_RUN}, {Kind.MESSAGE}, {Kind.WORKFLOW_RUN, Kind.MESSAG
 @pytest.mark.parametrize("left_out", LEFT_OUT, ids=lambda kinds: "+".join(sorted(kinds)))
 @given(forest=forests)
 @settings(max_examples=25, phases=(Phase.generate,))
-def test_in_any_forest_what_is_kept_hangs_on_a_kept_ancestor(left_out: set[str], forest: Any) -> None:
+def test_in_any_forest_the_parent_of_a_kept_event_is_a_kept_ancestor(left_out: set[str], forest: Any) -> None:
     made = planned(forest, NOW)
     above = {"run" if kind == Kind.WORKFLOW_RUN else "message" for kind in left_out}
     kinds = {p.event.source_id: p.event.kind for p in made}
@@ -131,9 +130,18 @@ def test_in_any_forest_what_is_kept_hangs_on_a_kept_ancestor(left_out: set[str],
 def _check(
     p: Planned, before: TraceContext, after: TraceContext, above: set[str], kinds: dict[Any, Any]
 ) -> None:
-    """above: kinds of parent that are left out. truth.path: what is above an operation, by the numbers that
-    the forest was made of; it ends at an operation that names itself as its parent, which is still in a trace
-    and may have been called by a node."""
+    """The parent afterwards is a kept ancestor, or there is none.
+
+    truth.path is what is above an operation, from the numbers that the forest was made of. It ends at an
+    operation that names itself as its parent. That one is still in a trace, and a node may have called it.
+
+    Args:
+        p: the event and the truth about it.
+        before: its context as the processor wrote it.
+        after: its context after the filter.
+        above: kinds of parent that are left out.
+        kinds: source_id -> kind, of all events.
+    """
     parent = after.parent_source_id
     assert (parent is None) == (after.parent_kind == "none") == (after.parent_span_id is None)
     assert parent != p.event.source_id

@@ -20,8 +20,8 @@ from connectors.mapping.rows import (
     SECONDS,
     TEXTS,
     Key,
+    RecordValues,
     Row,
-    Source,
     Table,
     fields_of,
     names_of,
@@ -33,12 +33,12 @@ from tailrace.records import Kind, Origin, Tool, TraceContext, TraceEvent
 from tests.connectors.enriching import make_context, make_event
 
 
-def source(context: dict[str, Any] | None = None, **event: Any) -> Source:
+def source(context: dict[str, Any] | None = None, **event: Any) -> RecordValues:
     made = make_event(1, **event)
-    return Source(made, make_context(made, **(context or {})))
+    return RecordValues(made, make_context(made, **(context or {})))
 
 
-def members(table: Table, of: Source, *, empty_texts: bool = True) -> dict[str, Any]:
+def members(table: Table, of: RecordValues, *, empty_texts: bool = True) -> dict[str, Any]:
     out: list[bytes] = []
     plan(table, JsonMember, empty_texts=empty_texts).write(of, out)
     found: dict[str, Any] = orjson.loads(joined(out))

@@ -1,5 +1,4 @@
-"""What `tailrace connect` tells of itself: requests, batches, metrics, health, spans, and a running process
-that is scraped."""
+"""Telemetry of `tailrace connect`: requests, batches, metrics, health, spans, and a scraped process."""
 
 from __future__ import annotations
 
@@ -67,7 +66,7 @@ def batch(n: int, size: int = 10) -> Batch:
 
 
 class Ticking:
-    """A clock that is one second later each time."""
+    """A clock that is one second later at each call."""
 
     now = 0.0
 
@@ -98,11 +97,11 @@ async def no_sleep(seconds: float) -> None:
 
 def delivered(observer: Observer, sink: Any, found: Batch) -> list[RecordResult]:
     http: Any = None
-    courier = BatchSender("acme", observer.timed(sink), http, sleep=no_sleep, random=lambda: 0.0)
-    return asyncio.run(observer.delivering(found, courier.deliver))
+    sender = BatchSender("acme", observer.timed(sink), http, sleep=no_sleep, random=lambda: 0.0)
+    return asyncio.run(observer.delivering(found, sender.deliver))
 
 
-def test_every_request_and_every_batch_is_told_of_once() -> None:
+def test_every_request_and_every_batch_is_reported_once() -> None:
     observer = Observer(Ticking())
     requests: list[Request] = []
     deliveries: list[Delivery] = []
@@ -117,7 +116,7 @@ def test_every_request_and_every_batch_is_told_of_once() -> None:
         Request(1, 10, 1.0, "rejected"),
     ]
     assert deliveries == [Delivery(1, 7, 2, 20, 11.0, 4, 1)]
-    assert observer.under_way == 0
+    assert observer.in_flight == 0
 
 
 def test_a_listener_that_fails_ends_nothing_and_the_sink_is_still_itself(
@@ -129,7 +128,10 @@ def test_a_listener_that_fails_ends_nothing_and_the_sink_is_still_itself(
     observer = Observer()
     observer.on_request = observer.on_delivery = fails
     assert [s.verdict for s in delivered(observer, Scripted(Delivered()), batch(1))] == [Delivered()]
-    assert caplog.messages == ["telemetry of Request", "telemetry of Delivery"]
+    assert caplog.messages == [
+        "the telemetry listener failed for a Request",
+        "the telemetry listener failed for a Delivery",
+    ]
     wrapped: Any = observer.timed(Scripted())  # type: ignore[arg-type]
     assert wrapped.rates == "the sink's own"
 
@@ -160,7 +162,7 @@ def test_outcomes_have_few_names(outcomes: Any, name: str) -> None:
         ("x" * 60, "other"),
     ],
 )
-def test_what_a_vendor_says_is_no_label(paused: str, name: str) -> None:
+def test_what_a_vendor_says_is_not_a_label(paused: str, name: str) -> None:
     assert pause_class(paused) == name
 
 
@@ -176,7 +178,7 @@ def test_reasons_are_bounded() -> None:
     assert copy.filtered_by["r0"] == 2
 
 
-# -- metrics and health of sinks that aren't there
+# -- metrics and health, from fake sinks
 class FakeSink:
     def __init__(self, name: str = "acme", **changes: Any) -> None:
         self.name, self.observer, self.joined = name, Observer(), True
@@ -230,7 +232,7 @@ def scrape(telemetry: Telemetry) -> Samples:
 def test_metrics_are_those_of_the_status(telemetry: Telemetry, fake: FakeSink) -> None:
     counts = SinkCounts(read=20, delivered=7, filtered=5, dead_lettered=2, retried=3, gaps=1, repeated=4)
     counts.filtered_by, counts.dead_lettered_by = {"tenant": 2, "sampled_out": 3}, {"too_large": 2}
-    fake.changes, fake.observer.under_way = {"counts": counts, "paused": "quota: pay!"}, 2
+    fake.changes, fake.observer.in_flight = {"counts": counts, "paused": "quota: pay!"}, 2
     found = scrape(telemetry)
     of = {(name, reason): v for (name, sink, reason), v in found.items() if sink == "acme"}
     assert (of["read_total", None], of["delivered_total", None], of["retried_total", None]) == (20, 7, 3)
@@ -249,7 +251,7 @@ def test_metrics_are_those_of_the_status(telemetry: Telemetry, fake: FakeSink) -
         1,
         1,
     )
-    assert ("lag", "other", None) not in found, "not known"
+    assert ("lag", "other", None) not in found, "a lag of -1 is not known"
     assert found["paused", "other", None] == 0
     fake.old = 1000
     assert scrape(telemetry)["oldest_age_seconds", "acme", None] > 1e9
@@ -267,7 +269,7 @@ def test_histograms_are_by_sink_and_outcome(telemetry: Telemetry, fake: FakeSink
     assert ("batch_duration_seconds_sum", "other", None) not in found
 
 
-def test_batches_have_spans_all_that_took_more_and_some_of_the_others() -> None:
+def test_retried_and_rejected_batches_have_spans_and_some_of_the_others() -> None:
     kept = InMemorySpanExporter()
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(kept))
@@ -322,7 +324,7 @@ def test_a_taken_port_is_replaced_by_the_next_free_one(
         urllib.request.urlopen(urls[0], timeout=5)
 
 
-def test_switched_off_nothing_listens_and_a_host_that_is_not_ours_is_a_wrong_setting(
+def test_switched_off_nothing_listens_and_a_foreign_host_is_a_wrong_setting(
     fake: FakeSink, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
@@ -335,7 +337,7 @@ def test_switched_off_nothing_listens_and_a_host_that_is_not_ours_is_a_wrong_set
         pass
 
 
-def test_without_the_sdk_the_probes_answer_all_the_same(
+def test_without_the_sdk_the_probes_still_answer(
     fake: FakeSink, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "connectors.observe.telemetry", None)
@@ -398,8 +400,8 @@ def test_a_running_connector_is_scraped_and_its_numbers_are_the_ledgers(bench: B
     assert of["request_duration_seconds_count", "delivered"] == len(tried) - 1
     ledgers = [ledger for _, ledger in bench.committed("otlp").values()]
     for name in ("delivered", "filtered", "dead_lettered", "retried"):
-        told = sum(v for (n, _), v in of.items() if n == f"{name}_total")
-        assert told == sum(getattr(x, name) for x in ledgers), name
+        exported = sum(v for (n, _), v in of.items() if n == f"{name}_total")
+        assert exported == sum(getattr(x, name) for x in ledgers), name
     assert of["retried_total", None] > 0
     bench.assert_settled("otlp", delivered=300, filtered=45, dead_lettered=1)
 

@@ -1,4 +1,4 @@
-"""OTLP bytes and JSON beside the protobuf classes, which say what is right."""
+"""OTLP bytes and JSON, compared with the protobuf classes."""
 
 from __future__ import annotations
 
@@ -127,15 +127,17 @@ def written(encoding: Any, found: list[Any]) -> bytes:
 def test_bytes_are_those_of_the_protobuf_classes(found: list[Any]) -> None:
     body, right = written(wire, found), oracle(found)
     assert ExportTraceServiceRequest.FromString(body) == right or "nan" in str(right)  # NaN equals nothing
-    if all(
-        s["start_ns"] and s["end_ns"] for _, _, _, members in found for s in members
-    ):  # else a 0 is written, not left out
+    # wire writes a time of 0, protobuf leaves it out: without one, the bytes are equal.
+    if all(s["start_ns"] and s["end_ns"] for _, _, _, members in found for s in members):
         assert body == right.SerializeToString(deterministic=True)
 
 
 def full(value: Any, name: str = "") -> Any:
-    """A JSON document with nothing that a writer may leave out: empty texts, lists, messages and zeros
-    outside of attributes' values; doubles as Python's."""
+    """A JSON document without what a writer may leave out.
+
+    That is empty texts, lists, messages and zeros outside of attribute values. Doubles are as Python writes
+    them.
+    """
     if isinstance(value, dict):
         cut = {k: full(v, k) for k, v in value.items()}
         keep = ("stringValue", "boolValue", "intValue", "doubleValue", "arrayValue")
@@ -160,7 +162,7 @@ def test_one_attribute_is_what_several_are_made_of(key: str, value: Any) -> None
 
 
 @pytest.mark.parametrize("value", ["\ud800", ("a", "\udfff"), 2**63, -(2**63) - 1])
-def test_what_cannot_be_said_is_refused_where_it_is_encoded(value: Any) -> None:
+def test_what_otlp_cannot_hold_is_refused_by_the_encoder(value: Any) -> None:
     for encoding in (wire, as_json):
         with pytest.raises((UnicodeEncodeError, OverflowError, TypeError)):
             encoding.attribute("k", value)
@@ -169,7 +171,7 @@ def test_what_cannot_be_said_is_refused_where_it_is_encoded(value: Any) -> None:
 
 
 def test_one_and_true_are_not_the_same() -> None:
-    """1 == True == 1.0 to a dict: a table by value alone would mix them up."""
+    """1 == True == 1.0 as keys of a dict: a table by value alone would confuse them."""
     for key in ("a", "b"):
         for value in (1, True, 1.0, 0, False, 0.0):
             found = KeyValue.FromString(wire.attribute(key, value)[2:]).value
@@ -177,7 +179,7 @@ def test_one_and_true_are_not_the_same() -> None:
 
 
 def test_tables_forget_at_their_cap() -> None:
-    """Names and lengths come from events: whoever makes up ever new ones must not fill the memory."""
+    """Names and lengths come from events: ever new ones must not fill the memory."""
     table = memo.Keys(b"\x4a")
     for i in range(memo.CAP + 10):
         assert table[f"k{i}"][1]
@@ -190,7 +192,7 @@ def test_tables_forget_at_their_cap() -> None:
         memo.Varints()[-1]
 
 
-def test_doubles_that_json_has_no_number_for_are_text() -> None:
+def test_doubles_without_a_json_number_are_text() -> None:
     found = [
         json.loads(as_json.attribute("k", v))["value"]["doubleValue"] for v in (math.nan, math.inf, -math.inf)
     ]

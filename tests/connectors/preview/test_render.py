@@ -1,4 +1,4 @@
-"""`tailrace render`: what a sink would send, and what is said of events for which it would send nothing."""
+"""`tailrace render`: what a sink would send, and why it would send nothing."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_what_is_not_sent_says_why(events: Path) -> None:
     assert " filtered" in err
 
 
-def test_lines_that_are_no_events_are_named_and_the_others_rendered() -> None:
+def test_lines_that_are_not_events_are_named_and_the_others_rendered() -> None:
     good = '{"kind": "tool", "name": "x", "started_at": 1, "ended_at": 2}'
     lines = [
         good,
@@ -98,7 +98,7 @@ def test_wrong_settings_end_it_with_2() -> None:
 
 
 class Fake:
-    """A sink without render, whose map answers as the event's name says."""
+    """A sink without `render`. Its map answers as the event's name says."""
 
     def map(self, event: Enriched) -> Any:
         answers: dict[str | None, Any] = {
@@ -141,7 +141,7 @@ def test_everything_that_map_can_answer_has_its_line() -> None:
     assert "content" not in found[4].rejected["detail"]
 
 
-def test_what_the_runner_does_before_map_is_done_here_too() -> None:
+def test_what_the_runner_does_before_map_is_done_by_render_too() -> None:
     events = completed()
 
     def admit(record: Enriched) -> Enriched | Skip:

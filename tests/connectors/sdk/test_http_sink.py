@@ -1,5 +1,4 @@
-"""The one-function form: what goes over the wire, what becomes of what the function returns, and the
-conformance kit."""
+"""`http_sink`: requests, results of the function, settings, and the conformance kit."""
 
 from __future__ import annotations
 
@@ -57,7 +56,7 @@ class TestSingle(TestArray):
     sink = made(form="single", method="PUT", auth="Authorization: Basic {basic}", check_path="/me")
 
 
-def test_the_class_says_what_the_decorator_was_told() -> None:
+def test_the_class_has_what_the_decorator_was_given() -> None:
     cls = made(max_records=7, max_bytes=99, fields={"name"})
     spec = spec_of(cls)
     assert (spec.name, spec.doc, spec.max_records, spec.max_bytes, spec.fields) == (
@@ -176,9 +175,12 @@ def test_a_function_may_ask_for_the_settings() -> None:
         ({"endpoint": "http://"}, "endpoint: "),
         (
             {"endpoint": "http://h", "api_key": "marker\n"},
-            "api_key: the value of Authorization has line breaks",
+            "api_key: the value of Authorization has a line break",
         ),
-        ({"endpoint": "http://h", "headers": {"a b": "marker"}}, "headers: entry 1 has no name"),
+        (
+            {"endpoint": "http://h", "headers": {"a b": "marker"}},
+            "headers: entry 1 does not have a valid header name",
+        ),
     ],
 )
 def test_wrong_settings_name_the_setting_and_not_its_value(settings: dict[str, Any], problem: str) -> None:

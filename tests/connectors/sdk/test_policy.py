@@ -1,4 +1,4 @@
-"""From a status to an outcome, and how long to wait."""
+"""From an HTTP status to an outcome, and how long to wait."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_retry_after(header: str | None, seconds: float | None) -> None:
     st.text()
     | st.from_regex(r"[A-Z][a-z]{2}, \d{1,9} [A-Z][a-z]{2} \d{1,9} [\d:]{1,9} (GMT|[+-]\d+)", fullmatch=True)
 )
-def test_retry_after_is_total_and_bounded(header: str) -> None:
+def test_retry_after_never_raises_and_is_bounded(header: str) -> None:
     seconds = retry_after(header, NOW)
     assert seconds is None or 0 <= seconds <= MAX_AFTER
 
@@ -123,7 +123,7 @@ def test_reasons_and_details_reach_the_outcome() -> None:
         ("secret", "://?"),
     ],
 )
-def test_a_place_has_no_secret(url: str, shown: str) -> None:
+def test_the_place_of_an_error_has_no_secret(url: str, shown: str) -> None:
     assert place(url) == shown
 
 

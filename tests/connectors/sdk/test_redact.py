@@ -1,4 +1,4 @@
-"""What is masked: a secret in the forms in which vendors and proxies repeat it, before a text is cut."""
+"""Secrets are masked in every form in which vendors and proxies repeat them, before a text is cut."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def test_a_secret_is_masked_however_it_is_written(secret: str, written: object) 
         assert redact.masked(f"no such key: {written(part)}!", [secret]) == "no such key: ***!"
 
 
-def test_what_is_cut_is_masked_before() -> None:
+def test_a_text_is_masked_before_it_is_cut() -> None:
     for n in range(60):
         text = redact.safe("y" * (60 - n) + KEY, [KEY], 60)
         assert not any(KEY[:i] in text for i in range(3, len(KEY))), text
 
 
 @pytest.mark.parametrize("secret", ["", "abc", "Basic", "Basic ???", "Basic /w==", "a b", " "])
-def test_what_is_no_credential_masks_no_sentence(secret: str) -> None:
+def test_what_is_not_a_credential_masks_nothing(secret: str) -> None:
     said = "a sentence, Bearing nothing: a b abc"
     assert redact.masked(said, [secret]) == said

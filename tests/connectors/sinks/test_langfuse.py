@@ -25,7 +25,7 @@ from connectors.sdk.http import NoAnswer, Response
 from connectors.sdk.outcomes import Delivered, Outcomes, Paused, Rejected, Retry, Split
 from connectors.sdk.policy import Action, action
 from connectors.sinks.langfuse.mapping import FIELDS
-from connectors.sinks.langfuse.responses import STATUSES, partly, said
+from connectors.sinks.langfuse.responses import STATUSES, error_text, partly
 from connectors.sinks.langfuse.sink import Langfuse, Score, project
 from connectors.testing.doubles.langfuse import LangfuseDouble, LangfuseFaults
 from tailrace.errors import ConfigError
@@ -284,14 +284,14 @@ def test_any_answer_is_read_without_an_exception(body: bytes, headers: dict[str,
     found = partly(answer, SCORES[:n], "POST", [])
     assert len(found) == n
     assert all(isinstance(o, Delivered | Rejected) for o in found)
-    assert isinstance(said(answer), str)
+    assert isinstance(error_text(answer), str)
     assert project(answer) is None or isinstance(project(answer), str)
 
 
 def test_an_answer_nested_without_end_is_read_too() -> None:
     answer = Response(207, JSON, b"[" * 60_000 + b"]" * 60_000)
     assert partly(answer, SCORES, "POST", []) == [Delivered()] * 3
-    assert said(answer).startswith("[[")
+    assert error_text(answer).startswith("[[")
     assert project(answer) is None
 
 
@@ -312,7 +312,7 @@ def test_an_answer_nested_without_end_is_read_too() -> None:
     ],
 )
 def test_what_langfuse_says(body: dict[str, Any], words: str) -> None:
-    assert said(document(400, **body)) == words
+    assert error_text(document(400, **body)) == words
 
 
 def test_the_table_is_complete() -> None:
@@ -350,7 +350,7 @@ def test_hosts(host: str, base: str) -> None:
         ({"secret_key": "secret-1\n"}, "secret_key: "),
         ({"secret_key": "sëcret-1"}, "secret_key: "),
         ({"public_key": "pk:secret-1"}, "public_key: has a colon"),
-        ({"public_key": "sk-lf-secret-1", "secret_key": "pk-lf-1"}, "public_key: is a secret key"),
+        ({"public_key": "sk-lf-secret-1", "secret_key": "pk-lf-1"}, "public_key: has a secret key"),
         ({"environment": "langfuse"}, "environment: "),
     ],
 )
@@ -389,7 +389,7 @@ def test_the_variables_of_langfuses_sdks_are_defaults() -> None:
         (document(200, data=[{"id": "1", "name": "Support"}]), Health(True, "project Support")),
         (
             Response(200, {"content-type": "text/html"}, b"<html>"),
-            Health(False, "https://cloud.langfuse.com answers, but not as Langfuse does; see host"),
+            Health(False, "https://cloud.langfuse.com answers, but is not Langfuse's API; see host"),
         ),
         (
             document(401, message="Invalid credentials"),

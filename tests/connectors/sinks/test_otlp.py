@@ -205,7 +205,10 @@ def test_endpoints(endpoint: str, url: str) -> None:
         ({"endpoint": "http://h", "timeout": 0}, "sinks.otlp.timeout: "),
         ({"endpoint": "http://h", "compression": "zstd"}, "sinks.otlp.compression: "),
         ({"endpoint": "http://h", "headers": "a"}, "sinks.otlp.headers: "),
-        ({"endpoint": "http://h", "headers": {"a b": "secret-1"}}, "sinks.otlp.headers: entry 1 has no name"),
+        (
+            {"endpoint": "http://h", "headers": {"a b": "secret-1"}},
+            "sinks.otlp.headers: entry 1 does not have a valid header name",
+        ),
         ({"endpoint": "http://h", "headers": {"a": "secret-1\n"}}, "sinks.otlp.headers: the value of a "),
         ({"endpoint": "http://h", "max_records": 0}, "sinks.otlp.max_records: "),
         ({"endpoint": "http://h", "colour": 1}, "sinks.otlp: Object contains unknown field `colour`"),

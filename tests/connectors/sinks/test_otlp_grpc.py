@@ -247,7 +247,10 @@ def test_the_check() -> None:
         ({"endpoint": "http://h", "traces_endpoint": "http://h"}, "traces_endpoint: "),
         ({"endpoint": "http://h", "headers": {"a": "é"}}, "a: must be printable ASCII with protocol grpc"),
         ({"endpoint": "https://h", "ca_file": "/nowhere/ca.pem"}, "ca_file: /nowhere/ca.pem cannot be read"),
-        ({"endpoint": "https://h", "cert_file": "/c.pem"}, "key_file: cert_file and key_file go together"),
+        (
+            {"endpoint": "https://h", "cert_file": "/c.pem"},
+            "key_file: is missing; set both cert_file and key_file",
+        ),
     ],
 )
 def test_a_wrong_setting_is_named(settings: dict[str, Any], says: str) -> None:

@@ -108,14 +108,14 @@ def test_a_topic_that_is_redelivered_three_times_leaves_what_it_left_once(
     with pipeline.process() as process:
 
         def applied() -> bool:
-            streams = pipeline.books().streams
+            streams = pipeline.ledger_report().streams
             return sum(a.events_in - a.links for a in streams) >= len(events) and not any(
                 a.pending for a in streams
             )
 
         wait_until(applied, 60, "all is applied", alive=(process,), every=0.2)
         assert process.sigterm(60) == 0, process.tail()
-    enriched = sum(a.enriched for a in pipeline.books().streams)
+    enriched = sum(a.enriched for a in pipeline.ledger_report().streams)
     assert enriched > MIXED
 
     with Vendors() as vendors:

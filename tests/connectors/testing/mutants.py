@@ -1,4 +1,4 @@
-"""One sink for each check of the conformance kit, wrong in just what that check is about."""
+"""One broken sink for each check of the conformance kit."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ from connectors import (
 from tests.connectors.testing.reference_sink import Good, Options
 
 MUTANTS: Final[dict[str, type[Any]]] = {}
-"""Name of the class -> the mutant."""
+"""Class name -> the mutant."""
 FAILS: Final[dict[str, str]] = {}
-"""Name of the class -> the check that it must fail."""
+"""Class name -> the check that it must fail."""
 
 
 def mutant(check: str, fields: Collection[str] | None = None) -> Callable[[type[Any]], type[Any]]:
@@ -175,7 +175,7 @@ class RendersBytes(Good):
 # -- send
 @mutant("test_a_batch_is_delivered")
 class LeavesTheLastBehind(Good):
-    """Of large batches."""
+    """Drops the last record of a large batch."""
 
     def body(self, batch: Batch) -> bytes:
         bodies = batch.bodies
@@ -205,7 +205,7 @@ class InAHurry(on(429, lambda answer: Retry(reason="too many"))):  # type: ignor
 
 @mutant("test_429_without_a_time_is_retried")
 class NeedsATime(Good):
-    """Gives up what was refused without saying for how long; rubbish is not told apart from silence."""
+    """Rejects a 429 without Retry-After. Only scripted answers: the check with rubbish answers must pass."""
 
     def decide(self, answer: Response) -> Outcomes:
         if answer.status == 429 and "retry-after" not in answer.headers and b"scripted" in answer.body:
@@ -214,12 +214,12 @@ class NeedsATime(Good):
 
 
 @mutant("test_500_is_retried")
-class Buries500(on(500, lambda answer: Rejected("server_error"))):  # type: ignore[misc]
+class Rejects500(on(500, lambda answer: Rejected("server_error"))):  # type: ignore[misc]
     pass
 
 
 @mutant("test_502_503_and_504_are_retried")
-class Buries504(on(504, lambda answer: Rejected("gateway"))):  # type: ignore[misc]
+class Rejects504(on(504, lambda answer: Rejected("gateway"))):  # type: ignore[misc]
     pass
 
 
@@ -268,7 +268,7 @@ class Repeats413(on(413, lambda answer: Retry(reason="too large"))):  # type: ig
 
 
 @mutant("test_413_is_split")
-class Buries413(on(413, lambda answer: Rejected("rejected", status=413))):  # type: ignore[misc]
+class Rejects413(on(413, lambda answer: Rejected("rejected", status=413))):  # type: ignore[misc]
     pass
 
 
@@ -278,7 +278,7 @@ class Repeats400(on(400, lambda answer: Retry(reason="bad"))):  # type: ignore[m
 
 
 @mutant("test_a_poison_record_is_found")
-class BuriesAllOf400(Good):
+class RejectsAllOf400(Good):
     async def send(self, batch: Batch, http: Http) -> Outcomes:
         found = await super().send(batch, http)
         return [found] * len(batch) if isinstance(found, Rejected) and found.status == 400 else found
@@ -357,12 +357,12 @@ class Repeats401(on(401, lambda answer: Retry(reason="unauthorized"))):  # type:
 
 
 @mutant("test_403_holds_everything_back")
-class Buries403(on(403, lambda answer: Rejected("forbidden"))):  # type: ignore[misc]
+class Rejects403(on(403, lambda answer: Rejected("forbidden"))):  # type: ignore[misc]
     pass
 
 
 @mutant("test_404_holds_everything_back")
-class Buries404(on(404, lambda answer: Rejected("not_found"))):  # type: ignore[misc]
+class Rejects404(on(404, lambda answer: Rejected("not_found"))):  # type: ignore[misc]
     pass
 
 
@@ -442,7 +442,7 @@ class Logs(Good):
 
 @mutant("test_an_echoed_key_is_not_passed_on")
 class QuotesTheHeader(Good):
-    """The key itself is masked, what the header has made of it isn't."""
+    """Masks the key itself, but not the header that is made of it."""
 
     def __init__(self, settings: Options) -> None:
         super().__init__(settings)

@@ -1,4 +1,4 @@
-"""A sink that does everything right: what the mutants of the conformance tests deviate from."""
+"""A sink without faults, from which the mutants of the conformance tests are derived."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""The conformance kit finds what it is there to find: each mutant fails its check and no other, the reference
-sink none."""
+"""Each mutant fails its own check of the conformance kit and no other. The reference sink fails none."""
 
 from __future__ import annotations
 
@@ -48,20 +47,20 @@ def test_a_mutant_fails_its_check_and_no_other(name: str) -> None:
     assert failed(MUTANTS[name]) == [FAILS[name]]
 
 
-def test_a_test_without_a_key_finds_no_leak_and_is_told_so() -> None:
+def test_a_kit_without_a_key_cannot_find_a_leak_and_says_so() -> None:
     kit = type("Keyless", (Kit,), {"sink": Good, "settings": {"endpoint": "{endpoint}"}})
     with pytest.raises(AssertionError, match="set one of api_key to a text"):
         kit().test_a_key_is_in_no_repr_and_no_payload()
 
 
-def test_a_check_that_does_not_hold_is_skipped_with_its_reason() -> None:
+def test_an_exception_skips_its_check_with_the_reason() -> None:
     name = "test_text_arrives_whole"
     kit = type("Excused", (Kit,), {"sink": MUTANTS["Ascii"], "exceptions": {name: "it is a telex"}})
     with pytest.raises(pytest.skip.Exception, match="telex"):
         getattr(kit(), name)()
 
 
-def test_records_that_cannot_be_found_in_a_request_are_told() -> None:
+def test_records_that_cannot_be_found_in_a_request_are_an_error() -> None:
     class Blind(Kit):
         sink = Good
 

@@ -1,4 +1,4 @@
-"""What all doubles share, tried on a vendor that is invented here: a double needs no more than `Notes`."""
+"""What all doubles share, on a vendor made up here: a new double needs no more than `Notes`."""
 
 from __future__ import annotations
 

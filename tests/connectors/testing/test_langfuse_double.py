@@ -1,4 +1,4 @@
-"""The Langfuse double: refuses what Langfuse refuses, keeps what it keeps, fails as scripted."""
+"""The Langfuse double refuses what Langfuse refuses, stores what it stores, and fails as scripted."""
 
 from __future__ import annotations
 
@@ -242,7 +242,7 @@ def test_keys_and_faults_change_while_it_runs() -> None:
 
 
 @pytest.mark.parametrize(("when", "kept"), [("request", 0), ("response", 1)])
-def test_resets(when: Any, kept: int) -> None:
+def test_connections_are_reset_as_scripted(when: Any, kept: int) -> None:
     async def test(double: LangfuseDouble, call: Call) -> None:
         with pytest.raises(aiohttp.ClientError):
             await call(TRACES, body(span()))

@@ -1,4 +1,4 @@
-"""The stand-in for Opik's server refuses what Opik refuses, merges as its store does, and fails as told."""
+"""The Opik double refuses what Opik refuses, merges as its store does, and fails as scripted."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def score(**changes: Any) -> dict[str, Any]:
 
 
 class Client:
-    """One that asks a double."""
+    """A client of the double."""
 
     def __init__(self, double: OpikDouble, session: aiohttp.ClientSession) -> None:
         self.double, self._session = double, session
@@ -151,7 +151,7 @@ def test_one_bad_item_refuses_its_request() -> None:
     run(work)
 
 
-def test_the_window() -> None:
+def test_times_outside_the_window_are_refused() -> None:
     for field in ("id", "trace_id", "parent_span_id"):
         for hours, want in ((-23.9, None), (-24.1, "too_old"), (23.9, None), (24.1, "too_far_future")):
             item = span(**{field: uuid7(MS + round(hours * 3_600_000), b"x")})

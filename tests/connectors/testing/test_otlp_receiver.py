@@ -1,5 +1,4 @@
-"""The OTLP receiver: keeps what it accepts before it says so, refuses what the protocol forbids, fails as
-scripted."""
+"""The OTLP receiver stores before it accepts, refuses what the protocol forbids, and fails as scripted."""
 
 from __future__ import annotations
 
@@ -262,7 +261,7 @@ def test_spans_are_in_the_file_while_the_answer_is_delayed(tmp_path: Path) -> No
         assert not sending.done()
         assert read_spans(file) == receiver.spans
         await receiver.stop()
-        assert (await sending)[0] == 200, "stopping answers what is under way"
+        assert (await sending)[0] == 200, "stopping answers what is in flight"
 
     run(test)
 

@@ -1,4 +1,4 @@
-"""The pytest plugin of the kit: the rule is under a failure, and runs without the kit don't pay for it."""
+"""The kit's pytest plugin shows the rule under a failure, and other runs do not load it."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""The samples that the conformance kit ships: what the processor makes of the golden events, and copies that
-differ."""
+"""The kit's samples are the golden events after the processor, and copies of them get ids of their own."""
 
 from __future__ import annotations
 
@@ -64,5 +63,5 @@ def test_a_reader_of_some_fields_gets_no_others() -> None:
 
 
 @pytest.mark.parametrize(("encoding", "problem"), [("gzip", "is not gzip"), ("br", "not known")])
-def test_a_body_that_cannot_be_read_is_told(encoding: str, problem: str) -> None:
+def test_a_body_that_cannot_be_read_is_an_error(encoding: str, problem: str) -> None:
     assert problem in plain(b"nonsense", encoding)[1]

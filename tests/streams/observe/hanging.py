@@ -1,8 +1,10 @@
-"""`python -m tests.streams.observe.hanging apply|commit FOLDER`: `tailrace process` with one worker, which
-hangs once.
+"""`tailrace process` with one worker that hangs once.
 
-As a worker process it lets that function block for ever at the first call that finds FOLDER/hang, which it
-takes away."""
+    python -m tests.streams.observe.hanging apply|commit FOLDER
+
+In the worker process, the named function removes FOLDER/hang and blocks forever at the first call that
+finds it.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,7 @@ from tailrace.settings import load
 
 
 def spawn(job: Job) -> subprocess.Popen[bytes]:
-    """As the supervisor's `start`, with this module as the worker."""
+    """Like the supervisor's `start`, with this module as the worker."""
     command = [sys.executable, "-m", "tests.streams.observe.hanging", str(os.getpid()), *sys.argv[1:]]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
     assert process.stdin is not None

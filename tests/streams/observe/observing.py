@@ -1,4 +1,4 @@
-"""An `Observed` of a worker that isn't there."""
+"""The `Observed` of a worker that does not exist."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Clock:
 
 
 class Loop:
-    """Takes what is called later, and doesn't."""
+    """Accepts calls for later and never makes them."""
 
     def call_later(self, *args: object) -> None:
         pass
@@ -35,7 +35,7 @@ def partition(number: int, next_offset: int = 0, **counts: int) -> Any:
 
 
 def worker(*partitions: Any, clock: Clock | None = None) -> tuple[Observed, Clock]:
-    """A member of the group that works on the partitions."""
+    """A member of the group that works on these partitions."""
     clock = clock or Clock()
     seen = Observed(clock)
     seen.of(SimpleNamespace(partitions={p.number: p for p in partitions}))

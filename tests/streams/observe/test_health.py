@@ -1,4 +1,4 @@
-"""Health and readiness, and the server that tells them."""
+"""Health and readiness of a worker, and the server that reports them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def get(url: str) -> tuple[int, str]:
         return e.code, e.read().decode()
 
 
-def test_a_worker_that_waits_for_kafka_is_well_but_not_ready() -> None:
+def test_a_worker_that_waits_for_kafka_is_healthy_but_not_ready() -> None:
     seen = Observed()
     assert (unhealthy(seen), unready(seen)) == ([], ["waiting for Kafka and the topics"])
 
@@ -48,7 +48,7 @@ def test_a_member_without_partitions_is_ready() -> None:
     assert unready(seen) == []
 
 
-def test_a_loop_that_stands_still_a_verdict_and_a_dead_watchdog_are_no_health() -> None:
+def test_a_stalled_loop_a_verdict_and_a_dead_watchdog_are_unhealthy() -> None:
     seen, clock = worker(partition(0))
     clock.now += 9
     assert unhealthy(seen) == []
@@ -93,7 +93,7 @@ def test_the_endpoints(server: Server, seen: Observed) -> None:
         assert (response.status, response.read()) == (200, b"")
 
 
-def test_a_page_that_fails_is_an_answer(seen: Observed) -> None:
+def test_a_page_that_fails_is_an_answer_with_500(seen: Observed) -> None:
     def fails() -> tuple[str, bytes]:
         raise RuntimeError
 
@@ -103,7 +103,7 @@ def test_a_page_that_fails_is_an_answer(seen: Observed) -> None:
         server.shutdown()
 
 
-def test_a_client_that_says_nothing_keeps_nobody_waiting(server: Server) -> None:
+def test_a_silent_client_delays_no_other(server: Server) -> None:
     with socket.create_connection(("127.0.0.1", server.server_port)):
         assert get(f"{server.url}healthz")[0] == 200
 
@@ -121,6 +121,6 @@ def test_a_port_past_the_last_is_replaced_too() -> None:
         server.shutdown()
 
 
-def test_a_host_that_is_not_ours_is_a_wrong_setting() -> None:
+def test_a_foreign_host_is_a_wrong_setting() -> None:
     with pytest.raises(ConfigError, match=r"streams\.http_host"):
         serve("192.0.2.1", 0, 0, {})

@@ -40,7 +40,7 @@ def test_progress_of_any_size_and_having_read_all_reset_the_clock() -> None:
 def test_a_verdict_means_the_same_position_with_records_behind_it_all_the_time(
     looks: list[tuple[float, tuple[int, int] | None]],
 ) -> None:
-    """Against a model that remembers everything."""
+    """Compared with a model that keeps the whole history."""
     stuck, now, run = Stuck(LIMIT), 0.0, list[tuple[float, int]]()
     for passed, look in looks:
         now += passed
@@ -89,7 +89,7 @@ def test_a_pause_of_the_whole_process_restarts_all_clocks() -> None:
     assert stuck.loop(1.0, False, 1060.0) is not None
 
 
-def test_what_is_no_longer_owned_is_forgotten() -> None:
+def test_partitions_that_are_given_up_are_forgotten() -> None:
     stuck = Stuck(LIMIT)
     assert stuck.observe(0, 5, 9, 0.0) is None
     stuck.keep({1})
@@ -97,7 +97,7 @@ def test_what_is_no_longer_owned_is_forgotten() -> None:
 
 
 class Log:
-    """A log with records at some offsets; the others are end markers."""
+    """A log with records at some offsets. The other offsets are end markers."""
 
     def __init__(self, *offsets: int) -> None:
         self.offsets, self.asked = offsets, 0
@@ -107,10 +107,10 @@ class Log:
         return any(offset >= position for offset in self.offsets)
 
 
-def test_end_markers_are_nothing_to_read_and_are_looked_at_once() -> None:
+def test_end_markers_are_not_unread_records_and_are_checked_once() -> None:
     log = Log(4)
     tails = Tails(log.has_record)
-    assert tails.end(0, 5, 7) == 7, "it has just come here: not worth a question"
+    assert tails.end(0, 5, 7) == 7, "the position has just come here, so the log is not asked yet"
     assert [tails.end(0, 5, 7) for _ in range(5)] == [5] * 5
     assert log.asked == 1
     assert tails.end(0, 5, 8) == 5, "one more marker"
@@ -121,7 +121,7 @@ def test_end_markers_are_nothing_to_read_and_are_looked_at_once() -> None:
     assert log.asked == 3
 
 
-def test_a_failed_question_says_so_every_time() -> None:
+def test_a_failed_query_raises_every_time() -> None:
     def fails(partition: int, position: int) -> bool:
         raise TimeoutError
 

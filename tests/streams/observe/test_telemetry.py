@@ -1,4 +1,4 @@
-"""Metrics and traces of a worker."""
+"""Metrics and spans of a worker."""
 
 from __future__ import annotations
 
@@ -56,14 +56,16 @@ def scrape(measuring: Telemetry) -> Samples:
 
 
 def commit(seen: Observed, p: Any, *times: float) -> None:
-    """A unit of the partition, committed."""
+    """A transaction of the partition has been committed."""
     done = SimpleNamespace(cancelled=lambda: False, exception=lambda: None, result=lambda: times)
     seen.closing(p, SimpleNamespace(records=20))(done)
 
 
-def test_counts_are_those_of_committed_units(measured: tuple[Observed, Telemetry]) -> None:
-    """What is applied and not committed is applied again after a crash: counting it, a counter would go
-    back."""
+def test_counts_are_those_of_committed_transactions(measured: tuple[Observed, Telemetry]) -> None:
+    """What is not committed is applied again after a crash.
+
+    A counter that included it would go back.
+    """
     seen, measuring = measured
     p = partition(0, 30, events_in=30)
     assert scrape(measuring)["events_in_total", "0"] == 30
@@ -92,7 +94,7 @@ def test_gauges(measured: tuple[Observed, Telemetry]) -> None:
     seen.ends, seen.lags = {0: Ends(35, 44)}, {0: 5}
     found = scrape(measuring)
     assert (found["end_offset", "0"], found["lag", "0"], found["unstable", "0"]) == (44, 5, 9)
-    assert ("lag", "1") not in found, "not known"
+    assert ("lag", "1") not in found, "its end is not known"
     assert (found["owned_partitions", None], found["ready", None]) == (2, 1)
     assert (found["open_traces", "1"], found["remembered_events", "1"], found["remembered_links", "1"]) == (
         0,
@@ -102,14 +104,14 @@ def test_gauges(measured: tuple[Observed, Telemetry]) -> None:
     assert found["process_start_time_seconds", None] > 0
 
 
-def test_a_partition_that_moves_away_takes_its_series_along(measured: tuple[Observed, Telemetry]) -> None:
+def test_the_series_of_a_partition_end_when_it_moves(measured: tuple[Observed, Telemetry]) -> None:
     seen, measuring = measured
     assert ("enriched_total", "1") in scrape(measuring)
     del seen._owner.partitions[1]
     assert "1" not in {partition for _, partition in scrape(measuring)}
 
 
-def test_scrapes_at_the_same_time_are_each_whole(measured: tuple[Observed, Telemetry]) -> None:
+def test_simultaneous_scrapes_are_each_complete(measured: tuple[Observed, Telemetry]) -> None:
     _, measuring = measured
     texts: list[str] = []
     threads = [
@@ -122,7 +124,7 @@ def test_scrapes_at_the_same_time_are_each_whole(measured: tuple[Observed, Telem
     assert [text.count("# TYPE tailrace_streams_next_offset gauge") for text in texts] == [1] * 8
 
 
-def test_what_telemetry_raises_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_error_in_telemetry_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
     seen, _ = worker(partition(0))
 
     def fails(what: object) -> None:
@@ -172,7 +174,7 @@ def test_a_missing_exporter_is_named(
 
 
 class Collector(ThreadingHTTPServer):
-    """Keeps what it is sent by OTLP/HTTP."""
+    """Keeps what it receives over OTLP/HTTP."""
 
     daemon_threads = True
 
@@ -240,7 +242,7 @@ def test_metrics_and_spans_go_to_the_endpoint(collector: Collector, monkeypatch:
 
 
 @needs_otlp
-def test_a_collector_that_is_away_holds_up_a_stop_for_seconds_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_collector_that_is_down_delays_a_stop_by_seconds_only(monkeypatch: pytest.MonkeyPatch) -> None:
     env = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
     monkeypatch.setattr(telemetry, "STOP_SECONDS", 0.5)
@@ -255,7 +257,7 @@ def test_a_collector_that_is_away_holds_up_a_stop_for_seconds_only(monkeypatch: 
 
 # -- a real worker
 def url_of(child: Child, number: int = 0) -> str:
-    """Where the worker answers, as its log says."""
+    """The URL of the worker's server, from its log."""
     said = f"worker {number}: http://"
     wait_until(lambda: said in child.output(), 60, "it says where", alive=(child,))
     return "http://" + child.output().rpartition(said)[2].partition("healthz")[0]
@@ -266,7 +268,7 @@ def ready(child: Child, url: str) -> None:
 
 
 @pytest.mark.kafka
-def test_a_worker_tells_of_itself(broker: Broker, tmp_path: Path) -> None:
+def test_a_worker_exports_its_metrics(broker: Broker, tmp_path: Path) -> None:
     pipeline = Pipeline(broker.bootstrap_servers, tmp_path)
     with pipeline.process() as process:
         url = url_of(process)
@@ -275,14 +277,14 @@ def test_a_worker_tells_of_itself(broker: Broker, tmp_path: Path) -> None:
         total = publish(pipeline, range(20))
         pipeline.wait_for_enriched(total, alive=(process,))
 
-        def all_is_told() -> Samples | None:
+        def all_is_exported() -> Samples | None:
             with urllib.request.urlopen(f"{url}metrics", timeout=10) as response:
                 assert "version=" in response.headers["Content-Type"]
                 found = samples(response.read().decode())
             lags = [v for (name, _), v in found.items() if name == "lag"]
             return found if lags == [0] * 4 and _sum(found, "end_offset") == total else None
 
-        found = wait_until(all_is_told, 60, "no lag, and all ends", alive=(process,))
+        found = wait_until(all_is_exported, 60, "no lag, and all ends", alive=(process,))
         assert found is not None
         assert _sum(found, "events_in_total") == _sum(found, "enriched_total") == total
         assert _sum(found, "next_offset") == total
@@ -299,7 +301,7 @@ def _sum(found: Samples, name: str) -> float:
 
 
 @pytest.mark.kafka
-def test_a_worker_too_many_is_ready_and_one_takes_over_from_the_other(broker: Broker, tmp_path: Path) -> None:
+def test_a_spare_worker_is_ready_and_takes_over(broker: Broker, tmp_path: Path) -> None:
     pipeline = Pipeline(broker.bootstrap_servers, tmp_path, partitions=1)
     with pipeline.process(name="first") as first:
         ready(first, url_of(first))
@@ -324,9 +326,13 @@ def test_a_worker_too_many_is_ready_and_one_takes_over_from_the_other(broker: Br
 
 
 @pytest.mark.kafka
-def test_the_end_marker_of_a_transaction_is_no_lag_and_ends_no_worker(broker: Broker, tmp_path: Path) -> None:
-    """It is an offset that nobody can read past: the watchdog must not take it for a record. Links leave such
-    markers."""
+def test_the_end_marker_of_a_transaction_is_not_lag_and_ends_no_worker(
+    broker: Broker, tmp_path: Path
+) -> None:
+    """A position cannot move past an end marker, and the watchdog must not take the marker for a record.
+
+    Links leave such markers.
+    """
     pipeline = Pipeline(broker.bootstrap_servers, tmp_path, partitions=1)
     topic = pipeline.names.events
     producer = Producer({"bootstrap.servers": pipeline.bootstrap, "transactional.id": f"{topic}-x"})

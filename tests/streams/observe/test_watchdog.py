@@ -1,4 +1,4 @@
-"""The watchdog: what it makes of what it sees, and a worker that really hangs."""
+"""The watchdog: its verdicts, and a worker that really hangs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.streams.runtime.test_worker import check, publish
 
 
 class Log(LogEnds):
-    """Ends as given; None: Kafka doesn't answer."""
+    """Given ends. None: Kafka does not answer."""
 
     def __init__(self, ends: dict[int, Ends] | None) -> None:
         self.ends = ends
@@ -53,7 +53,7 @@ def over(code: int, reason: str) -> NoReturn:
 def look(
     watchdog: Watchdog, seen: Observed, clock: Clock, seconds: float, *, ticks: bool = True
 ) -> Verdict | None:
-    """Rounds every 5 s for so long; the first verdict."""
+    """Rounds every 5 s for so many seconds. Returns the first verdict."""
     for _ in range(round(seconds / 5)):
         clock.now += 5
         if ticks:
@@ -64,7 +64,7 @@ def look(
     return None
 
 
-def test_a_partition_that_stands_still_is_a_verdict_and_lags_are_told() -> None:
+def test_a_stalled_partition_is_a_verdict_and_lags_are_reported() -> None:
     seen, clock = worker(partition(0, 100), partition(1, 7))
     log = Log({0: Ends(150, 170), 1: Ends(7, 7)})
     watchdog = Watchdog(seen, log, 60.0, over)
@@ -75,7 +75,7 @@ def test_a_partition_that_stands_still_is_a_verdict_and_lags_are_told() -> None:
     assert str(verdict) == "partition 0 makes no progress: position 100, end 150 for 60 s"
 
 
-def test_a_partition_that_waits_for_a_schema_is_no_verdict() -> None:
+def test_a_partition_that_waits_for_a_schema_is_not_a_verdict() -> None:
     seen, clock = worker(partition(0, 100))
     watchdog = Watchdog(seen, Log({0: Ends(150, 150)}), 60.0, over)
     seen.waits(0, True)
@@ -85,7 +85,7 @@ def test_a_partition_that_waits_for_a_schema_is_no_verdict() -> None:
     assert look(watchdog, seen, clock, 10) is not None
 
 
-def test_kafka_away_is_no_verdict_and_the_clock_starts_again() -> None:
+def test_an_outage_of_kafka_is_not_a_verdict_and_restarts_the_clock() -> None:
     seen, clock = worker(partition(0, 100))
     log = Log({0: Ends(150, 150)})
     watchdog = Watchdog(seen, log, 60.0, over)
@@ -98,11 +98,11 @@ def test_kafka_away_is_no_verdict_and_the_clock_starts_again() -> None:
     assert look(watchdog, seen, clock, 10) is not None
 
 
-def test_a_loop_that_stands_still_is_a_verdict_and_a_pause_of_the_process_is_none() -> None:
+def test_a_stalled_loop_is_a_verdict_and_a_paused_process_is_not() -> None:
     seen, clock = worker()
     watchdog = Watchdog(seen, Log({}), 60.0, over)
     clock.now += 3600
-    assert watchdog.round() is None, "nobody ran for an hour"
+    assert watchdog.round() is None, "the whole process stood still for an hour"
     assert look(watchdog, seen, clock, 55, ticks=False) is None
     verdict = look(watchdog, seen, clock, 5, ticks=False)
     assert verdict is not None
@@ -185,8 +185,10 @@ def test_a_round_that_fails_does_not_end_the_thread(caplog: pytest.LogCaptureFix
 
 @pytest.mark.kafka
 def test_ends_and_records_of_a_real_log(broker: Broker, tmp_path: Path) -> None:
-    """A transaction's end marker is behind the last record, and an open one is behind the last stable
-    offset."""
+    """The end marker of a transaction is behind the last record.
+
+    That of an open transaction is behind the last stable offset.
+    """
     from confluent_kafka import Producer
 
     pipeline = Pipeline(broker.bootstrap_servers, tmp_path)
@@ -244,6 +246,6 @@ def test_a_worker_that_hangs_is_ended_with_its_stacks_and_the_next_one_goes_on(
         log = supervisor.output()
         assert verdict in log
         assert "most recent call first" in log
-        assert "in stuck" in log, "the function that hangs, in a stack"
+        assert "in stuck" in log, "the stacks name the function that hangs"
         assert "tasks of the event loop:" in log
     assert len(check(pipeline).committed) == total

@@ -1,5 +1,4 @@
-"""The one pass: exact counts, dense numbers, dead letters that leave no trace, and the same result wherever a
-unit ends."""
+"""One pass over the log: exact counts, dense numbers, dead letters, and the same result for any units."""
 
 from __future__ import annotations
 
@@ -68,7 +67,7 @@ def test_context_is_sticky_for_what_follows() -> None:
     assert [c.user_id for c in contexts(apply(fresh(), source))] == ["first"] * 3
 
 
-def test_a_message_roots_its_turn_and_the_run_hangs_on_it() -> None:
+def test_a_message_is_the_root_of_its_turn_and_the_parent_of_its_run() -> None:
     message = event(Kind.MESSAGE, message_id=uuid(9), message=Message(query="hi"), workflow_run_id=None)
     run = event(Kind.WORKFLOW_RUN, message_id=uuid(9), run=1)
     turn, child = contexts(apply(fresh(), records([message, run])))
@@ -103,7 +102,7 @@ def test_duplicates_are_dropped_and_counted() -> None:
     assert (len(unit.outputs), state.duplicates, state.enriched, state.events_in) == (2, 1, 2, 3)
 
 
-def test_a_higher_revision_is_no_duplicate_and_a_lower_one_after_it_is_marked() -> None:
+def test_a_higher_revision_is_not_a_duplicate_and_a_later_lower_one_is_marked() -> None:
     unit = apply(fresh(), records([event(n=1, revision=0), event(n=1, revision=2), event(n=1, revision=1)]))
     assert [list(c.marks) for c in contexts(unit)] == [[], [], ["superseded"]]
 
@@ -117,7 +116,7 @@ def test_a_higher_revision_is_no_duplicate_and_a_lower_one_after_it_is_marked() 
         ({"parent_run_id": uuid(7)}, "root_inferred"),
     ],
 )
-def test_what_is_odd_is_marked_and_goes_on(fields: dict[str, Any], mark: str) -> None:
+def test_an_odd_event_is_marked_and_goes_on(fields: dict[str, Any], mark: str) -> None:
     unit = apply(fresh(), records([event(**fields)]))
     assert [list(c.marks) for c in contexts(unit)] == [[mark]]
     if mark == "self_parent":
@@ -211,7 +210,7 @@ def test_a_huge_record_is_cut_in_its_dead_letter() -> None:
 
 
 def test_a_dead_letter_leaves_no_trace_in_the_state() -> None:
-    """A redrive of the mended event must not be a duplicate."""
+    """When the fixed event is published again, it must not be a duplicate."""
     e = event(user_id="u" * 9000)
     state = fresh()
     assert len(apply(state, [record(e, 0)]).dead_letters) == 1
@@ -273,7 +272,7 @@ Kept = dict[tuple[str, bytes], bytes | None]
 
 
 def keep(kept: Kept, closed: ChangedState) -> None:
-    """What readers of the compacted topics have in the end."""
+    """What the compacted topics hold in the end."""
     for topic, written in (
         ("metrics", closed.rows),
         ("totals", closed.totals),
@@ -287,8 +286,10 @@ def keep(kept: Kept, closed: ChangedState) -> None:
 def test_crashing_and_restoring_between_units_changes_nothing(
     given_: tuple[list[TraceEvent], list[bytes | None], Random, int], cuts: list[tuple[int, bool]]
 ) -> None:
-    """Whatever the units, and whichever of them flush: outputs, letters, state, counts, metric rows, series
-    and summaries equal those of one pass without a crash."""
+    """The result equals that of one pass without a crash, whatever the units and flushes.
+
+    That is outputs, dead letters, state, counts, metric rows, series and summaries.
+    """
     events, bad, random, step = given_
     source = records(events, step_ms=step)
     for value in bad:
@@ -344,7 +345,7 @@ def test_records_below_the_position_are_passed_over(events: list[TraceEvent], ag
 
 @given(st.lists(garbage, max_size=20))
 @settings(max_examples=200, deadline=None)
-def test_the_pass_is_total(values: list[bytes | None]) -> None:
+def test_the_pass_never_raises(values: list[bytes | None]) -> None:
     state = fresh()
     unit = apply(state, [Source(i, NOW // 1000, None, v) for i, v in enumerate(values)])
     assert len(unit.dead_letters) == len(values)

@@ -1,4 +1,4 @@
-"""The hand-written encodings are what the schema says."""
+"""The hand-written encoders and decoders follow the schemas, byte for byte."""
 
 from __future__ import annotations
 
@@ -274,11 +274,10 @@ def test_rows_and_series_are_byte_for_byte_what_the_codec_writes(
         assert whole[1] == codec.encode(MetricTotal(started_at=5, updated_at=6, **common))
 
 
-def test_the_places_of_a_distribution_do_not_overlap() -> None:
+def test_the_parts_of_a_distribution_do_not_overlap() -> None:
     assert FIRST_TOKEN + 4 + len(SECONDS) + 1 == SIZE
     assert DURATION < INPUT < OUTPUT < FIRST_TOKEN < SIZE <= 255
-    values = [2**80] * SIZE
-    assert distribution.unpack(distribution.pack([min(v, 5) for v in values])) == [5] * SIZE
+    assert distribution.unpack(distribution.pack([5] * SIZE)) == [5] * SIZE
 
 
 run_ids = st.text(st.characters(codec="ascii"), max_size=70) | st.uuids().map(str) | text
@@ -286,7 +285,7 @@ run_ids = st.text(st.characters(codec="ascii"), max_size=70) | st.uuids().map(st
 
 @given(run_ids, run_ids, st.none() | run_ids, st.none() | run_ids, st.none() | positive, positive)
 @settings(max_examples=300, deadline=None)
-def test_a_link_of_ours_is_read_as_the_header_s_reader_reads_it(
+def test_our_own_link_is_read_like_its_header(
     run: str, root: str, root_run: str | None, app: str | None, began: int | None, at: int
 ) -> None:
     link = Link(root.encode(), encoded(root_run), began, encoded(app))
@@ -312,9 +311,7 @@ def test_a_link_of_ours_is_read_as_the_header_s_reader_reads_it(
 
 @given(run_ids, st.integers(0, 400), st.integers(0, 255))
 @settings(max_examples=300, deadline=None)
-def test_a_link_that_is_not_quite_ours_is_read_as_the_header_s_reader_reads_it_or_not_at_all(
-    run: str, at: int, byte: int
-) -> None:
+def test_a_link_of_another_writer_is_read_like_its_header_or_not_at_all(run: str, at: int, byte: int) -> None:
     value = bytearray(links.record(run.encode(), Link(b"root", b"run", 5, b"app"), 1_795_272_711_570_162))
     value[at % len(value)] = byte
     known = links.made_here(bytes(value))

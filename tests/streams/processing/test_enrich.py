@@ -1,5 +1,4 @@
-"""What the context says that the event itself does not: names, tool, datasets, an estimate, and the span link
-of a guess."""
+"""What the context adds to the event: names, tool, datasets, a price estimate, and the link of a guess."""
 
 from __future__ import annotations
 
@@ -14,7 +13,7 @@ from tests.streams.events import apply, contexts, event, fresh, records, uuid
 
 
 def context_of(*events: TraceEvent) -> TraceContext:
-    """The last event's."""
+    """The context of the last event."""
     unit = apply(fresh(), records(list(events)))
     assert not unit.dead_letters
     return contexts(unit)[-1]
@@ -37,7 +36,7 @@ def test_provider_and_model_are_named_as_opentelemetry_names_them() -> None:
         ({"name": "Search", "node_type": "code", "tool_name": "google"}, "google"),
     ],
 )
-def test_the_tool_is_named(fields: dict[str, Any], tool: str | None) -> None:
+def test_a_tool_is_named(fields: dict[str, Any], tool: str | None) -> None:
     assert context_of(event(**fields)).tool_name == tool
 
 
@@ -85,7 +84,7 @@ def test_only_a_call_of_a_model_without_a_price_gets_an_estimate() -> None:
     assert context_of(event(**call, total_price="no number")).estimated_cost is not None
 
 
-def test_a_guessed_root_carries_a_link_to_the_calling_run() -> None:
+def test_a_guessed_root_has_a_link_to_the_calling_run() -> None:
     inner = event(n=1, run=2, parent_run_id=uuid(1), parent_node_execution_id="caller")
     found = context_of(inner)
     assert list(found.marks) == ["root_inferred"]

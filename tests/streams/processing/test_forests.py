@@ -1,9 +1,9 @@
-"""Whole forests of traces in any order over any partitions: the same trees, ids, totals and metrics as an
-offline fold of them.
+"""Whole forests of traces, in any order over any partitions, equal an offline fold of them.
 
-The pipeline here is the pass, its partitions and a log for each; what a unit writes goes where its
-transaction would put it. Two schedulers publish: one holds an event back until its root can be known (links
-before what they resolve), one holds nothing."""
+Trees, ids, totals and metrics are compared. The pipeline here is the event processor, its partitions and a
+log for each. What a unit writes goes where its transaction would put it. Two schedulers publish: one holds
+an event back until its root can be known (links before the events that need them), one holds nothing back.
+"""
 
 from __future__ import annotations
 
@@ -56,22 +56,22 @@ LIMITS = StateLimits(
     link_ms=3_600_000_000,
     metrics=MetricLimits(horizon_ms=HOURS * 3_600_000, max_groups=10_000, max_rows=1_000_000),
 )
-"""Nothing is evicted or forgotten."""
+"""Large enough that nothing is evicted or forgotten."""
 MOST_UNITS = 10_000
 
 
 class Partition:
-    """A log, its owner, and what the owner's transactions have written."""
+    """A log, its owner, and what the transactions of the owner have written."""
 
     def __init__(self, number: int, partitions: int) -> None:
         self.number, self.partitions = number, partitions
         self.log: list[Source] = []
         self.fold = Fold()
         self.arrived: list[Logged] = []
-        """The log without what is misrouted."""
+        """The log without misrouted records."""
         self.expected: dict[int, Expected] = {}
         self.apart: set[int] = set()
-        """Offsets of what came before its link."""
+        """Offsets of events that came before their link."""
         self.out: dict[int, tuple[TraceEvent, TraceContext]] = {}
         self.dead_letters: list[DeadLetter] = []
         self.topics: dict[str, list[kept.Record]] = {"rows": [], "totals": [], "summaries": [], "state": []}
@@ -80,7 +80,7 @@ class Partition:
 
     def begin(self) -> None:
         """Takes over, from the start or from what was committed."""
-        self.applier = EventProcessor("trace.events", self.number, 1 << 22, 1 << 20, self.partitions)
+        self.processor = EventProcessor("trace.events", self.number, 1 << 22, 1 << 20, self.partitions)
         self.state = State(LIMITS, self.number)
         self.state.next_offset = 0
         if self.committed:
@@ -91,10 +91,12 @@ class Partition:
         return len(self.log) - self.state.next_offset
 
     def unit(self, size: int, *, flush: bool, committed: bool = True) -> list[tuple[bytes, bytes]]:
-        """One unit of work; the links that it writes. committed: whether its transaction is, or its owner
-        dies before."""
+        """One unit of work. Returns the links that it writes.
+
+        committed: False if its owner dies before the commit.
+        """
         unit, at = TransactionBatch(), self.state.next_offset
-        self.applier.apply(self.state, self.log[at : at + size], unit)
+        self.processor.apply(self.state, self.log[at : at + size], unit)
         closed = self.state.close(flush)
         if not committed:
             self.begin()
@@ -131,7 +133,7 @@ class Pipeline:
         p.log.append(Source(offset, self.clock, key_of(event), codec.encode(event)))
         p.arrived.append(Logged(p.number, offset, self.clock, event))
         if truth is None and event.kind != Kind.LINK:
-            return  # nothing is expected of it
+            return  # the fold expects nothing of it
         if truth is not None and not p.fold.knows_root(event):
             p.apart.add(offset)
         expected = p.fold.take(event, truth, self.clock)
@@ -139,20 +141,22 @@ class Pipeline:
             p.expected[offset] = expected
 
     def stray(self, event: TraceEvent, partition: int, key: bytes | None) -> None:
-        """A record where its key does not belong, by another producer."""
+        """A record in a partition where its key does not belong, from another producer."""
         self.clock += 1
         log = self.partitions[partition].log
         log.append(Source(len(log), self.clock, key, codec.encode(event)))
 
     def work(self) -> None:
-        """A unit of some partition that has something to read, of any size; its owner may die before or after
-        it commits."""
+        """A unit of any size, of some partition with unread records.
+
+        Its owner may die before or after the commit.
+        """
         tape = self.tape
         waiting = [p for p in self.partitions if p.unread]
         if not waiting:
             return
         self.units += 1
-        assert self.units < MOST_UNITS, "links without end"
+        assert self.units < MOST_UNITS, "the links never end"
         p = waiting[tape.below(len(waiting))]
         size, flush, died = 1 + tape.below(p.unread), tape.chance(3), tape.below(8)
         if died == 7:
@@ -170,7 +174,7 @@ class Pipeline:
             self.work()
 
     def close(self) -> kept.Kept:
-        """What readers of the topics have in the end."""
+        """What the topics hold in the end."""
         self.finish()
         topics: dict[str, list[kept.Record]] = defaultdict(list)
         for p in self.partitions:
@@ -182,8 +186,10 @@ class Pipeline:
 
 # -- the two schedulers
 def run_held(events: Sequence[Planned], partitions: int, choices: bytes) -> Pipeline:
-    """Publishes in an order in which each event comes after what its root is known from, and then those for
-    which nothing of the kind is ever published."""
+    """Publishes each event after those that tell its root.
+
+    In the end come the events whose root nothing ever tells.
+    """
     pipeline = Pipeline(partitions, choices)
     tape = pipeline.tape
     pending = list(enumerate(events))
@@ -210,7 +216,10 @@ def run_held(events: Sequence[Planned], partitions: int, choices: bytes) -> Pipe
 
 
 def run_free(events: Sequence[Planned], partitions: int, choices: bytes, strays: int = 0) -> Pipeline:
-    """Publishes in any order at all. strays: how many records are also put where they do not belong."""
+    """Publishes in any order.
+
+    strays: how many records are also appended to a partition where they do not belong.
+    """
     pipeline = Pipeline(partitions, choices)
     tape = pipeline.tape
     pending = list(events)
@@ -237,7 +246,7 @@ def contexts(pipeline: Pipeline) -> dict[tuple[int, int], Expected]:
 def differences(
     expected: dict[tuple[int, int], Expected], found: dict[tuple[int, int], Expected]
 ) -> list[str]:
-    """How contexts differ from what they must be, readable."""
+    """The differences of contexts from the expected ones, as readable lines."""
     lines = []
     for key in sorted(expected.keys() | found.keys()):
         a, b = expected.get(key), found.get(key)
@@ -262,8 +271,10 @@ def expectations(pipeline: Pipeline) -> dict[tuple[int, int], Expected]:
 
 
 def folded(pipeline: Pipeline, truths: dict[tuple[str | None, str | None], Truth]) -> Recount:
-    """The recount of what arrived, told the true roots: of all but what came before its link, which is
-    counted at its caller."""
+    """The recount of what arrived, with the true roots.
+
+    An event that came before its link counts at its caller.
+    """
     log: list[Logged] = []
     for p in pipeline.partitions:
         for logged in p.arrived:
@@ -299,8 +310,10 @@ def folded(pipeline: Pipeline, truths: dict[tuple[str | None, str | None], Truth
 
 
 def check(pipeline: Pipeline, events: Sequence[Planned]) -> tuple[Recount, kept.Kept]:
-    """What holds of every run: contexts, summaries, rows, totals and counts are the fold's; links name the
-    truth."""
+    """Holds in every run: contexts, summaries, rows, totals and counts are those of the fold.
+
+    Links name the true root.
+    """
     truths = {(p.event.trace_id, p.event.source_id): p.truth for p in events if p.truth is not None}
     found = pipeline.close()
     require(differences(expectations(pipeline), contexts(pipeline)))
@@ -321,8 +334,10 @@ def check(pipeline: Pipeline, events: Sequence[Planned]) -> tuple[Recount, kept.
 
 
 def check_chains(pipeline: Pipeline, events: Sequence[Planned]) -> None:
-    """From every event whose ancestors are all published, the parents lead up to the root by ids and spans,
-    in one trace."""
+    """The parents of an event lead up to the root, by ids and by spans, in one trace.
+
+    That holds for every event whose ancestors are all published.
+    """
     truths = {(p.event.trace_id, p.event.source_id): p.truth for p in events if p.truth is not None}
     found: dict[tuple[str, str], TraceContext] = {}
     for p in pipeline.partitions:
@@ -364,8 +379,10 @@ def summed(counted: dict[Any, Counted]) -> dict[Any, Counted]:
 
 
 def check_truth(pipeline: Pipeline, events: Sequence[Planned]) -> None:
-    """Whatever the order, what did not come before its link is where the forest has it, and nothing else is
-    marked. Only what names its message alone has the message's trace id until the run is known."""
+    """In any order, an event has its true place unless it came before its link. Only those are marked.
+
+    An event that names only its message has the trace id of the message until the run is known.
+    """
     truths = {(p.event.trace_id, p.event.source_id): p.truth for p in events if p.truth is not None}
     for p in pipeline.partitions:
         for offset, (event, context) in p.out.items():
@@ -395,9 +412,9 @@ def times(examples: int) -> settings:
 
 counts = st.integers(1, 5)
 DEEP = Forest((Tree("chatflow", (Run(nodes=(Op("llm", usage=1),)),) * 7),))
-"""Six runs inside a chatflow's, each in the one before it; no header names the root."""
+"""Six runs inside a chatflow's run, each in the one before it. No header names the root."""
 PLAIN = bytes(64)
-"""In the order of publishing, one record a unit."""
+"""All zeros: in the order of publishing, one record a unit."""
 
 
 @given(forests, counts, tapes)
@@ -424,7 +441,7 @@ def test_links_before_what_they_resolve_give_the_forest_itself(
 @example(DEEP, 3, PLAIN)
 @example(DEEP, 5, bytes([255]) * 64)
 @times(60)
-def test_in_any_order_only_what_came_before_its_link_is_elsewhere_and_is_marked(
+def test_in_any_order_only_events_before_their_link_are_elsewhere_and_marked(
     forest: Forest, partitions: int, tape: bytes
 ) -> None:
     events = planned(forest, NOW)
@@ -448,7 +465,7 @@ def test_another_order_over_other_partitions_counts_the_same(
 
 @given(forests, counts, st.integers(1, 10), tapes)
 @times(40)
-def test_what_is_not_where_its_key_belongs_is_a_dead_letter_and_changes_nothing_else(
+def test_a_misrouted_record_is_a_dead_letter_and_changes_nothing_else(
     forest: Forest, partitions: int, strays: int, tape: bytes
 ) -> None:
     events = planned(forest, NOW)
@@ -461,7 +478,7 @@ def test_what_is_not_where_its_key_belongs_is_a_dead_letter_and_changes_nothing_
 
 # -- what the properties are of
 @pytest.mark.parametrize("partitions", [1, 2, 3, 5])
-def test_six_runs_inside_each_other_are_one_trace_without_any_header(partitions: int) -> None:
+def test_six_nested_runs_are_one_trace_without_any_header(partitions: int) -> None:
     events = planned(DEEP, NOW)
     assert max(len(p.truth.path) for p in events if p.truth) == 14
     pipeline = run_held(events, partitions, PLAIN)
@@ -474,7 +491,7 @@ def test_six_runs_inside_each_other_are_one_trace_without_any_header(partitions:
     assert {link.source_id for link in pipeline.made} == {p.event.workflow_run_id for p in events} - {None}
 
 
-def test_the_innermost_first_is_elsewhere_and_marked_all_the_way_up() -> None:
+def test_published_innermost_first_all_runs_are_elsewhere_and_marked() -> None:
     events = list(reversed(planned(DEEP, NOW)))
     pipeline = run_free(sorted(events, key=lambda p: -len(p.truth.path) if p.truth else 0), 5, PLAIN)
     check(pipeline, events)
@@ -485,8 +502,10 @@ def test_the_innermost_first_is_elsewhere_and_marked_all_the_way_up() -> None:
 
 # -- kept regressions, and what no forest has
 def passed(*events: TraceEvent, partitions: int = 3) -> dict[str, TraceContext]:
-    """Events published one by one, each applied before the next: contexts by source_id, after the trace's id
-    if that is taken."""
+    """Publishes events one by one, each applied before the next.
+
+    Returns contexts by source_id, with the trace's id if that is taken.
+    """
     pipeline = Pipeline(partitions, PLAIN)
     for event in events:
         pipeline.append(complete(event, NOW), None)
@@ -579,8 +598,10 @@ def link(run: int, root: int) -> TraceEvent:
 @example([(1, 2), (2, 3), (3, 1)], 3, PLAIN)
 @times(60)
 def test_links_and_callers_in_circles_end(pairs: list[tuple[int, int]], partitions: int, tape: bytes) -> None:
-    """Links of publishers in any circle over any partitions, and runs that call each other: each run is
-    linked at most once a partition and trace, each event has one root, and the pass comes to an end."""
+    """Links of publishers in any circle over any partitions, and runs that call each other.
+
+    A run is linked at most once for a partition and trace, an event has one root, and the pass ends.
+    """
     pipeline = Pipeline(partitions, tape)
     events = [complete(link(*pair), NOW) for pair in pairs]
     events += [complete(node(a, 10 + i, parent_run_id=uuid(b)), NOW) for i, (a, b) in enumerate(pairs)]

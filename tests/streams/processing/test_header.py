@@ -1,4 +1,4 @@
-"""The header that the processor reads has the event's values."""
+"""The header reader gives the event's values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.tailrace import generated
 
 
 def as_read(value: Any) -> Any:
-    """A value of an event as `Header` has it: texts as UTF-8."""
+    """An event's value as `Header` has it: texts as UTF-8."""
     if isinstance(value, str):
         return value.encode()
     return list(map(as_read, value)) if isinstance(value, (list, tuple)) else value
@@ -38,5 +38,5 @@ def test_every_attribute_is_the_events_field(event: TraceEvent) -> None:
 
 
 def test_a_record_of_the_schema_that_we_write_is_read_without_a_dict() -> None:
-    """All attributes of `Header` are in it, in their order."""
+    """All attributes of `Header` are set, in their order."""
     assert codec.decoder_for(schemas.current("TraceEvent"), PATHS)[1] == PATHS

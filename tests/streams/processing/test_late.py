@@ -1,4 +1,4 @@
-"""Events whose clock is behind or ahead: each moves its own minute's rows and nothing else."""
+"""Events whose clock is behind or ahead change the rows of their own minute and nothing else."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from tests.streams.processing.test_recount import estimate, normalise
 
 DAY: Final = 86_400_000_000
 HORIZON_HOURS: Final = 96
-SETTLED: Final = 400
+BEFORE: Final = 400
 """Events before the one that is late."""
 
 
 class Counting:
-    """One partition through the pass: what its topics hold after each event."""
+    """One partition, and what its topics hold after each event."""
 
     def __init__(self, horizon_hours: int = HORIZON_HOURS) -> None:
         limits = MetricLimits(horizon_ms=horizon_hours * 3_600_000, max_groups=10_000, max_rows=1_000_000)
@@ -37,10 +37,10 @@ class Counting:
         self.state.next_offset = 0
         self.log: list[Logged] = []
         self.written: dict[str, list[kept.Record]] = {"rows": [], "totals": [], "summaries": [], "state": []}
-        self._applier = EventProcessor("trace.events", 0, 1 << 22, 1 << 20)
+        self._processor = EventProcessor("trace.events", 0, 1 << 22, 1 << 20)
 
     def apply(self, *events: TraceEvent, appended_at_ms: int) -> list[TraceContext]:
-        """Applies them in one unit, with a flush; their contexts."""
+        """Applies the events in one unit with a flush. Returns their contexts."""
         records = []
         for e in events:
             self.log.append(Logged(0, len(self.log), appended_at_ms, e))
@@ -48,7 +48,7 @@ class Counting:
                 Source(len(self.log) - 1, appended_at_ms, (kafka_key(e) or "").encode(), codec.encode(e))
             )
         unit = TransactionBatch()
-        self._applier.apply(self.state, records, unit)
+        self._processor.apply(self.state, records, unit)
         assert not unit.dead_letters
         closed = self.state.close(flush=True)
         for topic, found in self.written.items():
@@ -60,7 +60,7 @@ class Counting:
         return kept.kept_of(w["rows"], w["totals"], w["summaries"], w["state"])
 
     def check(self) -> None:
-        """All of it equals a recount."""
+        """Everything equals a recount."""
         expected = recount(
             self.log,
             root_of=root_of,
@@ -74,14 +74,14 @@ class Counting:
 def busy(horizon_hours: int = HORIZON_HOURS) -> Counting:
     """A partition that has counted a load of every kind of event."""
     counting = Counting(horizon_hours)
-    load = list(mixed(7, SETTLED, NOW))
+    load = list(mixed(7, BEFORE, NOW))
     for i in range(0, len(load), 100):
         counting.apply(*load[i : i + 100], appended_at_ms=NOW // 1000 + i)
     return counting
 
 
 def one_like(counting: Counting, started_at: int, name: str = "one") -> TraceEvent:
-    """A fresh node of a tenant, application and model that are counted already, with another start."""
+    """A new node with a tenant, application and model that are counted already, and another start."""
     like = next(
         x.event
         for x in counting.log
@@ -102,7 +102,7 @@ def one_like(counting: Counting, started_at: int, name: str = "one") -> TraceEve
 
 
 def moved(before: kept.Kept, after: kept.Kept) -> tuple[set[Row], set[Series]]:
-    """Rows and totals that are new or say something else; none is gone."""
+    """Rows and totals that are new or changed. None is missing."""
     assert before.rows.keys() <= after.rows.keys()
     assert before.totals.keys() <= after.totals.keys()
     return (
@@ -159,7 +159,7 @@ def test_an_event_a_year_ahead_is_in_the_totals_and_disturbs_no_row() -> None:
     (context,) = counting.apply(one_like(counting, NOW + 365 * DAY), appended_at_ms=NOW // 1000 + 2000)
     rows, totals = moved(before, counting.kept())
     assert rows == set()
-    assert len(counting.written["rows"]) == written, "nothing is written again either"
+    assert len(counting.written["rows"]) == written, "no row is written again"
     assert ("tailrace.cost" in {metric for _, metric, _ in totals}, len(totals)) == (True, 9)
     assert CLOCK_SKEW.decode() in context.marks
     assert counting.kept().counts[0] == msgspec.structs.replace(
@@ -169,7 +169,7 @@ def test_an_event_a_year_ahead_is_in_the_totals_and_disturbs_no_row() -> None:
     after = counting.kept()
     counting.apply(one_like(counting, NOW + ROW_PERIOD_US, "two"), appended_at_ms=NOW // 1000 + 4000)
     rows, _ = moved(after, counting.kept())
-    assert {minute for *_, minute in rows} == {NOW // ROW_PERIOD_US + 1}, "rows are open as before"
+    assert {minute for *_, minute in rows} == {NOW // ROW_PERIOD_US + 1}, "the open rows are the same"
     counting.check()
 
 

@@ -1,4 +1,4 @@
-"""Amounts: exact, rounded once, and total."""
+"""Amounts: exact, rounded once, and no input raises."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_a_text_is_read_as_decimal_reads_it(text: str) -> None:
 
 
 @given(st.binary(max_size=80) | st.text(max_size=70).map(str.encode))
-def test_any_bytes_are_an_amount_or_none(text: bytes) -> None:
+def test_any_bytes_give_an_amount_or_none(text: bytes) -> None:
     units = units_of(text)
     assert units is None or abs(units) < LIMIT
     try:
@@ -105,7 +105,7 @@ def test_any_bytes_are_an_amount_or_none(text: bytes) -> None:
         "0." + "0" * 63,
     ],
 )
-def test_what_is_no_amount(text: str) -> None:
+def test_texts_that_are_not_an_amount(text: str) -> None:
     assert units_of(text.encode()) is None
 
 
@@ -143,5 +143,5 @@ def test_texts() -> None:
 
 
 @given(st.integers(), st.integers(1))
-def test_half_even_is_pythons_round(numerator: int, denominator: int) -> None:
+def test_rounding_is_half_even_as_in_python(numerator: int, denominator: int) -> None:
     assert half_even(numerator, denominator) == round(Fraction(numerator, denominator))

@@ -26,7 +26,7 @@ PARTITIONS = 3
 
 
 def in_partition(n: int, start: int) -> int:
-    """A number from `start` on whose id, as a key, belongs to partition n."""
+    """The first number from `start` on whose id, as a key, belongs to partition n."""
     return next(i for i in range(start, start + 1000) if partition_of(uuid(i).encode(), PARTITIONS) == n)
 
 
@@ -36,19 +36,18 @@ M, OUTER, MIDDLE, INNER = (
     in_partition(2, 3000),
     in_partition(0, 4000),
 )
-"""A message and three runs. The events of each run arrive in another partition unless they name their
-root."""
+"""A message and three runs. Unless they name their root, the events of each run are in another partition."""
 
 
 class Pipeline:
-    """Three partitions and a log for each; links go back into the log, as a transaction writes them."""
+    """Three partitions with a log each. Links go back into the log, as a transaction writes them."""
 
     def __init__(self) -> None:
         self.logs: list[list[Source]] = [[] for _ in range(PARTITIONS)]
         self.states = [State(LIMITS) for _ in range(PARTITIONS)]
         for state in self.states:
             state.next_offset = 0
-        self.appliers = [
+        self.processors = [
             EventProcessor("trace.events", n, 2_000_000, 1_000_000, PARTITIONS) for n in range(PARTITIONS)
         ]
         self.out: dict[str, TraceContext] = {}
@@ -64,7 +63,7 @@ class Pipeline:
         self.put((kafka_key(done) or "").encode(), codec.encode(done))
 
     def work(self, only: int | None = None) -> None:
-        """Every partition (or one) reads to its end, until no link is under way."""
+        """Every partition (or one) reads to its end, until no link is in flight."""
         while any(
             s.next_offset < len(log)
             for n, (s, log) in enumerate(zip(self.states, self.logs, strict=True))
@@ -72,7 +71,7 @@ class Pipeline:
         ):
             for n in range(PARTITIONS) if only is None else (only,):
                 unit = TransactionBatch()
-                self.appliers[n].apply(self.states[n], self.logs[n][self.states[n].next_offset :], unit)
+                self.processors[n].apply(self.states[n], self.logs[n][self.states[n].next_offset :], unit)
                 for value, _, header in unit.outputs:
                     event = codec.decode(value, TraceEvent)
                     assert event.source_id
@@ -109,8 +108,10 @@ def workflow(run: int, **fields: Any) -> TraceEvent:
 
 
 def chatflow(roots: bool) -> list[TraceEvent]:
-    """A message whose workflow calls a workflow, which calls a workflow; in the order in which the engine
-    ends things."""
+    """A message whose workflow calls a workflow, which calls a workflow.
+
+    The events are in the order in which the engine ends things.
+    """
     m = uuid(M)
     known: dict[str, Any] = (
         {
@@ -156,7 +157,7 @@ def chatflow(roots: bool) -> list[TraceEvent]:
 
 
 def check_whole(out: dict[str, TraceContext]) -> None:
-    """One trace at depth 3 with a whole chain of parents."""
+    """One trace, three levels deep, with every parent."""
     assert {c.run_trace_id for c in out.values()} == {otel_trace_id(uuid(OUTER))}
     assert {c.message_trace_id for c in out.values()} == {otel_trace_id(uuid(M))}
     assert {c.root_trace_id for c in out.values()} == {uuid(M)}
@@ -246,7 +247,7 @@ def test_what_comes_before_its_link_takes_the_caller_as_root_is_marked_and_never
     assert (second.run_trace_id, list(second.marks)) == (otel_trace_id(uuid(1)), [])
 
 
-def test_a_caller_that_is_known_to_be_a_root_is_no_inference() -> None:
+def test_a_caller_that_is_known_to_be_a_root_is_not_a_guess() -> None:
     p = Pipeline()
     p.publish(node(1, 1))
     p.publish(node(2, 1, parent_run_id=uuid(1)))
@@ -255,7 +256,7 @@ def test_a_caller_that_is_known_to_be_a_root_is_no_inference() -> None:
     assert list(p.out[f"{uuid(2)}/1"].marks) == []
 
 
-def test_links_against_each_other_end_at_their_first_step() -> None:
+def test_links_in_a_circle_end_at_their_first_step() -> None:
     p = Pipeline()
     for a, b in ((1, 2), (2, 1)):
         p.publish(
@@ -287,7 +288,7 @@ def test_a_run_with_a_root_takes_no_other() -> None:
 
 
 @pytest.mark.parametrize("key", [None, b"other"])
-def test_a_record_that_is_not_where_its_key_belongs_is_a_dead_letter_that_names_the_partitioner(
+def test_a_misrouted_record_is_a_dead_letter_that_names_the_partitioner(
     key: bytes | None,
 ) -> None:
     p = Pipeline()
@@ -358,7 +359,7 @@ def test_links_are_kept_for_their_time_and_restored_in_order() -> None:
 
 
 def test_links_are_few() -> None:
-    """One a chatflow's turn, none for a plain workflow."""
+    """One for a chatflow's turn, none for a plain workflow."""
     p = Pipeline()
     for run in range(10, 20):
         for n in range(12):

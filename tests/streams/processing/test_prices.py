@@ -1,4 +1,4 @@
-"""Estimates: what the library says, to the unit, without its guesses, its caches and the network."""
+"""Price estimates equal the library's to the unit, without its guesses, its caches or the network."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_tiers_are_the_librarys(a: Decimal, b: Decimal, c: Decimal, start: int, 
         assert rates.units(count, m) == module._by_library(price, count, m)
 
 
-def test_a_price_that_counts_otherwise_is_the_librarys() -> None:
+def test_a_price_that_is_computed_in_another_way_is_the_librarys() -> None:
     class Doubled(ModelPrice):
         def calc_price(self, usage: object) -> Any:
             found = super().calc_price(usage)
@@ -184,7 +184,7 @@ def test_names_as_applications_write_them(
     assert found == Prices().estimate(*normalised(*raw), 1234, 567, NOW)
 
 
-def test_a_price_of_a_time() -> None:
+def test_a_price_at_a_time() -> None:
     def at(hour: int, minute: int) -> int | None:
         t = (datetime(2025, 6, 1, hour, minute, tzinfo=UTC) - EPOCH) // timedelta(microseconds=1)
         return one.estimate(b"deepseek", b"deepseek-chat", 1_000_000, 0, t)
@@ -208,7 +208,7 @@ constraints = (
 
 @given(st.lists(constraints, min_size=1, max_size=4), st.data())
 @settings(max_examples=300, deadline=None)
-def test_rates_of_a_time_are_the_librarys_in_any_order_of_asking(
+def test_rates_at_a_time_are_the_librarys_in_any_order_of_calls(
     found: list[StartDateConstraint | TimeOfDateConstraint | None], data: st.DataObject
 ) -> None:
     conditional = [ConditionalPrice(c, prices=ModelPrice(input_mtok=Decimal(i))) for i, c in enumerate(found)]
@@ -227,7 +227,7 @@ def test_rates_of_a_time_are_the_librarys_in_any_order_of_asking(
         assert rates.price is info.get_prices(EPOCH + timedelta(microseconds=at_us))
 
 
-def test_a_time_of_day_is_of_its_zone() -> None:
+def test_a_time_of_day_is_in_its_zone() -> None:
     zone = timezone(timedelta(hours=-10))
     constraint = TimeOfDateConstraint(time(20, tzinfo=zone), time(2, tzinfo=zone))
     first, second = (ModelPrice(input_mtok=Decimal(i)) for i in (1, 2))
@@ -243,7 +243,7 @@ def test_a_time_of_day_is_of_its_zone() -> None:
     assert [r.price if r else None for r in found] == [first, second, second, first]
 
 
-def test_a_constraint_of_another_kind_is_asked_every_time() -> None:
+def test_a_constraint_of_another_kind_is_evaluated_every_time() -> None:
     class Odd:
         def active(self, request_timestamp: datetime) -> bool:
             return request_timestamp.microsecond % 2 == 1
@@ -312,7 +312,7 @@ whole = st.none() | st.integers() | counts
 @example(b"deepseek", b"deepseek-chat", 1, 1, module._FIRST)
 @example(b"deepseek", b"deepseek-chat", 1, 1, module._LAST)
 @example(b"anthropic", b"claude-sonnet-4-5", 1, 1, module._LAST)
-def test_anything_has_an_estimate_or_none(
+def test_any_input_gives_an_estimate_or_none(
     provider: bytes | None, model: bytes | None, n: int | None, m: int | None, at_us: int
 ) -> None:
     found = one.estimate(provider, model, n, m, at_us)

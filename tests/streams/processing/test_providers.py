@@ -1,4 +1,4 @@
-"""Names of providers and models: the convention's, stable, and total."""
+"""Names of providers and models are OpenTelemetry's, stable, and no input raises."""
 
 from __future__ import annotations
 
@@ -118,14 +118,14 @@ def test_the_table_has_the_conventions_names_and_each_alias_once() -> None:
 
 
 @given(name, name)
-def test_twice_is_once(provider: bytes | None, model: bytes | None) -> None:
+def test_normalising_twice_changes_nothing(provider: bytes | None, model: bytes | None) -> None:
     once = normalised(provider, model)
     assert normalised(*once) == once
     assert normalised(provider, model) == once
 
 
 @pytest.mark.parametrize("odd", [b"langgenius/\xff/openai", b"\xc3", b"openai/" * 1200, b"a/" * LONGEST])
-def test_what_cannot_be_read_stays(odd: bytes) -> None:
+def test_a_name_that_cannot_be_parsed_stays(odd: bytes) -> None:
     assert normalised(odd, odd) == (odd, odd)
     assert normalised(b"openai", odd) == (b"openai", odd)
     assert normalised(odd, b"models/m") == (odd, b"m")

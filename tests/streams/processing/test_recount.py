@@ -1,5 +1,4 @@
-"""What the pass counts and sums up equals a recount of the log that shares no code with it, in any order of
-arrival."""
+"""What the pass counts and sums up equals a recount that shares no code, in any order of arrival."""
 
 from __future__ import annotations
 
@@ -58,8 +57,10 @@ def recounted(log: list[Logged]) -> Recount:
 
 
 def processed(log: list[Logged], partitions: int, random: Random) -> kept.Kept:
-    """The log through the pass, with units and flushes of random lengths; what readers of the topics have in
-    the end."""
+    """The log after the pass, with units and flushes of random lengths.
+
+    Returns what the topics hold in the end.
+    """
     topics: dict[str, list[kept.Record]] = {"rows": [], "totals": [], "summaries": [], "state": []}
     for n in sorted({x.partition for x in log}):
         state, processor = State(LIMITS, n), EventProcessor("events", n, 1 << 22, 1 << 20, partitions)
@@ -83,7 +84,7 @@ def processed(log: list[Logged], partitions: int, random: Random) -> kept.Kept:
 
 
 def reordered(log: list[Logged], random: Random) -> list[Logged]:
-    """The same events in another order of arrival: each has the offset and append time of its new place."""
+    """The same events in another order of arrival, each with the offset and append time of its new place."""
     events = [x.event for x in log]
     random.shuffle(events)
     return as_log(events, 1 + max(x.partition for x in log), NOW)
@@ -134,7 +135,7 @@ def test_any_order_of_arrival_gives_the_same_metrics_and_summaries(
 
 
 def test_what_a_reader_decodes_is_what_was_compared() -> None:
-    """The comparison above is of something: a load has rows, series and summaries of every metric."""
+    """The comparison is not empty: a load has rows, series and summaries of every metric."""
     log = as_log(mixed(7, 3000, NOW), 3, NOW)
     found = processed(log, 3, Random(1))
     assert kept.compare(recounted(log), found) == []

@@ -1,4 +1,4 @@
-"""Taking over and giving up, without a broker."""
+"""The owner of partitions takes over and gives up, without a broker."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def ended(code: int, reason: str) -> NoReturn:
     raise AssertionError(f"ended with {code}: {reason}")
 
 
-def test_a_rebalance_waits_for_producers_that_are_being_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A producer that is ready only after its partition has gone to another worker would fence that one."""
+def test_a_rebalance_waits_for_producers_that_are_being_created(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A producer that is ready after its partition has moved would fence the new owner."""
     monkeypatch.setattr(module, "Partition", Opening)
     monkeypatch.setattr(module, "read_state", lambda settings, topic, partitions: {n: {} for n in partitions})
     monkeypatch.setattr(Owner, "_worked_before", lambda self, partitions: set())
@@ -39,7 +39,7 @@ def test_a_rebalance_waits_for_producers_that_are_being_made(monkeypatch: pytest
         owner = Owner(Settings(), "topic", 4, False, ended)
         owner.assigned({0, 1}, 1)
         acquiring = asyncio.create_task(owner.acquire({0, 1}))
-        await asyncio.sleep(0)  # the executor has both of them
+        await asyncio.sleep(0)  # both are being opened
         asyncio.get_running_loop().call_later(0.2, Opening.ready.set)
         await owner.drain()  # awaited before the group is joined again
         opened = list(Opening.opened)

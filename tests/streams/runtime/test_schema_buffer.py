@@ -1,4 +1,4 @@
-"""Records whose schema is not known yet: who waits, for how long, and what goes on meanwhile."""
+"""Records of unknown schemas: who waits, for how long, and what goes on meanwhile."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ VALUE = codec.encode(event())
 
 
 def record(offset: int, frame: bytes | None = None) -> Record:
-    """Of the schema that `frame` names; None: of ours."""
+    """A record whose schema `frame` names. None: our own schema."""
     return Record(offset, 1, b"k", (VALUE[:10] if frame is None else frame) + VALUE[10:])
 
 
 class Sources(SchemaSource):
-    """A registry that is looked into when the test says so. Time passes only in `sleep`."""
+    """A registry that is queried when the test says so. Time passes only in `sleep`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class Sources(SchemaSource):
 
 
 async def until(done: Callable[[], bool]) -> None:
-    """Lets the loop go round until it is so."""
+    """Runs the event loop until `done()`."""
     for _ in range(1_000_000):
         if done():
             return
@@ -59,14 +59,14 @@ async def until(done: Callable[[], bool]) -> None:
 
 
 def test_batches_go_on_in_order_when_the_schema_is_there() -> None:
-    sources, applied, told = Sources(), list[int](), list[bool]()
+    sources, applied, resumed = Sources(), list[int](), list[bool]()
     sources.at[3.0] = lambda: sources.learn(id_frame(7))
 
     async def apply(records: Any) -> None:
         applied.extend(r.offset for r in records)
 
     async def go() -> None:
-        held = BlockedBatches(0, sources.waiting(), apply, told.append)
+        held = BlockedBatches(0, sources.waiting(), apply, resumed.append)
         held.add([record(0, id_frame(7)), record(1)])
         held.add([record(2)])
         assert held
@@ -74,7 +74,7 @@ def test_batches_go_on_in_order_when_the_schema_is_there() -> None:
 
     asyncio.run(go())
     assert applied == [0, 1, 2]
-    assert told == [True, True, False]
+    assert resumed == [True, True, False]
     assert set(sources.wanted) == {id_frame(7)}
     assert sources.now == pytest.approx(3.0, abs=0.2)
 
@@ -90,7 +90,7 @@ def test_the_wait_ends_and_all_frames_of_a_batch_wait_at_once() -> None:
 
 
 class InMemory(Partition):
-    """A partition without a producer: its units are kept."""
+    """A partition without a producer. It keeps its units."""
 
     def open(self) -> None:
         self.units: list[Any] = []
@@ -107,7 +107,7 @@ def ended(code: int, reason: str) -> NoReturn:
 def owning(
     monkeypatch: pytest.MonkeyPatch, sources: Sources, scenario: Callable[[Owner], Awaitable[None]]
 ) -> Owner:
-    """Runs a scenario with an owner of partitions 0 and 1, placed at 0."""
+    """Runs a scenario with an owner of partitions 0 and 1, positioned at 0."""
     monkeypatch.setattr(module, "Partition", InMemory)
     monkeypatch.setattr(module, "read_state", lambda settings, topic, partitions: {n: {} for n in partitions})
     monkeypatch.setattr(Owner, "_worked_before", lambda self, partitions: set())
@@ -118,9 +118,7 @@ def owning(
         owner.assigned({0, 1}, 1)
         await owner.acquire({0, 1})
         for n in (0, 1):
-            owner.partitions[
-                n
-            ].event_processor._placed.partitions = 0  # where a key belongs is not what is tested
+            owner.partitions[n].event_processor._placed.partitions = 0  # no check of where a key belongs
             owner.positioned(n, 0)
         await scenario(owner)
         await owner.drain()
@@ -130,7 +128,7 @@ def owning(
 
 
 def committed(owner: Owner, partition: int) -> tuple[int, int]:
-    """Enriched records and dead letters."""
+    """Numbers of enriched records and of dead letters."""
     p: Any = owner.partitions[partition]
     return sum(len(u.outputs) for u in p.units), sum(len(u.dead_letters) for u in p.units)
 
@@ -171,7 +169,7 @@ def test_only_the_partition_waits_and_what_came_before_is_applied(monkeypatch: p
     assert (committed(owner, 0), committed(owner, 1)) == ((4, 0), (2, 0))
 
 
-def test_what_is_given_up_on_is_a_dead_letter_and_what_follows_does_not_wait(
+def test_a_schema_that_does_not_come_is_a_dead_letter_and_later_records_do_not_wait(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     sources, seven = Sources(), id_frame(902)
@@ -187,8 +185,10 @@ def test_what_is_given_up_on_is_a_dead_letter_and_what_follows_does_not_wait(
 
 
 def test_a_rebalance_drops_what_is_held_and_it_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Batches that were under way are passed over until the partition is placed anew: a gap would be a
-    loss."""
+    """Batches that were in flight are skipped until the partition is positioned again.
+
+    A gap would be a loss.
+    """
     sources, seven = Sources(), id_frame(903)
     sources.at = {}
 

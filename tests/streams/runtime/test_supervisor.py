@@ -1,4 +1,4 @@
-"""The supervisor: restarts with back-off, stops for good where a restart would not help."""
+"""The supervisor restarts workers with a back-off, and stops where a restart would not help."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_worker_that_ended_is_started_again() -> None:
 
 
 @pytest.mark.parametrize("code", [2, 6])
-def test_an_end_that_a_restart_would_not_mend_ends_all(code: int) -> None:
+def test_an_exit_that_a_restart_would_not_fix_ends_all_workers(code: int) -> None:
     starts = []
 
     def spawn(job: Job) -> subprocess.Popen[bytes]:
@@ -56,5 +56,5 @@ def test_the_delay_grows_and_is_bounded(failures: int) -> None:
     assert delay(0) == 0
 
 
-def test_exit_statuses_are_told_in_words() -> None:
+def test_exit_statuses_are_described_in_words() -> None:
     assert (describe(-9), describe(3)) == ("killed by SIGKILL", "exit code 3")

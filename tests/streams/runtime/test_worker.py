@@ -1,4 +1,4 @@
-"""The processor as a process, on the real broker."""
+"""The processor as a process, on a real broker."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ def pipeline(broker: Broker, tmp_path: Path) -> Pipeline:
 
 
 def publish(pipeline: Pipeline, runs: range, nodes: int = 5) -> int:
-    """Publishes runs of `nodes` nodes and waits for the acknowledgements; returns the number of events."""
+    """Publishes runs of `nodes` nodes and waits for the acknowledgements.
+
+    Returns the number of events.
+    """
     with Publisher(settings=pipeline.settings) as publisher:
         for run in runs:
             for n in range(1, nodes + 1):
@@ -41,7 +44,7 @@ def publish(pipeline: Pipeline, runs: range, nodes: int = 5) -> int:
 
 
 def check(pipeline: Pipeline) -> enriched.Topic:
-    """Every record of the source is enriched exactly once, in order, with dense numbers."""
+    """Every record of the source is enriched exactly once, in order, numbered without gaps."""
     source = enriched.read_source(pipeline.bootstrap, pipeline.names.events)
     topic = enriched.read_enriched(pipeline.bootstrap, pipeline.names.enriched)
     assert enriched.sequence_gaps(topic.committed) == []
@@ -61,14 +64,14 @@ def test_a_restart_resumes_where_it_was_and_sigterm_loses_and_duplicates_nothing
     for part in range(3):
         total += publish(pipeline, range(part * 100, part * 100 + 100))
         with pipeline.process() as worker:
-            pipeline.wait_for_enriched(total - 200, alive=(worker,))  # stopped while it may be at work
+            pipeline.wait_for_enriched(total - 200, alive=(worker,))  # the stop may come while it works
             assert worker.sigterm(60) == 0, worker.tail()
     with pipeline.process() as worker:
-        # the one before may have done all: then only this says that it is at work, and a signal is a stop
+        # Nothing may be left to do: without this, SIGTERM could come before the worker is a worker.
         wait_until(lambda: "took over partitions" in worker.output(), 60, "it works", alive=(worker,))
-        books = pipeline.wait_for_enriched(total, alive=(worker,))
+        report = pipeline.wait_for_enriched(total, alive=(worker,))
         assert worker.sigterm(60) == 0, worker.tail()
-    assert books.balanced
+    assert report.balanced
     assert len(check(pipeline).committed) == total
 
 
@@ -130,12 +133,12 @@ def test_bad_input_goes_to_the_dead_letters_and_the_flow_goes_on(pipeline: Pipel
     assert producer.flush(30) == 0
     good += publish(pipeline, range(10, 20))
     with pipeline.process() as worker:
-        books = pipeline.wait_for_enriched(good, alive=(worker,))
+        report = pipeline.wait_for_enriched(good, alive=(worker,))
         assert worker.sigterm(60) == 0
     found = {dead_letter.reason: dead_letter for dead_letter in dead_letters(pipeline)}
     assert set(found) == {*bad, "empty"}
-    assert sum(a.dead_lettered for a in books.streams) == len(bad) + 2
-    assert books.balanced
+    assert sum(a.dead_lettered for a in report.streams) == len(bad) + 2
+    assert report.balanced
     for reason, value in bad.items():
         if reason != "unknown_schema":
             assert found[reason].raw == value[:1_000_000], reason
@@ -144,7 +147,7 @@ def test_bad_input_goes_to_the_dead_letters_and_the_flow_goes_on(pipeline: Pipel
     assert (len(topic.committed), enriched.sequence_gaps(topic.committed)) == (good, [])
 
 
-def test_broker_down_at_the_start_it_says_so_and_then_works_by_itself(tmp_path: Path) -> None:
+def test_a_worker_without_a_broker_says_so_and_starts_when_there_is_one(tmp_path: Path) -> None:
     kafka = Broker(tmp_path / "kafka")
     kafka.start()
     kafka.kill()
@@ -196,7 +199,7 @@ def test_wrong_topics_end_it_with_the_reason(broker: Broker, tmp_path: Path) -> 
 
 
 def remade(pipeline: Pipeline) -> None:
-    """trace.events deleted and made again: the stored position is of another log."""
+    """trace.events is deleted and created again: the stored position belongs to another log."""
     from tailrace import topics
 
     for future in pipeline.admin.delete_topics([pipeline.names.events]).values():
@@ -232,18 +235,20 @@ def test_a_position_of_another_log_refuses_to_start_and_accept_loss_goes_on(pipe
 def test_a_chatflow_over_three_partitions_without_roots_in_the_headers_is_one_trace(
     broker: Broker, tmp_path: Path
 ) -> None:
-    """A chatflow calls a workflow, which calls a workflow; published as the engine ends things, roots found
-    by links in the log."""
+    """A chatflow calls a workflow, which calls a workflow.
+
+    The events are published in the order in which the engine ends things. Their roots are found by links in
+    the log.
+    """
     pipeline = Pipeline(broker.bootstrap_servers, tmp_path, partitions=3)
     done = 0
     with pipeline.process() as worker, Publisher(settings=pipeline.settings) as publisher:
         for e in chatflow(roots=False):
             publisher.publish(e)
             done += 1
-            pipeline.wait_for_enriched(
-                done, alive=(worker,)
-            )  # an engine takes longer between two ends than a link needs
-            wait_until(lambda: pipeline.books().settled, 60, "links are read too", alive=(worker,))
+            # One event at a time: an engine takes longer between two ends than a link needs.
+            pipeline.wait_for_enriched(done, alive=(worker,))
+            wait_until(lambda: pipeline.ledger_report().settled, 60, "links are read too", alive=(worker,))
         assert worker.sigterm(60) == 0
     topic = enriched.read_enriched(pipeline.bootstrap, pipeline.names.enriched)
     messages, _ = enriched.read(pipeline.bootstrap, pipeline.names.enriched, committed=True)
@@ -256,11 +261,11 @@ def test_a_chatflow_over_three_partitions_without_roots_in_the_headers_is_one_tr
     }
     check_whole(found)
     assert len({r.partition for r in topic.committed}) > 1
-    books = pipeline.books()
-    assert (sum(a.links for a in books.streams), books.balanced) == (3, True)
+    report = pipeline.ledger_report()
+    assert (sum(a.links for a in report.streams), report.balanced) == (3, True)
 
 
-def test_records_deleted_under_a_running_worker_end_it_and_are_not_jumped_over(pipeline: Pipeline) -> None:
+def test_records_deleted_under_a_running_worker_end_it_and_are_not_skipped(pipeline: Pipeline) -> None:
     first = publish(pipeline, range(20))
     with pipeline.process() as supervisor:
         pipeline.wait_for_enriched(first, alive=(supervisor,))
@@ -274,7 +279,7 @@ def test_records_deleted_under_a_running_worker_end_it_and_are_not_jumped_over(p
         os.kill(int(worker), signal.SIGCONT)
         assert supervisor.wait(60) == 6, supervisor.tail()
         assert "retention removed the records" in supervisor.output()
-    assert not pipeline.books().balanced
+    assert not pipeline.ledger_report().balanced
 
 
 def log_ends(pipeline: Pipeline) -> list[TopicPartition]:
@@ -335,7 +340,7 @@ def test_two_processes_on_one_host_share_the_partitions(pipeline: Pipeline) -> N
     assert len(check(pipeline).committed) == total
 
 
-def test_one_trace_with_many_corrections_stops_nothing(pipeline: Pipeline) -> None:
+def test_a_trace_with_many_corrections_ends_no_worker(pipeline: Pipeline) -> None:
     with Publisher(settings=pipeline.settings) as publisher:
         for n in range(300):
             publisher.publish(event(n=1, source_id=f"{n:04}" + "x" * 8000, revision=1))
