@@ -14,7 +14,6 @@ SINK = "opik"
 IN_PASSING = {
     "ARCHITECTURE.md",
     "connectors/testing/doubles/__init__.py",
-    "connectors/testing/doubles/server.py",
     "docs/add-a-sink.md",
     "docs/guarantees.md",
     "docs/seeds.md",
