@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import tomllib
+from pathlib import PurePosixPath
 
 from streams.processing import links, state
 from streams.processing.metrics import aggregator
@@ -27,13 +29,27 @@ def test_it_is_short() -> None:
 
 
 def test_every_package_is_named() -> None:
+    """The packages of vendors share a row, that of `connectors/sinks/`."""
     packages = {
         f"{path.parent.relative_to(ROOT)}/"
         for folder in ("tailrace", "streams", "connectors")
         for path in (ROOT / folder).rglob("__init__.py")
     }
+    named = {p for p in packages if p in NAMED or re.fullmatch(r"connectors/sinks/\w+/", p)}
     assert len(packages) > 25
-    assert sorted(packages - NAMED) == []
+    assert sorted(packages - named) == []
+
+
+def test_the_layers_are_those_of_the_import_contracts() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    contracts = [c for c in project["tool"]["importlinter"]["contracts"] if c["type"] == "layers"]
+    assert len(contracts) == 3
+    wanted = []
+    for contract in contracts:
+        of = "".join(f"`{container}`: " for container in contract.get("containers", ()))
+        wanted.append("- " + of + " > ".join(layer.replace(" | ", ", ") for layer in contract["layers"]))
+    part = TEXT.partition("## Packages")[2].partition("## ")[0]
+    assert [line for line in part.splitlines() if line.startswith("- ")] == wanted
 
 
 def test_every_topic_and_key_of_the_state_is_in_the_tables() -> None:
@@ -69,6 +85,12 @@ def test_what_is_changed_most_has_a_place_to_start() -> None:
     assert set(asked) <= {row[0] for row in table}
     assert [row[0] for row in table if not NAMED & set(re.findall(r"`([^`]+)`", row[1]))] == []
     for row in table:
+        folder = PurePosixPath()
+        for path in re.findall(r"`([\w/]+\.(?:py|avsc))`", " ".join(row)):
+            if "/" in path:
+                folder = PurePosixPath(path).parent
+            else:
+                assert (ROOT / folder / path).exists(), (row[0], path)
         for path, name in re.findall(r"`([\w/]+\.py)` \(`(\w+)`\)", " ".join(row)):
             source = (ROOT / path).read_text(encoding="utf-8")
             assert re.search(rf"^(def |class )?{name}\b", source, re.MULTILINE), (path, name)
