@@ -411,7 +411,9 @@ def test_a_schema_that_the_subject_does_not_take_is_a_wrong_setting(
     registry.add(
         SUBJECT, {"type": "record", "name": "TraceEvent", "fields": [{"name": "other", "type": "int"}]}
     )
-    with pytest.raises(ConfigError, match=rf"subject {SUBJECT} does not accept .*answers 409: .*schemas check"):
+    with pytest.raises(
+        ConfigError, match=rf"subject {SUBJECT} does not accept .*answers 409: .*schemas check"
+    ):
         Framing(of(registry.url, tmp_path))
 
 
