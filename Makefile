@@ -1,4 +1,4 @@
-# Everything is done in .venv, which the first target that needs it makes. `make help` lists the targets.
+# Everything runs in .venv; the first target that needs it creates it. `make help` lists the targets.
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -22,13 +22,13 @@ $(COMPILED): $(STAMP) tools/compiling.py $(SOURCES)
 	$(if $(wildcard $(PURE)),,$(BIN)/python tools/compiling.py)
 	@touch $@
 
-setup: $(COMPILED) ## make the environment in .venv, and compile the record path (a minute; without a C compiler it runs as it is)
+setup: $(COMPILED) ## create .venv and compile the record path (a minute; without a C compiler it stays plain Python)
 
 compile: ## compile the record path, and again when its sources change
 	@rm -f $(PURE) $(COMPILED)
 	@$(MAKE) --no-print-directory $(COMPILED)
 
-pure: $(STAMP) ## plain Python from now on: for work on the record path
+pure: $(STAMP) ## use plain Python from now on, to work on the record path
 	@touch $(PURE)
 	$(BIN)/python tools/compiling.py --remove
 
@@ -39,30 +39,30 @@ demo: $(COMPILED) ## run the whole pipeline on recorded workflow runs; KEEP=1 le
 SLOW := crash or slow
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-test: $(COMPILED) ## all tests but the slow ones, on real brokers that they start themselves, two files at a time
+test: $(COMPILED) ## all tests except the slow ones, two files at a time; they start real brokers themselves
 	$(PYTEST) -m "not ($(SLOW))"
 
 test-slow: $(COMPILED) ## the slow tests: kills under load, the wheel, the record path in plain Python
 	$(PYTEST) -m "$(SLOW)"
 
-test-quick: $(COMPILED) ## tests that need no broker
+test-quick: $(COMPILED) ## the tests that need no broker
 	$(BIN)/python -m pytest -m "not kafka and not ($(SLOW))"
 
-test-crash: $(COMPILED) ## of the slow tests those that kill, at full size; SEED=n repeats a run
+test-crash: $(COMPILED) ## the slow tests that kill processes, at full size; SEED=n repeats a run
 	$(BIN)/python -m pytest -m crash -s --full $(if $(SEED),--seed $(SEED))
 
 lint: $(STAMP) ## ruff: lint and format, without changing anything
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-format: $(STAMP) ## ruff: mend what can be mended
+format: $(STAMP) ## ruff: fix what can be fixed, and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 type: $(STAMP) ## mypy --strict
 	$(BIN)/mypy
 
-imports: $(STAMP) ## import-linter: imports go one way
+imports: $(STAMP) ## import-linter: check that imports go one way
 	$(BIN)/lint-imports
 
 schemas: $(STAMP) ## generate the Python records from schemas/*.avsc
@@ -74,18 +74,18 @@ samples: $(STAMP) ## write the conformance kit's samples from tests/golden/event
 schemas-check: $(STAMP) ## fail if generated code or the schema history is out of date
 	$(BIN)/python tools/schemas.py --check
 
-compose-check: $(STAMP) ## docker-compose.yml against the compose specification's schema
+compose-check: $(STAMP) ## check docker-compose.yml against the compose specification's schema
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 
-bench: $(COMPILED) ## all benchmarks, about half an hour; PEERS=faust,quix chooses the stream stage's peers
+bench: $(COMPILED) ## run all benchmarks, about half an hour; PEERS=faust,quix selects the peers of the stream stage
 	$(BIN)/python benchmarks/codec.py
 	$(BIN)/python benchmarks/links.py
 	$(BIN)/python benchmarks/state.py
 	$(BIN)/python benchmarks/stream_stage.py $(if $(PEERS),--peers $(PEERS))
 	$(BIN)/python benchmarks/sink_stage.py
 
-ci: ## what CI runs
+ci: ## run what CI runs
 	bash .ci/run
 
-clean: ## remove the environment and what the demo left
+clean: ## remove .venv, caches and the demo's data
 	rm -rf .venv .demo .mypy_cache .ruff_cache .hypothesis

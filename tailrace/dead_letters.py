@@ -1,5 +1,4 @@
-"""Dead letters: what they are called and which records they hold. Shared by the processor and the
-connectors."""
+"""Builds dead letters and their ids, for the processor and the connectors. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +14,15 @@ NAME: Final = 512
 
 
 def dead_letter_id(stage: str, sink: str | None, topic: str, partition: int, offset: int) -> str:
-    """The same for every try at the same record: a dead letter written twice is one."""
+    """The id of a dead letter. It is the same for every attempt with the same record.
+
+    Args:
+        stage: The stage at which the record failed.
+        sink: The sink's name; None: the processor.
+        topic: The record's topic.
+        partition: The record's partition.
+        offset: The record's offset.
+    """
     return f"{stage}:{sink or 'streams'}:{topic}:{partition}:{offset}"
 
 
@@ -44,14 +51,31 @@ def dead_letter(
     response: str | None = None,
     attempts: int = 0,
 ) -> DeadLetter:
-    """The dead letter of a record. Texts are taken as they are: the caller bounds them by `TEXT` and `NAME`.
+    """The dead letter of a record. Texts are not changed: the caller limits them to `TEXT` and `NAME`.
 
     Args:
-        sink: None: of the processor.
-        appended_at: Milliseconds UTC.
-        failed_at: Milliseconds UTC.
-        value: The record's bytes, where they could not be read or applied; None: they are not kept.
-        keep: How many bytes of the value are kept; of a longer one the digest is kept too.
+        stage: The stage at which the record failed.
+        reason: Short and machine-readable.
+        detail: For a person.
+        topic: The record's topic.
+        partition: The record's partition.
+        offset: The record's offset.
+        appended_at: When the record was appended, milliseconds UTC.
+        failed_at: When it failed, milliseconds UTC.
+        key: The record's key.
+        value: The record's bytes, if they could not be read or applied; None: they are not kept.
+        keep: How many bytes of the value are kept. Of a longer value the SHA-256 digest is kept, too.
+        sink: The sink's name; None: the processor.
+        sequence: The record's sequence number, if known.
+        event_id: The event's id, if known.
+        trace_id: The event's trace, if known.
+        kind: The event's kind, if known.
+        tenant_id: The event's tenant, if known.
+        app_id: The event's application, if known.
+        request: What was sent, redacted.
+        response_status: HTTP status of the response.
+        response: What the response said, redacted.
+        attempts: Requests that the record was part of.
     """
     cut = value is not None and len(value) > keep
     return DeadLetter(

@@ -75,7 +75,7 @@ class InFlight:
             self._closed = True
 
     def add(self, event_id: str) -> int:
-        """Registers an event and returns its ticket.
+        """Registers an event and returns its number, for `forget` and `settle`.
 
         Raises:
             PublisherClosed: `close` was called before.
@@ -87,14 +87,15 @@ class InFlight:
             self._ids[self._next] = event_id
             return self._next
 
-    def forget(self, ticket: int) -> None:
+    def forget(self, number: int) -> None:
         """Removes an event that librdkafka's queue did not accept."""
         with self._lock:
-            self._ids.pop(ticket, None)
+            self._ids.pop(number, None)
 
-    def settle(self, ticket: int, ok: bool) -> None:
+    def settle(self, number: int, ok: bool) -> None:
+        """Counts an event's delivery report. A second report for the same event is ignored."""
         with self._lock:
-            if self._ids.pop(ticket, None) is None:
+            if self._ids.pop(number, None) is None:
                 return
             if ok:
                 self._delivered += 1
@@ -102,6 +103,7 @@ class InFlight:
                 self._failed += 1
 
     def drop(self) -> None:
+        """Counts an event that was dropped because the queue was full."""
         with self._lock:
             self._dropped += 1
 

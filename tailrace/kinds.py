@@ -1,9 +1,10 @@
-"""What the contract says of each kind of event, in one table, and the sets that other code takes from it.
+"""The properties of each kind of event in one table, and the sets that are derived from it.
 
-A row for each symbol of `Kind`. What a layer makes of a kind stays in that layer: the metrics in
-streams/processing/metrics/kinds.py, references to content in connectors/filters/content.py, a sink's mapping
-in its `KINDS`. tests/test_kinds.py lists every decision that a kind lacks. Until it has its row, a kind is
-treated as one without a body that belongs to a trace and has no children, and sinks can't leave it out."""
+The table has a row for each symbol of `Kind`. What a layer does with a kind is stated in that layer:
+metrics in streams/processing/metrics/kinds.py, references to content in connectors/filters/content.py, a
+sink's mapping in its `KINDS`. tests/test_kinds.py lists what is missing for a kind. A kind without a row is
+treated as one that has no body, belongs to a trace and has no children; sinks cannot leave it out.
+"""
 
 from __future__ import annotations
 
@@ -24,37 +25,36 @@ ALONE: Final = "alone"
 LEAF: Final = "leaf"
 """It has no children: a sink may leave it out."""
 REPLACED: Final = "replaced"
-"""It has children, and connectors/filters/reparent.py knows their parent where a sink leaves it out."""
+"""It has children. If a sink leaves it out, connectors/filters/reparent.py finds them another parent."""
 KEPT: Final = "kept"
-"""It has children, of which no other parent is known: no sink may leave it out."""
+"""It has children for which no other parent is known: no sink may leave it out."""
 UNSENT: Final = "unsent"
-"""There is nothing for a sink to leave out."""
+"""It is never sent to sinks, so there is nothing to leave out."""
 
 
 class Facts(NamedTuple):
-    """One kind."""
+    """The properties of one kind."""
 
     body: str | None
-    """Field of TraceEvent that holds its body."""
+    """Field of `TraceEvent` with its body; None: it has no body."""
     traced: bool
     """Whether it belongs to a trace. If not, its Kafka key is the application."""
     parent: str
-    """Its parent, where it names none itself: `IN_RUN`, `CALLED`, `BESIDE` or `ALONE`."""
+    """Its parent if the event names none: `IN_RUN`, `CALLED`, `BESIDE` or `ALONE`."""
     children: str
-    """Whether it has children, and so whether a sink may leave it out: `LEAF`, `REPLACED`, `KEPT` or
-    `UNSENT`."""
+    """Whether it has children, and may be left out: `LEAF`, `REPLACED`, `KEPT` or `UNSENT`."""
     own_id: str | None = None
-    """Field that holds its own id where it has no source_id."""
+    """Field with its own id, for events without source_id."""
     own_trace: bool = False
-    """Whether its trace is its own, whatever run or message it names."""
+    """Whether it is always a trace of its own, also if it names a run or message."""
     repeats: bool = False
-    """Whether its tokens and its price are those of its children, once more."""
+    """Whether its tokens and its price repeat those of its children."""
     heads: bool = False
-    """Whether one without a parent is the root of its trace, though the trace is not named after it."""
+    """Whether one without a parent is the root of its trace, even if the trace is not named after it."""
     tool: bool = False
     """Whether its name is that of a tool."""
     control: bool = False
-    """A record that the processor takes in and does not enrich."""
+    """Whether it is a control record, which the processor reads but does not enrich."""
 
 
 FACTS: Final[Mapping[Kind, Facts]] = {
@@ -80,15 +80,15 @@ FACTS: Final[Mapping[Kind, Facts]] = {
 
 
 BODY: Final[Mapping[str, str]] = {k.value: f.body for k, f in FACTS.items() if f.body is not None}
-"""Kind -> field of TraceEvent that holds its body; kinds without a body are not in it."""
+"""Kind -> field of `TraceEvent` with its body; without the kinds that have none."""
 BODIES: Final = tuple(dict.fromkeys(BODY.values()))
-"""Fields of TraceEvent that hold a kind's body."""
+"""Fields of `TraceEvent` with the body of a kind."""
 PARENT: Final[Mapping[str, str]] = {k.value: FACTS[k].parent if k in FACTS else BESIDE for k in Kind}
-"""Kind -> rule of its parent; every symbol of `Kind` is in it."""
+"""Kind -> rule for its parent, for every symbol of `Kind`."""
 OWN_ID: Final[Mapping[str, str]] = {k.value: f.own_id for k, f in FACTS.items() if f.own_id is not None}
-"""Kind -> field that holds its own id where it has no source_id."""
+"""Kind -> field with its own id, for events without source_id."""
 WITHOUT_TRACE: Final = frozenset(k.value for k, f in FACTS.items() if not f.traced)
-"""Kinds that belong to no trace."""
+"""Kinds that do not belong to a trace."""
 OWN_TRACE: Final = frozenset(k.value for k, f in FACTS.items() if f.own_trace)
 REPEATING: Final = frozenset(k.value for k, f in FACTS.items() if f.repeats)
 HEADS: Final = frozenset(k.value for k, f in FACTS.items() if f.heads)
@@ -100,4 +100,4 @@ DROPPABLE: Final = tuple(k.value for k, f in FACTS.items() if f.children in (LEA
 REQUIRED: Final = tuple(k.value for k, f in FACTS.items() if f.children == KEPT)
 """Kinds that no sink may leave out."""
 MOVED: Final = frozenset(k.value for k, f in FACTS.items() if f.children == REPLACED)
-"""Kinds whose children get another parent where a sink leaves them out."""
+"""Kinds whose children get another parent if a sink leaves the kind out."""

@@ -315,11 +315,11 @@ class Publisher:
         later.
         """
         in_flight = self._in_flight
-        ticket = in_flight.add(event_id)
+        number = in_flight.add(event_id)
         general = self._on_delivery
 
         def delivered(error: KafkaError | None, message: Message | None) -> None:
-            in_flight.settle(ticket, error is None)
+            in_flight.settle(number, error is None)
             if error is not None:
                 self._failed(
                     event_id,
@@ -350,7 +350,7 @@ class Publisher:
         try:
             self._producer.produce(self._topic, value, key, on_delivery=delivered)
         except BufferError:
-            in_flight.forget(ticket)
+            in_flight.forget(number)
             return False
         except KafkaException as e:
             delivered(e.args[0], None)

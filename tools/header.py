@@ -1,5 +1,7 @@
-"""The class of an event's header as the processor reads it (`streams/processing/header_fields.py`), from the
-schema of TraceEvent. `tools/schemas.py` writes it."""
+"""Generates the class of an event's header (`streams/processing/header_fields.py`) from TraceEvent's schema.
+
+`tools/schemas.py` calls it and writes the file.
+"""
 
 from __future__ import annotations
 
@@ -17,35 +19,36 @@ NOT_READ: Final = (
     "input_price",
     "output_price",
 )
-"""Fields of the header that the processor steps over. Every other one is an attribute of `Header`."""
+"""Fields of the header that the processor skips. All others are attributes of `Header`."""
 OF_BODIES: Final = {
     "node_execution.dataset_names": "node_dataset_names",
     "dataset_retrieval.dataset_names": "retrieved_dataset_names",
 }
-"""Fields of bodies that the processor reads, and their attributes of `Header`."""
+"""Path of a body's field that the processor reads -> attribute of `Header`."""
 _PYTHON: Final = {"string": "bytes", "fixed": "bytes", "int": "int", "long": "int", "enum": "str"}
 
 
 class Attribute(NamedTuple):
-    """One of `Header`."""
+    """One attribute of `Header`."""
 
     name: str
     path: str
-    """In the schema."""
+    """Its path in the schema."""
     kind: str
-    """Of the schema's type, without null."""
+    """The kind of its type in the schema, without null."""
     nullable: bool
     default: Any
-    """What it is where the writer's schema lacks the field."""
+    """Its value if the writer's schema lacks the field."""
 
     @property
     def python(self) -> str:
+        """Its type as Python text."""
         kind = "list[bytes]" if self.kind == "array" else _PYTHON[self.kind]
         return f"{kind} | None" if self.nullable else kind
 
 
 def attributes(schema: dict[str, Any]) -> Iterator[Attribute]:
-    """Those of `Header`, in the order of the schema."""
+    """The attributes of `Header`, in the order of the schema."""
     types: dict[str, Any] = {}
     in_header = True
     for field in schema["fields"]:
@@ -64,19 +67,24 @@ def attributes(schema: dict[str, Any]) -> Iterator[Attribute]:
 
 
 def problems(schema: dict[str, Any]) -> Iterator[str]:
-    """What is named here and is not in the schema."""
-    found = {a.path for a in attributes(schema)} | {f["name"] for f in schema["fields"]}
+    """Fields that are named in this file and are not in the schema, as sentences."""
+    known = {a.path for a in attributes(schema)} | {f["name"] for f in schema["fields"]}
     for name in (*NOT_READ, *OF_BODIES):
-        if name not in found:
-            yield f"tools/header.py: TraceEvent has no field {name}"
+        if name not in known:
+            yield f"tools/header.py: TraceEvent has no field {name}; remove it from NOT_READ or OF_BODIES"
 
 
 def module(schema: dict[str, Any], note: str) -> str:
-    """The module's source. note: who writes it, and how."""
-    found = list(attributes(schema))
-    names = [a.name for a in found]
+    """The source of the generated module.
+
+    Args:
+        schema: The schema of TraceEvent.
+        note: How the module is generated, for its docstring.
+    """
+    of_header = list(attributes(schema))
+    names = [a.name for a in of_header]
     lines = [
-        f'"""The header of an event, as the processor reads it.\n\n{note}"""',
+        f'"""The header of an event, as the processor reads it.\n\n{note}\n"""',
         "from __future__ import annotations",
         "",
         "from typing import Any, Final",
@@ -84,21 +92,21 @@ def module(schema: dict[str, Any], note: str) -> str:
         f"NAMES: Final = {tuple(names)!r}",
         '"""Attributes of `Header`, in the order of the schema."""',
         "",
-        f"BODY_PATHS: Final = { {a.name: a.path for a in found if a.name != a.path}!r}",
-        '"""Where those come from that are not in the header, but in a body."""',
+        f"BODY_PATHS: Final = { {a.name: a.path for a in of_header if a.name != a.path}!r}",
+        '"""Attribute -> path in the schema, for attributes that are in a body instead of the header."""',
         "",
-        f"TEXTS: Final = {tuple(a.name for a in found if a.kind == 'string')!r}",
-        f"LISTS_OF_TEXTS: Final = {tuple(a.name for a in found if a.kind == 'array')!r}",
+        f"TEXTS: Final = {tuple(a.name for a in of_header if a.kind == 'string')!r}",
+        f"LISTS_OF_TEXTS: Final = {tuple(a.name for a in of_header if a.kind == 'array')!r}",
         "def defaults() -> dict[str, Any]:",
-        '    """What is not None where a writer\'s schema lacks the field."""',
-        f"    return { {a.name: a.default for a in found if a.default is not None}!r}",
+        '    """Values of fields that the writer\'s schema lacks; the others are None."""',
+        f"    return { {a.name: a.default for a in of_header if a.default is not None}!r}",
         "class Header:",
-        '    """What the processor reads of an event. Texts are UTF-8 bytes, times microseconds UTC."""',
+        '    """The fields of an event that the processor reads. Texts are UTF-8 bytes, times µs UTC."""',
         "    __slots__ = NAMES",
         "",
-        *(f"    {a.name}: {a.python}" for a in found),
+        *(f"    {a.name}: {a.python}" for a in of_header),
         "    def __init__(self, values: tuple[Any, ...]) -> None:",
-        '        """values: of `NAMES`."""',
+        '        """Takes one value for each of `NAMES`, in order."""',
         f"        ({', '.join(f'self.{n}' for n in names)},) = values",
     ]
     return "\n".join(lines) + "\n"

@@ -1,5 +1,4 @@
-"""What the processor reads of an event: the header's prefix, by writer schema. Content is stepped over, never
-decoded."""
+"""Reads the header of an event, whichever schema wrote it. Content is skipped, never decoded."""
 
 from __future__ import annotations
 
@@ -16,12 +15,12 @@ from tailrace.errors import DecodeError
 __all__ = ["NAMES", "PATHS", "Header", "read"]
 
 PATHS: Final = tuple(BODY_PATHS.get(name, name) for name in NAMES)
-"""Path in the schema of each of `NAMES`."""
+"""The path in the schema of each name in `NAMES`."""
 _texts: Final = itemgetter(*[NAMES.index(name) for name in TEXTS])
 
 Read = Callable[[bytes], tuple[Any, ...]]
 _whole: Final[dict[bytes, Decode]] = {}
-"""Frame of a record -> decoder of a schema that has every field of `Header`, in its order."""
+"""Frame -> decoder, for schemas that have every field of `Header` in the same order."""
 
 
 def _reader(frame: bytes, schema: dict[str, Any]) -> Read:
@@ -31,9 +30,9 @@ def _reader(frame: bytes, schema: dict[str, Any]) -> Read:
         _whole[frame] = decode
 
     def partial(value: bytes) -> tuple[Any, ...]:
-        found = defaults()
-        found.update(zip(paths, decode(value, body), strict=True))
-        return tuple(found.get(path) for path in PATHS)
+        by_path = defaults()
+        by_path.update(zip(paths, decode(value, body), strict=True))
+        return tuple(by_path.get(path) for path in PATHS)
 
     return partial
 
@@ -47,12 +46,16 @@ def _reader_of(frame: bytes) -> Read:
 
 
 def read(value: bytes | None) -> Header:
-    """The header of a record of trace.events, whichever schema wrote it, in either frame.
+    """The header of a record of `trace.events`, written with any schema and with either frame.
 
-    The whole record is walked, so that a torn one is found here and not once a sink; of the texts only those
-    named in `Header` are checked to be UTF-8. Raises `DecodeError` (``empty``, ``bad_magic``, ``truncated``,
-    ``malformed``, ``invalid_utf8``, ``wrong_record``, ``unreadable_schema``) or `UnknownSchema`; it looks for
-    no schema, its caller did."""
+    The whole record is walked, so a truncated one is found here instead of in each sink. Only the texts in
+    `Header` are checked to be UTF-8.
+
+    Raises:
+        UnknownSchema: The writer's schema is not known. It is not requested here; that is the caller's task.
+        DecodeError: The record cannot be decoded (``empty``, ``bad_magic``, ``truncated``, ``malformed``,
+            ``invalid_utf8``, ``wrong_record``, ``unreadable_schema``).
+    """
     value = value or b""
     decode = _whole.get(value[: wire.BODY])
     if decode is not None:

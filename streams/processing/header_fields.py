@@ -1,6 +1,7 @@
 """The header of an event, as the processor reads it.
 
-Generated from schemas/*.avsc by tools/schemas.py (`make schemas`). Do not edit."""
+Generated from schemas/*.avsc by tools/schemas.py (`make schemas`). Do not edit.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +63,7 @@ BODY_PATHS: Final = {
     "node_dataset_names": "node_execution.dataset_names",
     "retrieved_dataset_names": "dataset_retrieval.dataset_names",
 }
-"""Where those come from that are not in the header, but in a body."""
+"""Attribute -> path in the schema, for attributes that are in a body instead of the header."""
 
 TEXTS: Final = (
     "event_id",
@@ -102,12 +103,12 @@ LISTS_OF_TEXTS: Final = ("dataset_ids", "node_dataset_names", "retrieved_dataset
 
 
 def defaults() -> dict[str, Any]:
-    """What is not None where a writer's schema lacks the field."""
+    """Values of fields that the writer's schema lacks; the others are None."""
     return {"revision": 0, "dataset_ids": []}
 
 
 class Header:
-    """What the processor reads of an event. Texts are UTF-8 bytes, times microseconds UTC."""
+    """The fields of an event that the processor reads. Texts are UTF-8 bytes, times µs UTC."""
 
     __slots__ = NAMES
 
@@ -161,7 +162,7 @@ class Header:
     retrieved_dataset_names: list[bytes] | None
 
     def __init__(self, values: tuple[Any, ...]) -> None:
-        """values: of `NAMES`."""
+        """Takes one value for each of `NAMES`, in order."""
         (
             self.event_id,
             self.revision,

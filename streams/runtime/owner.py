@@ -255,13 +255,13 @@ class Owner:
                 )
                 self.end(FAILED, f"partition {p.number}: {type(e).__name__}: {e}")
 
-        def told(holds: bool) -> None:
+        def on_change(holds: bool) -> None:
             if not holds:
                 self._held.pop(p.number, None)
             self.observed.waits(p.number, holds)
             self.on_held(p.number, holds)
 
-        return BlockedBatches(p.number, waiting, apply, told)
+        return BlockedBatches(p.number, waiting, apply, on_change)
 
     async def _apply(self, p: Partition, records: Sequence[Any]) -> None:
         limits = self._settings.streams

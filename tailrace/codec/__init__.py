@@ -1,4 +1,4 @@
-"""Records to bytes and back: schemas by fingerprint, encoders, decoders, frames."""
+"""Encodes and decodes records: schemas by fingerprint, Avro encoders and decoders, frames."""
 
 from tailrace.codec.decoder import decoder_for, record_decoder_for
 from tailrace.codec.encoder import compile_encoder

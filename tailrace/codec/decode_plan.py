@@ -1,4 +1,4 @@
-"""From an Avro schema to the table that `tailrace.codec.table_decoder` walks."""
+"""Compiles an Avro schema to the table that `tailrace.codec.table_decoder` walks."""
 
 from __future__ import annotations
 
@@ -19,19 +19,26 @@ _SIMPLE: Final = {
     "string": (table.STRING, 0),
     "bytes": (table.STRING, 0),
 }
-"""Primitive type -> kind of its step, and the bytes that it always takes."""
+"""Primitive type -> kind of its step, and its size in bytes if that is fixed."""
 
 
 class Planner:
-    """Makes the steps of one schema. After `top`, paths are those of its results."""
+    """Makes the steps of one schema."""
 
     def __init__(self, want: Iterable[str] | None, text: bool, build: Mapping[str, Any]) -> None:
+        """Arguments as for `tailrace.codec.decoder.decoder_for`."""
         self.paths: list[str] = []
+        """After `top`: the paths of the results, in order."""
         self._want = None if want is None else frozenset(want)
         self._text, self._build, self._names = text, build, _NamedTypes()
 
     def top(self, schema: Mapping[str, Any], last: str | None) -> list[Step]:
-        """The fields of the schema, up to `last` or all."""
+        """The steps of the schema's fields.
+
+        Args:
+            schema: The schema of a record.
+            last: Name of the last field to include; None: all fields.
+        """
         steps: list[Step] = []
         self._fields(dict(schema), "", last, steps)
         return steps
@@ -87,7 +94,7 @@ class Planner:
         elif kind == "record":
             step = self._record(t, want)
         else:
-            raise ValueError(f"unknown Avro type {t!r}")
+            raise ValueError(f"unknown Avro type {t!r}; must be e.g. long, string or a record")
         return step
 
     def _record(self, t: dict[str, Any], want: bool) -> Step:
@@ -105,7 +112,7 @@ class Planner:
 
     def _union(self, branches: list[Any], want: bool) -> Step:
         if len(branches) > 63:
-            raise ValueError("unions of more than 63 branches are not supported")
+            raise ValueError(f"a union has {len(branches)} branches; at most 63 are supported")
         steps = [self._step(b, want) for b in branches]
         if (
             branches[0] == "null"
@@ -121,7 +128,7 @@ class Planner:
 
 
 class _NamedTypes:
-    """Named types of one schema, by full name and by short name."""
+    """The named types of one schema, by full and by short name."""
 
     def __init__(self) -> None:
         self._types: dict[str, dict[str, Any]] = {}
@@ -134,7 +141,7 @@ class _NamedTypes:
         return self._types[name] if name in self._types else self._types[name.rsplit(".", 1)[-1]]
 
     def nested(self, kind: Any) -> dict[str, Any] | None:
-        """The record that `kind`, or its nullable union, is; None if it is something else."""
+        """The record in `kind`, which may be a nullable union of one; None if it is not a record."""
         inner = kind
         if isinstance(kind, list):
             inner = kind[_record_branch(kind) or 0] if len(kind) == 2 and "null" in kind else None
@@ -144,5 +151,5 @@ class _NamedTypes:
 
 
 def _record_branch(kind: Any) -> int | None:
-    """Number of the branch of a union of two that is not null; None: no union."""
+    """Index of the branch that is not null in a union of two; None if it is not a union."""
     return int(kind[0] == "null") if isinstance(kind, list) else None

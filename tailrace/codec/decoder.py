@@ -1,8 +1,9 @@
-"""Decoders of Avro records.
+"""Makes decoders for Avro records.
 
-The writer's schema becomes a table (`tailrace.codec.decode_plan`), and one function walks the table of any
-schema (`tailrace.codec.table_decoder`): it slices what is wanted and steps over the rest. fastavro is the
-oracle in the tests."""
+The writer's schema is compiled to a table (`tailrace.codec.decode_plan`). One function walks the table of
+any schema (`tailrace.codec.table_decoder`): it decodes the wanted fields and skips the others. Tests
+compare it with fastavro.
+"""
 
 from __future__ import annotations
 
@@ -28,19 +29,24 @@ def decoder_for(
     prefix_only: bool = False,
     build: Mapping[str, Any] | None = None,
 ) -> tuple[Decode, tuple[str, ...]]:
-    """A decoder of what `schema` wrote, and the paths of the values that it returns, in schema order.
+    """Makes a decoder for records that were written with `schema`.
 
-    The decoder raises `DecodeError` (reason ``truncated``, ``malformed`` or ``invalid_utf8``) for bytes that
-    do not fit, and nothing else. Unless prefix_only, the record must end exactly where the data ends.
+    The decoder raises only `DecodeError`, for bytes that do not match the schema; its reason is
+    ``truncated``, ``malformed`` or ``invalid_utf8``. Unless `prefix_only` is set, the record must end
+    exactly where the data end.
 
     Args:
         schema: The writer's schema.
-        want: Dotted paths (``"tool_name"``, ``"node_execution.node_id"``); None for all top-level fields. A
-            path that the schema lacks is not among the results. Single fields of a null record are None.
-        text: Strings are decoded, and so checked to be UTF-8; else they stay bytes.
-        prefix_only: Stop after the schema's ``header_last`` field; what follows is not looked at.
-        build: By name, what makes nested records and enums. A record that is wanted whole is
-            ``build[name](**fields)``, else a dict; an enum is ``build[name](symbol)``, else its symbol.
+        want: Dotted paths (``"tool_name"``, ``"node_execution.node_id"``); None: all top-level fields.
+            Paths that the schema does not have are left out of the results. Single fields of a null record
+            are None.
+        text: Whether strings are decoded, and so checked to be UTF-8. If not, they stay bytes.
+        prefix_only: Whether to stop after the schema's ``header_last`` field and ignore the bytes after it.
+        build: Name -> what makes a nested record or an enum: ``build[name](**fields)`` for a record that is
+            wanted whole, ``build[name](symbol)`` for an enum. Default: a dict, and the symbol.
+
+    Returns:
+        The decoder, and the paths of the values that it returns, in schema order.
     """
     planner = Planner(want, text, build or {})
     steps = planner.top(schema, schema.get("header_last") if prefix_only else None)
@@ -54,8 +60,9 @@ def record_decoder_for(
     *,
     build: Mapping[str, Any] | None = None,
 ) -> Callable[[bytes, int], R]:
-    """A decoder, with text decoded, that gives ``into(**{field: value})`` of the wanted top-level fields. It
-    does what a decoder of `decoder_for` and such a call do, in a third of the time.
+    """Makes a decoder that returns ``into(**{field: value})`` for the wanted top-level fields.
+
+    Strings are decoded. It takes a third of the time of a decoder of `decoder_for` followed by such a call.
 
     Args:
         schema: The writer's schema.

@@ -1,7 +1,8 @@
-"""Avro encoders as generated straight-line Python: type checks that name the field, no dict in between.
+"""Generates Avro encoders as straight-line Python, with type checks that name the field.
 
-fastavro writes a float into a long and a bool into an int without a word, and its errors name no field; it is
-the oracle in the tests, not the encoder."""
+fastavro is not used for this: it accepts a float for a long and a bool for an int, and its errors do not
+name the field. Tests compare the encoders with it.
+"""
 
 from __future__ import annotations
 
@@ -30,12 +31,13 @@ _PYTHON: Final = {
 def _shown(value: Any) -> str:
     try:
         text = repr(value)
-    except Exception:  # e.g. an integer of 5,000 digits, a list that is too deep, somebody's __repr__
+    except Exception:  # e.g. an integer of 5,000 digits, a list nested too deeply, a faulty __repr__
         return "(not shown)"
     return f"{text[:57]}..." if len(text) > 60 else text
 
 
 def wrong(path: str, value: Any, expected: str) -> InvalidEvent:
+    """The error for a value that does not match its field's type."""
     return InvalidEvent(path, f"is {type(value).__name__} {_shown(value)}, must be {expected}")
 
 
@@ -62,8 +64,15 @@ class _Writer:
         self.lines.append("    " * d + line)
 
     def value(self, t: Any, v: str, path: str, d: int, null: bool = False) -> None:
-        """Emits the encoding of variable `v`; `null`: it is a branch of a nullable union, its index is
-        written first."""
+        """Emits code that encodes a variable.
+
+        Args:
+            t: The Avro type.
+            v: The variable's name.
+            path: The field's dotted path, for errors.
+            d: Levels of indentation.
+            null: Whether the type is the second branch of a nullable union, whose index is written first.
+        """
         if isinstance(t, list):
             if len(t) != 2 or t[0] != "null":
                 raise ValueError(f"{path}: only unions of null and one type are supported")
@@ -83,8 +92,8 @@ class _Writer:
             self.emit(d + 1, f"try: x = {v}.encode()")
             self.emit(
                 d + 1,
-                f"except UnicodeEncodeError as e: raise wrong({path!r}, {v}, 'valid Unicode (' + e.reason + "
-                "')') from None",
+                "except UnicodeEncodeError as e: "
+                f"raise wrong({path!r}, {v}, 'valid Unicode (' + e.reason + ')') from None",
             )
             self.emit(d + 1, f"n = len(x); w({one}(SMALL[n << 1] if n < 8192 else zz(n))); w(x)")
         elif kind == "bytes":
@@ -94,8 +103,8 @@ class _Writer:
             self.emit(d, f"{head} type({v}) is int:")
             self.emit(
                 d + 1,
-                f"if not -{1 << bound} <= {v} < {1 << bound}: raise wrong({path!r}, {v}, 'within {bound + 1} "
-                "bits')",
+                f"if not -{1 << bound} <= {v} < {1 << bound}: "
+                f"raise wrong({path!r}, {v}, 'within {bound + 1} bits')",
             )
             self.emit(d + 1, f"w({one}zz({v}))")
         elif kind == "boolean":
@@ -155,12 +164,17 @@ class _Writer:
 
 
 def compile_encoder(schema: Mapping[str, Any], classes: Mapping[str, type[Any]]) -> Encode:
-    """An encoder of objects with `schema`'s fields as attributes (the generated records); `classes` are those
-    of its nested records, by name.
+    """Makes an encoder for objects that have the schema's fields as attributes, such as the generated
+    records.
 
-    It raises `InvalidEvent` for the first field, in schema order, whose value does not fit, with its dotted
-    path, and nothing else. Strings must be encodable to UTF-8; bools are not integers; numbers beyond their
-    width are refused."""
+    The encoder raises only `InvalidEvent`, with the dotted path of the first field, in schema order, whose
+    value does not match its type. Strings must be encodable to UTF-8; bools are not integers; numbers must
+    fit their width.
+
+    Args:
+        schema: The schema of a record.
+        classes: Name -> class, of the nested records.
+    """
     w = _Writer(classes)
     w.emit(0, "def encode(r):")
     w.emit(1, "out = []; w = out.append")

@@ -1,6 +1,8 @@
-"""Making records from decoded values: a copy of an empty one, then what is not null is set. A call with 40
-keywords takes ten times as long, since a struct looks each of them up among all its fields. Compiled where
-there is a compiler."""
+"""Makes records from decoded values: copies an empty record, then sets the fields that are not null.
+
+Calling a struct with 40 keywords takes ten times as long, because it searches all its fields for each of
+them. Compiled by mypyc if a compiler is available.
+"""
 
 from __future__ import annotations
 
@@ -14,20 +16,24 @@ _set: Final = force_setattr
 
 
 class RecordBuilder:
-    """How a record of one class is made from the values of the fields `names`."""
+    """Makes records of one class from the values of given fields."""
 
     __slots__ = ("_build", "_empty", "_factories", "_names", "_nulls")
 
     def __init__(self, build: Callable[..., Any], names: Sequence[str]) -> None:
-        """build: a struct class, or anything that is called with the values by name."""
+        """
+        Args:
+            build: A struct class, or any callable that takes the values by name.
+            names: The fields for which values are given.
+        """
         self._build: Any = build
         self._names: list[str] = list(names)
         self._empty: Any = None
-        """What is copied; None: `build` is called."""
+        """The record that is copied; None: `build` is called instead."""
         self._nulls: list[bool] = []
-        """Of each name, whether the empty record has None there."""
+        """For each name, whether the empty record has None there."""
         self._factories: list[tuple[str, Any]] = []
-        """Fields that no value is given for, and what makes their defaults."""
+        """Fields without a given value, with the factories of their defaults."""
         if (
             isinstance(build, type)
             and issubclass(build, msgspec.Struct)
@@ -39,7 +45,7 @@ class RecordBuilder:
         fields = {f.name: f for f in msgspec.structs.fields(cls)}
         known = set(self._names)
         if not known <= fields.keys() or any(f.required and f.name not in known for f in fields.values()):
-            return  # the call says what is wrong
+            return  # calling `build` will raise an error that says what is wrong
         empty = cls(**{name: None for name, f in fields.items() if f.required or name in known})
         for name in self._names:
             f = fields[name]
@@ -52,7 +58,11 @@ class RecordBuilder:
         self._nulls = [getattr(empty, name) is None for name in self._names]
 
     def make(self, values: list[Any]) -> Any:
-        """The record. values: one for each name. Raises what the call raises."""
+        """Makes one record. Raises what `build` raises.
+
+        Args:
+            values: One for each name, in order.
+        """
         empty = self._empty
         if empty is None:
             return self._build(**dict(zip(self._names, values, strict=True)))

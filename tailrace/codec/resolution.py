@@ -1,5 +1,4 @@
-"""Whether a reader with one Avro schema can read what was written with another (Avro 1.12, "Schema
-Resolution"). Pure."""
+"""Checks whether an Avro schema can read what another one wrote (Avro 1.12, "Schema Resolution"). Pure."""
 
 from __future__ import annotations
 
@@ -17,9 +16,18 @@ NAMED: Final = ("record", "enum", "fixed")
 
 
 def problems(writer: Any, reader: Any, path: str = "") -> Iterator[str]:
-    """One sentence for each thing that a reader with `reader` cannot make of `writer`'s records; nothing if
-    it can. What depends on the record (a branch of the writer's union that the reader lacks) counts as
-    cannot. Aliases are not looked at: no decoder of ours does."""
+    """Why a reader with the schema `reader` cannot read records written with `writer`, one sentence per
+    reason.
+
+    Yields nothing if it can read them all. A difference that matters only for some records, such as a
+    branch of the writer's union that the reader lacks, counts as a problem. Aliases are ignored, as in our
+    decoders.
+
+    Args:
+        writer: The writer's schema.
+        reader: The reader's schema.
+        path: Dotted path of the type, put before each sentence.
+    """
     yield from _Pair(writer, reader).check(writer, reader, path)
 
 
@@ -37,12 +45,12 @@ class _Pair:
             tried = [list(self.check(w, branch, path)) for branch in r]
             if all(tried):
                 of_its_kind = [
-                    found for branch, found in zip(r, tried, strict=True) if self._alike(w, branch)
+                    reasons for branch, reasons in zip(r, tried, strict=True) if self._alike(w, branch)
                 ]
                 if len(of_its_kind) == 1:
                     yield from of_its_kind[0]
                 else:
-                    yield f"{path}: no branch of the reader's union takes {shown(w)}"
+                    yield f"{path}: no branch of the reader's union can read {shown(w)}"
             return
         wk, rk = kind(w), kind(r)
         if wk != rk:
@@ -75,14 +83,16 @@ class _Pair:
             if field["name"] in written:
                 yield from self.check(written[field["name"]]["type"], field["type"], at)
             elif "default" not in field:
-                yield f"{at}: has no default, and was not always there"
+                yield f"{at}: has no default, and the writer's schema lacks it"
 
 
 def kind(t: Any) -> str:
+    """The name of a type's kind, e.g. long or record."""
     return t if isinstance(t, str) else str(t["type"])
 
 
 def shown(t: Any) -> str:
+    """A type in messages: its kind, and its name if it has one."""
     return f"{kind(t)} {short(t['name'])}" if isinstance(t, dict) and "name" in t else kind(t)
 
 
@@ -92,7 +102,7 @@ def short(name: str) -> str:
 
 
 def _unwrapped(t: Any, names: dict[str, Any]) -> Any:
-    """A reference as the type that it names, ``{"type": {…}}`` as what is inside."""
+    """Resolves references to named types, and ``{"type": {…}}`` to the type inside."""
     while True:
         if isinstance(t, str) and t in names:
             t = names[t]
@@ -103,17 +113,17 @@ def _unwrapped(t: Any, names: dict[str, Any]) -> Any:
 
 
 def named_types(t: Any) -> dict[str, Any]:
-    """Named types of a schema, by short and full name."""
-    found: dict[str, Any] = {}
+    """The named types of a schema, by short and by full name."""
+    types: dict[str, Any] = {}
     if isinstance(t, list):
         for branch in t:
-            found |= named_types(branch)
+            types |= named_types(branch)
     elif isinstance(t, dict):
         if "name" in t and t.get("type") in NAMED:
-            found[t["name"]] = t
+            types[t["name"]] = t
             if "namespace" in t:
-                found[f"{t['namespace']}.{t['name']}"] = t
+                types[f"{t['namespace']}.{t['name']}"] = t
         inside = (*(f["type"] for f in t.get("fields", ())), t.get("items"), t.get("values"))
         for inner in (*inside, t["type"] if isinstance(t.get("type"), (dict, list)) else None):
-            found |= named_types(inner)
-    return found
+            types |= named_types(inner)
+    return types

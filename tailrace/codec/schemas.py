@@ -1,5 +1,8 @@
-"""Schemas by name and by what stands before a value: those that ship with the package, every version of every
-record, and those learned at run time, from files and from a schema registry."""
+"""Schemas by name and by frame.
+
+It has every version of every record that ships with the package, and the schemas that are learned at run
+time from files and from a schema registry.
+"""
 
 from __future__ import annotations
 
@@ -16,18 +19,20 @@ from tailrace.errors import DecodeError, UnknownSchema
 
 Schema = dict[str, Any]
 MARKER: Final = b"\xc3\x01"
-"""First two bytes of an Avro single object, version 1; the schema's fingerprint follows."""
+"""First two bytes of Avro's single-object encoding, version 1; the schema's fingerprint follows."""
 BODY: Final = 10
-"""Where the Avro body of a single object starts."""
+"""Offset of the Avro body in single-object encoding."""
 ID_BODY: Final = 5
-"""Where it starts in Confluent's wire format: after a zero byte and the registry's id of the schema, 4 bytes,
-big endian."""
+"""Offset of the Avro body in Confluent's wire format: zero byte, then 4 bytes of schema id, big endian."""
 
 
 @functools.cache
 def history(name: str) -> tuple[Schema, ...]:
-    """All versions of a record's schema, oldest first; the last one is what is written. KeyError: no such
-    record."""
+    """All versions of a record's schema, oldest first. The last one is what this version writes.
+
+    Raises:
+        KeyError: There is no such record.
+    """
     return tuple(json.loads(text) for text in _schema_history.HISTORY[name])
 
 
@@ -37,14 +42,13 @@ def current(name: str) -> Schema:
 
 
 def fingerprint(schema: Schema | str) -> bytes:
-    """CRC-64-AVRO of the Parsing Canonical Form: 8 bytes in the order in which they stand on the wire (Avro
-    1.12, "Single object encoding")."""
+    """CRC-64-AVRO of the Parsing Canonical Form, 8 bytes in wire order (Avro 1.12, single objects)."""
     return bytes.fromhex(_fingerprint(to_parsing_canonical_form(schema), "CRC-64-AVRO"))
 
 
 @functools.cache
 def by_fingerprint() -> dict[bytes, tuple[str, Schema]]:
-    """fingerprint -> (record name, schema), for all versions of all records."""
+    """Fingerprint -> (record name, schema), for all versions of all records."""
     return {fingerprint(s): (name, s) for name in _schema_history.HISTORY for s in history(name)}
 
 
@@ -72,34 +76,39 @@ def enums() -> Iterator[Schema]:
 
 
 class Known(NamedTuple):
-    """The record that a frame says a value is, by our name, and its writer's schema."""
+    """What a frame names: one of our records, and the writer's schema."""
 
     name: str
     schema: Schema
 
 
 class Resolver:
-    """Frame (all that stands before a value's body: its length is where the body starts) -> schema. What is
-    known stays known.
+    """Maps frames to schemas. Thread-safe. What is known is never forgotten.
 
-    Any thread may ask and any may add. want: called by readers that miss a frame, and does not block: whoever
-    can find its schema looks for it (`tailrace.schema_registry`)."""
+    A frame is everything before a value's body, so its length is the body's offset.
+    """
 
     def __init__(self) -> None:
         self.want: Callable[[bytes], None] = lambda frame: None
+        """Called for an unknown frame; must not block. `tailrace.schema_registry` fetches the schema."""
         self._learned: dict[bytes, Known | DecodeError] = {}
 
     def find(self, frame: bytes) -> Known:
-        """Raises `UnknownSchema`, or the `DecodeError` that says why its schema cannot be read."""
-        found = self._learned.get(frame) or self._shipped().get(frame)
-        if found is None:
+        """The schema that a frame names.
+
+        Raises:
+            UnknownSchema: The schema is not known.
+            DecodeError: The schema is known, but cannot be read as one of our records.
+        """
+        entry = self._learned.get(frame) or self._shipped().get(frame)
+        if entry is None:
             raise UnknownSchema(frame)
-        if isinstance(found, DecodeError):
-            raise type(found)(found.reason, found.detail)
-        return found
+        if isinstance(entry, DecodeError):
+            raise type(entry)(entry.reason, entry.detail)
+        return entry
 
     def find_or_want(self, frame: bytes) -> Known:
-        """As `find`; what is not known is asked for, and may be known later."""
+        """As `find`. An unknown schema is also requested by `want`, and may be known later."""
         try:
             return self.find(frame)
         except UnknownSchema:
@@ -107,25 +116,25 @@ class Resolver:
             raise
 
     def knows(self, frame: bytes) -> bool:
-        """Whether the schema is known, or known to be of no use."""
+        """Whether the schema is known, readable or not."""
         return frame in self._learned or frame in self._shipped()
 
-    def add(self, frame: bytes, found: Known | DecodeError) -> None:
-        """Learns a schema, or why it cannot be read. What was learned before stays."""
-        self._learned.setdefault(frame, found)
+    def add(self, frame: bytes, entry: Known | DecodeError) -> None:
+        """Adds a schema, or why it cannot be read. An earlier entry for the frame stays."""
+        self._learned.setdefault(frame, entry)
 
     @staticmethod
     @functools.cache
     def _shipped() -> dict[bytes, Known]:
-        return {MARKER + fp: Known(*found) for fp, found in by_fingerprint().items()}
+        return {MARKER + fp: Known(*named) for fp, named in by_fingerprint().items()}
 
 
 def id_frame(schema_id: int) -> bytes:
-    """What stands before a value in Confluent's wire format."""
+    """The frame of a schema id in Confluent's wire format."""
     return b"\0" + schema_id.to_bytes(4, "big")
 
 
 known: Final = Resolver()
-"""This process's."""
+"""The resolver of this process."""
 NAMES: Final = tuple(_schema_history.HISTORY)
 """Names of all record types."""

@@ -1,6 +1,7 @@
-"""Walks an Avro record by a table of its schema, which `tailrace.codec.decode_plan` makes.
+"""Walks an Avro record along a table of its schema, which `tailrace.codec.decode_plan` makes.
 
-The walk is the same for all schemas, so it can be compiled ahead. Callers use `tailrace.codec.decoder`."""
+The code is the same for all schemas, so it can be compiled by mypyc. Callers use `tailrace.codec.decoder`.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ FLOAT: Final = 3
 DOUBLE: Final = 4
 STRING: Final = 5
 TEXT: Final = 6
-"""A string that is decoded, and so checked to be UTF-8."""
+"""A string that is decoded and checked to be UTF-8."""
 FIXED: Final = 7
 ENUM: Final = 8
 ARRAY: Final = 9
@@ -26,13 +27,13 @@ MAP: Final = 10
 RECORD: Final = 11
 UNION: Final = 12
 INSIDE: Final = 13
-"""A record of which single fields are results."""
+"""A record of which only single fields are wanted."""
 
 _float: Final = struct.Struct("<f").unpack_from
 _double: Final = struct.Struct("<d").unpack_from
 _NOTHING: Final[list[Any]] = []
 _MALFORMED: Final = (IndexError, ValueError, OverflowError, struct.error)
-"""What the walk raises for bytes that do not fit the schema."""
+"""Exceptions that the walk raises for bytes that do not match the schema."""
 
 
 class Step:
@@ -43,23 +44,23 @@ class Step:
     def __init__(self, kind: int, want: bool) -> None:
         self.kind, self.want = kind, want
         self.nullable = False
-        """A union of null and this."""
+        """Whether it is a union of null and this type."""
         self.null = 0
-        """The byte that says null: 0, or 2 where null comes second."""
+        """The byte for null: 0, or 2 if null is the second branch."""
         self.size = 0
-        """Bytes of a fixed."""
+        """Size in bytes of a fixed, boolean, float or double."""
         self.steps: list[Step] = []
-        """Items, branches or fields; of a map its values."""
+        """Items of an array, key and values of a map, branches of a union, fields of a record."""
         self.symbols: list[Any] = []
-        """What the symbols of an enum become."""
+        """The decoded values of an enum's symbols."""
         self.builder: RecordBuilder | None = None
-        """Of a record that is wanted whole."""
+        """Makes the record, if it is wanted whole."""
         self.results = 0
-        """How many results are inside."""
+        """Number of results of an `INSIDE` step."""
 
 
 class TableDecoder:
-    """A position in a record."""
+    """A position in a record's bytes."""
 
     __slots__ = ("b", "p")
 
@@ -67,8 +68,7 @@ class TableDecoder:
         self.b, self.p = b, p
 
     def fields(self, steps: list[Step], out: list[Any]) -> None:
-        """The fields of a record, the wanted ones appended to `out`. Raises IndexError, ValueError,
-        OverflowError, struct.error."""
+        """Reads the fields of a record and appends the wanted ones to `out`. Raises those in `_MALFORMED`."""
         b, p = self.b, self.p
         for step in steps:
             kind = step.kind
@@ -128,7 +128,7 @@ class TableDecoder:
         self.p = p
 
     def _union(self, step: Step) -> Step | None:
-        """The branch that is there; None for null, where null is the first of two."""
+        """Reads the index of a union and returns the branch; None for the null of a nullable type."""
         if step.nullable:
             c = self.b[self.p]
             self.p += 1
@@ -149,19 +149,19 @@ class TableDecoder:
         return n
 
     def _length(self) -> int:
-        """Of a string or bytes; it is all there."""
+        """Reads the length of a string or bytes. Raises IndexError if the data end before it does."""
         n, self.p = size(self.b, self.p)
         if self.p + n > len(self.b):
             raise IndexError
         return n
 
     def value(self, whole: Step) -> Any:
-        """The next value."""
+        """Reads the next value."""
         step = self._union(whole)
         return None if step is None else self._bare(step)
 
     def _bare(self, step: Step) -> Any:
-        """A value whose branch is known."""
+        """Reads a value whose union branch is already known."""
         kind, b = step.kind, self.b
         if kind in (STRING, TEXT):
             n = self._length()
@@ -212,27 +212,27 @@ class TableDecoder:
         if len(step.symbols) > 64:
             n = self._integer()
             if not 0 <= n < len(step.symbols):
-                raise ValueError("no symbol's number")
+                raise ValueError("enum index out of range")
             return step.symbols[n]
         n = self.b[self.p]
         if n & 1 or n >> 1 >= len(step.symbols):
-            raise ValueError("no symbol's byte")
+            raise ValueError("enum index out of range")
         self.p += 1
         return step.symbols[n >> 1]
 
     def _map(self, step: Step) -> dict[Any, Any]:
-        found: dict[Any, Any] = {}
+        entries: dict[Any, Any] = {}
         key, inner = step.steps[0], step.steps[1]
         while self.b[self.p]:
             n, self.p = block(self.b, self.p)
             for _ in range(n):
                 name = self.value(key)
-                found[name] = self.value(inner)
+                entries[name] = self.value(inner)
         self.p += 1
-        return found
+        return entries
 
     def skip(self, whole: Step) -> None:
-        """Steps over the next value."""
+        """Skips the next value."""
         step = self._union(whole)
         if step is not None:
             self._skip_bare(step)
@@ -260,8 +260,10 @@ class TableDecoder:
 
 
 def _walk(steps: list[Step], prefix_only: bool, b: bytes, p: int) -> list[Any]:
-    """The wanted values of the record at `p`, which ends where the data ends, unless prefix_only. Raises
-    `DecodeError` and nothing else."""
+    """The wanted values of the record at `p`. Raises only `DecodeError`.
+
+    The record must end where the data end, unless `prefix_only` is set.
+    """
     walk, out = TableDecoder(b, p), []  # type: TableDecoder, list[Any]
     try:
         walk.fields(steps, out)
@@ -273,19 +275,19 @@ def _walk(steps: list[Step], prefix_only: bool, b: bytes, p: int) -> list[Any]:
 
 
 def _refusal(error: Exception, size: int) -> DecodeError:
-    """error: one of _MALFORMED; size: of the data, in bytes."""
+    """The `DecodeError` for one of the exceptions in `_MALFORMED`; size: bytes of the data."""
     if isinstance(error, IndexError):
-        return DecodeError("truncated", f"{size} bytes are not one whole record")
+        return DecodeError("truncated", f"{size} bytes are not exactly one record")
     if isinstance(error, UnicodeDecodeError):
         return DecodeError("invalid_utf8", str(error))
     return DecodeError("malformed", str(error))
 
 
 def read(steps: list[Step], prefix_only: bool, b: bytes, p: int = 0) -> tuple[Any, ...]:
-    """The wanted values. Raises `DecodeError` and nothing else."""
+    """The wanted values of the record at `p`. Raises only `DecodeError`."""
     return tuple(_walk(steps, prefix_only, b, p))
 
 
 def read_into(steps: list[Step], builder: RecordBuilder, b: bytes, p: int = 0) -> Any:
-    """The record that `builder` makes of the wanted values. Raises `DecodeError`, and what it raises."""
+    """The record that `builder` makes. Raises `DecodeError`, and what `builder` raises."""
     return builder.make(_walk(steps, False, b, p))

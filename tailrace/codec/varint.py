@@ -1,19 +1,18 @@
-"""Avro's integers: zigzag varints, and the counts that stand before strings and blocks. Compiled where there
-is a compiler."""
+"""Avro's integers: zigzag varints, lengths and block counts. Compiled by mypyc if a compiler is available."""
 
 from __future__ import annotations
 
 from typing import Final
 
 SMALL: Final = tuple(bytes([n]) if n < 128 else bytes([n & 127 | 128, n >> 7]) for n in range(1 << 14))
-"""Unsigned varints of 0 to 16,383."""
+"""Encoded unsigned varints 0 to 16,383."""
 
 LENGTHS: Final = SMALL[::2]
 """`zigzag` of 0 to 8,191, for lengths on the record path."""
 
 
 def zigzag(n: int) -> bytes:
-    """Avro int or long. Raises OverflowError outside 64 bits."""
+    """Encodes an Avro int or long. Raises OverflowError for more than 64 bits."""
     z = n << 1 if n >= 0 else (-n << 1) - 1
     if z < 16384:
         return SMALL[z]
@@ -25,7 +24,7 @@ def zigzag(n: int) -> bytes:
         z = z & 0x007F007F007F007F | (z & 0x3F803F803F803F80) << 1 | 0x0080808080808080
         return z.to_bytes(8, "little")
     if z >> 64:
-        raise OverflowError("over 64 bits")
+        raise OverflowError("more than 64 bits")
     out = bytearray()
     while z > 127:
         out.append(z & 127 | 128)
@@ -35,9 +34,14 @@ def zigzag(n: int) -> bytes:
 
 
 def varint(b: bytes, p: int) -> tuple[int, int]:
-    """Zigzag varint at `p` -> (value, next position). Raises IndexError at the end, ValueError past 64 bits.
+    """Decodes the zigzag varint at `p` to (value, next position).
 
-    Up to eight bytes, which a time in microseconds has, in integers that stay small where this is compiled.
+    The first loop handles up to eight bytes, enough for a time in microseconds. Compiled, its integers are
+    machine words.
+
+    Raises:
+        IndexError: The data end inside the varint.
+        ValueError: The value needs more than 64 bits.
     """
     n = shift = 0
     while shift < 56:
@@ -62,7 +66,7 @@ def varint(b: bytes, p: int) -> tuple[int, int]:
 
 
 def size(b: bytes, p: int) -> tuple[int, int]:
-    """Length prefix at `p` -> (length, next position); a negative one is malformed."""
+    """Decodes the length at `p` to (length, next position). Raises ValueError for a negative one."""
     n, p = varint(b, p)
     if n < 0:
         raise ValueError("negative length")
@@ -70,8 +74,10 @@ def size(b: bytes, p: int) -> tuple[int, int]:
 
 
 def block(b: bytes, p: int) -> tuple[int, int]:
-    """Count of the next array or map block at `p`; the byte size that goes with a negative count is
-    skipped."""
+    """Decodes the item count of the array or map block at `p` to (count, next position).
+
+    A negative count is followed by the block's size in bytes, which is skipped.
+    """
     n, p = varint(b, p)
     if n < 0:
         n = -n

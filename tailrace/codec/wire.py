@@ -1,5 +1,8 @@
-"""Frames around Avro bodies: single-object encoding or Confluent's wire format on topics, a version byte in
-compacted state."""
+"""Encodes and decodes values with their frames.
+
+On topics the frame is that of Avro's single-object encoding, or Confluent's wire format; in compacted state
+topics it is a version byte.
+"""
 
 from __future__ import annotations
 
@@ -34,37 +37,41 @@ R = TypeVar("R")
 
 @functools.cache
 def frame_of(name: str) -> bytes:
-    """Marker and fingerprint that values of this record start with."""
+    """The single-object frame of a record: marker and fingerprint of its current schema."""
     return MARKER + schemas.fingerprint(schemas.current(name))
 
 
 @functools.cache
 def encoder_of(name: str) -> Encode:
+    """The encoder of a record's current schema."""
     return compile_encoder(schemas.current(name), records.BY_NAME)
 
 
 @functools.cache
 def decoder_of(name: str, version: int) -> tuple[Callable[[bytes, int], Any], type[Any]]:
-    """Decoder of version `version` (from 1) of a record into its class."""
+    """The decoder of one version (from 1) of a record's schema into the record's class, and the class."""
     return _into_class(name, schemas.history(name)[version - 1])
 
 
 def _member(cls: type[enum.StrEnum], default: str) -> Callable[[str], enum.StrEnum]:
-    """A symbol as a member; of one that this version does not know, the default."""
+    """A function from a symbol to its member; for a symbol that this version does not know, the default."""
     return lambda symbol: cls(symbol) if symbol in cls._value2member_map_ else cls(default)
 
 
 @functools.cache
 def build() -> dict[str, Callable[..., Any]]:
-    """What nested records and enums are decoded into, by name."""
+    """Name -> what a nested record or an enum is decoded into."""
     enums = {e["name"]: _member(getattr(records, e["name"]), e["default"]) for e in schemas.enums()}
     return {**records.BY_NAME, **enums}
 
 
 @functools.cache
 def symbols() -> dict[str, Callable[[str], str]]:
-    """For readers that want enums as text, by the enum's name: a symbol, or the default of one that this
-    version does not know."""
+    """As `build`, for readers that want enums as text.
+
+    Enum name -> function from a symbol to itself; for a symbol that this version does not know, to the
+    default.
+    """
 
     def reader(known: frozenset[str], default: str) -> Callable[[str], str]:
         return lambda symbol: symbol if symbol in known else default
@@ -78,15 +85,25 @@ def _into_class(name: str, schema: schemas.Schema) -> tuple[Callable[[bytes, int
 
 
 def encode(record: Any, frame: bytes | None = None) -> bytes:
-    """A record of this package as a topic value. frame: what to write before the body; default: marker and
-    fingerprint. Raises `InvalidEvent` with the field named."""
+    """Encodes a record of this package as a topic value.
+
+    Args:
+        record: The record.
+        frame: Written before the body; default: the single-object frame.
+
+    Raises:
+        InvalidEvent: A field's value does not match its type. The error names the field.
+    """
     name = type(record).__name__
     return (frame or frame_of(name)) + b"".join(encoder_of(name)(record))
 
 
 def frame_in(value: bytes | None) -> bytes:
-    """What stands before a value's body; its length is where the body starts. Raises `DecodeError`
-    (``empty``, ``truncated``, ``bad_magic``)."""
+    """The frame of a value. Its length is the body's offset.
+
+    Raises:
+        DecodeError: The value has no valid frame (``empty``, ``truncated``, ``bad_magic``).
+    """
     if not value:
         raise DecodeError("empty", "the record has no value")
     if value[0] == 0:
@@ -96,49 +113,61 @@ def frame_in(value: bytes | None) -> bytes:
     else:
         raise DecodeError(
             "bad_magic",
-            f"starts with {value[:2].hex()}, not {MARKER.hex()} (Avro single-object encoding) or 00 (a "
-            "registry's schema id)",
+            f"starts with {value[:2].hex()}, not with {MARKER.hex()} (Avro single-object encoding) or 00 "
+            "(schema id of a registry)",
         )
     if len(value) < end:
-        raise DecodeError("truncated", f"{len(value)} bytes are less than a frame")
+        raise DecodeError("truncated", f"{len(value)} bytes are less than a frame of {end} bytes")
     return value[:end]
 
 
 @functools.lru_cache(maxsize=256)
-def _by_frame(found: bytes) -> tuple[str, Callable[[bytes, int], Any], type[Any]]:
-    name, schema = schemas.known.find_or_want(found)
+def _by_frame(frame: bytes) -> tuple[str, Callable[[bytes, int], Any], type[Any]]:
+    name, schema = schemas.known.find_or_want(frame)
     return (name, *_into_class(name, schema))
 
 
 def decode(value: bytes, cls: type[R]) -> R:
-    """A topic value as an instance of `cls`, whichever version of its schema wrote it, in either frame.
+    """Decodes a topic value, written with any version of the schema and with either frame.
 
-    Fields that the writer did not have take their defaults, fields unknown here are dropped. Raises
-    `DecodeError` (``bad_magic``, ``truncated``, ``invalid_utf8``, ``malformed``, ``wrong_record``,
-    ``unreadable_schema``) or `UnknownSchema`."""
-    first = frame_in(value)
-    name, decoder, found = _by_frame(first)
-    if found is not cls:
+    Fields that the writer's schema lacks get their defaults. Fields that `cls` lacks are dropped.
+
+    Args:
+        value: The value.
+        cls: The record's class.
+
+    Raises:
+        UnknownSchema: The writer's schema is not known.
+        DecodeError: The value cannot be decoded (``empty``, ``bad_magic``, ``truncated``, ``invalid_utf8``,
+            ``malformed``, ``wrong_record``, ``unreadable_schema``).
+    """
+    frame = frame_in(value)
+    name, decoder, decoded_class = _by_frame(frame)
+    if decoded_class is not cls:
         raise DecodeError("wrong_record", f"the value is a {name}, not a {cls.__name__}")
-    record: R = decoder(value, len(first))
+    record: R = decoder(value, len(frame))
     return record
 
 
 def encode_versioned(record: Any) -> bytes:
-    """A value of a compacted topic: one byte of schema version, then the Avro body."""
+    """Encodes a value of a compacted topic: one byte of schema version, then the Avro body."""
     name = type(record).__name__
     return bytes([len(schemas.history(name))]) + b"".join(encoder_of(name)(record))
 
 
 def decode_versioned(value: bytes, cls: type[R]) -> R:
-    """What `encode_versioned` wrote, in any version. Raises `DecodeError`; ``unknown_version`` names a newer
-    writer."""
+    """Decodes a value of `encode_versioned`, of any version.
+
+    Raises:
+        DecodeError: The value cannot be decoded; ``unknown_version`` if a newer tailrace wrote it.
+    """
     if not value:
         raise DecodeError("empty", "the record has no value")
     version = value[0]
     if not 1 <= version <= len(schemas.history(cls.__name__)):
         raise DecodeError(
-            "unknown_version", f"{cls.__name__} version {version} was written by a newer tailrace"
+            "unknown_version",
+            f"{cls.__name__} version {version} was written by a newer tailrace; upgrade this one",
         )
     record: R = decoder_of(cls.__name__, version)[0](value, 1)
     return record

@@ -1,8 +1,8 @@
-"""Schemas that others wrote: whether their records can be read as ours, and the schema in the shape that
-decoders are made from. Pure; whatever the text is, it becomes a schema or a `DecodeError`.
+"""Checks schemas from outside, and converts them to the form from which decoders are made. Pure.
 
-A decoder holds a step for each type, and calls itself for types inside types. So recursion is refused, and
-the size and the depth of what a schema unfolds to are bounded."""
+Any text results in a schema or a `DecodeError`. A decoder has a step for each type and calls itself for
+nested types, so recursive schemas are refused, and the size and depth of an expanded schema are limited.
+"""
 
 from __future__ import annotations
 
@@ -16,36 +16,43 @@ from tailrace.codec.schemas import Schema
 from tailrace.errors import DecodeError
 
 MAX_TEXT: Final = 1 << 20
-"""Characters of a schema."""
+"""Most characters of a schema."""
 MAX_NODES: Final = 10_000
-"""Types in it, references counted as often as they are made."""
+"""Most types in a schema; a referenced type counts once per reference."""
 MAX_DEPTH: Final = 9
-"""Types inside types."""
+"""Most levels of nested types."""
 PRIMITIVE: Final = frozenset({"null", "boolean", "int", "long", "float", "double", "bytes", "string"})
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _FULL_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*")
 _LOGICAL: Final = frozenset({None, "timestamp-micros", "uuid"})
-"""Logical types that leave a value what it is for us: times in microseconds, text."""
+"""Logical types that do not change a value's meaning for us: times in microseconds, text."""
 
 
 class _Bad(Exception):
-    """What is wrong with a schema, and where."""
+    """A schema is not valid; the text says what is wrong, and where."""
 
 
 def adopted(text: str) -> tuple[str, Schema]:
-    """The record that a schema writes, by our name, and the schema in our shape: references unfolded, short
-    names, no docs.
+    """Converts a schema from outside: expands references, shortens names, removes docs.
 
-    Raises `DecodeError`: ``wrong_record``, of a record that is none of ours; ``unreadable_schema``, with the
-    field named."""
+    Args:
+        text: The schema as JSON.
+
+    Returns:
+        The name of our record that it writes, and the converted schema.
+
+    Raises:
+        DecodeError: ``wrong_record`` if it is not of one of our records; ``unreadable_schema`` if its records
+            cannot be read as ours. The error names the field.
+    """
     try:
         if len(text) > MAX_TEXT:
-            raise _Bad(f"has {len(text)} characters, may have {MAX_TEXT}")
+            raise _Bad(f"has {len(text)} characters; at most {MAX_TEXT} are allowed")
         whole = _Unfolded().of(json.loads(text), "", "", 0)
     except _Bad as e:
         raise DecodeError("unreadable_schema", str(e)) from None
     except ValueError:
-        raise DecodeError("unreadable_schema", "is not JSON") from None
+        raise DecodeError("unreadable_schema", "is not valid JSON") from None
     except RecursionError:
         raise DecodeError("unreadable_schema", "is nested too deeply") from None
     known = schemas.by_fingerprint().get(fingerprint(text))
@@ -57,37 +64,40 @@ def adopted(text: str) -> tuple[str, Schema]:
             "wrong_record", f"the schema is of {name or 'no record'}, not of a record of tailrace"
         )
     ours = schemas.current(name)
-    found = next(problems(whole, ours), None)
-    if found is not None:
-        raise DecodeError("unreadable_schema", f"cannot be read as {name}: {found}")
+    problem = next(problems(whole, ours), None)
+    if problem is not None:
+        raise DecodeError("unreadable_schema", f"cannot be read as {name}: {problem}")
     shaped: Schema = _Shaping(ours).of(whole, ours, "")
     return name, shaped
 
 
 def fingerprint(text: str) -> bytes:
-    """Of the schema as it was written, which is what its values carry. Raises `DecodeError`."""
+    """The fingerprint of the original schema, which is what values carry. Raises `DecodeError`."""
     try:
         return schemas.fingerprint(json.loads(text))
-    except Exception as e:  # fastavro has many
+    except Exception as e:  # fastavro raises many types
         raise DecodeError("unreadable_schema", f"has no canonical form: {type(e).__name__}") from None
 
 
 class _Shaping:
-    """Makes a writer's schema, which `problems` found readable, ask for values as the reader wants them."""
+    """Adapts a writer's schema to the reader's types. `problems` must have found it readable."""
 
     def __init__(self, reader: Schema) -> None:
         self._names = named_types(reader)
 
     def of(self, w: Any, r: Any, path: str) -> Any:
-        """The writer's type, with text where it says bytes (the same on the wire). Raises `DecodeError` for a
-        logical type that changes what a value means."""
+        """The writer's type, with the reader's choice of string or bytes; both are the same on the wire.
+
+        Raises:
+            DecodeError: A logical type would change the meaning of a value.
+        """
         if isinstance(w, list):
             return [self.of(branch, r, path) for branch in w]
         r = self._branch(w, r)
         wk, rk = kind(w), kind(r)
         logical = w.get("logicalType") if isinstance(w, dict) else None
         if logical not in _LOGICAL or (logical == "timestamp-micros" and wk != "long"):
-            text = f"{path}: logical type {logical}; times are timestamp-micros, amounts are text"
+            text = f"{path}: logical type {logical} is not supported; use timestamp-micros or text"
             raise DecodeError("unreadable_schema", text)
         if {wk, rk} == {"bytes", "string"}:
             return rk
@@ -105,23 +115,23 @@ class _Shaping:
         return {**w, "type": self.of(w["type"], r["type"], f"{path}.{w['name']}".lstrip("."))}
 
     def _branch(self, w: Any, r: Any) -> Any:
-        """What of the reader takes `w`; of a union the branch of its own kind, else the first that can."""
+        """The reader's type for `w`; of a union the branch of the same kind, else the first that fits."""
         if isinstance(r, list):
-            found = [
+            readable = [
                 b
                 for b in (self._names.get(b, b) if isinstance(b, str) else b for b in r)
                 if not [*problems(w, b)]
             ]
-            r = next((b for b in found if kind(b) == kind(w)), found[0])
+            r = next((b for b in readable if kind(b) == kind(w)), readable[0])
         return self._names.get(r, r) if isinstance(r, str) else r
 
 
 class _Unfolded:
-    """Copies a schema with every reference replaced by what it names."""
+    """Copies a schema with every reference replaced by the type that it names."""
 
     def __init__(self) -> None:
         self._types: dict[str, tuple[Any, int, int]] = {}
-        """Full name -> what it is, its number of nodes, its height."""
+        """Full name -> the type, its number of nodes, its height."""
         self._open: set[str] = set()
         self._nodes = 0
         self._deepest = 0
@@ -133,7 +143,7 @@ class _Unfolded:
         if isinstance(t, list):
             return self._union(t, namespace, path, depth)
         if not isinstance(t, dict):
-            raise _Bad(f"{path or 'the schema'}: is no Avro type")
+            raise _Bad(f'{path or "the schema"}: is not a valid Avro type such as "long"')
         kind = t.get("type")
         if isinstance(kind, (dict, list)):
             return self.of(kind, namespace, path, depth)
@@ -147,40 +157,40 @@ class _Unfolded:
             return {"type": kind, **_logical_of(t)} if "logicalType" in t else kind
         if isinstance(kind, str):
             return self._reference(kind, namespace, path, depth)
-        raise _Bad(f"{path or 'the schema'}: is no Avro type")
+        raise _Bad(f'{path or "the schema"}: is not a valid Avro type such as "long"')
 
     def _count(self, nodes: int, path: str, depth: int) -> None:
         self._nodes += nodes
         self._deepest = max(self._deepest, depth)
         if self._nodes > MAX_NODES:
-            raise _Bad(f"unfolds to more than {MAX_NODES} types")
+            raise _Bad(f"has more than {MAX_NODES} types once its references are expanded")
         if depth > MAX_DEPTH:
-            raise _Bad(f"{path}: more than {MAX_DEPTH} types inside each other")
+            raise _Bad(f"{path}: more than {MAX_DEPTH} levels of nested types")
 
     def _reference(self, name: str, namespace: str, path: str, depth: int) -> Any:
         full = f"{namespace}.{name}" if namespace and "." not in name else name
         if full not in self._types and full not in self._open:
             full = name
         if full in self._open:
-            raise _Bad(f"{path}: {name} is inside itself; recursive types are not supported")
+            raise _Bad(f"{path}: {name} contains itself; recursive types are not supported")
         if full not in self._types:
-            raise _Bad(f"{path or 'the schema'}: {name[:100]!r} is no Avro type")
-        found, nodes, height = self._types[full]
+            raise _Bad(f"{path or 'the schema'}: {name[:100]!r} is not a known Avro type")
+        named, nodes, height = self._types[full]
         self._count(nodes, path, depth + height)
-        return found
+        return named
 
     def _union(self, branches: list[Any], namespace: str, path: str, depth: int) -> list[Any]:
-        found = [self.of(b, namespace, path, depth) for b in branches]
-        if not 1 <= len(found) <= 63 or any(isinstance(b, list) for b in found):
-            raise _Bad(f"{path}: a union has 1 to 63 types, and no union among them")
-        return found
+        unfolded = [self.of(b, namespace, path, depth) for b in branches]
+        if not 1 <= len(unfolded) <= 63 or any(isinstance(b, list) for b in unfolded):
+            raise _Bad(f"{path}: a union must have 1 to 63 types, and no union among them")
+        return unfolded
 
     def _definition(self, t: Schema, namespace: str, path: str, depth: int) -> Schema:
         name, own = t.get("name"), t.get("namespace", namespace)
         if not isinstance(name, str) or not _FULL_NAME.fullmatch(name):
-            raise _Bad(f"{path or 'the schema'}: a type without a valid name")
+            raise _Bad(f"{path or 'the schema'}: a type without a valid name such as tailrace.v1.Tool")
         if not isinstance(own, str) or (own and not _FULL_NAME.fullmatch(own)):
-            raise _Bad(f"{path or name}: its namespace is no name")
+            raise _Bad(f"{path or name}: its namespace is not valid; must be e.g. tailrace.v1")
         full = name if "." in name or not own else f"{own}.{name}"
         if full in self._types or full in self._open or full in PRIMITIVE:
             raise _Bad(f"{path or 'the schema'}: {full} is defined twice")
@@ -202,14 +212,14 @@ class _Unfolded:
         if t["type"] == "fixed":
             size = t.get("size")
             if type(size) is not int or not 0 <= size <= MAX_TEXT:
-                raise _Bad(f"{path}: a fixed needs a size")
+                raise _Bad(f"{path}: a fixed needs a size of 0 to {MAX_TEXT} bytes")
             return {"size": size, **_logical_of(t)}
         fields: list[Schema] = []
         for field in t["fields"] if isinstance(t.get("fields"), list) else [None]:
             name = field.get("name") if isinstance(field, dict) else None
             valid = isinstance(name, str) and _NAME.fullmatch(name)
             if not valid or not isinstance(field, dict) or any(f["name"] == name for f in fields):
-                raise _Bad(f"{path or t['name']}: a field without a valid name, or one that is there twice")
+                raise _Bad(f"{path or t['name']}: a field without a valid name, or two with the same name")
             at = f"{path}.{name}".lstrip(".")
             fields.append({"name": name, "type": self.of(field.get("type"), namespace, at, depth + 1)})
         return {"fields": fields}
@@ -218,7 +228,7 @@ class _Unfolded:
 def _symbols(symbols: Any, path: str) -> list[str]:
     named = isinstance(symbols, list) and all(isinstance(s, str) and _NAME.fullmatch(s) for s in symbols)
     if not named or not 1 <= len(symbols) <= MAX_NODES or len(set(symbols)) < len(symbols):
-        raise _Bad(f"{path}: an enum needs symbols that are names, each once")
+        raise _Bad(f"{path}: an enum needs symbols that are valid names, each of them once")
     return list(symbols)
 
 

@@ -1,7 +1,8 @@
-"""How much event time one row of trace.metrics covers. It stands here only.
+"""The event time that one row of `trace.metrics` covers. The value is defined only here.
 
-A minute is a whole number of periods. Another value needs new topics: keys of trace.metrics and trace.state
-hold the number of the period since 1970."""
+A minute must be a multiple of it. To change it, create new topics: the keys of `trace.metrics` and
+`trace.state` contain the number of the period since 1970.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,8 @@
-"""Schemas of others, from files and from a schema registry with Confluent's REST interface: reading what they
-wrote, and writing with the registry's ids. docs/registry.md says how to use it."""
+"""Schemas from files and from a schema registry with Confluent's REST interface.
+
+With them, records that others wrote can be read, and our own are written with the registry's ids. See
+docs/registry.md.
+"""
 
 from tailrace.schema_registry.client import Client
 from tailrace.schema_registry.fetcher import SchemaFetcher

@@ -1,5 +1,7 @@
-"""Schemas by id on disk: what an id means never changes, so that a registry that is away does not matter for
-known ids."""
+"""Caches schemas on disk, so that known ids can be read while the registry does not answer.
+
+The schema of an id never changes, so nothing in the cache becomes outdated.
+"""
 
 from __future__ import annotations
 
@@ -15,28 +17,37 @@ log: Final = logging.getLogger("tailrace.schema_registry")
 
 
 def folder(cache_dir: str, url: str) -> Path:
-    """Where the schemas of one registry are. cache_dir: the setting."""
+    """The cache folder of one registry.
+
+    Args:
+        cache_dir: The setting registry.cache_dir; empty: the user's cache folder.
+        url: The registry's URL.
+    """
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     root = Path(cache_dir) if cache_dir else Path(home) / "tailrace" / "registry"
     return root / hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:16]
 
 
 class Cache:
-    """One registry's folder. Processes may share it. A disk that cannot be written is said once, and does
-    without."""
+    """The cache of one registry. Processes may share its folder.
+
+    Never raises: if the folder cannot be written, this is logged once, and nothing is cached.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._said = False
+        self._warned = False
 
     def schema(self, schema_id: int) -> str | None:
+        """The schema of an id; None if it is not cached."""
         return self._read(f"{schema_id}.avsc")
 
     def keep(self, schema_id: int, schema: str) -> None:
+        """Caches the schema of an id."""
         self._write(f"{schema_id}.avsc", schema)
 
     def schemas(self) -> Iterator[tuple[int, str]]:
-        """All that there are."""
+        """Ids and schemas of all cached schemas."""
         try:
             names = sorted(p.stem for p in self.path.glob("*.avsc") if p.stem.isascii() and p.stem.isdigit())
         except OSError:
@@ -47,11 +58,12 @@ class Cache:
                 yield int(name), schema
 
     def written_as(self, subject: str, fingerprint: bytes) -> int | None:
-        """The id that a schema had under a subject."""
-        found = self._read(_id_file(subject, fingerprint))
-        return int(found) if found and found.isascii() and found.isdigit() and int(found) < 1 << 32 else None
+        """The id with which a schema was last registered under a subject; None if it is not cached."""
+        text = self._read(_id_file(subject, fingerprint))
+        return int(text) if text and text.isascii() and text.isdigit() and int(text) < 1 << 32 else None
 
     def keep_written_as(self, subject: str, fingerprint: bytes, schema_id: int) -> None:
+        """Caches the id with which a schema is registered under a subject."""
         self._write(_id_file(subject, fingerprint), str(schema_id))
 
     def _read(self, name: str) -> str | None:
@@ -68,11 +80,13 @@ class Cache:
                 file.write(text)
             Path(draft).replace(self.path / name)
         except OSError as e:
-            if not self._said:
+            if not self._warned:
                 log.warning(
-                    "registry.cache_dir: %s: %s; schemas are kept in memory only", self.path, e.strerror or e
+                    "registry.cache_dir: %s cannot be written: %s; schemas are kept in memory only",
+                    self.path,
+                    e.strerror or e,
                 )
-            self._said = True
+            self._warned = True
 
 
 def _id_file(subject: str, fingerprint: bytes) -> str:

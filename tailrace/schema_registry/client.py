@@ -1,5 +1,4 @@
-"""The few requests to a schema registry that tailrace makes (Confluent's REST interface, v1; Apicurio's
-ccompat API is the same)."""
+"""Requests to a schema registry: Confluent's REST interface, v1, which Apicurio's ccompat API has as well."""
 
 from __future__ import annotations
 
@@ -20,7 +19,7 @@ from tailrace.errors import ConfigError, RegistryRefused, RegistryUnavailable
 from tailrace.settings import Registry
 
 LEVEL: Final = "FULL_TRANSITIVE"
-"""Compatibility that a subject must have: every version reads every other."""
+"""The compatibility level that a subject should have: every version can read every other one."""
 MAX_ANSWER: Final = 4 << 20
 NO_SCHEMA: Final = 40403
 _MEDIA: Final = "application/vnd.schemaregistry.v1+json"
@@ -28,7 +27,7 @@ _AGAIN: Final = frozenset({408, 425, 429, *range(500, 600)})
 
 
 class Registered(msgspec.Struct, frozen=True):
-    """A version of a subject."""
+    """A registered schema: a version of a subject."""
 
     id: int
     schema: str
@@ -39,25 +38,28 @@ class Registered(msgspec.Struct, frozen=True):
 
     @property
     def unusable(self) -> str | None:
-        """Why it cannot be read whatever it says; None: it is an Avro schema in one piece."""
+        """Why the schema cannot be used at all; None if it is an Avro schema without references."""
         if self.schemaType != "AVRO":
             return f"is {self.schemaType}, not Avro"
         return "refers to other subjects, which is not supported" if self.references else None
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect would take the credentials elsewhere."""
+    """Does not follow redirects, which would send the credentials to another server."""
 
     def redirect_request(self, *args: Any, **kwargs: Any) -> None:
         return None
 
 
 class Client:
-    """Asks one registry. Each call is one request, blocks for at most about `timeout_seconds`, and may be
-    made in any thread.
+    """Client of one registry. Thread-safe.
 
-    Raises, in every call, `RegistryUnavailable` (no answer, or one that says to try again) or
-    `RegistryRefused`; neither names a password or token."""
+    Each call makes one request (`level` up to two) and blocks for at most about `timeout_seconds` per
+    request.
+
+    Every call may raise `RegistryUnavailable` (no answer, or one that says to try again) and
+    `RegistryRefused`. Their texts have no password or token.
+    """
 
     def __init__(self, settings: Registry, clock: Callable[[], float] = time.monotonic) -> None:
         self.url = settings.url.rstrip("/")
@@ -79,55 +81,59 @@ class Client:
         self._opener = urllib.request.build_opener(*handlers)
 
     def schema(self, schema_id: int) -> Registered | None:
-        """The schema with an id; None: there is none."""
-        found = self._get(f"/schemas/ids/{schema_id}")
-        return None if found is None else self._registered({"id": schema_id, **found})
+        """The schema with an id; None if there is none."""
+        answer = self._get(f"/schemas/ids/{schema_id}")
+        return None if answer is None else self._registered({"id": schema_id, **answer})
 
     def versions(self, subject: str) -> list[int]:
-        """Numbers of a subject's versions; none where there is no such subject."""
-        found = self._get(f"/subjects/{_part(subject)}/versions")
-        if found is not None and not (isinstance(found, list) and all(type(n) is int for n in found)):
+        """The numbers of a subject's versions; empty if there is no such subject."""
+        answer = self._get(f"/subjects/{_part(subject)}/versions")
+        if answer is not None and not (isinstance(answer, list) and all(type(n) is int for n in answer)):
             raise self._strange("a list of versions")
-        return found or []
+        return answer or []
 
     def version(self, subject: str, version: int) -> Registered | None:
-        found = self._get(f"/subjects/{_part(subject)}/versions/{version}")
-        return None if found is None else self._registered(found)
+        """One version of a subject; None if there is none."""
+        answer = self._get(f"/subjects/{_part(subject)}/versions/{version}")
+        return None if answer is None else self._registered(answer)
 
     def lookup(self, subject: str, schema: str) -> int | None:
-        """The id that a schema has under a subject; None: it has none."""
-        found = self._get(f"/subjects/{_part(subject)}", {"schema": schema})
-        return None if found is None else self._id(found)
+        """The id of a schema under a subject; None if it is not registered there."""
+        answer = self._get(f"/subjects/{_part(subject)}", {"schema": schema})
+        return None if answer is None else self._id(answer)
 
     def register(self, subject: str, schema: str) -> int:
-        """The id that a schema has under a subject from now on. 409: it is not compatible with the versions
-        there."""
+        """Registers a schema under a subject and returns its id.
+
+        Raises:
+            RegistryRefused: With status 409 if it is not compatible with the subject's versions.
+        """
         return self._id(self._ask("POST", f"/subjects/{_part(subject)}/versions", {"schema": schema}))
 
     def level(self, subject: str) -> str | None:
-        """The compatibility that holds for a subject, its own or the registry's; None: nobody said."""
-        found = self._get(f"/config/{_part(subject)}?defaultToGlobal=true")
-        if found is None:
-            found = self._get("/config")
-        level = found.get("compatibilityLevel") if isinstance(found, dict) else None
+        """The compatibility level of a subject, its own or the registry's; None if none is set."""
+        answer = self._get(f"/config/{_part(subject)}?defaultToGlobal=true")
+        if answer is None:
+            answer = self._get("/config")
+        level = answer.get("compatibilityLevel") if isinstance(answer, dict) else None
         return level if isinstance(level, str) else None
 
     def set_level(self, subject: str, level: str) -> None:
+        """Sets the compatibility level of a subject."""
         self._ask("PUT", f"/config/{_part(subject)}", {"compatibility": level})
 
     def incompatible(self, subject: str, schema: str) -> list[str]:
-        """What the registry finds wrong with a schema as the next version of a subject; nothing for a
-        subject's first."""
+        """Why a schema is not compatible as the next version of a subject; empty if it is compatible."""
         path = f"/compatibility/subjects/{_part(subject)}/versions?verbose=true"
-        found = self._get(path, {"schema": schema})
-        if not isinstance(found, dict) or found.get("is_compatible") is not False:
+        answer = self._get(path, {"schema": schema})
+        if not isinstance(answer, dict) or answer.get("is_compatible") is not False:
             return []
-        said = found.get("messages") or [found.get("reason") or "it does not say why"]
-        return [self._safe(str(text)) for text in said]
+        reasons = answer.get("messages") or [answer.get("reason") or "it does not say why"]
+        return [self._safe(str(text)) for text in reasons]
 
-    # -- inside
+    # -- requests
     def _get(self, path: str, body: Any = None) -> Any:
-        """As `_ask`; None where the registry says that there is no such thing."""
+        """As `_ask`; None if the registry answers that there is no such thing."""
         try:
             return self._ask("GET" if body is None else "POST", path, body)
         except RegistryRefused as e:
@@ -152,30 +158,30 @@ class Client:
             ) from None
 
     def _read(self, response: Any, deadline: float) -> bytes:
-        """The body, within the time and to MAX_ANSWER bytes."""
-        found = b""
+        """Reads a body of at most `MAX_ANSWER` bytes before the deadline."""
+        body = b""
         while piece := response.read1(65_536):
-            found += piece
-            if len(found) > MAX_ANSWER or self._clock() > deadline:
+            body += piece
+            if len(body) > MAX_ANSWER or self._clock() > deadline:
                 raise RegistryUnavailable(
                     f"registry.url {self.url}: the answer is too long, or takes too long"
                 )
-        return found
+        return body
 
     def _refusal(self, e: urllib.error.HTTPError, deadline: float) -> Exception:
         try:
-            found = msgspec.json.decode(self._read(e, deadline))
+            document = msgspec.json.decode(self._read(e, deadline))
         except (msgspec.DecodeError, RegistryUnavailable, OSError, http.client.HTTPException):
-            found = None
-        answer = found if isinstance(found, dict) else {}
-        said = self._safe(str(answer.get("message") or e.reason or "no reason given"))
+            document = None
+        answer = document if isinstance(document, dict) else {}
+        message = self._safe(str(answer.get("message") or e.reason or "no reason given"))
         if e.code in _AGAIN:
-            return RegistryUnavailable(f"registry.url {self.url} answers {e.code}: {said}")
+            return RegistryUnavailable(f"registry.url {self.url} answers {e.code}: {message}")
         code = answer.get("error_code")
         hint = "; see registry.user, registry.password, registry.token" if e.code in (401, 403) else ""
         if e.code == 404 and not isinstance(code, int):
-            hint = "; is it the address of a schema registry, with its path?"
-        text = f"registry.url {self.url} answers {e.code}: {said}{hint}"
+            hint = "; it must be the URL of a schema registry with its path, e.g. http://localhost:8081"
+        text = f"registry.url {self.url} answers {e.code}: {message}{hint}"
         return RegistryRefused(e.code, code if isinstance(code, int) else 0, text)
 
     def _json(self, data: bytes) -> Any:
@@ -184,14 +190,14 @@ class Client:
         except msgspec.DecodeError:
             raise self._strange("JSON") from None
 
-    def _registered(self, found: Any) -> Registered:
+    def _registered(self, answer: Any) -> Registered:
         try:
-            return msgspec.convert(found, Registered)
+            return msgspec.convert(answer, Registered)
         except msgspec.ValidationError:
             raise self._strange("a schema") from None
 
-    def _id(self, found: Any) -> int:
-        schema_id = found.get("id") if isinstance(found, dict) else None
+    def _id(self, answer: Any) -> int:
+        schema_id = answer.get("id") if isinstance(answer, dict) else None
         if type(schema_id) is not int or not 0 <= schema_id < 1 << 32:
             raise self._strange("a schema id of 4 bytes")
         return schema_id
@@ -209,7 +215,7 @@ def _context(ca_file: str) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=ca_file or None)
     except OSError as e:
-        raise ConfigError(f"registry.ca_file: {ca_file}: {e.strerror or e}") from None
+        raise ConfigError(f"registry.ca_file: {ca_file} cannot be read: {e.strerror or e}") from None
 
 
 def _part(subject: str) -> str:

@@ -1,4 +1,4 @@
-"""Which schema a registry is asked for next, and when: pure; time is passed in, monotonic seconds."""
+"""Decides which schema to request from a registry next, and when. Pure; times are monotonic seconds."""
 
 from __future__ import annotations
 
@@ -7,23 +7,25 @@ from typing import Final
 import msgspec
 
 ABSENT_SECONDS: Final = 5.0
-"""How long "there is no such schema" is believed."""
+"""Seconds until a schema is requested again after the registry answered that there is none."""
 AWAY_SECONDS: Final = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-"""Waits after the first, second, ... request in a row that got no answer; the last one goes on."""
+"""Waits after the first, second, … request in a row without an answer; the last one repeats."""
 MAX_WANTED: Final = 1000
-"""Frames that are remembered; a producer of garbage has a new one a record."""
+"""Most frames that are remembered. A producer of garbage may have a new frame in every record."""
 
 
 class _Frame(msgspec.Struct):
     due: float
     wanted: bool = True
     absent: int = 0
-    """How often in a row the registry has said that it is not there."""
+    """How often in a row the registry has answered that there is no such schema."""
 
 
 class FetchPolicy:
-    """One request at a time, one a frame; none while the registry is away, but to see whether it is back. Not
-    thread-safe."""
+    """Schedules the requests, one at a time. Not thread-safe.
+
+    While the registry does not answer, requests are made only to find out whether it does again.
+    """
 
     def __init__(self) -> None:
         self._frames: dict[bytes, _Frame] = {}
@@ -31,11 +33,15 @@ class FetchPolicy:
         self._again_at = float("-inf")
 
     def want(self, frame: bytes, now: float) -> bool:
-        """Somebody needs it. True: there is something to do that there was not."""
+        """Notes that a reader needs the schema of a frame.
+
+        Returns:
+            Whether this adds a request to make.
+        """
         known = self._frames.get(frame)
         if known is not None:
-            news, known.wanted = not known.wanted, True
-            return news
+            added, known.wanted = not known.wanted, True
+            return added
         if len(self._frames) >= MAX_WANTED:
             self._frames = {f: s for f, s in self._frames.items() if s.wanted or s.due > now}
             if len(self._frames) >= MAX_WANTED:
@@ -44,8 +50,11 @@ class FetchPolicy:
         return True
 
     def next(self, now: float) -> tuple[bytes | None, float | None]:
-        """The frame to ask for now, and if there is none how many seconds to wait; None: until one is
-        wanted."""
+        """The next frame to request.
+
+        Returns:
+            The frame, or None and the seconds to wait; the seconds are None if no frame is wanted.
+        """
         wanted = [(s.due, f) for f, s in self._frames.items() if s.wanted]
         if not wanted:
             return None, None
@@ -54,17 +63,22 @@ class FetchPolicy:
         return (frame, 0.0) if due <= now else (None, due - now)
 
     def found(self, frame: bytes) -> None:
+        """Notes that the schema of a frame is known now."""
         self._frames.pop(frame, None)
         self._failures = 0
 
     def absent(self, frame: bytes, now: float) -> None:
-        """The registry does not have it. It is asked again, if somebody still wants it then."""
-        asked = self._frames.setdefault(frame, _Frame(now))
-        asked.due, asked.wanted, asked.absent = now + ABSENT_SECONDS, False, asked.absent + 1
+        """Notes that the registry does not have the schema. It is requested again if it is wanted again."""
+        state = self._frames.setdefault(frame, _Frame(now))
+        state.due, state.wanted, state.absent = now + ABSENT_SECONDS, False, state.absent + 1
         self._failures = 0
 
     def away(self, frame: bytes, now: float) -> float:
-        """No answer for this one. Seconds until the next try; another frame's turn comes first."""
+        """Notes that the registry did not answer. Other frames are requested before this one.
+
+        Returns:
+            Seconds until the next request.
+        """
         wait = AWAY_SECONDS[min(self._failures, len(AWAY_SECONDS) - 1)]
         if frame in self._frames:
             self._frames[frame].due = now + wait
@@ -73,12 +87,11 @@ class FetchPolicy:
         return wait
 
     def denied(self, frame: bytes) -> bool:
-        """Whether the registry has said twice, some time apart, that it does not have it."""
-        asked = self._frames.get(frame)
-        return asked is not None and asked.absent >= 2
+        """Whether the registry has answered twice, some time apart, that it does not have the schema."""
+        state = self._frames.get(frame)
+        return state is not None and state.absent >= 2
 
     def asked(self, frame: bytes, now: float) -> bool:
-        """Whether an answer is about to come: it is asked for now, and the registry is there as far as is
-        known."""
-        asked = self._frames.get(frame)
-        return asked is not None and asked.wanted and asked.due <= now and not self._failures
+        """Whether an answer is expected soon: the request is due, and the registry answered the last one."""
+        state = self._frames.get(frame)
+        return state is not None and state.wanted and state.due <= now and not self._failures

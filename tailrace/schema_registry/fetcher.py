@@ -1,4 +1,4 @@
-"""Looks for schemas in a registry, in a thread of its own: who misses one says so, and goes on."""
+"""Fetches schemas from a registry in its own thread, so that readers that miss one are not blocked."""
 
 from __future__ import annotations
 
@@ -18,11 +18,14 @@ from tailrace.schema_registry.fetch_policy import FetchPolicy
 log: Final = logging.getLogger("tailrace.schema_registry")
 
 MAX_ID: Final = (1 << 31) - 1
-"""Registries number with a signed 32-bit integer; some answer larger ones as if they were no registry."""
+"""Largest schema id that is requested.
+
+Registries use signed 32-bit integers; some answer larger ids like a server that is not a registry.
+"""
 
 
 class RegistryApi(Protocol):
-    """What is asked of a registry (`Client`)."""
+    """The registry's methods that the fetcher uses (`Client`)."""
 
     def schema(self, schema_id: int) -> Registered | None: ...
     def versions(self, subject: str) -> list[int]: ...
@@ -30,28 +33,36 @@ class RegistryApi(Protocol):
 
 
 def learn(resolver: Resolver, text: str, schema_id: int | None = None) -> Known | DecodeError:
-    """Makes a schema known, by its fingerprint and by a registry's id. Returns what it is, or why it cannot
-    be read, which is known from then on too."""
-    found: Known | DecodeError
+    """Adds a schema to a resolver, by its fingerprint and by its id in a registry.
+
+    Args:
+        resolver: Where the schema, or the reason why it cannot be read, is added.
+        text: The schema as JSON.
+        schema_id: Its id in the registry; None: it is from a file.
+
+    Returns:
+        The schema, or why it cannot be read.
+    """
+    entry: Known | DecodeError
     try:
-        found = Known(*foreign.adopted(text))
+        entry = Known(*foreign.adopted(text))
     except DecodeError as e:
-        found = DecodeError(e.reason, e.detail if schema_id is None else f"schema id {schema_id}: {e.detail}")
+        entry = DecodeError(e.reason, e.detail if schema_id is None else f"schema id {schema_id}: {e.detail}")
     if schema_id is not None:
-        resolver.add(id_frame(schema_id), found)
+        resolver.add(id_frame(schema_id), entry)
     try:
-        resolver.add(MARKER + foreign.fingerprint(text), found)
+        resolver.add(MARKER + foreign.fingerprint(text), entry)
     except DecodeError:
-        pass  # not even Avro: nothing can name it by a fingerprint
-    return found
+        pass  # not an Avro schema, so it has no fingerprint
+    return entry
 
 
 class SchemaFetcher:
-    """One registry, for a resolver. `want` never blocks; what is found is known to the resolver, and on disk,
-    for good.
+    """Fetches schemas from one registry for a resolver. Thread-safe.
 
-    subject: of the events; a fingerprint is looked for among its versions. The thread starts when something
-    is wanted."""
+    `want` never blocks. A fetched schema is added to the resolver and to the disk cache, and stays there.
+    The thread starts with the first request.
+    """
 
     def __init__(
         self,
@@ -61,27 +72,31 @@ class SchemaFetcher:
         subject: str,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._client, self._cache, self._resolver, self._subject, self._clock = (
-            client,
-            cache,
-            resolver,
-            subject,
-            clock,
-        )
+        """
+        Args:
+            client: The registry.
+            cache: The cache on disk.
+            resolver: Where schemas are added.
+            subject: The subject of the events. A fingerprint is searched among its versions.
+            clock: Monotonic seconds.
+        """
+        self._client, self._cache, self._resolver = client, cache, resolver
+        self._subject, self._clock = subject, clock
         self._asking = FetchPolicy()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._closed = False
         self._seen: set[int] = set()
-        """Versions of the subject that were read."""
-        self._said_away = False
+        """Versions of the subject that were already read."""
+        self._warned_away = False
 
     def load(self) -> None:
-        """Makes known what is on disk."""
+        """Adds the schemas of the disk cache to the resolver."""
         for schema_id, text in self._cache.schemas():
             learn(self._resolver, text, schema_id)
 
     def want(self, frame: bytes) -> None:
+        """Requests the schema of a frame. Does not block."""
         with self._changed:
             if self._closed or not self._asking.want(frame, self._clock()):
                 return
@@ -91,17 +106,17 @@ class SchemaFetcher:
             self._changed.notify()
 
     def denied(self, frame: bytes) -> bool:
-        """Whether it is of no use to wait longer: the registry is there, and has no such schema."""
+        """Whether waiting longer is useless: the registry answers, and has no such schema."""
         with self._changed:
             return self._asking.denied(frame)
 
     def asked(self, frame: bytes) -> bool:
-        """Whether an answer is about to come."""
+        """Whether an answer is expected soon."""
         with self._changed:
             return self._asking.asked(frame, self._clock())
 
     def close(self) -> None:
-        """Looks for nothing any more; waits for a request that is under way."""
+        """Stops fetching. Waits for the request in flight."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -120,26 +135,27 @@ class SchemaFetcher:
             try:
                 self.ask(frame)
             except Exception:
-                log.exception("looking for schema %s", frame.hex())
-                self._away(frame, "an error of ours")
+                log.exception("the schema %s cannot be fetched because of a bug", frame.hex())
+                self._away(frame, "an internal error")
 
     def ask(self, frame: bytes) -> None:
-        """One look for one schema, on disk and in the registry. Blocks as long as its requests do."""
+        """Looks for one schema, once, on disk and in the registry. Blocks until its requests have ended."""
         try:
-            self._by_id(int.from_bytes(frame[1:], "big")) if frame[:1] == b"\0" else self._by_fingerprint(
-                frame
-            )
+            if frame[:1] == b"\0":
+                self._by_id(int.from_bytes(frame[1:], "big"))
+            else:
+                self._by_fingerprint(frame)
         except RegistryRefused as e:
             if e.status in (401, 403) or e.code == 0:
                 self._away(frame, str(e))
                 return
-            log.debug("schema %s: %s", frame.hex(), e)  # of this one it says that it is no id
+            log.debug("schema %s: %s", frame.hex(), e)  # the registry refuses this id
         except RegistryUnavailable as e:
             self._away(frame, str(e))
             return
-        if self._said_away:
+        if self._warned_away:
             log.info("the schema registry answers again")
-            self._said_away = False
+            self._warned_away = False
         with self._changed:
             if self._resolver.knows(frame):
                 self._asking.found(frame)
@@ -149,40 +165,39 @@ class SchemaFetcher:
     def _away(self, frame: bytes, why: str) -> None:
         with self._changed:
             wait = self._asking.away(frame, self._clock())
-        if not self._said_away:
-            log.warning("%s; trying again, in %.2g s first", why, wait)
-            self._said_away = True
+        if not self._warned_away:
+            log.warning("%s; requests are repeated, the first one in %.2g s", why, wait)
+            self._warned_away = True
 
     def _by_id(self, schema_id: int) -> None:
         if schema_id > MAX_ID:
             return
         text = self._cache.schema(schema_id)
         if text is None:
-            found = self._client.schema(schema_id)
-            if found is None:
+            registered = self._client.schema(schema_id)
+            if registered is None:
                 return
-            self._learn(found)
+            self._learn(registered)
         else:
             learn(self._resolver, text, schema_id)
 
     def _by_fingerprint(self, frame: bytes) -> None:
         for version in sorted(set(self._client.versions(self._subject)) - self._seen, reverse=True):
-            found = self._client.version(self._subject, version)
-            if found is not None:
-                self._learn(found)
+            registered = self._client.version(self._subject, version)
+            if registered is not None:
+                self._learn(registered)
             self._seen.add(version)
             if self._resolver.knows(frame):
                 return
 
-    def _learn(self, found: Registered) -> None:
-        if found.unusable:
-            self._resolver.add(
-                id_frame(found.id), DecodeError("unreadable_schema", f"schema id {found.id} {found.unusable}")
-            )
+    def _learn(self, registered: Registered) -> None:
+        if registered.unusable:
+            error = DecodeError("unreadable_schema", f"schema id {registered.id} {registered.unusable}")
+            self._resolver.add(id_frame(registered.id), error)
             return
-        self._cache.keep(found.id, found.schema)
-        known = learn(self._resolver, found.schema, found.id)
+        self._cache.keep(registered.id, registered.schema)
+        known = learn(self._resolver, registered.schema, registered.id)
         if isinstance(known, DecodeError):
             log.warning("%s", known.detail)
         else:
-            log.info("schema id %d of the registry is a %s", found.id, known.name)
+            log.info("schema id %d of the registry is a %s", registered.id, known.name)

@@ -1,4 +1,4 @@
-"""What `tailrace schemas` and `tailrace check` find out about schema files and the registry."""
+"""The findings of `tailrace schemas` and `tailrace check` about schema files and the registry."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tailrace.settings import Settings
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What became, or would become, of our schema in the registry."""
+    """Result of registering our schema, or of a dry run."""
 
     subject: str
     id: int | None
-    """None: it is not registered."""
+    """The schema's id; None if it is not registered."""
     problems: tuple[str, ...] = ()
     dry_run: bool = False
 
@@ -32,9 +32,9 @@ class Report(msgspec.Struct, frozen=True):
     @property
     def text(self) -> str:
         if self.problems:
-            return f"{self.subject} does not take the schema of {RECORD}: {'; '.join(self.problems)}"
+            return f"{self.subject} does not accept the schema of {RECORD}: {'; '.join(self.problems)}"
         if self.id is None:
-            return f"{self.subject} does not have the schema of {RECORD}, and would take it"
+            return f"{self.subject} does not have the schema of {RECORD}, but would accept it"
         return f"{self.subject} has the schema of {RECORD} as id {self.id}"
 
     def as_json(self) -> dict[str, Any]:
@@ -42,7 +42,7 @@ class Report(msgspec.Struct, frozen=True):
 
 
 def register(settings: Settings) -> Report:
-    """Registers our schema, whatever registry.auto_register says."""
+    """Registers our schema, also if registry.auto_register is false."""
     subject = subject_of(settings)
     try:
         return Report(subject, ensure(Client(settings.registry), subject, auto_register=True))
@@ -51,26 +51,30 @@ def register(settings: Settings) -> Report:
 
 
 def dry_run(settings: Settings) -> Report:
-    """What `register` would do; changes nothing."""
+    """Reports what `register` would do. Changes nothing."""
     subject = subject_of(settings)
     client = Client(settings.registry)
     try:
-        found = client.lookup(subject, text_of())
-        problems = () if found is not None else tuple(client.incompatible(subject, text_of()))
-        return Report(subject, found, problems, dry_run=True)
+        schema_id = client.lookup(subject, text_of())
+        problems = () if schema_id is not None else tuple(client.incompatible(subject, text_of()))
+        return Report(subject, schema_id, problems, dry_run=True)
     except (RegistryRefused, RegistryUnavailable) as e:
         return Report(subject, None, (str(e),), dry_run=True)
 
 
 class Findings(msgspec.Struct):
+    """The findings of `check`, as sentences."""
+
     passed: list[str] = []
     problems: list[str] = []
     warnings: list[str] = []
 
 
 def check(settings: Settings) -> Findings:
-    """Whether the files and all versions in the registry can be read here, and whether the registry takes our
-    schema. Changes nothing."""
+    """Checks that all schemas in files and in the registry can be read, and that the registry accepts ours.
+
+    Changes nothing.
+    """
     found = Findings([], [], [])
     for name in settings.schemas.files:
         try:
@@ -109,10 +113,10 @@ def _registry(settings: Settings, found: Findings) -> None:
     if schema_id is not None:
         found.passed.append(f"{subject} has version {version} of {RECORD} as id {schema_id}")
     elif wrong := client.incompatible(subject, ours):
-        found.problems.append(f"{subject} does not take version {version} of {RECORD}: {'; '.join(wrong)}")
+        found.problems.append(f"{subject} does not accept version {version} of {RECORD}: {'; '.join(wrong)}")
     elif settings.registry.auto_register:
         found.passed.append(
-            f"{subject} would take version {version} of {RECORD}; the first publisher registers it"
+            f"{subject} would accept version {version} of {RECORD}; the first publisher registers it"
         )
     else:
         found.problems.append(

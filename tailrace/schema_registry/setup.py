@@ -1,4 +1,4 @@
-"""What a process that reads attaches at its start: schema files, and the registry where there is one."""
+"""Sets up schema files and the registry, when a process that reads records starts."""
 
 from __future__ import annotations
 
@@ -15,43 +15,52 @@ from tailrace.schema_registry.fetcher import SchemaFetcher, learn
 from tailrace.schema_registry.subjects import subject_of
 from tailrace.settings import Settings
 
-_sources: Final[dict[tuple[object, str], SchemaFetcher]] = {}
+_fetchers: Final[dict[tuple[object, str], SchemaFetcher]] = {}
 _lock: Final = threading.Lock()
 
 
 def attach(settings: Settings, resolver: Resolver = schemas.known) -> SchemaFetcher | None:
-    """Makes the schemas of ``schemas.files`` known, and those on disk, and lets readers that miss one ask the
-    registry. A second call with the same settings gives the same source. None: no registry is set. No request
-    is made here.
+    """Adds the schemas of ``schemas.files`` and of the disk cache, and has unknown ones fetched from the
+    registry.
 
-    Raises `ConfigError`: a file that is not there, or whose schema cannot be read as ours; it names the
-    field."""
+    Makes no request. A second call with the same settings returns the same fetcher.
+
+    Args:
+        settings: The process's settings.
+        resolver: Where schemas are added.
+
+    Returns:
+        The fetcher; None if registry.url is not set.
+
+    Raises:
+        ConfigError: A schema file does not exist, or cannot be read as one of our records.
+    """
     for name in settings.schemas.files:
         read_file(name, resolver)
     if not settings.registry.url:
         return None
     subject = subject_of(settings)
     with _lock:
-        found = _sources.get((settings.registry, subject)) if resolver is schemas.known else None
-        if found is None:
+        fetcher = _fetchers.get((settings.registry, subject)) if resolver is schemas.known else None
+        if fetcher is None:
             cache = Cache(folder(settings.registry.cache_dir, settings.registry.url))
-            found = SchemaFetcher(Client(settings.registry), cache, resolver, subject)
-            found.load()
+            fetcher = SchemaFetcher(Client(settings.registry), cache, resolver, subject)
+            fetcher.load()
             if resolver is schemas.known:
-                _sources[settings.registry, subject] = found
-    resolver.want = found.want
-    return found
+                _fetchers[settings.registry, subject] = fetcher
+    resolver.want = fetcher.want
+    return fetcher
 
 
 def read_file(name: str, resolver: Resolver) -> Known:
-    """Makes one file's schema known. Raises `ConfigError`."""
+    """Adds the schema of one file. Raises `ConfigError`."""
     try:
         text = Path(name).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as e:
         raise ConfigError(
             f"schemas.files: {name}: {getattr(e, 'strerror', None) or 'is not UTF-8'}"
         ) from None
-    found = learn(resolver, text)
-    if isinstance(found, DecodeError):
-        raise ConfigError(f"schemas.files: {name}: {found.detail}")
-    return found
+    entry = learn(resolver, text)
+    if isinstance(entry, DecodeError):
+        raise ConfigError(f"schemas.files: {name}: {entry.detail}")
+    return entry

@@ -409,7 +409,9 @@ def test_a_schema_that_the_subject_does_not_take_is_a_wrong_setting(
     registry.add(
         SUBJECT, {"type": "record", "name": "TraceEvent", "fields": [{"name": "other", "type": "int"}]}
     )
-    with pytest.raises(ConfigError, match=rf"subject {SUBJECT} does not take .*answers 409: .*schemas check"):
+    with pytest.raises(
+        ConfigError, match=rf"subject {SUBJECT} does not accept .*answers 409: .*schemas check"
+    ):
         Framing(of(registry.url, tmp_path))
 
 
@@ -488,7 +490,7 @@ def test_check_says_what_can_be_read_and_what_the_registry_takes(
     code, out, _ = run("check", *given)
     assert (code, out) == (
         0,
-        f"ok: {SUBJECT} would take version {VERSION} of TraceEvent; the first publisher registers it\n",
+        f"ok: {SUBJECT} would accept version {VERSION} of TraceEvent; the first publisher registers it\n",
     )
     assert run("check", "--set", "registry.auto_register=false", *given)[0] == 1
     registry.add(SUBJECT, OURS)

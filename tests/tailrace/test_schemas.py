@@ -181,11 +181,14 @@ def _moved(schema: dict[str, Any]) -> None:
     [
         (
             lambda s: s["fields"].append({"name": "new", "type": "string", "doc": "New."}),
-            "new: has no default, and was not always there",
+            "new: has no default, and the writer's schema lacks it",
         ),
-        (lambda s: s["fields"].pop(0), "event_id: has no default, and was not always there"),
+        (lambda s: s["fields"].pop(0), "event_id: has no default, and the writer's schema lacks it"),
         (lambda s: s["fields"].pop(-1), "TraceEvent.outputs: was removed or renamed"),
-        (_edited("source_id", name="own_id"), "source_id: has no default, and was not always there"),
+        (
+            _edited("source_id", name="own_id"),
+            "source_id: has no default, and the writer's schema lacks it",
+        ),
         (_edited("user_id", name="end_user_id"), "TraceEvent.user_id: was removed or renamed"),
         (_edited("source_id", type="long"), "source_id: string became long"),
         (_edited("source_id", type="bytes"), ""),
@@ -193,7 +196,7 @@ def _moved(schema: dict[str, Any]) -> None:
         (_edited("source_id", type=["null", "string"], default="null"), "source_id: null became string"),
         (
             _edited("user_id", type=["null", "string", "long"]),
-            "user_id: no branch of the reader's union takes long",
+            "user_id: no branch of the reader's union can read long",
         ),
         (_edited("user_id", default=None), "TraceEvent.user_id: lost its default"),
         (_edited("revision", default=1), "TraceEvent.revision: the default was 0, is 1"),
@@ -208,7 +211,7 @@ def _moved(schema: dict[str, Any]) -> None:
         (_body(lambda t: t.update(name="ToolBody")), "tool: record Tool became record ToolBody"),
         (
             _body(lambda t: t["fields"].append({"name": "n", "type": "int", "doc": "N."})),
-            "tool.n: has no default, and was not always there",
+            "tool.n: has no default, and the writer's schema lacks it",
         ),
         (_body(lambda t: t["fields"].pop(0)), "Tool.call_id: was removed or renamed"),
         (_moved, "tool_name: was in the header"),

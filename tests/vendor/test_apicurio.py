@@ -87,7 +87,7 @@ def test_a_version_that_breaks_others_is_refused(apicurio: Apicurio, tmp_path: P
         '{"type": "record", "name": "TraceEvent", "fields": [{"name": "a", "type": "int"}]}',
     )
     client.set_level(subject_of(taken), LEVEL)
-    with pytest.raises(ConfigError, match=r"subject taken\.events-value does not take"):
+    with pytest.raises(ConfigError, match=r"subject taken\.events-value does not accept"):
         Framing(taken)
 
 

@@ -1,4 +1,4 @@
-"""What every double is as a command: the options they share, the line that says it is ready, and its end."""
+"""The command line of doubles: their common options, the line that says they are ready, and signals."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from connectors.testing.doubles.server import Double, ServerOptions
 
 
 class FaultOptions(TypedDict):
-    """The fields of `Faults` that have options."""
+    """The fields of `Faults` that can be set by options."""
 
     status: int
     status_first: int
@@ -27,11 +27,13 @@ class FaultOptions(TypedDict):
 
 
 def double_command(max_bytes: int) -> Callable[[Callable[..., Double[Any]]], click.Command]:
-    """Makes a command of a function that makes a double: `make(server, faults, **options of the vendor)`,
-    where `server` is a `ServerOptions` and `faults` a `FaultOptions`. The vendor's options stand below it.
+    """Decorator that makes a command from a function `make(server, faults, **options)` that returns a double.
+
+    `server` is a `ServerOptions`, `faults` a `FaultOptions`. Decorators for the vendor's own options go
+    below this one.
 
     Args:
-        max_bytes: The vendor's limit of a request.
+        max_bytes: The vendor's size limit of a request.
     """
 
     def command(make: Callable[..., Double[Any]]) -> click.Command:
@@ -75,14 +77,16 @@ def _shared_options(max_bytes: int) -> list[Callable[..., Any]]:
     broken = click.Choice(["request", "response"])
     return [
         click.option("--host", default="127.0.0.1", show_default=True),
-        click.option("--port", default=0, show_default=True, help="0 takes a free one."),
+        click.option("--port", default=0, show_default=True, help="0: a free one."),
         click.option("--max-bytes", default=max_bytes, show_default=True, help="Larger requests get a 413."),
-        click.option("--delay", default=0.0, help="Seconds before each answer; what was sent is kept first."),
+        click.option(
+            "--delay", default=0.0, help="Seconds before each answer; the request is stored before."
+        ),
         click.option("--status", default=0, help="Answer the first requests with this status."),
-        click.option("--status-first", default=1, show_default=True, help="How many; 0 is all."),
-        click.option("--retry-after", default=None, help="Retry-After header that goes with --status."),
-        click.option("--reset", default=None, type=broken, help="Break connections in which body."),
-        click.option("--reset-first", default=1, show_default=True, help="How many; 0 is all."),
+        click.option("--status-first", default=1, show_default=True, help="How many requests; 0: all."),
+        click.option("--retry-after", default=None, help="Retry-After header of answers with --status."),
+        click.option("--reset", default=None, type=broken, help="Reset connections within this body."),
+        click.option("--reset-first", default=1, show_default=True, help="How many requests; 0: all."),
         click.option("--json", "as_json", is_flag=True, help="Print one JSON line, with pid, when ready."),
     ]
 

@@ -1,10 +1,12 @@
-"""A local stand-in for a Langfuse server: it enforces the documented rules, keeps what Langfuse would, and
-fails as scripted.
+"""A double of a Langfuse server: enforces the documented rules, stores what Langfuse would, fails as
+scripted.
 
     python -m connectors.testing.doubles.langfuse --port 0 --json
 
-Its own paths: `GET /_state` (observations and scores as merged), `POST /_control` (keys and faults while it
-runs). Unlike Langfuse it takes OTLP as protobuf only, stores at once, and keeps nothing on the disk."""
+It has two paths of its own: `GET /_state` returns the merged observations and scores, `POST /_control`
+changes keys and faults while it runs. Unlike Langfuse it accepts OTLP as protobuf only, stores at once, and
+stores nothing on disk.
+"""
 
 from __future__ import annotations
 
@@ -36,12 +38,14 @@ MAX_BYTES: Final = 5_000_000
 
 
 class LangfuseFaults(Faults, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Faults of the Langfuse double."""
+
     suspended: bool = False
-    """403 to traces and scores, as for an organisation over its plan."""
+    """Whether traces and scores are answered with 403, as for an organisation over its plan."""
 
 
 class Control(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Body of POST /_control; what is left out stays."""
+    """Body of POST /_control. Fields that are left out are not changed."""
 
     public_key: str | None = None
     secret_key: str | None = None
@@ -55,14 +59,18 @@ class LangfuseDouble(Double[LangfuseFaults]):
             ...  # host = double.endpoint, keys double.public_key and double.secret_key
             double.store.observations
 
-    Keys may be replaced while it runs, too.
+    Keys and faults may be changed while it runs.
 
     Args:
-        project: The name that the projects' path answers.
-        ingestion_per_minute: Requests with spans; 0: without limit.
-        scores_per_minute: Requests with scores; 0: without limit.
-        list_scores: False is a server that takes single scores only.
+        public_key: The public key that requests must have.
+        secret_key: The secret key that requests must have.
+        project: Name of the project that the keys belong to.
+        faults: The fault plan.
+        ingestion_per_minute: Limit of requests with spans; 0: no limit.
+        scores_per_minute: Limit of requests with scores; 0: no limit.
+        list_scores: Whether a list of scores is accepted, as by servers from v4 on.
         clock: Unix seconds.
+        server: See `ServerOptions`.
     """
 
     groups: ClassVar[tuple[str, ...]] = ("traces", "scores")
@@ -90,9 +98,9 @@ class LangfuseDouble(Double[LangfuseFaults]):
 
     @property
     def state(self) -> dict[str, Any]:
-        """What `GET /_state` says."""
-        found: dict[str, Any] = msgspec.to_builtins({**self.store.state(), "requests": self.requests})
-        return found
+        """The answer to `GET /_state`."""
+        state: dict[str, Any] = msgspec.to_builtins({**self.store.state(), "requests": self.requests})
+        return state
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -131,7 +139,7 @@ class LangfuseDouble(Double[LangfuseFaults]):
         version = request.headers.get("x-langfuse-ingestion-version")
         if version is None:
             self.store.problems.append(
-                "without x-langfuse-ingestion-version: 4 it takes 10 minutes until data are seen"
+                "without x-langfuse-ingestion-version: 4 it takes 10 minutes until data are visible"
             )
         elif not version.isdigit() or int(version) > 4:
             raise RequestRefused(
@@ -206,7 +214,7 @@ class LangfuseDouble(Double[LangfuseFaults]):
     def greeting(self) -> str:
         return (
             f"Langfuse's API at {self.endpoint}, keys {self.public_key} and {self.secret_key}; "
-            f"what it holds at {self.endpoint}/_state."
+            f"what it stored is at {self.endpoint}/_state."
         )
 
     def summary(self) -> str:
@@ -223,7 +231,7 @@ _ERROR_NAMES: Final = {
 
 
 def _rate_headers(window: RateWindow) -> dict[str, str]:
-    """The reset is a date as JavaScript writes it, as Langfuse Cloud sends it."""
+    """Rate-limit headers of Langfuse Cloud, whose reset time is a date in JavaScript's format."""
     end = datetime.datetime.fromtimestamp(window.end, datetime.UTC)
     return {
         "X-RateLimit-Limit": str(window.limit),
@@ -236,12 +244,12 @@ def _rate_headers(window: RateWindow) -> dict[str, str]:
 @click.option("--public-key", default="pk-lf-test", show_default=True)
 @click.option("--secret-key", default="sk-lf-test", show_default=True)
 @click.option(
-    "--ingestion-per-minute", default=0, show_default=True, help="Requests with spans; 0 is without limit."
+    "--ingestion-per-minute", default=0, show_default=True, help="Limit of requests with spans; 0: no limit."
 )
 @click.option(
-    "--scores-per-minute", default=0, show_default=True, help="Requests with scores; 0 is without limit."
+    "--scores-per-minute", default=0, show_default=True, help="Limit of requests with scores; 0: no limit."
 )
-@click.option("--suspended", is_flag=True, help="403 as for an organisation over its plan.")
+@click.option("--suspended", is_flag=True, help="Answer with 403, as for an organisation over its plan.")
 def main(
     server: ServerOptions,
     faults: FaultOptions,
@@ -252,7 +260,7 @@ def main(
     scores_per_minute: int,
     suspended: bool,
 ) -> LangfuseDouble:
-    """Stand in for a Langfuse server."""
+    """Run a double of a Langfuse server, which stores in memory what Langfuse would store."""
     return LangfuseDouble(
         public_key=public_key,
         secret_key=secret_key,

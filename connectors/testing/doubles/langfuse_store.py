@@ -1,8 +1,8 @@
-"""What a Langfuse server keeps of what it accepted: observations and scores, merged by its own keys. No
-network here.
+"""Observations and scores as a Langfuse server stores them, merged by Langfuse's keys. No network.
 
-Langfuse converts accepted spans in a worker, whose errors no client sees. `problems` has what it would drop
-or misread."""
+Langfuse converts accepted spans in a worker, whose errors no client sees. `problems` has what that worker
+would drop or misread.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
 class Score(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, rename="camel"
 ):
-    """The body of a score; unlike Langfuse, which takes unknown fields, nothing else is let through."""
+    """The body of a score. Unlike in Langfuse, unknown fields are refused."""
 
     name: str
     value: float | str
@@ -95,13 +95,13 @@ class InvalidScore(Exception):
 
 
 class LangfuseStore:
-    """Observations and scores of one project. Each is replaced as a whole by the last one with its key."""
+    """Observations and scores of one project. The last one with the same key replaces the former ones."""
 
     def __init__(self) -> None:
         self.observations: dict[ObservationKey, Observation] = {}
         self.scores: dict[ScoreKey, Score] = {}
         self.problems: list[str] = []
-        """What the worker would have dropped or misread."""
+        """What Langfuse's worker would have dropped or misread, as sentences."""
 
     def add_spans(self, spans: Iterable[ReceivedSpan]) -> None:
         for span in spans:
@@ -112,16 +112,16 @@ class LangfuseStore:
         self.scores[score.id, score.timestamp[:10], score.name] = score
 
     def tree(self) -> dict[str, dict[str, str | None]]:
-        """Trace id -> observation's name -> its parent's name; an observation that is not there by its id."""
+        """Trace id -> observation's name -> its parent's name; the id of a parent that is not stored."""
         names = {(o.trace_id, o.id): o.name for o in self.observations.values()}
-        found: dict[str, dict[str, str | None]] = {}
+        parents: dict[str, dict[str, str | None]] = {}
         for o in self.observations.values():
             parent = o.parent_id and names.get((o.trace_id, o.parent_id), o.parent_id)
-            found.setdefault(o.trace_id, {})[o.name] = parent
-        return found
+            parents.setdefault(o.trace_id, {})[o.name] = parent
+        return parents
 
     def tokens(self, trace_id: str) -> int:
-        """Sum over a trace's observations, as Langfuse shows it."""
+        """Sum of the total tokens of a trace's observations, as Langfuse shows it."""
         return sum(int(o.usage.get("total", 0)) for o in self.observations.values() if o.trace_id == trace_id)
 
     def state(self) -> dict[str, Any]:
@@ -149,7 +149,7 @@ class LangfuseStore:
             self.problems.append(f"{where}: start {span.start_ns}, end {span.end_ns}")
         tags = a.get("langfuse.trace.tags", [])
         if not isinstance(tags, list):
-            self.problems.append(f"{where}: tags are no list")
+            self.problems.append(f"{where}: tags are not a list")
             tags = []
         return Observation(
             trace_id=span.trace_id,
@@ -186,17 +186,17 @@ class LangfuseStore:
         return value
 
     def _numbers(self, a: dict[str, Any], name: str, where: str, kinds: tuple[type, ...]) -> dict[str, Any]:
-        """JSON text of numbers; Langfuse drops what is anything else."""
+        """Numbers in a JSON object. Langfuse drops an attribute that is anything else."""
         if name not in a:
             return {}
         try:
-            found = json.loads(a[name])
+            numbers = json.loads(a[name])
         except (ValueError, TypeError):
-            found = None
-        if not isinstance(found, dict) or not all(type(v) in kinds and v >= 0 for v in found.values()):
+            numbers = None
+        if not isinstance(numbers, dict) or not all(type(v) in kinds and v >= 0 for v in numbers.values()):
             self.problems.append(f"{where}: {name} is {a[name]!r}")
             return {}
-        return found
+        return numbers
 
     def _time(self, a: dict[str, Any], where: str) -> str | None:
         value = a.get("langfuse.observation.completion_start_time")
@@ -206,21 +206,21 @@ class LangfuseStore:
         return value
 
     def _metadata(self, a: dict[str, Any], prefix: str, where: str) -> dict[str, str]:
-        found = {k.removeprefix(prefix): v for k, v in a.items() if k.startswith(prefix)}
+        metadata = {k.removeprefix(prefix): v for k, v in a.items() if k.startswith(prefix)}
         self.problems += [
-            f"{where}: metadata {k} is no text" for k, v in found.items() if not isinstance(v, str)
+            f"{where}: metadata {k} is not a text" for k, v in metadata.items() if not isinstance(v, str)
         ]
-        return found
+        return metadata
 
 
 def score_of(body: Any) -> Score:
-    """A score that Langfuse takes. Raises `InvalidScore`."""
+    """Checks the body of a score by Langfuse's rules. Raises `InvalidScore`."""
     try:
         score = msgspec.convert(body, Score)
     except msgspec.ValidationError as e:
         raise InvalidScore(str(e)) from None
     if bool(score.trace_id) == bool(score.session_id):
-        raise InvalidScore("a score is of a traceId or of a sessionId")
+        raise InvalidScore("a score must have either a traceId or a sessionId")
     if not score.name or not score.id:
         raise InvalidScore("name and id must not be empty")
     if score.data_type not in ("NUMERIC", "BOOLEAN", "CATEGORICAL", "TEXT"):
@@ -228,7 +228,7 @@ def score_of(body: Any) -> Score:
     if isinstance(score.value, str) != (score.data_type in ("CATEGORICAL", "TEXT")):
         raise InvalidScore(f"the value of a {score.data_type} score is {score.value!r}")
     if score.data_type == "BOOLEAN" and score.value not in (0, 1):
-        raise InvalidScore("the value of a BOOLEAN score is 0 or 1")
+        raise InvalidScore("the value of a BOOLEAN score must be 0 or 1")
     if not _ENVIRONMENT.fullmatch(score.environment):
         raise InvalidScore(f"environment {score.environment!r} is not allowed")
     if instant(score.timestamp) is None:
@@ -237,7 +237,7 @@ def score_of(body: Any) -> Score:
 
 
 def instant(text: Any) -> int | None:
-    """Milliseconds of an ISO 8601 time with a zone; None for anything else."""
+    """Unix milliseconds of an ISO 8601 time with a zone; None for anything else."""
     try:
         return (datetime.datetime.fromisoformat(text) - _EPOCH) // datetime.timedelta(milliseconds=1)
     except (ValueError, TypeError):

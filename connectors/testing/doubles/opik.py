@@ -1,9 +1,8 @@
-"""A local stand-in for Opik's server: it demands what Opik demands, merges as its store merges, and fails as
-scripted.
+"""A double of Opik's server: enforces Opik's rules, merges like its database, fails as scripted.
 
     python -m connectors.testing.doubles.opik --port 0 --json
 
-The API is below /api. `GET /_state` reads back what the store holds after merging, with counts of requests.
+The API is below /api. `GET /_state` returns the merged objects and counts of requests.
 """
 
 from __future__ import annotations
@@ -33,14 +32,16 @@ class OpikDouble(Double[Faults]):
             ...  # requests to opik.url
             opik.store.state()
 
-    Everything may be changed while it runs.
+    All attributes may be changed while it runs.
 
     Args:
-        api_key: What requests must have; empty: anything.
-        workspace: What requests must have; empty: anything.
-        window_hours: How far the time in an id may be from `clock`; 0: any distance.
-        events_per_minute: Items taken a minute; 0: any number.
+        api_key: The key that requests must have; empty: any.
+        workspace: The workspace that requests must have; empty: any.
+        window_hours: Most hours between the time in an id and now; 0: no limit.
+        events_per_minute: Limit of items; 0: no limit.
+        faults: The fault plan.
         clock: Unix seconds.
+        server: See `ServerOptions`.
     """
 
     groups: ClassVar[tuple[str, ...]] = ("traces", "spans", "scores")
@@ -68,7 +69,7 @@ class OpikDouble(Double[Faults]):
 
     @property
     def url(self) -> str:
-        """What the sink's setting `url` takes."""
+        """The value for the sink's setting `url`."""
         return f"{self.endpoint}/api"
 
     def routes(self) -> list[web.RouteDef]:
@@ -104,7 +105,7 @@ class OpikDouble(Double[Faults]):
 
     # -- writes
     def _document(self, incoming: Incoming) -> Any:
-        """The body, parsed, its items counted against the rate."""
+        """Parses the body, and counts its items against the rate limit."""
         if incoming.request.content_type != "application/json":
             raise RequestRefused(415, "HTTP 415 Unsupported Media Type")
         try:
@@ -118,12 +119,12 @@ class OpikDouble(Double[Faults]):
         return document
 
     def _items(self, incoming: Incoming) -> list[Document]:
-        """The items of a batch, each of them valid."""
+        """The items of a batch. Refuses the request if one of them is not valid."""
         name = incoming.group
         items = items_of(self._document(incoming), name)
-        found = [f"{name}[{i}].{p}" for i, item in enumerate(items) for p in problems(name, item)]
-        if found:
-            raise RequestRefused(400, "; ".join(found[:5]))
+        invalid = [f"{name}[{i}].{p}" for i, item in enumerate(items) for p in problems(name, item)]
+        if invalid:
+            raise RequestRefused(400, "; ".join(invalid[:5]))
         return items
 
     def _take_batch(self, incoming: Incoming) -> Answer:
@@ -181,9 +182,9 @@ class OpikDouble(Double[Faults]):
 
     async def _spans(self, request: web.Request) -> web.Response:
         wanted = request.query.get("trace_id")
-        found = [s for s in self.store.state()["spans"] if wanted in (None, s["trace_id"])]
+        spans = [s for s in self.store.state()["spans"] if wanted in (None, s["trace_id"])]
         return self._read_answer(
-            request, {"page": 1, "size": len(found), "total": len(found), "content": found}
+            request, {"page": 1, "size": len(spans), "total": len(spans), "content": spans}
         )
 
     async def _ping(self, request: web.Request) -> web.Response:
@@ -198,18 +199,18 @@ class OpikDouble(Double[Faults]):
         return {"url": self.url}
 
     def greeting(self) -> str:
-        return f"Opik at {self.url}, what it holds at {self.endpoint}/_state."
+        return f"Opik's API at {self.url}; what it stored is at {self.endpoint}/_state."
 
 
 @double_command(max_bytes=MAX_BYTES)
-@click.option("--api-key", default="", help="What requests must have.")
-@click.option("--workspace", default="", help="What requests must have.")
+@click.option("--api-key", default="", help="The key that requests must have; empty: any.")
+@click.option("--workspace", default="", help="The workspace that requests must have; empty: any.")
 @click.option(
     "--window-hours",
     default=0.0,
-    help="How far the time in an id may be from now; Cloud: 24. 0 is any distance.",
+    help="Most hours between the time in an id and now; 0: no limit. Opik's Cloud has 24.",
 )
-@click.option("--events-per-minute", default=0, help="Items taken a minute; Cloud: 5000. 0 is any number.")
+@click.option("--events-per-minute", default=0, help="Limit of items; 0: no limit. Opik's Cloud has 5000.")
 def main(
     server: ServerOptions,
     faults: FaultOptions,
@@ -219,7 +220,7 @@ def main(
     window_hours: float,
     events_per_minute: int,
 ) -> OpikDouble:
-    """Take traces, spans and feedback scores as Opik does, and keep them in memory."""
+    """Run a double of Opik's server, which stores traces, spans and feedback scores in memory."""
     return OpikDouble(
         api_key=api_key,
         workspace=workspace,

@@ -1,7 +1,6 @@
-"""What Opik's server demands of a request, and how its store merges: the rules behind
-`connectors.testing.doubles.opik`.
+"""The rules of Opik's server for requests, and how its database merges. Pure.
 
-By Opik's REST API documentation and the source of its backend (July 2026). Pure.
+They follow Opik's REST API documentation and the source of its backend (July 2026).
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ Document = dict[str, Any]
 
 
 def time_of(text: str) -> datetime.datetime:
-    """An instant. Raises ValueError."""
-    found = datetime.datetime.fromisoformat(text)
-    if found.tzinfo is None:
+    """Parses an ISO 8601 time with a zone. Raises ValueError."""
+    time = datetime.datetime.fromisoformat(text)
+    if time.tzinfo is None:
         raise ValueError("no time zone")
-    return found
+    return time
 
 
 def _is_time(value: Any) -> bool:
@@ -105,16 +104,16 @@ _IDS: Final = {"traces": ("id",), "spans": ("id", "trace_id", "parent_span_id"),
 
 def items_of(document: Any, name: str) -> list[Document]:
     """The items of a batch. Raises `RequestRefused`."""
-    found = document.get(name) if isinstance(document, dict) else None
-    if not isinstance(found, list) or not 1 <= len(found) <= MOST:
+    items = document.get(name) if isinstance(document, dict) else None
+    if not isinstance(items, list) or not 1 <= len(items) <= MOST:
         raise RequestRefused(400, f"{name} size must be between 1 and {MOST}")
-    if not all(isinstance(i, dict) for i in found):
+    if not all(isinstance(i, dict) for i in items):
         raise RequestRefused(400, "Unable to process JSON")
-    return found
+    return items
 
 
 def problems(name: str, item: Document) -> Iterator[str]:
-    """What is wrong with an item of traces, spans or scores."""
+    """What is not valid in an item of traces, spans or scores, as sentences."""
     for field in _REQUIRED[name]:
         if item.get(field) is None:
             yield f"{field} must not be null"
@@ -131,13 +130,20 @@ def problems(name: str, item: Document) -> Iterator[str]:
 
 
 def version(value: Any) -> int | None:
-    """Version of a UUID of the RFC's variant; None for anything else."""
-    found = _UUID.fullmatch(value) if isinstance(value, str) else None
-    return int(found[1], 16) if found and found[2].lower() in "89ab" else None
+    """The version of a UUID of the RFC's variant; None for anything else."""
+    match = _UUID.fullmatch(value) if isinstance(value, str) else None
+    return int(match[1], 16) if match and match[2].lower() in "89ab" else None
 
 
 def out_of_window(name: str, item: Document, now: float, hours: float) -> str | None:
-    """too_old or too_far_future, of an id whose time is beyond the window; None: it is within."""
+    """Whether an id's time is outside the window: too_old, too_far_future, or None if it is inside.
+
+    Args:
+        name: traces, spans or scores.
+        item: The item.
+        now: Unix seconds.
+        hours: Most hours between an id's time and now.
+    """
     for field in _IDS[name]:
         if (value := item.get(field)) is not None:
             away = int(value.replace("-", "")[:12], 16) / 1000 - now
@@ -147,24 +153,27 @@ def out_of_window(name: str, item: Document, now: float, hours: float) -> str | 
 
 
 class OpikStore:
-    """ReplacingMergeTree, as it reads with FINAL: of rows with one key the newest `last_updated_at`, of equal
-    ones the last."""
+    """Stores like a ReplacingMergeTree that is read with FINAL.
+
+    Of rows with the same key it keeps the one with the newest `last_updated_at`; of equal ones the last.
+    """
 
     def __init__(self) -> None:
         self.traces: dict[tuple[str, str], Document] = {}
-        """By project and id."""
+        """The key is project and id."""
         self.spans: dict[tuple[str, str, str, str], Document] = {}
-        """By project, trace, parent ("" for none) and id."""
+        """The key is project, trace, parent ("" for none) and id."""
         self.scores: dict[tuple[str, str, str], Document] = {}
-        """By traces or spans, id and name."""
+        """The key is "traces" or "spans", id and score name."""
         self._projects: dict[tuple[str, str], str] = {}
 
     def other_project(self, name: str, item: Document) -> str | None:
-        """The project that has the item's id already, if it is another one."""
-        found = self._projects.get((name, item["id"]))
-        return found if found not in (None, project_of(item)) else None
+        """The other project that already has the item's id; None if there is none."""
+        project = self._projects.get((name, item["id"]))
+        return project if project not in (None, project_of(item)) else None
 
     def put(self, name: str, item: Document) -> None:
+        """Stores an item of traces or spans."""
         project = project_of(item)
         self._projects[name, item["id"]] = project
         if name == "traces":
@@ -175,7 +184,7 @@ class OpikStore:
             )
 
     def knows(self, entity: str, rated: str) -> bool:
-        """Whether there is a trace or span of this id."""
+        """Whether there is a trace or span with this id."""
         return (entity, rated) in self._projects
 
     @property
@@ -183,7 +192,7 @@ class OpikStore:
         return sorted(set(self._projects.values()))
 
     def state(self) -> Document:
-        """What a reader would see, in a fixed order."""
+        """All stored objects, in a fixed order."""
         return {
             "traces": [self.traces[k] for k in sorted(self.traces)],
             "spans": [self.spans[k] for k in sorted(self.spans)],
@@ -192,6 +201,7 @@ class OpikStore:
 
 
 def project_of(item: Document) -> str:
+    """The project of an item, which may be Opik's default."""
     return item.get("project_name") or "Default Project"
 
 

@@ -1,10 +1,11 @@
-"""A local OTLP/HTTP trace receiver that keeps every span it is sent, and fails as scripted.
+"""A local OTLP/HTTP trace receiver that stores every span and fails as scripted.
 
     python -m connectors.testing.doubles.otlp --port 0 --file spans.jsonl
 
-A span is in the file before its request is answered, so killing the receiver loses nothing that it accepted.
-It appends: restarted on the same file and port it goes on where it was. Redeliveries are kept as often as
-they come."""
+A span is written to the file before its request is answered, so killing the receiver loses nothing that it
+accepted. The file is appended to: restarted with the same file and port it continues where it was.
+Redeliveries are stored each time they come.
+"""
 
 from __future__ import annotations
 
@@ -30,10 +31,10 @@ MAX_BYTES: Final = 64 * 1024 * 1024
 
 
 class OtlpFaults(Faults, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """With requests accepted in part, after those that hang."""
+    """Faults of the receiver. Requests with partial success come after those that hang."""
 
     partial_rejected: int = 0
-    """Spans, from the request's end, that are rejected by partial_success and not kept."""
+    """Spans at the end of a request that are rejected by partial_success and not stored."""
     partial_first: int = 1
     partial_message: str = "rejected as scripted"
 
@@ -50,9 +51,11 @@ class OtlpReceiver(Double[OtlpFaults]):
             r.spans
 
     Args:
-        path: Where spans go; None: memory only.
-        keep_spans: Whether spans are held in memory too.
+        path: The file for the spans; None: they are stored in memory only.
+        faults: The fault plan.
+        keep_spans: Whether spans are kept in memory, too.
         clock: Microseconds UTC.
+        server: See `ServerOptions`.
     """
 
     groups: ClassVar[tuple[str, ...]] = ("traces",)
@@ -70,7 +73,7 @@ class OtlpReceiver(Double[OtlpFaults]):
         super().__init__(faults or OtlpFaults(), server)
         self.path = Path(path) if path is not None else None
         self.spans: list[ReceivedSpan] = []
-        """Every span kept, those of an earlier run on the same file first. Empty without `keep_spans`."""
+        """All stored spans; those of earlier runs with the same file first. Empty without `keep_spans`."""
         self._keep_spans, self._clock = keep_spans, clock
         self._earlier_requests = self._count = 0
         self._keys: set[Key] = set()
@@ -78,11 +81,16 @@ class OtlpReceiver(Double[OtlpFaults]):
 
     @property
     def stats(self) -> dict[str, int]:
-        """requests: since the start; spans and distinct_spans (by trace and span id): in the file."""
+        """requests: since the start. spans, and distinct_spans (by trace and span id): in the file."""
         return {"requests": self.requests, "spans": self._count, "distinct_spans": len(self._keys)}
 
     async def start(self) -> None:
-        """Opens the file and listens. Raises OSError, ValueError for a file that is not a receiver's."""
+        """Opens the file and listens.
+
+        Raises:
+            OSError: The file cannot be opened, or the port is in use.
+            ValueError: The file was not written by a receiver.
+        """
         if self.path is not None:
             self._resume(self.path)
         await super().start()
@@ -105,7 +113,7 @@ class OtlpReceiver(Double[OtlpFaults]):
         return Answer(status=refused.status, body=body, content_type=CONTENT_TYPE)
 
     async def break_off(self, request: web.Request, answer: Answer) -> web.StreamResponse:
-        """In the middle of the answer's body, after a status of 200."""
+        """Ends the connection in the middle of the answer's body, after a status of 200."""
         half = web.StreamResponse(headers={"Content-Type": CONTENT_TYPE, "Content-Length": "64"})
         await half.prepare(request)
         await half.write(bytes(32))
@@ -132,7 +140,7 @@ class OtlpReceiver(Double[OtlpFaults]):
     async def _stats(self, request: web.Request) -> web.Response:
         return web.json_response(self.stats)
 
-    # -- keeping
+    # -- storage
     def _resume(self, path: Path) -> None:
         before = read_spans(path)
         self._remember(before)
@@ -162,7 +170,9 @@ class OtlpReceiver(Double[OtlpFaults]):
         return {"endpoint": self.endpoint, "file": str(self.path)}
 
     def greeting(self) -> str:
-        return f"OTLP traces at {self.endpoint}{PATH}, kept in {self.path}; counts at {self.endpoint}/stats."
+        return (
+            f"OTLP traces at {self.endpoint}{PATH}, stored in {self.path}; counts at {self.endpoint}/stats."
+        )
 
     def summary(self) -> str:
         s = self.stats
@@ -178,14 +188,14 @@ class OtlpReceiver(Double[OtlpFaults]):
     "path",
     required=True,
     type=click.Path(dir_okay=False, path_type=Path),
-    help="JSON lines, one a span; appended to.",
+    help="File for the spans, one JSON document per line; it is appended to.",
 )
 @click.option("--partial-rejected", default=0, help="Reject this many spans of a request by partial_success.")
-@click.option("--partial-first", default=1, show_default=True, help="In how many requests; 0 is all.")
+@click.option("--partial-first", default=1, show_default=True, help="How many requests; 0: all.")
 def main(
     server: ServerOptions, faults: FaultOptions, *, path: Path, partial_rejected: int, partial_first: int
 ) -> OtlpReceiver:
-    """Receive OTLP/HTTP traces and keep every span in a file."""
+    """Receive OTLP/HTTP traces and store every span in a file."""
     plan = OtlpFaults(**faults, partial_rejected=partial_rejected, partial_first=partial_first)
     return OtlpReceiver(path, faults=plan, keep_spans=False, **server)
 

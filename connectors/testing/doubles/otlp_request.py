@@ -1,4 +1,4 @@
-"""OTLP trace requests on the wire: body to spans with the documented rules enforced, and the answers."""
+"""Parses OTLP trace requests, enforcing the documented rules, and encodes the answers."""
 
 from __future__ import annotations
 
@@ -19,17 +19,25 @@ CONTENT_TYPE: Final = "application/x-protobuf"
 _KINDS: Final = ("unspecified", "internal", "server", "client", "producer", "consumer")
 _STATUSES: Final = ("unset", "ok", "error")
 _RPC_CODES: Final = {400: 3, 413: 8, 415: 3, 429: 8, 502: 14, 503: 14, 504: 4}
-"""HTTP status -> google.rpc.Code, where there is a close one; else 2, unknown."""
+"""HTTP status -> google.rpc.Code, if there is a similar one. For others it is 2 (unknown)."""
 
 
 def parse(body: bytes, number: int, received_at: int) -> list[ReceivedSpan]:
-    """The spans of one ExportTraceServiceRequest. Raises `RequestRefused` 400 for a malformed message or one
-    wrong id; then nothing of the request counts."""
+    """The spans of one ExportTraceServiceRequest.
+
+    Args:
+        body: The request, decompressed.
+        number: Number of the request, for `ReceivedSpan.request`.
+        received_at: Microseconds UTC.
+
+    Raises:
+        RequestRefused: 400 for a malformed message or an id that is not valid.
+    """
     request = ExportTraceServiceRequest()
     try:
         request.ParseFromString(body)
-    except Exception as e:  # protobuf's DecodeError, which it ships without types
-        raise RequestRefused(400, f"the body is no ExportTraceServiceRequest: {e}") from None
+    except Exception as e:  # protobuf's DecodeError, for which protobuf has no type stubs
+        raise RequestRefused(400, f"the body is not a valid ExportTraceServiceRequest: {e}") from None
     spans: list[ReceivedSpan] = []
     for group in request.resource_spans:
         resource = _attributes(group.resource.attributes)
@@ -110,8 +118,7 @@ def _value(any_value: Any) -> Any:
 
 
 def success(rejected: int = 0, message: str = "") -> bytes:
-    """Body of a 200: ExportTraceServiceResponse, with partial_success if anything was rejected or is to be
-    said."""
+    """Body of a 200: ExportTraceServiceResponse; with partial_success for rejections or a message."""
     answer = ExportTraceServiceResponse()
     if rejected or message:
         answer.partial_success.rejected_spans = rejected

@@ -1,4 +1,4 @@
-"""Spans as a receiver kept them: a JSON-lines file, one span a line, and views of it."""
+"""The receiver's file of spans, one JSON document per line, and views of it."""
 
 from __future__ import annotations
 
@@ -24,11 +24,13 @@ class SpanEvent(msgspec.Struct, frozen=True, kw_only=True):
 class ReceivedSpan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One span of one request. Ids are lower-case hex.
 
-    Attribute values keep their type: a string, bool, int, float, list, dict or None. What JSON cannot say is
-    a dict of one entry: ``{"bytes": "<base64>"}``, ``{"double": "NaN"}`` (``Infinity``, ``-Infinity``)."""
+    Attribute values keep their type: string, bool, int, float, list, dict or None. Values that JSON cannot
+    represent are a dict with one entry: ``{"bytes": "<base64>"}``, ``{"double": "NaN"}`` (``Infinity``,
+    ``-Infinity``).
+    """
 
     request: int
-    """Number of the request that brought it, from 1; goes on after a restart."""
+    """Number of its request, from 1. The numbers continue after a restart."""
     received_at: int
     """Microseconds UTC."""
     trace_id: str
@@ -36,12 +38,12 @@ class ReceivedSpan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     parent_span_id: str | None = None
     name: str
     kind: str
-    """unspecified, internal, server, client, producer, consumer; the number where it is none of them."""
+    """unspecified, internal, server, client, producer, consumer; else the number as text."""
     start_ns: int
     end_ns: int
     attributes: dict[str, Any]
     status: str = "unset"
-    """unset, ok, error; the number where it is none of them."""
+    """unset, ok, error; else the number as text."""
     status_message: str = ""
     trace_state: str = ""
     events: list[SpanEvent] = []
@@ -52,24 +54,32 @@ class ReceivedSpan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 
 Key = tuple[str, str]
-"""Trace id and span id: what a store that replaces by key goes by."""
+"""Trace id and span id: the key of a store in which a redelivery replaces the former span."""
 
 _decoder: Final = msgspec.json.Decoder(ReceivedSpan)
 _encoder: Final = msgspec.json.Encoder()
 TEAR: Final = b"\n\n"
-"""Ends a line that was cut off. A receiver writes it before it goes on in a file; nothing in a torn line was
-answered."""
+"""Marks the line before it as torn. A receiver writes it before it continues a file whose last line was cut
+off.
+
+The request of a torn line was never answered.
+"""
 
 
 def encode_lines(spans: Iterable[ReceivedSpan]) -> bytes:
+    """The lines of the file for some spans."""
     return b"".join(_encoder.encode(s) + b"\n" for s in spans)
 
 
 def read_spans(path: str | Path) -> list[ReceivedSpan]:
-    """Every span of a receiver's file, in the order received; none if there is no file yet.
+    """All spans of a receiver's file, in the order received; empty if there is no file yet.
 
-    A torn line, last or followed by an empty one, is left out: its request was never answered. Raises
-    ValueError for any other line that is no span."""
+    A torn line, which is the last one or followed by an empty one, is left out: its request was never
+    answered.
+
+    Raises:
+        ValueError: Any other line is not a span.
+    """
     try:
         lines = Path(path).read_bytes().split(b"\n")
     except FileNotFoundError:
@@ -87,13 +97,13 @@ def read_spans(path: str | Path) -> list[ReceivedSpan]:
 
 
 def latest(spans: Iterable[ReceivedSpan]) -> dict[Key, ReceivedSpan]:
-    """What a store that replaces by key holds: the last one of each trace and span id."""
+    """The last span of each trace id and span id, as in a store in which redeliveries replace spans."""
     return {(s.trace_id, s.span_id): s for s in spans}
 
 
 def tree(spans: Iterable[ReceivedSpan]) -> dict[str, dict[str, str | None]]:
-    """Trace id -> span id -> parent span id, of what `latest` holds."""
-    found: dict[str, dict[str, str | None]] = {}
+    """Trace id -> span id -> parent span id, for the spans of `latest`."""
+    parents: dict[str, dict[str, str | None]] = {}
     for (trace_id, span_id), span in latest(spans).items():
-        found.setdefault(trace_id, {})[span_id] = span.parent_span_id
-    return found
+        parents.setdefault(trace_id, {})[span_id] = span.parent_span_id
+    return parents

@@ -1,4 +1,4 @@
-"""Rules of HTTP requests that vendors share: refusals, gzip bodies, fixed rate windows. Pure."""
+"""Rules for HTTP requests that vendors have in common: refusals, gzip bodies, rate windows. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ WINDOW_SECONDS: Final = 60.0
 
 
 class RequestRefused(Exception):
-    """The request is answered with `status`, and nothing of it is kept."""
+    """The request is answered with `status`, and nothing of it is stored."""
 
     def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
@@ -19,18 +19,21 @@ class RequestRefused(Exception):
 
 
 def too_large(limit: int, what: str = "bytes") -> RequestRefused:
+    """The refusal of a request that is over a size limit."""
     return RequestRefused(413, f"the request has more than {limit} {what}")
 
 
 def decompress(body: bytes, encoding: str, limit: int) -> bytes:
-    """The body before its Content-Encoding.
+    """Decompresses a body.
 
     Args:
-        encoding: The Content-Encoding header; gzip (one or more members) and identity are known.
-        limit: Largest size of the result, in bytes.
+        body: The body as sent.
+        encoding: The Content-Encoding header: gzip (one or more members), identity, or empty.
+        limit: Most bytes of the result.
 
     Raises:
-        RequestRefused: 400 not gzip or cut off, 413 over the limit, 415 another encoding.
+        RequestRefused: 400 for a body that is not gzip or cut off, 413 over the limit, 415 for another
+            encoding.
     """
     encoding = encoding.strip().lower()
     if encoding in ("", "identity"):
@@ -53,21 +56,21 @@ def decompress(body: bytes, encoding: str, limit: int) -> bytes:
 
 
 def require_header(headers: Mapping[str, str], name: str, value: str, refusal: RequestRefused) -> None:
-    """Raises `refusal` unless header `name` is `value`. An empty value requires nothing."""
+    """Raises `refusal` unless the header `name` is `value`. An empty value accepts any header."""
     if value and headers.get(name) != value:
         raise refusal
 
 
 def basic_authorization(user: str, password: str) -> str:
-    """The Authorization header of HTTP Basic."""
+    """The value of the Authorization header for HTTP Basic."""
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
 class RateWindow:
-    """A limit of requests or items a minute, in fixed windows that start with their first request.
+    """A limit per minute, in fixed windows that start with their first request.
 
     Args:
-        limit: How many fit into a window; 0: any number. May be changed.
+        limit: Most requests or items in a window; 0: no limit. May be changed later.
     """
 
     def __init__(self, limit: int) -> None:
@@ -75,10 +78,14 @@ class RateWindow:
         self._start, self._used = 0.0, 0
 
     def take(self, count: int, now: float) -> float | None:
-        """Counts them, if they fit; else the seconds until the next window.
+        """Counts requests or items if they are within the limit.
 
         Args:
+            count: How many.
             now: Unix seconds.
+
+        Returns:
+            None if they were counted; else the seconds until the next window.
         """
         if now - self._start >= WINDOW_SECONDS:
             self._start, self._used = now, 0
@@ -89,9 +96,10 @@ class RateWindow:
 
     @property
     def end(self) -> float:
-        """Of the window, Unix seconds."""
+        """End of the window, Unix seconds."""
         return self._start + WINDOW_SECONDS
 
     @property
     def remaining(self) -> int:
+        """How many are left in the window."""
         return max(0, self.limit - self._used)

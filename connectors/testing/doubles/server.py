@@ -1,5 +1,4 @@
-"""What every double is as a server: listening and closing, fault plans, size limits, and the record of what
-came."""
+"""Base class of all doubles: the HTTP server, fault plans, size limits, and the record of exchanges."""
 
 from __future__ import annotations
 
@@ -18,7 +17,7 @@ from connectors.testing.doubles.faults import Faults
 from connectors.testing.doubles.request_rules import RequestRefused, decompress, too_large
 
 _RESET_AT_ONCE: Final = struct.pack("ii", 1, 0)
-"""SO_LINGER that makes close() send RST."""
+"""Value of SO_LINGER with which close() sends RST."""
 _HARMLESS: Final = frozenset(
     {
         "accept",
@@ -37,46 +36,46 @@ FaultPlan = TypeVar("FaultPlan", bound=Faults)
 
 
 class ServerOptions(TypedDict, total=False):
-    """What every double takes as keywords."""
+    """Keyword arguments of every double."""
 
     host: str
-    """127.0.0.1 if left out."""
+    """Default: 127.0.0.1."""
     port: int
-    """0, or left out: a free one."""
+    """Default: 0, a free port."""
     max_bytes: int
-    """Of a request, before and after decompression; left out: the vendor's limit."""
+    """Size limit of a request, before and after decompression. Default: the vendor's."""
     keep_exchanges: bool
-    """Whether `exchanges` is filled; True if left out."""
+    """Whether `exchanges` is filled. Default: True."""
 
 
 class Exchange(msgspec.Struct, frozen=True, kw_only=True):
-    """One request and how it was answered. An answer that was decided on may not have arrived."""
+    """One request and its answer. The client may not have received the answer."""
 
     method: str
     path: str
     status: int
-    """0: no whole answer."""
+    """0: the request had no complete answer."""
     headers: dict[str, str]
-    """Names in lower case; only those that carry no credential: see `Double.headers_kept`."""
+    """Request headers, names in lower case; only those that carry no credential: see `Double.headers_kept`."""
     body: bytes
-    """As sent; empty where it was not read."""
+    """The body as sent; empty if it was not read."""
 
 
 class Incoming(msgspec.Struct, frozen=True, kw_only=True):
-    """A request that has been admitted, with its body."""
+    """An admitted request with its body."""
 
     request: web.Request
     group: str
     number: int
-    """Of the request since the double started, from 1."""
+    """Number of the request since the double started, from 1."""
     body: bytes
-    """As sent, compressed or not."""
+    """The body as sent, compressed or not."""
     fault: str | None
-    """What the fault plan has for it."""
+    """The request's fault by the plan."""
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What a request is answered."""
+    """The answer to a request."""
 
     status: int = 200
     body: bytes = b""
@@ -85,38 +84,38 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def json_answer(status: int, document: Any) -> Answer:
+    """An answer with a JSON body."""
     return Answer(status=status, body=msgspec.json.encode(document))
 
 
 class Double(ABC, Generic[FaultPlan]):
-    """A server in this process that stands in for a vendor's.
+    """A server in this process that replaces a vendor's in tests.
 
         async with OpikDouble() as double:
             ...  # requests to double.endpoint
 
-    Not thread-safe; one event loop. Faults and `max_bytes` may be replaced while it runs.
+    Not thread-safe; use it on one event loop. Faults and `max_bytes` may be changed while it runs.
 
     Args:
-        faults: The plan of what goes wrong.
+        faults: The fault plan.
         server: See `ServerOptions`.
     """
 
     groups: ClassVar[tuple[str, ...]]
-    """Names of the groups of requests, of which a fault plan may name one."""
+    """Names of the groups of requests. A fault plan may be for one of them."""
     default_max_bytes: ClassVar[int]
-    """The vendor's limit of a request."""
+    """The vendor's size limit of a request."""
     headers_kept: ClassVar[frozenset[str]] = frozenset()
-    """Headers of the vendor's, in lower case, that exchanges keep beside HTTP's own. None that carries a
-    credential."""
+    """The vendor's headers, in lower case, that exchanges keep beside HTTP's own; none that carry a credential."""
 
     def __init__(self, faults: FaultPlan, server: ServerOptions) -> None:
         self.max_bytes = server.get("max_bytes", self.default_max_bytes)
         self.exchanges: list[Exchange] = []
-        """Every request that `handle` took. Empty without `keep_exchanges`."""
+        """All requests to handlers made by `handle`. Empty without `keep_exchanges`."""
         self.requests = 0
-        """How many requests `handle` took."""
+        """Number of these requests."""
         self.accepted = 0
-        """How many of them were answered with a status of 2xx."""
+        """Number of them that were answered with a status of 2xx."""
         self.stopping = asyncio.Event()
         """Set when the double stops."""
         self.faults = faults
@@ -124,34 +123,44 @@ class Double(ABC, Generic[FaultPlan]):
         self._host, self._port = server.get("host", "127.0.0.1"), server.get("port", 0)
         self._runner: web.AppRunner | None = None
 
-    # -- a vendor's
+    # -- for subclasses
     @abstractmethod
     def routes(self) -> Iterable[web.RouteDef]:
-        """The paths; those of requests that are counted, recorded and may fail have a handler by `handle`."""
+        """The routes. Requests that are counted, recorded and may fail need a handler made by `handle`."""
 
     @abstractmethod
     def error_answer(self, refused: RequestRefused) -> Answer:
-        """The answer to a refused request, as the vendor words it."""
+        """The answer to a refused request, in the vendor's format."""
 
     def admit(self, request: web.Request, group: str) -> Mapping[str, str]:
-        """Checks credentials and counts against limits; returns headers for the answer. Raises
-        RequestRefused."""
+        """Checks credentials and rate limits before a request is handled.
+
+        Args:
+            request: The request.
+            group: Its group; empty: none.
+
+        Returns:
+            Headers for the answer.
+
+        Raises:
+            RequestRefused: The request is not admitted.
+        """
         return {}
 
     @abstractmethod
     def ready(self) -> Mapping[str, str]:
-        """What a client must know, for `--json`."""
+        """What a client has to know, for `--json`."""
 
     @abstractmethod
     def greeting(self) -> str:
-        """The line that says where it listens."""
+        """The line that says where the double listens."""
 
     def summary(self) -> str:
-        """The line that says what came, after the end; empty: none."""
+        """The line that is printed at the end; empty: none."""
         return ""
 
     async def break_off(self, request: web.Request, answer: Answer) -> web.StreamResponse:
-        """Ends the connection of a request that was accepted, without a whole answer."""
+        """Ends the connection of an accepted request without a complete answer."""
         return abort(request)
 
     # -- life cycle
@@ -176,7 +185,7 @@ class Double(ABC, Generic[FaultPlan]):
         self._port = self._runner.addresses[0][1]
 
     async def stop(self) -> None:
-        """Answers what is in flight, without its delay; ends what hangs; closes."""
+        """Answers the requests in flight without delay, ends those that hang, and closes the server."""
         self.stopping.set()
         if self._runner is not None:
             await self._runner.cleanup()
@@ -193,8 +202,11 @@ class Double(ABC, Generic[FaultPlan]):
     # -- answering
     @property
     def faults(self) -> FaultPlan:
-        """The plan of what goes wrong; setting it starts its counts again. Raises ValueError for a plan of a
-        group that this double has not."""
+        """The fault plan. Setting it restarts the count of requests.
+
+        Raises:
+            ValueError: The plan is for a group that this double does not have.
+        """
         return self._faults
 
     @faults.setter
@@ -206,11 +218,11 @@ class Double(ABC, Generic[FaultPlan]):
     def handle(
         self, group: str, take: Callable[[Incoming], Answer]
     ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-        """A handler that reads the body, lets the plan's faults happen, and records the exchange.
+        """Makes a handler that reads the body, applies the plan's faults, and records the exchange.
 
         Args:
-            group: One of `groups`; empty: requests to which no faults happen.
-            take: Keeps what an admitted request brings, and returns the answer; may raise RequestRefused.
+            group: One of `groups`; empty: no faults happen to its requests.
+            take: Stores what an admitted request has, and returns the answer. May raise `RequestRefused`.
         """
 
         async def handler(request: web.Request) -> web.StreamResponse:
@@ -254,7 +266,7 @@ class Double(ABC, Generic[FaultPlan]):
         )
 
     def decompressed(self, request: web.Request, body: bytes) -> bytes:
-        """The body before its Content-Encoding. Raises RequestRefused."""
+        """The decompressed body. Raises `RequestRefused`."""
         return decompress(body, request.headers.get("Content-Encoding", ""), self.max_bytes)
 
     def _next_fault(self, group: str) -> str | None:
@@ -264,7 +276,7 @@ class Double(ABC, Generic[FaultPlan]):
         return self._faults.at(self._matching)
 
     async def _read(self, request: web.Request) -> bytes:
-        """The body as sent, read to its end unless Content-Length says that it is too large."""
+        """Reads the body as sent. Refuses one that is too large, by Content-Length without reading it."""
         if (request.content_length or 0) > self.max_bytes:
             raise too_large(self.max_bytes)
         body = bytearray()
@@ -294,14 +306,15 @@ class Double(ABC, Generic[FaultPlan]):
 def abort(
     request: web.BaseRequest, response: web.StreamResponse | None = None, *, reset: bool = True
 ) -> web.StreamResponse:
-    """Ends the connection as it is.
+    """Ends the connection in its current state.
 
     Args:
-        response: What was begun to be sent.
-        reset: Whether the client sees a reset (RST) instead of an end of the stream.
+        request: The request whose connection is ended.
+        response: The response that was partly sent; None: none.
+        reset: Whether the client sees a reset (RST) instead of the end of the stream.
 
     Returns:
-        What aiohttp finds that it can no longer send.
+        A response for aiohttp, which can no longer be sent.
     """
     transport = request.transport
     if transport is not None:

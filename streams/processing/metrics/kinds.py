@@ -1,6 +1,8 @@
-"""What the metrics make of each kind of event, in one table; docs/metrics.md says the same in prose.
+"""How each kind of event counts in the metrics, in one table; docs/metrics.md describes the same in prose.
 
-A row for each symbol of `Kind`. Until it has one, a kind counts nowhere; tests/test_kinds.py lists it."""
+The table has a row for each symbol of `Kind`. A kind without a row is not counted; tests/test_kinds.py
+lists it.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +12,11 @@ from typing import Final, NamedTuple
 from tailrace.records import Kind
 
 WITH_MODEL: Final = "with_model"
-"""A call of a model if it names one."""
+"""It is a call of a model if the event names a model."""
 WITHOUT_RUN: Final = "without_run"
-"""A call of a model if it names one and belongs to no workflow run, whose nodes are counted themselves."""
+"""As `WITH_MODEL`, but not in a workflow run, because its nodes are counted themselves."""
 BY_SPAN_KIND: Final = "by_span_kind"
-"""A call of a model if its span kind is."""
+"""It is a call of a model if its span kind is one."""
 
 _MODEL: Final = ("model_provider", "model_name")
 
@@ -25,7 +27,7 @@ class Duration(NamedTuple):
     metric: str
     labels: tuple[str, ...]
     plugin: bool = False
-    """Whether plugin_name is a label more where the node type has plugins."""
+    """Whether plugin_name is another label, for node types that have plugins."""
 
 
 class Own(NamedTuple):
@@ -37,11 +39,13 @@ class Own(NamedTuple):
 
 
 class Counted(NamedTuple):
-    """One kind. What is left out it does not count in. Labels are beside tenant_id and app_id, and fields of
-    the event."""
+    """How one kind counts. It does not count in metrics that its row leaves out.
+
+    Labels are fields of the event; tenant_id and app_id are labels of every metric.
+    """
 
     type: str | None = None
-    """Label `type` of dify.requests.total and dify.errors.total; None: of neither."""
+    """Label `type` of dify.requests.total and dify.errors.total; None: it does not count there."""
     requests: tuple[str, ...] = ()
     """Further labels of dify.requests.total."""
     errors: tuple[str, ...] | None = None
@@ -53,18 +57,20 @@ class Counted(NamedTuple):
     tokens: bool = False
     """Whether it counts in dify.tokens.*."""
     no_tokens: bool = False
-    """Whether a total of 0 tokens counts there, too."""
+    """Whether a total of 0 tokens counts in dify.tokens.*, too."""
     priced: bool = False
     """Whether it counts in tailrace.cost."""
     operation_type: str | None = None
     """Label operation_type of tokens and cost; None: the event's own."""
     usage: tuple[str, ...] = ()
-    """Further labels of tokens and cost, which are empty for kinds that leave them out here."""
+    """Further labels of tokens and cost. Those that are left out here are empty."""
     datasets: bool = False
     """Whether each of its datasets counts in dify.dataset.retrievals.total."""
     call: str | None = None
-    """When it is itself a call of a model (gen_ai.*): `WITH_MODEL`, `WITHOUT_RUN`, `BY_SPAN_KIND`; None:
-    never."""
+    """When it counts as a call of a model (gen_ai.*): `WITH_MODEL`, `WITHOUT_RUN`, `BY_SPAN_KIND`.
+
+    None: never.
+    """
 
 
 _NODE: Final = Counted(
@@ -136,22 +142,22 @@ COUNTED: Final[Mapping[Kind, Counted | None]] = {
     Kind.REHYDRATION_FAILED: Counted(),
     Kind.LINK: None,
 }
-"""None: it is not even in a group. `Counted()`: it is in one that no series sums."""
+"""Kind -> how it counts. None: it is in no group. `Counted()`: it is in a group, but in no series."""
 
 BY_KIND: Final[Mapping[str, Counted]] = {k.value: c for k, c in COUNTED.items() if c is not None}
 
 
 def _fields(c: Counted) -> frozenset[str]:
-    """Label fields that an event's group depends on: those of every series that it counts in."""
-    found = {"tenant_id", "app_id", *c.requests, *(c.errors or ()), *(c.first_token or ()), *c.usage}
+    """The label fields of all series in which an event counts; its group depends on them."""
+    fields = {"tenant_id", "app_id", *c.requests, *(c.errors or ()), *(c.first_token or ()), *c.usage}
     if c.duration is not None:
-        found |= {*c.duration.labels, *(("plugin_name",) if c.duration.plugin else ())}
+        fields |= {*c.duration.labels, *(("plugin_name",) if c.duration.plugin else ())}
     if c.own is not None:
-        found |= {*c.own.labels}
+        fields |= {*c.own.labels}
     if (c.tokens or c.priced) and c.operation_type is None:
-        found.add("operation_type")
-    return frozenset(found)
+        fields.add("operation_type")
+    return frozenset(fields)
 
 
 LABELS_OF: Final[Mapping[str, frozenset[str]]] = {k: _fields(c) for k, c in BY_KIND.items()}
-"""Kind -> label fields; kinds that nothing counts are not in it."""
+"""Kind -> label fields; without the kinds that are in no group."""

@@ -153,8 +153,8 @@ def test_gzip_is_read_in_one_or_several_members() -> None:
 @pytest.mark.parametrize(
     ("data", "headers", "status", "says"),
     [
-        (b"\xff\xff\xff", {}, 400, "no ExportTraceServiceRequest"),
-        (body(span(1))[:-3], {}, 400, "no ExportTraceServiceRequest"),
+        (b"\xff\xff\xff", {}, 400, "not a valid ExportTraceServiceRequest"),
+        (body(span(1))[:-3], {}, 400, "not a valid ExportTraceServiceRequest"),
         (body(span(1)), {"Content-Encoding": "gzip"}, 400, "not gzip"),
         (gzip.compress(body(span(1)))[:-4], {"Content-Encoding": "gzip"}, 400, "cut off"),
         (gzip.compress(body(span(1))) + b"more", {"Content-Encoding": "gzip"}, 400, "not gzip"),
