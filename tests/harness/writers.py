@@ -130,7 +130,7 @@ def run(
             "the other partitions go on meanwhile",
             alive=(process,),
         )
-        assert "partition 0 goes on" not in process.output()
+        assert "partition 0 continues" not in process.output()
 
         assert process.sigterm(60) == 0, (
             process.tail()

@@ -56,7 +56,7 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
     status: int
     """0: the request had no complete answer."""
     headers: dict[str, str]
-    """Request headers, names in lower case; only those that carry no credential: see `Double.headers_kept`."""
+    """Request headers, names in lower case, without those that may carry a credential."""
     body: bytes
     """The body as sent; empty if it was not read."""
 
@@ -106,7 +106,7 @@ class Double(ABC, Generic[FaultPlan]):
     default_max_bytes: ClassVar[int]
     """The vendor's size limit of a request."""
     headers_kept: ClassVar[frozenset[str]] = frozenset()
-    """The vendor's headers, in lower case, that exchanges keep beside HTTP's own; none that carry a credential."""
+    """The vendor's headers, in lower case, that exchanges keep beside HTTP's own. None carries a credential."""
 
     def __init__(self, faults: FaultPlan, server: ServerOptions) -> None:
         self.max_bytes = server.get("max_bytes", self.default_max_bytes)

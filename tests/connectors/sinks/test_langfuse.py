@@ -424,7 +424,7 @@ def deliver(
     meanwhile: Callable[[float], Awaitable[None]] | None = None,
     **values: Any,
 ) -> list[RecordResult]:
-    """Waits take no time: the courier's clock is what was waited. meanwhile: called for each wait."""
+    """Waits take no time: the sender's clock is the time waited. meanwhile: called for each wait."""
     waited = [0.0]
 
     async def run() -> list[RecordResult]:
@@ -438,10 +438,10 @@ def deliver(
             try:
                 keys = {"public_key": "pk-lf-test", "secret_key": "sk-lf-test", "host": double.endpoint}
                 sink = make(**{**keys, **values})
-                courier = BatchSender(
+                sender = BatchSender(
                     "langfuse", sink, http, sleep=sleep, random=lambda: 0.5, clock=lambda: waited[0]
                 )
-                return [s for b in batches(sink) for s in await courier.deliver(b)]
+                return [s for b in batches(sink) for s in await sender.deliver(b)]
             finally:
                 await http.close()
 
@@ -565,10 +565,10 @@ def test_an_answer_that_does_not_come_is_a_retry() -> None:
 def test_wrong_keys_pause_until_they_are_right(mode: str) -> None:
     double = LangfuseDouble(secret_key="rotated")
 
-    async def mend(seconds: float) -> None:
+    async def fix(seconds: float) -> None:
         double.secret_key = "sk-lf-test"
 
-    assert all_delivered(deliver(double, everything, meanwhile=mend, scores=mode))
+    assert all_delivered(deliver(double, everything, meanwhile=fix, scores=mode))
     assert double.exchanges[0].status == 401
 
 
