@@ -106,7 +106,7 @@ class Double(ABC, Generic[FaultPlan]):
     default_max_bytes: ClassVar[int]
     """The vendor's size limit of a request."""
     headers_kept: ClassVar[frozenset[str]] = frozenset()
-    """The vendor's headers, in lower case, that exchanges keep beside HTTP's own. None carries a credential."""
+    """Headers of the vendor's, in lower case, that exchanges keep as well. None carries a credential."""
 
     def __init__(self, faults: FaultPlan, server: ServerOptions) -> None:
         self.max_bytes = server.get("max_bytes", self.default_max_bytes)
