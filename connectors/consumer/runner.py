@@ -227,10 +227,12 @@ class Runner:
         """Closes the sink and its connections. An exception is only logged if another runner follows."""
 
         async def close() -> None:
-            close_sink = getattr(self._instance.sink, "close", None)
-            if close_sink is not None:
-                await close_sink()
-            await http.close()
+            try:
+                close_sink = getattr(self._instance.sink, "close", None)
+                if close_sink is not None:
+                    await close_sink()
+            finally:
+                await http.close()
 
         try:
             self._loop.call(close(), CLOSE_SECONDS)
