@@ -440,9 +440,11 @@ class Runner:
     def _stuck(self, partitions: list[SinkPartition]) -> bool:
         """Whether waiting would acknowledge nothing more.
 
-        That is so if the sink is paused and no probe is in flight, or if only held records are left.
+        That is so if the sink is paused and no request is in flight, or if only held records are left.
         """
-        if self._activity.sending or any(partition.dead_lettering for partition in partitions):
+        if self._activity.sending:
+            return False
+        if any(partition.answered or partition.dead_lettering for partition in partitions):
             return False
         return self.paused or not any(partition.offsets for partition in partitions)
 
