@@ -132,9 +132,11 @@ class DeadLetterProducer:
         """Waits up to `seconds` for the dead letters in flight, then drops the others.
 
         No offset was committed past a record whose dead letter is dropped: the next owner reads it again.
+        Nothing else may be called afterwards.
         """
         self._producer.flush(max(0.0, seconds))
         self._producer.purge()
+        del self._producer  # this frees its threads and connections; the runner that has it is in a cycle
 
     def _failed(
         self, error: KafkaError, key: bytes | None, record: DeadLetter, on_acknowledged: OnAcknowledged

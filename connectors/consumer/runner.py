@@ -227,10 +227,12 @@ class Runner:
         """Closes the sink and its connections. An exception is only logged if another runner follows."""
 
         async def close() -> None:
-            close_sink = getattr(self._instance.sink, "close", None)
-            if close_sink is not None:
-                await close_sink()
-            await http.close()
+            try:
+                close_sink = getattr(self._instance.sink, "close", None)
+                if close_sink is not None:
+                    await close_sink()
+            finally:
+                await http.close()
 
         try:
             self._loop.call(close(), CLOSE_SECONDS)
@@ -438,9 +440,11 @@ class Runner:
     def _stuck(self, partitions: list[SinkPartition]) -> bool:
         """Whether waiting would acknowledge nothing more.
 
-        That is so if the sink is paused and no probe is in flight, or if only held records are left.
+        That is so if the sink is paused and no request is in flight, or if only held records are left.
         """
-        if self._activity.sending or any(partition.dead_lettering for partition in partitions):
+        if self._activity.sending:
+            return False
+        if any(partition.answered or partition.dead_lettering for partition in partitions):
             return False
         return self.paused or not any(partition.offsets for partition in partitions)
 

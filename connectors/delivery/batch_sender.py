@@ -8,6 +8,7 @@ send loop.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -112,7 +113,8 @@ class BatchSender:
     async def deliver(self, batch: Batch) -> list[RecordResult]:
         """Delivers one batch. Returns only when each record has its final outcome.
 
-        After a cancellation it is not known which records the vendor has accepted.
+        After a cancellation it is not known which records the vendor has accepted. Its rejections do not
+        count then: none of them becomes a dead letter.
 
         Returns:
             One result per record, in the batch's order.
@@ -122,6 +124,14 @@ class BatchSender:
             TypeError: The sink returned something that is not an outcome, or the wrong number of outcomes.
         """
         delivery = BatchDelivery(batch.items)
+        try:
+            await self._deliver(delivery)
+        except asyncio.CancelledError:
+            self.dead_letter_limiter.take_back(delivery.rejected)
+            raise
+        return delivery.settled()
+
+    async def _deliver(self, delivery: BatchDelivery) -> None:
         while delivery.todo:
             sub_batch = delivery.next(self.rate_limiter.most_events)
             async with self._gate.turn(sub_batch.wait_for_rate(self.rate_limiter)) as turn:
@@ -139,7 +149,6 @@ class BatchSender:
                     f"sink {self._name}: send returned {len(outcomes)} outcomes for "
                     f"{len(sub_batch.indices)} records; return one outcome, or one per record"
                 )
-        return delivery.settled()
 
     async def _send(self, delivery: BatchDelivery, indices: list[int], turn: Turn) -> Outcomes:
         delivery.tried(indices)

@@ -61,6 +61,21 @@ class DeadLetterLimiter:
                 self._add(True, 1)
             return over
 
+    def take_back(self, count: int) -> None:
+        """Forgets the last `count` rejections: their records do not become dead letters after all."""
+        with self._lock:
+            self._in_a_row = max(0, self._in_a_row - count)
+            kept: list[tuple[bool, int]] = []
+            while count and self._runs:
+                rejected, n = self._runs.pop()
+                gone = min(n, count) if rejected else 0
+                count -= gone
+                self._settled -= gone
+                self._rejected -= gone
+                if n > gone:
+                    kept.append((rejected, n - gone))
+            self._runs.extend(reversed(kept))
+
     def _over(self) -> str:
         limits = self.limits
         if limits.consecutive and self._in_a_row >= limits.consecutive:

@@ -9,7 +9,7 @@ import msgspec
 
 from connectors.delivery.rate_limits import RateLimiter
 from connectors.sdk.contract import Batch, Item
-from connectors.sdk.outcomes import Verdict
+from connectors.sdk.outcomes import Rejected, Verdict
 
 
 class RecordResult(msgspec.Struct, frozen=True, gc=False):
@@ -107,6 +107,11 @@ class BatchDelivery:
             if result is None:
                 result = shared[kind] = RecordResult(verdict, self._rounds + kind[0], kind[1])
             self.results[i] = result
+
+    @property
+    def rejected(self) -> int:
+        """How many records were rejected so far."""
+        return sum(result is not None and isinstance(result.verdict, Rejected) for result in self.results)
 
     def halve(self, indices: list[int]) -> None:
         """Sends the records again in two halves, the first half next."""

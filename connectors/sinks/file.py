@@ -28,7 +28,7 @@ from connectors.sinks.lines import as_json
 from tailrace.errors import ConfigError
 
 LOCK_SECONDS: Final = 5.0
-"""How long a batch waits for another process's lock before the sink pauses."""
+"""How long a batch waits for another process's lock, without a change of the file, before the sink pauses."""
 LOCK_POLL: Final = 0.01
 """Seconds between two tries to lock."""
 
@@ -67,9 +67,11 @@ class File:
         """
         data = b"".join(batch.bodies)
         async with self._lock:
-            until = time.monotonic() + LOCK_SECONDS
-            while not await asyncio.to_thread(self._append, data):
-                if time.monotonic() >= until:
+            until, size = 0.0, -1
+            while (seen := await asyncio.to_thread(self._append, data)) is not None:
+                if seen != size:  # others write; a lock that is polled for is not given in turn
+                    until, size = time.monotonic() + LOCK_SECONDS, seen
+                elif time.monotonic() >= until:
                     held = f"another process has held the lock of {self._path} for {LOCK_SECONDS:g} s"
                     return Paused(f"{held}; is it stopped?", "path")
                 await asyncio.sleep(LOCK_POLL)
@@ -85,15 +87,21 @@ class File:
     def _open(self) -> int:
         return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
 
-    def _append(self, data: bytes) -> bool:
-        """False: another process has the lock, and nothing is written. Never waits for it: a thread that
-        waits can be neither cancelled nor left behind when the process ends."""
+    def _append(self, data: bytes) -> int | None:
+        """Appends, unless another process has the lock.
+
+        It never waits for the lock: a thread that waits can be neither cancelled nor left behind when the
+        process ends.
+
+        Returns:
+            None if the data is written; the size of the file if another process has the lock.
+        """
         fd = self._open()
         try:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # taking back may not hit another one's lines
             except BlockingIOError:
-                return False
+                return os.fstat(fd).st_size
             size = os.fstat(fd).st_size
             try:
                 view = memoryview(data)
@@ -104,6 +112,6 @@ class File:
             except OSError:
                 os.ftruncate(fd, size)
                 raise
-            return True
+            return None
         finally:
             os.close(fd)

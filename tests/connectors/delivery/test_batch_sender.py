@@ -334,6 +334,23 @@ def test_a_sink_that_refuses_everything_stops_at_the_limit_and_goes_on_when_it_i
     assert bench.sender.activity.paused == ""
 
 
+def test_rejections_of_a_cancelled_batch_do_not_count() -> None:
+    """None of its records becomes a dead letter: they are sent again, by whoever has the partition next."""
+    limits = DeadLetterLimits(ratio=0.5, consecutive=7)
+    bench = Bench(lambda _: Rejected("rejected"), limits=limits)
+
+    async def run() -> None:
+        task = asyncio.ensure_future(bench.sender.deliver(batch(100)))
+        await until(lambda: "7 dead letters in a row" in bench.sender.activity.paused)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(run())
+    limiter = bench.sender.dead_letter_limiter
+    assert [limiter.reject() == "" for _ in range(8)] == [True] * 7 + [False]
+
+
 def test_the_pause_names_the_limit_the_last_words_and_the_setting() -> None:
     said: list[str] = []
 

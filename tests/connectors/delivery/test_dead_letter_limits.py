@@ -45,6 +45,31 @@ def test_limits_count_as_a_plain_list_does(answers: list[int], limits: DeadLette
             settled += [True] * allowed
 
 
+@given(answers, st.integers(0, 600), limits)
+def test_rejections_that_are_taken_back_do_not_count(
+    answers: list[int], back: int, limits: DeadLetterLimits
+) -> None:
+    limiter, settled = DeadLetterLimiter(DeadLetterLimits(0, 0)), list[bool]()
+    for n in answers:
+        limiter.delivered(n)
+        settled += [False] * n
+        if not n:
+            limiter.reject()
+            settled.append(True)
+    row = next((n for n, rejected in enumerate(reversed(settled)) if not rejected), len(settled))
+    window = settled[-WINDOW:]
+    limiter.take_back(back)
+    for _ in range(min(back, sum(window))):
+        del window[len(window) - 1 - window[::-1].index(True)]
+    limiter.limits = limits
+    last = [*window, True][-WINDOW:]
+    expected = not (
+        (limits.consecutive and max(0, row - back) >= limits.consecutive)
+        or (limits.ratio and len(last) >= SAMPLE and sum(last) / len(last) > limits.ratio)
+    )
+    assert (limiter.reject() == "") == expected
+
+
 @given(st.integers(1, 2000), limits)
 def test_a_stream_of_poison_alone_is_stopped_soon(records: int, limits: DeadLetterLimits) -> None:
     allowance = DeadLetterLimiter(limits)

@@ -141,6 +141,29 @@ def test_file_says_that_another_process_holds_its_lock_and_goes_on_when_it_is_fr
     assert path.read_bytes() == b"one\n"
 
 
+def test_file_does_not_pause_while_another_process_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lock that is taken again and again is hard to get, and its owner is not stopped."""
+    monkeypatch.setattr("connectors.sinks.file.LOCK_SECONDS", 0.0)
+    path = tmp_path / "events.jsonl"
+    flock, tries = fcntl.flock, 0
+
+    def busy(fd: int, operation: int) -> None:
+        nonlocal tries
+        tries += 1
+        if tries <= 5:
+            with path.open("ab") as other:
+                other.write(b"theirs\n")
+            raise BlockingIOError
+        flock(fd, operation)
+
+    monkeypatch.setattr(fcntl, "flock", busy)
+    sink = File(File.Settings(path=str(path)))
+    assert asyncio.run(sink.send(batch(b"ours\n"), NoHttp())) == Delivered()
+    assert path.read_bytes() == b"theirs\n" * 5 + b"ours\n"
+
+
 def test_file_names_a_path_that_cannot_be(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "missing" / "x"):
         with pytest.raises(ConfigError, match=r"sinks\.file\.path: "):
