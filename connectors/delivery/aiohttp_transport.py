@@ -32,13 +32,13 @@ def tls_context(
     """
     try:
         context = ssl.create_default_context(cafile=ca_file)
-    except (OSError, ssl.SSLError) as e:
+    except (OSError, ValueError) as e:  # ValueError: the name has a NUL
         raise ConfigError(f"ca_file: {ca_file} cannot be read: {e}; it must be a PEM file") from None
     if cert_file is not None:
         try:
             # Without a password argument OpenSSL would ask for one at the terminal.
             context.load_cert_chain(cert_file, key_file, password="")
-        except (OSError, ssl.SSLError) as e:
+        except (OSError, ValueError) as e:  # ValueError: the name has a NUL
             raise ConfigError(
                 f"cert_file: {cert_file} and key_file {key_file} cannot be used: {e}; they must be a PEM "
                 "certificate and its private key without a password"

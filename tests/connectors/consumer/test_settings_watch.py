@@ -74,6 +74,18 @@ def test_settings_that_cannot_be_used_are_logged_once_a_change(
     assert all(m.endswith("it keeps the old ones") for m in said)
 
 
+@pytest.mark.parametrize("setting", ["ca_file", "cert_file", "key_file"])
+def test_a_file_name_that_cannot_be_is_not_valid(setting: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The system refuses a name with a NUL by another exception than a file that is missing."""
+    reading = Reading()
+    files = {"cert_file": __file__, setting: "a\0b"} if setting != "ca_file" else {setting: "a\0b"}
+    reading.answer = msgspec.structs.replace(reading.instance, **files)
+    assert SettingsWatch("console").changed(reading.instance, 1000.0) is None
+    [said] = caplog.messages
+    assert "are not valid" in said
+    assert setting in said
+
+
 def test_a_stop_does_not_wait_for_the_check(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
