@@ -14,7 +14,11 @@ _check: Final[Callable[[str], Any]] = msgspec.json.Decoder(msgspec.Raw).decode
 _SHORT: Final = 128
 """Most bytes of an encoded member that is kept for reuse."""
 _KEPT: Final = 256
-"""Most encoded values that a member keeps. Most texts repeat: tenants, models, states, ids of a trace."""
+"""Most encoded values that a member keeps. Most texts repeat: tenants, models, states, ids of a trace.
+
+A member whose texts do not repeat, such as an event's own id, stops keeping them: if fewer texts were found
+than have to be dropped.
+"""
 _dumps: Final[Callable[[Any], bytes]] = orjson.dumps
 
 
@@ -28,16 +32,31 @@ class JsonMember(Key):
     def __init__(self, name: str) -> None:
         self._prefix: Final[bytes] = b"," + orjson.dumps(name) + b":"
         self._texts: Final[dict[str, bytes]] = {}
+        self._keeps = True
+        self._found = 0
+        """Texts that were kept already, since the last time that all were dropped."""
 
     def text(self, out: list[bytes], value: str) -> None:
+        if not self._keeps:
+            out.append(self._prefix)
+            out.append(_dumps(value))
+            return
         member = self._texts.get(value)
         if member is None:
             member = self._prefix + _dumps(value)
             if len(member) <= _SHORT:
-                if len(self._texts) >= _KEPT:
-                    self._texts.clear()
-                self._texts[value] = member
+                self._keep(value, member)
+        else:
+            self._found += 1
         out.append(member)
+
+    def _keep(self, value: str, member: bytes) -> None:
+        if len(self._texts) >= _KEPT:
+            self._texts.clear()
+            self._keeps = self._found >= _KEPT
+            self._found = 0
+        if self._keeps:
+            self._texts[value] = member
 
     def integer(self, out: list[bytes], value: int) -> None:
         out.append(self._prefix)

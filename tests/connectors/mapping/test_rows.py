@@ -264,3 +264,14 @@ def test_forms_of_functions() -> None:
         Row("k", "kind"),
     )
     assert members(table, source(kind=Kind.TOOL)) == {"s": 2.5, "l": ["a"], "e": {"x": 1}, "k": "tool"}
+
+
+def test_a_member_whose_texts_do_not_repeat_stops_keeping_them() -> None:
+    unique, repeated = JsonMember("event_id"), JsonMember("model")
+    for n in range(2000):
+        out: list[bytes] = []
+        unique.text(out, f"e{n}")
+        repeated.text(out, f"m{n % 400 // 4}")
+        assert orjson.loads(joined(out)) == {"event_id": f"e{n}", "model": f"m{n % 400 // 4}"}
+    assert len(unique._texts) == 0
+    assert 0 < len(repeated._texts) <= 256
