@@ -84,13 +84,13 @@ def test_a_table_may_be_written_as_text() -> None:
 def test_the_decorator_refuses_what_is_not_a_sink() -> None:
     with pytest.raises(TypeError, match="has no field colour"):
         sink("x", fields={"colour"})
-    with pytest.raises(TypeError, match="no Settings"):
+    with pytest.raises(TypeError, match="no settings"):
 
         @sink("x")
         class Bare:
             pass
 
-    with pytest.raises(TypeError, match="no map"):
+    with pytest.raises(TypeError, match="no method map"):
 
         @sink("x")
         class Mapless:

@@ -358,7 +358,7 @@ def test_a_wrong_key_stops_the_sink_until_its_file_is_fixed(
             said = sink.sink.status().paused
             assert said.endswith("unknown key Bearer ***; see endpoint, api_key, headers in [sinks.otlp]")
             path.unlink()
-            sink.until(lambda s: "cannot be used" in caplog.text, "it says that the settings are wrong")
+            sink.until(lambda s: "are not valid" in caplog.text, "it says that the settings are wrong")
             path.write_text(right + "\n")
             sink.until(delivered(300), "all delivered with the new key")
             assert sink.sink.status().paused == ""
