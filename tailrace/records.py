@@ -16,6 +16,39 @@ Content = Any
 """Anything that JSON can represent. A `tailrace.JsonText` is JSON already; a plain str becomes a JSON string."""
 
 
+class ControlSubject(enum.StrEnum):
+    UNKNOWN = "unknown"
+    JOB = "job"
+    SINK = "sink"
+    SETTINGS = "settings"
+    ACCOUNT = "account"
+
+
+class ControlRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
+    """State of something that the pipeline manages; value of trace.control. The newest record of a key is the
+    state."""
+
+    subject: ControlSubject
+    """What it is about: a replay job, a sink's stop or start, a fingerprint of settings, or the closed account
+    of a consumer group."""
+    name: str
+    """Id of the job, instance of the sink, name of the process, or consumer group."""
+    state: str
+    """State of the subject, e.g. running, stopped, closed."""
+    at: int
+    """When it changed, microseconds UTC."""
+    by: str | None = None
+    """Who changed it: host and process."""
+    reason: str | None = None
+    """Why, for people."""
+    fingerprint: str | None = None
+    """Hash of the settings that it applies to."""
+    counts: Mapping[str, int] = msgspec.field(default_factory=dict)
+    """Its counts, e.g. delivered, filtered, dead_lettered."""
+    details: str | None = None
+    """Further details, JSON text."""
+
+
 class Stage(enum.StrEnum):
     UNKNOWN = "unknown"
     DECODE = "decode"
@@ -331,6 +364,31 @@ class Kind(enum.StrEnum):
     APP_DELETED = "app_deleted"
     REHYDRATION_FAILED = "rehydration_failed"
     LINK = "link"
+    EVALUATION = "evaluation"
+
+
+class TokenClasses(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
+    """Tokens that are billed or reported by class. A class is part of the count that its doc names, never
+    beside it."""
+
+    cache_read: int | None = None
+    """Read from the provider's prompt cache. Part of input_tokens."""
+    cache_write: int | None = None
+    """Written to the provider's prompt cache. Part of input_tokens."""
+    cache_write_1h: int | None = None
+    """Written for an hour. Part of cache_write; the rest of it was written for the provider's usual time."""
+    reasoning: int | None = None
+    """Spent on reasoning. Part of output_tokens."""
+    input_audio: int | None = None
+    """Audio. Part of input_tokens."""
+    input_image: int | None = None
+    """Images. Part of input_tokens."""
+    cache_read_audio: int | None = None
+    """Audio that was read from the cache. Part of both cache_read and input_audio."""
+    output_audio: int | None = None
+    """Audio. Part of output_tokens."""
+    output_image: int | None = None
+    """Images. Part of output_tokens."""
 
 
 class SpanKind(enum.StrEnum):
@@ -343,6 +401,47 @@ class SpanKind(enum.StrEnum):
     AGENT = "agent"
     GUARDRAIL = "guardrail"
     RERANKER = "reranker"
+
+
+class EvaluationTarget(enum.StrEnum):
+    UNKNOWN = "unknown"
+    TRACE = "trace"
+    OPERATION = "operation"
+    SESSION = "session"
+
+
+class ChangeKind(enum.StrEnum):
+    UNKNOWN = "unknown"
+    CUT = "cut"
+    CONVERTED = "converted"
+
+
+class ContentChange(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
+    """A change that the publisher made to content, so that it fits or can be written."""
+
+    field: str
+    """Path of the field, e.g. inputs or tool.tool_outputs."""
+    change: ChangeKind
+    """cut: the end is missing. converted: values that JSON cannot represent became text."""
+    count: int = 0
+    """Of converted: how many values."""
+    bytes: int = 0
+    """Of cut: size before, bytes of UTF-8."""
+
+
+class ContentRef(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
+    """A reference to content that is stored outside the event."""
+
+    field: str
+    """Path of the field whose content is stored, e.g. outputs."""
+    tenant_id: str | None = None
+    """Tenant whose store holds it."""
+    hash: str
+    """Hash of the content with its algorithm, e.g. sha256:9f86d0…; its name in the store."""
+    bytes: int
+    """Size in bytes."""
+    media_type: str | None = None
+    """Media type, e.g. application/json."""
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
@@ -436,6 +535,8 @@ class NodeExecution(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_
     """Failed attempts before this result."""
     retries: Content = None
     """Failed attempts, JSON text."""
+    metadata: Content = None
+    """Further metadata of the node as its engine has it, e.g. Dify's tool_info, JSON text."""
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
@@ -566,6 +667,32 @@ class Feedback(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unkno
     """Id of the feedback record."""
 
 
+class EvaluationSource(enum.StrEnum):
+    UNKNOWN = "unknown"
+    PERSON = "person"
+    MODEL = "model"
+    CODE = "code"
+
+
+class Evaluation(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
+    """Body of evaluation. Its name is the event's name. It has a number, a label, both, or a flag."""
+
+    number: float | None = None
+    """Score, finite."""
+    label: str | None = None
+    """Category, e.g. correct."""
+    flag: bool | None = None
+    """Result of a yes-or-no evaluation."""
+    explanation: str | None = None
+    """Why the evaluator decided so."""
+    source: EvaluationSource | None = None
+    """Who evaluated: a person, a model as judge, or code."""
+    evaluator: str | None = None
+    """Name of the evaluator: a person's id, a prompt, a function."""
+    evaluator_version: str | None = None
+    """Version of the evaluator."""
+
+
 class RehydrationFailed(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
     """Body of rehydration_failed."""
 
@@ -657,12 +784,21 @@ class TraceEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unk
     """Model provider, e.g. openai."""
     model_name: str | None = None
     """Model, e.g. gpt-4."""
+    response_model: str | None = None
+    """Model that answered, as the provider names it, e.g. gpt-4o-2024-08-06."""
+    service_tier: str | None = None
+    """Tier of service that the provider billed, e.g. batch, flex, priority."""
     input_tokens: int | None = None
     """Prompt tokens."""
     output_tokens: int | None = None
     """Completion tokens."""
     total_tokens: int | None = None
     """All tokens of the operation, as its source counted them."""
+    token_classes: TokenClasses | None = None
+    """Token counts by class; null if the source counts none."""
+    usage_repeats: bool | None = None
+    """Whether tokens and price repeat those of operations inside this one (a roll-up), so that sums leave them
+    out. Null: as its kind and span kind say."""
     input_price: str | None = None
     """Price of the prompt, decimal text."""
     output_price: str | None = None
@@ -687,6 +823,9 @@ class TraceEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unk
     """Source of the trigger: api, webapp, debug, ..."""
     rating: str | None = None
     """Of feedback: like or dislike; null withdraws it."""
+    evaluation_target: EvaluationTarget | None = None
+    """Of evaluation: what was evaluated. trace: that of trace_id. operation: that of parent_id. session: that
+    of session_id, else of conversation_id; it belongs to no trace."""
     mode: str | None = None
     """Application or conversation mode: chat, completion, agent-chat, workflow, ..."""
     time_to_first_token: int | None = None
@@ -695,6 +834,10 @@ class TraceEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unk
     """Free tags."""
     attributes: Mapping[str, str] = msgspec.field(default_factory=dict)
     """A few free attributes; bulk metadata belongs in the JSON text of a body."""
+    content_changes: Sequence[ContentChange] = ()
+    """What the publisher changed in this event. Empty: nothing."""
+    content_refs: Sequence[ContentRef] = ()
+    """Content of this event that is in a content store. Not written yet."""
     origin: Origin | None = None
     """Where the operation came from."""
     workflow_run: WorkflowRun | None = None
@@ -717,6 +860,8 @@ class TraceEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unk
     """Set for kind span."""
     feedback: Feedback | None = None
     """Set for kind feedback."""
+    evaluation: Evaluation | None = None
+    """Set for kind evaluation."""
     rehydration_failed: RehydrationFailed | None = None
     """Set for kind rehydration_failed."""
     inputs: Content = None
@@ -878,6 +1023,7 @@ class TraceSummary(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_u
 
 
 BY_NAME: dict[str, type[msgspec.Struct]] = {
+    "ControlRecord": ControlRecord,
     "DeadLetter": DeadLetter,
     "DedupeBucket": DedupeBucket,
     "MetricGroup": MetricGroup,
@@ -887,6 +1033,9 @@ BY_NAME: dict[str, type[msgspec.Struct]] = {
     "PartitionPosition": PartitionPosition,
     "RunLink": RunLink,
     "TraceContext": TraceContext,
+    "TokenClasses": TokenClasses,
+    "ContentChange": ContentChange,
+    "ContentRef": ContentRef,
     "Origin": Origin,
     "WorkflowRun": WorkflowRun,
     "NodeExecution": NodeExecution,
@@ -898,6 +1047,7 @@ BY_NAME: dict[str, type[msgspec.Struct]] = {
     "PromptGeneration": PromptGeneration,
     "Span": Span,
     "Feedback": Feedback,
+    "Evaluation": Evaluation,
     "RehydrationFailed": RehydrationFailed,
     "TraceEvent": TraceEvent,
     "TraceOperations": TraceOperations,

@@ -16,16 +16,39 @@ NOT_READ: Final = (
     "environment",
     "published_at",
     "error_type",
+    "response_model",
+    "service_tier",
     "input_price",
     "output_price",
 )
 """Fields of the header that the processor skips. All others are attributes of `Header`."""
-OF_BODIES: Final = {
+OF_RECORDS: Final = {
+    **{
+        f"token_classes.{name}": f"{name}_tokens"
+        for name in (
+            "cache_read",
+            "cache_write",
+            "cache_write_1h",
+            "reasoning",
+            "input_audio",
+            "input_image",
+            "cache_read_audio",
+            "output_audio",
+            "output_image",
+        )
+    },
     "node_execution.dataset_names": "node_dataset_names",
     "dataset_retrieval.dataset_names": "retrieved_dataset_names",
 }
-"""Path of a body's field that the processor reads -> attribute of `Header`."""
-_PYTHON: Final = {"string": "bytes", "fixed": "bytes", "int": "int", "long": "int", "enum": "str"}
+"""Path of a nested record's field that the processor reads -> attribute of `Header`."""
+_PYTHON: Final = {
+    "string": "bytes",
+    "fixed": "bytes",
+    "int": "int",
+    "long": "int",
+    "enum": "str",
+    "boolean": "bool",
+}
 
 
 class Attribute(NamedTuple):
@@ -55,23 +78,23 @@ def attributes(schema: dict[str, Any]) -> Iterator[Attribute]:
         t, nullable = _without_null(field["type"])
         if isinstance(t, dict) and "name" in t:
             types[t["name"]] = t
-        if in_header and field["name"] not in NOT_READ:
-            kind = _kind(types.get(t, t) if isinstance(t, str) else t)
+        kind = _kind(types.get(t, t) if isinstance(t, str) else t)
+        if in_header and field["name"] not in NOT_READ and kind != "record":
             yield Attribute(field["name"], field["name"], kind, nullable, field.get("default"))
         in_header = in_header and field["name"] != schema["header_last"]
         for inner in t.get("fields", ()) if isinstance(t, dict) else ():
             path = f"{field['name']}.{inner['name']}"
-            if path in OF_BODIES:
+            if path in OF_RECORDS:
                 kind = _kind(_without_null(inner["type"])[0])
-                yield Attribute(OF_BODIES[path], path, kind, True, None)
+                yield Attribute(OF_RECORDS[path], path, kind, True, None)
 
 
 def problems(schema: dict[str, Any]) -> Iterator[str]:
     """Fields that are named in this file and are not in the schema, as sentences."""
     known = {a.path for a in attributes(schema)} | {f["name"] for f in schema["fields"]}
-    for name in (*NOT_READ, *OF_BODIES):
+    for name in (*NOT_READ, *OF_RECORDS):
         if name not in known:
-            yield f"tools/header.py: TraceEvent has no field {name}; remove it from NOT_READ or OF_BODIES"
+            yield f"tools/header.py: TraceEvent has no field {name}; remove it from NOT_READ or OF_RECORDS"
 
 
 def module(schema: dict[str, Any], note: str) -> str:
@@ -92,8 +115,8 @@ def module(schema: dict[str, Any], note: str) -> str:
         f"NAMES: Final = {tuple(names)!r}",
         '"""Attributes of `Header`, in the order of the schema."""',
         "",
-        f"BODY_PATHS: Final = { {a.name: a.path for a in of_header if a.name != a.path}!r}",
-        '"""Attribute -> path in the schema, for attributes that are in a body instead of the header."""',
+        f"NESTED_PATHS: Final = { {a.name: a.path for a in of_header if a.name != a.path}!r}",
+        '"""Attribute -> path in the schema, for attributes that are inside a nested record."""',
         "",
         f"TEXTS: Final = {tuple(a.name for a in of_header if a.kind == 'string')!r}",
         f"LISTS_OF_TEXTS: Final = {tuple(a.name for a in of_header if a.kind == 'array')!r}",

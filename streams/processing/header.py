@@ -7,14 +7,14 @@ from collections.abc import Callable
 from operator import itemgetter
 from typing import Any, Final
 
-from streams.processing.header_fields import BODY_PATHS, LISTS_OF_TEXTS, NAMES, TEXTS, Header, defaults
+from streams.processing.header_fields import LISTS_OF_TEXTS, NAMES, NESTED_PATHS, TEXTS, Header, defaults
 from tailrace.codec import schemas, wire
 from tailrace.codec.decoder import Decode, decoder_for
 from tailrace.errors import DecodeError
 
 __all__ = ["NAMES", "PATHS", "Header", "read"]
 
-PATHS: Final = tuple(BODY_PATHS.get(name, name) for name in NAMES)
+PATHS: Final = tuple(NESTED_PATHS.get(name, name) for name in NAMES)
 """The path in the schema of each name in `NAMES`."""
 _texts: Final = itemgetter(*[NAMES.index(name) for name in TEXTS])
 

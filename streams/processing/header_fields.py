@@ -42,6 +42,16 @@ NAMES: Final = (
     "input_tokens",
     "output_tokens",
     "total_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "cache_write_1h_tokens",
+    "reasoning_tokens",
+    "input_audio_tokens",
+    "input_image_tokens",
+    "cache_read_audio_tokens",
+    "output_audio_tokens",
+    "output_image_tokens",
+    "usage_repeats",
     "total_price",
     "currency",
     "node_type",
@@ -52,6 +62,7 @@ NAMES: Final = (
     "operation_type",
     "invoke_from",
     "rating",
+    "evaluation_target",
     "mode",
     "time_to_first_token",
     "node_dataset_names",
@@ -59,11 +70,20 @@ NAMES: Final = (
 )
 """Attributes of `Header`, in the order of the schema."""
 
-BODY_PATHS: Final = {
+NESTED_PATHS: Final = {
+    "cache_read_tokens": "token_classes.cache_read",
+    "cache_write_tokens": "token_classes.cache_write",
+    "cache_write_1h_tokens": "token_classes.cache_write_1h",
+    "reasoning_tokens": "token_classes.reasoning",
+    "input_audio_tokens": "token_classes.input_audio",
+    "input_image_tokens": "token_classes.input_image",
+    "cache_read_audio_tokens": "token_classes.cache_read_audio",
+    "output_audio_tokens": "token_classes.output_audio",
+    "output_image_tokens": "token_classes.output_image",
     "node_dataset_names": "node_execution.dataset_names",
     "retrieved_dataset_names": "dataset_retrieval.dataset_names",
 }
-"""Attribute -> path in the schema, for attributes that are in a body instead of the header."""
+"""Attribute -> path in the schema, for attributes that are inside a nested record."""
 
 TEXTS: Final = (
     "event_id",
@@ -146,6 +166,16 @@ class Header:
     input_tokens: int | None
     output_tokens: int | None
     total_tokens: int | None
+    cache_read_tokens: int | None
+    cache_write_tokens: int | None
+    cache_write_1h_tokens: int | None
+    reasoning_tokens: int | None
+    input_audio_tokens: int | None
+    input_image_tokens: int | None
+    cache_read_audio_tokens: int | None
+    output_audio_tokens: int | None
+    output_image_tokens: int | None
+    usage_repeats: bool | None
     total_price: bytes | None
     currency: bytes | None
     node_type: bytes | None
@@ -156,6 +186,7 @@ class Header:
     operation_type: bytes | None
     invoke_from: bytes | None
     rating: bytes | None
+    evaluation_target: str | None
     mode: bytes | None
     time_to_first_token: int | None
     node_dataset_names: list[bytes] | None
@@ -198,6 +229,16 @@ class Header:
             self.input_tokens,
             self.output_tokens,
             self.total_tokens,
+            self.cache_read_tokens,
+            self.cache_write_tokens,
+            self.cache_write_1h_tokens,
+            self.reasoning_tokens,
+            self.input_audio_tokens,
+            self.input_image_tokens,
+            self.cache_read_audio_tokens,
+            self.output_audio_tokens,
+            self.output_image_tokens,
+            self.usage_repeats,
             self.total_price,
             self.currency,
             self.node_type,
@@ -208,6 +249,7 @@ class Header:
             self.operation_type,
             self.invoke_from,
             self.rating,
+            self.evaluation_target,
             self.mode,
             self.time_to_first_token,
             self.node_dataset_names,
