@@ -53,7 +53,7 @@ class Planner:
             elif any(w.startswith(path + ".") for w in self._want) and (inner := self._names.nested(kind)):
                 steps.append(self._inside(inner, _record_branch(kind), path))
             else:
-                steps.append(self._step(kind, False))
+                _append_skipped(steps, self._step(kind, False))
             if field["name"] == last and not prefix:
                 return
 
@@ -103,9 +103,12 @@ class Planner:
         names: list[str] = []
         for field in t["fields"]:
             keep = want and (known is None or field["name"] in known.__struct_fields__)
-            step.steps.append(self._step(field["type"], keep))
+            inner = self._step(field["type"], keep)
             if keep:
+                step.steps.append(inner)
                 names.append(field["name"])
+            else:
+                _append_skipped(step.steps, inner)
         if want:
             step.builder = RecordBuilder(known or dict, names)
         return step
@@ -125,6 +128,16 @@ class Planner:
         step = Step(table.UNION, want)
         step.steps = steps
         return step
+
+
+def _append_skipped(steps: list[Step], step: Step) -> None:
+    """Appends the step of a field that is skipped, unless its values have 0 bytes: there is nothing to skip.
+
+    A foreign record may have thousands of such fields, and an array thousands of such records.
+    """
+    nothing = step.kind == table.NULL or (step.kind == table.FIXED and step.size == 0)
+    if step.nullable or not (nothing or (step.kind == table.RECORD and not step.steps)):
+        steps.append(step)
 
 
 class _NamedTypes:

@@ -150,7 +150,10 @@ class _Unfolded:
         if kind in ("record", "enum", "fixed"):
             return self._definition(t, namespace, path, depth)
         if kind == "array":
-            return {"type": "array", "items": self.of(t.get("items"), namespace, f"{path}[]", depth + 1)}
+            items = self.of(t.get("items"), namespace, f"{path}[]", depth + 1)
+            if _takes_no_bytes(items):
+                raise _Bad(f"{path}: an array whose items take no bytes, such as nulls, has no bound")
+            return {"type": "array", "items": items}
         if kind == "map":
             return {"type": "map", "values": self.of(t.get("values"), namespace, f"{path}[]", depth + 1)}
         if kind in PRIMITIVE:
@@ -223,6 +226,15 @@ class _Unfolded:
             at = f"{path}.{name}".lstrip(".")
             fields.append({"name": name, "type": self.of(field.get("type"), namespace, at, depth + 1)})
         return {"fields": fields}
+
+
+def _takes_no_bytes(t: Any) -> bool:
+    """Whether every value of an unfolded type has 0 bytes: a few bytes could then stand for any number."""
+    if isinstance(t, dict) and t["type"] == "record":
+        return all(_takes_no_bytes(f["type"]) for f in t["fields"])
+    if isinstance(t, dict) and t["type"] == "fixed":
+        return bool(t["size"] == 0)
+    return not isinstance(t, list) and kind(t) == "null"
 
 
 def _symbols(symbols: Any, path: str) -> list[str]:

@@ -18,7 +18,9 @@ from streams.processing import header
 from tailrace import codec
 from tailrace.codec import schemas
 from tailrace.codec import writer_schemas as foreign
+from tailrace.codec.decode_plan import Planner
 from tailrace.codec.schemas import MARKER, Resolver
+from tailrace.codec.table_decoder import ARRAY
 from tailrace.errors import DecodeError, UnknownSchema
 from tailrace.records import Kind, TraceContext, TraceEvent
 from tailrace.schema_registry.fetcher import learn
@@ -248,6 +250,29 @@ def test_our_own_schema_is_recognised_in_any_spelling() -> None:
             "Node contains itself",
         ),
         (
+            theirs({"name": "x", "type": {"type": "array", "items": "null"}}),
+            "x: an array whose items take no",
+        ),
+        (
+            theirs(
+                {
+                    "name": "x",
+                    "type": {
+                        "type": "array",
+                        "items": {
+                            "type": "record",
+                            "name": "Nothing",
+                            "fields": [
+                                {"name": "a", "type": {"type": "fixed", "name": "F", "size": 0}},
+                                {"name": "b", "type": "null"},
+                            ],
+                        },
+                    },
+                }
+            ),
+            "x: an array whose items take no bytes",
+        ),
+        (
             {"type": "record", "name": "Order", "fields": []},
             "the schema is of Order, not of a record of tailrace",
         ),
@@ -298,6 +323,23 @@ def test_the_deepest_accepted_type_has_a_decoder(shape: str) -> None:
     assert (paths, decode(written(schema, {**PLAIN, "x": deepest}), 10)) == (("x",), (deepest,))
     with pytest.raises(DecodeError, match="levels of nested types"):
         foreign.adopted(json.dumps(theirs({"name": "x", "type": nested(foreign.MAX_DEPTH)})))
+
+
+def test_fields_without_bytes_cost_no_step_in_the_items_of_an_array() -> None:
+    """Else an item of one byte would cost as many steps as its record has such fields."""
+    item = {
+        "type": "record",
+        "name": "Item",
+        "fields": [{"name": f"n{i}", "type": "null"} for i in range(900)]
+        + [{"name": "b", "type": "boolean"}],
+    }
+    schema = theirs({"name": "x", "type": {"type": "array", "items": item}})
+    adopted = foreign.adopted(json.dumps(schema))[1]
+    steps = Planner({"source_id"}, True, {}).top(adopted, None)
+    assert [len(step.steps[0].steps) for step in steps if step.kind == ARRAY and step.steps[0].steps] == [1]
+    decode, _ = codec.decoder_for(adopted, {"source_id"}, text=True)
+    record = {**PLAIN, "x": [{**{f"n{i}": None for i in range(900)}, "b": True}] * 3}
+    assert decode(written(schema, record), 10) == (PLAIN["source_id"],)
 
 
 TYPES = st.recursive(
