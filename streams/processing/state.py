@@ -67,9 +67,8 @@ class ChangedState:
 
     __slots__ = ("rows", "state", "summaries", "totals")
 
-    def __init__(self, state: Records, summaries: Records, rows: Records) -> None:
-        self.state, self.summaries, self.rows = state, summaries, rows
-        self.totals: Records = []
+    def __init__(self, state: Records, summaries: Records, rows: Records, totals: Records) -> None:
+        self.state, self.summaries, self.rows, self.totals = state, summaries, rows, totals
 
 
 class State:
@@ -204,15 +203,18 @@ class State:
         """What a unit writes.
 
         That is: records of trace.state for all changes since the last call, with the position last;
-        summaries of evicted traces; closed metric rows. With flush also changed metric rows and series,
+        summaries of evicted traces; closed metric rows; tombstones of series that ended. With flush also changed metric rows and series,
         and summaries of traces whose root has ended.
         """
         self.units += 1
-        closed = ChangedState(self._changes(), self._parted, self.aggregator.closing())
+        closed = ChangedState(
+            self._changes(), self._parted, self.aggregator.closing(), self.aggregator.ended()
+        )
         self._parted = []
         if flush:
-            rows, closed.totals = self.aggregator.flush()
+            rows, totals = self.aggregator.flush()
             closed.rows += rows
+            closed.totals += totals  # a series that began again comes after its tombstone
             for key in self._unsummed:
                 closed.summaries.append(self._summary(key))
                 if (trace := self.trace(key)) is not None:

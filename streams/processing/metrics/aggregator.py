@@ -63,6 +63,7 @@ class MetricAggregator:
         self._closing: Written = []
         """Rows that were closed before they were written."""
         self._ended: list[bytes] = []
+        """Keys of series whose end is not yet in trace.totals."""
         self._aged_minute = 0
 
     @property
@@ -72,7 +73,7 @@ class MetricAggregator:
 
     @property
     def unwritten(self) -> bool:
-        return bool(self._unwritten or self._ended)
+        return bool(self._unwritten)
 
     # -- counting
     def find(self, h: Header, price: int, clock: int) -> tuple[GroupState, bool] | None:
@@ -282,13 +283,22 @@ class MetricAggregator:
         rows, self._closing = self._closing, []
         return rows
 
+    def ended(self) -> Written:
+        """Tombstones of trace.totals for series that ended since the last call.
+
+        They must be written together with the changes, which no longer have the groups of these series.
+        """
+        gone: Written = [(key, None) for key in self._ended]
+        self._ended = []
+        return gone
+
     def flush(self) -> tuple[Written, Written]:
         """Records of trace.metrics and of trace.totals for what changed since the last call.
 
         Packs the minutes afterwards.
         """
         rows: Written = []
-        totals: Written = [(key, None) for key in self._ended]
+        totals: Written = []
         groups, partition = self._groups, self._number
         by_minute: dict[tuple[Series, int], None] = {}
         changed: dict[Series, None] = {}
@@ -310,7 +320,7 @@ class MetricAggregator:
             if total is not None:
                 totals.append(total)
         self._pack_away()
-        self._unwritten, self._ended = {}, []
+        self._unwritten = {}
         return rows, totals
 
     def _row(self, series: Series, minute: int) -> tuple[bytes, bytes] | None:

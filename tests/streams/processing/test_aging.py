@@ -1,0 +1,85 @@
+"""Crashes while series, traces and links age out: what the topics hold in the end is what an owner writes
+that never crashes."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from streams.processing.apply import EventProcessor, TransactionBatch
+from streams.processing.limits import MetricLimits, StateLimits
+from streams.processing.state import State
+from tailrace import codec
+from tailrace.identity import kafka_key
+from tests.harness.mixed import mixed
+from tests.streams.events import NOW, Source
+
+LIMITS = StateLimits(
+    idle_ms=900_000,
+    max_traces=50,
+    dedupe_ms=3_600_000,
+    link_ms=3_600_000,
+    metrics=MetricLimits(horizon_ms=2 * 3_600_000, max_groups=10_000, max_rows=100_000),
+)
+TOPICS = ("rows", "totals", "summaries", "state")
+
+
+def log_with_pauses(random: Random) -> list[Source]:
+    """Events of many applications, with pauses that end series, and then a few more events."""
+    log, at = [], NOW // 1000
+    for event in mixed(random.randrange(1 << 32), random.randrange(20, 120), NOW):
+        at += random.choice([1, 1, 1, 50, 60_000, 1_000_000, 4 * 3_600_000])
+        log.append(Source(len(log), at, (kafka_key(event) or "").encode(), codec.encode(event)))
+    return log
+
+
+class Topics:
+    """What transactions wrote: the outputs, and the last value of each key."""
+
+    def __init__(self) -> None:
+        self.outputs: list[bytes] = []
+        self.last: dict[str, dict[bytes, bytes | None]] = {topic: {} for topic in TOPICS}
+
+    def write(self, unit: TransactionBatch, closed: object) -> None:
+        self.outputs += [value + context for value, _, context in unit.outputs]
+        for topic, last in self.last.items():
+            last.update(getattr(closed, topic))
+
+    def without_tombstones(self) -> dict[str, dict[bytes, bytes]]:
+        """As compaction leaves them. State differs: units are counted, groups get numbers in order."""
+        return {t: {k: v for k, v in last.items() if v is not None} for t, last in self.last.items()}
+
+
+def run(log: list[Source], random: Random | None) -> Topics:
+    """All records in units of random lengths, some of which are lost with their owner; None: never."""
+    topics = Topics()
+    at = 0
+    state = State(LIMITS)
+    state.next_offset = 0
+    processor = EventProcessor("events", 0, 1 << 22, 1 << 20)
+    while at < len(log):
+        size = 1 if random is None else random.randrange(1, 12)
+        unit = TransactionBatch()
+        processor.apply(state, log[at : at + size], unit)
+        closed = state.close(flush=at + size >= len(log) or random is None or random.random() < 0.2)
+        if random is None or random.random() < 0.7:
+            topics.write(unit, closed)
+            at += size
+            if random is None or random.random() < 0.7:
+                continue
+        state = State(LIMITS)
+        state.next_offset = 0
+        state.restore({k: v for k, v in topics.last["state"].items() if v is not None})
+        processor = EventProcessor("events", 0, 1 << 22, 1 << 20)
+    return topics
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_crash_loses_no_tombstone_and_no_row_of_what_aged_out(seed: int) -> None:
+    log = log_with_pauses(Random(seed))
+    straight, crashed = run(log, None), run(log, Random(seed))
+    assert crashed.outputs == straight.outputs
+    expected, found = straight.without_tombstones(), crashed.without_tombstones()
+    for topic in ("rows", "totals", "summaries"):
+        assert found[topic] == expected[topic], topic
