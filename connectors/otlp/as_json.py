@@ -16,8 +16,8 @@ import orjson
 
 from connectors.otlp.memo import CAP
 from connectors.otlp.wire import UNSET, Value
+from tailrace.memo import Memo
 
-_PREFIXES: Final[dict[str, bytes]] = {}
 _STATUS: Final = (b"{}", b'{"code":1}', b'{"code":2}')
 
 
@@ -35,9 +35,7 @@ def attributes(pairs: Iterable[Any]) -> list[bytes]:
         if value is None:
             continue
         key: str = given[i]
-        start = _PREFIXES.get(key)
-        if start is None:
-            start = prefix(key)
+        start = _PREFIXES[key]
         if isinstance(value, str):
             out.append(start + b'{"stringValue":' + orjson.dumps(value) + b"}}")
         else:
@@ -118,11 +116,14 @@ def request(groups: Iterable[tuple[bytes, bytes, Sequence[bytes]]]) -> bytes:
 
 def prefix(key: str) -> bytes:
     """All of an attribute that comes before its AnyValue."""
-    start = b'{"key":' + orjson.dumps(key) + b',"value":'
-    if len(_PREFIXES) >= CAP:
-        _PREFIXES.clear()
-    _PREFIXES[key] = start
-    return start
+    return _PREFIXES[key]
+
+
+def _prefix(key: str) -> bytes:
+    return b'{"key":' + orjson.dumps(key) + b',"value":'
+
+
+_PREFIXES: Final[Memo[str, bytes]] = Memo(_prefix, CAP)
 
 
 def _status(code: int, message: str) -> bytes:

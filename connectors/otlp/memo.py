@@ -1,4 +1,4 @@
-"""Caches of encoded values. They are emptied at a limit: hostile values cost time, not memory.
+"""Caches of encoded values. They are bounded in bytes: hostile values cost time, not memory.
 
 Not compiled: a lookup must stay the C `__getitem__` of a plain dict subclass.
 """
@@ -7,7 +7,13 @@ from __future__ import annotations
 
 from typing import Final
 
+from tailrace.memo import LONGEST
+
 CAP: Final = 4096
+NAMES: Final = 1024
+"""Most attribute names that are not in a mapping's tables and whose prefixes are kept."""
+LENGTHS_OF_A_NAME: Final = 64
+"""Most lengths for which such a name keeps its prefix."""
 
 
 def varint(n: int) -> bytes:
@@ -35,13 +41,16 @@ class Varints(dict[int, bytes]):
 class Prefixes(dict[int, bytes]):
     """Length of a text in bytes -> everything in a KeyValue field before these bytes."""
 
-    def __init__(self, key: str, tag: bytes) -> None:
+    def __init__(self, key: str, tag: bytes, most: int = CAP) -> None:
         """Creates the prefixes of one attribute name. Raises UnicodeEncodeError.
 
         Args:
-            tag: of the field that holds the KeyValue.
+            key: The name.
+            tag: Tag of the field that holds the KeyValue.
+            most: Most lengths whose prefix is kept.
         """
         super().__init__()
+        self._most = most
         name = key.encode()
         self._key = b"\x0a" + varint(len(name)) + name if name else b""
         self._tag = tag
@@ -52,7 +61,7 @@ class Prefixes(dict[int, bytes]):
         text = b"\x0a" + varint(n)
         inner = self._key + b"\x12" + varint(len(text) + n) + text
         data = self._tag + varint(len(inner) + n) + inner
-        if len(self) >= CAP:
+        if len(self) >= self._most:
             self.clear()
         self[n] = data
         return data
@@ -71,10 +80,11 @@ class Keys(dict[str, Prefixes]):
         self._tag = tag
 
     def __missing__(self, key: str) -> Prefixes:
-        found = Prefixes(key, self._tag)
-        if len(self) >= CAP:
-            self.clear()
-        self[key] = found
+        found = Prefixes(key, self._tag, LENGTHS_OF_A_NAME)
+        if len(key) <= LONGEST:
+            if len(self) >= NAMES:
+                self.clear()
+            self[key] = found
         return found
 
 

@@ -39,6 +39,7 @@ from tailrace.codec.wire import BODY
 from tailrace.dead_letters import NAME, TEXT, dead_letter
 from tailrace.errors import DecodeError
 from tailrace.ids import otel_span_id
+from tailrace.memo import Memo
 from tailrace.partitioner import partition_of
 from tailrace.records import Stage
 
@@ -86,31 +87,13 @@ class TransactionBatch:
         self.closed: ChangedState | None = None
 
 
-class SpanIds(dict[bytes, bytes]):
-    """source_id -> span id, because parents repeat.
+def placement(partitions: int) -> Memo[bytes | None, int]:
+    """Key -> its partition by murmur2; -1 for no key."""
 
-    Emptied when full, so that hostile ids cost time but not memory.
-    """
+    def place(key: bytes | None) -> int:
+        return -1 if key is None else partition_of(key, partitions)
 
-    def __missing__(self, source_id: bytes) -> bytes:
-        if len(self) >= _MEMO:
-            self.clear()
-        found = self[source_id] = otel_span_id(source_id)
-        return found
-
-
-class Placement(dict[bytes | None, int]):
-    """Key -> its partition by murmur2; -1 for no key. Emptied when full."""
-
-    def __init__(self, partitions: int) -> None:
-        super().__init__()
-        self.partitions = partitions
-
-    def __missing__(self, key: bytes | None) -> int:
-        if len(self) >= _MEMO:
-            self.clear()
-        found = self[key] = -1 if key is None else partition_of(key, self.partitions)
-        return found
+    return Memo(place, _MEMO)
 
 
 def misrouted(key: bytes | None, belongs: int, partitions: int) -> str:
@@ -157,8 +140,10 @@ class EventProcessor:
     ) -> None:
         self._topic, self._partition, self._max_value, self._keep = topic, partition, max_value, keep
         self._link_runs = link_runs
-        self._placed = Placement(partitions)
-        self._span_ids = SpanIds()
+        self._partitions = partitions
+        self._placed = placement(partitions)
+        self._span_ids: Memo[bytes, bytes] = Memo(otel_span_id, _MEMO)
+        """source_id -> span id, because parents repeat."""
         self._enricher = Enricher(prices or Prices())
 
     def apply(self, state: State, records: Iterable[Record], unit: TransactionBatch) -> None:
@@ -169,7 +154,7 @@ class EventProcessor:
         stamp, appended = -1, b""
         prefix = zigzag(state.generation)
         output = unit.outputs.append
-        placed, partition = self._placed, self._partition
+        placed, partition, partitions = self._placed, self._partition, self._partitions
         for record in records:
             offset, value = record.offset, record.value
             if offset < state.next_offset:
@@ -185,13 +170,13 @@ class EventProcessor:
             try:
                 if value is not None and value.startswith(link_records.ID, BODY + 1):
                     known = link_records.made_here(value)
-                    if known is not None and (not placed.partitions or placed[record.key] == partition):
+                    if known is not None and (not partitions or placed[record.key] == partition):
                         _learn(state, *known, offset)
                         state.next_offset = offset + 1
                         continue
                 h = read(value)
-                if placed.partitions and placed[record.key] != partition:
-                    raise Refused("misrouted", misrouted(record.key, placed[record.key], placed.partitions))
+                if partitions and placed[record.key] != partition:
+                    raise Refused("misrouted", misrouted(record.key, placed[record.key], partitions))
                 fresh = state.dedupe.seen(h.event_id)
                 if fresh is None:
                     state.duplicates += 1

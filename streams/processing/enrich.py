@@ -15,6 +15,7 @@ from streams.processing.prices import Prices
 from streams.processing.providers import normalised
 from streams.processing.trace import Trace
 from tailrace.kinds import TOOLS
+from tailrace.memo import Memo
 
 NO_PRICE, OWN_PRICE, ESTIMATED_PRICE = range(3)
 _NOTHING_ELSE: Final = b"\0\0\0\0"
@@ -34,7 +35,7 @@ class Enricher:
     def __init__(self, prices: Prices) -> None:
         self._prices = prices
         self._table = nullable(prices.table.encode())
-        self._names: dict[tuple[bytes | None, bytes | None], tuple[bytes, bytes]] = {}
+        self._names: Memo[tuple[bytes | None, bytes | None], tuple[bytes, bytes]] = Memo(_names, _MEMO)
         """Provider and model -> their encoded names, and those followed by `_NOTHING_ELSE`."""
 
     def price(self, h: Header) -> tuple[int, int]:
@@ -60,13 +61,7 @@ class Enricher:
             linked: span id of the calling run, if the root was inferred.
         """
         key = (h.model_provider, h.model_name)
-        found = self._names.get(key)
-        if found is None:
-            if len(self._names) >= _MEMO:
-                self._names.clear()
-            provider, model = normalised(*key)
-            names = nullable(provider) + nullable(model)
-            found = self._names[key] = names, b"\0" + names + _NOTHING_ELSE
+        found = self._names[key]
         tool = tool_of(h)
         if tool is None and linked is None and known != ESTIMATED_PRICE and not h.dataset_ids:
             return found[1]
@@ -79,6 +74,12 @@ class Enricher:
                 nullable(decimal_text(price).encode()) + self._table if known == ESTIMATED_PRICE else b"\0\0",
             )
         )
+
+
+def _names(key: tuple[bytes | None, bytes | None]) -> tuple[bytes, bytes]:
+    provider, model = normalised(*key)
+    names = nullable(provider) + nullable(model)
+    return names, b"\0" + names + _NOTHING_ELSE
 
 
 def tool_of(h: Header) -> bytes | None:

@@ -203,8 +203,8 @@ class State:
         """What a unit writes.
 
         That is: records of trace.state for all changes since the last call, with the position last;
-        summaries of evicted traces; closed metric rows; tombstones of series that ended. With flush also changed metric rows and series,
-        and summaries of traces whose root has ended.
+        summaries of evicted traces; closed metric rows; tombstones of series that ended. With flush also
+        changed metric rows and series, and summaries of traces whose root has ended.
         """
         self.units += 1
         closed = ChangedState(

@@ -21,6 +21,7 @@ from tailrace.codec import wire
 from tailrace.codec.varint import varint, zigzag
 from tailrace.errors import DecodeError
 from tailrace.ids import dedupe_hash
+from tailrace.memo import Memo
 from tailrace.records import RootSource, TraceState
 
 _TEXTS: Final = (
@@ -42,17 +43,12 @@ MOST_DATASETS: Final = 100
 """Datasets whose names a trace remembers."""
 
 
-class _Same(dict[bytes, bytes]):
-    """Shares one object for equal texts: applications and tenants repeat across traces. Emptied when full."""
-
-    def __missing__(self, value: bytes) -> bytes:
-        if len(self) >= _MEMO:
-            self.clear()
-        self[value] = value
-        return value
+def _itself(value: bytes) -> bytes:
+    return value
 
 
-_same: Final = _Same()
+_same: Final[Memo[bytes, bytes]] = Memo(_itself, _MEMO)
+"""Shares one object for equal texts: applications and tenants repeat across traces."""
 
 
 def _of_the_root(h: Header, value: bytes | None) -> bytes | None:

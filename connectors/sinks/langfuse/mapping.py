@@ -25,6 +25,7 @@ from connectors.sdk.outcomes import Rejected
 from connectors.sinks.langfuse import metadata
 from connectors.sinks.langfuse.metadata import PREFIX, RESERVED
 from tailrace import ids
+from tailrace.memo import Memo
 from tailrace.records import Kind, TraceContext, TraceEvent
 
 MAX_TIME: Final = 10_413_791_999_999_000
@@ -132,14 +133,14 @@ def to_span(
     attributes += (
         constant,
         _class(observed.type or observation_type(event), level),
-        _whose(
+        _WHOSE[
             event.tenant_id,
             event.app_id or context.app_id,
             event.app_name or context.app_name,
             event.workspace_name or context.workspace_name,
             event.environment if own_environment else None,
-        ),
-        _tags(*tagged(event, context), tuple(event.tags)),
+        ],
+        _TAGS[(*tagged(event, context), *event.tags)],
     )
     status = wire.ERROR if level == "ERROR" else wire.UNSET
     return wire.span(
@@ -205,16 +206,22 @@ def level_of(event: TraceEvent) -> str:
     return "WARNING" if status in PARTLY else "DEFAULT"
 
 
-@functools.lru_cache(1024)
 def environment(text: str) -> str:
     """Converts a text to an environment that Langfuse accepts; may be empty.
 
     Langfuse accepts `[a-z0-9-_]`, at most 40 characters, not beginning with langfuse.
     """
+    return _ENVIRONMENTS[text]
+
+
+def _environment(text: str) -> str:
     name = _NOT_ENVIRONMENT.sub("-", text.strip().lower())
     while name.startswith("langfuse"):
         name = name.removeprefix("langfuse").lstrip("-_")
     return name[:40]
+
+
+_ENVIRONMENTS: Final[Memo[str, str]] = Memo(_environment, 1024)
 
 
 # -- attributes: cached as encoded bytes if few values repeat, else written one by one
@@ -223,11 +230,8 @@ def _class(kind: str, level: str) -> bytes:
     return b"".join(wire.attributes(("langfuse.observation.type", kind, "langfuse.observation.level", level)))
 
 
-@functools.lru_cache(4096)
-def _whose(
-    tenant: str | None, app: str | None, app_name: str | None, workspace: str | None, where: str | None
-) -> bytes:
-    """Attributes for tenant, app, workspace and environment."""
+def _whose(key: tuple[str | None, ...]) -> bytes:
+    tenant, app, app_name, workspace, where = key
     return b"".join(
         wire.attributes(
             (
@@ -246,10 +250,17 @@ def _whose(
     )
 
 
-@functools.lru_cache(4096)
-def _tags(first: str | None, second: str | None, own: tuple[str, ...]) -> bytes:
-    tags = [tag for tag in dict.fromkeys((first, second, *own)) if tag]
+_WHOSE: Final[Memo[tuple[str | None, ...], bytes]] = Memo(_whose, 4096)
+"""Attributes for tenant, app, its name, workspace and environment."""
+
+
+def _tags(key: tuple[str | None, ...]) -> bytes:
+    tags = [tag for tag in dict.fromkeys(key) if tag]
     return wire.attribute("langfuse.trace.tags", tags) if tags else b""
+
+
+_TAGS: Final[Memo[tuple[str | None, ...], bytes]] = Memo(_tags, 4096)
+"""The attribute for the tags of an event."""
 
 
 def tagged(event: TraceEvent, context: TraceContext) -> tuple[str | None, str | None]:

@@ -7,9 +7,10 @@ parent.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from hashlib import blake2b
 from typing import Final
+
+from tailrace.memo import Memo
 
 LATEST_MS: Final = (1 << 48) - 1
 """Latest time that an id can hold, milliseconds UTC."""
@@ -43,7 +44,6 @@ _VARIANT: Final = {f"{i:x}": f"-{'89ab'[i & 3]}" for i in range(16)}
 """Hex digit of the hash -> dash, and the digit with the RFC's variant and two bits of the hash."""
 
 
-@lru_cache(maxsize=4096)
 def trace_scope(ms: int, project: str, trace: str) -> tuple[bytes, str]:
     """The scope of a trace's ids, and the trace's own id. Cached: events of a trace come close to each other.
 
@@ -53,8 +53,16 @@ def trace_scope(ms: int, project: str, trace: str) -> tuple[bytes, str]:
     Raises:
         UnicodeEncodeError: A text has a lone surrogate.
     """
+    return _SCOPES[ms, project, trace]
+
+
+def _scope(key: tuple[int, str, str]) -> tuple[bytes, str]:
+    ms, project, trace = key
     scope = f"{project}\0{trace}\0".encode()
     return scope, uuid7(ms, scope)
+
+
+_SCOPES: Final[Memo[tuple[int, str, str], tuple[bytes, str]]] = Memo(_scope, 4096)
 
 
 def span_id(ms: int, scope: bytes, span: bytes) -> str:
@@ -68,5 +76,13 @@ def span_id(ms: int, scope: bytes, span: bytes) -> str:
     return uuid7(ms, scope + span)
 
 
-parent_id: Final = lru_cache(maxsize=4096)(span_id)
-"""The id of a parent's span, as `span_id`. Cached: siblings share it."""
+def _span_id(key: tuple[int, bytes, bytes]) -> str:
+    return span_id(*key)
+
+
+_PARENTS: Final[Memo[tuple[int, bytes, bytes], str]] = Memo(_span_id, 4096)
+
+
+def parent_id(ms: int, scope: bytes, span: bytes) -> str:
+    """The id of a parent's span, as `span_id`. Cached: siblings share it."""
+    return _PARENTS[ms, scope, span]

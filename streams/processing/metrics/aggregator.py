@@ -21,6 +21,7 @@ from streams.processing.operations import MOST_TOKENS, count, failed
 from tailrace.codec import wire
 from tailrace.codec.varint import varint, zigzag
 from tailrace.errors import DecodeError
+from tailrace.memo import LONGEST, size_of
 from tailrace.metrics.row_period import ROW_PERIOD_MS, ROW_PERIOD_US
 from tailrace.records import MetricGroup, MetricMinute
 
@@ -88,8 +89,6 @@ class MetricAggregator:
             return self._memo[key]
         except KeyError:
             pass
-        if len(self._memo) >= _MEMO:
-            self._memo.clear()
         group = group_of(h, price)
         found: tuple[GroupState, bool] | None = None
         if group is not None:
@@ -101,7 +100,10 @@ class MetricAggregator:
             if counted is None:
                 counted = self._begin(group, clock)
             found = counted, over
-        self._memo[key] = found
+        if size_of(key) <= LONGEST:
+            if len(self._memo) >= _MEMO:
+                self._memo.clear()
+            self._memo[key] = found
         return found
 
     def _begin(self, group: Group, clock: int) -> GroupState:

@@ -27,7 +27,8 @@ TOPICS = ("rows", "totals", "summaries", "state")
 
 def log_with_pauses(random: Random) -> list[Source]:
     """Events of many applications, with pauses that end series, and then a few more events."""
-    log, at = [], NOW // 1000
+    log: list[Source] = []
+    at = NOW // 1000
     for event in mixed(random.randrange(1 << 32), random.randrange(20, 120), NOW):
         at += random.choice([1, 1, 1, 50, 60_000, 1_000_000, 4 * 3_600_000])
         log.append(Source(len(log), at, (kafka_key(event) or "").encode(), codec.encode(event)))

@@ -118,7 +118,7 @@ def owning(
         owner.assigned({0, 1}, 1)
         await owner.acquire({0, 1})
         for n in (0, 1):
-            owner.partitions[n].event_processor._placed.partitions = 0  # no check of where a key belongs
+            owner.partitions[n].event_processor._partitions = 0  # no check of where a key belongs
             owner.positioned(n, 0)
         await scenario(owner)
         await owner.drain()
