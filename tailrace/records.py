@@ -1018,8 +1018,8 @@ class TraceSummary(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_u
     slowest: Sequence[SlowOperation] = ()
     """The five slowest leaves, slowest first; ties are ordered by source_id."""
     slowest_path: Sequence[SlowOperation] = ()
-    """From the root down, at each step the slowest child; ties are ordered by source_id. Empty without a
-    root."""
+    """From the root down, at each step the slowest child; ties are ordered by source_id; at most 32 KiB of it,
+    from the root on. Empty without a root."""
 
 
 BY_NAME: dict[str, type[msgspec.Struct]] = {

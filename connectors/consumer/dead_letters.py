@@ -79,8 +79,9 @@ def sink_dead_letter(
 
 
 def dead_letter_key(source: RecordOrigin) -> bytes | None:
-    """The dead letter's key: the trace id if it is known, else the record's own key."""
-    return source.trace_id.encode() if source.trace_id else source.key
+    """The dead letter's key: the trace id if it is known, else the record's own key; at most `NAME` bytes."""
+    key = source.trace_id.encode() if source.trace_id else source.key
+    return None if key is None else key[:NAME]
 
 
 def _name(text: str | None) -> str | None:

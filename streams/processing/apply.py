@@ -46,7 +46,12 @@ from tailrace.records import Stage
 LONG_TEXT: Final = 8192
 """Largest size in bytes of an id or a name in the header.
 
-Each of them is copied into the context of every later event of its trace.
+Each of them is copied into the context of every later event of its trace. A Kafka key may be as long.
+"""
+CONTEXT_ROOM: Final = 163_840
+"""Bytes that suffice for the key and the context of an enriched record.
+
+The key, and in the context 12 texts of `LONG_TEXT` bytes, and names of datasets (`MOST_DATASET_BYTES`).
 """
 LINK: Final = "link"
 """The control record that is handled here; other control records would be enriched."""
@@ -122,7 +127,8 @@ class EventProcessor:
     Args:
         topic: where the records come from.
         partition: where the records come from.
-        max_value: largest size in bytes of an enriched record's value.
+        max_value: largest size in bytes of an enriched record's value; its key and its context need
+            `CONTEXT_ROOM` bytes beside it.
         keep: bytes of the raw record that a dead letter keeps.
         partitions: the partition count; 0: do not check that records are in the right partition.
         link_runs: whether to write links from runs to their roots.
@@ -168,6 +174,8 @@ class EventProcessor:
             unit.size += len(value or b"")
             h = None
             try:
+                if (key := record.key) is not None and len(key) > LONG_TEXT:
+                    raise Refused("key_too_long", f"it has {len(key)} bytes, may have {LONG_TEXT}")
                 if value is not None and value.startswith(link_records.ID, BODY + 1):
                     known = link_records.made_here(value)
                     if known is not None and (not partitions or placed[record.key] == partition):
@@ -307,7 +315,7 @@ class EventProcessor:
             keep=self._keep,
         )
         trace = None if h is None else h.trace_id
-        unit.dead_letters.append((trace or key, wire.encode(found)))
+        unit.dead_letters.append(((trace or key or b"")[:NAME] or None, wire.encode(found)))
         state.dead_lettered += 1
 
 

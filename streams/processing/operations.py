@@ -32,6 +32,8 @@ LONGEST_NAME: Final = 200
 MOST_TOKENS: Final = 1 << 50
 """Token counts from here on are implausible and count as none."""
 _MOST_CURRENCIES: Final = 16
+_LONGEST_CURRENCY: Final = 16
+"""Bytes of the longest currency code. A price in another one is not summed up."""
 _MAX: Final = (1 << 63) - 1
 _MOST_SHARED: Final = 256
 _SHARED: Final[dict[tuple[bytes, ...], list[bytes]]] = {}
@@ -127,7 +129,8 @@ def _sum_beyond(b: OverflowTotals, h: Header, price: int, currency: str, estimat
     b.input_tokens += given
     b.output_tokens += received
     b.total_tokens += count(h.total_tokens) or given + received
-    if price > 0 and (currency in b.cost or len(b.cost) < _MOST_CURRENCIES):
+    known = currency in b.cost or (len(b.cost) < _MOST_CURRENCIES and len(currency) <= _LONGEST_CURRENCY)
+    if price > 0 and known:
         b.cost[currency] = b.cost.get(currency, 0) + price
         b.estimated = b.estimated or estimated
 
@@ -213,7 +216,9 @@ class Operations:
         self.texts += _pack_lengths(len(entry), size, len(status), len(error)) + entry + status + error
 
     def _currency(self, code: bytes) -> int:
-        """Index of a currency; -1 if the trace has too many of them."""
+        """Index of a currency; -1 if the trace has too many of them, or it is too long for one."""
+        if len(code) > _LONGEST_CURRENCY:
+            return -1
         if self.currencies is None:
             self.currencies = [code]
             return 0

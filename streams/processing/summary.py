@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
@@ -22,6 +22,8 @@ from streams.processing.operations import (
 from tailrace.codec.varint import zigzag
 
 SLOWEST: Final = 5
+MOST_PATH_BYTES: Final = 32_768
+"""Most bytes of the ids and names in `slowest_path`; steps beyond are left out."""
 _SPAN, _REVISION = 0, 9
 LARGEST: Final = (1 << 63) - 1
 """The largest Avro long."""
@@ -160,8 +162,20 @@ def sum_up(ops: Operations) -> Sums:
         cost=cost,
         cost_estimated=estimated,
         slowest=[slow(i) for i in _slowest(spans, parents, durations, root, source_of)],
-        slowest_path=[slow(i) for i in _path(spans, parents, durations, root, source_of)],
+        slowest_path=_first(slow(i) for i in _path(spans, parents, durations, root, source_of)),
     )
+
+
+def _first(entries: Iterable[bytes]) -> list[bytes]:
+    """The first entries that have `MOST_PATH_BYTES` together."""
+    found: list[bytes] = []
+    size = 0
+    for entry in entries:
+        size += len(entry)
+        if size > MOST_PATH_BYTES:
+            break
+        found.append(entry)
+    return found
 
 
 def _root(flags: tuple[int, ...], starts: tuple[int, ...], source_of: SourceOf) -> int | None:

@@ -39,8 +39,12 @@ _VERSION: Final = bytes([1])
 MOST: Final = 1000
 """Corrected operations, and nested runs, that a trace remembers, so that its state record stays small."""
 _MEMO: Final = 16_384
+MOST_RUN_BYTES: Final = 49_152
+"""Most bytes of these runs' ids: about 1,300 UUIDs, so that the number decides for them."""
 MOST_DATASETS: Final = 100
 """Datasets whose names a trace remembers."""
+MOST_DATASET_BYTES: Final = 32_768
+"""Most bytes of their ids and names."""
 
 
 def _itself(value: bytes) -> bytes:
@@ -63,6 +67,7 @@ class Trace:
     """
 
     __slots__ = (
+        "_run_bytes",
         "_shared",
         "app_id",
         "app_name",
@@ -111,6 +116,7 @@ class Trace:
         """The run whose link was written to the log first; most traces have only one."""
         self.runs: dict[bytes, None] | None = None
         """Further runs, the oldest first."""
+        self._run_bytes = 0
         self.revisions: dict[bytes, int] | None = None
         self.datasets: dict[bytes, bytes] | None = None
         self.operations = Operations()
@@ -174,18 +180,20 @@ class Trace:
         return self.revisions is not None and h.revision < self.revisions.get(dedupe_hash(h.source_id), 0)
 
     def knows(self, run: bytes) -> bool:
-        """Whether a link of `run` was written to the log. Only the latest `MOST` runs are remembered."""
+        """Whether a link of `run` was written to the log. Only the latest runs are remembered."""
         return run == self.run or (self.runs is not None and run in self.runs)
 
     def learn(self, run: bytes) -> None:
         """Notes that a link of `run`, which is new to it, is in the log or about to be."""
+        self._run_bytes += len(run)
         if self.run is None:
             self.run = run
             return
         if self.runs is None:
             self.runs = {}
         self.runs[run] = None
-        if len(self.runs) >= MOST:
+        while len(self.runs) >= MOST or self._run_bytes > MOST_RUN_BYTES:
+            self._run_bytes -= len(self.run)
             self.run = next(iter(self.runs))
             del self.runs[self.run]
 
@@ -200,8 +208,10 @@ class Trace:
         if self.datasets is None:
             self.datasets = {}
         for dataset, name in zip(ids, names, strict=False):
-            if len(self.datasets) < MOST_DATASETS:
-                self.datasets.setdefault(dataset, name)
+            if dataset not in self.datasets and len(self.datasets) < MOST_DATASETS:
+                kept = sum(map(len, self.datasets)) + sum(map(len, self.datasets.values()))
+                if kept + len(dataset) + len(name) <= MOST_DATASET_BYTES:
+                    self.datasets[dataset] = name
 
     @property
     def ended(self) -> bool:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from streams.processing.apply import EventProcessor, TransactionBatch
+from streams.processing.apply import CONTEXT_ROOM, EventProcessor, TransactionBatch
 from streams.processing.limits import MetricLimits, StateLimits
 from streams.processing.state import State, UnreadableRecord
 from streams.runtime.restore import Records
@@ -69,7 +69,11 @@ class Partition:
         self._names, self._settings, self._on_fatal = names, settings, on_fatal
         self._limit = 2 * settings.topics.max_event_bytes
         self.event_processor = EventProcessor(
-            names.events, number, self._limit, settings.topics.max_event_bytes, partitions
+            names.events,
+            number,
+            self._limit + ROOM - CONTEXT_ROOM,
+            settings.topics.max_event_bytes,
+            partitions,
         )
 
     def open(self) -> None:
