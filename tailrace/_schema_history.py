@@ -62,12 +62,12 @@ HISTORY: dict[str, tuple[str, ...]] = {
         '{"type":"record","name":"PartitionPosition","namespace":"tailrace","fields":[{"name":"topic_id","typ'
         'e":"string"},{"name":"partitions","type":"int"},{"name":"generation","type":"int"},{"name":"next_off'
         'set","type":"long"},{"name":"sequence","type":"long"},{"name":"appended_at","type":{"type":"long"}},'
-        '{"name":"events_in","type":"long"},{"name":"enriched","type":"long"},{"name":"links","type":"long"},'
-        '{"name":"duplicates","type":"long"},{"name":"dead_lettered","type":"long"},{"name":"evicted","type":'
-        '"long"},{"name":"units","type":"long"},{"name":"flushed","type":"long"},{"name":"corrections","type"'
-        ':"long"},{"name":"skewed","type":"long"},{"name":"late","type":"long"},{"name":"overflowed","type":"'
-        'long"},{"name":"oldest_minute","type":"long"},{"name":"groups","type":"long"},{"name":"summaries","t'
-        'ype":"long"}]}',
+        '{"name":"ahead_at","type":{"type":"long"},"default":0},{"name":"events_in","type":"long"},{"name":"e'
+        'nriched","type":"long"},{"name":"links","type":"long"},{"name":"duplicates","type":"long"},{"name":"'
+        'dead_lettered","type":"long"},{"name":"evicted","type":"long"},{"name":"units","type":"long"},{"name'
+        '":"flushed","type":"long"},{"name":"corrections","type":"long"},{"name":"skewed","type":"long"},{"na'
+        'me":"late","type":"long"},{"name":"overflowed","type":"long"},{"name":"oldest_minute","type":"long"}'
+        ',{"name":"groups","type":"long"},{"name":"summaries","type":"long"}]}',
     ),
     "RunLink": (
         '{"type":"record","name":"RunLink","namespace":"tailrace","fields":[{"name":"root_trace_id","type":"s'

@@ -221,7 +221,10 @@ class PartitionPosition(msgspec.Struct, frozen=True, kw_only=True, gc=False, for
     sequence: int
     """Next sequence number to assign."""
     appended_at: int
-    """Latest append time seen: the partition's clock."""
+    """The partition's clock: the latest append time, but a single record moves it ahead by an hour at most."""
+    ahead_at: int = 0
+    """Append time of the last record if it was further ahead of the clock: the next one confirms it. 0: it was
+    not."""
     events_in: int
     """Records read."""
     enriched: int

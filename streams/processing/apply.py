@@ -165,7 +165,7 @@ class EventProcessor:
             offset, value = record.offset, record.value
             if offset < state.next_offset:
                 continue
-            if record.timestamp != stamp:
+            if record.timestamp != stamp or state.ahead_at:
                 stamp = record.timestamp
                 appended = zigzag(stamp)
                 state.advance(stamp)
@@ -256,7 +256,8 @@ class EventProcessor:
             if h.dataset_ids and (names := dataset_names(h)):
                 trace.name_datasets(h.dataset_ids, names)
             trace.operations.add(h, span_id, parent_span, price, known == ESTIMATED_PRICE, source_id == key)
-            trace.add(h, root, stamp, offset)
+            at = stamp if state.ahead_at else min(stamp, state.clock)
+            trace.add(h, root, at, offset)
             run = h.workflow_run_id
             if run is not None and self._link_runs and run != key and not trace.knows(run):  # once a run
                 run = run_to_link(h, root)
@@ -264,7 +265,7 @@ class EventProcessor:
                     trace.learn(run)
                     if run not in state.known_links:
                         link = Link(key, root.run, trace.started_at, trace.app_id)
-                        unit.links.append((run, link_records.record(run, link, stamp * 1000)))
+                        unit.links.append((run, link_records.record(run, link, at * 1000)))
             state.touch(key, trace)
             shared = trace.shared(source_id)
         if counted is not None:

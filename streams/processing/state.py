@@ -22,6 +22,12 @@ from tailrace.records import PartitionPosition, TraceOperations
 
 POSITION: Final = b"p"
 """Key of the position record."""
+AHEAD_MS: Final = 3_600_000
+"""How far one record can move the partition's clock: an hour.
+
+A record with a wrong append time, of a producer or broker whose clock is wrong, would otherwise age out all
+that is open, and make all that follows late. After a pause the second record catches up.
+"""
 _TRACE: Final = b"t/"
 _DEDUPE: Final = b"d/"
 _OPERATIONS: Final = b"o/"
@@ -33,6 +39,7 @@ FRESH: Final = PartitionPosition(
     next_offset=-1,
     sequence=0,
     appended_at=0,
+    ahead_at=0,
     events_in=0,
     enriched=0,
     links=0,
@@ -84,6 +91,8 @@ class State:
         self.dedupe = Dedupe(limits.dedupe_ms)
         self.known_links = Links(limits.link_ms, limits.max_traces)
         self.topic_id, self.partitions = FRESH.topic_id, FRESH.partitions
+        self.ahead_at = FRESH.ahead_at
+        """Append time of the last record, if it was too far ahead to move the clock; else 0."""
         self.generation, self.next_offset, self.sequence, self.clock = (
             FRESH.generation,
             FRESH.next_offset,
@@ -139,7 +148,19 @@ class State:
         self._changed.add(key)
 
     def advance(self, appended_at: int) -> None:
-        """Advances the partition's clock (milliseconds; it never goes back) and evicts idle traces."""
+        """Advances the partition's clock to a record's append time, and evicts idle traces.
+
+        Milliseconds. The clock never goes back. Further than `AHEAD_MS` it only goes if the next record
+        is as far ahead, too.
+        """
+        pending, self.ahead_at = self.ahead_at, 0
+        if self.clock and appended_at - self.clock > AHEAD_MS:
+            if not pending:
+                self.ahead_at = appended_at
+                return
+            appended_at = min(appended_at, pending)
+        if pending > max(appended_at, self.clock):
+            self._correct_youngest(max(appended_at, self.clock))
         if appended_at <= self.clock:
             return
         self.clock = appended_at
@@ -148,6 +169,15 @@ class State:
         horizon = appended_at - self.limits.idle_ms
         while self.traces and next(iter(self.traces.values())).appended_at < horizon:
             self._evict()
+
+    def _correct_youngest(self, clock: int) -> None:
+        """The last record's append time was wrong: its trace would stay open until that time."""
+        key = next(reversed(self.traces), None)
+        if key is not None and self.traces[key].appended_at > clock:
+            trace = self.trace(key)
+            if trace is not None:
+                trace.appended_at = clock
+                self._changed.add(key)
 
     def is_root(self, run: bytes) -> bool:
         """Whether a run is known to have no caller."""
@@ -182,6 +212,7 @@ class State:
             next_offset=self.next_offset,
             sequence=self.sequence,
             appended_at=self.clock,
+            ahead_at=self.ahead_at,
             events_in=self.events_in,
             enriched=self.enriched,
             links=self.links,
@@ -311,6 +342,7 @@ class State:
     def _restore_position(self, p: PartitionPosition) -> None:
         self.topic_id, self.partitions, self.generation = p.topic_id, p.partitions, p.generation
         self.next_offset, self.sequence, self.clock = p.next_offset, p.sequence, p.appended_at
+        self.ahead_at = p.ahead_at
         self.events_in, self.enriched, self.links, self.duplicates = (
             p.events_in,
             p.enriched,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
-from itertools import accumulate
 from typing import Final, NamedTuple
 
 import msgspec
@@ -326,6 +325,19 @@ def _count(metric: str, values: list[int], *, extremes: bool) -> Counted:
     )
 
 
+def clock(appended: Iterable[int]) -> Iterator[int]:
+    """The partition's clock at each record: the latest append time, which one record alone moves an hour."""
+    now, waiting = 0, 0
+    for at in appended:
+        ahead = now > 0 and at - now > HOUR // 1000
+        if ahead and waiting:
+            now = min(at, waiting)
+        elif not ahead:
+            now = max(now, at)
+        waiting = at if ahead and not waiting else 0
+        yield now
+
+
 def metrics(
     log: Iterable[Logged], *, estimate: Estimate, normalise: Normalise, horizon_hours: int = 192
 ) -> Metrics:
@@ -338,11 +350,7 @@ def metrics(
     totals: dict[Series, list[int]] = defaultdict(list)
     counts = {}
     for partition, records in by_partition(log).items():
-        clocks = dict(
-            zip(
-                [r.offset for r in records], accumulate((r.appended_at_ms for r in records), max), strict=True
-            )
-        )
+        clocks = dict(zip([r.offset for r in records], clock(r.appended_at_ms for r in records), strict=True))
         events = applied(records)
         first = [e for e in events if e.event.revision == 0]
         skewed = {e.offset for e in first if e.event.started_at - e.appended_at_ms * 1000 > HOUR}

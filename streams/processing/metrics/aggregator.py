@@ -242,7 +242,10 @@ class MetricAggregator:
         for c in self._groups.values():
             scope = c.group.scope
             idle[scope] = idle.get(scope, True) and c.appended_at < before
-        for c in [c for c in self._groups.values() if idle[c.group.scope]]:
+        ending = [c for c in self._groups.values() if idle[c.group.scope]]
+        due = {(s, n): None for c in ending for n in self._unwritten.get(c, ()) for s in c.series}
+        self._closing += filter(None, (self._row(series, number) for series, number in due))
+        for c in ending:
             self._end(c)
 
     def _end(self, counted: GroupState) -> None:
