@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 
 import msgspec
 
+from tailrace import greenlets
 from tailrace.errors import PublisherClosed
 
 
@@ -61,18 +61,26 @@ OnDelivery = Callable[[DeliveryReport], None]
 
 
 class InFlight:
-    """Events between `publish` and their delivery report, and the counts. Thread-safe."""
+    """Events between `publish` and their delivery report, and the counts.
+
+    Safe in threads and greenlets: its lock is the operating system's, and no section waits.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = greenlets.real_lock()
         self._ids: dict[int, str] = {}
         self._next = self._delivered = self._failed = self._dropped = 0
         self._closed = False
 
-    def close(self) -> None:
-        """Rejects further events. After this `ids` can only shrink."""
+    def close(self) -> bool:
+        """Rejects further events. After this `ids` can only shrink.
+
+        Returns:
+            False if it was closed before.
+        """
         with self._lock:
-            self._closed = True
+            first, self._closed = not self._closed, True
+            return first
 
     def add(self, event_id: str) -> int:
         """Registers an event and returns its number, for `forget` and `settle`.
@@ -107,12 +115,24 @@ class InFlight:
         with self._lock:
             self._dropped += 1
 
-    def __bool__(self) -> bool:
+    def any(self) -> bool:
         return bool(self._ids)
 
-    def ids(self) -> tuple[str, ...]:
+    def last(self) -> int:
+        """The number of the event that was added last."""
+        return self._next
+
+    def settled(self, last: int) -> bool:
+        """Whether no event up to a number is in flight."""
+        with self._lock:  # numbers grow, and a dict keeps their order
+            return next(iter(self._ids), last + 1) > last
+
+    def ids(self, last: int | None = None) -> tuple[str, ...]:
+        """The ids of the events in flight up to a number; None: of all."""
         with self._lock:
-            return tuple(self._ids.values())
+            if last is None:
+                return tuple(self._ids.values())
+            return tuple(event_id for number, event_id in self._ids.items() if number <= last)
 
     def counts(self) -> Counts:
         with self._lock:

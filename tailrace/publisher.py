@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
-import ctypes
 import logging
 import os
 import socket
-import threading
 import time
 import weakref
 from collections.abc import Callable
@@ -16,26 +13,23 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 import msgspec
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from tailrace import codec, kafka, oversize
+from tailrace import codec, oversize
 from tailrace.delivery_reports import Counts, DeliveryReport, FlushReport, InFlight, OnDelivery
+from tailrace.delivery_thread import DeliveryThread
 from tailrace.errors import EventTooLarge, PublisherClosed, QueueFull
 from tailrace.identity import complete, kafka_key
-from tailrace.partitioner import PARTITIONER
+from tailrace.producers import check_properties
 from tailrace.records import TraceEvent
 from tailrace.settings import Settings, load
-from tailrace.topics import ROOM, TopicNames
+from tailrace.topics import ROOM
 
 if TYPE_CHECKING:
     from tailrace.schema_registry.subjects import Framing
 
 log: Final = logging.getLogger("tailrace.publisher")
 
-_AT_EXIT: Final = 1.0
-"""Seconds that the interpreter waits at its end for publishers that were not closed."""
-
-_alive: Final[weakref.WeakSet[Publisher]] = weakref.WeakSet()
+_publishers: Final[weakref.WeakSet[Publisher]] = weakref.WeakSet()
 
 
 def _now() -> int:
@@ -58,9 +52,15 @@ class Publisher:
     reported as failed. If the queue is full, `publisher.when_full` decides: block, drop and count, or
     raise.
 
-    Threads may share one publisher. After a fork the child has a new, empty publisher; the parent still
-    sends what the parent had queued. The order of a trace's events is kept, except for events that were
-    not delivered.
+    It connects with the first event. Threads and greenlets may share one publisher. After a fork the child
+    has a new, empty publisher; the parent still sends what the parent had queued. The order of a trace's
+    events is kept, except for events that were not delivered.
+
+    Monkey-patched by gevent or eventlet, a greenlet takes the place of the background thread, in the hub of
+    the thread that publishes first, and every wait lets other greenlets run.
+
+    A publisher that nobody refers to any more still sends what it has queued, then frees its thread and
+    its connections.
 
     The broker need not be up when the publisher is created, nor the schema registry if one is
     configured.
@@ -70,8 +70,9 @@ class Publisher:
         settings: default: those of `tailrace.toml` and `TAILRACE_…` variables.
         redact: called with each event before anything else reads it. Its result is published; if it
             raises, nothing is published and `publish` raises the same exception.
-        on_delivery: called with every `DeliveryReport`, in the background thread or in a thread that
-            waits in `publish`, `flush` or `close`. It must be quick and must not block.
+        on_delivery: called with every `DeliveryReport`, in the background thread. It must be quick and
+            must not block: no other report comes meanwhile. `flush` and `close` do not wait there, nor
+            does `publish` wait for room. Whatever it raises is logged.
         clock: the current time in microseconds UTC.
 
     Raises:
@@ -93,7 +94,6 @@ class Publisher:
                 settings, kafka=msgspec.structs.replace(settings.kafka, bootstrap_servers=bootstrap_servers)
             )
         self._settings = settings
-        self._topic = TopicNames.of(settings.topics).events
         self._limit = settings.topics.max_event_bytes - ROOM
         self._redact, self._on_delivery, self._clock = redact, on_delivery, clock
         self._host = socket.gethostname()
@@ -103,8 +103,10 @@ class Publisher:
             from tailrace.schema_registry.subjects import Framing
 
             self._framing = Framing(settings)
-        self._start()
-        _alive.add(self)
+        check_properties(settings)
+        self._deliveries: dict[int, DeliveryThread] = {}
+        """By process id: a forked child makes one of its own."""
+        _publishers.add(self)
 
     # -- publishing
     def publish(self, event: TraceEvent, on_delivery: OnDelivery | None = None) -> str:
@@ -125,15 +127,11 @@ class Publisher:
         """
         event, key, value = self._prepare(event)
         event_id = str(event.event_id)
-        deadline: float | None = None
-        while not self._offer(event_id, key, value, on_delivery):
-            if deadline is None:
-                if not self._wait_when_full():
-                    return event_id
-                deadline = time.monotonic() + self._settings.publisher.block_seconds
-            if time.monotonic() >= deadline:
-                raise self._queue_full()
-            self._producer.poll(0.05)
+        delivery = self._deliveries.get(os.getpid()) or self._start()
+        if not delivery.offer(event_id, key, value, on_delivery) and self._waits_when_full(delivery):
+            seconds = self._settings.publisher.block_seconds
+            if not delivery.wait(seconds, lambda: delivery.offer(event_id, key, value, on_delivery)):
+                raise self._queue_full(delivery)
         return event_id
 
     async def publish_async(self, event: TraceEvent) -> DeliveryReport:
@@ -164,36 +162,36 @@ class Publisher:
             except RuntimeError:  # the event loop has closed: nothing waits for the report
                 log.debug("event loop closed before the report of %s", report.event_id)
 
+        event_id = str(event.event_id)
+        delivery = self._deliveries.get(os.getpid()) or self._start()
         deadline: float | None = None
-        while not self._offer(str(event.event_id), key, value, report_back):
+        while not delivery.offer(event_id, key, value, report_back):
             if deadline is None:
-                if not self._wait_when_full():
-                    return DeliveryReport(event_id=str(event.event_id), error="dropped: the queue is full")
+                if not self._waits_when_full(delivery):
+                    return DeliveryReport(event_id=event_id, error="dropped: the queue is full")
                 deadline = loop.time() + self._settings.publisher.block_seconds
             if loop.time() >= deadline:
-                raise self._queue_full()
+                raise self._queue_full(delivery)
             await asyncio.sleep(0.01)
         return await done
 
     def flush(self, timeout: float) -> FlushReport:
-        """Waits until every event accepted so far has its delivery report.
+        """Waits until every event that was accepted before this call has its delivery report.
 
         Args:
             timeout: seconds to wait at most.
 
         Returns:
-            A report that is true if nothing is left, else with the ids that are still in flight.
+            A report that is true if none of these is left, else with the ids of those still in flight.
         """
-        deadline = time.monotonic() + timeout
-        while self._in_flight and (left := deadline - time.monotonic()) > 0:
-            # short waits: it does not return early when the background thread serves the last report
-            self._producer.flush(min(left, 0.02))
-        return FlushReport(undelivered=self._in_flight.ids())
+        delivery = self._deliveries.get(os.getpid())
+        return FlushReport() if delivery is None else delivery.flush(timeout)
 
     def close(self, timeout: float | None = None) -> FlushReport:
-        """Stops accepting events, flushes, and stops the background thread. A second call does nothing.
+        """Stops accepting events, flushes, and stops the background thread.
 
-        Events without a delivery report by then will not be delivered; they are logged and returned.
+        Events without a delivery report by then will not be delivered; they are logged and returned. A
+        second call waits for the first one and returns its report.
 
         Args:
             timeout: seconds to wait at most; default: until the delivery timeout has decided every
@@ -202,30 +200,20 @@ class Publisher:
         Returns:
             As `flush`.
         """
-        if self._closed:
-            return FlushReport()
         self._closed = True
-        self._in_flight.close()
+        delivery = self._deliveries.get(os.getpid())
+        if delivery is None:
+            return FlushReport()
         if timeout is None:
             # librdkafka checks for expired events once a second
             timeout = self._settings.publisher.delivery_timeout_seconds + 2.0
-        report = self.flush(timeout)
-        if not report:
-            log.error(
-                "closed with %d events not delivered, first %s",
-                len(report.undelivered),
-                report.undelivered[0],
-            )
-            self._producer.purge()
-            self.flush(5.0)  # serves the reports of the purged events
-        self._stop.set()
-        self._poller.join()
-        return report
+        return delivery.close(timeout)
 
     @property
     def counts(self) -> Counts:
-        """The event counts so far."""
-        return self._in_flight.counts()
+        """The event counts so far; in a forked child those of the child."""
+        delivery = self._deliveries.get(os.getpid())
+        return (InFlight() if delivery is None else delivery.in_flight).counts()
 
     def __enter__(self) -> Self:
         return self
@@ -236,43 +224,20 @@ class Publisher:
         self.close()
 
     # -- internals
-    def _start(self) -> None:
-        """Starts a producer and its thread; in a forked child it does so again."""
-        s = self._settings.publisher
-        self._in_flight = InFlight()
-        self._stop = threading.Event()
-        self._said: set[int] = set()
-        self._reason = ""
-        self._producer = kafka.open_client(
-            Producer,
-            {
-                **kafka.client(
-                    self._settings.kafka,
-                    enable_idempotence=True,
-                    acks="all",
-                    partitioner=PARTITIONER,
-                    linger_ms=s.linger_ms,
-                    compression_type=s.compression,
-                    message_timeout_ms=max(1, int(s.delivery_timeout_seconds * 1000)),  # 0 means no timeout
-                    message_max_bytes=self._settings.topics.max_event_bytes,
-                    queue_buffering_max_messages=s.queue_max_events,
-                    queue_buffering_max_kbytes=max(1, s.queue_max_bytes // 1024),
-                ),
-                "error_cb": self._client_error,
-                "logger": logging.getLogger("tailrace.publisher.client"),
-            },
-        )
-        self._poller = threading.Thread(
-            target=self._poll, args=(self._producer, self._stop), name="tailrace-publisher", daemon=True
-        )
-        self._poller.start()
-        if self._framing is not None:
-            self._framing.keep_asking(self._stop)
+    def _start(self) -> DeliveryThread:
+        """This process's delivery thread, for its first event.
 
-    @staticmethod
-    def _poll(producer: Producer, stop: threading.Event) -> None:
-        while not stop.is_set():
-            producer.poll(0.1)
+        Not when the publisher is made: a server may fork afterwards, and locks that librdkafka's threads
+        hold at that moment would stay locked in the child.
+        """
+        for pid, parents in list(self._deliveries.items()):
+            if pid != os.getpid():  # forked in C, without Python's hooks, as uWSGI does
+                parents.abandon()
+        delivery = DeliveryThread(self._settings, self._on_delivery)
+        started = self._deliveries.setdefault(delivery.pid, delivery)
+        if started is delivery and self._framing is not None:
+            self._framing.keep_asking(delivery.ended)
+        return started
 
     def _prepare(self, event: TraceEvent) -> tuple[TraceEvent, bytes | None, bytes]:
         if self._closed:
@@ -308,55 +273,7 @@ class Publisher:
             "or set publisher.oversize = truncate",
         )
 
-    def _offer(self, event_id: str, key: bytes | None, value: bytes, on_delivery: OnDelivery | None) -> bool:
-        """Hands a record to librdkafka; False if its queue is full.
-
-        A record that librdkafka refuses at once (an unknown topic) is reported like one that fails
-        later.
-        """
-        in_flight = self._in_flight
-        number = in_flight.add(event_id)
-        general = self._on_delivery
-
-        def delivered(error: KafkaError | None, message: Message | None) -> None:
-            in_flight.settle(number, error is None)
-            if error is not None:
-                self._failed(
-                    event_id,
-                    error,
-                    logging.ERROR if on_delivery is None and general is None else logging.DEBUG,
-                )
-            else:
-                self._said.clear()
-            if on_delivery is None and general is None:
-                return
-            report = (
-                DeliveryReport(
-                    event_id=event_id,
-                    partition=message.partition(),
-                    offset=message.offset(),
-                    appended_at=message.timestamp()[1],
-                )
-                if message is not None and error is None
-                else DeliveryReport(event_id=event_id, error=str(error and error.str()))
-            )
-            for callback in (on_delivery, general):
-                if callback is not None:
-                    try:
-                        callback(report)
-                    except Exception:
-                        log.exception("on_delivery raised for event %s", event_id)
-
-        try:
-            self._producer.produce(self._topic, value, key, on_delivery=delivered)
-        except BufferError:
-            in_flight.forget(number)
-            return False
-        except KafkaException as e:
-            delivered(e.args[0], None)
-        return True
-
-    def _wait_when_full(self) -> bool:
+    def _waits_when_full(self, delivery: DeliveryThread) -> bool:
         """Applies `when_full` to a full queue: True to wait, False if the event was dropped.
 
         Raises:
@@ -364,79 +281,27 @@ class Publisher:
         """
         policy = self._settings.publisher.when_full
         if policy == "raise":
-            raise self._queue_full()
+            raise self._queue_full(delivery)
         if policy == "drop":
-            self._in_flight.drop()
+            delivery.in_flight.drop()
             return False
         return True
 
-    def _queue_full(self) -> QueueFull:
+    def _queue_full(self, delivery: DeliveryThread) -> QueueFull:
         s = self._settings.publisher
         return QueueFull(
-            f"the queue is full: {self._in_flight.counts().in_flight} events wait for Kafka at "
+            f"the queue is full: {delivery.in_flight.counts().in_flight} events wait for Kafka at "
             f"{self._settings.kafka.bootstrap_servers} "
             f"(publisher.queue_max_events {s.queue_max_events}, "
             f"publisher.queue_max_bytes {s.queue_max_bytes})"
         )
 
-    def _failed(self, event_id: str, error: KafkaError, level: int) -> None:
-        if error.code() in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):
-            return  # close() logs it
-        hint = (
-            ": run `tailrace topics create`"
-            if error.code() in (KafkaError._UNKNOWN_TOPIC, KafkaError.UNKNOWN_TOPIC_OR_PART)
-            else ""
-        )
-        log.log(level, "event %s was not delivered to %s: %s%s", event_id, self._topic, error.str(), hint)
 
-    def _client_error(self, error: KafkaError) -> None:
-        """Logs each problem once, until an event is delivered again."""
-        down = error.code() == KafkaError._ALL_BROKERS_DOWN
-        if not down and not kafka.fatal(error):
-            self._reason = error.str()
-        elif error.code() not in self._said:
-            self._said.add(error.code())
-            servers = self._settings.kafka.bootstrap_servers
-            if down:
-                log.warning(
-                    "no Kafka broker answers at %s: events wait here for up to %g s; %s",
-                    servers,
-                    self._settings.publisher.delivery_timeout_seconds,
-                    self._reason,
-                )
-            else:
-                log.error("Kafka at %s: %s", servers, error.str())
-
-    def _after_fork(self) -> None:
-        """In a forked child: starts a new producer.
-
-        The parent's producer has no threads here. It must not be used, not even destroyed.
-        """
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._producer))
-        if not self._closed:
-            self._start()
+def _forget_parents() -> None:
+    for publisher in list(_publishers):
+        publisher._deliveries.clear()
 
 
-def _restart_in_child() -> None:
-    for publisher in list(_alive):
-        publisher._after_fork()
-
-
-def _say_what_is_lost() -> None:
-    """At exit: waits briefly, then logs what unclosed publishers still hold.
-
-    Events in flight keep their publisher alive.
-    """
-    deadline = time.monotonic() + _AT_EXIT
-    for publisher in list(_alive):
-        if not publisher._closed and not (left := publisher.flush(max(0.0, deadline - time.monotonic()))):
-            log.error(
-                "%d events not delivered: close() the publisher or use it as a context manager",
-                len(left.undelivered),
-            )
-
-
-os.register_at_fork(after_in_child=_restart_in_child)
-atexit.register(_say_what_is_lost)
+os.register_at_fork(after_in_child=_forget_parents)
 
 __all__ = ["Publisher"]

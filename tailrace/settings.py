@@ -109,6 +109,8 @@ class Publisher(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Events are lost if Kafka is down for longer.
     """
+    exit_seconds: Seconds = 5.0
+    """How long the end of a process waits for the events of a publisher that was not closed."""
     linger_ms: Annotated[int, msgspec.Meta(ge=0)] = 5
     compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = "lz4"
     oversize: Literal["refuse", "truncate"] = "refuse"
