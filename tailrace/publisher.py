@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Self
 import msgspec
 
 from tailrace import codec, oversize
+from tailrace.codec.wire import encoder_of
 from tailrace.delivery_reports import Counts, DeliveryReport, FlushReport, InFlight, OnDelivery
 from tailrace.delivery_thread import DeliveryThread
 from tailrace.errors import EventTooLarge, PublisherClosed, QueueFull
@@ -104,6 +105,7 @@ class Publisher:
 
             self._framing = Framing(settings)
         check_properties(settings)
+        encoder_of(TraceEvent.__name__)  # compiles it here, not in an application's first request
         self._deliveries: dict[int, DeliveryThread] = {}
         """By process id: a forked child makes one of its own."""
         _publishers.add(self)
