@@ -41,6 +41,7 @@ def _flush() -> None:
     for delivery in list(_running):
         if delivery.pid != os.getpid() or delivery.ended.is_set():
             continue
+        _running.discard(delivery)  # a child that was spawned comes here twice
         left = began + delivery.exit_seconds - time.monotonic()
         if undelivered := delivery.flush(max(0.0, left)).undelivered:
             log.error(

@@ -374,8 +374,9 @@ def test_a_child_of_multiprocessing_that_ends_has_sent_everything(
     assert Counter(e.source_id for e in topic.published(settings)) == Counter([*expected, "parent"])
 
 
-def test_a_child_of_multiprocessing_says_what_it_has_not_sent(dead: str, tmp_path: Path) -> None:
-    ran = run_children(tmp_path, "fork", nowhere(dead, exit_seconds=0.2, delivery_timeout_seconds=0.4))
+@pytest.mark.parametrize("how", ["fork", "spawn", "forkserver"])
+def test_a_child_of_multiprocessing_says_what_it_has_not_sent(how: str, dead: str, tmp_path: Path) -> None:
+    ran = run_children(tmp_path, how, nowhere(dead, exit_seconds=0.2, delivery_timeout_seconds=0.4))
     assert ran.returncode == 0
     assert ran.stderr.count("30 events not delivered: close() the publisher") == 3
 
