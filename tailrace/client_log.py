@@ -26,7 +26,10 @@ class ClientLog:
 
     def __init__(self, settings: Settings) -> None:
         self._servers = settings.kafka.bootstrap_servers
-        self._seconds = settings.publisher.delivery_timeout_seconds
+        s = settings.publisher
+        self._wait = f"up to {s.delivery_timeout_seconds:g} s"
+        if s.spool_dir:
+            self._wait = f"a few seconds, then on disk in {s.spool_dir}"
         self._errors: deque[KafkaError] = deque(maxlen=100)
         self._lines: deque[tuple[Any, ...]] = deque(maxlen=1000)
         self.said: set[int] = set()
@@ -55,9 +58,9 @@ class ClientLog:
                 self.said.add(error.code())
                 if down:
                     log.warning(
-                        "no Kafka broker answers at %s: events wait here for up to %g s; %s",
+                        "no Kafka broker answers at %s: events wait here for %s; %s",
                         self._servers,
-                        self._seconds,
+                        self._wait,
                         self._reason,
                     )
                 else:

@@ -13,12 +13,18 @@ from tailrace.errors import PublisherClosed
 class DeliveryReport(msgspec.Struct, frozen=True, kw_only=True):
     """The outcome of one event.
 
-    If `error` is None the event is durable: the broker has acknowledged it with acks=all.
+    If `error` is None and `spooled` is false, the event is in Kafka: the broker has acknowledged it with
+    acks=all.
     """
 
     event_id: str
     error: str | None = None
     """Why the event was not delivered; None if it was."""
+    spooled: bool = False
+    """Whether it is not in Kafka but on this host's disk, synced, in `publisher.spool_dir`.
+
+    It is sent when Kafka is back. There is no further report.
+    """
     partition: int = -1
     offset: int = -1
     appended_at: int = -1
@@ -26,6 +32,7 @@ class DeliveryReport(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def ok(self) -> bool:
+        """Whether the event survives this process: in Kafka, or on disk (`spooled`)."""
         return self.error is None
 
 
@@ -49,6 +56,8 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     """Taken into the queue."""
     delivered: int
     """Acknowledged by the broker."""
+    spooled: int
+    """On disk, because Kafka could not be reached. Those that are sent later are not in `delivered`."""
     failed: int
     """Not delivered within the delivery timeout, or refused by the broker."""
     dropped: int
@@ -69,7 +78,7 @@ class InFlight:
     def __init__(self) -> None:
         self._lock = greenlets.real_lock()
         self._ids: dict[int, str] = {}
-        self._next = self._delivered = self._failed = self._dropped = 0
+        self._next = self._delivered = self._spooled = self._failed = self._dropped = 0
         self._closed = False
 
     def close(self) -> bool:
@@ -100,12 +109,14 @@ class InFlight:
         with self._lock:
             self._ids.pop(number, None)
 
-    def settle(self, number: int, ok: bool) -> None:
+    def settle(self, number: int, ok: bool, spooled: bool = False) -> None:
         """Counts an event's delivery report. A second report for the same event is ignored."""
         with self._lock:
             if self._ids.pop(number, None) is None:
                 return
-            if ok:
+            if spooled:
+                self._spooled += 1
+            elif ok:
                 self._delivered += 1
             else:
                 self._failed += 1
@@ -137,8 +148,9 @@ class InFlight:
     def counts(self) -> Counts:
         with self._lock:
             return Counts(
-                accepted=self._delivered + self._failed + len(self._ids),
+                accepted=self._delivered + self._spooled + self._failed + len(self._ids),
                 delivered=self._delivered,
+                spooled=self._spooled,
                 failed=self._failed,
                 dropped=self._dropped,
                 in_flight=len(self._ids),

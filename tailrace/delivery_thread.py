@@ -20,6 +20,8 @@ from tailrace.errors import PublisherClosed
 from tailrace.listeners import TAKEN_BACK, Listeners, Outcome
 from tailrace.producers import Producers, destroy, properties_of
 from tailrace.settings import Settings
+from tailrace.spool.frames import Spooled
+from tailrace.spool.spooler import OnLanded, Spooler
 from tailrace.topics import TopicNames
 from tailrace.waiting_records import Record, WaitingRecords
 
@@ -33,6 +35,10 @@ _GREEN_FLUSH: Final = 0.002
 _GREEN_BUSY: Final = 0.01
 _GREEN_IDLE: Final = 0.05
 """Seconds between two calls of librdkafka by a greenlet: while `flush` waits, with events in flight, else."""
+TO_DISK: Final = TAKEN_BACK | {KafkaError._MSG_TIMED_OUT}
+"""Errors of records that go to the spool, if there is one."""
+SPOOL_BYTES: Final = 4 * 1024 * 1024
+"""Bytes of values that are synced at once."""
 _GREEN_REPORTS: Final = 500
 """Reports that a greenlet takes from librdkafka before others run."""
 
@@ -88,6 +94,7 @@ class DeliveryThread:
         self._waiters = self._flushing = 0
         s = settings.publisher
         self._waiting = WaitingRecords(s.queue_max_events, s.queue_max_bytes)
+        self._spooler = Spooler(settings) if s.spool_dir else None
         self._producers = Producers(properties_of(settings) | self._client_log.properties())
         self._held = _Held()
         self._green = greenlets.threads_are_greenlets()
@@ -118,7 +125,7 @@ class DeliveryThread:
             PublisherClosed: `close` was called before.
         """
         number = self.in_flight.add(event_id)
-        if not self._waiting.records:
+        if not self._waiting.records and not (self._spooler is not None and self._spooler.down):
             try:
                 self._produce(number, event_id, listener, key, value)
                 return True
@@ -182,6 +189,23 @@ class DeliveryThread:
                 self._flushing -= 1
         return FlushReport(undelivered=self.in_flight.ids(last))
 
+    def leave(self, timeout: float) -> FlushReport:
+        """Flushes at the end of the process; what is left goes to disk, if there is a spool.
+
+        Args:
+            timeout: seconds to wait at most for Kafka.
+        """
+        self.flush(timeout)
+        self._spool_all()
+        return FlushReport(undelivered=self.in_flight.ids())
+
+    def _spool_all(self) -> None:
+        """Whatever is in flight goes to disk now."""
+        if self._spooler is not None and self.in_flight.any():
+            self._spooler.down = True
+            self._producers.purge()
+            self.flush(5.0)
+
     def close(self, timeout: float) -> FlushReport:
         """Refuses further records, flushes, gives up what is left, and ends the thread.
 
@@ -198,6 +222,7 @@ class DeliveryThread:
         try:
             self.flush(timeout)
         finally:  # also if this is interrupted
+            self._spool_all()
             report = FlushReport(undelivered=self.in_flight.ids())
             if not report:
                 log.error(
@@ -217,6 +242,8 @@ class DeliveryThread:
         """In a forked child: this must not be used, nor destroyed, since librdkafka has no threads here."""
         self.abandoned = True
         self._producers.abandon()
+        if self._spooler is not None:
+            self._spooler.close()  # this process's copies of the descriptors: the locks stay with the parent
 
     # -- in librdkafka's callbacks: nothing here logs, waits or calls the application, since a greenlet that
     # switches inside them would break librdkafka's client
@@ -241,6 +268,8 @@ class DeliveryThread:
         message: Message | None,
     ) -> None:
         if error is None and message is not None:
+            if self._spooler is not None:
+                self._spooler.acknowledged = True
             if self._client_log.said:
                 self._client_log.works()
             if self._producers.failures:
@@ -276,6 +305,9 @@ class DeliveryThread:
         message: Message,
     ) -> bool:
         """Keeps a record for the next producer if its own one has failed and there is time left."""
+        if self._spooler is not None and error is not None and error.code() in TO_DISK:
+            self._keep(Record(number, event_id, listener, message.key(), message.value() or b""), 0.0)
+            return True
         lost = self._producers.failed or self._producers.serves_replaced
         if self._purging or not (lost or (error is not None and error.code() in TAKEN_BACK)):
             return False
@@ -289,8 +321,8 @@ class DeliveryThread:
         self._waiting.keep(record, seconds)
         self._held.owner = self
 
-    def _settle(self, number: int, ok: bool) -> None:
-        self.in_flight.settle(number, ok)
+    def _settle(self, number: int, ok: bool, spooled: bool = False) -> None:
+        self.in_flight.settle(number, ok, spooled)
         if self._waiting.deadlines:
             self._waiting.settled(number)
 
@@ -302,14 +334,41 @@ class DeliveryThread:
         if problem is not None:  # raised for fatal errors only
             self._producers.fail(problem)
         self._producers.turn()
+        if self._spooler is not None:
+            self._spool(self._spooler)
         self._send_waiting()
         self._listeners.call(self._settle, self._purging)
         if self._ending and not self.in_flight.any():
+            if self._spooler is not None:
+                self._spooler.close()
             self._producers.release()
             self.ended.set()
         if self._waiters:
             with self._turned:
                 self._turned.notify_all()
+
+    def _spool(self, spooler: Spooler) -> None:
+        """Writes what waits to disk if Kafka is away, and sends what is on disk if it is not."""
+        if spooler.look(self.in_flight.any()):
+            self._producers.purge()
+        producer = self._producers.current
+        if producer is not None and not self._ending:
+            spooler.ask(producer)
+            if not self._producers.failed:
+                spooler.send(self._produce_spooled)
+        while self._waiting.records and (spooler.down or self._waiting.late(self._waiting.records[0].number)):
+            batch = self._waiting.first(SPOOL_BYTES)
+            error = spooler.write([Spooled(r.event_id, r.key, r.value) for r in batch])
+            for record in batch:
+                self._waiting.drop_first()
+                report = DeliveryReport(event_id=record.event_id, error=error, spooled=error is None)
+                self._add(Outcome(record.number, report, record.listener, None))
+
+    def _produce_spooled(self, event: Spooled, landed: OnLanded) -> None:
+        producer = self._producers.current
+        if producer is None:
+            raise BufferError
+        producer.produce(self._topic, event.value, event.key, on_delivery=landed)
 
     def _send_waiting(self) -> None:
         """Sends what a failed producer has left; gives up what has waited too long."""

@@ -51,11 +51,12 @@ class Listeners:
     def add(self, outcome: Outcome) -> None:
         self._outcomes.append(outcome)
 
-    def call(self, settle: Callable[[int, bool], None], closing: bool) -> None:
+    def call(self, settle: Callable[[int, bool, bool], None], closing: bool) -> None:
         """Logs failures and calls the listeners. Whatever these raise is logged.
 
         Args:
-            settle: called with the number of each event after its listeners, and whether it was delivered.
+            settle: called with the number of each event after its listeners, whether it is safe, and whether
+                it was spooled.
             closing: `close` logs what is given up.
         """
         sleep, began = greenlets.cooperative_sleep() if self._green else None, time.monotonic()
@@ -68,7 +69,7 @@ class Listeners:
                     if callback is not None:
                         self._call(callback, outcome.report)
             finally:
-                settle(outcome.number, outcome.report.ok)
+                settle(outcome.number, outcome.report.ok, outcome.report.spooled)
             if sleep is not None and time.monotonic() - began > _SLICE:
                 sleep(greenlets.YIELD)
                 began = time.monotonic()

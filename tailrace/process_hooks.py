@@ -23,7 +23,7 @@ class Delivery(Protocol):
     ended: threading.Event
     exit_seconds: float
 
-    def flush(self, timeout: float) -> FlushReport: ...
+    def leave(self, timeout: float) -> FlushReport: ...
     def abandon(self) -> None: ...
 
 
@@ -43,7 +43,7 @@ def _flush() -> None:
             continue
         _running.discard(delivery)  # a child that was spawned comes here twice
         left = began + delivery.exit_seconds - time.monotonic()
-        if undelivered := delivery.flush(max(0.0, left)).undelivered:
+        if undelivered := delivery.leave(max(0.0, left)).undelivered:
             log.error(
                 "%d events not delivered: close() the publisher or use it as a context manager",
                 len(undelivered),

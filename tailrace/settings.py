@@ -109,6 +109,15 @@ class Publisher(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Events are lost if Kafka is down for longer.
     """
+    spool_dir: str = ""
+    """Folder on a local disk for events that Kafka does not take for 5 seconds; empty: none.
+
+    Several processes may share it. They are sent when Kafka is back, with the same ids, in no order.
+    """
+    spool_max_bytes: Positive = 1024 * 1024 * 1024
+    """Bytes of all files in spool_dir. What does not fit is reported as failed."""
+    spool_max_age_hours: Annotated[float, msgspec.Meta(gt=0)] = 168.0
+    """Older files in spool_dir are given up, with a count in the log."""
     exit_seconds: Seconds = 5.0
     """How long the end of a process waits for the events of a publisher that was not closed."""
     linger_ms: Annotated[int, msgspec.Meta(ge=0)] = 5

@@ -55,6 +55,17 @@ class WaitingRecords:
         deadline = self.deadlines.get(number)
         return deadline is not None and deadline <= time.monotonic()
 
+    def first(self, size: int) -> list[Record]:
+        """The first records whose values have `size` bytes together; at least one, if there are some."""
+        with self._lock:
+            found: list[Record] = []
+            for record in self.records:
+                size -= len(record.value)
+                if found and size < 0:
+                    break
+                found.append(record)
+            return found
+
     def drop_first(self) -> None:
         with self._lock:
             self._bytes -= len(self.records.popleft().value)

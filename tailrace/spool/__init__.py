@@ -1,0 +1,1 @@
+"""Events on disk while Kafka cannot be reached (`publisher.spool_dir`)."""
