@@ -50,8 +50,8 @@ class Publisher:
     queued are lost if the process dies.
 
     **If Kafka is down**, events wait in the queue for `publisher.delivery_timeout_seconds` and are then
-    reported as failed; with `publisher.spool_dir` they go to disk after 5 s. If the queue is full, `publisher.when_full` decides: block, drop and count, or
-    raise.
+    reported as failed; with `publisher.spool_dir` they go to disk after 5 s. If the queue is full,
+    `publisher.when_full` decides: block, drop and count, or raise.
 
     It connects with the first event. Threads and greenlets may share one publisher. After a fork the child
     has a new, empty publisher; the parent still sends what the parent had queued. The order of a trace's
