@@ -20,8 +20,11 @@ from tailrace.topics import ROOM
 
 PREFETCH_KB: Final = 16_384
 """Most kilobytes that a sink's consumer prefetches."""
-_LONGEST_WAIT: Final = 3_600_000
-"""Longest time that librdkafka keeps events of a topic that is missing; its limit. In milliseconds."""
+_LONGEST_WAIT: Final = 2_147_000
+"""Longest time that librdkafka keeps events of a topic that is missing, in milliseconds (36 minutes).
+
+It allows an hour, but counts microseconds in 32 bits: with more than this it does not wait at all.
+"""
 
 
 def publisher(settings: Settings) -> Properties:

@@ -110,6 +110,10 @@ class InFlight:
     def __bool__(self) -> bool:
         return bool(self._ids)
 
+    def delivered(self) -> int:
+        """How many events the broker has acknowledged."""
+        return self._delivered
+
     def ids(self) -> tuple[str, ...]:
         with self._lock:
             return tuple(self._ids.values())

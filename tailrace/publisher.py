@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Final, Self
 import msgspec
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from tailrace import codec, kafka, oversize
+from tailrace import clients, codec, kafka, oversize
 from tailrace.delivery_reports import Counts, DeliveryReport, FlushReport, InFlight, OnDelivery
 from tailrace.errors import EventTooLarge, PublisherClosed, QueueFull
 from tailrace.identity import complete, kafka_key
-from tailrace.partitioner import PARTITIONER
+from tailrace.missing_topic import MissingTopic
 from tailrace.records import TraceEvent
 from tailrace.settings import Settings, load
 from tailrace.topics import ROOM, TopicNames
@@ -63,7 +63,8 @@ class Publisher:
     not delivered.
 
     The broker need not be up when the publisher is created, nor the schema registry if one is
-    configured.
+    configured. The topic is never created by a publisher: while it is missing, events wait for it as
+    for a broker.
 
     Args:
         bootstrap_servers: where Kafka is, as ``host:port``, comma separated. Overrides the settings.
@@ -238,7 +239,7 @@ class Publisher:
     # -- internals
     def _start(self) -> None:
         """Starts a producer and its thread; in a forked child it does so again."""
-        s = self._settings.publisher
+        seconds = self._settings.publisher.delivery_timeout_seconds
         self._in_flight = InFlight()
         self._stop = threading.Event()
         self._said: set[int] = set()
@@ -246,33 +247,32 @@ class Publisher:
         self._producer = kafka.open_client(
             Producer,
             {
-                **kafka.client(
-                    self._settings.kafka,
-                    enable_idempotence=True,
-                    acks="all",
-                    partitioner=PARTITIONER,
-                    linger_ms=s.linger_ms,
-                    compression_type=s.compression,
-                    message_timeout_ms=max(1, int(s.delivery_timeout_seconds * 1000)),  # 0 means no timeout
-                    message_max_bytes=self._settings.topics.max_event_bytes,
-                    queue_buffering_max_messages=s.queue_max_events,
-                    queue_buffering_max_kbytes=max(1, s.queue_max_bytes // 1024),
-                ),
+                **clients.publisher(self._settings),
                 "error_cb": self._client_error,
                 "logger": logging.getLogger("tailrace.publisher.client"),
             },
         )
+        missing = MissingTopic(
+            self._topic,
+            delivered=self._in_flight.delivered,
+            waiting=self._in_flight.__bool__,
+            say=lambda text: log.warning("%s; events wait here for up to %g s", text, seconds),
+        )
         self._poller = threading.Thread(
-            target=self._poll, args=(self._producer, self._stop), name="tailrace-publisher", daemon=True
+            target=self._poll,
+            args=(self._producer, self._stop, missing),
+            name="tailrace-publisher",
+            daemon=True,
         )
         self._poller.start()
         if self._framing is not None:
             self._framing.keep_asking(self._stop)
 
     @staticmethod
-    def _poll(producer: Producer, stop: threading.Event) -> None:
+    def _poll(producer: Producer, stop: threading.Event, missing: MissingTopic) -> None:
         while not stop.is_set():
             producer.poll(0.1)
+            missing.look(producer)
 
     def _prepare(self, event: TraceEvent) -> tuple[TraceEvent, bytes | None, bytes]:
         if self._closed:
