@@ -12,7 +12,7 @@ from typing import IO, Any, Final, Self
 import click
 import msgspec
 
-from tailrace import kafka, topics
+from tailrace import clients, kafka, topics
 from tailrace.commands.options import common, settings_from
 from tailrace.delivery_reports import DeliveryReport
 from tailrace.errors import InvalidEvent, KafkaUnavailable, QueueFull, TopicMismatch
@@ -175,6 +175,7 @@ def publish(
         ),
     )
     set_up_logging("WARNING")
+    clients.check_publisher(settings)
     try:
         _require_topic(settings, timeout)
     except KafkaUnavailable as e:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import importlib
 import logging
 import uuid
 from collections.abc import Callable, Iterator
@@ -10,21 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import aiokafka
-import aiokafka.client
 import pytest
 from aiokafka.errors import UnknownTopicOrPartitionError
 from click.testing import CliRunner
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from streams.runtime import faust_transport
 from tailrace import Publisher, clients, kafka, topics
 from tailrace.broker import Broker
 from tailrace.cli import cli
 from tailrace.missing_topic import MissingTopic
 from tailrace.settings import Settings, convert
 from tests.harness.pipeline import Pipeline
-from tests.harness.processes import wait_until
+from tests.harness.processes import Child, wait_until
 from tests.streams.events import event
 
 
@@ -106,12 +106,18 @@ def test_no_client_of_librdkafka_makes_a_topic(settings: Settings) -> None:
     ):
         consumer = kafka.open_client(Consumer, made_by)
         consumer.subscribe([names.enriched])
-        error = wait_until(lambda c=consumer: _error(c), 60, "the consumer says that the topic is missing")
+        error = wait_until(
+            functools.partial(_error, consumer), 60, "the consumer says that the topic is missing"
+        )
         assert error == KafkaError.UNKNOWN_TOPIC_OR_PART
         with pytest.raises(KafkaException):
             consumer.get_watermark_offsets(TopicPartition(names.state, 0), timeout=1)
         consumer.close()
     assert made(settings) == []
+
+
+def _says(child: Child, text: str) -> bool:
+    return text in child.output()
 
 
 def _error(consumer: Consumer) -> int | None:
@@ -123,7 +129,7 @@ def _error(consumer: Consumer) -> int | None:
 @pytest.mark.kafka
 def test_the_processors_consumer_makes_no_topic(settings: Settings) -> None:
     name = topics.TopicNames.of(settings.topics).events
-    assert aiokafka.client.MetadataRequest is not faust_transport.MetadataRequest
+    importlib.import_module("streams.runtime.faust_transport")  # as a worker does
 
     async def subscribed() -> None:
         consumer = aiokafka.AIOKafkaConsumer(
@@ -155,9 +161,8 @@ def test_no_command_makes_a_topic_and_each_says_how_to(
     pipeline = Pipeline(creating.bootstrap_servers, tmp_path, create=False)
     with pipeline.process() as process, pipeline.tailrace("connect", "console", name="connect") as connect:
         for child in (process, connect):
-            wait_until(
-                lambda c=child: hint in c.output(), 120, "it says how to make the topics", alive=(child,)
-            )
+            says = functools.partial(_says, child, hint)
+            wait_until(says, 120, "it says how to make the topics", alive=(child,))
         assert made(pipeline.settings) == []
         topics.create(pipeline.admin, pipeline.settings.topics)
         with Publisher(settings=pipeline.settings) as publisher:
