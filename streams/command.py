@@ -10,7 +10,7 @@ from typing import Final
 import click
 
 from streams.exit_codes import CONFIG
-from tailrace import kafka, topics
+from tailrace import clients, kafka, topics
 from tailrace.commands.options import common, settings_from
 from tailrace.errors import ConfigError, KafkaUnavailable, TopicMismatch
 from tailrace.processes import set_up_logging
@@ -18,6 +18,18 @@ from tailrace.schema_registry import attach
 from tailrace.settings import Settings
 
 log: Final = logging.getLogger("streams")
+
+
+def check_clients(settings: Settings) -> None:
+    """Checks kafka.client for all clients of the processor, so that no worker is restarted because of it.
+
+    Raises:
+        ConfigError: names the properties that cannot be used, without their values.
+    """
+    from streams.runtime.credentials import credentials
+
+    credentials(settings.kafka.client)
+    clients.check_processor(settings)
 
 
 def wait_until_ready(settings: Settings, create_topics: bool) -> int:
@@ -34,6 +46,8 @@ def wait_until_ready(settings: Settings, create_topics: bool) -> int:
     said = 0.0
     while True:
         found = topics.describe(admin, [t.name for t in topics.wanted(settings.topics)])
+        if wrong := list(topics.wrong_counts(settings.topics, found)):
+            raise TopicMismatch("\n".join(wrong))
         missing = [t.name for t in topics.wanted(settings.topics) if t.name not in found]
         if not missing:
             return topics.verify(admin, settings.topics)
@@ -101,6 +115,7 @@ def process(
         settings = settings_from(config, bootstrap_servers, assignments)
         if not _extra_is_there():
             raise ConfigError("the processor needs Faust and OpenTelemetry: pip install 'tailrace[streams]'")
+        check_clients(settings)
         attach(settings)
         count = wait_until_ready(settings, create_topics)
     except (ConfigError, TopicMismatch, KafkaUnavailable) as e:

@@ -129,6 +129,10 @@ class InFlight:
     def any(self) -> bool:
         return bool(self._ids)
 
+    def delivered(self) -> int:
+        """How many events the broker has acknowledged."""
+        return self._delivered
+
     def last(self) -> int:
         """The number of the event that was added last."""
         return self._next

@@ -13,12 +13,13 @@ from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from tailrace import greenlets, process_hooks
+from tailrace import clients, greenlets, process_hooks
 from tailrace.client_log import ClientLog
 from tailrace.delivery_reports import DeliveryReport, FlushReport, InFlight, OnDelivery
 from tailrace.errors import PublisherClosed
 from tailrace.listeners import TAKEN_BACK, Listeners, Outcome
-from tailrace.producers import Producers, destroy, properties_of
+from tailrace.missing_topic import MissingTopic
+from tailrace.producers import Producers, destroy
 from tailrace.settings import Settings
 from tailrace.spool.frames import Spooled
 from tailrace.spool.spooler import OnLanded, Spooler
@@ -95,7 +96,13 @@ class DeliveryThread:
         s = settings.publisher
         self._waiting = WaitingRecords(s.queue_max_events, s.queue_max_bytes)
         self._spooler = Spooler(settings) if s.spool_dir else None
-        self._producers = Producers(properties_of(settings) | self._client_log.properties())
+        self._producers = Producers(clients.publisher(settings) | self._client_log.properties())
+        self._missing = MissingTopic(
+            self._topic,
+            delivered=self.in_flight.delivered,
+            waiting=self.in_flight.any,
+            say=lambda text: log.warning("%s; events wait until it is there", text),
+        )
         self._held = _Held()
         self._green = greenlets.threads_are_greenlets()
         self.start()
@@ -334,6 +341,8 @@ class DeliveryThread:
         if problem is not None:  # raised for fatal errors only
             self._producers.fail(problem)
         self._producers.turn()
+        if (producer := self._producers.current) is not None and not self._ending:
+            self._missing.look(producer)
         if self._spooler is not None:
             self._spool(self._spooler)
         self._send_waiting()

@@ -56,12 +56,14 @@ def client(settings: Kafka, **properties: Any) -> Properties:
     """librdkafka properties: our defaults, then `properties`, then `kafka.client`, which wins.
 
     Keyword names use underscores for dots. librdkafka's own log is off; errors go to `error_cb`, which
-    logs them unless the caller sets another one.
+    logs them unless the caller sets another one. No client creates a topic, whatever the cluster's
+    auto.create.topics.enable says: by default librdkafka's producers ask for it.
     """
     base: Properties = {
         "bootstrap.servers": settings.bootstrap_servers,
         "reconnect.backoff.max.ms": 1000,
         "log.connection.close": False,
+        "allow.auto.create.topics": False,
         "log_level": 0,
         "error_cb": _Errors(settings.bootstrap_servers),
     }

@@ -9,8 +9,7 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaException, Producer
 
-from tailrace import greenlets, kafka
-from tailrace.partitioner import PARTITIONER
+from tailrace import clients, greenlets, kafka
 from tailrace.settings import Settings
 
 log: Final = logging.getLogger("tailrace.publisher")
@@ -25,26 +24,9 @@ def check_properties(settings: Settings) -> None:
     Raises:
         ConfigError: librdkafka refuses a property.
     """
-    properties = properties_of(settings)
+    properties = clients.publisher(settings)
     properties.pop("bootstrap.servers")
     destroy([kafka.open_client(Producer, properties)])
-
-
-def properties_of(settings: Settings) -> kafka.Properties:
-    """librdkafka's properties of a publisher."""
-    s = settings.publisher
-    return kafka.client(
-        settings.kafka,
-        enable_idempotence=True,
-        acks="all",
-        partitioner=PARTITIONER,
-        linger_ms=s.linger_ms,
-        compression_type=s.compression,
-        message_timeout_ms=max(1, int(s.delivery_timeout_seconds * 1000)),  # 0 means no timeout
-        message_max_bytes=settings.topics.max_event_bytes,
-        queue_buffering_max_messages=s.queue_max_events,
-        queue_buffering_max_kbytes=max(1, s.queue_max_bytes // 1024),
-    )
 
 
 class Producers:

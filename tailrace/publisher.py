@@ -64,7 +64,8 @@ class Publisher:
     its connections.
 
     The broker need not be up when the publisher is created, nor the schema registry if one is
-    configured.
+    configured. The topic is never created by a publisher: while it is missing, events wait for it as
+    for a broker.
 
     Args:
         bootstrap_servers: where Kafka is, as ``host:port``, comma separated. Overrides the settings.

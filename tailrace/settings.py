@@ -3,46 +3,72 @@
 Each section is a struct. A variable is named ``TAILRACE_<SECTION>_<FIELD>``, for example
 ``TAILRACE_KAFKA_BOOTSTRAP_SERVERS``; a sink's is ``TAILRACE_SINKS_<INSTANCE>_<FIELD>``. A variable
 whose name ends in ``_FILE`` names a file that holds the value, except ``CA_FILE``, which is a setting
-of its own. In variables, tables are written ``key=value,key=value`` or one pair per line; lists are
-comma separated.
+of its own. In variables and flags, tables are written ``key=value,key=value`` or one pair per line;
+lists are comma separated. Variables that no setting has are warned about once; those that Kubernetes
+sets for a Service are ignored.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
+from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar
 
 import msgspec
 
+from tailrace import variables
 from tailrace.errors import ConfigError
+from tailrace.variables import PREFIX
+
+log: Final = logging.getLogger("tailrace.settings")
 
 FILE: Final = "tailrace.toml"
-PREFIX: Final = "TAILRACE_"
+SINK_TYPES: Final = "tailrace.sinks"
+"""Entry-point group of the installed sinks."""
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
 
-_SERVERS: Final = ("bootstrap.servers", "metadata.broker.list")
 _RELIED_ON: Final = frozenset(
     {
         "group.id",
         "group.instance.id",
+        "group.protocol",
         "enable.auto.commit",
+        "auto.commit.enable",
         "enable.auto.offset.store",
+        "enable.partition.eof",
         "auto.offset.reset",
         "isolation.level",
         "acks",
         "request.required.acks",
         "enable.idempotence",
+        "delivery.report.only.error",
+        "queuing.strategy",
         "transactional.id",
         "partitioner",
         "partition.assignment.strategy",
+        "allow.auto.create.topics",
     }
 )
-"""librdkafka properties that decide whether records are lost, duplicated or reordered."""
+"""librdkafka properties that decide whether records are lost, duplicated or reordered.
+
+Also whether the end of a log and a delivery are noticed, and whether a client creates topics.
+"""
+_ELSEWHERE: Final = {
+    "bootstrap.servers": "kafka.bootstrap_servers",
+    "metadata.broker.list": "kafka.bootstrap_servers",
+    "transaction.timeout.ms": "streams.transaction_timeout_ms",
+}
+"""Properties that have a setting of their own."""
+_NOT_TEXT: Final = frozenset(
+    {"logger", "on_delivery", "on_commit", "default.topic.config", "opaque", "interceptors"}
+)
+"""Properties whose value is not text. The same holds for all that end in _cb."""
 
 
 def _port(server: str) -> str | None:
@@ -60,7 +86,7 @@ class Kafka(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     client: dict[str, str] = {}
     """librdkafka properties, e.g. security.protocol, sasl.mechanism, sasl.username, ssl.ca.location.
 
-    Properties that tailrace relies on are refused.
+    Numbers and booleans become text. Properties that tailrace relies on are refused.
     """
 
     def __post_init__(self) -> None:
@@ -75,10 +101,16 @@ class Kafka(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                     "for example localhost:9092"
                 )
         for key in self.client:
-            if key in _SERVERS:
-                raise ConfigError(f"kafka.client: {key} cannot be set here; use kafka.bootstrap_servers")
+            if key in _ELSEWHERE:
+                raise ConfigError(f"kafka.client: {key} cannot be set here; use {_ELSEWHERE[key]}")
             if key in _RELIED_ON:
                 raise ConfigError(f"kafka.client: {key} cannot be set; tailrace relies on its own value")
+            if key in _NOT_TEXT or key.endswith("_cb"):
+                raise ConfigError(f"kafka.client: {key} cannot be set; its value is not text")
+
+    def __repr__(self) -> str:
+        names = ", ".join(sorted(self.client))  # values may be secrets
+        return f"Kafka(bootstrap_servers={self.bootstrap_servers!r}, client={{{names}}})"
 
 
 class Topics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -301,7 +333,7 @@ def convert(values: Mapping[str, Any], cls: type[T], where: str) -> T:
             hint = f"; known are: {', '.join(f.name for f in msgspec.structs.fields(section))}"
             now = RENAMED.get(f"{(where + path).lstrip('.')}.{problem.split('`')[1]}")
             if now is not None:
-                hint = f"; it is {now} now ({PREFIX}{now.upper().replace('.', '_')})"
+                hint = f"; it is {now} now ({_variable(now)})"
         raise ConfigError(f"{(where + path).lstrip('.') or 'settings'}: {problem}{hint}") from None
 
 
@@ -325,53 +357,144 @@ def pairs(text: str) -> dict[str, str]:
     return out
 
 
-def _kind(section: type[Any], field: str) -> str:
-    kinds = {f.name: f.type for f in msgspec.structs.fields(section)}
-    return str(kinds.get(field, ""))
+def _kinds(section: type[Any]) -> dict[str, str]:
+    return {f.name: str(f.type) for f in msgspec.structs.fields(section)}
 
 
-def _is_table(section: type[Any], field: str) -> bool:
-    return _kind(section, field).startswith("dict")
+def _sections() -> dict[str, type[Any]]:
+    """The sections that are structs: all but `sinks`."""
+    return {f.name: f.type for f in msgspec.structs.fields(Settings) if f.name != "sinks"}
 
 
-def from_environment(env: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """The sections and fields that `TAILRACE_…` variables set.
+def table_from_text(path: str, text: str) -> dict[str, str] | None:
+    """The table that a flag's text means; None if the setting is not a table of a section.
+
+    Args:
+        path: the setting, e.g. kafka.client.
+        text: its value, as for `pairs`.
 
     Raises:
-        ConfigError: a variable names no section, or its file cannot be read.
+        ValueError: as `pairs`.
     """
-    sections = {f.name: f.type for f in msgspec.structs.fields(Settings)}
+    section, _, field = path.partition(".")
+    cls = _sections().get(section)
+    return pairs(text) if cls is not None and _kinds(cls).get(field, "").startswith("dict") else None
+
+
+class Variables(NamedTuple):
+    """What the environment says."""
+
+    found: dict[str, dict[str, Any]]
+    """Section -> field -> value."""
+    unknown: tuple[str, ...]
+    """Variables that no setting has, except those of Kubernetes."""
+
+
+def _from_file(name: str, path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError as e:
+        raise ConfigError(f"{name}: {e.strerror or e}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{name}: the file is not UTF-8 text") from None
+
+
+def from_environment(env: Mapping[str, str], instances: Collection[str] = ()) -> Variables:
+    """The sections and fields that `TAILRACE_…` variables set.
+
+    Args:
+        env: all variables.
+        instances: sink instances that are configured elsewhere. A variable of another instance counts
+            if that is named as an installed sink, or has a `type`.
+
+    Raises:
+        ConfigError: a variable's file cannot be read, or its text is not a table.
+    """
+    sections = _sections()
     found: dict[str, dict[str, Any]] = {}
-    for name, raw in env.items():
+    sinks: dict[str, tuple[str, str]] = {}
+    unknown: list[str] = []
+    for name, value in env.items():
         if not name.startswith(PREFIX) or name == f"{PREFIX}CONFIG":
             continue
-        rest, value = name[len(PREFIX) :].lower(), raw
-        section = next((s for s in sections if rest.startswith(s + "_")), None)
-        if section is None:
-            raise ConfigError(
-                f"{name}: there is no such setting; variables are named {PREFIX}<SECTION>_<FIELD>, "
-                f"known sections are {', '.join(sections)}"
-            )
-        field = rest[len(section) + 1 :]
-        if field.endswith("_file") and not field.endswith("ca_file"):
-            try:
-                value = Path(raw).read_text().strip()
-            except OSError as e:
-                raise ConfigError(f"{name}: {e.strerror or e}") from None
-            except UnicodeDecodeError:
-                raise ConfigError(f"{name}: the file is not UTF-8 text") from None
-            field = field.removesuffix("_file")
+        if variables.of_service_link(name, value, env):
+            continue
+        section, _, field = name[len(PREFIX) :].lower().partition("_")
         if section == "sinks":
-            instance, _, field = field.partition("_")
-            found.setdefault("sinks", {}).setdefault(instance, {})[field] = value
-        elif _is_table(sections[section], field):
+            sinks[name] = (field, value)
+            continue
+        kinds = _kinds(sections[section]) if section in sections else {}
+        text = value
+        if field not in kinds and field.endswith("_file") and field.removesuffix("_file") in kinds:
+            field, text = field.removesuffix("_file"), _from_file(name, value)
+        if field not in kinds:
+            if not variables.like_service_link(name):
+                unknown.append(name)
+        elif kinds[field].startswith("dict"):
             try:
-                found.setdefault(section, {})[field] = pairs(value)
+                found.setdefault(section, {})[field] = pairs(text)
             except ValueError as e:
                 raise ConfigError(f"{name}: {e}") from None
         else:
-            found.setdefault(section, {})[field] = value
-    return found
+            found.setdefault(section, {})[field] = text
+    if sinks:
+        tables, strange = _of_sinks(sinks, instances)
+        unknown += strange
+        if tables:
+            found["sinks"] = tables
+    return Variables(found, tuple(unknown))
+
+
+def _of_sinks(
+    given: Mapping[str, tuple[str, str]], configured: Collection[str]
+) -> tuple[dict[str, Any], list[str]]:
+    """The tables of sinks by instance, and the variables that belong to none.
+
+    Args:
+        given: variable -> what follows TAILRACE_SINKS_ in lower case, and the value.
+        configured: instances that are configured elsewhere.
+    """
+    known = {*configured, *(e.name for e in entry_points(group=SINK_TYPES))}
+    tables: dict[str, dict[str, tuple[str, str]]] = {}
+    for name, (rest, value) in given.items():
+        instance, field = variables.sink_and_field(rest, known)
+        tables.setdefault(instance, {})[field] = (name, value)
+    out: dict[str, Any] = {}
+    strange: list[str] = []
+    for instance, fields in tables.items():
+        if instance not in known and "type" not in fields:
+            strange += (name for name, _ in fields.values())
+            continue
+        table = out[instance] = {}
+        for field, (name, value) in fields.items():
+            if field.endswith("_file") and not field.endswith("ca_file"):
+                table[field.removesuffix("_file")] = _from_file(name, value)
+            else:
+                table[field] = value
+    return out, strange
+
+
+_warned: Final[set[str]] = set()
+"""Variables that this process has warned about."""
+
+
+def _warn(names: Collection[str], say: Callable[[str], None] | None) -> None:
+    """Warns about variables that no setting has; once in a process, unless the caller takes the text."""
+    fresh = [n for n in names if say is not None or n not in _warned]
+    if not fresh:
+        return
+    settings = [_variable(f"{section}.{f}") for section, cls in _sections().items() for f in _kinds(cls)]
+    renamed = {_variable(old): _variable(now) for old, now in RENAMED.items()}
+    text = variables.warning(fresh, settings, renamed)
+    if say is None:
+        _warned.update(fresh)
+        log.warning("%s", text)
+    else:
+        say(text)
+
+
+def _variable(setting: str) -> str:
+    return f"{PREFIX}{setting}".upper().replace(".", "_")
 
 
 def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
@@ -398,22 +521,39 @@ def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return out
 
 
-def _shaped(section: type[Any], field: str, value: Any) -> Any:
+def _as_text(path: str, key: str, value: Any) -> str:
+    """A value of a table of texts: numbers and booleans are written as text.
+
+    In PEM texts a backslash and an n become a line break, so that a variable can hold one in a line.
+
+    Raises:
+        ConfigError: it is something else. Names the key, not the value, which may be a secret.
+    """
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return str(value)
+    if not isinstance(value, str):
+        raise ConfigError(f"{path}: {key} must be text, a number, true or false") from None
+    return value.replace("\\n", "\n") if key.endswith(".pem") else value
+
+
+def _shaped(section: str, cls: type[Any], field: str, value: Any) -> Any:
     """Flattens tables to one level, and splits comma-separated lists from variables and flags."""
-    if isinstance(value, Mapping) and _is_table(section, field):
-        return _flat(value)
-    if isinstance(value, str) and _kind(section, field).startswith("tuple"):
+    kind = _kinds(cls).get(field, "")
+    if isinstance(value, Mapping) and kind.startswith("dict"):
+        return {k: _as_text(f"{section}.{field}", k, v) for k, v in _flat(value).items()}
+    if isinstance(value, str) and kind.startswith("tuple"):
         return [part for p in value.split(",") if (part := p.strip())]
     return value
 
 
 def _in_shape(layer: Mapping[str, Any]) -> dict[str, Any]:
     """A layer of settings whose fields have the shape of the sections."""
-    sections = {f.name: f.type for f in msgspec.structs.fields(Settings) if f.name != "sinks"}
     out = dict(layer)
-    for name, section in sections.items():
+    for name, cls in _sections().items():
         if isinstance(fields := layer.get(name), Mapping):
-            out[name] = {k: _shaped(section, k, v) for k, v in fields.items()}
+            out[name] = {k: _shaped(name, cls, k, v) for k, v in fields.items()}
     return out
 
 
@@ -422,6 +562,7 @@ def load(
     *,
     path: str | Path | None = None,
     env: Mapping[str, str] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Settings:
     """Loads the settings of this process.
 
@@ -429,10 +570,11 @@ def load(
         flags: section -> field -> value; they override the file and the variables.
         path: the TOML file; default ``$TAILRACE_CONFIG``, else ``tailrace.toml`` if it exists.
         env: the environment; default `os.environ`.
+        say: receives a line about variables that no setting has; default: it is logged, once.
 
     Raises:
-        ConfigError: the file cannot be read, a setting does not exist, or a value is wrong. Names the
-            setting.
+        ConfigError: the file cannot be read, a setting of the file or of `flags` does not exist, or a
+            value is wrong. Names the setting.
     """
     env = os.environ if env is None else env
     chosen = path or env.get(f"{PREFIX}CONFIG")
@@ -443,5 +585,12 @@ def load(
             document = tomllib.loads(file.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
             raise ConfigError(f"{file}: {e}") from None
-    layers = (document, from_environment(env), flags or {})
-    return convert(merge(*map(_in_shape, layers)), Settings, "")
+    configured = [
+        name
+        for layer in (document, flags or {})
+        if isinstance(sinks := layer.get("sinks"), Mapping)
+        for name in sinks
+    ]
+    given = from_environment(env, configured)
+    _warn(given.unknown, say)
+    return convert(merge(*map(_in_shape, (document, given.found, flags or {}))), Settings, "")

@@ -28,8 +28,8 @@ class Topic(msgspec.Struct, frozen=True):
 
     name: str
     partitions: int
-    same_partitions: bool
-    """Whether its partition count must be that of the events topic."""
+    fixed: bool
+    """Whether its partition count must be `partitions`."""
     config: dict[str, str]
 
 
@@ -43,15 +43,11 @@ class TopicNames(msgspec.Struct, frozen=True):
     totals: str
     summaries: str
     dead_letters: str
+    control: str
 
     @classmethod
     def of(cls, settings: Topics) -> TopicNames:
-        return cls(
-            *(
-                settings.prefix + n
-                for n in ("events", "enriched", "state", "metrics", "totals", "summaries", "dead-letters")
-            )
-        )
+        return cls(*(settings.prefix + n.replace("_", "-") for n in cls.__struct_fields__))
 
 
 def wanted(settings: Topics) -> tuple[Topic, ...]:
@@ -61,6 +57,9 @@ def wanted(settings: Topics) -> tuple[Topic, ...]:
 
     def topic(name: str, config: dict[str, str], size: str = internal) -> Topic:
         return Topic(name, n, name != names.dead_letters, {"max.message.bytes": size, **config})
+
+    def single(name: str, config: dict[str, str]) -> Topic:
+        return Topic(name, 1, True, {"max.message.bytes": internal, **config})
 
     log = {
         "cleanup.policy": "delete",
@@ -86,6 +85,8 @@ def wanted(settings: Topics) -> tuple[Topic, ...]:
         topic(names.totals, compact),
         topic(names.summaries, both),
         topic(names.dead_letters, {"cleanup.policy": "delete", "retention.ms": str(30 * DAY_MS)}),
+        # one partition: its few records are read completely at a start, in the order of all changes
+        single(names.control, {**compact, "segment.ms": str(DAY_MS)}),
     )
 
 
@@ -132,7 +133,7 @@ def topic_id(admin: AdminClient, name: str, timeout: float = 30.0) -> str:
     try:
         return str(
             admin.describe_topics(TopicCollection([name]), request_timeout=timeout)[name]
-            .result(timeout)
+            .result(2 * timeout)  # the client's own timeout comes first, with the reason
             .topic_id
         )
     except KafkaException as e:
@@ -144,19 +145,21 @@ def topic_id(admin: AdminClient, name: str, timeout: float = 30.0) -> str:
 def create(admin: AdminClient, settings: Topics, timeout: float = 30.0) -> list[str]:
     """Creates the missing topics and returns their names.
 
-    Existing topics are not changed (see `mismatches`). If the events topic exists, new topics get its
+    Existing topics are not changed (see `mismatches`). Nothing is created beside topics with another
     partition count.
 
     Raises:
+        TopicMismatch: a topic exists with a partition count that is not that of the settings.
         KafkaException: has the broker's reason, e.g. too few brokers for topics.replication_factor.
     """
     specs = {t.name: t for t in wanted(settings)}
     there = describe(admin, list(specs), timeout)
-    events = there.get(TopicNames.of(settings).events)
+    if wrong := list(wrong_counts(settings, there)):
+        raise TopicMismatch("\n".join(wrong))
     new = [
         NewTopic(
             t.name,
-            num_partitions=events.partitions if events and t.same_partitions else t.partitions,
+            num_partitions=t.partitions,
             replication_factor=settings.replication_factor,
             config=t.config,
         )
@@ -174,28 +177,59 @@ def create(admin: AdminClient, settings: Topics, timeout: float = 30.0) -> list[
     deadline = time.monotonic() + timeout
     while not set(made) <= set(admin.list_topics(timeout=timeout).topics) and time.monotonic() < deadline:
         time.sleep(0.02)  # created, but not in the metadata yet: the next reader must find it
+    if len(made) < len(new) and (
+        wrong := list(wrong_counts(settings, describe(admin, list(specs), timeout)))
+    ):
+        raise TopicMismatch("\n".join(wrong))  # another process created some, with other settings
     return made
 
 
-def mismatches(settings: Topics, found: dict[str, Found]) -> Iterator[str]:
-    """What is wrong with a cluster's topics: one sentence each, with the fix.
+def wrong_counts(settings: Topics, found: dict[str, Found]) -> Iterator[str]:
+    """What is wrong with the partition counts of the topics that exist: one sentence each, with the fix.
 
-    Partition counts must be equal to each other, not to settings.partitions, which is only for
-    creation.
+    Partition n of one topic belongs to partition n of the others, so their counts must be equal, and be
+    that of the settings: a cluster that creates topics by itself gives them a count of its own.
     """
     names = TopicNames.of(settings)
-    events = found.get(names.events)
+    have = {t.name: found[t.name].partitions for t in wanted(settings) if t.fixed and t.name in found}
+    control = have.pop(names.control, 1)
+    others = {name: n for name, n in have.items() if n != settings.partitions}
+    if others and len(others) == len(have) and len(set(others.values())) == 1:
+        name, n = next(iter(others.items()))
+        more = f" (and {len(others) - 1} more topics)" if len(others) > 1 else ""
+        yield (
+            f"{name} has {_partitions(n)}{more}, topics.partitions is {settings.partitions}: "
+            f"set topics.partitions = {n}, or, while they are still empty, delete the topics "
+            "and run `tailrace topics create`"
+        )
+    else:
+        for name, n in others.items():
+            other = next((o for o in have if have[o] == settings.partitions), "")
+            against = f"{other} has {have[other]}" if other else f"topics.partitions is {settings.partitions}"
+            yield (
+                f"{name} has {_partitions(n)}, {against}, "
+                f"but the numbers must be equal: while it is still empty, delete {name} "
+                "and run `tailrace topics create`"
+            )
+    if control != 1:
+        yield (
+            f"{names.control} has {_partitions(control)}, needs 1: while it is still empty, delete it "
+            "and run `tailrace topics create`"
+        )
+
+
+def _partitions(n: int) -> str:
+    return f"{n} partition" if n == 1 else f"{n} partitions"
+
+
+def mismatches(settings: Topics, found: dict[str, Found]) -> Iterator[str]:
+    """What is wrong with a cluster's topics: one sentence each, with the fix."""
+    yield from wrong_counts(settings, found)
     for spec in wanted(settings):
         have = found.get(spec.name)
         if have is None:
             yield f"{spec.name} is missing: run `tailrace topics create`"
             continue
-        if events and spec.same_partitions and have.partitions != events.partitions:
-            yield (
-                f"{spec.name} has {have.partitions} partitions, {names.events} has {events.partitions}, "
-                f"but the numbers must be equal: while it is still empty, delete {spec.name} "
-                "and run `tailrace topics create`"
-            )
         for key, value in spec.config.items():
             is_ = have.config.get(key)
             if is_ is None or is_ == value:

@@ -19,6 +19,7 @@ from connectors.consumer.sink_supervisor import SinkSupervisor
 from connectors.consumer.status import Status
 from connectors.observe.health import observing
 from connectors.sdk.contract import spec_of
+from tailrace import clients
 from tailrace.commands.options import common, settings_from
 from tailrace.errors import ConfigError
 from tailrace.processes import collect_seldom, set_up_logging
@@ -88,6 +89,7 @@ def connect(
 
     try:
         settings = read()
+        clients.check_sinks(settings)
         schemas = attach(settings)
         chosen = instances(settings, sinks, env, read)
     except ConfigError as e:

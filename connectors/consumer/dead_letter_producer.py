@@ -14,11 +14,10 @@ import msgspec
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from connectors.consumer.dead_letters import DeadLetterRequest, dead_letter_key, sink_dead_letter
-from tailrace import codec, kafka
-from tailrace.partitioner import PARTITIONER
+from tailrace import clients, codec, kafka
 from tailrace.records import DeadLetter
 from tailrace.settings import Settings
-from tailrace.topics import ROOM, TopicNames
+from tailrace.topics import TopicNames
 
 log: Final = logging.getLogger("tailrace.connect")
 PAUSE: Final = 1.0
@@ -48,21 +47,12 @@ class DeadLetterProducer:
         self._keep = settings.topics.max_event_bytes
         self._again: deque[tuple[float, bytes | None, DeadLetter, OnAcknowledged]] = deque()
         self._logged_at = -60.0
-        self._producer = Producer(
+        self._producer = kafka.open_client(
+            Producer,
             {
-                **kafka.client(
-                    settings.kafka,
-                    client_id=f"tailrace-{name}-dead-letters",
-                    enable_idempotence=True,
-                    acks="all",
-                    partitioner=PARTITIONER,
-                    compression_type="lz4",
-                    linger_ms=5,
-                    message_timeout_ms=30_000,
-                    message_max_bytes=2 * settings.topics.max_event_bytes + ROOM,
-                ),
+                **clients.dead_letters(settings, name),
                 "logger": logging.getLogger("tailrace.connect.client"),
-            }
+            },
         )
 
     def dead_letter(self, request: DeadLetterRequest) -> None:

@@ -2,8 +2,8 @@
 
 There are two threads. The consumer's thread reads, decodes, maps, commits and handles rebalances. The send
 loop's thread sends. Each partition has at most one batch being sent, one full batch waiting, and the
-records of one more `consume` call (`FETCH`); then it is paused. That and librdkafka's queue (`PREFETCH_KB`)
-bound the memory.
+records of one more `consume` call (`FETCH`); then it is paused. That and librdkafka's queue
+(`clients.PREFETCH_KB`) bound the memory.
 
 Delivery is at least once because of the order of the steps:
 

@@ -13,14 +13,12 @@ from confluent_kafka import Consumer
 
 from connectors.sdk import redact
 from connectors.sdk.contract import Health
-from tailrace import kafka
+from tailrace import clients, kafka
 from tailrace.errors import KafkaUnavailable
 from tailrace.settings import Kafka, Settings
 
 log: Final = logging.getLogger("tailrace.connect")
 CHECK_SECONDS: Final = 30.0
-PREFETCH_KB: Final = 16_384
-"""Most kilobytes that librdkafka prefetches."""
 
 
 def wait_for_topics(name: str, settings: Kafka, topics: Sequence[str], stop: threading.Event) -> bool:
@@ -66,28 +64,19 @@ def open_consumer(
         settings: The process's settings.
         partition_eof: Whether it reports the ends of partitions.
         on_commit: Called with the error and the partitions of each asynchronous commit.
+
+    Raises:
+        ConfigError: librdkafka refuses a property.
     """
-    connect = settings.connect
-    static = {"group_instance_id": connect.instance_id} if connect.instance_id else {}
-    properties = kafka.client(
-        settings.kafka,
-        group_id=connect.group_prefix + name,
-        client_id=f"tailrace-{name}",
-        enable_auto_commit=False,
-        enable_auto_offset_store=False,
-        enable_partition_eof=partition_eof,
-        isolation_level="read_committed",
-        auto_offset_reset="error",
-        partition_assignment_strategy="cooperative-sticky",
-        session_timeout_ms=connect.session_timeout_ms,
-        # The client's default of 3 s is too long for a session timeout below that.
-        heartbeat_interval_ms=max(100, connect.session_timeout_ms // 5),
-        fetch_queue_backoff_ms=5,
-        queued_max_messages_kbytes=PREFETCH_KB,
-        **static,
-    )
     client_log = logging.getLogger("tailrace.connect.client")
-    return Consumer({**properties, "on_commit": on_commit, "logger": client_log})
+    return kafka.open_client(
+        Consumer,
+        {
+            **clients.sink(settings, name, partition_eof=partition_eof),
+            "on_commit": on_commit,
+            "logger": client_log,
+        },
+    )
 
 
 def report_health(

@@ -18,7 +18,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from streams.observe.observed import Ends
-from tailrace import kafka
+from tailrace import clients, kafka
 from tailrace.settings import Kafka
 
 ASK_SECONDS: Final = 5.0
@@ -29,7 +29,8 @@ class LogEnds:
 
     def __init__(self, settings: Kafka, topic: str) -> None:
         self._settings, self._topic = settings, topic
-        self._admin = AdminClient(
+        self._admin = kafka.open_client(
+            AdminClient,
             {**kafka.client(settings), "logger": logging.getLogger("streams.observe.ends.client")},
         )
 
@@ -63,21 +64,18 @@ class LogEnds:
             KafkaException: the partition cannot be read.
             TimeoutError: the fetch took too long.
         """
-        consumer = Consumer(
+        consumer = kafka.open_client(
+            Consumer,
             {
-                **kafka.client(
+                **clients.reader(
                     self._settings,
-                    group_id="tailrace-watchdog",
-                    enable_auto_commit=False,
-                    enable_partition_eof=True,
-                    auto_offset_reset="earliest",
-                    isolation_level="read_committed",
+                    "tailrace-watchdog",
                     queued_min_messages=1,
                     fetch_message_max_bytes=65_536,
                     fetch_wait_max_ms=100,
                 ),
                 "logger": logging.getLogger("streams.observe.ends.client"),
-            }
+            },
         )
         until = time.monotonic() + ASK_SECONDS
         try:

@@ -1,64 +1,51 @@
-"""Translates kafka.client settings (librdkafka's names) for aiokafka, the client below Faust."""
+"""Gives the security properties of kafka.client to aiokafka, the client below Faust.
+
+`tailrace.kafka_security` has the table of what becomes of each property.
+"""
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Mapping
 from typing import Any
 
 import faust
 from faust.types.auth import SASLMechanism
 
+from streams.runtime.oidc import TokenProvider
+from streams.runtime.tls import tls_context
+from tailrace import kafka_security
 from tailrace.errors import ConfigError
 
 
 def broker_url(bootstrap_servers: str) -> str:
-    """The server list in Faust's form, on the batch transport."""
-    return "batch+kafka://" + ";".join(s.strip() for s in bootstrap_servers.split(",") if s.strip())
+    """The server list in Faust's form, on the batch transport.
+
+    librdkafka allows a protocol in front of a server; kafka.client has it for Faust.
+    """
+    servers = (s.strip().rpartition("://")[2] for s in bootstrap_servers.split(","))
+    return "batch+kafka://" + ";".join(s for s in servers if s)
 
 
 def credentials(client: Mapping[str, str]) -> Any:
     """Faust credentials for the kafka.client properties; None for plain text.
 
     Raises:
-        ConfigError: aiokafka does not support a property.
+        ConfigError: names a property that the processor does not support or that is wrong.
     """
-    protocol = client.get("security.protocol", "plaintext").upper()
-    if protocol == "PLAINTEXT":
+    if wrong := list(kafka_security.problems(client)):
+        raise ConfigError("\n".join(wrong))
+    protocol = kafka_security.protocol(client)
+    if protocol == "plaintext":
         return None
-    context = _tls(client) if protocol in ("SSL", "SASL_SSL") else None
-    if protocol == "SSL":
+    context = tls_context(client) if protocol.endswith("ssl") else None
+    if protocol == "ssl":
         return faust.SSLCredentials(context=context)
-    if protocol not in ("SASL_PLAINTEXT", "SASL_SSL"):
-        raise ConfigError(
-            f"kafka.client.security.protocol: {protocol} is not valid; "
-            "use plaintext, ssl, sasl_plaintext or sasl_ssl"
-        )
-    mechanism = client.get("sasl.mechanism", client.get("sasl.mechanisms", "PLAIN")).upper()
-    if mechanism not in ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"):
-        raise ConfigError(
-            f"kafka.client.sasl.mechanism: {mechanism} is not supported by the processor; "
-            "use PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"
-        )
+    mechanism = kafka_security.mechanism(client)
+    if mechanism == "OAUTHBEARER":
+        return faust.OAuthCredentials(oauth_cb=TokenProvider(client), ssl_context=context)
     return faust.SASLCredentials(
-        username=client.get("sasl.username", ""),
-        password=client.get("sasl.password", ""),
+        username=client["sasl.username"],
+        password=client["sasl.password"],
         mechanism=SASLMechanism(mechanism),
         ssl_context=context,
     )
-
-
-def _tls(client: Mapping[str, str]) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=client.get("ssl.ca.location"))
-        if "ssl.certificate.location" in client:
-            context.load_cert_chain(
-                client["ssl.certificate.location"],
-                client.get("ssl.key.location"),
-                client.get("ssl.key.password"),
-            )
-    except (OSError, ssl.SSLError) as e:
-        raise ConfigError(f"kafka.client.ssl.*: {e}") from None
-    if client.get("ssl.endpoint.identification.algorithm") == "none":
-        context.check_hostname = False
-    return context

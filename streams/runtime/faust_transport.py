@@ -9,14 +9,20 @@ group.
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
+import aiokafka.client
 from aiokafka.consumer.fetcher import OffsetResetStrategy
+from aiokafka.protocol.metadata import MetadataRequest
 from faust.topics import Topic
 from faust.transport.drivers import aiokafka as driver
 from faust.types.tuples import TP, ConsumerMessage
+
+# By default aiokafka asks for the creation of the topics that it subscribes to. It has no setting for that.
+aiokafka.client.MetadataRequest = functools.partial(MetadataRequest, allow_auto_topic_creation=False)
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):

@@ -21,6 +21,7 @@ from streams.processing.state import UnreadableRecord
 from streams.runtime.partition import Partition, UnreadableState
 from streams.runtime.restore import first_records, read_state, uncollected
 from streams.runtime.schema_buffer import BlockedBatches, SchemaWait
+from tailrace.errors import ConfigError
 from tailrace.settings import Settings
 from tailrace.topics import TopicNames
 
@@ -119,6 +120,8 @@ class Owner:
                 self._check_identity(p, p.number in worked)
         except UnreadableState as e:
             self.end(BAD_STATE, str(e))
+        except ConfigError as e:
+            self.end(CONFIG, str(e))
         except KafkaException as e:
             refused = e.args[0].code() == KafkaError.INVALID_TRANSACTION_TIMEOUT
             hint = (

@@ -18,8 +18,7 @@ from streams.processing.apply import CONTEXT_ROOM, EventProcessor, TransactionBa
 from streams.processing.limits import MetricLimits, StateLimits
 from streams.processing.state import State, UnreadableRecord
 from streams.runtime.restore import Records
-from tailrace import kafka
-from tailrace.partitioner import PARTITIONER
+from tailrace import clients, kafka
 from tailrace.settings import Settings
 from tailrace.topics import HEADER, ROOM, TopicNames
 
@@ -77,26 +76,14 @@ class Partition:
         )
 
     def open(self) -> None:
-        """Fences the former owner. Blocks, up to 30 s. Raises KafkaException."""
-        s = self._settings.streams
-        self._producer = Producer(
+        """Fences the former owner. Blocks, up to 30 s. Raises KafkaException, ConfigError."""
+        self._producer = kafka.open_client(
+            Producer,
             {
-                **kafka.client(
-                    self._settings.kafka,
-                    transactional_id=f"{s.app_id}-{self.number}",
-                    transaction_timeout_ms=s.transaction_timeout_ms,
-                    partitioner=PARTITIONER,
-                    delivery_report_only_error=True,
-                    linger_ms=5,
-                    compression_type="lz4",
-                    batch_size=1 << 20,
-                    message_max_bytes=self._limit + ROOM,
-                    queue_buffering_max_messages=1_000_000,
-                    queue_buffering_max_kbytes=256 * 1024,
-                ),
+                **clients.transactional(self._settings, self.number),
                 "error_cb": self._error,
                 "logger": logging.getLogger("streams.runtime.partition.client"),
-            }
+            },
         )
         self._producer.poll(0.1)  # init_transactions waits 500 ms if the connection is not up yet
         self._producer.init_transactions(INIT_SECONDS)

@@ -13,7 +13,7 @@ from typing import Final
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from tailrace import kafka
+from tailrace import clients, kafka
 from tailrace.settings import Kafka
 
 _BATCH: Final = 10_000
@@ -41,21 +41,18 @@ def uncollected() -> Iterator[None]:
 
 
 def _reader(settings: Kafka) -> Consumer:
-    return Consumer(
+    return kafka.open_client(
+        Consumer,
         {
-            **kafka.client(
+            **clients.reader(
                 settings,
-                group_id="tailrace-restore",
-                enable_auto_commit=False,
-                enable_partition_eof=True,
-                auto_offset_reset="earliest",
-                isolation_level="read_committed",
+                "tailrace-restore",
                 queued_min_messages=100_000,
                 fetch_wait_max_ms=10,
                 fetch_queue_backoff_ms=5,
             ),
             "logger": logging.getLogger("streams.runtime.restore.client"),
-        }
+        },
     )
 
 

@@ -82,8 +82,12 @@ class Folder:
     def formatted(self) -> bool:
         return (self.path / "kafka" / "meta.properties").exists()
 
-    def configure(self, properties: Mapping[str, str]) -> None:
+    def configure(self, properties: Mapping[str, str], listeners: Mapping[str, int]) -> None:
         """Writes `server.properties`: the defaults, overridden by `properties`.
+
+        Args:
+            properties: further settings.
+            listeners: further listeners on loopback, name -> port.
 
         Raises:
             BrokerError: the port is in use, or a property must not be overridden.
@@ -91,13 +95,15 @@ class Folder:
         if not is_free(self.port):
             raise BrokerError(f"port {self.port} is in use: stop what listens there, or choose another port")
         controller = free_port(but=self.port)
+        own = {"PLAINTEXT": self.port, **listeners}
+        advertised = ",".join(f"{name}://{_LOOPBACK}:{port}" for name, port in own.items())
         fixed = {
             "process.roles": "broker,controller",
             "node.id": str(NODE_ID),
             "controller.quorum.voters": f"{NODE_ID}@{_LOOPBACK}:{controller}",
             "controller.listener.names": "CONTROLLER",
-            "listeners": f"PLAINTEXT://{self.address},CONTROLLER://{_LOOPBACK}:{controller}",
-            "advertised.listeners": f"PLAINTEXT://{self.address}",
+            "listeners": f"{advertised},CONTROLLER://{_LOOPBACK}:{controller}",
+            "advertised.listeners": advertised,
             "log.dirs": "kafka",  # relative: a full path may contain a comma, which separates paths here
         }
         if clash := sorted(fixed.keys() & properties.keys()):

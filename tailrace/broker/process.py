@@ -39,6 +39,7 @@ class Broker:
         heap: str = "512m",
         properties: Mapping[str, str] = MappingProxyType({}),
         log: Callable[[str], None] | None = None,
+        listeners: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         """Prepares a broker; nothing runs before `start`.
 
@@ -48,8 +49,11 @@ class Broker:
             heap: Java's -Xmx.
             properties: further broker settings; they override the defaults.
             log: receives a line before anything that takes long; default: the logger `tailrace.broker`.
+            listeners: further listeners on loopback, name -> port, e.g. to try TLS or SASL. `properties`
+                must say what they are: `listener.security.protocol.map` and `listener.name.<name>.…`.
         """
         self._data_dir = data_dir
+        self._listeners = dict(listeners)
         self._port = port
         self._heap = heap
         self._properties = dict(properties)
@@ -157,7 +161,7 @@ class Broker:
             self.stop()
 
     def _launch(self, folder: Folder, runtime: Runtime, deadline: float) -> None:
-        folder.configure(self._properties)
+        folder.configure(self._properties, self._listeners)
         if not folder.formatted:
             self._spawn(folder, runtime.format(folder.cluster_id, folder.properties))
             if (status := self.wait(deadline - time.monotonic())) != 0:
@@ -215,11 +219,13 @@ def _serves(admin: AdminClient, cluster_id: str) -> bool:
         # the Java hash of a one-character name is its code, so n consecutive names hit each of n partitions
         groups = [chr(ord("a") + i) for i in range(len(offsets.partitions) if offsets else 1)]
         for answer in admin.describe_consumer_groups(groups, request_timeout=2).values():
-            try:
-                answer.result()
-            except KafkaException as error:
-                if error.args[0].name() != _NO_SUCH_GROUP:
-                    return False
+            # not result(): a cycle of its traceback and this frame would keep the client, whose end hangs now
+            # and then once the node is gone
+            error = answer.exception()
+            if error is not None and not (
+                isinstance(error, KafkaException) and error.args[0].name() == _NO_SUCH_GROUP
+            ):
+                return False
     except KafkaException:
         return False
     return offsets is not None

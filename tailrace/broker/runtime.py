@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tailrace.broker.errors import BrokerError
 
-KAFKA = "4.1.0"
+KAFKA = "4.1.2"
 # the second artifact is for the log: without an SLF4J binding nothing is logged
 _ARTIFACTS = f"org.apache.kafka:kafka_2.13:{KAFKA}+org.slf4j:slf4j-simple:1.7.36"
 

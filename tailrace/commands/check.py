@@ -11,7 +11,7 @@ from typing import Final, NoReturn
 import click
 from confluent_kafka import KafkaException
 
-from tailrace import kafka, topics
+from tailrace import clients, kafka, kafka_security, topics
 from tailrace.checks import Finding
 from tailrace.commands.options import common, settings_from
 from tailrace.errors import ConfigError, KafkaUnavailable, MissingPackage
@@ -92,7 +92,7 @@ def check(
     notes: list[str] = []
     skipped: list[str] = []
     try:
-        settings = settings_from(config, bootstrap_servers, assignments)
+        settings = settings_from(config, bootstrap_servers, assignments, say=notes.append)
         passed.append("settings are valid")
         if sinks:
             _ask_sinks(settings, sinks, passed, problems)
@@ -107,6 +107,10 @@ def check(
             passed.extend(about.passed)
             problems.extend(about.problems)
             notes.extend(about.warnings)
+        wrong = [*kafka_security.problems(settings.kafka.client), *clients.problems(settings)]
+        if wrong:
+            problems.extend(f"settings: {text}" for text in wrong)
+            _conclude(passed, problems, warnings, notes, skipped, as_json)
         admin, cluster = kafka.wait_for_broker(settings.kafka, deadline=seconds, say=lambda text: None)
         passed.append(f"Kafka answers at {settings.kafka.bootstrap_servers}, {len(cluster.brokers)} brokers")
         found = topics.describe(admin, [t.name for t in topics.wanted(settings.topics)])

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from tailrace.errors import ConfigError
-from tailrace.settings import Settings, load, merge
+from tailrace.settings import Settings, load, merge, table_from_text
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -44,6 +44,7 @@ def settings_from(
     bootstrap_servers: str | None,
     assignments: tuple[str, ...] = (),
     env: Mapping[str, str] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Settings:
     """The settings of a command line.
 
@@ -52,6 +53,7 @@ def settings_from(
         bootstrap_servers: overrides kafka.bootstrap_servers.
         assignments: `section.field=value` texts; they override the file and the variables.
         env: the environment; default: the process's.
+        say: as for `load`.
 
     Raises:
         ConfigError: names the setting or option.
@@ -65,10 +67,14 @@ def settings_from(
                 f"--set {path.strip()}: is not section.field=value; "
                 "for example kafka.bootstrap_servers=localhost:9092"
             )
-        nested: dict[str, Any] = {keys[-1]: value}
+        try:
+            table = table_from_text(path.strip(), value)
+        except ValueError as e:
+            raise ConfigError(f"--set {path.strip()}: {e}") from None
+        nested: dict[str, Any] = {keys[-1]: value if table is None else table}
         for key in reversed(keys[:-1]):
             nested = {key: nested}
         flags = merge(flags, nested)
     if bootstrap_servers:
         flags = merge(flags, {"kafka": {"bootstrap_servers": bootstrap_servers}})
-    return load(flags, path=config, env=env)
+    return load(flags, path=config, env=env, say=say)

@@ -12,7 +12,7 @@ from typing import IO, Any, Final, Self
 import click
 import msgspec
 
-from tailrace import kafka, topics
+from tailrace import clients, kafka, topics
 from tailrace.commands.options import common, settings_from
 from tailrace.delivery_reports import DeliveryReport
 from tailrace.errors import InvalidEvent, KafkaUnavailable, QueueFull, TopicMismatch
@@ -112,8 +112,15 @@ def _require_topic(settings: Settings, seconds: float) -> None:
         settings.kafka, deadline=seconds, say=lambda text: click.echo(text, err=True)
     )
     name = topics.TopicNames.of(settings.topics).events
-    if name not in topics.describe(admin, [name]):
-        raise TopicMismatch(f"{name} is missing: run `tailrace topics create`")
+    deadline, said = time.monotonic() + seconds, False
+    while name not in topics.describe(admin, [name]):
+        missing = f"{name} is missing: run `tailrace topics create`"
+        if time.monotonic() >= deadline:
+            raise TopicMismatch(missing)
+        if not said:
+            click.echo(f"{missing}; waiting for it", err=True)
+            said = True
+        time.sleep(min(0.5, max(0.0, deadline - time.monotonic())))
 
 
 @click.command()
@@ -127,7 +134,7 @@ def _require_topic(settings: Settings, seconds: float) -> None:
     type=click.FloatRange(min=0),
     default=60.0,
     show_default=True,
-    help="Seconds to wait for a broker, for space in the queue, and at the end for the last deliveries.",
+    help="Seconds to wait for a broker, for the topic, for space in the queue, and for the last deliveries.",
 )
 @click.option("--json", "as_json", is_flag=True, help='Print {"lines": …, "delivered": …, "refused": …, …}.')
 def publish(
@@ -168,6 +175,7 @@ def publish(
         ),
     )
     set_up_logging("WARNING")
+    clients.check_publisher(settings)
     try:
         _require_topic(settings, timeout)
     except KafkaUnavailable as e:

@@ -9,7 +9,7 @@ import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from tailrace import kafka
+from tailrace import clients, kafka
 from tailrace.codec import decode_versioned
 from tailrace.errors import DecodeError, TopicMismatch
 from tailrace.ledger.sink_ledger import SinkLedger
@@ -92,19 +92,12 @@ class LedgerReport(msgspec.Struct, frozen=True):
 
 
 def _consumer(settings: Settings, group: str = "tailrace-reader") -> Consumer:
-    return Consumer(
+    return kafka.open_client(
+        Consumer,
         {
-            **kafka.client(
-                settings.kafka,
-                group_id=group,
-                enable_auto_commit=False,
-                enable_partition_eof=True,
-                auto_offset_reset="earliest",
-                isolation_level="read_committed",
-                fetch_wait_max_ms=10,
-            ),
+            **clients.reader(settings.kafka, group, fetch_wait_max_ms=10),
             "logger": logging.getLogger("tailrace.ledger.report.client"),
-        }
+        },
     )
 
 

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from tailrace import codec, kafka
+from tailrace import clients, codec, kafka
 from tailrace.errors import DecodeError, KafkaUnavailable, TopicMismatch
 from tailrace.ledger.report import ends
 from tailrace.metrics.windows import Change, problem
@@ -84,19 +84,12 @@ def read(
 
 
 def _consumer(settings: Settings) -> Consumer:
-    return Consumer(
+    return kafka.open_client(
+        Consumer,
         {
-            **kafka.client(
-                settings.kafka,
-                group_id="tailrace-metrics",
-                enable_auto_commit=False,
-                enable_partition_eof=True,
-                auto_offset_reset="earliest",
-                isolation_level="read_committed",
-                fetch_wait_max_ms=10,
-            ),
+            **clients.reader(settings.kafka, "tailrace-metrics", fetch_wait_max_ms=10),
             "logger": logging.getLogger("tailrace.metrics.rows.client"),
-        }
+        },
     )
 
 

@@ -116,7 +116,9 @@ class Spooler:
         return True
 
     def ask(self, producer: Producer) -> None:
-        """While events go to disk: asks the brokers for their topics, from a thread of its own."""
+        """While events go to disk: asks the brokers for their topics, from a thread of its own.
+
+        A missing topic is waited for, as a broker is."""
         now = self._clock()
         if self._answered:
             self._answered = self.down = False
@@ -129,8 +131,8 @@ class Spooler:
 
     def _ask(self, producer: Producer) -> None:
         try:
-            producer.list_topics(timeout=_PROBE)
-            self._answered = True
+            found = producer.list_topics(timeout=_PROBE).topics.get(self._topic)
+            self._answered = found is not None and found.error is None
         except KafkaException:
             pass
         finally:

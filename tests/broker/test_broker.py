@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import select
@@ -21,6 +22,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from tailrace.broker import Broker, BrokerError
+from tailrace.broker.folder import free_port
 
 pytestmark = pytest.mark.kafka
 
@@ -88,6 +90,26 @@ def test_a_consumer_group_can_join_right_after_the_start() -> None:
         consumer.close()
     assert message is not None
     assert message.value() == b"hello"
+
+
+def test_the_client_that_waits_for_the_start_ends_with_it() -> None:
+    """If it is kept until the node has ended, its own end hangs now and then."""
+    gc.collect()
+    gc.disable()
+    try:
+        before = sum(isinstance(each, AdminClient) for each in gc.get_objects())
+        with Broker():
+            assert sum(isinstance(each, AdminClient) for each in gc.get_objects()) == before
+    finally:
+        gc.enable()
+
+
+def test_it_may_have_further_listeners() -> None:
+    port = free_port()
+    kinds = "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECOND:PLAINTEXT"
+    with Broker(listeners={"SECOND": port}, properties={"listener.security.protocol.map": kinds}):
+        admin = AdminClient({"bootstrap.servers": f"127.0.0.1:{port}"})
+        assert [b.port for b in admin.list_topics(timeout=20).brokers.values()] == [port]
 
 
 def test_it_listens_below_the_ports_that_clients_get(broker: Broker) -> None:

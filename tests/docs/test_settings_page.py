@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from connectors.config.instances import Common, installed
+from tailrace.kafka_security import FOLLOWED
 from tailrace.settings import Settings
 from tests.docs.markdown import ROOT, rows
 
@@ -42,6 +43,11 @@ def test_what_every_sink_takes_is_in_the_table() -> None:
         "`sinks.<name>.…`",
         "`sinks.<name>.<secret>_file`",
     }
+
+
+def test_every_security_property_that_the_processor_follows_is_in_the_table() -> None:
+    part = PAGE.partition("### Properties of the Kafka clients")[2].partition("\n## ")[0]
+    assert {name for cells in rows(part) for name in re.findall(r"`([^`]+)`", cells[0])} == set(FOLLOWED)
 
 
 def test_every_built_in_sink_is_among_the_types() -> None:

@@ -39,6 +39,38 @@ def test_properties_that_librdkafka_refuses_are_a_problem_without_their_secrets(
     assert "marker-5" not in out + err
 
 
+@pytest.mark.parametrize(
+    ("property", "problem"),
+    [
+        ("message.timeout.ms=600000", "message.timeout.ms"),  # longer than the processor's transactions
+        ("socket.timeout.ms=60000", "socket.timeout.ms"),
+        ("max.poll.interval.ms=10", "max.poll.interval.ms"),  # shorter than a sink's session
+        ("max.in.flight.requests.per.connection=6", "max.in.flight"),
+        ("retries=0", "retries"),
+        ("message.max.bytes=many", "message.max.bytes"),
+        ("security.protocol=ssl,ssl.sigalgs.list=RSA+SHA256", "ssl.sigalgs.list: is not supported by"),
+        ("security.protocol=sasl_ssl,sasl.mechanism=GSSAPI", "sasl.mechanism: is not supported by"),
+    ],
+)
+def test_properties_that_one_client_cannot_use_are_problems(property: str, problem: str) -> None:
+    with closed_port() as address:
+        code, out, err = check("-b", address, "--wait", "0", "--set", f"kafka.client={property}")
+    assert code == 1
+    assert out == "ok: settings are valid\n"
+    assert "needs fixing: settings: " in err
+    assert problem in err
+    assert "kafka.client" in err
+
+
+def test_variables_that_no_setting_has_are_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAILRACE_NONSENSE", "marker-9")
+    monkeypatch.setenv("TAILRACE_PORT", "tcp://10.0.0.7:9092")
+    with closed_port() as address:
+        answer = json.loads(check("-b", address, "--wait", "0", "--json")[1])
+    assert answer["passed"] == ["settings are valid"]
+    assert answer["warnings"] == ["no setting has the variable TAILRACE_NONSENSE; see docs/settings.md"]
+
+
 def test_a_broker_that_does_not_answer_is_a_problem_with_its_fix() -> None:
     with closed_port() as address:
         code, out, err = check("-b", address, "--wait", "0")
@@ -159,13 +191,13 @@ def test_missing_topics_are_problems_and_then_all_is_well_but_not_durable(
     code, out, err = check(*options)
     assert code == 1
     assert out.startswith("ok: settings are valid\nok: Kafka answers at ")
-    assert err.count("run `tailrace topics create`") == 7
+    assert err.count("run `tailrace topics create`") == 8
 
     assert CliRunner().invoke(cli, ["topics", "create", *options]).exit_code == 0
     code, out, err = check(*options)
     assert code == 0
-    assert "ok: 7 topics have the right settings" in out
-    assert err.count("not durable: ") == 7
+    assert "ok: 8 topics have the right settings" in out
+    assert err.count("not durable: ") == 8
     code, out, _ = check(*options, "--json")
     answer = json.loads(out)
-    assert (code, len(answer["passed"]), answer["problems"], len(answer["warnings"])) == (0, 3, [], 7)
+    assert (code, len(answer["passed"]), answer["problems"], len(answer["warnings"])) == (0, 3, [], 8)

@@ -11,14 +11,16 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from confluent_kafka.admin import AdminClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tailrace import Publisher, codec, identity
+from tailrace import Publisher, codec, identity, topics
 from tailrace.cli import cli
 from tailrace.commands import publish as command
 from tailrace.delivery_reports import FlushReport, OnDelivery
@@ -365,9 +367,27 @@ def test_a_missing_topic_is_an_error_before_anything_is_read(
     topics_settings: Callable[..., Settings],
 ) -> None:
     made = topics_settings(create=False)
-    ran = publish(*options(made), stdin=line())
+    ran = publish(*options(made), "--timeout", "0.2", stdin=line())
     assert isinstance(ran.exception, TopicMismatch)
-    assert str(ran.exception) == f"{made.topics.prefix}events is missing: run `tailrace topics create`"
+    missing = f"{made.topics.prefix}events is missing: run `tailrace topics create`"
+    assert str(ran.exception) == missing
+    assert f"{missing}; waiting for it" in ran.stderr
+
+
+@pytest.mark.kafka
+def test_a_missing_topic_is_waited_for(
+    topics_settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = topics_settings(create=False)
+    admin = AdminClient({"bootstrap.servers": made.kafka.bootstrap_servers})
+
+    def sleep(seconds: float) -> None:
+        topics.create(admin, made.topics)  # while it waits
+
+    monkeypatch.setattr(command, "time", SimpleNamespace(**{**vars(time), "sleep": sleep}))
+    ran = publish(*options(made), stdin=line(source_id="a"))
+    assert ran.exit_code == 0, ran.output
+    assert [e.source_id for e in topic.published(made)] == ["a"]
 
 
 def test_what_is_not_delivered_in_time_is_named_and_the_status_is_1(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tailrace import settings as module
 from tailrace.commands.options import settings_from
 from tailrace.errors import ConfigError
-from tailrace.settings import Settings, load, merge, pairs
+from tailrace.settings import Kafka, Settings, load, merge, pairs
 
 SECRET = "marker-7f3a91"
 
@@ -78,6 +80,167 @@ def test_set_reaches_properties_with_dots() -> None:
     assert settings.sinks == {"a": {"b": {"c": "d=e"}}}
 
 
+def test_set_takes_a_table_as_a_variable_does() -> None:
+    settings = settings_from(
+        None, None, ("kafka.client=sasl.username=me,ssl.key.password=a=b", "kafka.client.client.id=x"), env={}
+    )
+    assert settings.kafka.client == {"sasl.username": "me", "ssl.key.password": "a=b", "client.id": "x"}
+    over = settings_from(
+        None, None, ("kafka.client=client.id=y",), env={"TAILRACE_KAFKA_CLIENT": "client.id=x,a=b"}
+    )
+    assert over.kafka.client == {"client.id": "y", "a": "b"}
+    with pytest.raises(ConfigError, match=r"^--set kafka\.client: entry 2 is not key=value") as caught:
+        settings_from(None, None, (f"kafka.client=a=b,{SECRET}",), env={})
+    assert SECRET not in str(caught.value)
+    with pytest.raises(ConfigError, match=r"^kafka\.client: group\.id cannot be set"):
+        settings_from(None, None, ("kafka.client=client.id=x,group.id=y",), env={})
+
+
+def test_numbers_and_booleans_become_text_in_a_table_of_texts(tmp_path: Path) -> None:
+    text = """
+[kafka.client]
+socket.timeout.ms = 5000
+linger.ms = 0.5
+socket.keepalive.enable = true
+enable.ssl.certificate.verification = false
+sasl.password = 12345
+"""
+    assert from_toml(tmp_path, text).kafka.client == {
+        "socket.timeout.ms": "5000",
+        "linger.ms": "0.5",
+        "socket.keepalive.enable": "true",
+        "enable.ssl.certificate.verification": "false",
+        "sasl.password": "12345",
+    }
+
+
+def test_a_pem_text_fits_in_one_line_of_a_variable() -> None:
+    env = {"TAILRACE_KAFKA_CLIENT": r"ssl.key.pem=-----BEGIN-----\nQUJD=\n-----END-----\n,x=a\nb"}
+    assert load(env=env).kafka.client == {
+        "ssl.key.pem": "-----BEGIN-----\nQUJD=\n-----END-----\n",
+        "x": r"a\nb",
+    }
+
+
+def test_the_text_of_kafka_settings_holds_no_value_of_a_property() -> None:
+    text = repr(Settings(kafka=Kafka(client={"sasl.password": SECRET})))
+    assert SECRET not in text
+    assert "client={sasl.password}" in text
+
+
+SERVICE = {
+    "{}_SERVICE_HOST": "10.0.0.7",
+    "{}_SERVICE_PORT": "9092",
+    "{}_SERVICE_PORT_HTTP": "9092",
+    "{}_PORT": "tcp://10.0.0.7:9092",
+    "{}_PORT_9092_TCP": "tcp://10.0.0.7:9092",
+    "{}_PORT_9092_TCP_PROTO": "tcp",
+    "{}_PORT_9092_TCP_PORT": "9092",
+    "{}_PORT_9092_TCP_ADDR": "10.0.0.7",
+    "{}_PORT_53_UDP": "udp://10.0.0.7:53",
+}
+"""What Kubernetes sets in every pod for a Service of this name."""
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """What is logged, as in a process that has not warned yet."""
+    monkeypatch.setattr(module, "_warned", set())
+    caplog.set_level(logging.DEBUG)
+    return caplog
+
+
+@pytest.mark.parametrize(
+    "service",
+    [
+        "tailrace",
+        "tailrace-connect",
+        "tailrace-config",
+        "tailrace-service",
+        "tailrace-kafka",
+        "tailrace-streams-http",  # its …_PORT is also the variable of a setting
+        "tailrace-connect-http",
+        "tailrace-observe",
+        "tailrace-sinks",
+        "tailrace-sinks-otlp",
+        "tailrace-sinks-unknown",
+    ],
+)
+def test_variables_of_a_kubernetes_service_change_nothing_and_are_not_mentioned(
+    service: str, said: pytest.LogCaptureFixture
+) -> None:
+    env = {k.format(service.upper().replace("-", "_")): v for k, v in SERVICE.items()}
+    assert load({"sinks": {"console": {}}}, env=env) == load({"sinks": {"console": {}}}, env={})
+    assert said.records == []
+
+
+def test_a_number_in_a_port_of_ours_is_a_setting() -> None:
+    env = {"TAILRACE_STREAMS_HTTP_PORT": "9999", "TAILRACE_STREAMS_HTTP_SERVICE_HOST": "10.0.0.7"}
+    assert load(env=env).streams.http_port == 9999
+
+
+def test_a_variable_that_no_setting_has_is_warned_about_once_without_its_value(
+    said: pytest.LogCaptureFixture,
+) -> None:
+    env = {
+        "TAILRACE_TOPICS_PARTITION": SECRET,
+        "TAILRACE_NONSENSE": SECRET,
+        "TAILRACE_KAFAK_X_FILE": "/nowhere",
+        "TAILRACE_TOPICS": SECRET,
+        "TAILRACE_REGISTRY_WAIT_SECONDS": "9",
+        "TAILRACE_SINKS_LANGFUZE_API_KEY": SECRET,
+        "TAILRACE_SINKS_LANGFUZE_OTHER_FILE": "/nowhere",
+    }
+    assert load(env=env) == Settings()
+    assert load(env=env) == Settings()
+    (record,) = said.records
+    text = record.getMessage()
+    assert record.levelno == logging.WARNING
+    assert SECRET not in text
+    for name in env:
+        assert name in text
+    assert "TAILRACE_TOPICS_PARTITION (is it TAILRACE_TOPICS_PARTITIONS?)" in text
+    assert "TAILRACE_REGISTRY_WAIT_SECONDS (it is TAILRACE_SCHEMAS_WAIT_SECONDS now)" in text
+    load(env={**env, "TAILRACE_ANOTHER": "1"})
+    assert (
+        said.records[1].getMessage() == "no setting has the variable TAILRACE_ANOTHER; see docs/settings.md"
+    )
+
+
+def test_the_warning_is_bounded(said: pytest.LogCaptureFixture) -> None:
+    load(env={f"TAILRACE_{'X' * 10_000}\n{i}": "1" for i in range(1000)})
+    (record,) = said.records
+    assert len(record.getMessage()) < 2000
+    assert "and 990 more" in record.getMessage()
+    assert "\n" not in record.getMessage()
+
+
+def test_a_caller_may_take_the_warning(said: pytest.LogCaptureFixture) -> None:
+    taken: list[str] = []
+    for _ in range(2):
+        load(env={"TAILRACE_NONSENSE": "1"}, say=taken.append)
+    assert taken == ["no setting has the variable TAILRACE_NONSENSE; see docs/settings.md"] * 2
+    assert said.records == []
+
+
+def test_a_variable_of_a_configured_instance_reaches_it_whatever_its_name(tmp_path: Path) -> None:
+    """So that a misspelt `content` is an error of that sink, and nothing is sent in full."""
+    text = '[sinks.my_eu-sink]\ntype = "console"\n[sinks.My]\ntype = "console"'
+    env = {
+        "TAILRACE_SINKS_MY_EU_SINK_CONTNET": "none",
+        "TAILRACE_SINKS_MY_SAMPLE": "0.5",
+        "TAILRACE_SINKS_LANGFUSE_CONTNET": "none",  # an installed sink may run without a table
+        "TAILRACE_SINKS_OWN_TYPE": "file",
+        "TAILRACE_SINKS_OWN_PATHH": "x",
+    }
+    assert from_toml(tmp_path, text, env).sinks == {
+        "my_eu-sink": {"type": "console", "contnet": "none"},
+        "My": {"type": "console", "sample": "0.5"},
+        "langfuse": {"contnet": "none"},
+        "own": {"type": "file", "pathh": "x"},
+    }
+
+
 def test_a_variable_ending_in_file_names_a_file_with_the_value(tmp_path: Path) -> None:
     (tmp_path / "servers").write_text("host:9\n")
     (tmp_path / "client").write_text(f"sasl.username=me\nsasl.password={SECRET},=x\n")
@@ -112,19 +275,17 @@ def test_sinks_are_anything_by_instance(tmp_path: Path) -> None:
         ("[topics]\nmax_event_bytes = 1000", {}, ["topics.max_event_bytes", "131072"]),
         ('[publisher]\nwhen_full = "explode"', {}, ["publisher.when_full", "explode"]),
         ("kafka = 5", {}, ["kafka:"]),
-        ("[kafka.client]\nretries = 5", {}, ["kafka.client"]),
+        (
+            "[kafka.client]\nretries = [5]",
+            {},
+            ["kafka.client: retries must be text, a number, true or false"],
+        ),
+        ("[kafka.client]\nsasl.username = 2026-11-30", {}, ["kafka.client: sasl.username must be"]),
         ("[topics]\nprefix =", {}, ["base.toml", "Invalid value"]),
-        ("", {"TAILRACE_KAFAK_X": "1"}, ["TAILRACE_KAFAK_X", "kafka, topics"]),
-        ("", {"TAILRACE_TOPICS_NOTHING": "1"}, ["topics:", "nothing", "prefix"]),
         (
             "[registry]\nwait_seconds = 9",
             {},
             ["registry:", "it is schemas.wait_seconds now (TAILRACE_SCHEMAS_WAIT_SECONDS)"],
-        ),
-        (
-            "",
-            {"TAILRACE_CONNECT_UNKNOWN_SCHEMA_SECONDS": "9"},
-            ["connect:", "`unknown_schema_seconds`", "it is schemas.wait_seconds now"],
         ),
         ("", {"TAILRACE_TOPICS_PARTITIONS": "many"}, ["topics.partitions"]),
         ("", {"TAILRACE_TOPICS_PARTITIONS": "0"}, ["topics.partitions", ">= 1"]),
@@ -180,9 +341,8 @@ def test_an_invalid_assignment_says_the_right_form(assignment: str) -> None:
         (f'[kafka.client]\n"sasl.password" = "{SECRET}', {}, {}),
         (f"[kafka.client]\n\"sasl.password\" = '{SECRET}' '{SECRET}'", {}, {}),
         (f'[kafka.client]\n"sasl.password" = {SECRET}', {}, {}),
-        ("", {"TAILRACE_TOPICS_PASSWORD": SECRET}, {}),
         ("", {"TAILRACE_KAFKA_CLIENT_FILE": "FILE"}, {}),
-        ("", {}, {"kafka": {"client": {"sasl.password": 5, "x": SECRET}}}),
+        ("", {}, {"kafka": {"client": {"sasl.password": [SECRET]}}}),
     ],
 )
 def test_no_error_prints_a_value_that_may_be_a_secret(
@@ -227,6 +387,14 @@ def test_pairs_come_in_one_line_or_one_a_line() -> None:
         "transactional.id",
         "partitioner",
         "partition.assignment.strategy",
+        "group.protocol",
+        "enable.partition.eof",
+        "delivery.report.only.error",
+        "allow.auto.create.topics",
+        "error_cb",
+        "oauth_cb",
+        "logger",
+        "default.topic.config",
     ],
 )
 def test_properties_that_tailrace_relies_on_cannot_be_set(key: str) -> None:
@@ -239,6 +407,13 @@ def test_servers_as_a_client_property_are_refused_with_the_right_place() -> None
         ConfigError, match=r"bootstrap\.servers cannot be set here; use kafka\.bootstrap_servers"
     ):
         load(env={"TAILRACE_KAFKA_CLIENT": "bootstrap.servers=other:1"})
+
+
+def test_a_property_with_a_setting_of_its_own_is_refused_with_that_setting() -> None:
+    with pytest.raises(
+        ConfigError, match=r"timeout\.ms cannot be set here; use streams\.transaction_timeout_ms"
+    ):
+        load({"kafka": {"client": {"transaction.timeout.ms": "1"}}}, env={})
 
 
 def test_timings_of_the_client_may_be_set() -> None:

@@ -89,19 +89,52 @@ def test_a_wrong_setting_is_named_with_the_command_that_fixes_it(
     assert "kafka-configs --alter" in problem
 
 
-def test_other_retention_larger_records_and_more_partitions_everywhere_are_fine() -> None:
+def counted(n: int, **others: int) -> dict[str, Found]:
+    """All topics with `n` partitions, except `others` and the two that have a count of their own."""
+    found = good()
+    apart = (NAMES.dead_letters, NAMES.control)
+    counts = {name: n for name in found if name not in apart} | {f"trace.{k}": v for k, v in others.items()}
+    return {name: changed(f, partitions=counts.get(name, f.partitions)) for name, f in found.items()}
+
+
+def test_other_retention_larger_records_and_other_partitions_of_the_dead_letters_are_fine() -> None:
     found = {
-        n: changed(f, partitions=12, config={"retention.ms": "1", "max.message.bytes": "9999999"})
-        for n, f in good().items()
+        n: changed(f, config={"retention.ms": "1", "max.message.bytes": "9999999"}) for n, f in good().items()
     }
     found[NAMES.dead_letters] = changed(found[NAMES.dead_letters], partitions=1)
     assert list(topics.mismatches(PLAIN, found)) == []
+    assert list(topics.mismatches(Topics(partitions=12), counted(12))) == []
 
 
 def test_partition_counts_must_agree_and_the_fix_is_named() -> None:
-    (problem,) = topics.mismatches(PLAIN, good(**{NAMES.state: changed(good()[NAMES.state], partitions=5)}))
+    (problem,) = topics.mismatches(PLAIN, counted(4, state=5))
     assert "trace.state has 5 partitions, trace.events has 4" in problem
     assert "delete trace.state and run `tailrace topics create`" in problem
+    (problem,) = topics.mismatches(PLAIN, counted(4, events=1))  # what a cluster made by itself
+    assert "trace.events has 1 partition, trace.enriched has 4" in problem
+    assert "delete trace.events and run `tailrace topics create`" in problem
+    neither = list(topics.mismatches(PLAIN, counted(3, state=5)))
+    assert len(neither) == 6
+    assert "trace.events has 3 partitions, topics.partitions is 4" in neither[0]
+    assert "trace.state has 5 partitions, topics.partitions is 4" in neither[2]
+
+
+def test_partition_counts_must_be_those_of_the_settings() -> None:
+    (problem,) = topics.mismatches(PLAIN, counted(1))
+    assert "trace.events has 1 partition (and 5 more topics), topics.partitions is 4" in problem
+    assert "set topics.partitions = 1" in problem
+    (problem, *missing) = topics.mismatches(PLAIN, {NAMES.events: counted(1)[NAMES.events]})
+    assert "trace.events has 1 partition, topics.partitions is 4: set topics.partitions = 1" in problem
+    assert len(missing) == 7
+
+
+def test_the_control_topic_has_one_partition() -> None:
+    """Whoever reads it at a start reads all of it, in the order of the changes."""
+    (spec,) = (t for t in topics.wanted(Topics(partitions=12)) if t.name == NAMES.control)
+    assert (spec.partitions, spec.config["cleanup.policy"]) == (1, "compact")
+    (problem,) = topics.mismatches(PLAIN, counted(4, control=4))
+    assert problem.startswith("trace.control has 4 partitions, needs 1: ")
+    assert "run `tailrace topics create`" in problem
 
 
 @pytest.mark.parametrize(("replication", "insync"), [(1, "1"), (3, "1"), (2, "2")])
@@ -132,7 +165,22 @@ def test_topics_are_created_once_and_then_are_correct(
 
 
 @pytest.mark.kafka
-def test_missing_topics_are_created_with_the_partitions_of_existing_ones(
+def test_nothing_is_created_beside_topics_with_another_partition_count(
+    broker: Broker, topics_settings: Callable[..., Settings]
+) -> None:
+    """A cluster that creates topics by itself may have made one with its own default."""
+    settings = topics_settings(partitions=4, create=False).topics
+    names, client = TopicNames.of(settings), admin(broker)
+    client.create_topics([NewTopic(names.events, num_partitions=1)])[names.events].result()
+    wait_until(lambda: topics.describe(client, [names.events]), 60, "it is shown")
+    with pytest.raises(TopicMismatch, match=r"events has 1 partition, topics\.partitions is 4"):
+        topics.create(client, settings)
+    assert list(topics.describe(client, [t.name for t in topics.wanted(settings)])) == [names.events]
+    topics.create(client, msgspec.structs.replace(settings, partitions=1))
+
+
+@pytest.mark.kafka
+def test_missing_topics_are_created_beside_existing_ones(
     broker: Broker, topics_settings: Callable[..., Settings]
 ) -> None:
     settings = topics_settings(partitions=2).topics
@@ -142,11 +190,8 @@ def test_missing_topics_are_created_with_the_partitions_of_existing_ones(
         future.result()
     while names.metrics in client.list_topics().topics or names.dead_letters in client.list_topics().topics:
         pass  # the broker takes a moment to show a change
-    more = msgspec.structs.replace(settings, partitions=8)
-    assert sorted(topics.create(admin(broker), more)) == sorted([names.metrics, names.dead_letters])
-    found = topics.describe(admin(broker), [names.metrics, names.dead_letters])
-    assert (found[names.metrics].partitions, found[names.dead_letters].partitions) == (2, 8)
-    assert topics.verify(admin(broker), more) == 2
+    assert sorted(topics.create(admin(broker), settings)) == sorted([names.metrics, names.dead_letters])
+    assert topics.verify(admin(broker), settings) == 2
 
 
 @pytest.mark.kafka
@@ -171,7 +216,7 @@ def test_wrong_topics_stop_every_process_that_uses_them(
     with pytest.raises(TopicMismatch) as caught:
         topics.verify(admin(broker), settings)
     lines = str(caught.value).splitlines()
-    assert sum("is missing: run `tailrace topics create`" in line for line in lines) == 5
+    assert sum("is missing: run `tailrace topics create`" in line for line in lines) == 6
     for part in (
         "max.message.bytes=500000, needs 1000000",
         "CreateTime, needs LogAppendTime",
@@ -179,17 +224,9 @@ def test_wrong_topics_stop_every_process_that_uses_them(
         "cleanup.policy=delete, needs compact",
     ):
         assert sum(part in line for line in lines) == 1
-    topics.create(admin(broker), settings)
-    assert (
-        len(
-            list(
-                topics.mismatches(
-                    settings, topics.describe(admin(broker), [t.name for t in topics.wanted(settings)])
-                )
-            )
-        )
-        == 5
-    )
+    with pytest.raises(TopicMismatch, match="has 3 partitions"):
+        topics.create(admin(broker), settings)
+    assert topics.describe(client, [t.name for t in topics.wanted(settings)]).keys() == made
 
 
 @pytest.mark.kafka

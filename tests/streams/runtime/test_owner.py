@@ -8,10 +8,11 @@ from typing import ClassVar, NoReturn
 
 import pytest
 
+from streams.exit_codes import CONFIG
 from streams.runtime import owner as module
 from streams.runtime.owner import Owner
 from streams.runtime.partition import Partition
-from tailrace.settings import Settings
+from tailrace.settings import Kafka, Settings
 
 
 class Opening(Partition):
@@ -48,3 +49,29 @@ def test_a_rebalance_waits_for_producers_that_are_being_created(monkeypatch: pyt
         return opened
 
     assert sorted(asyncio.run(rebalanced())) == [0, 1]
+
+
+def test_a_property_that_librdkafka_refuses_ends_the_worker_without_a_restart() -> None:
+    """A restart would not help: the supervisor restarts workers that end with another code."""
+
+    class Ended(Exception):
+        pass
+
+    ends: list[tuple[int, str]] = []
+
+    def end(code: int, reason: str) -> NoReturn:
+        ends.append((code, reason))
+        raise Ended
+
+    kafka = Kafka("127.0.0.1:1", {"message.timeout.ms": "600000"})
+
+    async def acquired() -> None:
+        owner = Owner(Settings(kafka=kafka), "topic", 4, False, end)
+        owner.assigned({0}, 1)
+        await owner.acquire({0})
+
+    with pytest.raises(Ended):
+        asyncio.run(acquired())
+    ((code, reason),) = ends
+    assert code == CONFIG
+    assert "message.timeout.ms" in reason
