@@ -46,13 +46,12 @@ def publisher(settings: Settings) -> Properties:
     )
 
 
-def transactional(settings: Settings, number: int) -> Properties:
-    """The processor's producer for partition `number`."""
-    s = settings.streams
+def transactional(settings: Settings, transactional_id: str) -> Properties:
+    """The processor's producer for one partition."""
     return kafka.client(
         settings.kafka,
-        transactional_id=f"{s.app_id}-{number}",
-        transaction_timeout_ms=s.transaction_timeout_ms,
+        transactional_id=transactional_id,
+        transaction_timeout_ms=settings.streams.transaction_timeout_ms,
         partitioner=PARTITIONER,
         delivery_report_only_error=True,
         linger_ms=5,
@@ -128,7 +127,7 @@ def check_publisher(settings: Settings) -> None:
 
 def check_processor(settings: Settings) -> None:
     """The same for the processor's clients."""
-    _try(Producer, transactional(settings, 0))
+    _try(Producer, transactional(settings, "check"))
     _try_consumer(reader(settings.kafka, "tailrace-restore"))
 
 

@@ -77,10 +77,11 @@ class Partition:
 
     def open(self) -> None:
         """Fences the former owner. Blocks, up to 30 s. Raises KafkaException, ConfigError."""
+        s = self._settings.streams
         self._producer = kafka.open_client(
             Producer,
             {
-                **clients.transactional(self._settings, self.number),
+                **clients.transactional(self._settings, f"{s.app_id}-{self.number}"),
                 "error_cb": self._error,
                 "logger": logging.getLogger("streams.runtime.partition.client"),
             },

@@ -94,7 +94,7 @@ def test_no_client_of_librdkafka_makes_a_topic(settings: Settings) -> None:
         producer.produce(names.dead_letters, b"x")
         assert producer.list_topics(names.dead_letters, timeout=20).topics[names.dead_letters].error
         producer.purge()
-    transactional = kafka.open_client(Producer, clients.transactional(settings, 0))
+    transactional = kafka.open_client(Producer, clients.transactional(settings, settings.topics.prefix))
     transactional.init_transactions(60)
     transactional.begin_transaction()
     transactional.produce(names.enriched, b"x")
