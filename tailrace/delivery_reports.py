@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from tailrace.errors import PublisherClosed
+from tailrace.records import ChangeKind, ContentChange
 
 
 class DeliveryReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +56,10 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     """Not accepted: the queue was full and `when_full` is `drop`."""
     in_flight: int
     """Accepted, without a delivery report yet."""
+    converted: int = 0
+    """Published with values that became text, because JSON has no form for them."""
+    cut: int = 0
+    """Published with values that were cut, because the event was too large."""
 
 
 OnDelivery = Callable[[DeliveryReport], None]
@@ -67,6 +72,7 @@ class InFlight:
         self._lock = threading.Lock()
         self._ids: dict[int, str] = {}
         self._next = self._delivered = self._failed = self._dropped = 0
+        self._converted = self._cut = 0
         self._closed = False
 
     def close(self) -> None:
@@ -107,6 +113,13 @@ class InFlight:
         with self._lock:
             self._dropped += 1
 
+    def changed(self, changes: Sequence[ContentChange]) -> None:
+        """Counts an event by what was changed in it."""
+        kinds = {c.change for c in changes}
+        with self._lock:
+            self._converted += ChangeKind.CONVERTED in kinds
+            self._cut += ChangeKind.CUT in kinds
+
     def __bool__(self) -> bool:
         return bool(self._ids)
 
@@ -122,4 +135,6 @@ class InFlight:
                 failed=self._failed,
                 dropped=self._dropped,
                 in_flight=len(self._ids),
+                converted=self._converted,
+                cut=self._cut,
             )
