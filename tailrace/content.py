@@ -31,6 +31,10 @@ _encode: Final = msgspec.json.Encoder().encode
 _check: Final = msgspec.json.Decoder(msgspec.Raw).decode
 
 
+_ESCAPED: Final = 6
+"""Bytes of a character at most, in JSON: a control character is written as an escape."""
+
+
 class Limits(NamedTuple):
     """How much content an event may have."""
 
@@ -94,9 +98,9 @@ def json_text(
         return None
     t = type(value)
     if t is JsonText:
-        text = _checked(value, field, limits, made)
-        if text is not None:
-            return text
+        same = _checked(value, field, limits, made)
+        if same is not None:
+            return same
     elif t is str:
         if len(value) <= limits.most:
             try:
@@ -106,7 +110,9 @@ def json_text(
     else:
         try:
             if room_after(value, limits.most) >= 0:
-                return _encode(value).decode()
+                text = _encode(value)
+                if len(text) <= _ESCAPED * limits.most:  # else it has huge keys
+                    return text.decode()
         except Exception:  # a lone surrogate, a huge integer, or changed by another thread meanwhile
             return _converted(value, field, limits, made)
     return _converted(value, field, limits, made)

@@ -266,9 +266,8 @@ class Conversion:
             return self._text(value)
         before = self.converted
         data = self.of(value, depth - 1)
-        if t in (int, float) or issubclass(t, str):
-            return as_text(data)
-        self.converted = max(self.converted, before + 1)
+        if data is None or type(data) in (bool, list, dict):  # JSON has no such keys
+            self.converted = max(self.converted, before + 1)
         return as_text(data)
 
     def _fields(self, value: Any, names: Iterable[tuple[str, str]], depth: int) -> dict[str, Any]:

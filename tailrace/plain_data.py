@@ -33,8 +33,9 @@ SCALARS: Final = frozenset(
 def room_after(value: Any, room: int, depth: int = DEPTH) -> int:
     """The bytes that are left of `room` after `value`, if each of its parts is as short as it can be.
 
-    Negative: it is too large, or nested too deeply, or not plain: something else than dicts with keys of
-    type str, lists, tuples, str and `SCALARS`. Subclasses of them are not plain.
+    Negative: it is too large, or nested too deeply, or not plain: something else than dicts, lists, tuples,
+    str and `SCALARS`. Subclasses of them are not plain. Keys are not looked at: the JSON encoder never calls
+    them, and refuses those that it does not know.
     """
     t = type(value)
     if t is dict:
@@ -42,10 +43,7 @@ def room_after(value: Any, room: int, depth: int = DEPTH) -> int:
         room -= 1 + 5 * len(pairs)
         if room < 0 or depth == 0:
             return -1
-        for k, x in pairs.items():
-            if type(k) is not str:
-                return -1
-            room -= len(k)
+        for x in pairs.values():
             t = type(x)
             if t is str:
                 room -= len(x)

@@ -7,7 +7,7 @@ name the field. Tests compare the encoders with it.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from tailrace.codec.varint import LENGTHS, zigzag
@@ -16,6 +16,8 @@ from tailrace.errors import EventTooLarge, InvalidEvent
 _OPTION: Final = tuple(b"\2" + length for length in LENGTHS)
 """Start of a nullable string of 0 to 8,191 bytes."""
 UNLIMITED: Final = 1 << 62
+_ROW: Final = 4
+"""Fields of a record that are looked at together: most of four nullable ones in a row are null."""
 
 Encode = Callable[..., list[bytes]]
 """encode(record, most=UNLIMITED) -> pieces of the Avro body, to be joined.
@@ -86,6 +88,24 @@ class _Writer:
     def emit(self, d: int, line: str) -> None:
         self.lines.append("    " * d + line)
 
+    def fields(self, fields: Sequence[Mapping[str, Any]], record: str, v: str, prefix: str, d: int) -> None:
+        """Emits code that encodes the fields of a record.
+
+        Several nullable ones in a row are mostly all null: then they are written at once.
+        """
+        for start in range(0, len(fields), _ROW):
+            row = fields[start : start + _ROW]
+            names = [f"{v}_{i}" for i in range(len(row))]
+            for name, field in zip(names, row, strict=True):
+                self.emit(d, f"{name} = {record}.{field['name']}")
+            inside = d
+            if all(isinstance(field["type"], list) for field in row):
+                self.emit(d, f"if {' is None and '.join(names)} is None: w({bytes(len(row))!r})")
+                self.emit(d, "else:")
+                inside += 1
+            for name, field in zip(names, row, strict=True):
+                self.value(field["type"], name, prefix + field["name"], inside)
+
     def value(self, t: Any, v: str, path: str, d: int, null: bool = False) -> None:
         """Emits code that encodes a variable.
 
@@ -125,13 +145,11 @@ class _Writer:
             self.emit(d, f"{head} issubclass(type({v}), bytes): w({one}zz(len({v}))); w({v})")
         elif kind in ("int", "long"):
             bound = 31 if kind == "int" else 63
+            known = "OPTION" if null else "LENGTHS"
             self.emit(d, f"{head} type({v}) is int:")
-            self.emit(
-                d + 1,
-                f"if not -{1 << bound} <= {v} < {1 << bound}: "
-                f"raise wrong({path!r}, {v}, 'within {bound + 1} bits')",
-            )
-            self.emit(d + 1, f"w({one}zz({v}))")
+            self.emit(d + 1, f"if 0 <= {v} < 8192: w({known}[{v}])")
+            self.emit(d + 1, f"elif -{1 << bound} <= {v} < {1 << bound}: w({one}zz({v}))")
+            self.emit(d + 1, f"else: raise wrong({path!r}, {v}, 'within {bound + 1} bits')")
         elif kind == "boolean":
             self.emit(d, f"{head} {v} is True: w({one}b'\\1')")
             self.emit(d, f"elif {v} is False: w({one}b'\\0')")
@@ -150,7 +168,7 @@ class _Writer:
         elif kind == "array":
             expected = "a list or tuple"
             x = self.fresh("a")
-            self.emit(d, f"{head} issubclass(type({v}), (list, tuple)):")
+            self.emit(d, f"{head} type({v}) is tuple or issubclass(type({v}), (list, tuple)):")
             if null:
                 self.emit(d + 1, "w(b'\\2')")
             self.emit(d + 1, f"if {v}:")
@@ -162,7 +180,7 @@ class _Writer:
         elif kind == "map":
             expected = "a dict with string keys"
             k, x = self.fresh("k"), self.fresh("m")
-            self.emit(d, f"{head} issubclass(type({v}), dict):")
+            self.emit(d, f"{head} type({v}) is dict or issubclass(type({v}), dict):")
             if null:
                 self.emit(d + 1, "w(b'\\2')")
             self.emit(d + 1, f"if {v}:")
@@ -180,9 +198,7 @@ class _Writer:
             self.emit(d, f"{head} type({v}) is {cls}:")
             if null:
                 self.emit(d + 1, "w(b'\\2')")
-            for field in t["fields"]:
-                self.emit(d + 1, f"{f} = {v}.{field['name']}")
-                self.value(field["type"], f, f"{path}.{field['name']}" if path else field["name"], d + 1)
+            self.fields(t["fields"], v, f, path + "." if path else "", d + 1)
         elif kind == "null":
             self.emit(d, f"{head} {v} is None: pass")
         else:
@@ -205,9 +221,7 @@ def compile_encoder(schema: Mapping[str, Any], classes: Mapping[str, type[Any]])
     w = _Writer(classes)
     w.emit(0, f"def encode(r, most={UNLIMITED}):")
     w.emit(1, "out = []; w = out.append")
-    for field in schema["fields"]:
-        w.emit(1, f"v = r.{field['name']}")
-        w.value(field["type"], "v", field["name"], 1)
+    w.fields(schema["fields"], "r", "v", "", 1)
     w.emit(1, "return out")
     scope = dict(w.consts)
     exec(compile("\n".join(w.lines) + "\n", f"<encoder of {schema['name']}>", "exec"), scope)

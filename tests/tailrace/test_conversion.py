@@ -68,6 +68,16 @@ KINDS: dict[str, tuple[Any, Any, int]] = {
     "timedelta": (datetime.timedelta(days=1), "P1D", 0),
     "UUID": (uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001", 0),
     "Decimal": (decimal.Decimal("1.10"), "1.10", 0),
+    "other keys": (
+        {b"a": 1, odd.Colour.RED: 2, uuid.UUID(int=1): 3, 1.5: 4},
+        {"YQ==": 1, "red": 2, str(uuid.UUID(int=1)): 3, "1.5": 4},
+        0,
+    ),
+    "other keys beside an object": (
+        {odd.Colour.RED: object(), b"a": 1, odd.Word("w"): 1},
+        {"red": "object", "YQ==": 1, "w": 1},
+        1,
+    ),
     "enum": ([odd.Colour.RED, odd.Level.HIGH], ["red", 3], 0),
     "subclasses of str, int and float": ([odd.Word("w"), odd.Number(3), odd.Ratio(1.5)], ["w", 3, 1.5], 0),
     "subclasses of dict and list": (
@@ -289,6 +299,7 @@ HUGE: dict[str, Callable[[], Any]] = {
     "series": lambda: pd.Series(np.zeros(10**6)),
     "objects": lambda: [object()] * 10**6,
     "keys": lambda: {(i,): i for i in range(200_000)},
+    "long keys": lambda: {f"{i}" + "k" * 10_000: i for i in range(1_000)},
     "attribute of an object": lambda: odd.Plan("x" * 10**8),  # type: ignore[arg-type]
 }
 
