@@ -12,6 +12,7 @@ import msgspec
 from tailrace.codec.encoder import wrong
 from tailrace.content import BODY_CONTENT, Limits, all_changes
 from tailrace.conversion import Conversion, TooLarge, as_text
+from tailrace.errors import InvalidEvent
 from tailrace.fields import FIELDS, Field
 from tailrace.records import ContentChange, EvaluationTarget, Kind, SpanKind, TraceEvent
 
@@ -24,7 +25,7 @@ def strict(event: TraceEvent) -> TraceEvent:
     """The event with texts of type str in its header, instead of subclasses of it.
 
     Raises:
-        InvalidEvent: a field of the header holds an object of a class that no field takes.
+        InvalidEvent: it is not an event.
     """
     if not issubclass(type(event), TraceEvent):
         raise wrong("event", event, "a tailrace.TraceEvent")
@@ -39,9 +40,17 @@ def strict(event: TraceEvent) -> TraceEvent:
         elif issubclass(t, (list, tuple)):
             base: Any = list if issubclass(t, list) else tuple
             changes[name] = [str.__str__(x) if issubclass(type(x), str) else x for x in base.__iter__(value)]
-        elif not issubclass(t, _PLAIN):
-            raise wrong(name, value, "of a type that the field takes; see `tailrace schemas show TraceEvent`")
     return msgspec.structs.replace(event, **changes)
+
+
+def refusal(event: TraceEvent) -> InvalidEvent:
+    """The error for an event of which a field of the header holds an object that cannot even be looked at."""
+    expected = "of a type that the field takes; see `tailrace schemas show TraceEvent`"
+    for name, field in FIELDS.items():
+        value = getattr(event, name) if not field.free and "." not in name else None
+        if not issubclass(type(value), _PLAIN):
+            return wrong(name, value, expected)
+    return InvalidEvent("event", f"has a field that is not {expected}")
 
 
 def converted(event: TraceEvent, limits: Limits) -> TraceEvent:
@@ -54,7 +63,7 @@ def converted(event: TraceEvent, limits: Limits) -> TraceEvent:
         limits: what is too large.
 
     Raises:
-        InvalidEvent: as `strict`.
+        InvalidEvent: it is not an event.
         EventTooLarge: a value is too large and is not to be cut.
     """
     event = strict(event)

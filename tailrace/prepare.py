@@ -60,7 +60,13 @@ def _completed(event: TraceEvent, now: int, limits: Limits, new_id: Callable[[],
     except InvalidEvent:
         raise
     except Exception:  # a field holds an object of a class that does not behave as its base class
-        return complete(loose.strict(event), now, new_id, limits)
+        event = loose.strict(event)
+    try:
+        return complete(event, now, new_id, limits)
+    except InvalidEvent:
+        raise
+    except Exception:
+        raise loose.refusal(event) from None
 
 
 def _key(event: TraceEvent) -> bytes | None:
@@ -73,6 +79,10 @@ def _encoded(event: TraceEvent, frame: bytes | None, limits: Limits) -> bytes:
         return codec.encode(event, frame, limits.most)
     except EventTooLarge as e:
         raise EventTooLarge(e.field, f"{e.problem}; {limits.help()}") from None
+    except InvalidEvent:
+        raise
+    except Exception:
+        raise loose.refusal(event) from None
 
 
 def too_large(event: TraceEvent, size: int, limits: Limits) -> EventTooLarge:

@@ -59,6 +59,7 @@ MODULES: Final = (
     "connectors/consumer/offset_tracker.py",
     "connectors/consumer/reader.py",
     "connectors/mapping/attributes.py",
+    "connectors/mapping/changes.py",
     "connectors/mapping/members.py",
     "connectors/mapping/rows.py",
     "connectors/otlp/as_json.py",

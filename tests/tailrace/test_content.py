@@ -20,6 +20,7 @@ from tailrace.content import Limits, all_changes, json_text, with_json_text
 from tailrace.errors import EventTooLarge
 from tailrace.records import ChangeKind, ContentChange, Kind, TraceEvent
 
+NOW = 1_764_000_000_000_000
 finite = st.floats(allow_nan=False, allow_infinity=False)
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | finite | st.text(),
@@ -152,13 +153,13 @@ def test_content_is_found_at_the_top_and_in_bodies_and_nothing_else_is_touched()
         "origin": records.Origin(message_data="[1]", created_by_role="role"),
         "tool": records.Tool(tool_inputs='"plain"', description="plain"),
     }
-    assert with_json_text(TraceEvent(kind=Kind.TOOL, started_at=1, ended_at=2, tool=records.Tool())) == {}
+    assert with_json_text(TraceEvent(kind=Kind.TOOL, started_at=NOW, ended_at=NOW, tool=records.Tool())) == {}
 
 
 @given(json_values)
 def test_content_survives_the_whole_way(value: Any) -> None:
     done = identity.complete(
-        TraceEvent(kind=Kind.SPAN, source_id="s", started_at=1, ended_at=2, outputs=value), 3
+        TraceEvent(kind=Kind.SPAN, source_id="s", started_at=NOW, ended_at=NOW, outputs=value), NOW
     )
     got = codec.decode(codec.encode(done), TraceEvent).outputs
     assert (msgspec.json.decode(got) if got is not None else None) == value
@@ -179,9 +180,9 @@ def test_changes_are_merged_by_field_and_kind() -> None:
 def test_changes_that_an_event_has_already_stay() -> None:
     before = ContentChange(field="outputs", change=ChangeKind.CUT, bytes=7)
     event = TraceEvent(
-        kind=Kind.SPAN, source_id="s", started_at=1, ended_at=2, inputs={1j}, content_changes=[before]
+        kind=Kind.SPAN, source_id="s", started_at=NOW, ended_at=NOW, inputs={1j}, content_changes=[before]
     )
-    done = identity.complete(event, 3)
+    done = identity.complete(event, NOW)
     assert done.content_changes == (
         before,
         ContentChange(field="inputs", change=ChangeKind.CONVERTED, count=2),

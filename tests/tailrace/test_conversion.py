@@ -35,6 +35,7 @@ from tailrace.errors import EventTooLarge
 from tailrace.records import ChangeKind, ContentChange, Kind, TraceEvent
 from tests.tailrace import odd_values as odd
 
+NOW = 1_764_000_000_000_000
 CUT = Limits(100_000, True)
 
 
@@ -186,9 +187,9 @@ def test_every_kind_of_value_is_written(name: str) -> None:
 def test_every_kind_of_value_can_be_published_in_every_place(name: str) -> None:
     value, expected, count = KINDS[name]
     event = TraceEvent(
-        kind=Kind.TOOL, source_id="s", started_at=1, ended_at=2, inputs=value, outputs=[{"deep": value}]
+        kind=Kind.TOOL, source_id="s", started_at=NOW, ended_at=NOW, inputs=value, outputs=[{"deep": value}]
     )
-    read = codec.decode(codec.encode(identity.complete(event, 3)), TraceEvent)
+    read = codec.decode(codec.encode(identity.complete(event, NOW)), TraceEvent)
     assert json.loads(read.inputs) == expected
     assert json.loads(read.outputs) == [{"deep": expected}]
     assert [c.count for c in read.content_changes] == [count] * 2 * bool(count)

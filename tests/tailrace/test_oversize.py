@@ -18,6 +18,7 @@ from tailrace.fields import FIELDS
 from tailrace.prepare import prepared
 from tailrace.records import ChangeKind, ContentChange, Kind, TraceEvent
 
+NOW = 1_764_000_000_000_000
 LIMIT = 65_536
 BODIES = {
     "workflow_run": Kind.WORKFLOW_RUN,
@@ -51,12 +52,12 @@ def large_events(draw: st.DrawFn) -> TraceEvent:
         outer, _, inner = path.partition(".")
         value = draw(st.lists(large, max_size=3) if path.endswith("questions") else large)
         values[outer if inner else ""][inner or outer] = value
-    event = TraceEvent(kind=BODIES[body], source_id="s", started_at=1, ended_at=2, **values[""])
+    event = TraceEvent(kind=BODIES[body], source_id="s", started_at=NOW, ended_at=NOW, **values[""])
     return identity.complete(
         msgspec.structs.replace(
             event, origin=records.Origin(**values["origin"]), **{body: cls_of(body)(**values[body])}
         ),
-        3,
+        NOW,
     )
 
 
@@ -84,7 +85,8 @@ def changes(event: TraceEvent) -> dict[str, int]:
 
 def event(**values: Any) -> TraceEvent:
     return identity.complete(
-        TraceEvent(kind=values.pop("kind", Kind.SPAN), source_id="s", started_at=1, ended_at=2, **values), 3
+        TraceEvent(kind=values.pop("kind", Kind.SPAN), source_id="s", started_at=NOW, ended_at=NOW, **values),
+        NOW,
     )
 
 
@@ -174,7 +176,7 @@ FIXED = sorted(
 def holding(path: str, value: Any) -> TraceEvent:
     outer, _, inner = path.partition(".")
     kind = next((Kind(k) for k, body in kinds.BODY.items() if body == outer), Kind.GENERATE_NAME)
-    base = TraceEvent(kind=kind, source_id="s", started_at=1, ended_at=2)
+    base = TraceEvent(kind=kind, source_id="s", started_at=NOW, ended_at=NOW)
     if inner:
         cls = BODY_CONTENT[outer][0]
         return msgspec.structs.replace(base, **{outer: cls(**{inner: value})})
@@ -188,13 +190,13 @@ def large_value(path: str) -> Any:
 
 @pytest.mark.parametrize("path", CUTTABLE)
 def test_every_text_that_is_not_identity_is_cut(path: str) -> None:
-    found = prepared(holding(path, large_value(path)), 3, Limits(100_000, True))
+    found = prepared(holding(path, large_value(path)), NOW, Limits(100_000, True))
     assert 99_000 < len(found.value) + len(found.key or b"") <= 100_000
     assert changes(found.event) == {path: pytest.approx(180_000, abs=3)}
     if FIELDS[path].text == "json" and path in oversize.CONTENT:
         json.loads(oversize._value(found.event, path))
     with pytest.raises(EventTooLarge) as caught:
-        prepared(holding(path, large_value(path)), 3, Limits(100_000, False))
+        prepared(holding(path, large_value(path)), NOW, Limits(100_000, False))
     assert caught.value.field == path
 
 
@@ -203,7 +205,7 @@ def test_identity_and_what_the_processor_reads_is_not_cut(path: str) -> None:
     event = holding(path, large_value(path))
     for cut in (True, False):
         with pytest.raises(EventTooLarge) as caught:
-            prepared(event, 3, Limits(100_000, cut))
+            prepared(event, NOW, Limits(100_000, cut))
         assert caught.value.field in (path, "trace_id")  # which is the source_id or message_id
         assert ("publisher.oversize" in str(caught.value)) is not cut
 

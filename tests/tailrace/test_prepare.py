@@ -19,6 +19,7 @@ from tailrace.prepare import Prepared, prepared
 from tailrace.records import ChangeKind, ContentChange, Kind, TraceEvent
 from tests.tailrace import odd_values as odd
 
+NOW = 1_764_000_000_000_000
 LIMITS = Limits(200_000, True)
 HEADER = sorted(path for path, field in FIELDS.items() if not field.free)
 FREE = sorted(path for path, field in FIELDS.items() if field.free)
@@ -27,7 +28,7 @@ FREE = sorted(path for path, field in FIELDS.items() if field.free)
 def holding(path: str, value: Any) -> TraceEvent:
     outer, _, inner = path.partition(".")
     kind = next((Kind(k) for k, body in kinds.BODY.items() if body == outer), Kind.GENERATE_NAME)
-    base = TraceEvent(kind=kind, source_id="s", started_at=1, ended_at=2)
+    base = TraceEvent(kind=kind, source_id="s", started_at=NOW, ended_at=NOW)
     if not inner:
         return msgspec.structs.replace(base, **{path: value})
     return msgspec.structs.replace(base, **{outer: BODY_CONTENT[outer][0](**{inner: value})})
@@ -35,7 +36,7 @@ def holding(path: str, value: Any) -> TraceEvent:
 
 def read(event: TraceEvent, path: str, limits: Limits = LIMITS) -> Any:
     """The field of the event as a reader gets it."""
-    value: Any = codec.decode(prepared(event, 3, limits).value, TraceEvent)
+    value: Any = codec.decode(prepared(event, NOW, limits).value, TraceEvent)
     for part in path.split("."):
         value = getattr(value, part)
     return value
@@ -44,7 +45,7 @@ def read(event: TraceEvent, path: str, limits: Limits = LIMITS) -> Any:
 def outcome(event: TraceEvent, limits: Limits = LIMITS) -> Prepared | InvalidEvent:
     """What is produced, or why it is refused."""
     try:
-        return prepared(event, 3, limits)
+        return prepared(event, NOW, limits)
     except InvalidEvent as e:
         return e
 
@@ -134,11 +135,11 @@ def test_the_fields_that_are_refused_are_those_of_the_header() -> None:
 def test_a_kind_is_one_of_ours() -> None:
     base = holding("name", "n")
     same = msgspec.structs.replace(base, kind=odd.OddStr("tool"))
-    assert codec.decode(prepared(same, 3, LIMITS).value, TraceEvent).kind == Kind.TOOL
+    assert codec.decode(prepared(same, NOW, LIMITS).value, TraceEvent).kind == Kind.TOOL
     wrong: tuple[Any, ...] = (odd.Hostile(), 5, None, "dream", Kind.UNKNOWN, {})
     for value in wrong:
         with pytest.raises(InvalidEvent) as caught:
-            prepared(msgspec.structs.replace(base, kind=value), 3, LIMITS)
+            prepared(msgspec.structs.replace(base, kind=value), NOW, LIMITS)
         assert caught.value.field == "kind"
 
 
@@ -146,7 +147,7 @@ def test_only_our_events_are_events() -> None:
     wrong: tuple[Any, ...] = (odd.Hostile(), None, {}, "event", records.Tool(), TraceEvent)
     for value in wrong:
         with pytest.raises(InvalidEvent) as caught:
-            prepared(value, 3, LIMITS)
+            prepared(value, NOW, LIMITS)
         assert caught.value.field == "event"
 
 
@@ -198,7 +199,7 @@ def test_values_are_converted_to_the_type_of_their_field(
 
 def test_nothing_is_converted_in_an_event_that_can_be_encoded() -> None:
     event = holding("attributes", {"a": "b"})
-    assert prepared(event, 3, LIMITS).value == codec.encode(identity.complete(event, 3))
+    assert prepared(event, NOW, LIMITS).value == codec.encode(identity.complete(event, NOW))
 
 
 def test_a_body_of_another_class_is_refused() -> None:
@@ -210,14 +211,14 @@ def test_a_body_of_another_class_is_refused() -> None:
     bodies: tuple[Any, ...] = (Span(), {"events": []}, odd.Hostile(), "span")
     for body in bodies:
         with pytest.raises(InvalidEvent) as caught:
-            prepared(holding("span", body), 3, LIMITS)
+            prepared(holding("span", body), NOW, LIMITS)
         assert caught.value.field == "span"
 
 
 def test_a_secret_of_a_value_is_not_in_the_error_that_refuses_it() -> None:
     for value in (odd.Client(), [odd.Client()], {"a": odd.Client()}, odd.Model(), odd.Refusal(5)):
         with pytest.raises(InvalidEvent) as caught:
-            prepared(holding("status", value), 3, LIMITS)
+            prepared(holding("status", value), NOW, LIMITS)
         assert odd.SECRET not in str(caught.value)
 
 
@@ -251,7 +252,7 @@ def test_an_event_with_anything_in_any_field_is_prepared_or_refused_as_documente
         if not outer or outer in (kinds.BODY.get(kind), "origin", "token_classes"):
             bodies.setdefault(outer, {})[inner] = ODD[index]
     own = bodies.pop("", {})
-    event = TraceEvent(kind=kind, source_id="s", started_at=1, ended_at=2)
+    event = TraceEvent(kind=kind, source_id="s", started_at=NOW, ended_at=NOW)
     made = {name: records.BY_NAME[_class(name)](**values) for name, values in bodies.items()}
     event = msgspec.structs.replace(event, **made, **own)
     found = outcome(event, Limits(100_000, cut))
