@@ -5,13 +5,14 @@ It is called only for an event that cannot be encoded as it is.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
 
-from tailrace.codec.encoder import wrong
+from tailrace.codec.encoder import UNLIMITED, wrong
 from tailrace.content import BODY_CONTENT, Limits, all_changes
-from tailrace.conversion import Conversion, TooLarge, as_text
+from tailrace.conversion import Conversion, JsonText, TooLarge, as_text
 from tailrace.errors import InvalidEvent
 from tailrace.fields import FIELDS, Field
 from tailrace.records import ContentChange, EvaluationTarget, Kind, SpanKind, TraceEvent
@@ -81,14 +82,37 @@ def converted(event: TraceEvent, limits: Limits) -> TraceEvent:
     return msgspec.structs.replace(event, **changes)
 
 
+def from_json(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of an event, from JSON, converted as `converted` does it. They may have any size.
+
+    Args:
+        values: name -> value; those of bodies are objects, content is JSON text.
+    """
+    limits = Limits(UNLIMITED)
+    made: list[ContentChange] = []
+    found = dict(values) | _changed(values, "", limits, made)
+    for name in BODY_CONTENT:
+        body = values.get(name)
+        if type(body) is dict:
+            found[name] = body | _changed(body, name + ".", limits, made)
+    if made:
+        found["content_changes"] = [*found.get("content_changes", ()), *made]
+    return found
+
+
 def _changes(record: Any, prefix: str, limits: Limits, made: list[ContentChange]) -> dict[str, Any]:
+    values = {name: getattr(record, name) for name in record.__struct_fields__}
+    return _changed(values, prefix, limits, made)
+
+
+def _changed(
+    values: Mapping[str, Any], prefix: str, limits: Limits, made: list[ContentChange]
+) -> dict[str, Any]:
+    """The values that must be converted, in the type of their fields."""
     changes: dict[str, Any] = {}
-    for name in record.__struct_fields__:
+    for name, value in values.items():
         field = FIELDS.get(prefix + name)
-        if field is None or not field.free:
-            continue
-        value = getattr(record, name)
-        if _fits(value, field, limits.most):
+        if field is None or not field.free or type(value) is JsonText or _fits(value, field, limits.most):
             continue
         conversion = Conversion(limits.most, limits.cut)
         try:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tailrace import codec, identity, kinds, records
+from tailrace import codec, event_lines, identity, kinds, records
 from tailrace.content import BODY_CONTENT, Limits
 from tailrace.errors import EventTooLarge, InvalidEvent
 from tailrace.fields import FIELDS, HEADER_TEXTS
@@ -271,3 +271,33 @@ def test_an_event_with_anything_in_any_field_is_prepared_or_refused_as_documente
 
 def _class(body: str) -> str:
     return "".join(word.title() for word in body.split("_"))
+
+
+def test_a_json_line_is_converted_like_an_event() -> None:
+    line = {
+        "kind": "tool",
+        "source_id": "s",
+        "started_at": NOW,
+        "ended_at": NOW,
+        "attributes": {"a": 1, "b": {"c": True}, "d": None},
+        "tags": ["x", 5],
+        "error": {"code": 7},
+        "inputs": {"q": 1},
+        "tool": {"description": 5, "time_cost": "fast", "tool_inputs": [1]},
+    }
+    event = event_lines.parse(msgspec.json.encode(line))
+    found = codec.decode(prepared(event, NOW, LIMITS).value, TraceEvent)
+    assert found.attributes == {"a": "1", "b": '{"c":true}'}
+    assert (found.tags, found.error, found.inputs) == (["x", "5"], '{"code":7}', '{"q":1}')
+    assert found.tool == records.Tool(description="5", tool_inputs="[1]", file_urls=[])
+    assert {c.field: c.count for c in found.content_changes} == {
+        "attributes": 2,
+        "tags": 1,
+        "error": 1,
+        "tool.description": 1,
+        "tool.time_cost": 1,
+    }
+    for name, value in (("status", 5), ("input_tokens", "5"), ("nothing", 1), ("source_id", 5)):
+        with pytest.raises(InvalidEvent) as caught:
+            event_lines.parse(msgspec.json.encode(line | {name: value}))
+        assert caught.value.field == name
