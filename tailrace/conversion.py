@@ -15,6 +15,7 @@ import datetime
 import decimal
 import enum
 import fractions
+import functools
 import gc
 import ipaddress
 import pathlib
@@ -139,6 +140,7 @@ class Conversion:
         self.lost = 0
         """Bytes that were left out, as far as they are known; 0: nothing was."""
         self._open: set[int] = set()
+        self._handlers: dict[type, Handler | None] = {}
         self._libraries: dict[type, Handler] | None = None
 
     def of(self, value: Any, depth: int = DEPTH) -> Any:
@@ -282,7 +284,10 @@ class Conversion:
 
     # -- everything else
     def _other(self, value: Any, t: type, depth: int) -> Any:
-        convert = self._handler(t)
+        if t in self._handlers:
+            convert = self._handlers[t]
+        else:
+            convert = self._handlers[t] = self._handler(t)
         if convert is None:
             return self._name(t)
         key = id(value)
@@ -308,6 +313,8 @@ class Conversion:
             found = self._libraries.get(base) or _BASES.get(base)
             if found is not None:
                 return found
+        if of_class(t, "__pydantic_complete__") is False:  # its fields are not final yet
+            return _by_fields.__wrapped__(t)
         return _by_fields(t)
 
 
@@ -595,6 +602,7 @@ def _libraries() -> dict[type, Handler]:
 
 
 # -- kinds that are known by what their class says about its fields
+@functools.lru_cache(maxsize=512)
 def _by_fields(t: type) -> Handler | None:
     """The handler of a class with declared fields; None for any other class.
 
