@@ -2,56 +2,149 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Iterable
+from operator import attrgetter
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from tailrace import records
 from tailrace.codec import schemas
-from tailrace.errors import InvalidEvent
+from tailrace.conversion import Conversion, JsonText, TooLarge
+from tailrace.cutting import cut_json
+from tailrace.errors import EventTooLarge
+from tailrace.plain_data import room_after
+from tailrace.records import ChangeKind, ContentChange
 
+__all__ = [
+    "BODY_CONTENT",
+    "EVENT_CONTENT",
+    "LIMITS",
+    "JsonText",
+    "Limits",
+    "all_changes",
+    "json_text",
+    "with_json_text",
+]
 
-class JsonText(str):
-    """A string that holds JSON text. Publishing validates it once and sends it unchanged."""
-
-    __slots__ = ()
-
-
-def _other(value: Any) -> Any:
-    """Encodes what msgspec cannot: nested `JsonText`, and subclasses of str, int and float."""
-    if isinstance(value, JsonText):
-        _check(value.encode())
-        return msgspec.Raw(value.encode())
-    if isinstance(value, str):
-        return str.__str__(value)
-    for plain in (int, float):
-        if isinstance(value, plain):
-            return plain(value)
-    raise TypeError(f"{type(value).__name__} has no JSON form; for example pass a dict, a list or a string")
-
-
-_encode: Final = msgspec.json.Encoder(enc_hook=_other).encode
+_encode: Final = msgspec.json.Encoder().encode
 _check: Final = msgspec.json.Decoder(msgspec.Raw).decode
 
 
-def json_text(value: Any, field: str) -> str | None:
+_ESCAPED: Final = 6
+"""Bytes of a character at most, in JSON: a control character is written as an escape."""
+
+
+class Limits(NamedTuple):
+    """How much content an event may have."""
+
+    most: int = 1_000_000
+    """Bytes of one field. What exceeds it is neither walked nor copied."""
+    cut: bool = False
+    """Whether a field that exceeds it is cut. If not, the event is refused."""
+
+    def too_large(self, field: str) -> EventTooLarge:
+        """The error for a field that is too large alone."""
+        return EventTooLarge(field, f"has more than {self.most} bytes; {self.help()}")
+
+    def help(self) -> str:
+        """What the limit is, and what can be done about it."""
+        limit = f"the limit of an event is {self.most} (topics.max_event_bytes minus 64 KiB). "
+        raised = "Raise topics.max_event_bytes and the topic's max.message.bytes"
+        return limit + raised + ("" if self.cut else ", or set publisher.oversize = truncate")
+
+
+LIMITS: Final = Limits()
+
+
+def all_changes(given: Any, made: Iterable[ContentChange]) -> tuple[ContentChange, ...]:
+    """The changes that an event has already, with those that were made now; one for each field and kind.
+
+    Args:
+        given: the `content_changes` of the event, which may be anything.
+        made: the new ones.
+    """
+    found: dict[tuple[str, str], ContentChange] = {}
+    before = [c for c in given if type(c) is ContentChange] if type(given) in (list, tuple) else []
+    for c in (*before, *made):
+        old = found.get((c.field, c.change))
+        if old is not None:
+            c = ContentChange(  # noqa: PLW2901
+                field=c.field, change=c.change, count=old.count + c.count, bytes=max(old.bytes, c.bytes)
+            )
+        found[c.field, c.change] = c
+    return tuple(found.values())
+
+
+def json_text(
+    value: Any, field: str, limits: Limits = LIMITS, made: list[ContentChange] | None = None
+) -> str | None:
     """`value` as JSON text. None stays None.
 
     `JsonText` is validated and kept; everything else is encoded, also a plain str. NaN and infinities
-    become null, bytes become base64, dates RFC 3339, Decimal a string.
+    become null, bytes become base64, dates RFC 3339, Decimal a string. What JSON cannot represent is
+    converted: docs/publishing.md says to what.
+
+    Args:
+        value: any object.
+        field: path of the field, for errors and changes.
+        limits: what is too large.
+        made: gets the changes.
 
     Raises:
-        InvalidEvent: JSON cannot represent the value.
+        EventTooLarge: the value is too large and is not to be cut.
     """
     if value is None:
         return None
+    t = type(value)
+    if t is JsonText:
+        same = _checked(value, field, limits, made)
+        if same is not None:
+            return same
+    elif t is str:
+        if len(value) <= limits.most:
+            try:
+                return _encode(value).decode()
+            except UnicodeEncodeError:
+                pass
+    else:
+        try:
+            if room_after(value, limits.most) >= 0:
+                text = _encode(value)
+                if len(text) <= _ESCAPED * limits.most:  # else it has huge keys
+                    return text.decode()
+        except Exception:  # a lone surrogate, a huge integer, or changed by another thread meanwhile
+            return _converted(value, field, limits, made)
+    return _converted(value, field, limits, made)
+
+
+def _checked(value: JsonText, field: str, limits: Limits, made: list[ContentChange] | None) -> str | None:
+    """The text itself, cut if it is too large; None if it is not JSON."""
+    text: str | None = str(value)
+    size = len(value)
     try:
-        if isinstance(value, JsonText):
-            _check(value.encode())
-            return str(value)
-        return _encode(value).decode()
-    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as e:
-        raise InvalidEvent(field, f"cannot be written as JSON: {e}") from None
+        if size > limits.most:
+            if not limits.cut:
+                raise limits.too_large(field)
+            text = cut_json(value[: limits.most], limits.most - 1)
+        if text is not None:
+            _check(text.encode())
+    except (msgspec.MsgspecError, UnicodeEncodeError, RecursionError):
+        return None
+    if size > limits.most and text is not None and made is not None:
+        made.append(ContentChange(field=field, change=ChangeKind.CUT, bytes=size))
+    return text
+
+
+def _converted(value: Any, field: str, limits: Limits, made: list[ContentChange] | None) -> str:
+    conversion = Conversion(limits.most, limits.cut)
+    try:
+        text = _encode(conversion.of(value)).decode()
+    except TooLarge:
+        raise limits.too_large(field) from None
+    if made is not None:
+        made.extend(conversion.changes(field))
+    return text
 
 
 def _content_fields(schema: dict[str, Any]) -> tuple[str, ...]:
@@ -71,20 +164,33 @@ def _bodies() -> dict[str, tuple[type[Any], tuple[str, ...]]]:
 EVENT_CONTENT: Final = _content_fields(schemas.current("TraceEvent"))
 BODY_CONTENT: Final = _bodies()
 
+_BODIES: Final = tuple((name, *found) for name, found in BODY_CONTENT.items() if found[1])
+_PLACES: Final = (*((name, None, ()) for name in EVENT_CONTENT), *_BODIES)
+"""Field of TraceEvent -> class of the body and its content fields; no class for content itself."""
+_places: Final = attrgetter(*(place[0] for place in _PLACES))
 
-def with_json_text(event: records.TraceEvent) -> dict[str, Any]:
-    """The fields of `event` whose content must be replaced by JSON text, with the new values."""
+
+def with_json_text(event: records.TraceEvent, limits: Limits = LIMITS) -> dict[str, Any]:
+    """The fields of `event` whose content must be replaced by JSON text, with the new values.
+
+    Raises:
+        EventTooLarge: a value is too large and is not to be cut.
+    """
     changes: dict[str, Any] = {}
-    for name in EVENT_CONTENT:
-        value = getattr(event, name)
-        if value is not None:
-            changes[name] = json_text(value, name)
-    for body_name, (cls, fields) in BODY_CONTENT.items():
-        body = getattr(event, body_name)
-        if body is not None and fields and isinstance(body, cls):  # the encoder rejects another class
+    made: list[ContentChange] = []
+    for (name, cls, fields), value in zip(_PLACES, _places(event), strict=True):
+        if value is None:
+            continue
+        if cls is None:
+            changes[name] = json_text(value, name, limits, made)
+        elif type(value) is cls:  # the encoder rejects another class
             inner = {
-                f: json_text(v, f"{body_name}.{f}") for f in fields if (v := getattr(body, f)) is not None
+                f: json_text(v, f"{name}.{f}", limits, made)
+                for f in fields
+                if (v := getattr(value, f)) is not None
             }
             if inner:
-                changes[body_name] = msgspec.structs.replace(body, **inner)
+                changes[name] = msgspec.structs.replace(value, **inner)
+    if made:
+        changes["content_changes"] = all_changes(event.content_changes, made)
     return changes

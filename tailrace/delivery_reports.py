@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from tailrace import greenlets
 from tailrace.errors import PublisherClosed
+from tailrace.records import ChangeKind, ContentChange
 
 
 class DeliveryReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,6 +65,10 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     """Not accepted: the queue was full and `when_full` is `drop`."""
     in_flight: int
     """Accepted, without a delivery report yet."""
+    converted: int = 0
+    """Published with values that became text, because JSON has no form for them."""
+    cut: int = 0
+    """Published with values that were cut, because the event was too large."""
 
 
 OnDelivery = Callable[[DeliveryReport], None]
@@ -79,6 +84,7 @@ class InFlight:
         self._lock = greenlets.real_lock()
         self._ids: dict[int, str] = {}
         self._next = self._delivered = self._spooled = self._failed = self._dropped = 0
+        self._converted = self._cut = 0
         self._closed = False
 
     def close(self) -> bool:
@@ -126,6 +132,13 @@ class InFlight:
         with self._lock:
             self._dropped += 1
 
+    def changed(self, changes: Sequence[ContentChange]) -> None:
+        """Counts an event by what was changed in it."""
+        kinds = {c.change for c in changes}
+        with self._lock:
+            self._converted += ChangeKind.CONVERTED in kinds
+            self._cut += ChangeKind.CUT in kinds
+
     def any(self) -> bool:
         return bool(self._ids)
 
@@ -158,4 +171,6 @@ class InFlight:
                 failed=self._failed,
                 dropped=self._dropped,
                 in_flight=len(self._ids),
+                converted=self._converted,
+                cut=self._cut,
             )

@@ -9,6 +9,7 @@ import msgspec
 
 from tailrace.content import BODY_CONTENT, EVENT_CONTENT, JsonText
 from tailrace.errors import InvalidEvent
+from tailrace.loose import from_json
 from tailrace.records import TraceEvent
 
 _TIMES: Final = ("started_at", "ended_at", "published_at", "root_started_at")
@@ -33,6 +34,10 @@ def parse(line: bytes) -> TraceEvent:
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as e:
         raise InvalidEvent("line", f"is not a JSON object: {e}") from None
     values = {name: _value(name, value) for name, value in raw.items()}
+    try:
+        return msgspec.convert(values, TraceEvent)
+    except msgspec.ValidationError:  # for a number in attributes, for example
+        values = from_json(values)
     try:
         return msgspec.convert(values, TraceEvent)
     except msgspec.ValidationError as e:

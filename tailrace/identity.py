@@ -10,7 +10,7 @@ import msgspec
 
 from tailrace import ids
 from tailrace.codec.encoder import wrong
-from tailrace.content import with_json_text
+from tailrace.content import LIMITS, Limits, with_json_text
 from tailrace.errors import InvalidEvent
 from tailrace.kinds import BODIES, BODY, CONTROL, OWN_ID, OWN_TRACE, WITHOUT_TRACE
 from tailrace.records import Kind, TraceEvent
@@ -48,7 +48,9 @@ def trace_of(event: TraceEvent, source_id: str) -> str | None:
     return event.message_id or event.workflow_run_id or source_id
 
 
-def complete(event: TraceEvent, now: int, new_id: Callable[[], str] = mint) -> TraceEvent:
+def complete(
+    event: TraceEvent, now: int, new_id: Callable[[], str] = mint, limits: Limits = LIMITS
+) -> TraceEvent:
     """The event as it is published: ids set, content as JSON text.
 
     Sets source_id, trace_id, event_id and published_at where they are missing. Completing an event
@@ -59,8 +61,10 @@ def complete(event: TraceEvent, now: int, new_id: Callable[[], str] = mint) -> T
         event: the event from the application.
         now: the current time, microseconds UTC.
         new_id: makes an id for an operation that has none.
+        limits: what content is too large.
 
     Raises:
+        EventTooLarge: content is too large and is not to be cut.
         InvalidEvent: names the wrong field. The types of fields that no id depends on are checked
             later, by the encoder.
     """
@@ -102,7 +106,7 @@ def complete(event: TraceEvent, now: int, new_id: Callable[[], str] = mint) -> T
         trace_id=trace_id,
         event_id=event.event_id or ids.event_id(kind, trace_id, source_id, event.revision),
         published_at=now if event.published_at is None else event.published_at,
-        **with_json_text(event),
+        **with_json_text(event, limits),
     )
 
 

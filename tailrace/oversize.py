@@ -1,35 +1,34 @@
-"""Truncates events that exceed the topic's size limit. Pure functions."""
+"""Cuts events that exceed the topic's size limit. Pure functions."""
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any, Final
 
 import msgspec
 
 from tailrace.codec import schemas
-from tailrace.content import JsonText
-from tailrace.records import TraceEvent
+from tailrace.content import all_changes
+from tailrace.cutting import cut_json, cut_map, cut_text, cut_texts
+from tailrace.fields import FIELDS
+from tailrace.records import ChangeKind, ContentChange, TraceEvent
 
-KEPT: Final = 1024
-"""Bytes of a truncated field that are kept."""
+_ROOM: Final = 12
+"""Bytes of a `ContentChange` besides its path, at most."""
 
 
-def _kinds(schema: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    """Maps the dotted path of every leaf field to "json" or "text" for content, "" for anything else."""
+def _content(schema: dict[str, Any], prefix: str = "") -> dict[str, str]:
     found: dict[str, str] = {}
     for field in schema["fields"]:
         path = prefix + field["name"]
         inner = field["type"][1] if isinstance(field["type"], list) else field["type"]
         if isinstance(inner, dict) and inner["type"] == "record":
-            found |= _kinds(inner, path + ".")
-        else:
-            found[path] = field.get("content", "")
+            found |= _content(inner, path + ".")
+        elif "content" in field:
+            found[path] = field["content"]
     return found
 
 
-_FIELDS: Final = _kinds(schemas.current("TraceEvent"))
-CONTENT: Final = {path: kind for path, kind in _FIELDS.items() if kind}
+CONTENT: Final = _content(schemas.current("TraceEvent"))
 """Maps the dotted path of every content field to "json" or "text"."""
 
 
@@ -53,46 +52,48 @@ def sizes(event: TraceEvent) -> list[tuple[int, str]]:
 
     The event's content must be JSON text already.
     """
-    found = ((_size(_value(event, path)), path) for path in _FIELDS)
+    found = ((_size(_value(event, path)), path) for path in FIELDS)
     return sorted((f for f in found if f[0]), reverse=True)
 
 
-def cut(value: str, kind: str) -> str:
-    """The replacement for a content field that is too long.
-
-    It holds the start of the field, its size in bytes and its SHA-256, so that a reader can tell what
-    is missing.
-    """
-    raw = value.encode("utf-8", "surrogatepass")
-    digest = hashlib.sha256(raw).hexdigest()
-    start = raw[:KEPT].decode("utf-8", "ignore")
-    if kind == "text":
-        return f"{start}… [truncated by tailrace: {len(raw)} bytes, sha256 {digest}]"
-    marker = {"truncated": True, "bytes": len(raw), "sha256": digest, "start": start}
-    return JsonText(msgspec.json.encode(marker).decode())
-
-
-def _shorter(value: Any, kind: str) -> Any:
-    """`cut`, where a list of texts becomes a list of one truncated text."""
-    return cut(value, kind) if isinstance(value, str) else [cut("\n".join(value), kind)]
+def _shorter(value: Any, path: str, room: int) -> Any:
+    text = FIELDS[path].text
+    if text == "json" and (path in CONTENT or value.lstrip().startswith(("{", "[", '"'))):
+        return cut_json(value, room)
+    if text == "map":
+        return cut_map(value, room)
+    return cut_text(value, room) if isinstance(value, str) else cut_texts(value, room)
 
 
 def truncate(event: TraceEvent, excess: int) -> TraceEvent:
-    """The event with its largest content fields truncated until `excess` bytes are saved.
+    """The event with its largest fields cut, so that `excess` bytes are saved.
 
-    May save less, if no further field can be shortened.
+    All fields that are cut get the same length, and no field is cut that is shorter. Ids, times and the
+    fields of the header that the processor reads are not cut. May save less, if the rest is too small.
+
+    Args:
+        event: one that can be encoded.
+        excess: bytes.
     """
-    for size, path in sizes(event):
-        if excess <= 0:
+    if excess <= 0:
+        return event
+    found = [(size, path) for size, path in sizes(event) if FIELDS[path].cut and size > len(path) + _ROOM]
+    saved, longest = 0, 0
+    for count, (size, path) in enumerate(found, 1):
+        saved += size
+        excess += len(path) + _ROOM
+        longest = max((saved - excess) // count, 0)
+        if count == len(found) or longest >= found[count][0]:
             break
-        if path not in CONTENT or size <= KEPT:
-            continue
-        outer, _, inner = path.partition(".")
-        shorter = _shorter(_value(event, path), CONTENT[path])
-        saved = size - _size(shorter)
-        if saved <= 0:  # the marker is longer than the text it replaces
-            continue
-        change = msgspec.structs.replace(getattr(event, outer), **{inner: shorter}) if inner else shorter
-        event = msgspec.structs.replace(event, **{outer: change})
-        excess -= saved
-    return event
+    cut = [(size, path) for size, path in found if size > longest]
+    bodies: dict[str, dict[str, Any]] = {}
+    for _, path in cut:
+        outer, _, inner = path.rpartition(".")
+        shorter = _shorter(_value(event, path), path, longest)
+        bodies.setdefault(outer, {})[inner] = shorter
+    changes = bodies.pop("", {})
+    for outer, inner_changes in bodies.items():
+        changes[outer] = msgspec.structs.replace(getattr(event, outer), **inner_changes)
+    made = (ContentChange(field=path, change=ChangeKind.CUT, bytes=size) for size, path in cut)
+    changes["content_changes"] = all_changes(event.content_changes, made)
+    return msgspec.structs.replace(event, **changes)

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Final, Self
 
 import msgspec
 
-from tailrace import codec, oversize
 from tailrace.codec.wire import encoder_of
+from tailrace.content import Limits
 from tailrace.delivery_reports import Counts, DeliveryReport, FlushReport, InFlight, OnDelivery
 from tailrace.delivery_thread import DeliveryThread
-from tailrace.errors import EventTooLarge, PublisherClosed, QueueFull
-from tailrace.identity import complete, kafka_key
+from tailrace.errors import PublisherClosed, QueueFull
+from tailrace.prepare import Prepared, prepared
 from tailrace.producers import check_properties
 from tailrace.records import TraceEvent
 from tailrace.settings import Settings, load
@@ -96,7 +96,9 @@ class Publisher:
                 settings, kafka=msgspec.structs.replace(settings.kafka, bootstrap_servers=bootstrap_servers)
             )
         self._settings = settings
-        self._limit = settings.topics.max_event_bytes - ROOM
+        self._limits = Limits(
+            settings.topics.max_event_bytes - ROOM, settings.publisher.oversize == "truncate"
+        )
         self._redact, self._on_delivery, self._clock = redact, on_delivery, clock
         self._host = socket.gethostname()
         self._closed = False
@@ -123,7 +125,8 @@ class Publisher:
             on_delivery: called with this event's report, before the publisher's own `on_delivery`.
 
         Raises:
-            InvalidEvent: the event is not valid; names the field.
+            InvalidEvent: the event's identity, a time or a field of its header is not valid; names the
+                field.
             EventTooLarge: the event exceeds topics.max_event_bytes; names its largest field.
             QueueFull: `when_full` is `raise`, or `block` and the queue stayed full for block_seconds.
             PublisherClosed: `close` was called before.
@@ -131,6 +134,8 @@ class Publisher:
         event, key, value = self._prepare(event)
         event_id = str(event.event_id)
         delivery = self._deliveries.get(os.getpid()) or self._start()
+        if event.content_changes:
+            delivery.in_flight.changed(event.content_changes)
         if not delivery.offer(event_id, key, value, on_delivery) and self._waits_when_full(delivery):
             seconds = self._settings.publisher.block_seconds
             if not delivery.wait(seconds, lambda: delivery.offer(event_id, key, value, on_delivery)):
@@ -167,6 +172,8 @@ class Publisher:
 
         event_id = str(event.event_id)
         delivery = self._deliveries.get(os.getpid()) or self._start()
+        if event.content_changes:
+            delivery.in_flight.changed(event.content_changes)
         deadline: float | None = None
         while not delivery.offer(event_id, key, value, report_back):
             if deadline is None:
@@ -242,39 +249,17 @@ class Publisher:
             self._framing.keep_asking(delivery.ended)
         return started
 
-    def _prepare(self, event: TraceEvent) -> tuple[TraceEvent, bytes | None, bytes]:
+    def _prepare(self, event: TraceEvent) -> Prepared:
         if self._closed:
             raise PublisherClosed("this publisher is closed")
         if self._redact is not None:
             event = self._redact(event)
         if isinstance(event, TraceEvent) and event.host_name is None:
             event = msgspec.structs.replace(event, host_name=self._host)
-        event = complete(event, self._clock())
-        value = self._encode(event)
-        key = kafka_key(event)
-        raw_key = None if key is None else key.encode()
-        limit = self._limit - len(raw_key or b"")
-        if len(value) > limit:
-            event, value = self._oversized(event, value, limit)
-        return event, raw_key, value
+        return prepared(event, self._clock(), self._limits, self._frame())
 
-    def _encode(self, event: TraceEvent) -> bytes:
-        return codec.encode(event, None if self._framing is None else self._framing.frame)
-
-    def _oversized(self, event: TraceEvent, value: bytes, limit: int) -> tuple[TraceEvent, bytes]:
-        if self._settings.publisher.oversize == "truncate":
-            event = oversize.truncate(event, len(value) - limit)
-            value = self._encode(event)
-            if len(value) <= limit:
-                return event, value
-        size, field = oversize.sizes(event)[0]
-        raise EventTooLarge(
-            field,
-            f"has {size} bytes; the event has {len(value)} without its key, the limit is {self._limit} "
-            f"(topics.max_event_bytes minus {ROOM}). "
-            "Raise topics.max_event_bytes and the topic's max.message.bytes, "
-            "or set publisher.oversize = truncate",
-        )
+    def _frame(self) -> bytes | None:
+        return None if self._framing is None else self._framing.frame
 
     def _waits_when_full(self, delivery: DeliveryThread) -> bool:
         """Applies `when_full` to a full queue: True to wait, False if the event was dropped.

@@ -420,16 +420,16 @@ class ChangeKind(enum.StrEnum):
 
 
 class ContentChange(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
-    """A change that the publisher made to content, so that it fits or can be written."""
+    """A change that the publisher made to a field, so that it fits or can be written."""
 
     field: str
     """Path of the field, e.g. inputs or tool.tool_outputs."""
     change: ChangeKind
-    """cut: the end is missing. converted: values that JSON cannot represent became text."""
+    """cut: a part is missing. converted: values that JSON cannot represent became text, lists or objects."""
     count: int = 0
     """Of converted: how many values."""
     bytes: int = 0
-    """Of cut: size before, bytes of UTF-8."""
+    """Of cut: size before, bytes of UTF-8; a lower bound if it was far too large."""
 
 
 class ContentRef(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):

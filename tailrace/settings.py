@@ -157,7 +157,7 @@ class Publisher(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     oversize: Literal["refuse", "truncate"] = "refuse"
     """What to do with an event over topics.max_event_bytes.
 
-    refuse: raise, naming the field. truncate: shorten its content fields and mark them.
+    refuse: raise, naming the field. truncate: cut its largest fields, and say so in the event.
     """
 
 

@@ -7,14 +7,23 @@ name the field. Tests compare the encoders with it.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from tailrace.codec.varint import SMALL, zigzag
-from tailrace.errors import InvalidEvent
+from tailrace.codec.varint import LENGTHS, zigzag
+from tailrace.errors import EventTooLarge, InvalidEvent
 
-Encode = Callable[[Any], list[bytes]]
-"""encode(record) -> pieces of the Avro body, to be joined."""
+_OPTION: Final = tuple(b"\2" + length for length in LENGTHS)
+"""Start of a nullable string of 0 to 8,191 bytes."""
+UNLIMITED: Final = 1 << 62
+_ROW: Final = 4
+"""Fields of a record that are looked at together: most of four nullable ones in a row are null."""
+
+Encode = Callable[..., list[bytes]]
+"""encode(record, most=UNLIMITED) -> pieces of the Avro body, to be joined.
+
+`most` is the number of characters, or of items, that one value may have.
+"""
 
 _PYTHON: Final = {
     "string": "a string",
@@ -29,16 +38,29 @@ _PYTHON: Final = {
 
 
 def _shown(value: Any) -> str:
-    try:
-        text = repr(value)
-    except Exception:  # e.g. an integer of 5,000 digits, a list nested too deeply, a faulty __repr__
-        return "(not shown)"
-    return f"{text[:57]}..." if len(text) > 60 else text
+    """The start of a plain value, for errors. The `repr` of any other may hold a key, or not return."""
+    t = type(value)
+    if t in (str, bytes):
+        return f" {value[:58]!r:.57}..." if len(value) > 58 else f" {value!r}"
+    if t is int:
+        return f" {value}" if value.bit_length() < 200 else f" of {value.bit_length()} bits"
+    return f" {value!r}" if t in (float, bool) else ""
+
+
+def _name(value: Any) -> str:
+    """The name of its type, whatever its metaclass says."""
+    name: str = type.__dict__["__name__"].__get__(type(value))
+    return name[:100].encode("utf-8", "replace").decode()
 
 
 def wrong(path: str, value: Any, expected: str) -> InvalidEvent:
     """The error for a value that does not match its field's type."""
-    return InvalidEvent(path, f"is {type(value).__name__} {_shown(value)}, must be {expected}")
+    return InvalidEvent(path, f"is {_name(value)}{_shown(value)}, must be {expected}")
+
+
+def too_long(path: str, size: int) -> EventTooLarge:
+    """The error for a value that has more characters or items than an event may have bytes."""
+    return EventTooLarge(path, f"has at least {size} bytes")
 
 
 class _Writer:
@@ -49,7 +71,10 @@ class _Writer:
         self.consts: dict[str, Any] = {
             "wrong": wrong,
             "zz": zigzag,
-            "SMALL": SMALL,
+            "LENGTHS": LENGTHS,
+            "OPTION": _OPTION,
+            "utf8": str.encode,
+            "too_long": too_long,
             "pack_d": struct.Struct("<d").pack,
             "pack_f": struct.Struct("<f").pack,
             "TOO_LARGE": (OverflowError, struct.error),
@@ -62,6 +87,24 @@ class _Writer:
 
     def emit(self, d: int, line: str) -> None:
         self.lines.append("    " * d + line)
+
+    def fields(self, fields: Sequence[Mapping[str, Any]], record: str, v: str, prefix: str, d: int) -> None:
+        """Emits code that encodes the fields of a record.
+
+        Several nullable ones in a row are mostly all null: then they are written at once.
+        """
+        for start in range(0, len(fields), _ROW):
+            row = fields[start : start + _ROW]
+            names = [f"{v}_{i}" for i in range(len(row))]
+            for name, field in zip(names, row, strict=True):
+                self.emit(d, f"{name} = {record}.{field['name']}")
+            inside = d
+            if all(isinstance(field["type"], list) for field in row):
+                self.emit(d, f"if {' is None and '.join(names)} is None: w({bytes(len(row))!r})")
+                self.emit(d, "else:")
+                inside += 1
+            for name, field in zip(names, row, strict=True):
+                self.value(field["type"], name, prefix + field["name"], inside)
 
     def value(self, t: Any, v: str, path: str, d: int, null: bool = False) -> None:
         """Emits code that encodes a variable.
@@ -88,25 +131,25 @@ class _Writer:
         one = "b'\\2' + " if null else ""
         expected = _PYTHON.get(kind, kind) if isinstance(kind, str) else "a value"
         if kind == "string":
-            self.emit(d, f"{head} type({v}) is str or isinstance({v}, str):")
-            self.emit(d + 1, f"try: x = {v}.encode()")
+            known, longer = ("OPTION", "b'\\2' + zz(n)") if null else ("LENGTHS", "zz(n)")
+            self.emit(d, f"{head} type({v}) is str or issubclass(type({v}), str):")
+            self.emit(d + 1, f"if len({v}) > most: raise too_long({path!r}, len({v}))")
+            self.emit(d + 1, f"try: x = utf8({v})")
             self.emit(
                 d + 1,
                 "except UnicodeEncodeError as e: "
                 f"raise wrong({path!r}, {v}, 'valid Unicode (' + e.reason + ')') from None",
             )
-            self.emit(d + 1, f"n = len(x); w({one}(SMALL[n << 1] if n < 8192 else zz(n))); w(x)")
+            self.emit(d + 1, f"n = len(x); w({known}[n] if n < 8192 else {longer}); w(x)")
         elif kind == "bytes":
-            self.emit(d, f"{head} isinstance({v}, bytes): w({one}zz(len({v}))); w({v})")
+            self.emit(d, f"{head} issubclass(type({v}), bytes): w({one}zz(len({v}))); w({v})")
         elif kind in ("int", "long"):
             bound = 31 if kind == "int" else 63
+            known = "OPTION" if null else "LENGTHS"
             self.emit(d, f"{head} type({v}) is int:")
-            self.emit(
-                d + 1,
-                f"if not -{1 << bound} <= {v} < {1 << bound}: "
-                f"raise wrong({path!r}, {v}, 'within {bound + 1} bits')",
-            )
-            self.emit(d + 1, f"w({one}zz({v}))")
+            self.emit(d + 1, f"if 0 <= {v} < 8192: w({known}[{v}])")
+            self.emit(d + 1, f"elif -{1 << bound} <= {v} < {1 << bound}: w({one}zz({v}))")
+            self.emit(d + 1, f"else: raise wrong({path!r}, {v}, 'within {bound + 1} bits')")
         elif kind == "boolean":
             self.emit(d, f"{head} {v} is True: w({one}b'\\1')")
             self.emit(d, f"elif {v} is False: w({one}b'\\0')")
@@ -116,19 +159,20 @@ class _Writer:
             self.emit(d + 1, f"except TOO_LARGE: raise wrong({path!r}, {v}, 'a smaller number') from None")
         elif kind == "fixed":
             expected = f"{t['size']} bytes"
-            self.emit(d, f"{head} isinstance({v}, bytes) and len({v}) == {t['size']}: w({one}{v})")
+            self.emit(d, f"{head} type({v}) is bytes and len({v}) == {t['size']}: w({one}{v})")
         elif kind == "enum":
             table = self.fresh("E")
             self.consts[table] = {s: (b"\2" if null else b"") + zigzag(i) for i, s in enumerate(t["symbols"])}
             expected = "one of " + ", ".join(t["symbols"])
-            self.emit(d, f"{head} isinstance({v}, str) and {v} in {table}: w({table}[{v}])")
+            self.emit(d, f"{head} issubclass(type({v}), str) and {v} in {table}: w({table}[{v}])")
         elif kind == "array":
             expected = "a list or tuple"
             x = self.fresh("a")
-            self.emit(d, f"{head} isinstance({v}, (list, tuple)):")
+            self.emit(d, f"{head} type({v}) is tuple or issubclass(type({v}), (list, tuple)):")
             if null:
                 self.emit(d + 1, "w(b'\\2')")
             self.emit(d + 1, f"if {v}:")
+            self.emit(d + 2, f"if len({v}) > most: raise too_long({path!r}, len({v}))")
             self.emit(d + 2, f"w(zz(len({v})))")
             self.emit(d + 2, f"for {x} in {v}:")
             self.value(t["items"], x, path + "[]", d + 3)
@@ -136,10 +180,11 @@ class _Writer:
         elif kind == "map":
             expected = "a dict with string keys"
             k, x = self.fresh("k"), self.fresh("m")
-            self.emit(d, f"{head} isinstance({v}, dict):")
+            self.emit(d, f"{head} type({v}) is dict or issubclass(type({v}), dict):")
             if null:
                 self.emit(d + 1, "w(b'\\2')")
             self.emit(d + 1, f"if {v}:")
+            self.emit(d + 2, f"if len({v}) > most: raise too_long({path!r}, len({v}))")
             self.emit(d + 2, f"w(zz(len({v})))")
             self.emit(d + 2, f"for {k}, {x} in {v}.items():")
             self.value("string", k, path + " (key)", d + 3)
@@ -150,12 +195,10 @@ class _Writer:
             f = self.fresh("f")
             cls = self.fresh("C")
             self.consts[cls] = self.classes[t["name"]]
-            self.emit(d, f"{head} isinstance({v}, {cls}):")
+            self.emit(d, f"{head} type({v}) is {cls}:")
             if null:
                 self.emit(d + 1, "w(b'\\2')")
-            for field in t["fields"]:
-                self.emit(d + 1, f"{f} = {v}.{field['name']}")
-                self.value(field["type"], f, f"{path}.{field['name']}" if path else field["name"], d + 1)
+            self.fields(t["fields"], v, f, path + "." if path else "", d + 1)
         elif kind == "null":
             self.emit(d, f"{head} {v} is None: pass")
         else:
@@ -176,11 +219,9 @@ def compile_encoder(schema: Mapping[str, Any], classes: Mapping[str, type[Any]])
         classes: Name -> class, of the nested records.
     """
     w = _Writer(classes)
-    w.emit(0, "def encode(r):")
+    w.emit(0, f"def encode(r, most={UNLIMITED}):")
     w.emit(1, "out = []; w = out.append")
-    for field in schema["fields"]:
-        w.emit(1, f"v = r.{field['name']}")
-        w.value(field["type"], "v", field["name"], 1)
+    w.fields(schema["fields"], "r", "v", "", 1)
     w.emit(1, "return out")
     scope = dict(w.consts)
     exec(compile("\n".join(w.lines) + "\n", f"<encoder of {schema['name']}>", "exec"), scope)

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from tailrace import records
 from tailrace.codec import schemas
 from tailrace.codec.decoder import record_decoder_for
-from tailrace.codec.encoder import Encode, compile_encoder
+from tailrace.codec.encoder import UNLIMITED, Encode, compile_encoder
 from tailrace.codec.schemas import BODY, ID_BODY, MARKER
 from tailrace.errors import DecodeError
 
@@ -84,18 +84,20 @@ def _into_class(name: str, schema: schemas.Schema) -> tuple[Callable[[bytes, int
     return record_decoder_for(schema, cls.__struct_fields__, cls, build=build()), cls
 
 
-def encode(record: Any, frame: bytes | None = None) -> bytes:
+def encode(record: Any, frame: bytes | None = None, most: int = UNLIMITED) -> bytes:
     """Encodes a record of this package as a topic value.
 
     Args:
         record: The record.
         frame: Written before the body; default: the single-object frame.
+        most: Characters that a text may have, and items that a list or map may have.
 
     Raises:
         InvalidEvent: A field's value does not match its type. The error names the field.
+        EventTooLarge: A value has more characters or items than `most`.
     """
     name = type(record).__name__
-    return (frame or frame_of(name)) + b"".join(encoder_of(name)(record))
+    return (frame or frame_of(name)) + b"".join(encoder_of(name)(record, most))
 
 
 def frame_in(value: bytes | None) -> bytes:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -11,9 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tailrace import codec, identity, oversize, records
-from tailrace.records import Kind, TraceEvent
+from tailrace import codec, identity, kinds, oversize, records
+from tailrace.content import BODY_CONTENT, Limits
+from tailrace.errors import EventTooLarge
+from tailrace.fields import FIELDS
+from tailrace.prepare import prepared
+from tailrace.records import ChangeKind, ContentChange, Kind, TraceEvent
 
+NOW = 1_764_000_000_000_000
 LIMIT = 65_536
 BODIES = {
     "workflow_run": Kind.WORKFLOW_RUN,
@@ -47,12 +52,12 @@ def large_events(draw: st.DrawFn) -> TraceEvent:
         outer, _, inner = path.partition(".")
         value = draw(st.lists(large, max_size=3) if path.endswith("questions") else large)
         values[outer if inner else ""][inner or outer] = value
-    event = TraceEvent(kind=BODIES[body], source_id="s", started_at=1, ended_at=2, **values[""])
+    event = TraceEvent(kind=BODIES[body], source_id="s", started_at=NOW, ended_at=NOW, **values[""])
     return identity.complete(
         msgspec.structs.replace(
             event, origin=records.Origin(**values["origin"]), **{body: cls_of(body)(**values[body])}
         ),
-        3,
+        NOW,
     )
 
 
@@ -72,81 +77,186 @@ def test_cutting_brings_an_event_under_the_limit_if_content_is_what_makes_it_lar
             json.loads(text)
 
 
+def changes(event: TraceEvent) -> dict[str, int]:
+    """Field -> its size before it was cut."""
+    assert all(c.change == ChangeKind.CUT for c in event.content_changes)
+    return {c.field: c.bytes for c in event.content_changes}
+
+
+def event(**values: Any) -> TraceEvent:
+    return identity.complete(
+        TraceEvent(kind=values.pop("kind", Kind.SPAN), source_id="s", started_at=NOW, ended_at=NOW, **values),
+        NOW,
+    )
+
+
+def test_what_fits_is_kept() -> None:
+    """An output of 990,002 bytes kept 1,145."""
+    whole = event(outputs="o" * 990_000)
+    assert len(whole.outputs) == 990_002
+    cut = oversize.truncate(whole, len(codec.encode(whole)) - 934_464)
+    assert 934_400 < len(codec.encode(cut)) <= 934_464
+    assert len(cut.outputs) > 934_000
+    assert json.loads(cut.outputs) == "o" * (len(cut.outputs) - 2 - len("… [cut]")) + "… [cut]"
+    assert changes(cut) == {"outputs": 990_002}
+
+
 def test_the_largest_field_is_cut_first_and_small_ones_stay() -> None:
-    event = identity.complete(
-        TraceEvent(
-            kind=Kind.SPAN, source_id="s", started_at=1, ended_at=2, inputs="i" * 5_000, outputs="o" * 90_000
-        ),
-        3,
-    )
-    cut = oversize.truncate(event, len(codec.encode(event)) - 20_000)
-    assert cut.inputs == event.inputs
-    marker = json.loads(cut.outputs)
-    raw = event.outputs.encode()
-    assert marker == {
-        "truncated": True,
-        "bytes": 90_002,
-        "sha256": hashlib.sha256(raw).hexdigest(),
-        "start": '"' + "o" * 1023,
+    whole = event(inputs="i" * 5_000, outputs="o" * 90_000, error="e" * 6_000)
+    cut = oversize.truncate(whole, len(codec.encode(whole)) - 20_000)
+    assert (cut.inputs, cut.error) == (whole.inputs, whole.error)
+    assert 8_500 < len(cut.outputs.encode()) < 9_000
+    assert changes(cut) == {"outputs": 90_002}
+
+
+def test_two_large_fields_are_cut_to_the_same_length() -> None:
+    whole = event(inputs="i" * 70_000, outputs="o" * 90_000, error="e" * 1_000)
+    cut = oversize.truncate(whole, len(codec.encode(whole)) - 60_000)
+    assert len(cut.inputs.encode()) == len(cut.outputs.encode()) > 29_000
+    assert cut.error == whole.error
+    assert changes(cut) == {"outputs": 90_002, "inputs": 70_002}
+
+
+def test_a_document_keeps_its_shape() -> None:
+    """The longest text in it is what is cut."""
+    answer = {
+        "choices": [{"message": {"role": "assistant", "content": "é" * 100_000}}],
+        "usage": {"total": 7},
     }
+    whole = event(outputs=answer)
+    cut = oversize.truncate(whole, len(codec.encode(whole)) - 65_536)
+    found = json.loads(cut.outputs)
+    content = found["choices"][0]["message"].pop("content")
+    assert content.startswith("é" * 30_000)
+    assert content.endswith("é… [cut]")
+    assert found == {"choices": [{"message": {"role": "assistant"}}], "usage": {"total": 7}}
 
 
-def test_text_keeps_its_start_and_says_what_was_cut() -> None:
-    query = "é" * 40_000
-    event = identity.complete(
-        TraceEvent(
-            kind=Kind.MESSAGE, message_id="m", started_at=1, ended_at=2, message=records.Message(query=query)
-        ),
-        3,
-    )
-    cut = oversize.truncate(event, 60_000)
-    digest = hashlib.sha256(query.encode()).hexdigest()
+def test_text_keeps_its_start_and_ends_with_a_mark() -> None:
+    whole = event(kind=Kind.MESSAGE, message_id="m", message=records.Message(query="é" * 40_000))
+    cut = oversize.truncate(whole, 60_000)
     assert cut.message is not None
-    assert cut.message.query == "é" * 512 + f"… [truncated by tailrace: 80000 bytes, sha256 {digest}]"
+    assert cut.message.query is not None
+    assert cut.message.query.startswith("é" * 9_900)
+    assert cut.message.query.endswith("é… [cut]")
+    assert changes(cut) == {"message.query": 80_000}
 
 
-def test_a_list_of_texts_is_cut_too() -> None:
-    event = identity.complete(
-        TraceEvent(
-            kind=Kind.SUGGESTED_QUESTION,
-            message_id="m",
-            started_at=1,
-            ended_at=2,
-            suggested_question=records.SuggestedQuestion(questions=["q" * 900] * 200),
-        ),
-        3,
+def test_of_a_list_of_texts_the_longest_are_cut_and_the_last_left_out() -> None:
+    questions = ["short", "l" * 90_000, *["q" * 50] * 2_000]
+    whole = event(
+        kind=Kind.SUGGESTED_QUESTION, suggested_question=records.SuggestedQuestion(questions=questions)
     )
-    cut = oversize.truncate(event, 100_000)
+    cut = oversize.truncate(whole, 150_000)
     assert cut.suggested_question is not None
-    (question,) = cut.suggested_question.questions
-    assert question.startswith("q" * 900 + "\n")
-    assert "truncated by tailrace" in question
+    kept = cut.suggested_question.questions
+    assert kept[0] == "short"
+    assert kept[1] == "l" * 55 + "… [cut]"
+    assert 600 < len(kept) < 2_000
+    assert set(kept[2:]) == {"q" * 50}
+    assert changes(cut) == {"suggested_question.questions": 190_005}
+
+
+def test_a_change_that_the_event_has_already_is_kept() -> None:
+    before = ContentChange(field="inputs", change=ChangeKind.CONVERTED, count=2)
+    larger = ContentChange(field="inputs", change=ChangeKind.CUT, bytes=10**9)
+    whole = event(inputs="i" * 90_000, content_changes=[before, larger])
+    cut = oversize.truncate(whole, 30_000)
+    assert cut.content_changes == (before, larger)
+
+
+CUTTABLE = sorted(path for path, field in FIELDS.items() if field.cut)
+FIXED = sorted(
+    path
+    for path, field in FIELDS.items()
+    if not field.cut and field.type in ("string", "array") and path not in ("content_changes", "content_refs")
+)
+
+
+def holding(path: str, value: Any) -> TraceEvent:
+    outer, _, inner = path.partition(".")
+    kind = next((Kind(k) for k, body in kinds.BODY.items() if body == outer), Kind.GENERATE_NAME)
+    base = TraceEvent(kind=kind, source_id="s", started_at=NOW, ended_at=NOW)
+    if inner:
+        cls = BODY_CONTENT[outer][0]
+        return msgspec.structs.replace(base, **{outer: cls(**{inner: value})})
+    return msgspec.structs.replace(base, **{path: value})
+
+
+def large_value(path: str) -> Any:
+    field = FIELDS[path]
+    return {"map": {"k": "é" * 90_000}, "array": ["é" * 90_000]}.get(field.type, "é" * 90_000)
+
+
+@pytest.mark.parametrize("path", CUTTABLE)
+def test_every_text_that_is_not_identity_is_cut(path: str) -> None:
+    found = prepared(holding(path, large_value(path)), NOW, Limits(100_000, True))
+    assert 99_000 < len(found.value) + len(found.key or b"") <= 100_000
+    assert changes(found.event) == {path: pytest.approx(180_000, abs=3)}
+    if FIELDS[path].text == "json" and path in oversize.CONTENT:
+        json.loads(oversize._value(found.event, path))
+    with pytest.raises(EventTooLarge) as caught:
+        prepared(holding(path, large_value(path)), NOW, Limits(100_000, False))
+    assert caught.value.field == path
+
+
+@pytest.mark.parametrize("path", FIXED)
+def test_identity_and_what_the_processor_reads_is_not_cut(path: str) -> None:
+    event = holding(path, large_value(path))
+    for cut in (True, False):
+        with pytest.raises(EventTooLarge) as caught:
+            prepared(event, NOW, Limits(100_000, cut))
+        assert caught.value.field in (path, "trace_id")  # which is the source_id or message_id
+        assert ("publisher.oversize" in str(caught.value)) is not cut
+
+
+def test_the_fields_that_are_cut_are_those_of_the_documentation() -> None:
+    assert {p for p in CUTTABLE if "." not in p} == {
+        *(
+            "app_name",
+            "attributes",
+            "error",
+            "host_name",
+            "inputs",
+            "name",
+            "outputs",
+            "tags",
+            "workspace_name",
+        )
+    }
+    assert all(path.endswith("_id") for path in FIXED if "." in path)
+    named = {p for p, f in _fields_with_docs() if "JSON" in f["doc"] and p != "attributes"}
+    assert named == {p for p, f in FIELDS.items() if f.text == "json"}
+
+
+def _fields_with_docs() -> list[tuple[str, Any]]:
+    schema = json.loads((Path(__file__).parents[2] / "schemas" / "TraceEvent.avsc").read_text())
+    found = []
+    for field in schema["fields"]:
+        inner = field["type"][1] if isinstance(field["type"], list) else field["type"]
+        if isinstance(inner, dict) and inner["type"] == "record":
+            found += [(f"{field['name']}.{f['name']}", f) for f in inner["fields"]]
+        elif not (isinstance(inner, dict) and isinstance(inner.get("items"), dict)):
+            found.append((field["name"], field))
+    return found
 
 
 @pytest.mark.parametrize("value", ["😀" * 300, '"' * 1500, "\x00" * 1100])
 def test_nothing_gets_longer_by_being_cut(value: str) -> None:
-    event = identity.complete(
-        TraceEvent(kind=Kind.SPAN, source_id="s", started_at=1, ended_at=2, inputs=value), 3
-    )
-    assert len(codec.encode(oversize.truncate(event, 10**6))) <= len(codec.encode(event))
+    whole = event(inputs=value, error=value, tags=["a", value])
+    assert len(codec.encode(oversize.truncate(whole, 10**6))) <= len(codec.encode(whole))
 
 
 def test_sizes_name_the_largest_field_of_any_kind_first() -> None:
-    event = identity.complete(
-        TraceEvent(
-            kind=Kind.TOOL,
-            source_id="s",
-            started_at=1,
-            ended_at=2,
-            error="e" * 3000,
-            inputs="é" * 500,
-            attributes={"k" * 10: "v" * 4000},
-            tags=["t" * 50] * 100,
-            tool=records.Tool(description="d" * 2000),
-        ),
-        3,
+    whole = event(
+        kind=Kind.TOOL,
+        error="e" * 3000,
+        inputs="é" * 500,
+        attributes={"k" * 10: "v" * 4000},
+        tags=["t" * 50] * 100,
+        tool=records.Tool(description="d" * 2000),
     )
-    assert oversize.sizes(event)[:5] == [
+    assert oversize.sizes(whole)[:5] == [
         (5000, "tags"),
         (4010, "attributes"),
         (3000, "error"),

@@ -34,6 +34,7 @@ from tailrace import (
 from tailrace.broker import Broker
 from tailrace.broker.folder import free_port
 from tailrace.partitioner import partition_of
+from tailrace.records import ChangeKind, ContentChange
 from tailrace.settings import Settings, convert
 from tailrace.topics import TopicNames
 from tests.tailrace import topic
@@ -244,14 +245,42 @@ def test_an_event_over_the_limit_is_refused_naming_its_largest_field(topics_sett
 def test_an_event_over_the_limit_is_cut_with_a_marker_and_delivered(topics_settings: MakeSettings) -> None:
     settings = topics_settings(max_event_bytes=200_000, publisher={"oversize": "truncate"})
     with Publisher(settings=settings) as publisher:
-        publisher.publish(event(inputs={"text": "é" * 200_000}, outputs="small"))
+        publisher.publish(event(inputs={"text": "é" * 90_000}, outputs="small"))
+        publisher.publish(event(error="e" * 200_000))
         with pytest.raises(EventTooLarge) as caught:
-            publisher.publish(event(error="e" * 200_000))  # no content: nothing to cut
-        assert caught.value.field == "error"
-    (read,) = topic.published(settings)
-    marker = json.loads(read.inputs)
-    assert (marker["truncated"], marker["bytes"], read.outputs) == (True, 400_011, '"small"')
-    assert marker["start"].startswith('{"text":"éé')
+            publisher.publish(event(user_id="u" * 200_000))  # an id is not cut
+        assert caught.value.field == "user_id"
+        assert (publisher.counts.cut, publisher.counts.converted) == (2, 0)
+    first, second = topic.published(settings)
+    text = json.loads(first.inputs)["text"]
+    assert text.startswith("é" * 66_000)
+    assert text.endswith("é… [cut]")
+    assert first.outputs == '"small"'
+    assert first.content_changes == [ContentChange(field="inputs", change=ChangeKind.CUT, bytes=180_011)]
+    assert str(second.error).startswith("e" * 130_000)
+
+
+@pytest.mark.kafka
+def test_any_object_is_published_and_said_to_be_converted(topics_settings: MakeSettings) -> None:
+    settings = topics_settings()
+
+    class Client:
+        def __repr__(self) -> str:
+            return "sk-secret"
+
+    with Publisher(settings=settings) as publisher:
+        publisher.publish(event(inputs={"client": Client(), "path": Path("/x")}, error=ValueError("boom")))
+        publisher.publish(event(inputs={"plain": True}))
+        assert (publisher.counts.converted, publisher.counts.cut) == (1, 0)
+    first, second = topic.published(settings)
+    name = f"{__name__}.test_any_object_is_published_and_said_to_be_converted.<locals>.Client"
+    assert json.loads(first.inputs) == {"client": name, "path": "/x"}
+    assert first.error == "ValueError: boom"
+    assert first.content_changes == [
+        ContentChange(field="inputs", change=ChangeKind.CONVERTED, count=2),
+        ContentChange(field="error", change=ChangeKind.CONVERTED, count=1),
+    ]
+    assert second.content_changes == []
 
 
 # -- Kafka is down

@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from connectors.mapping import changes
 from connectors.mapping.attributes import TextAttribute
 from connectors.mapping.prompts import messages
 from connectors.mapping.rows import Plan, RecordValues, Row, Table, fields_of, plan
@@ -562,6 +563,7 @@ FIELDS: Final = fields_of(metadata.EVERY, TRACE, *(how.metadata for how in _OBSE
     "app_id",
     "app_name",
     "attributes",
+    changes.FIELD,
     "currency",
     "ended_at",
     "environment",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from connectors.mapping import changes
 from connectors.mapping.rows import ENCODED, SECONDS, Row, names_of
 from tailrace.records import TraceContext, TraceEvent
 
@@ -211,6 +212,7 @@ EVERY: Final = (
     Row("tool_name", "context.tool_name or tool_name"),
     Row("dataset_names", "context.dataset_names"),
     Row("marks", _marks, ENCODED),
+    Row(changes.NAME, changes.content_changes),
 )
 """Metadata of every kind, written after the kind's own."""
 TABLES: Final = (

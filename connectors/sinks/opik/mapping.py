@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from connectors.mapping import changes
 from connectors.mapping.members import JsonMember, joined
 from connectors.mapping.prompts import messages
 from connectors.mapping.rows import Plan, RecordValues, Table, fields_of, plan
@@ -419,6 +420,7 @@ KINDS: Final[Mapping[Kind, Operation | Rating | Skip]] = {
 _OPERATIONS: Final = {kind: how for kind, how in KINDS.items() if isinstance(how, Operation)}
 FIELDS: Final = fields_of(*(how.metadata for how in _OPERATIONS.values())) | {
     "attributes",
+    changes.FIELD,
     "ended_at",
     "environment",
     "error_type",

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import orjson
 
+from connectors.mapping import changes
 from connectors.mapping.members import json_value
 from connectors.mapping.rows import ENCODED, JSON, SECONDS, TEXTS, Row, Table
 from tailrace.records import TraceContext, TraceEvent
@@ -99,6 +100,7 @@ def _table(*own: Row, of_message: bool = False) -> Table:
         Row("tailrace.trace_id", "context.root_trace_id"),
         Row("tailrace.source_id", "source_id"),
         Row("tailrace.marks", "context.marks"),
+        Row(changes.NAME, changes.content_changes),
         Row("attributes", _attributes, ENCODED),
         Row("ls_provider", "model_provider"),
         Row("ls_model_name", "model_name"),

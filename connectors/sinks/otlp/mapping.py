@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from connectors.filters.content import shown
+from connectors.mapping import changes
 from connectors.mapping.attributes import JsonAttribute, WireAttribute
 from connectors.mapping.rows import SECONDS, TEXTS, Key, Plan, RecordValues, Row, Table, fields_of, plan
 from connectors.otlp import as_json, wire
@@ -122,6 +123,7 @@ _OWN: Final = (
     Row("tailrace.marks", "context.marks"),
     Row("tailrace.estimated_cost", "context.estimated_cost"),
     Row("tailrace.price_table", "context.price_table"),
+    Row(changes.NAME, changes.content_changes),
 )
 
 _WORKFLOW: Final = (
@@ -243,6 +245,7 @@ _SPANS: Final = {kind: how for kind, how in KINDS.items() if isinstance(how, Spa
 
 FIELDS: Final = fields_of(*(table for how in _SPANS.values() for table in (how.rows, how.content))) | {
     "attributes",
+    changes.FIELD,
     "ended_at",
     "host_name",
     "kind",

@@ -1,0 +1,194 @@
+"""Converts values that do not have the type of their field, where an event need not be refused for it. Pure.
+
+It is called only for an event that cannot be encoded as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from tailrace.codec.encoder import UNLIMITED, wrong
+from tailrace.content import BODY_CONTENT, Limits, all_changes
+from tailrace.conversion import Conversion, JsonText, TooLarge, as_text
+from tailrace.errors import InvalidEvent
+from tailrace.fields import FIELDS, Field
+from tailrace.records import ContentChange, EvaluationTarget, Kind, SpanKind, TraceEvent
+
+_PLAIN: Final = (str, int, float, bytes, bytearray, list, tuple, dict, msgspec.Struct, type(None))
+_ENUMS: Final = (Kind, SpanKind, EvaluationTarget)
+_LONG: Final = 1 << 63
+
+
+def strict(event: TraceEvent) -> TraceEvent:
+    """The event with texts of type str in its header, instead of subclasses of it.
+
+    Raises:
+        InvalidEvent: it is not an event.
+    """
+    if not issubclass(type(event), TraceEvent):
+        raise wrong("event", event, "a tailrace.TraceEvent")
+    changes: dict[str, Any] = {}
+    for name in TraceEvent.__struct_fields__:
+        value = getattr(event, name)
+        t = type(value)
+        if t is not str and t not in _ENUMS and issubclass(t, str):
+            changes[name] = str.__str__(value)
+        elif name not in FIELDS or FIELDS[name].free:
+            continue
+        elif issubclass(t, (list, tuple)):
+            base: Any = list if issubclass(t, list) else tuple
+            changes[name] = [str.__str__(x) if issubclass(type(x), str) else x for x in base.__iter__(value)]
+    return msgspec.structs.replace(event, **changes)
+
+
+def refusal(event: TraceEvent) -> InvalidEvent:
+    """The error for an event of which a field of the header holds an object that cannot even be looked at."""
+    expected = "of a type that the field takes; see `tailrace schemas show TraceEvent`"
+    for name, field in FIELDS.items():
+        value = getattr(event, name) if not field.free and "." not in name else None
+        if not issubclass(type(value), _PLAIN):
+            return wrong(name, value, expected)
+    return InvalidEvent("event", f"has a field that is not {expected}")
+
+
+def converted(event: TraceEvent, limits: Limits) -> TraceEvent:
+    """The event with every field converted that takes any value.
+
+    Fields with ids, times, and those of the header that the processor reads stay as they are.
+
+    Args:
+        event: one whose content is JSON text already.
+        limits: what is too large.
+
+    Raises:
+        InvalidEvent: it is not an event.
+        EventTooLarge: a value is too large and is not to be cut.
+    """
+    event = strict(event)
+    made: list[ContentChange] = []
+    changes = _changes(event, "", limits, made)
+    for name, (cls, _) in BODY_CONTENT.items():
+        body = getattr(event, name)
+        if type(body) is cls and (inner := _changes(body, name + ".", limits, made)):
+            changes[name] = msgspec.structs.replace(body, **inner)
+    refs, marks = event.content_refs, event.content_changes
+    if made or type(marks) not in (list, tuple):
+        changes["content_changes"] = all_changes(marks, made)
+    if type(refs) not in (list, tuple):
+        changes["content_refs"] = ()
+    return msgspec.structs.replace(event, **changes)
+
+
+def from_json(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of an event, from JSON, converted as `converted` does it. They may have any size.
+
+    Args:
+        values: name -> value; those of bodies are objects, content is JSON text.
+    """
+    limits = Limits(UNLIMITED)
+    made: list[ContentChange] = []
+    found = dict(values) | _changed(values, "", limits, made)
+    for name in BODY_CONTENT:
+        body = values.get(name)
+        if type(body) is dict:
+            found[name] = body | _changed(body, name + ".", limits, made)
+    if made:
+        found["content_changes"] = [*found.get("content_changes", ()), *made]
+    return found
+
+
+def _changes(record: Any, prefix: str, limits: Limits, made: list[ContentChange]) -> dict[str, Any]:
+    values = {name: getattr(record, name) for name in record.__struct_fields__}
+    return _changed(values, prefix, limits, made)
+
+
+def _changed(
+    values: Mapping[str, Any], prefix: str, limits: Limits, made: list[ContentChange]
+) -> dict[str, Any]:
+    """The values that must be converted, in the type of their fields."""
+    changes: dict[str, Any] = {}
+    for name, value in values.items():
+        field = FIELDS.get(prefix + name)
+        if field is None or not field.free or type(value) is JsonText or _fits(value, field, limits.most):
+            continue
+        conversion = Conversion(limits.most, limits.cut)
+        try:
+            changes[name] = _in_type(conversion.of(value), field, conversion)
+        except TooLarge:
+            raise limits.too_large(prefix + name) from None
+        made += conversion.changes(prefix + name)
+    return changes
+
+
+def _fits(value: Any, field: Field, most: int) -> bool:
+    """Whether the value can be encoded as it is."""
+    if value is None:
+        return field.nullable
+    t = type(value)
+    if field.type == "string":
+        return _is_text(value, most)
+    if field.type == "array":
+        return t in (list, tuple) and len(value) <= most and all(_is_text(x, most) for x in value)
+    if field.type == "map":
+        return (
+            t is dict
+            and len(value) <= most
+            and all(_is_text(k, most) and _is_text(x, most) for k, x in value.items())
+        )
+    if field.type == "boolean":
+        return t is bool
+    if field.type == "double":
+        return t is float or (t is int and abs(value) < 1 << 1000)
+    if field.type == "enum":
+        return issubclass(t, str) and str.__str__(value) in field.symbols
+    return t is int and -_LONG <= value < _LONG
+
+
+def _is_text(value: Any, most: int) -> bool:
+    if type(value) is not str or len(value) > most:
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _in_type(data: Any, field: Field, conversion: Conversion) -> Any:
+    """Converted data in the type of its field; None if it has no such value."""
+    if field.type == "array":
+        items = data if type(data) is list else [data]
+        return [_text(x, conversion) for x in items if x is not None]
+    if field.type == "map":
+        pairs = data if type(data) is dict else {"value": data}
+        return {k: _text(x, conversion) for k, x in pairs.items() if x is not None}
+    if data is None:
+        return None
+    if field.type == "string":
+        return _text(data, conversion)
+    found = _scalar(data, field)
+    if type(found) is not type(data):
+        conversion.converted += 1
+    return found
+
+
+def _text(data: Any, conversion: Conversion) -> str:
+    if type(data) is str:
+        return data
+    conversion.converted += 1
+    return as_text(data)
+
+
+def _scalar(data: Any, field: Field) -> Any:
+    if field.type == "boolean":
+        return data if type(data) is bool else None
+    if field.type == "double":
+        return float(data) if type(data) in (int, float) else None
+    if field.type == "enum":
+        return data if type(data) is str and data in field.symbols else None
+    if type(data) is float and data.is_integer():
+        data = int(data)
+    return data if type(data) is int and -_LONG <= data < _LONG else None

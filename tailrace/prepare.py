@@ -1,0 +1,91 @@
+"""From the application's event to what is produced: completed, encoded, and small enough. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from tailrace import codec, loose, oversize
+from tailrace.content import Limits
+from tailrace.errors import EventTooLarge, InvalidEvent
+from tailrace.identity import complete, kafka_key, mint
+from tailrace.records import TraceEvent
+
+
+class Prepared(NamedTuple):
+    event: TraceEvent
+    key: bytes | None
+    value: bytes
+
+
+def prepared(
+    event: TraceEvent,
+    now: int,
+    limits: Limits,
+    frame: bytes | None = None,
+    new_id: Callable[[], str] = mint,
+) -> Prepared:
+    """The event as it is produced.
+
+    Args:
+        event: the event from the application.
+        now: the current time, microseconds UTC.
+        limits: the bytes that key and value may have together, and what becomes of an event with more.
+        frame: as for `codec.encode`.
+        new_id: as for `complete`.
+
+    Raises:
+        InvalidEvent: the identity of the event, a time or a field of its header is not valid.
+        EventTooLarge: it has more bytes than it may, and is not to be cut, or what may be cut is not enough.
+    """
+    done = _completed(event, now, limits, new_id)
+    try:
+        value, key = codec.encode(done, frame, limits.most), _key(done)
+    except Exception:  # a value of another type, or too long, or of a class that does not behave
+        done = loose.converted(done, limits)
+        value, key = _encoded(done, frame, limits), _key(done)
+    room = limits.most - len(key or b"")
+    if len(value) > room:
+        if limits.cut:
+            done = oversize.truncate(done, len(value) - room)
+            value = codec.encode(done, frame)
+        if len(value) > room:
+            raise too_large(done, len(value), limits)
+    return Prepared(done, key, value)
+
+
+def _completed(event: TraceEvent, now: int, limits: Limits, new_id: Callable[[], str]) -> TraceEvent:
+    try:
+        return complete(event, now, new_id, limits)
+    except InvalidEvent:
+        raise
+    except Exception:  # a field holds an object of a class that does not behave as its base class
+        event = loose.strict(event)
+    try:
+        return complete(event, now, new_id, limits)
+    except InvalidEvent:
+        raise
+    except Exception:
+        raise loose.refusal(event) from None
+
+
+def _key(event: TraceEvent) -> bytes | None:
+    key = kafka_key(event)
+    return None if key is None else key.encode()
+
+
+def _encoded(event: TraceEvent, frame: bytes | None, limits: Limits) -> bytes:
+    try:
+        return codec.encode(event, frame, limits.most)
+    except EventTooLarge as e:
+        raise EventTooLarge(e.field, f"{e.problem}; {limits.help()}") from None
+    except InvalidEvent:
+        raise
+    except Exception:
+        raise loose.refusal(event) from None
+
+
+def too_large(event: TraceEvent, size: int, limits: Limits) -> EventTooLarge:
+    """The error for an event that is too large; names its largest field."""
+    largest, field = oversize.sizes(event)[0]
+    return EventTooLarge(field, f"has {largest} bytes; the event has {size} without its key; {limits.help()}")
