@@ -315,7 +315,8 @@ class Conversion:
                 return found
         if of_class(t, "__pydantic_complete__") is False:  # its fields are not final yet
             return _by_fields.__wrapped__(t)
-        return _by_fields(t)
+        key: Any = t
+        return _by_fields(key)
 
 
 Handler = Callable[[Conversion, Any, int], Any]
