@@ -150,9 +150,9 @@ def test_an_invalid_event_is_refused_with_its_field_and_nothing_is_queued(dead: 
     publisher = Publisher(settings=nowhere(dead))
     wrong: Any = 1.5
     for bad, field in (
-        (event(name=wrong), "name"),
-        (event(tags=["x", wrong]), "tags[]"),
-        (event(inputs=object()), "inputs"),
+        (event(tenant_id=wrong), "tenant_id"),
+        (event(dataset_ids=["x", wrong]), "dataset_ids[]"),
+        (event(input_tokens=wrong), "input_tokens"),
         (wrong, "event"),
     ):
         with pytest.raises(InvalidEvent) as caught:
