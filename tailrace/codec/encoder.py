@@ -46,13 +46,18 @@ def wrong(path: str, value: Any, expected: str) -> InvalidEvent:
     return InvalidEvent(path, f"is {type(value).__name__} {_shown(value)}, must be {expected}")
 
 
+_HUGE: Final = 1 << 64
+
+
 def whole(value: object) -> int | None:
     """A whole number as an int: 30, 30.0, Decimal("30"), a NumPy integer. None for any other value."""
     if isinstance(value, bool):
         return None
     try:
         if isinstance(value, (float, Decimal)):
-            number = int(value) if abs(value) < 1 << 64 else None
+            if not -_HUGE < value < _HUGE:
+                return None
+            number = int(value)
             return number if number == value else None
         found: int = operator.index(value)  # type: ignore[arg-type]
         return found

@@ -20,6 +20,7 @@ from tailrace.content import json_text, with_json_text
 from tailrace.errors import InvalidEvent
 from tailrace.records import Kind, TraceEvent
 
+NOW = 1_764_000_000_000_000
 finite = st.floats(allow_nan=False, allow_infinity=False)
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | finite | st.text(),
@@ -176,7 +177,7 @@ def test_content_is_found_at_the_top_and_in_bodies_and_nothing_else_is_touched()
 @given(json_values)
 def test_content_survives_the_whole_way(value: Any) -> None:
     done = identity.complete(
-        TraceEvent(kind=Kind.SPAN, source_id="s", started_at=1, ended_at=2, outputs=value), 3
+        TraceEvent(kind=Kind.SPAN, source_id="s", started_at=NOW, ended_at=NOW, outputs=value), NOW
     )
     got = codec.decode(codec.encode(done), TraceEvent).outputs
     assert (msgspec.json.decode(got) if got is not None else None) == value

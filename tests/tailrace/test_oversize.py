@@ -15,6 +15,7 @@ from tailrace import codec, identity, oversize, records
 from tailrace.records import Kind, TraceEvent
 
 LIMIT = 65_536
+NOW = 1_764_000_000_000_000
 BODIES = {
     "workflow_run": Kind.WORKFLOW_RUN,
     "node_execution": Kind.NODE_EXECUTION,
@@ -47,7 +48,7 @@ def large_events(draw: st.DrawFn) -> TraceEvent:
         outer, _, inner = path.partition(".")
         value = draw(st.lists(large, max_size=3) if path.endswith("questions") else large)
         values[outer if inner else ""][inner or outer] = value
-    event = TraceEvent(kind=BODIES[body], source_id="s", started_at=1, ended_at=2, **values[""])
+    event = TraceEvent(kind=BODIES[body], source_id="s", started_at=NOW, ended_at=NOW, **values[""])
     return identity.complete(
         msgspec.structs.replace(
             event, origin=records.Origin(**values["origin"]), **{body: cls_of(body)(**values[body])}
@@ -75,7 +76,12 @@ def test_cutting_brings_an_event_under_the_limit_if_content_is_what_makes_it_lar
 def test_the_largest_field_is_cut_first_and_small_ones_stay() -> None:
     event = identity.complete(
         TraceEvent(
-            kind=Kind.SPAN, source_id="s", started_at=1, ended_at=2, inputs="i" * 5_000, outputs="o" * 90_000
+            kind=Kind.SPAN,
+            source_id="s",
+            started_at=NOW,
+            ended_at=NOW,
+            inputs="i" * 5_000,
+            outputs="o" * 90_000,
         ),
         3,
     )
@@ -95,7 +101,11 @@ def test_text_keeps_its_start_and_says_what_was_cut() -> None:
     query = "é" * 40_000
     event = identity.complete(
         TraceEvent(
-            kind=Kind.MESSAGE, message_id="m", started_at=1, ended_at=2, message=records.Message(query=query)
+            kind=Kind.MESSAGE,
+            message_id="m",
+            started_at=NOW,
+            ended_at=NOW,
+            message=records.Message(query=query),
         ),
         3,
     )
@@ -110,8 +120,8 @@ def test_a_list_of_texts_is_cut_too() -> None:
         TraceEvent(
             kind=Kind.SUGGESTED_QUESTION,
             message_id="m",
-            started_at=1,
-            ended_at=2,
+            started_at=NOW,
+            ended_at=NOW,
             suggested_question=records.SuggestedQuestion(questions=["q" * 900] * 200),
         ),
         3,
@@ -126,7 +136,7 @@ def test_a_list_of_texts_is_cut_too() -> None:
 @pytest.mark.parametrize("value", ["😀" * 300, '"' * 1500, "\x00" * 1100])
 def test_nothing_gets_longer_by_being_cut(value: str) -> None:
     event = identity.complete(
-        TraceEvent(kind=Kind.SPAN, source_id="s", started_at=1, ended_at=2, inputs=value), 3
+        TraceEvent(kind=Kind.SPAN, source_id="s", started_at=NOW, ended_at=NOW, inputs=value), 3
     )
     assert len(codec.encode(oversize.truncate(event, 10**6))) <= len(codec.encode(event))
 
@@ -136,8 +146,8 @@ def test_sizes_name_the_largest_field_of_any_kind_first() -> None:
         TraceEvent(
             kind=Kind.TOOL,
             source_id="s",
-            started_at=1,
-            ended_at=2,
+            started_at=NOW,
+            ended_at=NOW,
             error="e" * 3000,
             inputs="é" * 500,
             attributes={"k" * 10: "v" * 4000},
