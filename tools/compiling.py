@@ -30,6 +30,7 @@ MODULES: Final = (
     "tailrace/codec/table_decoder.py",
     "tailrace/ids.py",
     "tailrace/partitioner.py",
+    "streams/processing/admission.py",
     "streams/processing/apply.py",
     "streams/processing/avro.py",
     "streams/processing/context.py",
