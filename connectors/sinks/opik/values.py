@@ -17,8 +17,6 @@ LARGEST: Final = (1 << 31) - 1
 """Largest token count that Opik accepts."""
 
 _NUMBER: Final = re.compile(r"(?:0|[1-9][0-9]{0,25})(?:\.[0-9]{1,30})?")
-_DECIMAL: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
-"""What the processor reads as a price. Decimal reads more, such as 1_000."""
 _LEAST: Final = Decimal("1e-30")
 _MOST: Final = Decimal("1e26")
 
@@ -76,7 +74,7 @@ def price(text: str | None) -> bytes | None:
         return None
     if _NUMBER.fullmatch(text):
         return text.encode()
-    if len(text) > 40 or not _DECIMAL.fullmatch(text):
+    if len(text) > 40:
         return None
     try:
         value = Decimal(text)

@@ -303,7 +303,7 @@ def test_prices_are_the_decimal_text_they_were() -> None:
     for odd, number in ((".5", "0.5"), ("+1", "1"), ("01", "1"), ("1.", "1"), ("+5e-1", "0.5")):
         found = attributes(record(total_price=odd, currency="usd"))
         assert found["langfuse.observation.cost_details"] == f'{{"total":{number}}}'
-    for wrong in ("", "NaN", "1_000", "0x1", "Infinity", "1,5", "１", "$1", "1e5000"):
+    for wrong in ("", "NaN", "1_000", "0x1", "Infinity", "1,5", "１", "$1"):
         assert "langfuse.observation.cost_details" not in attributes(
             record(total_price=wrong, currency="USD")
         ), wrong
