@@ -70,7 +70,9 @@ def trace_of(event: TraceEvent, source_id: str) -> str | None:
     )
 
 
-def complete(event: TraceEvent, now: int, new_id: Callable[[], str] = mint) -> TraceEvent:
+def complete(
+    event: TraceEvent, now: int, new_id: Callable[[], str] = mint, host_name: str | None = None
+) -> TraceEvent:
     """The event as it is published: ids set, times and prices in one form, content as JSON text.
 
     Sets source_id, trace_id, event_id and published_at where they are missing. An empty text is as good as
@@ -82,6 +84,7 @@ def complete(event: TraceEvent, now: int, new_id: Callable[[], str] = mint) -> T
         event: the event from the application.
         now: the current time, microseconds UTC.
         new_id: makes an id for an operation that has none.
+        host_name: for an event that names no host.
 
     Raises:
         InvalidEvent: names the wrong field. The types of fields that no id depends on are checked
@@ -122,6 +125,8 @@ def complete(event: TraceEvent, now: int, new_id: Callable[[], str] = mint) -> T
     derived = not event.source_id and source_id is not None and source_id == hex_id(event.otel_span_id)
     if derived and _is_absent(event.parent_id):
         changes["parent_id"] = hex_id(event.otel_parent_span_id)
+    if event.host_name is None:
+        changes["host_name"] = host_name
     if kind in OWN_TRACE:
         changes.update(_APART)
     source_id = source_id or new_id()
@@ -141,16 +146,17 @@ _APART: Final[dict[str, Any]] = dict.fromkeys(JOINING)
 
 def _changes(event: TraceEvent, now: int) -> dict[str, Any]:
     """Fields other than ids and content that are published in another form. Raises `InvalidEvent`."""
-    changes: dict[str, Any] = {"published_at": now}
-    started, ended = event.started_at, event.ended_at
-    if not (
+    started, ended, root = event.started_at, event.ended_at, event.root_started_at
+    if (
         type(started) is int
         and type(ended) is int
         and EARLIEST <= started <= LATEST
         and EARLIEST <= ended <= LATEST
+        and (root is None or (type(root) is int and EARLIEST <= root <= LATEST))
         and event.published_at is None
-        and event.root_started_at is None
     ):
+        changes: dict[str, Any] = {"published_at": now}
+    else:
         changes = times.completed(event, now)
     for name in _PRICES:
         price = getattr(event, name)

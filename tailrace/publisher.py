@@ -247,9 +247,7 @@ class Publisher:
             raise PublisherClosed("this publisher is closed")
         if self._redact is not None:
             event = self._redact(event)
-        if isinstance(event, TraceEvent) and event.host_name is None:
-            event = msgspec.structs.replace(event, host_name=self._host)
-        event = complete(event, self._clock())
+        event = complete(event, self._clock(), host_name=self._host)
         value = self._encode(event)
         key = kafka_key(event)
         raw_key = None if key is None else key.encode()

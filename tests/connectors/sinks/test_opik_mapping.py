@@ -336,6 +336,13 @@ def test_costs_are_dollars() -> None:
     assert objects(changed(record, currency="usd"))["span"]["total_estimated_cost"] == 0.0064
 
 
+def test_further_metadata_of_a_node_is_json() -> None:
+    record = golden()["node_tool"]
+    body = msgspec.structs.replace(record.event.node_execution, metadata='{"tool_info": {"a": 1}}')  # type: ignore[type-var]
+    span = objects(changed(record, node_execution=body))["span"]
+    assert span["metadata"]["metadata"] == {"tool_info": {"a": 1}}
+
+
 def test_the_price_is_written_as_its_text() -> None:
     parts = to_parts(changed(golden()["node_llm"], total_price="0.12345678901234567890"), "p")
     assert isinstance(parts, tuple)
