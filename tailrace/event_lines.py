@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import datetime
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any, Final, get_type_hints
 
 import msgspec
 
+from tailrace import times
+from tailrace.codec.encoder import whole
 from tailrace.content import BODY_CONTENT, EVENT_CONTENT, JsonText
 from tailrace.errors import InvalidEvent
 from tailrace.loose import from_json
-from tailrace.records import TraceEvent
+from tailrace.records import Kind, TraceEvent
+from tailrace.shapes import FILES, JSON_TEXTS, files, json_or_text
 
-_TIMES: Final = ("started_at", "ended_at", "published_at", "root_started_at")
 _HEX: Final = {"otel_trace_id": 16, "otel_span_id": 8, "otel_parent_span_id": 8}
-_EXAMPLE: Final = "write microseconds UTC or RFC 3339 text, for example 2026-11-01T12:00:00Z"
-_EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_PRICES: Final = frozenset({"input_price", "output_price", "total_price"})
+_ENDS: Final = ("started_at", "ended_at")
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _plain = msgspec.json.Decoder().decode
 
@@ -24,7 +26,8 @@ def parse(line: bytes) -> TraceEvent:
     """Parses one line into an event. The event is not completed yet.
 
     Content (inputs, outputs, tool.tool_inputs, …) is any JSON and is kept as written. Times are
-    integers (microseconds UTC) or RFC 3339 text with a time zone. OpenTelemetry ids are hex.
+    integers (microseconds UTC) or RFC 3339 text with a time zone. Prices are text or numbers, which are
+    read digit by digit. OpenTelemetry ids are hex. null is a missing value, also for lists and maps.
 
     Raises:
         InvalidEvent: names the field; ``line`` if the line is not a JSON object.
@@ -33,30 +36,90 @@ def parse(line: bytes) -> TraceEvent:
         raw = _fields(line)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as e:
         raise InvalidEvent("line", f"is not a JSON object: {e}") from None
-    values = {name: _value(name, value) for name, value in raw.items()}
+    values = {name: found for name, value in raw.items() if (found := _value(name, value)) is not _MISSING}
+    untimed = [name for name in _ENDS if values.get(name) is None] if _may_be_untimed(values) else []
+    values.update((name, 0) for name in untimed)
+    try:
+        event = _event(values)
+    except msgspec.ValidationError as e:
+        raise _named(e) from None
+    return msgspec.structs.replace(event, **dict.fromkeys(untimed)) if untimed else event
+
+
+def _event(values: dict[str, Any]) -> TraceEvent:
     try:
         return msgspec.convert(values, TraceEvent)
     except msgspec.ValidationError:  # for a number in attributes, for example
-        values = from_json(values)
-    try:
-        return msgspec.convert(values, TraceEvent)
-    except msgspec.ValidationError as e:
-        raise _named(e) from None
+        return msgspec.convert(from_json(values), TraceEvent)
+
+
+def _may_be_untimed(values: Mapping[str, Any]) -> bool:
+    return bool(values.get("kind") == Kind.PROMPT_GENERATION)
 
 
 def _value(name: str, raw: msgspec.Raw) -> Any:
+    """A field's value; `_MISSING` for the null of a field that is never null."""
     try:
         if name in EVENT_CONTENT:
             return _content(raw)
         if name in BODY_CONTENT and bytes(raw).lstrip()[:1] == b"{":
-            inner = BODY_CONTENT[name][1]
-            return {k: _content(v) if k in inner else _plain(v) for k, v in _fields(raw).items()}
+            return _body(name, _fields(raw))
         value = _plain(raw)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as e:
         raise InvalidEvent(name, f"is not valid JSON: {e}") from None
-    if name in _TIMES and isinstance(value, str):
-        return _microseconds(name, value)
-    return _from_hex(name, value) if name in _HEX and value is not None else value
+    if value is None:
+        return _MISSING if name in _DEFAULTED[""] else None
+    if name in _HEX:
+        return _from_hex(name, value)
+    if name in times.TIMES and isinstance(value, str):
+        return times.from_text(name, value) if value else None
+    if name in _PRICES and type(value) in (int, float):
+        return bytes(raw).decode().strip()
+    return _number(value) if name in _INTEGERS[""] else value
+
+
+def _body(name: str, raw: Mapping[str, msgspec.Raw]) -> dict[str, Any]:
+    content, listed, texts = BODY_CONTENT[name][1], FILES.get(name), JSON_TEXTS.get(name, ())
+    found: dict[str, Any] = {}
+    for field, part in raw.items():
+        if field in content:
+            found[field] = _content(part)
+            continue
+        value = _plain(part)
+        if field == listed:
+            value = files(value, f"{name}.{field}")
+        elif field in texts:
+            value = json_or_text(value, f"{name}.{field}")
+        elif field in _INTEGERS[name]:
+            value = _number(value)
+        if value is not None or field not in _DEFAULTED[name]:
+            found[field] = value
+    return found
+
+
+def _number(value: Any) -> Any:
+    """30 for 30.0; other values are not changed."""
+    number = whole(value) if isinstance(value, float) else None
+    return value if number is None else number
+
+
+_MISSING: Final = object()
+
+
+_CLASSES: Final[dict[str, type[Any]]] = {
+    "": TraceEvent,
+    **{name: cls for name, (cls, _) in BODY_CONTENT.items()},
+}
+"""Body, or "" for the event itself -> its class."""
+_DEFAULTED: Final = {
+    body: frozenset(f.name for f in msgspec.structs.fields(cls) if not f.required and f.default is not None)
+    for body, cls in _CLASSES.items()
+}
+"""Body -> fields that are never null: lists, maps, revision."""
+_INTEGERS: Final = {
+    body: frozenset(name for name, hint in get_type_hints(cls).items() if hint in (int, int | None))
+    for body, cls in _CLASSES.items()
+}
 
 
 def _content(raw: msgspec.Raw) -> JsonText | None:
@@ -64,18 +127,9 @@ def _content(raw: msgspec.Raw) -> JsonText | None:
     return None if text == "null" else JsonText(text)
 
 
-def _microseconds(name: str, text: str) -> int:
-    try:
-        at = datetime.datetime.fromisoformat(text)
-    except ValueError:
-        raise InvalidEvent(name, f"is not a valid time: {text[:40]!r}; {_EXAMPLE}") from None
-    if at.tzinfo is None:
-        example = at.replace(tzinfo=datetime.UTC).isoformat().replace("+00:00", "Z")
-        raise InvalidEvent(name, f"has no time zone: {text[:40]!r}; for example {example}")
-    return (at - _EPOCH) // datetime.timedelta(microseconds=1)
-
-
-def _from_hex(name: str, value: Any) -> bytes:
+def _from_hex(name: str, value: Any) -> bytes | None:
+    if value == "":
+        return None
     digits = 2 * _HEX[name]
     try:
         if isinstance(value, str) and len(value) == digits:

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import operator
 import uuid
 from collections.abc import Callable
-from typing import Final
+from itertools import repeat
+from typing import Any, Final
 
 import msgspec
 
-from tailrace import ids
+from tailrace import ids, money, times
 from tailrace.codec.encoder import wrong
 from tailrace.content import LIMITS, Limits, with_json_text
 from tailrace.errors import InvalidEvent
-from tailrace.kinds import BODIES, BODY, CONTROL, OWN_ID, OWN_TRACE, WITHOUT_TRACE
-from tailrace.records import Kind, TraceEvent
+from tailrace.kinds import BODIES, BODY, CONTROL, JOINING, OWN_ID, OWN_TRACE, WITHOUT_TRACE
+from tailrace.records import Kind, Origin, TraceEvent
+from tailrace.shapes import SHAPED, shaped
+from tailrace.times import EARLIEST, LATEST
 
 _IDS: Final = ("event_id", "trace_id", "source_id", "workflow_run_id", "message_id")
 """Fields that others are derived from. They are checked first, so that an error names the caller's field."""
+
+
+_PRICES: Final = ("input_price", "output_price", "total_price")
+_NATIVE: Final = ("otel_trace_id", "otel_span_id", "otel_parent_span_id")
 
 
 def mint() -> str:
@@ -24,44 +32,64 @@ def mint() -> str:
     return str(uuid.uuid4())
 
 
+def hex_id(native: object) -> str | None:
+    """An OpenTelemetry id as hex text. None for all zeros, which OpenTelemetry defines as no id."""
+    return native.hex() if isinstance(native, bytes) and any(native) else None
+
+
 def own_id(event: TraceEvent) -> str | None:
-    """The operation's own id, or None if it has none."""
+    """The operation's own id, or None if it has none.
+
+    It is source_id, else the id that the kind has in a field of its own, else the hex digits of
+    otel_span_id.
+    """
     if event.source_id:
         return event.source_id
     field = OWN_ID.get(event.kind)
     found: str | None = None if field is None else getattr(event, field)
-    return found
+    return found or hex_id(event.otel_span_id)
 
 
 def trace_of(event: TraceEvent, source_id: str) -> str | None:
     """The business trace id; None for kinds without a trace.
 
-    A trace_id given by the publisher wins. Otherwise it is, for a draft, the draft's own id; else the
-    message id, the workflow run id, or the operation's own id, in this order.
+    That of a draft is the draft's own id. Else it is the trace_id that the publisher gives, the message id,
+    the workflow run id, the hex digits of otel_trace_id, or the operation's own id, in this order.
     """
-    if event.kind in WITHOUT_TRACE:
+    kind = event.kind
+    if kind in WITHOUT_TRACE:
         return None
-    if event.trace_id:
-        return event.trace_id
-    if event.kind in OWN_TRACE:
+    if kind in OWN_TRACE:
         return source_id
-    return event.message_id or event.workflow_run_id or source_id
+    return (
+        event.trace_id
+        or event.message_id
+        or event.workflow_run_id
+        or hex_id(event.otel_trace_id)
+        or source_id
+    )
 
 
 def complete(
-    event: TraceEvent, now: int, new_id: Callable[[], str] = mint, limits: Limits = LIMITS
+    event: TraceEvent,
+    now: int,
+    new_id: Callable[[], str] = mint,
+    limits: Limits = LIMITS,
+    host_name: str | None = None,
 ) -> TraceEvent:
-    """The event as it is published: ids set, content as JSON text.
+    """The event as it is published: ids set, times and prices in one form, content as JSON text.
 
-    Sets source_id, trace_id, event_id and published_at where they are missing. Completing an event
-    twice gives the same ids and times, but its content is encoded twice: the second time it is a JSON
-    string.
+    Sets source_id, trace_id, event_id and published_at where they are missing. An empty text is as good as
+    none: the encoder writes it as null. A draft gets a trace of its own, whatever else it names.
+    Completing an event twice gives the same ids and times, but its content is encoded twice: the second
+    time it is a JSON string.
 
     Args:
         event: the event from the application.
         now: the current time, microseconds UTC.
         new_id: makes an id for an operation that has none.
         limits: what content is too large.
+        host_name: for an event that names no host.
 
     Raises:
         EventTooLarge: content is too large and is not to be cut.
@@ -78,13 +106,12 @@ def complete(
             "kind", "is `unknown`, which only readers use, for kinds they do not know; set another kind"
         )
     allowed = BODY.get(kind)
-    for name in BODIES:
-        if name != allowed and getattr(event, name) is not None:
-            raise InvalidEvent(
-                name, f"is the body of another kind; {kind} events take {allowed or 'no body'}"
-            )
+    if any(map(_is_not, _OTHER_BODIES[kind](event), _NONES)):
+        raise _other_body(event, allowed)
     for name in _IDS:
-        _check_id(name, getattr(event, name))
+        value = getattr(event, name)
+        if value is not None and not (type(value) is str and value.isascii()):
+            _check_id(name, value)
     if type(event.revision) is not int or not 0 <= event.revision < 1 << 31:
         raise wrong("revision", event.revision, "an integer from 0 to 2147483647")
     source_id = own_id(event)
@@ -93,11 +120,21 @@ def complete(
             "source_id",
             "is missing: a link needs the inner run that belongs to the root; set it to that run's id",
         )
-    if kind == Kind.LINK and not (event.root_trace_id or event.root_run_id):
+    if kind == Kind.LINK and _is_absent(event.root_trace_id) and _is_absent(event.root_run_id):
         raise InvalidEvent(
             "root_trace_id",
             "is missing: a link needs the root of its source_id; set root_trace_id or root_run_id",
         )
+    if event.origin is not None or allowed in SHAPED:
+        event = shaped(event)
+    changes = _changes(event, now)
+    derived = not event.source_id and source_id is not None and source_id == hex_id(event.otel_span_id)
+    if derived and _is_absent(event.parent_id):
+        changes["parent_id"] = hex_id(event.otel_parent_span_id)
+    if event.host_name is None:
+        changes["host_name"] = host_name
+    if kind in OWN_TRACE:
+        changes.update(_APART)
     source_id = source_id or new_id()
     trace_id = trace_of(event, source_id)
     return msgspec.structs.replace(
@@ -105,21 +142,72 @@ def complete(
         source_id=source_id,
         trace_id=trace_id,
         event_id=event.event_id or ids.event_id(kind, trace_id, source_id, event.revision),
-        published_at=now if event.published_at is None else event.published_at,
+        **changes,
         **with_json_text(event, limits),
     )
 
 
+_APART: Final[dict[str, Any]] = dict.fromkeys(JOINING)
+
+
+def _changes(event: TraceEvent, now: int) -> dict[str, Any]:
+    """Fields other than ids and content that are published in another form. Raises `InvalidEvent`."""
+    started, ended, root = event.started_at, event.ended_at, event.root_started_at
+    if (
+        type(started) is int
+        and type(ended) is int
+        and EARLIEST <= started <= LATEST
+        and EARLIEST <= ended <= LATEST
+        and (root is None or (type(root) is int and EARLIEST <= root <= LATEST))
+        and event.published_at is None
+    ):
+        changes: dict[str, Any] = {"published_at": now}
+    else:
+        changes = times.completed(event, now)
+    for name in _PRICES:
+        price = getattr(event, name)
+        if price is not None:
+            changes[name] = money.price_text(name, price)
+    if event.currency is not None:
+        changes["currency"] = money.currency_code(event.currency)
+    if not (event.otel_span_id is event.otel_trace_id is event.otel_parent_span_id is None):
+        changes.update((name, None) for name in _NATIVE if _is_zero(getattr(event, name)))
+    origin = event.origin
+    if origin is not None and isinstance(origin, Origin) and _is_absent(event.invoke_from):
+        source = origin.triggered_from
+        if isinstance(source, str) and source.isascii():  # the encoder refuses what is no text
+            changes["invoke_from"] = source
+    return changes
+
+
+def _is_absent(value: object) -> bool:
+    return value is None or (isinstance(value, str) and not value)
+
+
+_is_not: Final = operator.is_not
+_NONES: Final = repeat(None)
+_OTHER_BODIES: Final = {
+    kind.value: operator.attrgetter(*(name for name in BODIES if name != BODY.get(kind))) for kind in Kind
+}
+"""Kind -> what reads all bodies of other kinds."""
+
+
+def _other_body(event: TraceEvent, allowed: str | None) -> InvalidEvent:
+    name = next(n for n in BODIES if n != allowed and getattr(event, n) is not None)
+    return InvalidEvent(name, f"is the body of another kind; {event.kind} events take {allowed or 'no body'}")
+
+
+def _is_zero(native: object) -> bool:
+    return isinstance(native, bytes) and len(native) > 0 and not any(native)
+
+
 def _check_id(field: str, value: object) -> None:
-    if value is None:
-        return
     if not isinstance(value, str):
         raise wrong(field, value, "a string or None")
-    if not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError as e:
-            raise wrong(field, value, f"valid Unicode ({e.reason})") from None
+    try:
+        value.encode()
+    except UnicodeEncodeError as e:
+        raise wrong(field, value, f"valid Unicode ({e.reason})") from None
 
 
 def kafka_key(event: TraceEvent) -> str | None:

@@ -15,6 +15,7 @@ from typing import Final
 _UUID: Final = re.compile(
     rb"[0-9a-fA-F]{8}(-?)[0-9a-fA-F]{4}\1[0-9a-fA-F]{4}\1[0-9a-fA-F]{4}\1[0-9a-fA-F]{12}", re.ASCII
 )
+_DIGITS: Final = re.compile(rb"[0-9a-fA-F]{32}", re.ASCII)
 _ZERO16: Final = bytes(16)
 _ZERO8: Final = bytes(8)
 
@@ -22,14 +23,21 @@ _ZERO8: Final = bytes(8)
 def otel_trace_id(correlation_id: str | bytes) -> bytes:
     """The 16-byte trace id of a correlation id (a workflow run id, a message id, …).
 
-    It is the UUID's value, written with dashes or as plain hex. For the nil UUID and for anything else
-    it is the first 16 bytes of SHA-256 over the UTF-8 text.
+    It is the UUID's value in every form that Python's `UUID` reads: 32 hex digits, with or without dashes,
+    braces, ``urn:`` and ``uuid:``. For the nil UUID and for anything else it is the first 16 bytes of
+    SHA-256 over the UTF-8 text.
     """
     raw = correlation_id.encode() if isinstance(correlation_id, str) else correlation_id
     if _UUID.fullmatch(raw):
         value = bytes.fromhex(raw.replace(b"-", b"").decode("ascii"))
         if value != _ZERO16:
             return value
+    elif len(raw) > 32:
+        digits = raw.replace(b"urn:", b"").replace(b"uuid:", b"").strip(b"{}").replace(b"-", b"")
+        if _DIGITS.fullmatch(digits):
+            value = bytes.fromhex(digits.decode("ascii"))
+            if value != _ZERO16:
+                return value
     return sha256(raw).digest()[:16]
 
 

@@ -90,6 +90,21 @@ OWN_ID: Final[Mapping[str, str]] = {k.value: f.own_id for k, f in FACTS.items() 
 WITHOUT_TRACE: Final = frozenset(k.value for k, f in FACTS.items() if not f.traced)
 """Kinds that do not belong to a trace."""
 OWN_TRACE: Final = frozenset(k.value for k, f in FACTS.items() if f.own_trace)
+"""Kinds whose every event is the root of a trace of its own (seed 003, scenario C)."""
+JOINING: Final = (
+    "parent_id",
+    "parent_trace_id",
+    "parent_run_id",
+    "parent_node_execution_id",
+    "parent_app_id",
+    "root_trace_id",
+    "root_run_id",
+    "root_app_id",
+    "root_started_at",
+    "otel_trace_id",
+    "otel_parent_span_id",
+)
+"""Fields besides trace_id that put an event into another trace. Events of `OWN_TRACE` have none of them."""
 REPEATING: Final = frozenset(k.value for k, f in FACTS.items() if f.repeats)
 HEADS: Final = frozenset(k.value for k, f in FACTS.items() if f.heads)
 TOOLS: Final = frozenset(k.value for k, f in FACTS.items() if f.tool)

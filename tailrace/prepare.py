@@ -24,6 +24,7 @@ def prepared(
     limits: Limits,
     frame: bytes | None = None,
     new_id: Callable[[], str] = mint,
+    host_name: str | None = None,
 ) -> Prepared:
     """The event as it is produced.
 
@@ -33,12 +34,13 @@ def prepared(
         limits: the bytes that key and value may have together, and what becomes of an event with more.
         frame: as for `codec.encode`.
         new_id: as for `complete`.
+        host_name: as for `complete`.
 
     Raises:
         InvalidEvent: the identity of the event, a time or a field of its header is not valid.
         EventTooLarge: it has more bytes than it may, and is not to be cut, or what may be cut is not enough.
     """
-    done = _completed(event, now, limits, new_id)
+    done = _completed(event, now, limits, new_id, host_name)
     try:
         value, key = codec.encode(done, frame, limits.most), _key(done)
     except Exception:  # a value of another type, or too long, or of a class that does not behave
@@ -54,15 +56,17 @@ def prepared(
     return Prepared(done, key, value)
 
 
-def _completed(event: TraceEvent, now: int, limits: Limits, new_id: Callable[[], str]) -> TraceEvent:
+def _completed(
+    event: TraceEvent, now: int, limits: Limits, new_id: Callable[[], str], host_name: str | None
+) -> TraceEvent:
     try:
-        return complete(event, now, new_id, limits)
+        return complete(event, now, new_id, limits, host_name)
     except InvalidEvent:
         raise
     except Exception:  # a field holds an object of a class that does not behave as its base class
         event = loose.strict(event)
     try:
-        return complete(event, now, new_id, limits)
+        return complete(event, now, new_id, limits, host_name)
     except InvalidEvent:
         raise
     except Exception:

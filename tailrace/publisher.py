@@ -254,9 +254,7 @@ class Publisher:
             raise PublisherClosed("this publisher is closed")
         if self._redact is not None:
             event = self._redact(event)
-        if isinstance(event, TraceEvent) and event.host_name is None:
-            event = msgspec.structs.replace(event, host_name=self._host)
-        return prepared(event, self._clock(), self._limits, self._frame())
+        return prepared(event, self._clock(), self._limits, self._frame(), host_name=self._host)
 
     def _frame(self) -> bytes | None:
         return None if self._framing is None else self._framing.frame

@@ -305,7 +305,8 @@ class TraceContext(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_u
     parent_kind: ParentKind
     """What the structural parent is."""
     marks: Sequence[str]
-    """clock_skew, negative_duration, self_parent, superseded, root_inferred."""
+    """clock_skew, negative_duration, self_parent, superseded, root_inferred, price_zero (a price of 0 was taken
+    for a missing one), price_unusable (the price cannot be read, or is negative)."""
     linked_span_id: bytes | None = None
     """Span id of the calling run, if the root was inferred (mark root_inferred). Sinks write a span link to it,
     in run_trace_id."""
@@ -320,8 +321,8 @@ class TraceContext(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_u
     dataset_names: Sequence[str] = ()
     """Names of the datasets in dataset_ids, if the event or earlier events of the trace have them."""
     estimated_cost: str | None = None
-    """Cost in US dollars, decimal text, from a price table; only if the event has tokens and a model but no
-    price."""
+    """Cost in US dollars, decimal text, from a price table; only if the event has tokens and a model, and its
+    price is missing, unusable, or 0 although the tokens cost something."""
     price_table: str | None = None
     """Table of estimated_cost and its version, e.g. genai-prices 0.2.3."""
     run_trace_id: bytes
@@ -717,9 +718,10 @@ class TraceEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unk
     """What ended. link is a control record (nested run -> root), not an operation."""
     trace_id: str | None = None
     """Business trace id: the draft's node execution id, else the message id, else the workflow run id, else
-    source_id. Null for app_* and rehydration_failed."""
+    otel_trace_id in hex digits, else source_id. Null for app_* and rehydration_failed."""
     source_id: str | None = None
-    """The operation's own id: workflow run id, node execution id, message id, ..."""
+    """The operation's own id: workflow run id, node execution id, message id, else otel_span_id in hex
+    digits."""
     parent_id: str | None = None
     """source_id of the operation that directly contains this one (an iteration's or loop's node execution, an
     agent's span)."""
@@ -807,7 +809,7 @@ class TraceEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unk
     output_price: str | None = None
     """Price of the completion, decimal text."""
     total_price: str | None = None
-    """Total price, decimal text."""
+    """Total price, decimal text. 0 counts as missing where a price table has a price for the tokens."""
     currency: str | None = None
     """ISO 4217 code of the prices."""
     node_type: str | None = None
@@ -823,7 +825,7 @@ class TraceEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unk
     operation_type: str | None = None
     """Of prompt_generation: rule_generate, code_generate, structured_output, instruction_modify."""
     invoke_from: str | None = None
-    """Source of the trigger: api, webapp, debug, ..."""
+    """Source of the trigger: api, webapp, debug, ... Publishers fill it from origin.triggered_from."""
     rating: str | None = None
     """Of feedback: like or dislike; null withdraws it."""
     evaluation_target: EvaluationTarget | None = None

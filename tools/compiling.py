@@ -31,6 +31,7 @@ MODULES: Final = (
     "tailrace/ids.py",
     "tailrace/partitioner.py",
     "tailrace/plain_data.py",
+    "streams/processing/admission.py",
     "streams/processing/apply.py",
     "streams/processing/avro.py",
     "streams/processing/context.py",

@@ -14,7 +14,6 @@ NOT_READ: Final = (
     "external_trace_id",
     "host_name",
     "environment",
-    "published_at",
     "error_type",
     "response_model",
     "service_tier",

@@ -37,14 +37,18 @@ class Decoders:
     A frame is what stands before the body, in either wire format; it names the writer's schema.
     """
 
-    def __init__(self, cls: type[Any], want: Iterable[str], build: dict[str, Any]) -> None:
+    def __init__(
+        self, cls: type[Any], want: Iterable[str], build: dict[str, Any], *, empty_is_null: bool = False
+    ) -> None:
         """
         Args:
             cls: The class of the values.
             want: The class's fields to decode.
             build: As for `codec.record_decoder_for`.
+            empty_is_null: Whether empty texts and ids of zeros are read as null.
         """
         self._cls, self._want, self._build = cls, frozenset(want), build
+        self._required: Final = () if empty_is_null else None
         self._by_frame: dict[bytes, Callable[[bytes, int], Any]] = {}
 
     def decode(self, value: bytes) -> Any:
@@ -68,7 +72,9 @@ class Decoders:
         name, schema = schemas.known.find_or_want(frame)
         if name != self._cls.__name__:
             raise DecodeError("wrong_record", f"the value is a {name}, not a {self._cls.__name__}")
-        return codec.record_decoder_for(schema, self._want, self._cls, build=self._build)
+        return codec.record_decoder_for(
+            schema, self._want, self._cls, build=self._build, required=self._required
+        )
 
 
 class Reader:
@@ -80,7 +86,9 @@ class Reader:
             fields: Fields of `TraceEvent` to decode besides `ALWAYS`; None: all.
         """
         want = TraceEvent.__struct_fields__ if fields is None else set(fields) | ALWAYS
-        self._events: Final = Decoders(TraceEvent, want, {**records.BY_NAME, **wire.symbols()})
+        self._events: Final = Decoders(
+            TraceEvent, want, {**records.BY_NAME, **wire.symbols()}, empty_is_null=True
+        )
         self._contexts: Final = Decoders(TraceContext, TraceContext.__struct_fields__, wire.build())
 
     def event(self, value: bytes | None) -> TraceEvent:

@@ -128,6 +128,12 @@ def _round(metadata: dict[str, Any]) -> dict[str, Any]:
     return {name: metadata.get(name) for name in ("iteration_id", "iteration_index", "loop_id", "loop_index")}
 
 
+def _tool_info(metadata: dict[str, Any]) -> dict[str, Any] | None:
+    """What the engine tells of a node's tool. The rest of its metadata has fields of its own."""
+    info = metadata.get("tool_info")
+    return {"tool_info": info} if info else None
+
+
 def _retries(execution: Execution, shift: int) -> dict[str, Any]:
     attempts = [
         {
@@ -180,6 +186,7 @@ def ended_node(context: RunContext, execution: Execution, end: EndedData, priced
         "dataset_names": tuple(datasets.values()),
         "model_mode": _text(result.process_data.get("model_mode")),
         "finish_reason": _text(result.process_data.get("finish_reason")),
+        "metadata": _tool_info(result.metadata),
     }
     fields = {
         **model,

@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 from streams.processing import context
 from streams.processing import links as link_records
+from streams.processing.admission import admit
 from streams.processing.correlate import (
     CLOCK_SKEW,
     CUT,
@@ -183,6 +184,9 @@ class EventProcessor:
                         state.next_offset = offset + 1
                         continue
                 h = read(value)
+                refusal = admit(h)
+                if refusal is not None:
+                    raise Refused(refusal[0], refusal[1])
                 if partitions and placed[record.key] != partition:
                     raise Refused("misrouted", misrouted(record.key, placed[record.key], partitions))
                 fresh = state.dedupe.seen(h.event_id)
@@ -238,7 +242,9 @@ class EventProcessor:
         if root.source == INFERRED:
             found = (*found, ROOT_INFERRED)
             linked = self._span_ids[root.run or b""]
-        price, known = self._enricher.price(h)
+        price, known, odd = self._enricher.price(h)
+        if odd is not None:
+            found = (*found, odd)
         counted = state.aggregator.find(h, known, state.clock) if h.revision == 0 else None
         position = prefix + zigzag(state.sequence)
         key = root.trace

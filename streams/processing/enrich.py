@@ -18,6 +18,10 @@ from tailrace.kinds import TOOLS
 from tailrace.memo import Memo
 
 NO_PRICE, OWN_PRICE, ESTIMATED_PRICE = range(3)
+PRICE_ZERO: Final = b"price_zero"
+"""Mark: the event's price is 0, but it has tokens that cost something by the table, whose price applies."""
+PRICE_UNUSABLE: Final = b"price_unusable"
+"""Mark: the event's price is not a decimal number, is negative or too large, and counts as none."""
 _NOTHING_ELSE: Final = b"\0\0\0\0"
 """Encoded: no tool, no datasets, no estimate, no price table."""
 _MEMO: Final = 4096
@@ -38,21 +42,29 @@ class Enricher:
         self._names: Memo[tuple[bytes | None, bytes | None], tuple[bytes, bytes]] = Memo(_names, _MEMO)
         """Provider and model -> their encoded names, and those followed by `_NOTHING_ELSE`."""
 
-    def price(self, h: Header) -> tuple[int, int]:
-        """The price of an operation in 1e-12 of its currency, and where it comes from.
+    def price(self, h: Header) -> tuple[int, int, bytes | None]:
+        """The price of an operation in 1e-12 of its currency, where it comes from, and a mark if it is odd.
 
         The source is `OWN_PRICE`, `ESTIMATED_PRICE` (in US dollars), or -1 and `NO_PRICE` if there is
-        no price. Only an operation that is itself a model call gets an estimate.
+        no price. Only an operation that is itself a model call gets an estimate: if its own price is
+        missing, unusable, or 0 although its tokens cost something.
         """
-        if h.total_price and (own := units_of(h.total_price)) is not None:
-            return (own, OWN_PRICE) if own >= 0 else (-1, NO_PRICE)
+        own, mark = -1, None  # type: int, bytes | None
+        if h.total_price:
+            units = units_of(h.total_price)
+            if units is not None and units > 0:
+                return units, OWN_PRICE, None
+            if units == 0:
+                own = 0
+            else:
+                mark = PRICE_UNUSABLE
         if h.model_name and (h.input_tokens or h.output_tokens) and call_of(h):
             found = self._prices.estimate(
                 h.model_provider, h.model_name, h.input_tokens, h.output_tokens, h.started_at
             )
-            if found is not None:
-                return found, ESTIMATED_PRICE
-        return -1, NO_PRICE
+            if found is not None and (found > 0 or own < 0):
+                return found, ESTIMATED_PRICE, PRICE_ZERO if own == 0 else mark
+        return own, OWN_PRICE if own == 0 else NO_PRICE, mark
 
     def fields(self, h: Header, linked: bytes | None, price: int, known: int, trace: Trace | None) -> bytes:
         """The fields of `TraceContext` from linked_span_id to price_table.

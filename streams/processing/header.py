@@ -14,6 +14,9 @@ from tailrace.errors import DecodeError
 
 __all__ = ["NAMES", "PATHS", "Header", "read"]
 
+REQUIRED: Final = ("event_id", "source_id")
+"""Texts that are never null, but may be empty."""
+
 PATHS: Final = tuple(NESTED_PATHS.get(name, name) for name in NAMES)
 """The path in the schema of each name in `NAMES`."""
 _texts: Final = itemgetter(*[NAMES.index(name) for name in TEXTS])
@@ -24,7 +27,7 @@ _whole: Final[dict[bytes, Decode]] = {}
 
 
 def _reader(frame: bytes, schema: dict[str, Any]) -> Read:
-    decode, paths = decoder_for(schema, PATHS, build=wire.symbols())
+    decode, paths = decoder_for(schema, PATHS, build=wire.symbols(), required=REQUIRED)
     body = len(frame)
     if paths == PATHS:
         _whole[frame] = decode
@@ -48,8 +51,9 @@ def _reader_of(frame: bytes) -> Read:
 def read(value: bytes | None) -> Header:
     """The header of a record of `trace.events`, written with any schema and with either frame.
 
-    The whole record is walked, so a truncated one is found here instead of in each sink. Only the texts in
-    `Header` are checked to be UTF-8.
+    An empty text is null, except those in `REQUIRED`; so is an OpenTelemetry id of zeros. The whole record is
+    walked, so a truncated one is found here instead of in each sink. Only the texts in `Header` are checked
+    to be UTF-8.
 
     Raises:
         UnknownSchema: The writer's schema is not known. It is not requested here; that is the caller's task.

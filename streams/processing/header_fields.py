@@ -35,6 +35,7 @@ NAMES: Final = (
     "name",
     "started_at",
     "ended_at",
+    "published_at",
     "status",
     "error",
     "model_provider",
@@ -159,6 +160,7 @@ class Header:
     name: bytes | None
     started_at: int
     ended_at: int
+    published_at: int
     status: bytes | None
     error: bytes | None
     model_provider: bytes | None
@@ -222,6 +224,7 @@ class Header:
             self.name,
             self.started_at,
             self.ended_at,
+            self.published_at,
             self.status,
             self.error,
             self.model_provider,

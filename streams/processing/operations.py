@@ -111,6 +111,14 @@ def count(n: int | None) -> int:
     return n if n is not None and 0 < n < MOST_TOKENS else 0
 
 
+def currency_of(h: Header) -> bytes:
+    """The currency of an event's own price: US dollars if it names none. Codes are in capitals."""
+    code = h.currency
+    if code is None:
+        return b"USD"
+    return code.upper() if len(code) == 3 else code
+
+
 def cut(text: bytes | None, most: int) -> bytes:
     """At most `most` bytes of a text, cut between characters."""
     if text is None:
@@ -177,12 +185,12 @@ class Operations:
             flags |= ESTIMATED
         if len(self.fixed) >= self.most and not is_root:
             self.beyond = self.beyond or OverflowTotals()
-            currency = b"USD" if estimated else h.currency or b"USD"
+            currency = b"USD" if estimated else currency_of(h)
             _sum_beyond(self.beyond, h, price, currency.decode(), estimated)
             return
         currency_index = 0
         if price > 0:
-            currency_index = self._currency(b"USD" if estimated else h.currency or b"USD")
+            currency_index = self._currency(b"USD" if estimated else currency_of(h))
             if currency_index < 0:
                 price = currency_index = 0
         else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
 from tailrace.codec import table_decoder as table
@@ -25,11 +25,18 @@ _SIMPLE: Final = {
 class Planner:
     """Makes the steps of one schema."""
 
-    def __init__(self, want: Iterable[str] | None, text: bool, build: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        want: Iterable[str] | None,
+        text: bool,
+        build: Mapping[str, Any],
+        required: Collection[str] | None = None,
+    ) -> None:
         """Arguments as for `tailrace.codec.decoder.decoder_for`."""
         self.paths: list[str] = []
         """After `top`: the paths of the results, in order."""
         self._want = None if want is None else frozenset(want)
+        self._required = required
         self._text, self._build, self._names = text, build, _NamedTypes()
 
     def top(self, schema: Mapping[str, Any], last: str | None) -> list[Step]:
@@ -48,7 +55,10 @@ class Planner:
         for field in t["fields"]:
             path, kind = prefix + field["name"], field["type"]
             if self._want is None or path in self._want:
-                steps.append(self._step(kind, True))
+                step = self._step(kind, True)
+                if self._required is not None and path not in self._required:
+                    _read_empty_as_null(step)
+                steps.append(step)
                 self.paths.append(path)
             elif any(w.startswith(path + ".") for w in self._want) and (inner := self._names.nested(kind)):
                 steps.append(self._inside(inner, _record_branch(kind), path))
@@ -161,6 +171,16 @@ class _NamedTypes:
         if isinstance(inner, str) and inner not in _SIMPLE:
             inner = self.find(inner)
         return inner if isinstance(inner, dict) and inner["type"] == "record" else None
+
+
+def _read_empty_as_null(step: Step) -> None:
+    """Empty texts, and fixed values of zeros, are null from now on, except inside arrays and maps."""
+    if step.kind in (table.STRING, table.TEXT, table.FIXED):
+        step.empty_is_null = True
+        step.zeros = bytes(step.size)
+    elif step.kind in (table.RECORD, table.UNION):
+        for inner in step.steps:
+            _read_empty_as_null(inner)
 
 
 def _record_branch(kind: Any) -> int | None:

@@ -8,7 +8,7 @@ compare it with fastavro.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, TypeVar
 
 from tailrace.codec import table_decoder
@@ -28,6 +28,7 @@ def decoder_for(
     text: bool = False,
     prefix_only: bool = False,
     build: Mapping[str, Any] | None = None,
+    required: Collection[str] | None = None,
 ) -> tuple[Decode, tuple[str, ...]]:
     """Makes a decoder for records that were written with `schema`.
 
@@ -44,11 +45,13 @@ def decoder_for(
         prefix_only: Whether to stop after the schema's ``header_last`` field and ignore the bytes after it.
         build: Name -> what makes a nested record or an enum: ``build[name](**fields)`` for a record that is
             wanted whole, ``build[name](symbol)`` for an enum. Default: a dict, and the symbol.
+        required: If given, an empty text is read as null, and so is a fixed value of zeros (an OpenTelemetry
+            id that is none). These paths, and what is inside arrays and maps, are read as they are.
 
     Returns:
         The decoder, and the paths of the values that it returns, in schema order.
     """
-    planner = Planner(want, text, build or {})
+    planner = Planner(want, text, build or {}, required)
     steps = planner.top(schema, schema.get("header_last") if prefix_only else None)
     return functools.partial(table_decoder.read, steps, prefix_only), tuple(planner.paths)
 
@@ -59,6 +62,7 @@ def record_decoder_for(
     into: Callable[..., R],
     *,
     build: Mapping[str, Any] | None = None,
+    required: Collection[str] | None = None,
 ) -> Callable[[bytes, int], R]:
     """Makes a decoder that returns ``into(**{field: value})`` for the wanted top-level fields.
 
@@ -69,7 +73,8 @@ def record_decoder_for(
         want: Names of top-level fields.
         into: The record's class, or anything that is called with the values by name.
         build: As for `decoder_for`.
+        required: As for `decoder_for`.
     """
-    planner = Planner(want, True, build or {})
+    planner = Planner(want, True, build or {}, required)
     steps = planner.top(schema, None)
     return functools.partial(table_decoder.read_into, steps, RecordBuilder(into, planner.paths))

@@ -1,13 +1,18 @@
 """Generates Avro encoders as straight-line Python, with type checks that name the field.
 
+An encoder takes exactly the values of the schema, or also those that applications have in their place: it
+is lenient.
+
 fastavro is not used for this: it accepts a float for a long and a bool for an int, and its errors do not
 name the field. Tests compare the encoders with it.
 """
 
 from __future__ import annotations
 
+import operator
 import struct
 from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any, Final
 
 from tailrace.codec.varint import LENGTHS, zigzag
@@ -63,9 +68,42 @@ def too_long(path: str, size: int) -> EventTooLarge:
     return EventTooLarge(path, f"has at least {size} bytes")
 
 
+_HUGE: Final = 1 << 64
+
+
+def whole(value: object) -> int | None:
+    """A whole number as an int: 30, 30.0, Decimal("30"), a NumPy integer. None for any other value."""
+    if isinstance(value, bool):
+        return None
+    try:
+        if isinstance(value, (float, Decimal)):
+            if not -_HUGE < value < _HUGE:
+                return None
+            number = int(value)
+            return number if number == value else None
+        found: int = operator.index(value)  # type: ignore[arg-type]
+        return found
+    except Exception:  # NaN, infinity, and types that are no numbers
+        return None
+
+
+def _integer(path: str, value: object, bits: int, expected: str) -> bytes:
+    """The bytes of a value that is not an int. Raises `InvalidEvent` if it is not a whole number either."""
+    number = whole(value)
+    if number is None:
+        raise wrong(path, value, "a whole number" if isinstance(value, float) else expected)
+    if not -(1 << bits - 1) <= number < 1 << bits - 1:
+        raise wrong(path, value, f"within {bits} bits")
+    return zigzag(number)
+
+
+_OPTIONAL: Final = (b"\0", *_OPTION[1:])
+"""The same where an empty text is null."""
+
+
 class _Writer:
-    def __init__(self, classes: Mapping[str, type[Any]]) -> None:
-        self.classes = classes
+    def __init__(self, classes: Mapping[str, type[Any]], lenient: bool) -> None:
+        self.classes, self.lenient = classes, lenient
         self.lines: list[str] = []
         self.named: dict[str, dict[str, Any]] = {}
         self.consts: dict[str, Any] = {
@@ -78,6 +116,8 @@ class _Writer:
             "pack_d": struct.Struct("<d").pack,
             "pack_f": struct.Struct("<f").pack,
             "TOO_LARGE": (OverflowError, struct.error),
+            "OPTIONAL": _OPTIONAL,
+            "integer": _integer,
         }
         self._n = 0
 
@@ -132,6 +172,8 @@ class _Writer:
         expected = _PYTHON.get(kind, kind) if isinstance(kind, str) else "a value"
         if kind == "string":
             known, longer = ("OPTION", "b'\\2' + zz(n)") if null else ("LENGTHS", "zz(n)")
+            if null and self.lenient:
+                known = "OPTIONAL"
             self.emit(d, f"{head} type({v}) is str or issubclass(type({v}), str):")
             self.emit(d + 1, f"if len({v}) > most: raise too_long({path!r}, len({v}))")
             self.emit(d + 1, f"try: x = utf8({v})")
@@ -150,6 +192,10 @@ class _Writer:
             self.emit(d + 1, f"if 0 <= {v} < 8192: w({known}[{v}])")
             self.emit(d + 1, f"elif -{1 << bound} <= {v} < {1 << bound}: w({one}zz({v}))")
             self.emit(d + 1, f"else: raise wrong({path!r}, {v}, 'within {bound + 1} bits')")
+            if self.lenient:
+                refusal = expected + (" or None" if null else "")
+                self.emit(d, f"else: w({one}integer({path!r}, {v}, {bound + 1}, {refusal!r}))")
+                return
         elif kind == "boolean":
             self.emit(d, f"{head} {v} is True: w({one}b'\\1')")
             self.emit(d, f"elif {v} is False: w({one}b'\\0')")
@@ -177,6 +223,7 @@ class _Writer:
             self.emit(d + 2, f"for {x} in {v}:")
             self.value(t["items"], x, path + "[]", d + 3)
             self.emit(d + 1, "w(b'\\0')")
+            self.empty(v, d, null)
         elif kind == "map":
             expected = "a dict with string keys"
             k, x = self.fresh("k"), self.fresh("m")
@@ -190,6 +237,7 @@ class _Writer:
             self.value("string", k, path + " (key)", d + 3)
             self.value(t["values"], x, path + "{}", d + 3)
             self.emit(d + 1, "w(b'\\0')")
+            self.empty(v, d, null)
         elif kind == "record":
             expected = f"a {t['name']}"
             f = self.fresh("f")
@@ -205,8 +253,15 @@ class _Writer:
             raise ValueError(f"unknown Avro type {t!r}")
         self.emit(d, f"else: raise wrong({path!r}, {v}, {expected + (' or None' if null else '')!r})")
 
+    def empty(self, v: str, d: int, null: bool) -> None:
+        """Emits code that writes None as an empty collection."""
+        if self.lenient and not null:
+            self.emit(d, f"elif {v} is None: w(b'\\0')")
 
-def compile_encoder(schema: Mapping[str, Any], classes: Mapping[str, type[Any]]) -> Encode:
+
+def compile_encoder(
+    schema: Mapping[str, Any], classes: Mapping[str, type[Any]], *, lenient: bool = False
+) -> Encode:
     """Makes an encoder for objects that have the schema's fields as attributes, such as the generated
     records.
 
@@ -217,8 +272,10 @@ def compile_encoder(schema: Mapping[str, Any], classes: Mapping[str, type[Any]])
     Args:
         schema: The schema of a record.
         classes: Name -> class, of the nested records.
+        lenient: Whether it also takes an empty text for null, None for an empty array or map, and a whole
+            number of another type for an integer.
     """
-    w = _Writer(classes)
+    w = _Writer(classes, lenient)
     w.emit(0, f"def encode(r, most={UNLIMITED}):")
     w.emit(1, "out = []; w = out.append")
     w.fields(schema["fields"], "r", "v", "", 1)

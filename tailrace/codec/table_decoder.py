@@ -39,7 +39,19 @@ _MALFORMED: Final = (IndexError, ValueError, OverflowError, struct.error)
 class Step:
     """One value of the schema."""
 
-    __slots__ = ("builder", "kind", "null", "nullable", "results", "size", "steps", "symbols", "want")
+    __slots__ = (
+        "builder",
+        "empty_is_null",
+        "kind",
+        "null",
+        "nullable",
+        "results",
+        "size",
+        "steps",
+        "symbols",
+        "want",
+        "zeros",
+    )
 
     def __init__(self, kind: int, want: bool) -> None:
         self.kind, self.want = kind, want
@@ -49,6 +61,9 @@ class Step:
         """The byte for null: 0, or 2 if null is the second branch."""
         self.size = 0
         """Size in bytes of a fixed, boolean, float or double."""
+        self.empty_is_null = False
+        """Whether an empty text, or a fixed value equal to `zeros`, is read as null."""
+        self.zeros = b""
         self.steps: list[Step] = []
         """Items of an array, key and values of a map, branches of a union, fields of a record."""
         self.symbols: list[Any] = []
@@ -97,7 +112,9 @@ class TableDecoder:
                 if q > len(b):
                     raise IndexError
                 if step.want:
-                    if kind == TEXT:
+                    if p == q and step.empty_is_null:
+                        out.append(None)
+                    elif kind == TEXT:
                         out.append(b[p:q].decode())
                     else:
                         out.append(b[p:q])
@@ -167,6 +184,8 @@ class TableDecoder:
             n = self._length()
             p = self.p
             self.p = p + n
+            if n == 0 and step.empty_is_null:
+                return None
             return b[p : p + n].decode() if kind == TEXT else b[p : p + n]
         if kind == INTEGER:
             return self._integer()
@@ -183,7 +202,8 @@ class TableDecoder:
             self.p = p + step.size
             if self.p > len(b):
                 raise IndexError
-            return b[p : self.p]
+            fixed = b[p : self.p]
+            return None if step.empty_is_null and fixed == step.zeros else fixed
         if kind == ENUM:
             return self._symbol(step)
         if kind == RECORD:

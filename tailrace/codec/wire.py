@@ -43,8 +43,8 @@ def frame_of(name: str) -> bytes:
 
 @functools.cache
 def encoder_of(name: str) -> Encode:
-    """The encoder of a record's current schema."""
-    return compile_encoder(schemas.current(name), records.BY_NAME)
+    """The encoder of a record's current schema. That of events is lenient: applications make them."""
+    return compile_encoder(schemas.current(name), records.BY_NAME, lenient=name == "TraceEvent")
 
 
 @functools.cache
@@ -86,6 +86,8 @@ def _into_class(name: str, schema: schemas.Schema) -> tuple[Callable[[bytes, int
 
 def encode(record: Any, frame: bytes | None = None, most: int = UNLIMITED) -> bytes:
     """Encodes a record of this package as a topic value.
+
+    In an event an empty text is written as null, and None as an empty list or map.
 
     Args:
         record: The record.

@@ -25,6 +25,7 @@ from tests.golden.events import completed, golden
 TEXT: Final = (ROOT / "docs" / "ids.md").read_text(encoding="utf-8")
 SENT, MADE = TEXT.split("## What the context's ids are made of")
 PROJECT: Final = "of ids"
+NOW: Final = 1_764_000_000_000_000
 SINKS: Final[dict[str, Any]] = {
     "langfuse": Langfuse(Langfuse.Settings(public_key="pk", secret_key="sk")),
     "opik": Opik(Opik.Settings(url="http://opik", project_name=PROJECT)),
@@ -228,17 +229,17 @@ def test_the_trace_id_that_a_publisher_does_not_give() -> None:
         for run, message in ((None, None), ("R", None), ("R", "M")):
             event = TraceEvent(
                 kind=Kind(kind),
-                started_at=0,
-                ended_at=1,
+                started_at=NOW,
+                ended_at=NOW,
                 source_id="S",
                 workflow_run_id=run,
                 message_id=message,
             )
             what = kind, run, message
             record = msgspec.structs.replace(RECORDS["message"], event=event)
-            assert complete(event, 0).trace_id == computed(rule, record, event), what
+            assert complete(event, NOW).trace_id == computed(rule, record, event), what
             named = msgspec.structs.replace(event, trace_id="T")
-            assert complete(named, 0).trace_id == (None if rule == "none" else "T"), what
+            assert complete(named, NOW).trace_id == {"none": None, "source_id": "S"}.get(rule, "T"), what
 
 
 def test_every_rule_is_explained() -> None:

@@ -154,6 +154,8 @@ def test_content_is_what_was_recorded(nodes: list[TraceEvent], recorded: list[di
             assert (event.inputs, event.outputs) == (result["inputs"], result["outputs"])
             assert event.node_execution is not None
             assert event.node_execution.process_data == (result["process_data"] or None)
+            info = result["metadata"].get("tool_info")
+            assert event.node_execution.metadata == ({"tool_info": info} if info else None)
 
 
 # -- structure

@@ -29,6 +29,7 @@ from tailrace.records import (
     TraceEvent,
     WorkflowRun,
 )
+from tests.harness.recount_events import amount_of, calls_a_model
 
 DEEPEST: Final = 6
 """Nested runs inside each other."""
@@ -109,7 +110,10 @@ USAGES: Final[tuple[dict[str, Any], ...]] = (
     {**_MODEL, "input_tokens": -1, "output_tokens": 3, "total_tokens": 0},
     {**_MODEL, "model_name": "model-of-our-own", "input_tokens": 9, "output_tokens": 9},
     {**_MODEL, "input_tokens": 50, "output_tokens": 50, "total_price": "n/a"},
+    {**_MODEL, "input_tokens": 60, "output_tokens": 40, "total_price": "0.0", "currency": "USD"},
 )
+LISTED: Final = "gpt-4o-mini"
+"""The only model above that the price table has."""
 OUTCOMES: Final[tuple[dict[str, Any], ...]] = (
     {"status": "succeeded"},
     {"status": "failed", "error": "it broke: Zeitüberschreitung"},
@@ -292,9 +296,15 @@ class _Maker:
             events.append(
                 msgspec.structs.replace(event, revision=1, status="succeeded", error=None, total_tokens=33)
             )
-        truth = Truth(self.trace, self.root_run, self.app, above.path, parent_kind, own_parent, above.whole)
-        made = [] if silent else [Planned(complete(e, self.now), truth) for e in events]
+        marked = own_parent and kind != Kind.DRAFT_NODE_EXECUTION  # a draft has no parent, whatever it says
+        truth = Truth(self.trace, self.root_run, self.app, above.path, parent_kind, marked, above.whole)
+        made = [] if silent else [Planned(self.completed(e), truth) for e in events]
         return made, _Above((source, *above.path), above.whole and _published(op, silent))
+
+    def completed(self, event: TraceEvent) -> TraceEvent:
+        """As its publisher completes it, with its price as it is: another producer may write any text."""
+        done = complete(msgspec.structs.replace(event, total_price=None), self.now)
+        return msgspec.structs.replace(done, total_price=event.total_price)
 
     def run(self, n: int, parent: _Above, parent_kind: str, **fields: Any) -> list[Planned]:
         """The n-th run, in the order in which an engine ends things.
@@ -520,6 +530,10 @@ class Fold:
         marks = {
             "clock_skew": event.started_at - appended_at_ms * 1000 > HOUR,
             "negative_duration": event.ended_at < event.started_at,
+            "price_unusable": event.total_price is not None and amount_of(event.total_price) is None,
+            "price_zero": amount_of(event.total_price) == 0
+            and event.model_name == LISTED
+            and calls_a_model(event),
             "root_inferred": not known,
             "self_parent": truth.own_parent,
             "superseded": event.revision < before,

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from tailrace.records import TraceSummary
-from tests.harness.recount_events import Estimate, Logged, Normalise
+from tests.harness.recount_events import Estimate, Logged, Normalise, as_read
 from tests.harness.recount_metrics import Counted, Counts, Row, Series, metrics
 from tests.harness.recount_summaries import Part, RootOf, RunTraceId, summaries
 
@@ -47,7 +47,7 @@ def recount(
     run_trace_id: RunTraceId | None = None,
 ) -> Recount:
     """Recounts a log: all records of each partition in order, with duplicates and links."""
-    records = list(log)
+    records = [logged._replace(event=as_read(logged.event)) for logged in log]
     m = metrics(records, estimate=estimate, normalise=normalise, horizon_hours=horizon_hours)
     return Recount(
         m.rows,

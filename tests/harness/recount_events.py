@@ -1,4 +1,4 @@
-"""What both recounts need of an event: whether it counts, whether it failed, its price and its parent.
+"""What both recounts need of an event: what it says, if it counts and has failed, its price, its parent.
 
 Written from docs/metrics.md, docs/summaries.md and the schemas, without looking at the processor's code.
 """
@@ -10,7 +10,9 @@ from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from typing import Final, NamedTuple
 
-from tailrace.ids import otel_span_id
+import msgspec
+
+from tailrace.ids import event_id, otel_span_id
 from tailrace.records import Kind, SpanKind, TraceEvent
 
 HOUR: Final = 3_600_000_000
@@ -39,6 +41,51 @@ class Price(NamedTuple):
     """1e-12 of the currency."""
     currency: str
     estimated: bool
+
+
+_TEXTS: Final = tuple(
+    f.name for f in msgspec.structs.fields(TraceEvent) if f.type in (str | None,) and f.name != "event_id"
+)
+_JOINING: Final = [
+    "parent_id",
+    "parent_trace_id",
+    "parent_run_id",
+    "parent_node_execution_id",
+    "parent_app_id",
+    "root_trace_id",
+    "root_run_id",
+    "root_app_id",
+    "root_started_at",
+    "otel_trace_id",
+    "otel_parent_span_id",
+]
+_APART: Final = (Kind.APP_CREATED, Kind.APP_UPDATED, Kind.APP_DELETED, Kind.REHYDRATION_FAILED, Kind.LINK)
+
+
+def as_read(event: TraceEvent) -> TraceEvent:
+    """What an event says (schemas/README.md): empty text and ids of zeros are null, ids are complete.
+
+    A draft names no other trace.
+    """
+    said: dict[str, str | bytes | None] = {name: getattr(event, name) or None for name in _TEXTS}
+    for name in ("otel_trace_id", "otel_span_id", "otel_parent_span_id"):
+        native = getattr(event, name)
+        said[name] = native if native and native.strip(b"\0") else None
+    e = msgspec.structs.replace(event, **said)
+    own = {Kind.WORKFLOW_RUN: e.workflow_run_id, Kind.MESSAGE: e.message_id}.get(e.kind)
+    source, parent = e.source_id or own, e.parent_id
+    if source is None and e.otel_span_id is not None:
+        source = e.otel_span_id.hex()
+        if parent is None and e.otel_parent_span_id is not None:
+            parent = e.otel_parent_span_id.hex()
+    trace = e.trace_id or e.message_id or e.workflow_run_id
+    trace = trace or (e.otel_trace_id.hex() if e.otel_trace_id else source)
+    if e.kind == Kind.DRAFT_NODE_EXECUTION:
+        e, trace, parent = msgspec.structs.replace(e, **dict.fromkeys(_JOINING)), source, None
+    if e.kind in _APART:
+        trace = e.trace_id
+    id_ = e.event_id or event_id(e.kind, trace, source or "", e.revision)
+    return msgspec.structs.replace(e, event_id=id_, source_id=source, trace_id=trace, parent_id=parent)
 
 
 def by_partition(log: Iterable[Logged]) -> dict[int, list[Logged]]:
@@ -114,11 +161,17 @@ def amount_of(text: str | None) -> int | None:
 
 
 def price_of(event: TraceEvent, estimate: Estimate) -> Price | None:
-    """The event's own price, or that of the price table. None: no price, or a negative one."""
-    amount, estimated, currency = amount_of(event.total_price), False, event.currency or "USD"
-    if amount is None and calls_a_model(event):
-        amount, estimated, currency = estimate(event), True, "USD"
-    return Price(amount, currency, estimated) if amount is not None and amount >= 0 else None
+    """The event's own price, or that of the price table. None: no price.
+
+    A price that is negative or no number is none. One of 0 is none if the table has one for the tokens.
+    """
+    amount = amount_of(event.total_price)
+    own = amount if amount is not None and amount >= 0 else None
+    listed = estimate(event) if not own and calls_a_model(event) else None
+    if listed is not None and (listed > 0 or own is None):
+        return Price(listed, "USD", True)
+    currency = event.currency or "USD"
+    return None if own is None else Price(own, currency.upper() if len(currency) == 3 else currency, False)
 
 
 def span_of(event: TraceEvent) -> bytes:

@@ -42,9 +42,14 @@ K = Kind
 
 
 def event(kind: Kind, *, at: int = 0, took: int = 15_000, **fields: Any) -> TraceEvent:
-    """A completed event of tenant t and application a, `at` microseconds after NOW."""
+    """A completed event of tenant t and application a, `at` microseconds after NOW.
+
+    Its price is written as it is, as another producer may write it.
+    """
     values = {"kind": kind, "source_id": "x", "tenant_id": "t", "app_id": "a", "started_at": NOW + at}
-    return complete(msgspec.convert({**values, "ended_at": NOW + at + took, **fields}, TraceEvent), NOW)
+    made = msgspec.convert({**values, "ended_at": NOW + at + took, **fields}, TraceEvent)
+    done = complete(msgspec.structs.replace(made, total_price=None), NOW)
+    return msgspec.structs.replace(done, total_price=made.total_price)
 
 
 def estimate(e: TraceEvent) -> int | None:
@@ -265,6 +270,29 @@ CASES: dict[str, tuple[TraceEvent, list[str]]] = {
         [
             f"gen_ai.client.token.usage {CALL} gen_ai.token.type=input 1",
             f"gen_ai.client.operation.duration {CALL} 15000",
+            f"tailrace.cost {COST.format('USD', 'true', 'span')} 1000000",
+        ],
+    ),
+    "llm span with a price of 0": (
+        event(K.SPAN, span_kind="llm", **MODEL, input_tokens=1, total_price="0.0", currency="EUR"),
+        [
+            f"gen_ai.client.token.usage {CALL} gen_ai.token.type=input 1",
+            f"gen_ai.client.operation.duration {CALL} 15000",
+            f"tailrace.cost {COST.format('USD', 'true', 'span')} 1000000",
+        ],
+    ),
+    "llm span of a model without a known price": (
+        event(K.SPAN, span_kind="llm", model_name="x/y", input_tokens=1, total_price="0", currency="eur"),
+        [
+            (
+                "gen_ai.client.token.usage gen_ai.operation.name=chat gen_ai.provider.name= "
+                "gen_ai.request.model=y gen_ai.token.type=input 1"
+            ),
+            (
+                "gen_ai.client.operation.duration gen_ai.operation.name=chat gen_ai.provider.name= "
+                "gen_ai.request.model=y 15000"
+            ),
+            "tailrace.cost currency=EUR estimated=false model_name=x/y model_provider= operation_type=span 0",
         ],
     ),
     "embedding span of a model that nobody named": (

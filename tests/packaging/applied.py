@@ -14,8 +14,9 @@ import streams.processing.apply
 from streams.processing.apply import EventProcessor, TransactionBatch
 from streams.processing.limits import StateLimits
 from streams.processing.state import State
-from tailrace import codec
 from tailrace.identity import kafka_key
+from tailrace.records import TraceEvent
+from tests.harness import foreign
 from tests.harness.mixed import mixed
 
 NOW = 1_767_225_600_000_000
@@ -29,6 +30,21 @@ class Record(msgspec.Struct):
     value: bytes | None
 
 
+def odd(event: TraceEvent, number: int) -> TraceEvent:
+    """The event as other producers write it: with empty texts, without ids, with odd times and prices."""
+    if number % 3 == 0:
+        event = foreign.emptied(event)
+    if number % 11 == 0:
+        event = msgspec.structs.replace(event, source_id="", event_id="", trace_id="")
+    if number % 37 == 0:
+        event = msgspec.structs.replace(event, started_at=event.started_at // 1000)
+    if number % 13 == 0:
+        event = msgspec.structs.replace(
+            event, total_price=("0.0", "$1", ".5", "-1")[number % 4], currency="usd"
+        )
+    return event
+
+
 def digest(seed: int, events: int) -> str:
     """SHA-256 of all outputs, dead letters, links, state records, rows, totals and summaries.
 
@@ -40,7 +56,7 @@ def digest(seed: int, events: int) -> str:
         EventProcessor("trace.events", 0, 1 << 20, 1 << 20),
     )
     log = [
-        Record(i, NOW // 1000 + i, (k.encode() if (k := kafka_key(e)) else None), codec.encode(e))
+        Record(i, NOW // 1000 + i, (k.encode() if (k := kafka_key(e)) else None), foreign.encode(odd(e, i)))
         for i, e in enumerate(mixed(seed, events, NOW))
     ]
     log[7::50] = [

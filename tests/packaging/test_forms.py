@@ -59,6 +59,7 @@ def test_plain_python_passes_the_tests_of_the_pass_and_of_the_codec(plain: Path)
         "-m",
         "pytest",
         "-q",
+        "tests/streams/processing/test_admission.py",
         "tests/streams/processing/test_apply.py",
         "tests/streams/processing/test_bytes.py",
         "tests/tailrace/test_codec.py",

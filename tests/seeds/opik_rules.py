@@ -102,7 +102,7 @@ def cost(record: Enriched) -> float | None:
     if not counted(record):
         return None
     text = record.context.estimated_cost
-    if event.total_price is not None:
+    if event.total_price is not None and text is None:
         text = event.total_price if event.currency == "USD" else None
     return None if text is None else float(Decimal(text))
 

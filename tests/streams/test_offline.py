@@ -7,23 +7,25 @@ from tailrace import codec
 from tailrace.identity import complete
 from tailrace.records import DeadLetter, Kind, TraceContext, TraceEvent
 
+NOW = 1_764_000_000_000_000
+
 
 def event(**changes: object) -> TraceEvent:
     fields = {
         "kind": Kind.WORKFLOW_RUN,
         "tenant_id": "t",
         "workflow_run_id": "r",
-        "started_at": 1,
-        "ended_at": 2,
+        "started_at": NOW,
+        "ended_at": NOW,
         **changes,
     }
-    return complete(TraceEvent(**fields), 10_000)  # type: ignore[arg-type]
+    return complete(TraceEvent(**fields), NOW)  # type: ignore[arg-type]
 
 
 def test_each_event_has_its_answer_in_order() -> None:
     run = event()
-    node = event(kind=Kind.NODE_EXECUTION, source_id="n", started_at=3, ended_at=4)
-    broken = event(kind=Kind.NODE_EXECUTION, source_id="n" * 9000, started_at=3, ended_at=4)
+    node = event(kind=Kind.NODE_EXECUTION, source_id="n", started_at=NOW, ended_at=NOW)
+    broken = event(kind=Kind.NODE_EXECUTION, source_id="n" * 9000, started_at=NOW, ended_at=NOW)
     first, duplicate, refused, second = enrich([run, run, broken, node])
     assert isinstance(first, tuple)
     assert isinstance(second, tuple)

@@ -136,6 +136,15 @@ def as_record(schema: Schema, value: Mapping[str, Any]) -> Any:
     return cls(**{f["name"]: convert(f["type"], value[f["name"]]) for f in schema["fields"]})
 
 
+def without_empty(t: Any, value: Any) -> Any:
+    """Plain data as events have it: null for an empty text where the type has a null."""
+    if isinstance(t, list):
+        return None if value == "" or value is None else without_empty(t[1], value)
+    if isinstance(t, dict) and t["type"] == "record":
+        return {f["name"]: without_empty(f["type"], value[f["name"]]) for f in t["fields"]}
+    return value
+
+
 def of(name: str) -> st.SearchStrategy[tuple[dict[str, Any], Any]]:
     """The plain data, and the same as a record, of one of our record types."""
     schema = schemas.current(name)

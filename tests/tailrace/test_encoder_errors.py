@@ -13,13 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tailrace import codec, identity, kinds, records
+from tailrace import codec, identity, kinds, records, shapes, times
 from tailrace.codec import schemas
 from tailrace.content import BODY_CONTENT, EVENT_CONTENT
 from tailrace.errors import InvalidEvent
 from tailrace.records import Kind, TraceEvent
 from tests.tailrace import generated
 
+NOW = 1_764_000_000_000_000
 EVENT = schemas.current("TraceEvent")
 KIND_OF = {"origin": Kind.GENERATE_NAME, **{body: Kind(kind) for kind, body in kinds.BODY.items()}}
 JSON = {*EVENT_CONTENT, *(f"{body}.{f}" for body, (_, fields) in BODY_CONTENT.items() for f in fields)}
@@ -52,6 +53,25 @@ LONE = ["\ud800", "a\udfff", "ok" * 3000 + "\udc80"]
 HUGE = [2**63, -(2**63) - 1, 10**5000]
 
 
+FILES = {f"{body}.{field}" for body, field in shapes.FILES.items()}
+JSON_TEXTS = {f"{body}.{field}" for body, fields in shapes.JSON_TEXTS.items() for field in fields}
+PRICES = {"input_price", "output_price", "total_price"}
+
+
+def is_taken(path: str, value: Any) -> bool:
+    """Whether a field takes a value that is not of its type, because applications have it in that form."""
+    if path in FILES:
+        items = value if isinstance(value, list) else [value]
+        return (
+            all(isinstance(x, (str, dict, list, tuple)) or x is None for x in items) and "\ud800" not in items
+        )
+    if path in JSON_TEXTS:
+        return isinstance(value, (dict, list, tuple))
+    if path in PRICES:
+        return type(value) in (int, float) and value >= 0
+    return path in times.TIMES and value == "" and path not in ("started_at", "ended_at")
+
+
 def wrong_values(t: Any) -> Iterator[tuple[Any, str]]:
     """A value that is not of type t, and what follows the field's path in the error."""
     if isinstance(t, list):
@@ -68,8 +88,8 @@ def wrong_values(t: Any) -> Iterator[tuple[Any, str]]:
         "double": [True, False, *TEXTS, *COLLECTIONS, 10**5000],
         "fixed": [*NUMBERS, *TEXTS, *COLLECTIONS, b"x" * 15, b"x" * 9, "x" * 8, "x" * 16],
         "enum": [*NUMBERS, *TEXTS, *COLLECTIONS, "dream", "\ud800", ["span"]],
-        "array": [*NUMBERS, *TEXTS, {}, {"a": "b"}, None],
-        "map": [*NUMBERS, *TEXTS, [], ["a"], None],
+        "array": [*NUMBERS, *TEXTS, {}, {"a": "b"}],
+        "map": [*NUMBERS, *TEXTS, [], ["a"]],
         "record": [*NUMBERS, *TEXTS, *COLLECTIONS],
     }
     for value in [*wrong[kind], *ANY]:
@@ -102,12 +122,12 @@ def cases() -> list[Any]:
                     found.append(
                         (f"{field['name']}.{part['name']}", value, f"{field['name']}.{part['name']}{suffix}")
                     )
-    return [c for c in found if c[0] not in JSON]
+    return [c for c in found if c[0] not in JSON and not is_taken(c[0], c[1])]
 
 
 def event_with(path: str, value: Any) -> TraceEvent:
     outer, _, inner = path.partition(".")
-    base = TraceEvent(kind=KIND_OF.get(outer, Kind.TOOL), source_id="s", started_at=1, ended_at=2)
+    base = TraceEvent(kind=KIND_OF.get(outer, Kind.TOOL), source_id="s", started_at=NOW, ended_at=NOW)
     if not inner:
         return msgspec.structs.replace(base, **{outer: value})
     t = next(f["type"] for f in EVENT["fields"] if f["name"] == outer)[1]
@@ -124,7 +144,7 @@ def test_a_wrong_value_is_refused_with_its_field_named(path: str) -> None:
         if name != path:
             continue
         with pytest.raises(InvalidEvent) as caught:
-            codec.encode(identity.complete(event_with(path, value), 3))
+            codec.encode(identity.complete(event_with(path, value), NOW))
         assert caught.value.field == expected, type(value)
         assert str(caught.value).startswith(f"{expected}: ")
         assert len(str(caught.value)) < 600
@@ -140,7 +160,7 @@ def test_every_field_that_is_not_free_json_is_among_the_cases() -> None:
 def test_missing_times_are_refused() -> None:
     for field in ("started_at", "ended_at"):
         with pytest.raises(InvalidEvent) as caught:
-            codec.encode(identity.complete(event_with(field, None), 3))
+            codec.encode(identity.complete(event_with(field, None), NOW))
         assert caught.value.field == field
 
 
@@ -151,9 +171,11 @@ def test_an_id_that_others_are_derived_from_is_the_one_named() -> None:
         (Kind.SPAN, "message_id"),
     ):
         for value in (5, b"x", "\ud800", ["a"]):
-            event = msgspec.structs.replace(TraceEvent(kind=kind, started_at=1, ended_at=2), **{field: value})
+            event = msgspec.structs.replace(
+                TraceEvent(kind=kind, started_at=NOW, ended_at=NOW), **{field: value}
+            )
             with pytest.raises(InvalidEvent) as caught:
-                codec.encode(identity.complete(event, 3))
+                codec.encode(identity.complete(event, NOW))
             assert caught.value.field == field
 
 
@@ -167,8 +189,19 @@ def test_a_foreign_class_that_looks_like_a_body_is_refused() -> None:
     bodies: tuple[Any, ...] = (Span(), {"events": []})
     for body in bodies:
         with pytest.raises(InvalidEvent) as caught:
-            codec.encode(identity.complete(event_with("span", body), 3))
+            codec.encode(identity.complete(event_with("span", body), NOW))
         assert caught.value.field == "span"
+
+
+def as_written(plain: dict[str, Any]) -> dict[str, Any]:
+    """An event as fastavro needs it, after what the encoder does to empty values and whole numbers."""
+    found: dict[str, Any] = generated.without_empty(EVENT, plain)
+    for field in EVENT["fields"]:
+        kind = field["type"][1] if isinstance(field["type"], list) else field["type"]
+        value = found[field["name"]]
+        if kind in ("int", "long") or (isinstance(kind, dict) and kind.get("logicalType")):
+            found[field["name"]] = None if value is None else int(value)
+    return found
 
 
 @given(
@@ -189,13 +222,13 @@ def test_any_value_in_any_field_is_written_as_avro_has_it_or_refused_with_that_f
 ) -> None:
     event = event_with(field["name"], value)
     try:
-        done = identity.complete(event, 3)
+        done = identity.complete(event, NOW)
         body, refused = codec.encode(done)[10:], None
     except InvalidEvent as e:
         refused = e.field.split(" ")[0].rstrip("[]{}")
     if refused is None:
         plain = msgspec.to_builtins(done, builtin_types=(bytes,))
-        assert generated.written(EVENT, plain) == body
+        assert generated.written(EVENT, as_written(plain)) == body
     else:
         assert refused == field["name"]
 
@@ -204,5 +237,5 @@ def test_only_our_events_are_events() -> None:
     things: tuple[Any, ...] = (None, {}, "event", records.Tool())
     for thing in things:
         with pytest.raises(InvalidEvent) as caught:
-            identity.complete(thing, 3)
+            identity.complete(thing, NOW)
         assert caught.value.field == "event"

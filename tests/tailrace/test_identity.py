@@ -14,16 +14,19 @@ from tailrace.errors import InvalidEvent
 from tailrace.records import Kind, TraceEvent
 from tests.tailrace import generated
 
+NOW = 1_764_000_000_000_000
 R, M, S, C, T = "run", "message", "own", "conversation", "given"
+TIMES: dict[str, Any] = {"started_at": NOW, "ended_at": NOW, "root_started_at": None}
+PRICES: dict[str, Any] = {"input_price": None, "output_price": ".5", "total_price": "0.5"}
 TRACED = [k for k in Kind if k not in kinds.WITHOUT_TRACE and k not in (Kind.UNKNOWN, Kind.LINK)]
 
 
 def event(kind: Kind = Kind.TOOL, **fields: Any) -> TraceEvent:
-    return TraceEvent(**{"kind": kind, "started_at": 10, "ended_at": 20, **fields})
+    return TraceEvent(**{"kind": kind, "started_at": NOW, "ended_at": NOW + 10, **fields})
 
 
 def completed(kind: Kind = Kind.TOOL, **fields: Any) -> TraceEvent:
-    return identity.complete(event(kind, **fields), 30, lambda: "minted")
+    return identity.complete(event(kind, **fields), NOW, lambda: "minted")
 
 
 @pytest.mark.parametrize(
@@ -52,12 +55,18 @@ def completed(kind: Kind = Kind.TOOL, **fields: Any) -> TraceEvent:
         (Kind.SPAN, {"source_id": S}, S, S),
         # the publisher says so
         (Kind.SPAN, {"source_id": S, "trace_id": T, "message_id": M, "workflow_run_id": R}, T, S),
-        (Kind.DRAFT_NODE_EXECUTION, {"source_id": S, "trace_id": T}, T, S),
+        (Kind.DRAFT_NODE_EXECUTION, {"source_id": S, "trace_id": T}, S, S),
         # no trace at all
         (Kind.APP_CREATED, {"app_id": "a", "message_id": M, "trace_id": T}, None, "minted"),
         (Kind.APP_UPDATED, {"source_id": S}, None, S),
         (Kind.APP_DELETED, {}, None, "minted"),
         (Kind.REHYDRATION_FAILED, {"workflow_run_id": R}, None, "minted"),
+        # OpenTelemetry's ids, where there are no others
+        (Kind.SPAN, {"otel_trace_id": b"T" * 16, "otel_span_id": b"S" * 8}, "54" * 16, "53" * 8),
+        (Kind.SPAN, {"otel_trace_id": b"T" * 16, "source_id": S}, "54" * 16, S),
+        (Kind.SPAN, {"otel_trace_id": bytes(16), "otel_span_id": bytes(8)}, "minted", "minted"),
+        (Kind.TOOL, {"otel_trace_id": b"T" * 16, "otel_span_id": b"S" * 8, "message_id": M}, M, "53" * 8),
+        (Kind.MESSAGE, {"otel_span_id": b"S" * 8, "message_id": M}, M, M),
         # empty is as good as missing
         (Kind.SPAN, {"source_id": "", "trace_id": "", "message_id": "", "workflow_run_id": R}, R, "minted"),
     ],
@@ -91,6 +100,12 @@ def test_the_trace_and_the_own_id_of_an_event(
         (Kind.APP_CREATED, {"app_id": "a"}, "a"),
         (Kind.APP_DELETED, {"app_id": "a", "root_trace_id": "rt"}, "a"),
         (Kind.REHYDRATION_FAILED, {"source_id": S}, S),
+        # an empty id is none
+        (Kind.SPAN, {"trace_id": T, "parent_run_id": "", "root_run_id": "", "root_trace_id": ""}, T),
+        (Kind.APP_CREATED, {"app_id": "", "source_id": S}, S),
+        # a draft: its own trace, whatever it names
+        (Kind.DRAFT_NODE_EXECUTION, {"source_id": S, "trace_id": T, "root_trace_id": "rt"}, S),
+        (Kind.DRAFT_NODE_EXECUTION, {"source_id": S, "parent_run_id": "outer"}, S),
     ],
 )
 def test_the_kafka_key_of_an_event(kind: Kind, fields: dict[str, Any], key: str) -> None:
@@ -102,27 +117,43 @@ def test_every_kind_has_an_identity_without_any_field_set(kind: Kind) -> None:
     done = completed(kind)
     assert done.source_id == done.trace_id == identity.kafka_key(done) == "minted"
     assert done.event_id
-    assert done.published_at == 30
+    assert done.published_at == NOW
 
 
 @given(
-    generated.events(source_id=None, event_id=None, trace_id=None, published_at=None), st.sampled_from(TRACED)
+    generated.events(source_id=None, event_id=None, trace_id=None, published_at=None, **TIMES, **PRICES),
+    st.sampled_from(TRACED),
 )
 @settings(max_examples=60, deadline=None)
 def test_completing_again_gives_the_same_ids(raw: TraceEvent, kind: Kind) -> None:
     bodies = dict.fromkeys(kinds.BODIES)
     raw = msgspec.structs.replace(raw, kind=kind, revision=abs(raw.revision) % 2**31, **bodies)
-    once = identity.complete(raw, 30)
-    again = identity.complete(once, 31)
+    once = identity.complete(raw, NOW)
+    again = identity.complete(once, NOW + 1)
     for field in ("event_id", "trace_id", "source_id", "published_at"):
         assert getattr(again, field) == getattr(once, field)
     assert identity.kafka_key(again) == identity.kafka_key(once)
     codec.encode(once)
 
 
+@pytest.mark.parametrize(
+    ("fields", "parent"),
+    [
+        ({"otel_span_id": b"S" * 8, "otel_parent_span_id": b"P" * 8}, "50" * 8),
+        ({"otel_span_id": b"S" * 8, "otel_parent_span_id": b"P" * 8, "parent_id": "p"}, "p"),
+        ({"otel_span_id": b"S" * 8, "otel_parent_span_id": bytes(8)}, None),
+        ({"source_id": S, "otel_parent_span_id": b"P" * 8}, None),  # its parent may have an own id, too
+    ],
+)
+def test_the_parent_of_an_event_with_ids_of_opentelemetry(fields: dict[str, Any], parent: str | None) -> None:
+    assert completed(Kind.SPAN, **fields).parent_id == parent
+
+
 def test_an_event_id_depends_on_kind_trace_source_and_revision_and_on_nothing_else() -> None:
     base = completed(source_id=S, trace_id=T)
-    assert completed(source_id=S, trace_id=T, name="x", started_at=11, error="e").event_id == base.event_id
+    assert (
+        completed(source_id=S, trace_id=T, name="x", started_at=NOW + 1, error="e").event_id == base.event_id
+    )
     others = [
         completed(Kind.SPAN, source_id=S, trace_id=T),
         completed(source_id="other", trace_id=T),
@@ -133,8 +164,8 @@ def test_an_event_id_depends_on_kind_trace_source_and_revision_and_on_nothing_el
 
 
 def test_ids_that_the_publisher_gives_stay() -> None:
-    done = completed(event_id="e", source_id=S, trace_id=T, published_at=0)
-    assert (done.event_id, done.source_id, done.trace_id, done.published_at) == ("e", S, T, 0)
+    done = completed(event_id="e", source_id=S, trace_id=T, published_at=NOW - 1)
+    assert (done.event_id, done.source_id, done.trace_id, done.published_at) == ("e", S, T, NOW - 1)
 
 
 def test_operations_without_an_id_get_different_ones() -> None:
@@ -151,10 +182,10 @@ def test_only_the_kinds_own_body_is_taken(kind: Kind, body: str) -> None:
     )
     raw = event(kind, source_id=S, root_trace_id="rt", **{body: cls()})
     if kinds.BODY.get(kind) == body:
-        codec.encode(identity.complete(raw, 30))
+        codec.encode(identity.complete(raw, NOW))
         return
     with pytest.raises(InvalidEvent) as caught:
-        identity.complete(raw, 30)
+        identity.complete(raw, NOW)
     assert caught.value.field == body
     assert str(kind) in str(caught.value)
 

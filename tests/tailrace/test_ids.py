@@ -40,9 +40,14 @@ def test_a_trace_id_is_the_number_of_its_uuid() -> None:
         "run-1",
         "会話",
         NIL + " ",
-        "{" + NIL[:-1] + "1}",
         "urn:uuid:" + NIL,
-        NIL.replace("-", "", 1),
+        "{" + NIL + "}",
+        "urn:uuid:" + "1" * 31,
+        "{" + "1" * 33 + "}",
+        "URN:UUID:" + "1" * 32,
+        "0x" + "1" * 30,
+        "1_1" + "1" * 29,
+        "\u0661" * 32,
         "g" * 32,
         "1" * 31,
     ],
@@ -58,8 +63,26 @@ def test_the_nil_uuid_is_hashed_since_an_id_is_never_all_zero(text: str) -> None
 
 @given(uuids)
 def test_the_spelling_of_a_uuid_does_not_matter_to_its_trace_id(u: uuid.UUID) -> None:
-    spellings = {str(u), u.hex, str(u).upper(), u.hex.upper()}
+    spellings = {str(u), u.hex, str(u).upper(), u.hex.upper(), u.urn, f"{{{u}}}", f"urn:uuid:{{{u.hex}}}"}
     assert {ids.otel_trace_id(s) for s in spellings} == {u.bytes}
+
+
+near_uuids = st.lists(
+    st.sampled_from(["urn:", "uuid:", "{", "}", "-", "0", "7", "a", "F", "g", "00000000", "abcdef12"]),
+    max_size=24,
+).map("".join)
+
+
+@given(
+    near_uuids | st.uuids().map(lambda u: u.urn) | st.uuids().map(lambda u: f"{{{u.hex[:9]}-{u.hex[9:]}}}")
+)
+def test_what_pythons_uuid_reads_is_a_uuid_and_nothing_else_is(text: str) -> None:
+    """`UUID` alone reads digits that are not hexadecimal, such as 0x and 1_0: those are hashed."""
+    try:
+        value = uuid.UUID(text).bytes
+    except ValueError:
+        value = bytes(16)
+    assert ids.otel_trace_id(text) == (value if any(value) else sha256(text.encode()).digest()[:16])
 
 
 @given(st.one_of(st.text(), st.uuids().map(str)))

@@ -20,6 +20,7 @@ from tailrace.records import ChangeKind, ContentChange, Kind, TraceEvent
 
 NOW = 1_764_000_000_000_000
 LIMIT = 65_536
+NOW = 1_764_000_000_000_000
 BODIES = {
     "workflow_run": Kind.WORKFLOW_RUN,
     "node_execution": Kind.NODE_EXECUTION,

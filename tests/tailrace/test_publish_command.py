@@ -31,7 +31,8 @@ from tailrace.settings import Settings
 from tests.tailrace import topic
 from tests.tailrace.ports import closed_port
 
-GOOD = {"kind": "tool", "source_id": "s1", "started_at": 1, "ended_at": 2}
+NOW = 1_764_000_000_000_000
+GOOD = {"kind": "tool", "source_id": "s1", "started_at": NOW, "ended_at": NOW + 1}
 
 
 def line(**fields: Any) -> bytes:
@@ -159,7 +160,10 @@ def test_null_content_is_none() -> None:
         (line(otel_span_id="zz" * 8), "otel_span_id"),
         (line(otel_span_id=5), "otel_span_id"),
         (line(revision=True), "revision"),
-        (b'{"inputs": "\xff", "kind": "tool", "started_at": 1, "ended_at": 2}', "inputs"),
+        (
+            b'{"inputs": "\xff", "kind": "tool", "started_at": 1, "ended_at": 2}',
+            "inputs",
+        ),
     ],
 )
 def test_a_line_that_is_not_an_event_is_refused_with_the_field_named(raw: bytes, field: str) -> None:

@@ -41,10 +41,13 @@ from tests.tailrace import topic
 from tests.tailrace.ports import closed_port
 
 MakeSettings = Callable[..., Settings]
+NOW = 1_764_000_000_000_000
 
 
 def event(n: int = 0, **fields: Any) -> TraceEvent:
-    return TraceEvent(**{"kind": Kind.TOOL, "source_id": f"s{n}", "started_at": 1, "ended_at": 2, **fields})
+    return TraceEvent(
+        **{"kind": Kind.TOOL, "source_id": f"s{n}", "started_at": NOW, "ended_at": NOW, **fields}
+    )
 
 
 def nowhere(address: str, client: dict[str, str] | None = None, **publisher: Any) -> Settings:
@@ -591,7 +594,7 @@ import json, os, sys, threading
 from tailrace import Kind, Publisher, TraceEvent
 
 def event(name):
-    return TraceEvent(kind=Kind.TOOL, source_id=name, started_at=1, ended_at=2)
+    return TraceEvent(kind=Kind.TOOL, source_id=name, started_at=10**15, ended_at=10**15)
 
 publisher = Publisher()
 for n in range(20):
@@ -648,7 +651,7 @@ def test_forked_children_have_their_own_publisher_and_end_cleanly(topics_setting
 FORK_CLOSED = """
 import os, sys
 from tailrace import Kind, Publisher, PublisherClosed, TraceEvent
-event = TraceEvent(kind=Kind.TOOL, source_id="s", started_at=1, ended_at=2)
+event = TraceEvent(kind=Kind.TOOL, source_id="s", started_at=10**15, ended_at=10**15)
 closed = Publisher()
 closed.close()
 pid = os.fork()
@@ -664,7 +667,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 UNCLOSED = """
 from tailrace import Kind, Publisher, TraceEvent
 publisher = Publisher()
-publisher.publish(TraceEvent(kind=Kind.TOOL, source_id="s", started_at=1, ended_at=2))
+publisher.publish(TraceEvent(kind=Kind.TOOL, source_id="s", started_at=10**15, ended_at=10**15))
 """
 
 

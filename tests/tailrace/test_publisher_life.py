@@ -28,7 +28,9 @@ MakeSettings = Callable[..., Settings]
 
 
 def event(n: int = 0, **fields: Any) -> TraceEvent:
-    return TraceEvent(**{"kind": Kind.TOOL, "source_id": f"s{n}", "started_at": 1, "ended_at": 2, **fields})
+    return TraceEvent(
+        **{"kind": Kind.TOOL, "source_id": f"s{n}", "started_at": 10**15, "ended_at": 10**15, **fields}
+    )
 
 
 @pytest.fixture
@@ -322,7 +324,7 @@ from concurrent.futures import ProcessPoolExecutor
 from tailrace import Kind, Publisher, TraceEvent
 
 def event(name):
-    return TraceEvent(kind=Kind.TOOL, source_id=name, started_at=1, ended_at=2)
+    return TraceEvent(kind=Kind.TOOL, source_id=name, started_at=10**15, ended_at=10**15)
 
 publisher = Publisher()  # also in a child that imports this again
 
@@ -386,7 +388,7 @@ import ctypes, json, os, sys
 from tailrace import Kind, Publisher, TraceEvent
 
 def event(name):
-    return TraceEvent(kind=Kind.TOOL, source_id=name, started_at=1, ended_at=2)
+    return TraceEvent(kind=Kind.TOOL, source_id=name, started_at=10**15, ended_at=10**15)
 
 publisher = Publisher()
 publisher.publish(event("parent"))
@@ -421,7 +423,7 @@ IDLE_CHILD = """
 import os, sys
 from tailrace import Kind, Publisher, TraceEvent
 publisher = Publisher()
-publisher.publish(TraceEvent(kind=Kind.TOOL, source_id="parent", started_at=1, ended_at=2))
+publisher.publish(TraceEvent(kind=Kind.TOOL, source_id="parent", started_at=10**15, ended_at=10**15))
 pid = os.fork()
 if pid == 0:
     print(len(os.listdir("/proc/self/task")), bool(publisher.close()), flush=True)

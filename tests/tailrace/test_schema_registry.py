@@ -37,7 +37,8 @@ NEWER = {
     "fields": [*OURS["fields"], {"name": "weather", "type": ["null", "string"], "default": None}],
 }
 SUBJECT = "trace.events-value"
-EVENT = TraceEvent(event_id="e", source_id="s", kind=Kind.TOOL, started_at=1, ended_at=2, published_at=3)
+AT = 10**15
+EVENT = TraceEvent(event_id="e", source_id="s", kind=Kind.TOOL, started_at=AT, ended_at=AT, published_at=AT)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import datetime
 import functools
 import re
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -70,6 +71,8 @@ PROMPTED: Final = frozenset({"llm", "question-classifier", "parameter-extractor"
 _NODES: Final = frozenset({"node_execution", "draft_node_execution"})
 
 _NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+_ODD_NUMBER: Final = re.compile(r"[+-]?(?:[0-9]{1,30}\.?[0-9]{0,30}|\.[0-9]{1,30})(?:[eE][+-]?[0-9]{1,2})?")
+"""A decimal number that other producers may write and JSON does not know: .5, +1, 007."""
 _NOT_ENVIRONMENT: Final = re.compile(r"[^a-z0-9_-]")
 _EPOCH: Final = datetime.datetime(1970, 1, 1)
 
@@ -359,26 +362,40 @@ def _usage(event: TraceEvent) -> str | None:
 def _cost(out: list[bytes], event: TraceEvent, context: TraceContext) -> None:
     """Writes the cost. Langfuse's costs are US dollars; a price in another currency becomes metadata.
 
-    Prices are decimal text, which is written unchanged as a JSON number.
+    The estimate is written if the event has no price above 0 that can be read. Prices are decimal text,
+    which is written unchanged if it is a JSON number.
     """
-    given, made, total = event.input_price, event.output_price, event.total_price
-    if given is None and made is None and total is None:
-        estimate = context.estimated_cost
-        if estimate is not None and _NUMBER.fullmatch(estimate):
+    given, made, total = _amount(event.input_price), _amount(event.output_price), _amount(event.total_price)
+    estimate = context.estimated_cost
+    if estimate is not None and not (_is_above_0(given) or _is_above_0(made) or _is_above_0(total)):
+        if _NUMBER.fullmatch(estimate):
             _COST.text(out, f'{{"total":{estimate}}}')
             _PRICE_TABLE.optional(out, context.price_table or None)
         return
-    if event.currency is not None and event.currency != "USD":
+    if event.input_price is None and event.output_price is None and event.total_price is None:
+        return
+    if event.currency is not None and event.currency.upper() != "USD":
         _CURRENCY.optional(out, event.currency or None)
-        _TOTAL_PRICE.optional(out, total or None)
+        _TOTAL_PRICE.optional(out, event.total_price or None)
         return
     members = [
         f'"{name}":{price}'
         for name, price in (("input", given), ("output", made), ("total", total))
-        if price is not None and _NUMBER.fullmatch(price)
+        if price is not None
     ]
     if members:
         _COST.text(out, "{" + ",".join(members) + "}")
+
+
+def _amount(text: str | None) -> str | None:
+    """A price as a JSON number. None if there is none, or it is not a finite number of a usual size."""
+    if text is None or _NUMBER.fullmatch(text):
+        return text
+    return f"{Decimal(text):f}" if _ODD_NUMBER.fullmatch(text) else None
+
+
+def _is_above_0(amount: str | None) -> bool:
+    return amount is not None and float(amount) > 0
 
 
 def _own(out: list[bytes], event: TraceEvent) -> None:

@@ -177,6 +177,7 @@ NODE: Final = (
     Row("model_mode", "node_execution.model_mode"),
     Row("finish_reason", "node_execution.finish_reason"),
     Row("retries", "node_execution.retries"),
+    Row("node_metadata", "node_execution.metadata"),
     Row("index", "node_execution.index"),
     Row("iteration_index", "node_execution.iteration_index"),
     Row("loop_index", "node_execution.loop_index"),

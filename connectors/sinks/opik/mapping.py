@@ -188,7 +188,7 @@ def is_root(event: TraceEvent, context: TraceContext, trace: str) -> bool:
     source = event.source_id
     if source == trace:
         return True
-    if event.trace_id != trace:
+    if event.trace_id is not None and event.trace_id != trace:
         return False
     if event.kind in ("message", "workflow_run"):
         return True
@@ -349,10 +349,15 @@ def _repeats(event: TraceEvent) -> bool:
 
 
 def _cost(event: TraceEvent, context: TraceContext) -> bytes | None:
-    """The cost in US dollars, the currency of all costs in Opik; None if it is not known in dollars."""
-    if event.total_price is not None:
-        return price(event.total_price) if event.currency == "USD" else None
-    return price(context.estimated_cost)
+    """The cost in US dollars, the currency of all costs in Opik; None if it is not known in dollars.
+
+    There is an estimate only if the event's own price is missing or not usable.
+    """
+    if context.estimated_cost is not None or event.total_price is None:
+        return price(context.estimated_cost)
+    return (
+        price(event.total_price) if event.currency is not None and event.currency.upper() == "USD" else None
+    )
 
 
 def _error(out: list[bytes], event: TraceEvent) -> None:

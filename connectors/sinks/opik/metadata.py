@@ -167,6 +167,7 @@ NODE: Final = _table(
     Row("finish_reason", "node_execution.finish_reason"),
     Row("retry_count", "node_execution.retry_count"),
     Row("retries", "node_execution.retries"),
+    Row("metadata", "node_execution.metadata"),
 )
 MESSAGE: Final = _table(
     Row("conversation_model", "message.conversation_model"),

@@ -134,7 +134,7 @@ _WORKFLOW: Final = (
     Row("dify.workflow.status", "status"),
     Row("dify.workflow.error", "error", empty=False),
     Row("dify.workflow.elapsed_time", _run_time, SECONDS),
-    Row("dify.invoke_from", "invoke_from"),
+    Row("dify.invoke_from", "invoke_from or origin.triggered_from"),
     Row("dify.invoked_by", _INVOKED_BY),
     Row("dify.parent.trace_id", "parent_run_id or parent_trace_id"),
     Row("dify.parent.workflow.run_id", "parent_run_id"),

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from streams.processing.header import Header
 from streams.processing.metrics.kinds import BY_KIND, BY_SPAN_KIND, LABELS_OF, WITH_MODEL
-from streams.processing.operations import cut, failed
+from streams.processing.operations import currency_of, cut, failed
 
 OVERFLOW: Final = "__overflow__"
 LONGEST: Final = 256
@@ -119,7 +119,7 @@ def group_of(h: Header, price: int) -> Group | None:
     if "plugin_name" in used and h.node_type not in _PLUGINS:
         values["plugin_name"] = ""
     if price and h.kind in _PRICED:
-        values["currency"] = "USD" if price == 2 else text(h.currency) or "USD"
+        values["currency"] = "USD" if price == 2 else text(currency_of(h))
         values["estimated"] = "true" if price == 2 else "false"
     call = call_of(h)
     if call:

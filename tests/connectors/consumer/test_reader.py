@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -11,10 +12,11 @@ from connectors.consumer.reader import ALWAYS, Reader, Unreadable, source
 from connectors.sdk.contract import Enriched, RecordOrigin
 from connectors.sdk.outcomes import Rejected
 from tailrace import codec
-from tailrace.records import DeadLetter, Stage, TraceContext, TraceEvent
+from tailrace.records import DeadLetter, NodeExecution, Stage, TraceContext, TraceEvent
 from tailrace.topics import HEADER
 from tests.connectors.enriching import make_context, make_event
 from tests.connectors.generated import contexts, events
+from tests.harness import foreign
 
 EVENT = make_event(1, user_id="u", tags=("a",))
 VALUE = codec.encode(EVENT)
@@ -26,11 +28,24 @@ HEADERS = [("other", b"x"), (HEADER, codec.encode(make_context(EVENT, 9)))]
 )
 @given(events, contexts)
 def test_what_was_written_is_read(event: TraceEvent, context: TraceContext) -> None:
-    found = Reader(None).read("t", 1, 2, 3, codec.encode(event), [(HEADER, codec.encode(context))])
+    event = msgspec.structs.replace(event, event_id=event.event_id or "e", source_id=event.source_id or "s")
+    found = Reader(None).read("t", 1, 2, 3, foreign.encode(event), [(HEADER, codec.encode(context))])
     assert isinstance(found, Enriched)
-    assert codec.encode(found.event) == codec.encode(event)
+    zeros = {name: None for name in foreign.NATIVE if not any(getattr(event, name) or b"")}
+    assert codec.encode(found.event) == codec.encode(msgspec.structs.replace(event, **zeros))
     assert codec.encode(found.context) == codec.encode(context)
     assert (found.topic, found.partition, found.offset, found.appended_at) == ("t", 1, 2, 3)
+
+
+def test_an_empty_text_of_any_producer_is_null_for_a_sink() -> None:
+    body = NodeExecution(node_id="", metadata="", dataset_names=["", "a"])
+    event = msgspec.structs.replace(foreign.emptied(EVENT), source_id="", node_execution=body)
+    found = Reader(None).read("t", 0, 0, 0, foreign.encode(event), HEADERS)
+    assert isinstance(found, Enriched)
+    nullable = [name for name in foreign.TEXTS if not getattr(event, name)]
+    assert len(nullable) > 20
+    assert {getattr(found.event, name) for name in (*nullable, *foreign.NATIVE, "source_id")} == {None}
+    assert found.event.node_execution == NodeExecution(dataset_names=["", "a"])
 
 
 def test_a_sink_gets_the_fields_that_it_names_and_those_of_a_dead_letter() -> None:

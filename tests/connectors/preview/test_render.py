@@ -58,12 +58,12 @@ def test_what_is_not_sent_says_why(events: Path) -> None:
 
 
 def test_lines_that_are_not_events_are_named_and_the_others_rendered() -> None:
-    good = '{"kind": "tool", "name": "x", "started_at": 1, "ended_at": 2}'
+    good = '{"kind": "tool", "name": "x", "started_at": 1764000000000000, "ended_at": 1764000000000000}'
     lines = [
         good,
         "",
         "{",
-        '{"kind": "tool", "started_at": 1}',
+        '{"kind": "tool", "started_at": 1764000000000000}',
         good.replace("1", "99999999999999999999"),
         good,
     ]
@@ -84,7 +84,7 @@ def test_pretty_is_the_same_indented(events: Path) -> None:
 
 
 def test_half_a_surrogate_pair_can_be_printed() -> None:
-    line = r'{"kind": "tool", "inputs": "\\ud83d", "outputs": "ö", "started_at": 1, "ended_at": 2}'
+    line = r'{"kind": "tool", "inputs": "\\ud83d", "outputs": "ö", "started_at": 1e15, "ended_at": 1e15}'
     code, rows, _ = run("console", "-", "--set", "sinks.console.format=json", stdin=line)
     assert code == 0
     assert rows[0]["payload"]["event"]["outputs"] == '"ö"'

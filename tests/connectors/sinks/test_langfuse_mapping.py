@@ -300,7 +300,10 @@ def test_a_message_without_a_run_is_the_generation() -> None:
 def test_prices_are_the_decimal_text_they_were() -> None:
     text = "0.00000012345678901234567890"
     assert attributes(record(total_price=text))["langfuse.observation.cost_details"] == f'{{"total":{text}}}'
-    for wrong in ("", "NaN", "1_000", "+1", ".5", "1.", "0x1", "Infinity", "1,5", "01", "１"):
+    for odd, number in ((".5", "0.5"), ("+1", "1"), ("01", "1"), ("1.", "1"), ("+5e-1", "0.5")):
+        found = attributes(record(total_price=odd, currency="usd"))
+        assert found["langfuse.observation.cost_details"] == f'{{"total":{number}}}'
+    for wrong in ("", "NaN", "1_000", "0x1", "Infinity", "1,5", "１", "$1"):
         assert "langfuse.observation.cost_details" not in attributes(
             record(total_price=wrong, currency="USD")
         ), wrong
@@ -308,6 +311,26 @@ def test_prices_are_the_decimal_text_they_were() -> None:
     assert "langfuse.observation.cost_details" not in found
     assert found["langfuse.observation.metadata.total_price"] == "7"
     assert found["langfuse.observation.metadata.currency"] == "RMB"
+
+
+@pytest.mark.parametrize(
+    ("prices", "cost"),
+    [
+        ({}, '{"total":0.25}'),
+        ({"total_price": "0.0"}, '{"total":0.25}'),
+        ({"total_price": "0", "input_price": "0.0", "output_price": "0"}, '{"total":0.25}'),
+        ({"total_price": "$0.5"}, '{"total":0.25}'),
+        ({"total_price": "-1"}, '{"total":0.25}'),
+        ({"total_price": "0.0", "currency": "EUR"}, '{"total":0.25}'),
+        ({"input_price": "0.1"}, '{"input":0.1}'),
+    ],
+)
+def test_an_estimate_is_sent_where_there_is_no_price_above_0(prices: dict[str, str], cost: str) -> None:
+    context = {"estimated_cost": "0.25", "price_table": "t"}
+    assert (
+        attributes(record(Kind.NODE_EXECUTION, context, **prices))["langfuse.observation.cost_details"]
+        == cost
+    )
 
 
 def test_a_retrieval_has_neither_the_model_nor_the_tokens_of_its_message() -> None:

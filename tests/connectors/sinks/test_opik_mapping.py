@@ -329,6 +329,18 @@ def test_costs_are_dollars() -> None:
     assert "total_estimated_cost" not in objects(changed(record, currency=None))["span"]
     found = objects(changed(record, {"estimated_cost": "0.5"}, total_price=None))["span"]
     assert found["total_estimated_cost"] == 0.5
+    for unusable in ("0.0", "$1", "-1"):  # the processor estimates only what has no usable price
+        found = objects(changed(record, {"estimated_cost": "0.5"}, total_price=unusable))["span"]
+        assert found["total_estimated_cost"] == 0.5
+        assert objects(changed(record, total_price=unusable))["span"].get("total_estimated_cost") in (None, 0)
+    assert objects(changed(record, currency="usd"))["span"]["total_estimated_cost"] == 0.0064
+
+
+def test_further_metadata_of_a_node_is_json() -> None:
+    record = golden()["node_tool"]
+    body = msgspec.structs.replace(record.event.node_execution, metadata='{"tool_info": {"a": 1}}')  # type: ignore[type-var]
+    span = objects(changed(record, node_execution=body))["span"]
+    assert span["metadata"]["metadata"] == {"tool_info": {"a": 1}}
 
 
 def test_the_price_is_written_as_its_text() -> None:

@@ -161,6 +161,20 @@ WORKFLOW = TraceEvent(
 )
 
 
+@pytest.mark.parametrize(
+    ("invoke_from", "triggered_from", "expected"),
+    [("webapp", "app-run", "webapp"), (None, "app-run", "app-run"), (None, None, None)],
+)
+def test_a_run_says_what_triggered_it_in_either_field(
+    invoke_from: str | None, triggered_from: str | None, expected: str | None
+) -> None:
+    event = msgspec.structs.replace(
+        WORKFLOW, invoke_from=invoke_from, origin=Origin(triggered_from=triggered_from)
+    )
+    found = attributes(span_of(event, context(OUTER, RUN, CALLER, ParentKind.NODE))).get("dify.invoke_from")
+    assert found == (None if expected is None else ("string", expected))
+
+
 def test_workflow_run_nested_in_another() -> None:
     """Seed 003, section 4.1 and scenario B."""
     span = span_of(

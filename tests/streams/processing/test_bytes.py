@@ -280,7 +280,7 @@ def test_the_parts_of_a_distribution_do_not_overlap() -> None:
     assert distribution.unpack(distribution.pack([5] * SIZE)) == [5] * SIZE
 
 
-run_ids = st.text(st.characters(codec="ascii"), max_size=70) | st.uuids().map(str) | text
+run_ids = (st.text(st.characters(codec="ascii"), max_size=70) | st.uuids().map(str) | text).filter(bool)
 
 
 @given(run_ids, run_ids, st.none() | run_ids, st.none() | run_ids, st.none() | positive, positive)
@@ -300,9 +300,7 @@ def test_our_own_link_is_read_like_its_header(
     )
     assert links.made_here(value) in ((run.encode(), link), None)
     if (
-        run
-        and root
-        and max(map(len, (run, root, root_run or "", app or ""))) < 58
+        max(map(len, (run, root, root_run or "", app or ""))) < 58
         and (run + root + (root_run or "") + (app or "")).isprintable()
         and (run + root + (root_run or "") + (app or "")).isascii()
     ):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
+import msgspec
 import pytest
 
 from streams.processing.prices import Prices
 from tailrace.ids import otel_span_id
 from tailrace.records import DatasetRetrieval, Kind, NodeExecution, Span, SpanKind, TraceContext, TraceEvent
-from tests.streams.events import apply, contexts, event, fresh, records, uuid
+from tests.harness import foreign
+from tests.streams.events import apply, contexts, event, fresh, record, records, uuid
 
 
 def context_of(*events: TraceEvent) -> TraceContext:
@@ -61,27 +63,78 @@ def test_names_of_datasets_come_from_the_event_or_from_the_trace_before_it() -> 
     assert context_of(named, unknown).dataset_names == []
 
 
+CALL: Final[dict[str, Any]] = {
+    "model_provider": "openai",
+    "model_name": "gpt-4o",
+    "input_tokens": 1000,
+    "output_tokens": 100,
+}
+
+
 def test_only_a_call_of_a_model_without_a_price_gets_an_estimate() -> None:
-    call: dict[str, Any] = {
-        "model_provider": "openai",
-        "model_name": "gpt-4o",
-        "input_tokens": 1000,
-        "output_tokens": 100,
-    }
+    call = CALL
     found = context_of(event(**call))
+    assert list(found.marks) == []
     assert found.estimated_cost is not None
     assert float(found.estimated_cost) > 0
     assert found.price_table == Prices().table
     for other in (
         event(**call, total_price="0.5", currency="USD"),
-        event(**call, total_price="0"),
         event(model_provider="openai", model_name="gpt-4o"),
         event(**(call | {"model_name": "model-of-our-own"})),
         event(Kind.WORKFLOW_RUN, **call),
     ):
         found = context_of(other)
         assert (found.estimated_cost, found.price_table) == (None, None)
-    assert context_of(event(**call, total_price="no number")).estimated_cost is not None
+        assert list(found.marks) == []
+
+
+@pytest.mark.parametrize(
+    ("price", "mark"),
+    [
+        ("0", "price_zero"),
+        ("0.0", "price_zero"),
+        ("-0.00", "price_zero"),
+        ("0E+3", "price_zero"),
+        ("$0.5", "price_unusable"),
+        ("NaN", "price_unusable"),
+        ("inf", "price_unusable"),
+        ("-0.5", "price_unusable"),
+        ("1e300", "price_unusable"),
+        ("0,5", "price_unusable"),
+    ],
+)
+def test_a_price_that_cannot_be_one_does_not_take_the_estimate_away_and_is_marked(
+    price: str, mark: str
+) -> None:
+    found = priced(**CALL, total_price=price)
+    assert (found.estimated_cost, list(found.marks)) == (context_of(event(**CALL)).estimated_cost, [mark])
+
+
+def priced(**fields: Any) -> TraceContext:
+    """The context of a node whose price another producer wrote."""
+    made = msgspec.structs.replace(event(), **fields)
+    unit = apply(fresh(), [record(event(n=9), 0)._replace(value=foreign.encode(made))])
+    assert not unit.dead_letters
+    return contexts(unit)[0]
+
+
+def test_a_price_of_0_is_right_where_nothing_is_known_to_cost() -> None:
+    for fields in (
+        {"model_provider": "openai", "model_name": "gpt-4o"},
+        CALL | {"model_name": "model-of-our-own"},
+        {"total_tokens": 100},
+    ):
+        found = priced(**fields, total_price="0.0")
+        assert (found.estimated_cost, list(found.marks)) == (None, [])
+    found = priced(model_name="model-of-our-own", input_tokens=5, total_price="free")
+    assert (found.estimated_cost, list(found.marks)) == (None, ["price_unusable"])
+
+
+@pytest.mark.parametrize("price", [".5", "+0.5", "00.5", "5e-1", "0.50"])
+def test_a_price_in_another_spelling_is_a_price(price: str) -> None:
+    found = priced(**CALL, total_price=price, currency="usd")
+    assert (found.estimated_cost, list(found.marks)) == (None, [])
 
 
 def test_a_guessed_root_has_a_link_to_the_calling_run() -> None:

@@ -24,7 +24,7 @@ from tailrace.identity import complete
 from tailrace.ids import otel_span_id, otel_trace_id
 from tailrace.partitioner import partition_of
 from tailrace.records import DeadLetter, Kind, NodeExecution, TraceContext, TraceEvent
-from tests.harness import kept
+from tests.harness import foreign, kept
 from tests.harness.forests import (
     Expected,
     Fold,
@@ -44,7 +44,7 @@ from tests.harness.forests import (
     tapes,
 )
 from tests.harness.recount import Counted, Recount, recount
-from tests.harness.recount_events import Logged
+from tests.harness.recount_events import Logged, as_read
 from tests.streams.events import NOW, Source, uuid
 from tests.streams.processing.test_recount import estimate, normalise
 
@@ -104,7 +104,7 @@ class Partition:
         for value, _, header in unit.outputs:
             context = codec.decode(header, TraceContext)
             assert context.source_offset not in self.out
-            self.out[context.source_offset] = codec.decode(value, TraceEvent), context
+            self.out[context.source_offset] = as_read(codec.decode(value, TraceEvent)), context
         self.dead_letters += [codec.decode(value, DeadLetter) for _, value in unit.dead_letters]
         for topic, found in self.topics.items():
             found += [kept.Record(self.number, k, v) for k, v in getattr(closed, topic)]
@@ -115,8 +115,10 @@ class Partition:
 
 
 class Pipeline:
-    def __init__(self, partitions: int, tape: bytes) -> None:
+    def __init__(self, partitions: int, tape: bytes, empties: bool = False) -> None:
         self.partitions = [Partition(n, partitions) for n in range(partitions)]
+        self.empties = empties
+        """Whether its producers write an empty text for some of the fields that they do not have."""
         self.tape = Tape(tape)
         self.clock = NOW // 1000
         self.units = 0
@@ -130,7 +132,8 @@ class Pipeline:
         p = self.home(event)
         self.clock += 1
         offset = len(p.log)
-        p.log.append(Source(offset, self.clock, key_of(event), codec.encode(event)))
+        written = foreign.emptied(event, lambda: self.tape.below(2) == 1) if self.empties else event
+        p.log.append(Source(offset, self.clock, key_of(event), foreign.encode(written)))
         p.arrived.append(Logged(p.number, offset, self.clock, event))
         if truth is None and event.kind != Kind.LINK:
             return  # the fold expects nothing of it
@@ -185,12 +188,12 @@ class Pipeline:
 
 
 # -- the two schedulers
-def run_held(events: Sequence[Planned], partitions: int, choices: bytes) -> Pipeline:
+def run_held(events: Sequence[Planned], partitions: int, choices: bytes, empties: bool = False) -> Pipeline:
     """Publishes each event after those that tell its root.
 
     In the end come the events whose root nothing ever tells.
     """
-    pipeline = Pipeline(partitions, choices)
+    pipeline = Pipeline(partitions, choices, empties)
     tape = pipeline.tape
     pending = list(enumerate(events))
     while pending:
@@ -215,12 +218,14 @@ def run_held(events: Sequence[Planned], partitions: int, choices: bytes) -> Pipe
     return pipeline
 
 
-def run_free(events: Sequence[Planned], partitions: int, choices: bytes, strays: int = 0) -> Pipeline:
+def run_free(
+    events: Sequence[Planned], partitions: int, choices: bytes, strays: int = 0, empties: bool = False
+) -> Pipeline:
     """Publishes in any order.
 
     strays: how many records are also appended to a partition where they do not belong.
     """
-    pipeline = Pipeline(partitions, choices)
+    pipeline = Pipeline(partitions, choices, empties)
     tape = pipeline.tape
     pending = list(events)
     while pending:
@@ -449,6 +454,37 @@ def test_in_any_order_only_events_before_their_link_are_elsewhere_and_marked(
     check(pipeline, events)
     check_chains(pipeline, events)
     check_truth(pipeline, events)
+
+
+def check_history_with_empty_ids(forest: Forest, partitions: int, tape: bytes, held: bool) -> None:
+    """Owners die before and after their commits; the result is that of the fold, which knows only nulls."""
+    events = planned(forest, NOW)
+    if held:
+        pipeline = run_held(events, partitions, tape, empties=True)
+    else:
+        pipeline = run_free(events, partitions, tape, empties=True)
+    check(pipeline, events)
+    check_chains(pipeline, events)
+    check_truth(pipeline, events)
+    assert not any(p.dead_letters for p in pipeline.partitions)
+
+
+@given(forests, counts, tapes, st.booleans())
+@example(DEEP, 3, bytes(range(64)), False)
+@times(40)
+def test_crash_histories_with_empty_ids_equal_the_fold(
+    forest: Forest, partitions: int, tape: bytes, held: bool
+) -> None:
+    check_history_with_empty_ids(forest, partitions, tape, held)
+
+
+@pytest.mark.slow
+@given(forests, counts, tapes, st.booleans())
+@times(500)
+def test_500_crash_histories_with_empty_ids_equal_the_fold(
+    forest: Forest, partitions: int, tape: bytes, held: bool
+) -> None:
+    check_history_with_empty_ids(forest, partitions, tape, held)
 
 
 @given(forests, counts, counts, tapes, tapes)

@@ -13,10 +13,9 @@ from streams.processing.limits import MetricLimits, StateLimits
 from streams.processing.prices import Prices
 from streams.processing.providers import normalised
 from streams.processing.state import State
-from tailrace import codec
 from tailrace.identity import kafka_key
 from tailrace.records import MetricRow, MetricTotal, TraceEvent, TraceSummary
-from tests.harness import kept
+from tests.harness import foreign, kept
 from tests.harness.mixed import as_log, mixed, root_of
 from tests.harness.recount import Recount, recount
 from tests.harness.recount_events import Logged
@@ -59,14 +58,21 @@ def recounted(log: list[Logged]) -> Recount:
 def processed(log: list[Logged], partitions: int, random: Random) -> kept.Kept:
     """The log after the pass, with units and flushes of random lengths.
 
-    Returns what the topics hold in the end.
+    Producers write an empty text for some fields that they do not have. Returns what the topics hold in the
+    end.
     """
     topics: dict[str, list[kept.Record]] = {"rows": [], "totals": [], "summaries": [], "state": []}
+    empty = Random(len(log))
     for n in sorted({x.partition for x in log}):
         state, processor = State(LIMITS, n), EventProcessor("events", n, 1 << 22, 1 << 20, partitions)
         state.next_offset = 0
         records = [
-            Source(x.offset, x.appended_at_ms, (kafka_key(x.event) or "").encode(), codec.encode(x.event))
+            Source(
+                x.offset,
+                x.appended_at_ms,
+                (kafka_key(x.event) or "").encode(),
+                foreign.encode(foreign.emptied(x.event, lambda: empty.random() < 0.2)),
+            )
             for x in log
             if x.partition == n
         ]

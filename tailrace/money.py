@@ -1,0 +1,82 @@
+"""Prices as decimal text, as events carry them. Pure."""
+
+from __future__ import annotations
+
+import re
+from decimal import Context, Decimal
+from typing import Final
+
+from tailrace.codec.encoder import whole, wrong
+from tailrace.errors import InvalidEvent
+
+LONGEST: Final = 64
+"""Characters of the longest price."""
+MOST: Final = Decimal(2**63 - 1).scaleb(-12)
+"""The largest price, about 9.2 million. The pipeline counts 1e-12 of a currency in 64 bits."""
+LEAST: Final = Decimal("1e-30")
+"""The smallest price above 0."""
+
+_PLAIN: Final = re.compile(r"(?:0|[1-9][0-9]{0,5})(?:\.[0-9]{1,50})?")
+_NUMBER: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,9})?")
+_EXPECTED: Final = 'a decimal number such as "0.0025"; its currency belongs in the field currency'
+_WIDE: Final = Context(prec=60)
+
+
+def price_text(field: str, value: object) -> str | None:
+    """A price in plain decimal text: without sign, exponent, blanks or superfluous zeros before it.
+
+    Text is taken as it is if it is plain. A float is read as Python shows it, so 0.1 is 0.1. A price of
+    more than `LONGEST` characters is rounded to 30 decimal places.
+
+    Args:
+        field: the field's name.
+        value: text, a Decimal, an integer or a float. None and empty text are no price.
+
+    Raises:
+        InvalidEvent: it is not a finite decimal number, negative, or out of range.
+    """
+    if value is None:
+        return None
+    if type(value) is str and _PLAIN.fullmatch(value):
+        return value
+    text = _text(field, value)
+    if not text:
+        return None
+    if len(text) > 1000 or not _NUMBER.fullmatch(text):
+        raise wrong(field, value, _EXPECTED)
+    number = Decimal(text)
+    if number < 0:
+        raise InvalidEvent(field, f"is {_short(text)}, a negative price; must be 0 or more")
+    if number == 0:
+        return "0"
+    if number > MOST:
+        raise InvalidEvent(field, f"is {_short(text)}; prices may be at most {MOST:f}")
+    if number < LEAST:
+        raise InvalidEvent(field, f"is {_short(text)}; prices above 0 must be at least {LEAST}")
+    plain = f"{number:f}"
+    return plain if len(plain) <= LONGEST else f"{number.quantize(LEAST, context=_WIDE):f}"
+
+
+def _text(field: str, value: object) -> str:
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, Decimal):
+        return str(value)
+    if isinstance(value, float):
+        return float.__repr__(value)
+    number = whole(value)
+    if number is None or abs(number) >= 1 << 128:
+        raise wrong(field, value, _EXPECTED)
+    return str(number)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def currency_code(value: object) -> object:
+    """A currency's code in capitals; other texts and values are not changed. Empty text is None."""
+    if not isinstance(value, str):
+        return value
+    code = value.strip()
+    return (code.upper() if len(code) == 3 and code.isascii() else code) or None

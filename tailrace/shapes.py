@@ -1,0 +1,78 @@
+"""Values of an event in other forms than the contract's, as applications have them. Pure.
+
+Here are those that need more than their own value: files as objects, and JSON text as an object. What a
+single value tells (30.0 tokens, None for a list, empty text) is the encoder's (`compile_encoder`).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from tailrace.content import json_text
+from tailrace.records import DatasetRetrieval, Origin, Span, Tool, TraceEvent
+
+FILES: Final = {"origin": "file_list", "tool": "file_urls"}
+"""Body -> its field that lists files."""
+JSON_TEXTS: Final = {"dataset_retrieval": ("embedding_models",), "span": ("links", "resource")}
+"""Body -> its fields that hold JSON text and are not content."""
+SHAPED: Final = frozenset({*FILES, *JSON_TEXTS})
+"""Bodies that `shaped` looks at."""
+_OBJECTS: Final = (dict, list, tuple)
+
+
+def files(value: Any, field: str) -> Any:
+    """A list of files, each an id, a URL, or an object as JSON text.
+
+    A single file is a list of one. None and empty texts are left out. Values that are no file stay, for
+    the encoder to refuse.
+
+    Raises:
+        InvalidEvent: JSON cannot represent an object.
+    """
+    if type(value) is tuple and not value:
+        return value
+    if isinstance(value, (str, dict)):
+        value = (value,)
+    if not isinstance(value, (list, tuple)):
+        return value
+    return tuple(
+        json_text(item, f"{field}[]") if isinstance(item, _OBJECTS) else item
+        for item in value
+        if item is not None and not (isinstance(item, str) and not item)
+    )
+
+
+def json_or_text(value: Any, field: str) -> Any:
+    """JSON text of an object; any other value is not changed.
+
+    Raises:
+        InvalidEvent: JSON cannot represent it.
+    """
+    return json_text(value, field) if isinstance(value, _OBJECTS) else value
+
+
+def shaped(event: TraceEvent) -> TraceEvent:
+    """The event with files and JSON texts in the contract's form. It is the same object if they are already.
+
+    Raises:
+        InvalidEvent: names the field.
+    """
+    changes: dict[str, Any] = {}
+    if (origin := event.origin) is not None and isinstance(origin, Origin):
+        _set(changes, "origin", origin, file_list=files(origin.file_list, "origin.file_list"))
+    if (tool := event.tool) is not None and isinstance(tool, Tool):
+        _set(changes, "tool", tool, file_urls=files(tool.file_urls, "tool.file_urls"))
+    if (found := event.dataset_retrieval) is not None and isinstance(found, DatasetRetrieval):
+        text = json_or_text(found.embedding_models, "dataset_retrieval.embedding_models")
+        _set(changes, "dataset_retrieval", found, embedding_models=text)
+    if (span := event.span) is not None and isinstance(span, Span):
+        links, resource = json_or_text(span.links, "span.links"), json_or_text(span.resource, "span.resource")
+        _set(changes, "span", span, links=links, resource=resource)
+    return msgspec.structs.replace(event, **changes) if changes else event
+
+
+def _set(changes: dict[str, Any], name: str, body: Any, **values: Any) -> None:
+    if any(getattr(body, field) is not value for field, value in values.items()):
+        changes[name] = msgspec.structs.replace(body, **values)
