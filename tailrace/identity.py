@@ -147,6 +147,8 @@ def complete(
     )
 
 
+_LONGEST_SOURCE: Final = 256
+"""Longest `origin.triggered_from` that is taken for `invoke_from`; longer labels of metrics are cut."""
 _APART: Final[dict[str, Any]] = dict.fromkeys(JOINING)
 
 
@@ -173,15 +175,15 @@ def _changes(event: TraceEvent, now: int) -> dict[str, Any]:
     if not (event.otel_span_id is event.otel_trace_id is event.otel_parent_span_id is None):
         changes.update((name, None) for name in _NATIVE if _is_zero(getattr(event, name)))
     origin = event.origin
-    if origin is not None and isinstance(origin, Origin) and _is_absent(event.invoke_from):
+    if type(origin) is Origin and _is_absent(event.invoke_from):
         source = origin.triggered_from
-        if isinstance(source, str) and source.isascii():  # the encoder refuses what is no text
+        if type(source) is str and source.isascii() and len(source) <= _LONGEST_SOURCE:
             changes["invoke_from"] = source
     return changes
 
 
 def _is_absent(value: object) -> bool:
-    return value is None or (isinstance(value, str) and not value)
+    return value is None or (type(value) is str and not value)
 
 
 _is_not: Final = operator.is_not
@@ -198,7 +200,7 @@ def _other_body(event: TraceEvent, allowed: str | None) -> InvalidEvent:
 
 
 def _is_zero(native: object) -> bool:
-    return isinstance(native, bytes) and len(native) > 0 and not any(native)
+    return type(native) is bytes and len(native) > 0 and not any(native)
 
 
 def _check_id(field: str, value: object) -> None:

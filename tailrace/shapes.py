@@ -33,14 +33,14 @@ def files(value: Any, field: str) -> Any:
     """
     if type(value) is tuple and not value:
         return value
-    if isinstance(value, (str, dict)):
+    if type(value) in (str, dict):
         value = (value,)
-    if not isinstance(value, (list, tuple)):
+    if type(value) not in (list, tuple):
         return value
     return tuple(
-        json_text(item, f"{field}[]") if isinstance(item, _OBJECTS) else item
+        json_text(item, f"{field}[]") if type(item) in _OBJECTS else item
         for item in value
-        if item is not None and not (isinstance(item, str) and not item)
+        if item is not None and not (type(item) is str and not item)
     )
 
 
@@ -50,7 +50,7 @@ def json_or_text(value: Any, field: str) -> Any:
     Raises:
         InvalidEvent: JSON cannot represent it.
     """
-    return json_text(value, field) if isinstance(value, _OBJECTS) else value
+    return json_text(value, field) if type(value) in _OBJECTS else value
 
 
 def shaped(event: TraceEvent) -> TraceEvent:
@@ -60,14 +60,14 @@ def shaped(event: TraceEvent) -> TraceEvent:
         InvalidEvent: names the field.
     """
     changes: dict[str, Any] = {}
-    if (origin := event.origin) is not None and isinstance(origin, Origin):
+    if type(origin := event.origin) is Origin:
         _set(changes, "origin", origin, file_list=files(origin.file_list, "origin.file_list"))
-    if (tool := event.tool) is not None and isinstance(tool, Tool):
+    if type(tool := event.tool) is Tool:
         _set(changes, "tool", tool, file_urls=files(tool.file_urls, "tool.file_urls"))
-    if (found := event.dataset_retrieval) is not None and isinstance(found, DatasetRetrieval):
+    if type(found := event.dataset_retrieval) is DatasetRetrieval:
         text = json_or_text(found.embedding_models, "dataset_retrieval.embedding_models")
         _set(changes, "dataset_retrieval", found, embedding_models=text)
-    if (span := event.span) is not None and isinstance(span, Span):
+    if type(span := event.span) is Span:
         links, resource = json_or_text(span.links, "span.links"), json_or_text(span.resource, "span.resource")
         _set(changes, "span", span, links=links, resource=resource)
     return msgspec.structs.replace(event, **changes) if changes else event

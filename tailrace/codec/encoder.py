@@ -73,16 +73,17 @@ _HUGE: Final = 1 << 64
 
 def whole(value: object) -> int | None:
     """A whole number as an int: 30, 30.0, Decimal("30"), a NumPy integer. None for any other value."""
-    if isinstance(value, bool):
+    kind = type(value)  # isinstance would ask the value for its class
+    if kind is bool:
         return None
     try:
-        if isinstance(value, (float, Decimal)):
-            if not -_HUGE < value < _HUGE:
+        known: Any = value
+        if issubclass(kind, (float, Decimal)):
+            if not -_HUGE < known < _HUGE:
                 return None
-            number = int(value)
-            return number if number == value else None
-        found: int = operator.index(value)  # type: ignore[arg-type]
-        return found
+            number = int(known)
+            return number if number == known else None
+        return operator.index(known)
     except Exception:  # NaN, infinity, and types that are no numbers
         return None
 
@@ -91,7 +92,7 @@ def _integer(path: str, value: object, bits: int, expected: str) -> bytes:
     """The bytes of a value that is not an int. Raises `InvalidEvent` if it is not a whole number either."""
     number = whole(value)
     if number is None:
-        raise wrong(path, value, "a whole number" if isinstance(value, float) else expected)
+        raise wrong(path, value, "a whole number" if issubclass(type(value), float) else expected)
     if not -(1 << bits - 1) <= number < 1 << bits - 1:
         raise wrong(path, value, f"within {bits} bits")
     return zigzag(number)

@@ -201,7 +201,7 @@ def test_every_text_that_is_not_identity_is_cut(path: str) -> None:
     assert caught.value.field == path
 
 
-@pytest.mark.parametrize("path", FIXED)
+@pytest.mark.parametrize("path", sorted({*FIXED} - {"input_price", "output_price", "total_price"}))
 def test_identity_and_what_the_processor_reads_is_not_cut(path: str) -> None:
     event = holding(path, large_value(path))
     for cut in (True, False):

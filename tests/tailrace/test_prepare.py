@@ -173,9 +173,9 @@ CONVERSIONS: list[tuple[str, Any, Any, int]] = [
     ("app_name", odd.Colour.RED, "red", 0),
     ("tool.description", b"\x00", "AA==", 0),
     ("tool.file_urls", "https://h/f", ["https://h/f"], 0),
-    ("tool.time_cost", 30.0, 30, 1),
+    ("tool.time_cost", 30.0, 30, 0),
     ("tool.time_cost", "fast", None, 1),
-    ("tool.time_cost", np.int64(5), 5, 1),
+    ("tool.time_cost", np.int64(5), 5, 0),
     ("tool.time_cost", 2**63, None, 1),
     ("tool.call_id", 7, "7", 1),
     ("origin.agent_based", "yes", None, 1),
@@ -183,7 +183,7 @@ CONVERSIONS: list[tuple[str, Any, Any, int]] = [
     ("evaluation.number", np.float32(0.5), 0.5, 1),
     ("evaluation.source", "person", "person", 0),
     ("evaluation.source", "robot", None, 1),
-    ("span.links", [{"trace": 1}], '[{"trace":1}]', 1),
+    ("span.links", [{"trace": 1}], '[{"trace":1}]', 0),
 ]
 
 
