@@ -104,7 +104,7 @@ def complete(
         event,
         source_id=source_id,
         trace_id=trace_id,
-        event_id=event.event_id or ids.event_id(kind, trace_id, source_id, event.revision),
+        event_id=event.event_id or ids.event_id(kind, trace_id, source_id, event.revision, event.tenant_id),
         published_at=now if event.published_at is None else event.published_at,
         **with_json_text(event, limits),
     )
