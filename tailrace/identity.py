@@ -141,7 +141,7 @@ def complete(
         event,
         source_id=source_id,
         trace_id=trace_id,
-        event_id=event.event_id or ids.event_id(kind, trace_id, source_id, event.revision),
+        event_id=event.event_id or ids.event_id(kind, trace_id, source_id, event.revision, event.tenant_id),
         **changes,
         **with_json_text(event, limits),
     )

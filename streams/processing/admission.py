@@ -83,11 +83,14 @@ def _complete(h: Header) -> Refusal | None:
     elif h.trace_id is None and kind not in _UNTRACED and h.evaluation_target != _SESSION:
         h.trace_id = h.message_id or h.workflow_run_id or _hex(h.otel_trace_id) or h.source_id
     if not h.event_id:
-        trace = h.trace_id
         h.event_id = ids.event_id(
-            kind, None if trace is None else trace.decode(), h.source_id.decode(), h.revision
+            kind, _text(h.trace_id), h.source_id.decode(), h.revision, _text(h.tenant_id)
         ).encode()
     return None
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode()
 
 
 def _own_id(h: Header) -> bytes | None:

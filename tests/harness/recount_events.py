@@ -84,7 +84,7 @@ def as_read(event: TraceEvent) -> TraceEvent:
         e, trace, parent = msgspec.structs.replace(e, **dict.fromkeys(_JOINING)), source, None
     if e.kind in _APART:
         trace = e.trace_id
-    id_ = e.event_id or event_id(e.kind, trace, source or "", e.revision)
+    id_ = e.event_id or event_id(e.kind, trace, source or "", e.revision, e.tenant_id)
     return msgspec.structs.replace(e, event_id=id_, source_id=source, trace_id=trace, parent_id=parent)
 
 
@@ -97,11 +97,11 @@ def by_partition(log: Iterable[Logged]) -> dict[int, list[Logged]]:
 
 
 def applied(log: Iterable[Logged]) -> list[Logged]:
-    """The events that the processor enriches: no links, and each event_id once a partition."""
-    seen: set[tuple[int, str | None]] = set()
+    """The events that the processor enriches: no links, and each event_id once a partition and tenant."""
+    seen: set[tuple[int, str | None, str | None]] = set()
     found = []
     for logged in log:
-        this = logged.partition, logged.event.event_id
+        this = logged.partition, logged.event.tenant_id, logged.event.event_id
         if this not in seen and logged.event.kind != Kind.LINK:
             seen.add(this)
             found.append(logged)
