@@ -95,8 +95,9 @@ def from_json(values: Mapping[str, Any]) -> dict[str, Any]:
         body = values.get(name)
         if type(body) is dict:
             found[name] = body | _changed(body, name + ".", limits, made)
-    if made:
-        found["content_changes"] = [*found.get("content_changes", ()), *made]
+    said = found.get("content_changes", ())
+    if made and isinstance(said, (list, tuple)):
+        found["content_changes"] = [*said, *made]
     return found
 
 

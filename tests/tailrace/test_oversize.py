@@ -167,10 +167,12 @@ def test_a_change_that_the_event_has_already_is_kept() -> None:
 
 
 CUTTABLE = sorted(path for path, field in FIELDS.items() if field.cut)
+NOT_TEXTS = {"content_changes", "content_refs", "input_price", "output_price", "total_price"}
+"""Fields that no long text fits: a price must be a number."""
 FIXED = sorted(
     path
     for path, field in FIELDS.items()
-    if not field.cut and field.type in ("string", "array") and path not in ("content_changes", "content_refs")
+    if not field.cut and field.type in ("string", "array") and path not in NOT_TEXTS
 )
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from confluent_kafka.admin import AdminClient
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tailrace import Publisher, codec, identity, topics
@@ -185,6 +185,7 @@ def test_a_line_that_is_not_an_event_is_refused_with_the_field_named(raw: bytes,
         ).map(lambda v: json.dumps(v).encode()),
     )
 )
+@example(b'{"kind": "tool", "host_name": false, "content_changes": false, "started_at": 1, "ended_at": 2}')
 @settings(max_examples=300, deadline=None)
 def test_any_line_is_an_event_or_refused(raw: bytes) -> None:
     try:
