@@ -48,12 +48,17 @@ def otel_span_id(source_id: str | bytes) -> bytes:
     return span if span != _ZERO8 else digest[8:16]
 
 
-def event_id(kind: str, trace_id: str | None, source_id: str, revision: int) -> str:
+def event_id(
+    kind: str, trace_id: str | None, source_id: str, revision: int, tenant_id: str | None = None
+) -> str:
     """The id of an event whose publisher set none: a UUID of version 8 over what identifies the event.
 
-    Publishing the same operation twice gives a duplicate; publishing it with another revision does not.
+    Publishing the same operation twice gives a duplicate; publishing it with another revision, or for
+    another tenant, does not.
     """
     text = "\0".join((kind, trace_id or "", source_id, str(revision)))
+    if tenant_id:
+        text += "\0" + tenant_id
     h = blake2b(text.encode(), digest_size=16).hexdigest()
     return f"{h[:8]}-{h[8:12]}-8{h[13:16]}-{'89ab'[int(h[16], 16) & 3]}{h[17:20]}-{h[20:]}"
 

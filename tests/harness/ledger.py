@@ -70,7 +70,9 @@ def source_of(event: TraceEvent) -> str:
 
 def event_id_of(event: TraceEvent) -> str:
     """The id that the publisher must give a generated event."""
-    return event.event_id or event_id(event.kind, run_of(event), source_of(event), event.revision)
+    return event.event_id or event_id(
+        event.kind, run_of(event), source_of(event), event.revision, event.tenant_id
+    )
 
 
 def must_arrive(event: TraceEvent) -> Canonical:

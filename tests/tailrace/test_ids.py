@@ -116,6 +116,8 @@ def test_different_events_have_different_ids(all_parts: list[tuple[str, str, str
 
 def test_the_event_id_of_an_operation_never_changes() -> None:
     assert ids.event_id("tool", "t", "s", 0) == "70dbac8d-5ab5-8356-8cd6-f624c661beef"
+    assert ids.event_id("tool", "t", "s", 0, "") == "70dbac8d-5ab5-8356-8cd6-f624c661beef"
+    assert ids.event_id("tool", "t", "s", 0, "acme") == "1811a518-28f2-8aa2-8444-bfbcef40692b"
 
 
 @given(st.binary())
