@@ -7,8 +7,8 @@ keyed by the message. The run is not the trace's key, so each run sends one link
 partition. Two parts are measured. Creating links, at the partition that sees the turn: with and without
 links, unit by unit in turns; reported are the median of the differences and, for a machine that others
 use, the difference of each unit's quickest rounds. Applying the link records, where they arrive. State
-is collected as often as a unit is committed, and its horizons are so short that links and traces expire
-during the run.
+is collected as often as a unit is committed, and its limits are so low that traces expire and links are
+dropped during the run.
 
 "Without" means that the rule that asks for a link always returns None; its call stays. Not included:
 what Kafka's client needs for the link's record and its state records, whose number and size are
@@ -45,7 +45,13 @@ UNIT_MS = 100
 NOW = 1_763_700_000_000
 KEPT = 10
 """Units for which traces and links are kept."""
-LIMITS = StateLimits(idle_ms=KEPT * UNIT_MS, max_traces=200_000, dedupe_ms=3_600_000, link_ms=KEPT * UNIT_MS)
+LIMITS = StateLimits(
+    idle_ms=KEPT * UNIT_MS,
+    max_traces=200_000,
+    dedupe_ms=3_600_000,
+    start_bytes=KEPT * UNIT // TURN * 32,
+    link_bytes=KEPT * UNIT // TURN * 600,
+)
 VALUE = 2_000_000
 
 

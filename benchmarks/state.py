@@ -38,6 +38,10 @@ from streams.processing.limits import MetricLimits, StateLimits
 from streams.processing.links import PREFIX as LINK
 from streams.processing.links import Links, pack
 from streams.processing.metrics.aggregator import GROUP, MINUTES, MetricAggregator
+from streams.processing.starts import COST as START
+from streams.processing.starts import ENTRY, Starts
+from streams.processing.starts import PIECE as STARTS
+from streams.processing.starts import name as starts_key
 from streams.processing.state import POSITION, State
 from streams.runtime.restore import read_state, uncollected
 from tailrace import Kind, NodeExecution, TraceEvent, WorkflowRun, codec, kafka, topics
@@ -46,7 +50,7 @@ from tailrace.codec import wire
 from tailrace.codec.varint import varint, zigzag
 from tailrace.identity import complete
 from tailrace.metrics.row_period import ROW_PERIOD_US
-from tailrace.records import DedupeBucket
+from tailrace.records import DedupeBucket, TraceStarts
 from tailrace.settings import Settings, load
 
 NODES = 12
@@ -57,7 +61,6 @@ LIMITS = StateLimits(
     idle_ms=900_000,
     max_traces=200_000,
     dedupe_ms=3_600_000,
-    link_ms=3_600_000,
     metrics=MetricLimits(horizon_ms=192 * 3_600_000, max_groups=10_000, max_rows=500_000),
 )
 LONG_NODES = 60
@@ -216,7 +219,7 @@ def traced(traces: int) -> dict[str, float]:
     for n in range(ids):
         dedupe.add(random.getrandbits(64), NOW // 1000 + n * 7)
     found["dedupe"] = (tracemalloc.get_traced_memory()[0] - before) / ids
-    links = Links(LIMITS.link_ms, LIMITS.max_traces)
+    links = Links(LIMITS.idle_ms, LIMITS.link_bytes)
     before = tracemalloc.get_traced_memory()[0]
     for n in range(20_000):
         root = uuid(random).encode()
@@ -228,6 +231,16 @@ def traced(traces: int) -> dict[str, float]:
         )
     list(links.changes())
     found["link"] = (tracemalloc.get_traced_memory()[0] - before) / 20_000
+    links.advance(NOW)
+    found["old_link"] = (tracemalloc.get_traced_memory()[0] - before) / 20_000
+    before = tracemalloc.get_traced_memory()[0]
+    starts = Starts(LIMITS.start_bytes)
+    for n in range(LIMITS.start_bytes // START):
+        starts.add(b"%d" % n, NOW + n, b"tenant-%d" % (n % 20), True, False, NOW // 1000 + n)
+        if n % 100 == 0:
+            list(starts.changes())
+    list(starts.changes())
+    found["start"] = (tracemalloc.get_traced_memory()[0] - before) / len(starts)
     tracemalloc.stop()
 
     state, processor = fresh()
@@ -321,8 +334,8 @@ def a_partition(
     """About `count` records of one partition, with the position last.
 
     For an hour of traffic: what is open after 15 minutes of it (45% of the records are traces), the
-    event ids of `minutes`, and links of a twentieth of its traces; the rest are minutes of its metric
-    groups.
+    event ids of `minutes`, links of a twentieth of its traces, and the starts of as many traces as are
+    remembered by default; the rest are minutes of its metric groups.
     """
     traces = count * 45 // 100
     out: list[Pair] = []
@@ -344,11 +357,20 @@ def a_partition(
         )
         for n in range(pieces)
     ]
-    for n in range(traces * 4 // 20):
-        root = uuid(random).encode()
-        out.append(
-            (LINK + uuid(random).encode(), pack(Link(root, root, NOW, b"app-%d" % (n % 50)), NOW // 1000, n))
+    links = traces * 4 // 20
+    for n in range(links):
+        root, at = uuid(random).encode(), NOW // 1000 - (links - n) * 3_600_000 // links
+        link = Link(root, root, NOW, b"app-%d" % (n % 50), b"tenant-%d" % (n % 20))
+        out.append((LINK + uuid(random).encode(), pack(link, at, n)))
+    out += [
+        (
+            starts_key(n),
+            wire.encode_versioned(
+                TraceStarts(left_at=NOW // 1000 - 3_600_000 + n, entries=random.randbytes(ENTRY * STARTS))
+            ),
         )
+        for n in range(LIMITS.start_bytes // START // STARTS)
+    ]
     out += [(k, v) for k, v in log.items() if k.startswith(GROUP)]
     rows = [(k.split(b"/")[1], v) for k, v in log.items() if k.startswith(MINUTES)]
     newest = NOW // ROW_PERIOD_US
@@ -418,6 +440,7 @@ def taking_over(bootstrap: str, prefix: str) -> dict[str, float]:
         "traces": sum(len(s.traces) for s in states),
         "ids": sum(len(s.dedupe) for s in states),
         "links": sum(len(s.known_links) for s in states),
+        "starts": sum(len(s.starts) for s in states),
         "rows": sum(s.aggregator.rows for s in states),
     }
 
@@ -494,7 +517,8 @@ def say(out: dict[str, Any]) -> None:
             f"{r['trace_and_dedupe']:.0f}"
         )
         print(
-            f"an event id {b['dedupe']:.0f}, a link {b['link']:.0f}, {b['groups']:.0f} metric groups with "
+            f"an event id {b['dedupe']:.0f}, a link {b['link']:.0f}, {b['old_link']:.0f} when it is old, "
+            f"the start of a trace that left {b['start']:.1f}, {b['groups']:.0f} metric groups with "
             f"{b['rows']:.0f} rows "
             f"{b['groups_and_rows']:.0f}"
         )
@@ -514,7 +538,7 @@ def say(out: dict[str, Any]) -> None:
         print(
             f"median {m['seconds']:.1f} s, {out['per_second']:.0f} records/s; {m['traces']:.0f} traces, "
             f"{m['ids']:.0f} event ids, "
-            f"{m['links']:.0f} links, {m['rows']:.0f} rows"
+            f"{m['links']:.0f} links, {m['starts']:.0f} starts, {m['rows']:.0f} rows"
         )
 
 

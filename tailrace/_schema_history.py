@@ -67,13 +67,16 @@ HISTORY: dict[str, tuple[str, ...]] = {
         'dead_lettered","type":"long"},{"name":"evicted","type":"long"},{"name":"units","type":"long"},{"name'
         '":"flushed","type":"long"},{"name":"corrections","type":"long"},{"name":"skewed","type":"long"},{"na'
         'me":"late","type":"long"},{"name":"overflowed","type":"long"},{"name":"oldest_minute","type":"long"}'
-        ',{"name":"groups","type":"long"},{"name":"summaries","type":"long"}]}',
+        ',{"name":"groups","type":"long"},{"name":"summaries","type":"long"},{"name":"split_runs","type":"lon'
+        'g"},{"name":"forgotten_starts","type":"long"},{"name":"forgotten_before","type":{"type":"long"}},{"n'
+        'ame":"forgotten_links","type":"long"}]}',
     ),
     "RunLink": (
-        '{"type":"record","name":"RunLink","namespace":"tailrace","fields":[{"name":"root_trace_id","type":"s'
-        'tring"},{"name":"root_run_id","type":["null","string"],"default":null},{"name":"root_app_id","type":'
-        '["null","string"],"default":null},{"name":"root_started_at","type":["null",{"type":"long"}],"default'
-        '":null},{"name":"appended_at","type":{"type":"long"}},{"name":"offset","type":"long"}]}',
+        '{"type":"record","name":"RunLink","namespace":"tailrace","fields":[{"name":"appended_at","type":{"ty'
+        'pe":"long"}},{"name":"offset","type":"long"},{"name":"root_trace_id","type":"string"},{"name":"root_'
+        'run_id","type":["null","string"],"default":null},{"name":"root_app_id","type":["null","string"],"def'
+        'ault":null},{"name":"root_started_at","type":["null",{"type":"long"}],"default":null},{"name":"tenan'
+        't_id","type":["null","string"],"default":null},{"name":"split","type":"boolean","default":false}]}',
     ),
     "TraceContext": (
         '{"type":"record","name":"TraceContext","namespace":"tailrace","fields":[{"name":"generation","type":'
@@ -92,8 +95,9 @@ HISTORY: dict[str, tuple[str, ...]] = {
         ':"root_run_id","type":["null","string"],"default":null},{"name":"trace_started_at","type":{"type":"l'
         'ong"}},{"name":"user_id","type":["null","string"],"default":null},{"name":"session_id","type":["null'
         '","string"],"default":null},{"name":"conversation_id","type":["null","string"],"default":null},{"nam'
-        'e":"app_id","type":["null","string"],"default":null},{"name":"app_name","type":["null","string"],"de'
-        'fault":null},{"name":"workspace_name","type":["null","string"],"default":null}]}',
+        'e":"tenant_id","type":["null","string"],"default":null},{"name":"app_id","type":["null","string"],"d'
+        'efault":null},{"name":"app_name","type":["null","string"],"default":null},{"name":"workspace_name","'
+        'type":["null","string"],"default":null}]}',
     ),
     "TraceEvent": (
         '{"type":"record","name":"TraceEvent","namespace":"tailrace","header_last":"time_to_first_token","fie'
@@ -239,22 +243,27 @@ HISTORY: dict[str, tuple[str, ...]] = {
         '{"type":"record","name":"TraceOperations","namespace":"tailrace","fields":[{"name":"fixed","type":"b'
         'ytes"},{"name":"texts","type":"bytes"}]}',
     ),
+    "TraceStarts": (
+        '{"type":"record","name":"TraceStarts","namespace":"tailrace","fields":[{"name":"left_at","type":{"ty'
+        'pe":"long"}},{"name":"entries","type":"bytes"}]}',
+    ),
     "TraceState": (
         '{"type":"record","name":"TraceState","namespace":"tailrace","fields":[{"name":"appended_at","type":{'
-        '"type":"long"}},{"name":"touched","type":"long"},{"name":"ended","type":"boolean"},{"name":"root_tra'
-        'ce_id","type":["null","string"],"default":null},{"name":"root_run_id","type":["null","string"],"defa'
-        'ult":null},{"name":"started_at","type":{"type":"long"}},{"name":"user_id","type":["null","string"],"'
-        'default":null},{"name":"session_id","type":["null","string"],"default":null},{"name":"conversation_i'
-        'd","type":["null","string"],"default":null},{"name":"app_id","type":["null","string"],"default":null'
-        '},{"name":"app_name","type":["null","string"],"default":null},{"name":"workspace_name","type":["null'
-        '","string"],"default":null},{"name":"root","type":{"type":"enum","name":"RootSource","symbols":["own'
-        '","header","link","inferred"],"default":"own"}},{"name":"tenant_id","type":["null","string"],"defaul'
-        't":null},{"name":"otel_trace_id","type":["null",{"type":"fixed","name":"OtelTraceId","size":16}],"de'
-        'fault":null},{"name":"events","type":"long"},{"name":"certain","type":"boolean","default":false},{"n'
-        'ame":"runs","type":{"type":"array","items":"string"},"default":[]},{"name":"revisions","type":"bytes'
-        '"},{"name":"part","type":"long"},{"name":"chunks","type":"int"},{"name":"currencies","type":{"type":'
-        '"array","items":"string"}},{"name":"datasets","type":{"type":"map","values":"string"}},{"name":"fixe'
-        'd","type":"bytes"},{"name":"texts","type":"bytes"},{"name":"beyond","type":"bytes"}]}',
+        '"type":"long"}},{"name":"touched","type":"long"},{"name":"ended","type":"boolean"},{"name":"certain"'
+        ',"type":"boolean","default":false},{"name":"start_unknown","type":"boolean","default":false},{"name"'
+        ':"root_trace_id","type":["null","string"],"default":null},{"name":"root_run_id","type":["null","stri'
+        'ng"],"default":null},{"name":"started_at","type":{"type":"long"}},{"name":"user_id","type":["null","'
+        'string"],"default":null},{"name":"session_id","type":["null","string"],"default":null},{"name":"conv'
+        'ersation_id","type":["null","string"],"default":null},{"name":"tenant_id","type":["null","string"],"'
+        'default":null},{"name":"app_id","type":["null","string"],"default":null},{"name":"app_name","type":['
+        '"null","string"],"default":null},{"name":"workspace_name","type":["null","string"],"default":null},{'
+        '"name":"root","type":{"type":"enum","name":"RootSource","symbols":["own","header","link","inferred"]'
+        ',"default":"own"}},{"name":"otel_trace_id","type":["null",{"type":"fixed","name":"OtelTraceId","size'
+        '":16}],"default":null},{"name":"events","type":"long"},{"name":"runs","type":{"type":"array","items"'
+        ':"string"},"default":[]},{"name":"revisions","type":"bytes"},{"name":"part","type":"long"},{"name":"'
+        'chunks","type":"int"},{"name":"currencies","type":{"type":"array","items":"string"}},{"name":"datase'
+        'ts","type":{"type":"map","values":"string"}},{"name":"fixed","type":"bytes"},{"name":"texts","type":'
+        '"bytes"},{"name":"beyond","type":"bytes"}]}',
     ),
     "TraceSummary": (
         '{"type":"record","name":"TraceSummary","namespace":"tailrace","fields":[{"name":"trace_id","type":"s'

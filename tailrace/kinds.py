@@ -55,6 +55,8 @@ class Facts(NamedTuple):
     """Whether its name is that of a tool."""
     control: bool = False
     """Whether it is a control record, which the processor reads but does not enrich."""
+    after: bool = False
+    """Whether it comes after the trace that it is about: its time says nothing about the trace's start."""
 
 
 FACTS: Final[Mapping[Kind, Facts]] = {
@@ -70,7 +72,7 @@ FACTS: Final[Mapping[Kind, Facts]] = {
     Kind.GENERATE_NAME: Facts(None, True, BESIDE, LEAF),
     Kind.PROMPT_GENERATION: Facts("prompt_generation", True, BESIDE, LEAF),
     Kind.SPAN: Facts("span", True, BESIDE, KEPT, heads=True),
-    Kind.FEEDBACK: Facts("feedback", True, BESIDE, LEAF),
+    Kind.FEEDBACK: Facts("feedback", True, BESIDE, LEAF, after=True),
     Kind.APP_CREATED: Facts(None, False, BESIDE, LEAF),
     Kind.APP_UPDATED: Facts(None, False, BESIDE, LEAF),
     Kind.APP_DELETED: Facts(None, False, BESIDE, LEAF),
@@ -108,6 +110,8 @@ JOINING: Final = (
 REPEATING: Final = frozenset(k.value for k, f in FACTS.items() if f.repeats)
 HEADS: Final = frozenset(k.value for k, f in FACTS.items() if f.heads)
 TOOLS: Final = frozenset(k.value for k, f in FACTS.items() if f.tool)
+AFTER: Final = frozenset(k.value for k, f in FACTS.items() if f.after)
+"""Kinds that come after the trace that they are about."""
 CONTROL: Final = frozenset(k.value for k, f in FACTS.items() if f.control)
 """Kinds that the processor does not enrich: no sink gets them."""
 DROPPABLE: Final = tuple(k.value for k, f in FACTS.items() if f.children in (LEAF, REPLACED))

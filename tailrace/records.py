@@ -114,11 +114,11 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unk
 
 
 class DedupeBucket(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
-    """Hashes of event ids seen within one bucket of append time; value of trace.state, key
-    d/<bucket>/<piece>."""
+    """Hashes of events seen within one bucket of append time; value of trace.state, key d/<bucket>/<piece>."""
 
     hashes: bytes
-    """8 bytes per event id: the first half of its BLAKE2b-128."""
+    """8 bytes per event: the BLAKE2b of its event_id; if it has a tenant, of event_id, the byte FF and the
+    tenant."""
 
 
 class MetricGroup(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
@@ -256,11 +256,25 @@ class PartitionPosition(msgspec.Struct, frozen=True, kw_only=True, gc=False, for
     """Next number of a metric group."""
     summaries: int
     """Summaries written."""
+    split_runs: int
+    """Runs whose first events came before their link and named no caller, so that they are traces of their
+    own."""
+    forgotten_starts: int
+    """Starts of traces that were dropped, because they took too much memory."""
+    forgotten_before: int
+    """Traces that left the state at this append time or earlier may be forgotten; 0: none is."""
+    forgotten_links: int
+    """Links that were dropped, because they took too much memory."""
 
 
 class RunLink(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
-    """States that a run belongs to a root; value of trace.state, key l/<run>."""
+    """States that a run belongs to a root; value of trace.state, key l/<run>, or l/<run>, the byte FF and the
+    tenant, if another tenant has the same run."""
 
+    appended_at: int
+    """Append time of the link."""
+    offset: int
+    """Source offset of the link: the order of eviction."""
     root_trace_id: str
     """Trace id of the root."""
     root_run_id: str | None = None
@@ -269,10 +283,11 @@ class RunLink(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknow
     """Application of the root, if known."""
     root_started_at: int | None = None
     """Start of the root, if known."""
-    appended_at: int
-    """Append time of the link."""
-    offset: int
-    """Source offset of the link: the order of eviction."""
+    tenant_id: str | None = None
+    """Tenant of the root, if known."""
+    split: bool = False
+    """Whether events of the run came before the link and named no caller, so that they are a trace of their own
+    (mark run_split)."""
 
 
 class ParentKind(enum.StrEnum):
@@ -305,8 +320,10 @@ class TraceContext(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_u
     parent_kind: ParentKind
     """What the structural parent is."""
     marks: Sequence[str]
-    """clock_skew, negative_duration, self_parent, superseded, root_inferred, price_zero (a price of 0 was taken
-    for a missing one), price_unusable (the price cannot be read, or is negative)."""
+    """clock_skew, negative_duration, self_parent, superseded, root_inferred, run_split (earlier events of its
+    run named no caller and are in another trace), start_unknown (the trace may have had another start before),
+    price_zero (a price of 0 was taken for a missing one), price_unusable (the price cannot be read, or is
+    negative)."""
     linked_span_id: bytes | None = None
     """Span id of the calling run, if the root was inferred (mark root_inferred). Sinks write a span link to it,
     in run_trace_id."""
@@ -334,13 +351,17 @@ class TraceContext(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_u
     root_run_id: str | None = None
     """Workflow run id of the root, if it has one."""
     trace_started_at: int
-    """Start of the trace as first known, microseconds UTC; the same on every event while the trace is open."""
+    """Start of the trace as first known in this log, microseconds UTC: of the root if the first event states
+    it, else of that event. The same on every event of the trace in the log, unless it was forgotten (mark
+    start_unknown)."""
     user_id: str | None = None
     """The trace's user: first non-null in the log."""
     session_id: str | None = None
     """The trace's session."""
     conversation_id: str | None = None
     """The trace's conversation."""
+    tenant_id: str | None = None
+    """The trace's tenant."""
     app_id: str | None = None
     """The trace's application."""
     app_name: str | None = None
@@ -884,6 +905,17 @@ class TraceOperations(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbi
     """Their texts, in the same order."""
 
 
+class TraceStarts(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
+    """Starts of traces that have left the state; value of trace.state, key s/<number>."""
+
+    left_at: int
+    """Append time at which the last of them left."""
+    entries: bytes
+    """20 bytes for each trace, little-endian: 8 of the BLAKE2b of its key in trace.state, 8 of its start in
+    microseconds UTC, and 4 whose bits are, from the lowest: its run has no caller; its start is not certain; 30
+    of its tenant's BLAKE2b, 0 if it is not known."""
+
+
 class RootSource(enum.StrEnum):
     OWN = "own"
     HEADER = "header"
@@ -892,7 +924,8 @@ class RootSource(enum.StrEnum):
 
 
 class TraceState(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
-    """An open trace as its partition's owner knows it; value of trace.state, key t/<trace>."""
+    """An open trace as its partition's owner knows it; value of trace.state, key t/<trace>, or t/<trace>, the
+    byte FF and the tenant, if another tenant has the same trace id."""
 
     appended_at: int
     """Append time of the latest event."""
@@ -900,6 +933,10 @@ class TraceState(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unk
     """Source offset of the latest event: the order of eviction."""
     ended: bool
     """Whether the root has ended."""
+    certain: bool = False
+    """Whether an event showed that the run of this trace has no caller."""
+    start_unknown: bool = False
+    """Whether the trace may have had another start before (mark start_unknown)."""
     root_trace_id: str | None = None
     """As in the context."""
     root_run_id: str | None = None
@@ -913,6 +950,8 @@ class TraceState(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unk
     """Sticky."""
     conversation_id: str | None = None
     """Sticky."""
+    tenant_id: str | None = None
+    """Sticky."""
     app_id: str | None = None
     """Sticky."""
     app_name: str | None = None
@@ -921,14 +960,10 @@ class TraceState(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unk
     """Sticky."""
     root: RootSource
     """How the root is known."""
-    tenant_id: str | None = None
-    """Sticky."""
     otel_trace_id: bytes | None = None
     """Native OpenTelemetry trace id, if an event had one."""
     events: int
     """Events applied."""
-    certain: bool = False
-    """Whether an event showed that the run of this trace has no caller."""
     runs: Sequence[str] = ()
     """Runs of this trace whose link is in the log."""
     revisions: bytes
@@ -1056,6 +1091,7 @@ BY_NAME: dict[str, type[msgspec.Struct]] = {
     "RehydrationFailed": RehydrationFailed,
     "TraceEvent": TraceEvent,
     "TraceOperations": TraceOperations,
+    "TraceStarts": TraceStarts,
     "TraceState": TraceState,
     "SlowOperation": SlowOperation,
     "TraceSummary": TraceSummary,

@@ -184,8 +184,13 @@ class Streams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Open traces per partition; above it the oldest are evicted."""
     dedupe_minutes: Positive = 60
     """How long an event id is remembered (append time)."""
-    link_minutes: Positive = 60
-    """How long the root of a run is remembered (append time). Nested runs must start within this time."""
+    remembered_start_bytes: Positive = 4 * 1024 * 1024
+    """Memory per partition for the starts of traces that have left the state.
+
+    Above it the oldest are dropped. A later event of such a trace is marked start_unknown.
+    """
+    remembered_link_bytes: Positive = 32 * 1024 * 1024
+    """Memory per partition for the roots of nested runs; above it the oldest are dropped."""
     metrics_interval_ms: Annotated[int, msgspec.Meta(ge=0)] = 5000
     """How often changed metric rows, series and summaries are written."""
     metrics_horizon_hours: Positive = 192

@@ -19,6 +19,10 @@ _UNITS: Final = {
     "open_traces": "{trace}",
     "remembered_events": "{event}",
     "remembered_links": "{link}",
+    "remembered_starts": "{trace}",
+    "split_runs": "{run}",
+    "forgotten_starts": "{trace}",
+    "forgotten_links": "{link}",
     "restored_bytes": "By",
     "written_bytes": "By",
     "metric_groups": "{group}",
@@ -46,6 +50,10 @@ _MEANINGS: Final = {
     "open_traces": "Traces in the state",
     "remembered_events": "Event ids kept to find duplicates",
     "remembered_links": "Runs whose root is known by a link",
+    "remembered_starts": "Traces that have left the state and whose start is known",
+    "split_runs": "Runs whose first events came before their link and named no caller",
+    "forgotten_starts": "Traces whose start was dropped (streams.remembered_start_bytes)",
+    "forgotten_links": "Links that were dropped (streams.remembered_link_bytes)",
 }
 
 

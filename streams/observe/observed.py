@@ -29,12 +29,16 @@ COUNTS: Final = (
     "late",
     "overflowed",
     "summaries",
+    "split_runs",
+    "forgotten_starts",
+    "forgotten_links",
 )
 """Fields of `PartitionPosition` that are counts, if this version has them."""
 SIZES: Final = {
     "open_traces": "traces",
     "remembered_events": "dedupe",
     "remembered_links": "known_links",
+    "remembered_starts": "starts",
     "restored_records": "restored_records",
     "restored_bytes": "restored_bytes",
     "written_bytes": "written",

@@ -19,7 +19,9 @@ from streams.processing.correlate import (
     INFERRED,
     NONE,
     ROOT_INFERRED,
+    RUN_SPLIT,
     SELF_PARENT,
+    START_UNKNOWN,
     SUPERSEDED,
     Link,
     Root,
@@ -28,12 +30,15 @@ from streams.processing.correlate import (
     parent_of,
     root_of,
     run_to_link,
+    start_unknown,
 )
 from streams.processing.enrich import ESTIMATED_PRICE, Enricher, dataset_names
 from streams.processing.header import NAMES, Header, read
 from streams.processing.prices import Prices
-from streams.processing.state import ChangedState, State, UnreadableRecord
+from streams.processing.state import ChangedState, State
+from streams.processing.tenants import differ, keyed
 from streams.processing.trace import Trace
+from streams.processing.unreadable import UnreadableRecord
 from tailrace.codec import wire
 from tailrace.codec.varint import zigzag
 from tailrace.codec.wire import BODY
@@ -52,7 +57,7 @@ Each of them is copied into the context of every later event of its trace. A Kaf
 CONTEXT_ROOM: Final = 163_840
 """Bytes that suffice for the key and the context of an enriched record.
 
-The key, and in the context 12 texts of `LONG_TEXT` bytes, and names of datasets (`MOST_DATASET_BYTES`).
+The key, and in the context 13 texts of `LONG_TEXT` bytes, and names of datasets (`MOST_DATASET_BYTES`).
 """
 LINK: Final = "link"
 """The control record that is handled here; other control records would be enriched."""
@@ -180,7 +185,7 @@ class EventProcessor:
                 if value is not None and value.startswith(link_records.ID, BODY + 1):
                     known = link_records.made_here(value)
                     if known is not None and (not partitions or placed[record.key] == partition):
-                        _learn(state, *known, offset)
+                        learn(state, *known, offset)
                         state.next_offset = offset + 1
                         continue
                 h = read(value)
@@ -189,11 +194,13 @@ class EventProcessor:
                     raise Refused(refusal[0], refusal[1])
                 if partitions and placed[record.key] != partition:
                     raise Refused("misrouted", misrouted(record.key, placed[record.key], partitions))
-                fresh = state.dedupe.seen(h.event_id)
+                fresh = state.dedupe.seen(
+                    h.event_id if h.tenant_id is None else keyed(h.event_id, h.tenant_id)
+                )
                 if fresh is None:
                     state.duplicates += 1
                 elif h.kind == LINK:
-                    _learn(state, h.source_id, link_of(h), offset)
+                    learn(state, h.source_id, link_of(h), offset)
                 else:
                     made = self._event(state, unit, h, offset, stamp, appended, prefix, len(value or b""))
                     output((value or b"", record.key, made))
@@ -242,35 +249,41 @@ class EventProcessor:
         if root.source == INFERRED:
             found = (*found, ROOT_INFERRED)
             linked = self._span_ids[root.run or b""]
+        elif root.split:
+            found = (*found, RUN_SPLIT)
         price, known, odd = self._enricher.price(h)
         if odd is not None:
             found = (*found, odd)
         counted = state.aggregator.find(h, known, state.clock) if h.revision == 0 else None
         position = prefix + zigzag(state.sequence)
-        key = root.trace
-        trace = None
-        if key is None:
+        name = root.trace
+        if name is None:
             enriched = self._enricher.fields(h, linked, price, known, None)
             shared = context_of_no_trace(h)
         else:
-            trace = state.trace(key)
-            if trace is None:
-                trace = Trace(key, root.started_at if root.started_at is not None else h.started_at, offset)
-            elif trace.revisions and trace.superseded(h):
+            key, trace = name, state.trace(name)
+            tenant = h.tenant_id if h.tenant_id is not None else root.tenant
+            if trace is None or differ(trace.tenant_id, tenant):
+                key, trace = opened(state, name, h, root, tenant, offset)
+            if trace.revisions and trace.superseded(h):
                 found = (*found, SUPERSEDED)
+            unknown = trace.start_unknown and start_unknown(h, root, state.starts.before)
+            if unknown:
+                found = (*found, START_UNKNOWN)
             enriched = self._enricher.fields(h, linked, price, known, trace)
             if h.dataset_ids and (names := dataset_names(h)):
                 trace.name_datasets(h.dataset_ids, names)
-            trace.operations.add(h, span_id, parent_span, price, known == ESTIMATED_PRICE, source_id == key)
+            trace.operations.add(h, span_id, parent_span, price, known == ESTIMATED_PRICE, source_id == name)
+            trace.start_unknown = unknown
             at = stamp if state.ahead_at else min(stamp, state.clock)
             trace.add(h, root, at, offset)
             run = h.workflow_run_id
-            if run is not None and self._link_runs and run != key and not trace.knows(run):  # once a run
+            if run is not None and self._link_runs and run != name and not trace.knows(run):  # once a run
                 run = run_to_link(h, root)
                 if run is not None:
                     trace.learn(run)
-                    if run not in state.known_links:
-                        link = Link(key, root.run, trace.started_at, trace.app_id)
+                    if state.known_links.find(run, trace.tenant_id) is None:
+                        link = Link(name, root.run, trace.started_at, trace.app_id, trace.tenant_id)
                         unit.links.append((run, link_records.record(run, link, at * 1000)))
             state.touch(key, trace)
             shared = trace.shared(source_id)
@@ -326,10 +339,30 @@ class EventProcessor:
         state.dead_lettered += 1
 
 
-def _learn(state: State, run: bytes, link: Link | None, offset: int) -> None:
+def opened(
+    state: State, name: bytes, h: Header, root: Root, tenant: bytes | None, offset: int
+) -> tuple[bytes, Trace]:
+    """State key and trace of an event, if the trace that has the plain id is not open or not its own.
+
+    A trace that has left the state continues with the start that is remembered of it.
+    """
+    key, trace, known = state.locate(name, tenant)
+    if trace is None:
+        if known is not None:
+            trace = Trace(name, known.started_at, offset)
+            trace.certain, trace.start_unknown = known.certain, known.unknown
+        else:
+            trace = Trace(name, root.started_at if root.started_at is not None else h.started_at, offset)
+            trace.start_unknown = start_unknown(h, root, state.starts.before)
+    return key, trace
+
+
+def learn(state: State, run: bytes, link: Link | None, offset: int) -> None:
     """Adds a link to the state, unless it names the run itself or nothing."""
     if link is not None and link.trace != run:
-        state.known_links.add(run, link, state.clock, offset)
+        link.split = state.is_root(run, link.tenant)
+        if state.known_links.add(run, link, state.clock, offset) and link.split:
+            state.split_runs += 1
     state.links += 1
 
 

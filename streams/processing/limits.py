@@ -24,6 +24,8 @@ class StateLimits(msgspec.Struct, frozen=True):
     max_traces: int
     """Open traces; above it the oldest are evicted."""
     dedupe_ms: int
-    link_ms: int
-    """How long a link is remembered."""
+    start_bytes: int = 4 << 20
+    """Memory for the starts of traces that have left the state; above it the oldest are forgotten."""
+    link_bytes: int = 32 << 20
+    """Memory for links; above it the oldest are forgotten."""
     metrics: MetricLimits = MetricLimits(horizon_ms=192 * 3_600_000, max_groups=10_000, max_rows=500_000)

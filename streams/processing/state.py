@@ -6,8 +6,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Final
 
-from streams.processing import links
-from streams.processing.correlate import Link
+from streams.processing import starts
 from streams.processing.dedupe import Dedupe
 from streams.processing.limits import StateLimits
 from streams.processing.links import PREFIX as _LINK
@@ -15,10 +14,16 @@ from streams.processing.links import Links
 from streams.processing.metrics.aggregator import GROUP as _GROUP
 from streams.processing.metrics.aggregator import MINUTES as _MINUTES
 from streams.processing.metrics.aggregator import MetricAggregator
+from streams.processing.starts import PREFIX as _STARTS
+from streams.processing.starts import Known, Starts
+from streams.processing.tenants import differ, keyed
 from streams.processing.trace import Stored, Trace
+from streams.processing.unreadable import UnreadableRecord
 from tailrace.codec import wire
 from tailrace.errors import DecodeError
-from tailrace.records import PartitionPosition, TraceOperations
+from tailrace.records import PartitionPosition, TraceOperations, TraceStarts
+
+__all__ = ["FRESH", "POSITION", "ChangedState", "Records", "State", "UnreadableRecord", "chunk_key"]
 
 POSITION: Final = b"p"
 """Key of the position record."""
@@ -55,18 +60,14 @@ FRESH: Final = PartitionPosition(
     oldest_minute=0,
     groups=0,
     summaries=0,
+    split_runs=0,
+    forgotten_starts=0,
+    forgotten_before=0,
+    forgotten_links=0,
 )
 
 Records = list[tuple[bytes, bytes | None]]
 """Keys and values; None is a tombstone."""
-
-
-class UnreadableRecord(Exception):
-    """A record of trace.state that cannot be read, and its key."""
-
-    def __init__(self, key: bytes, problem: Exception) -> None:
-        super().__init__(str(problem))
-        self.key = key
 
 
 class ChangedState:
@@ -89,7 +90,8 @@ class State:
         self.traces: OrderedDict[bytes, Trace | Stored] = OrderedDict()
         self.aggregator = MetricAggregator(partition, limits.metrics)
         self.dedupe = Dedupe(limits.dedupe_ms)
-        self.known_links = Links(limits.link_ms, limits.max_traces)
+        self.known_links = Links(limits.idle_ms, limits.link_bytes)
+        self.starts = Starts(limits.start_bytes)
         self.topic_id, self.partitions = FRESH.topic_id, FRESH.partitions
         self.ahead_at = FRESH.ahead_at
         """Append time of the last record, if it was too far ahead to move the clock; else 0."""
@@ -101,7 +103,7 @@ class State:
         )
         self.events_in = self.enriched = self.links = self.duplicates = self.dead_lettered = self.evicted = (
             self.units
-        ) = self.flushed = self.summaries = 0
+        ) = self.flushed = self.summaries = self.split_runs = 0
         self.restored_records = self.restored_bytes = 0
         """What was restored: number of keys with a value, and the bytes of both."""
         self.written = 0
@@ -179,10 +181,36 @@ class State:
                 trace.appended_at = clock
                 self._changed.add(key)
 
-    def is_root(self, run: bytes) -> bool:
+    def locate(self, name: bytes, tenant: bytes | None) -> tuple[bytes, Trace | None, Known | None]:
+        """The state key of a trace, and what is known of it: the open trace, else what remains of it.
+
+        The same id in two tenants is two traces. Raises `UnreadableRecord`.
+
+        Args:
+            name: the trace's id.
+            tenant: the tenant of an event of the trace, if it has one.
+        """
+        trace = self.trace(name)
+        if trace is not None and not differ(trace.tenant_id, tenant):
+            return name, trace, None
+        known = None if trace is not None else self.starts.find(name)
+        if tenant is None:
+            return name, None, known
+        key = keyed(name, tenant)
+        of_tenant = self.trace(key)
+        if of_tenant is not None:
+            return key, of_tenant, None
+        if known is not None and not known.of_another(tenant):
+            return name, None, known
+        remains = self.starts.find(key)
+        if trace is not None or known is not None or remains is not None:
+            return key, None, remains
+        return name, None, None
+
+    def is_root(self, run: bytes, tenant: bytes | None) -> bool:
         """Whether a run is known to have no caller."""
-        trace = self.trace(run)
-        return trace is not None and trace.certain
+        _, trace, known = self.locate(run, tenant)
+        return trace.certain if trace is not None else known is not None and known.certain
 
     def _evict(self) -> None:
         key = next(iter(self.traces))
@@ -190,6 +218,11 @@ class State:
         if key in self._unsummed or not trace.ended:
             self._unsummed.pop(key, None)
             self._parted.append(self._summary(key))
+        try:
+            started_at, tenant, certain, unknown = trace.remains()
+        except (IndexError, ValueError) as e:
+            raise UnreadableRecord(_TRACE + key, e) from None
+        self.starts.add(key, started_at, tenant, certain, unknown, self.clock)
         chunks = len(trace.chunks or ()) if isinstance(trace, Stored) else trace.operations.chunks
         self._dropped += [chunk_key(key, n) for n in range(chunks)]
         del self.traces[key]
@@ -201,7 +234,8 @@ class State:
         trace = self.trace(key)
         assert trace is not None
         self.summaries += 1
-        return b"%b/%d/%d" % (key, self.partition, trace.part), trace.summary(self.partition)
+        name = trace.root_trace_id or b""
+        return b"%b/%d/%d" % (name, self.partition, trace.part), trace.summary(self.partition)
 
     def position(self) -> PartitionPosition:
         m = self.aggregator
@@ -228,6 +262,10 @@ class State:
             oldest_minute=m.oldest_minute,
             groups=m.next_group,
             summaries=self.summaries,
+            split_runs=self.split_runs,
+            forgotten_starts=self.starts.forgotten,
+            forgotten_before=self.starts.before,
+            forgotten_links=self.known_links.forgotten,
         )
 
     def close(self, flush: bool) -> ChangedState:
@@ -275,6 +313,7 @@ class State:
         self._changed = set()
         out.extend(self.dedupe.changes())
         out.extend(self.known_links.changes())
+        out.extend(self.starts.changes())
         out.extend(self.aggregator.changes())
         return out
 
@@ -288,7 +327,8 @@ class State:
         """
         last = records if isinstance(records, dict) else dict(records)
         traces: dict[bytes, Stored] = {}
-        found: list[tuple[bytes, tuple[Link, int, int]]] = []
+        found: list[tuple[bytes, bytes]] = []
+        pieces: list[tuple[int, TraceStarts]] = []
         minutes: list[tuple[bytes, bytes]] = []
         chunks: list[tuple[bytes, bytes]] = []
         for key, value in last.items():
@@ -307,14 +347,17 @@ class State:
                 elif kind == _DEDUPE:
                     self.dedupe.restore(key, value)
                 elif kind == _LINK:
-                    found.append((key[2:], links.unpack(value)))
+                    found.append((key[2:], value))
+                elif kind == _STARTS:
+                    pieces.append(starts.unpack(key, value))
                 elif kind == _GROUP:
                     self.aggregator.restore_group(int(key[2:]), value)
                 elif key == POSITION:
                     self._restore_position(wire.decode_versioned(value, PartitionPosition))
             except (DecodeError, ValueError, IndexError) as e:
                 raise UnreadableRecord(key, e) from None
-        self.known_links.restore(found)
+        self.known_links.restore(found, self.clock)
+        self.starts.restore(pieces)
         self._restore_parts(traces, chunks, minutes)
         self.aggregator.restored(self.clock, self.flushed)
         self.traces = OrderedDict(sorted(traces.items(), key=lambda item: item[1].touched))
@@ -350,7 +393,9 @@ class State:
             p.duplicates,
         )
         self.dead_lettered, self.evicted, self.units = p.dead_lettered, p.evicted, p.units
-        self.flushed, self.summaries = p.flushed, p.summaries
+        self.flushed, self.summaries, self.split_runs = p.flushed, p.summaries, p.split_runs
+        self.starts.forgotten, self.starts.before = p.forgotten_starts, p.forgotten_before
+        self.known_links.forgotten = p.forgotten_links
         m = self.aggregator
         m.corrections, m.skewed, m.late, m.overflowed = p.corrections, p.skewed, p.late, p.overflowed
         m.oldest_minute, m.next_group = p.oldest_minute, p.groups

@@ -86,6 +86,7 @@ class Trace:
         "run",
         "runs",
         "session_id",
+        "start_unknown",
         "started_at",
         "tenant_id",
         "touched",
@@ -112,6 +113,8 @@ class Trace:
         self.workspace_name: bytes | None = None
         self.events = 0
         self.certain = False
+        self.start_unknown = False
+        """Whether it may have had another start before."""
         self.run: bytes | None = None
         """The run whose link was written to the log first; most traces have only one."""
         self.runs: dict[bytes, None] | None = None
@@ -129,14 +132,13 @@ class Trace:
             or (self.user_id is None and h.user_id is not None)
             or (self.session_id is None and h.session_id is not None)
             or (self.conversation_id is None and h.conversation_id is not None)
+            or (self.tenant_id is None and (h.tenant_id is not None or root.tenant is not None))
             or (self.app_id is None and (root.app or _of_the_root(h, h.app_id)) is not None)
             or (self.app_name is None and _of_the_root(h, h.app_name) is not None)
             or (self.workspace_name is None and h.workspace_name is not None)
             or (self.otel_trace_id is None and h.otel_trace_id is not None)
         ):
             self._learn(h, root)
-        if self.tenant_id is None:
-            self.tenant_id = None if h.tenant_id is None else _same[h.tenant_id]
         if not self.certain and shows_root(h, root):
             self.certain = True
         self.events += 1
@@ -155,6 +157,9 @@ class Trace:
         self.user_id = self.user_id if self.user_id is not None else h.user_id
         self.session_id = self.session_id if self.session_id is not None else h.session_id
         self.conversation_id = self.conversation_id if self.conversation_id is not None else h.conversation_id
+        if self.tenant_id is None:
+            tenant = h.tenant_id if h.tenant_id is not None else root.tenant
+            self.tenant_id = None if tenant is None else _same[tenant]
         if self.app_id is None:
             app = root.app if root.app is not None else _of_the_root(h, h.app_id)
             self.app_id = None if app is None else _same[app]
@@ -217,6 +222,10 @@ class Trace:
     def ended(self) -> bool:
         """Whether the root has ended."""
         return self.operations.ended
+
+    def remains(self) -> tuple[int, bytes | None, bool, bool]:
+        """What is remembered when it has left the state: started_at, tenant_id, certain, start_unknown."""
+        return self.started_at, self.tenant_id, self.certain, self.start_unknown
 
     def rest(self) -> None:
         """Frees memory, because no more events are expected. More events may still come."""
@@ -288,13 +297,13 @@ class Trace:
                 _VERSION,
                 zigzag(self.appended_at),
                 zigzag(self.touched),
-                b"\1" if ops.ended else b"\0",
+                _BOOL[ops.ended],
+                _BOOL[self.certain],
+                _BOOL[self.start_unknown],
                 self.shared(b"")[32:],
                 _ROOT[self.root],
-                nullable(self.tenant_id),
                 b"\0" if self.otel_trace_id is None else b"\2" + self.otel_trace_id,
                 zigzag(self.events),
-                b"\1" if self.certain else b"\0",
                 self._runs(),
                 string(revisions),
                 zigzag(self.part),
@@ -322,7 +331,7 @@ class Trace:
         trace.root = str(state.root)
         trace.otel_trace_id = state.otel_trace_id
         trace.appended_at, trace.touched = state.appended_at, state.touched
-        trace.events, trace.certain = state.events, state.certain
+        trace.events, trace.certain, trace.start_unknown = state.events, state.certain, state.start_unknown
         for run in state.runs:
             trace.learn(run.encode())
         packed = state.revisions
@@ -355,7 +364,7 @@ class Stored:
     So taking over a million traces is quick.
     """
 
-    __slots__ = ("appended_at", "chunks", "ended", "touched", "value")
+    __slots__ = ("_flags", "appended_at", "chunks", "ended", "touched", "value")
 
     def __init__(self, value: bytes) -> None:
         """Raises `DecodeError` for an unknown version, IndexError or ValueError for garbage."""
@@ -364,9 +373,29 @@ class Stored:
         self.value = value
         self.appended_at, p = varint(value, 1)
         self.touched, p = varint(value, p)
+        self._flags = p
         self.ended = value[p] == 1
         self.chunks: list[tuple[int, bytes]] | None = None
         """Number and value of the full chunks of its operations."""
+
+    def remains(self) -> tuple[int, bytes | None, bool, bool]:
+        """As `Trace.remains`, without unpacking the rest. Raises IndexError or ValueError for garbage."""
+        value = self.value
+        p = _after_text(value, _after_text(value, self._flags + 3))  # root_trace_id, root_run_id
+        started_at, p = varint(value, p)
+        for _ in range(3):  # user_id, session_id, conversation_id
+            p = _after_text(value, p)
+        end = _after_text(value, p)
+        tenant = None if value[p] == 0 else value[varint(value, p + 1)[1] : end]
+        return started_at, tenant, value[self._flags + 1] == 1, value[self._flags + 2] == 1
+
+
+def _after_text(value: bytes, p: int) -> int:
+    """The position after a nullable string."""
+    if value[p] == 0:
+        return p + 1
+    n, p = varint(value, p + 1)
+    return p + n
 
 
 _SUMMARY: Final = wire.frame_of("TraceSummary")
@@ -395,6 +424,7 @@ def shared_fields(t: Trace, correlation_id: bytes) -> bytes:
             nullable(t.user_id),
             nullable(t.session_id),
             nullable(t.conversation_id),
+            nullable(t.tenant_id),
             nullable(t.app_id),
             nullable(t.app_name),
             nullable(t.workspace_name),

@@ -6,7 +6,7 @@ import re
 import tomllib
 from pathlib import PurePosixPath
 
-from streams.processing import links, state
+from streams.processing import links, starts, state
 from streams.processing.metrics import aggregator
 from tailrace.settings import Topics
 from tailrace.topics import wanted
@@ -57,7 +57,7 @@ def test_every_topic_and_key_of_the_state_is_in_the_tables() -> None:
     assert [c for c in cells if c.startswith("trace.")] == [t.name for t in wanted(Topics())]
     keys = [c.partition("/")[0] for c in cells if not c.startswith("trace.")]
     # every prefix that a record of trace.state is restored by
-    known = {state.POSITION, state._TRACE, state._OPERATIONS, links.PREFIX, state._DEDUPE}
+    known = {state.POSITION, state._TRACE, state._OPERATIONS, links.PREFIX, starts.PREFIX, state._DEDUPE}
     known |= {aggregator.GROUP, aggregator.MINUTES}
     assert sorted(keys) == sorted(k.decode().strip("/") for k in known)
 

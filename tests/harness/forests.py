@@ -486,8 +486,12 @@ class Fold:
         """Trace -> the root's run, once an event has named it."""
         self.apps: dict[str, str] = {}
         self.starts: dict[str, int] = {}
+        self.begun: set[str] = set()
+        """Traces of which there was more than ratings that do not say when it began."""
         self.revisions: dict[tuple[str, str], int] = {}
-        self.seen: set[str | None] = set()
+        self.seen: set[tuple[str | None, str | None]] = set()
+        self.split: set[str] = set()
+        """Runs that a link gave a root after events had shown them to be roots."""
 
     def knows_root(self, event: TraceEvent) -> bool:
         """Whether the records before it tell the root of an event."""
@@ -503,11 +507,14 @@ class Fold:
     def take(self, event: TraceEvent, truth: Truth | None, appended_at_ms: int) -> Expected | None:
         """Takes the next record. None: nothing is written for it."""
         if event.kind == Kind.LINK:
-            self.links.setdefault(event.source_id or "", event)
+            inner = event.source_id or ""
+            if inner in self.roots and inner not in self.links:
+                self.split.add(inner)
+            self.links.setdefault(inner, event)
             return None
-        if event.event_id in self.seen:
+        if (event.tenant_id, event.event_id) in self.seen:
             return None
-        self.seen.add(event.event_id)
+        self.seen.add((event.tenant_id, event.event_id))
         assert truth is not None
         known, source = self.knows_root(event), event.source_id or ""
         said = event if names_root(event) else self._link(event)
@@ -523,8 +530,12 @@ class Fold:
             self.runs.setdefault(trace, run)
         if app is not None:
             self.apps.setdefault(trace, app)
-        named = said.root_started_at if said is not None else None
+        named = event.root_started_at
+        if named is None and said is not None:
+            named = said.root_started_at
         start = self.starts.setdefault(trace, event.started_at if named is None else named)
+        if event.kind != Kind.FEEDBACK or named is not None:
+            self.begun.add(trace)
         before = self.revisions.get((trace, source), 0)
         self.revisions[trace, source] = max(before, event.revision)
         marks = {
@@ -535,7 +546,9 @@ class Fold:
             and event.model_name == LISTED
             and calls_a_model(event),
             "root_inferred": not known,
+            "run_split": said is not None and said.source_id in self.split and said is not event,
             "self_parent": truth.own_parent,
+            "start_unknown": trace not in self.begun,
             "superseded": event.revision < before,
         }
         parent = truth.path[0] if truth.path else None

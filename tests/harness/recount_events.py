@@ -97,11 +97,11 @@ def by_partition(log: Iterable[Logged]) -> dict[int, list[Logged]]:
 
 
 def applied(log: Iterable[Logged]) -> list[Logged]:
-    """The events that the processor enriches: no links, and each event_id once a partition."""
-    seen: set[tuple[int, str | None]] = set()
+    """The events that the processor enriches: no links, and each event_id once a partition and tenant."""
+    seen: set[tuple[int, str | None, str | None]] = set()
     found = []
     for logged in log:
-        this = logged.partition, logged.event.event_id
+        this = logged.partition, logged.event.tenant_id, logged.event.event_id
         if this not in seen and logged.event.kind != Kind.LINK:
             seen.add(this)
             found.append(logged)

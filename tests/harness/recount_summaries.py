@@ -204,18 +204,23 @@ def summaries(
     """What trace.summaries must say of a log.
 
     Nothing is evicted, and no trace has more than 10,000 operations. root_of: the trace id of an applied
-    event's root, or None for an event without a trace.
+    event's root, or None for an event without a trace. The same trace id in two tenants is two traces;
+    events without a tenant belong to the one that comes first in the log.
     """
-    parts: dict[tuple[str, int], list[Logged]] = defaultdict(list)
+    parts: dict[tuple[str, int, str | None], list[Logged]] = defaultdict(list)
+    firsts: dict[tuple[str, int], str] = {}
     for logged in applied(log):
-        trace = root_of(logged)
-        if trace is not None:
-            parts[trace, logged.partition].append(logged)
+        trace, tenant = root_of(logged), logged.event.tenant_id
+        if trace is None:
+            continue
+        if tenant is not None and firsts.setdefault((trace, logged.partition), tenant) == tenant:
+            tenant = None
+        parts[trace, logged.partition, tenant].append(logged)
     return {
         (trace, partition, part[0].offset): summary(
             trace, part, estimate, run_trace_id(trace, part) if run_trace_id else UNKNOWN_ID
         )
-        for (trace, partition), part in parts.items()
+        for (trace, partition, _), part in parts.items()
     }
 
 

@@ -20,7 +20,7 @@ from tests.harness import foreign
 from tests.harness.mixed import mixed
 
 NOW = 1_767_225_600_000_000
-LIMITS = StateLimits(idle_ms=900_000, max_traces=200, dedupe_ms=3_600_000, link_ms=3_600_000)
+LIMITS = StateLimits(idle_ms=900_000, max_traces=200, dedupe_ms=3_600_000)
 
 
 class Record(msgspec.Struct):

@@ -16,7 +16,7 @@ from tailrace.records import DeadLetter, Kind, NodeExecution, TraceContext, Trac
 
 NOW = 1_763_700_000_000_000
 """Microseconds UTC of the first event."""
-LIMITS = StateLimits(idle_ms=900_000, max_traces=1000, dedupe_ms=3_600_000, link_ms=3_600_000)
+LIMITS = StateLimits(idle_ms=900_000, max_traces=1000, dedupe_ms=3_600_000)
 
 
 class Source(NamedTuple):

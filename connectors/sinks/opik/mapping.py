@@ -62,9 +62,10 @@ PROVIDERS: Final[Mapping[str, str]] = {
 }
 """OpenTelemetry's name of a provider -> the name in Opik's price table, if they differ."""
 
-_CLOSED: Final = (
-    "the rating came when its trace was no longer open, and Opik's ids need the start of the trace; publish "
-    "ratings with root_trace_id and root_started_at"
+_START_UNKNOWN: Final = (
+    "no start of the rated trace is known, and Opik's ids need it: nothing of the trace came before, or its "
+    "start was forgotten; raise streams.remembered_start_bytes, and publish all events of a trace with "
+    "root_started_at"
 )
 _RATINGS: Final[Mapping[str | None, int]] = {"like": 1, "dislike": 0}
 _FAILED: Final = frozenset({"failed", "exception"})
@@ -123,12 +124,8 @@ def to_parts(
         )
     try:
         if operation is None:
-            if (
-                not id_time_ms
-                and context.trace_started_at == event.started_at
-                and event.root_started_at is None
-            ):
-                return Rejected("trace_start_unknown", _CLOSED)
+            if not id_time_ms and "start_unknown" in context.marks and event.root_started_at is None:
+                return Rejected("trace_start_unknown", _START_UNKNOWN)
             return _rating(event, context, project, trace, ms)
         if window_ms and not id_time_ms and abs(context.appended_at - ms) > window_ms:
             return _beyond(context.appended_at - ms, window_ms)

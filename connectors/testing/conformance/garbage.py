@@ -116,6 +116,8 @@ def written() -> Iterator[tuple[str, Sample]]:
                 "negative_duration",
                 "self_parent",
                 "root_inferred",
+                "run_split",
+                "start_unknown",
                 "one of tomorrow",
             ],
         )

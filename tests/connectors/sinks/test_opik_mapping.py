@@ -452,9 +452,9 @@ def test_a_rating_of_what_is_no_root_is_a_span_score() -> None:
     assert objects(like)["score"][:2] == ("spans", objects(message)["span"]["id"])
 
 
-def test_a_rating_whose_trace_is_no_longer_open_is_refused_and_not_sent_astray() -> None:
+def test_a_rating_of_a_trace_whose_start_is_unknown_is_refused_and_not_sent_astray() -> None:
     like = golden()["feedback_like"]
-    late = changed(like, {"trace_started_at": like.event.started_at})
+    late = changed(like, {"marks": ("start_unknown",)})
     found = to_parts(late, "p")
     assert isinstance(found, Rejected)
     assert found.reason == "trace_start_unknown"

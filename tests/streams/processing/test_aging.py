@@ -20,7 +20,6 @@ LIMITS = StateLimits(
     idle_ms=900_000,
     max_traces=50,
     dedupe_ms=3_600_000,
-    link_ms=3_600_000,
     metrics=MetricLimits(horizon_ms=2 * 3_600_000, max_groups=10_000, max_rows=100_000),
 )
 YEAR_MS = 365 * 86_400_000

@@ -239,7 +239,7 @@ def test_an_error_in_the_rules_dead_letters_that_record_only() -> None:
 
 
 def test_idle_traces_and_traces_over_the_cap_are_evicted_in_log_order() -> None:
-    state = fresh(LIMITS.__class__(idle_ms=1000, max_traces=2, dedupe_ms=3_600_000, link_ms=3_600_000))
+    state = fresh(LIMITS.__class__(idle_ms=1000, max_traces=2, dedupe_ms=3_600_000))
     apply(
         state,
         [
@@ -297,7 +297,7 @@ def test_crashing_and_restoring_between_units_changes_nothing(
         source.insert(random.randrange(len(source) + 1), Source(0, 0, b"k", value))
     source = [s._replace(offset=i, timestamp=NOW // 1000 + i * step) for i, s in enumerate(source)]
     few = MetricLimits(horizon_ms=3_600_000, max_groups=2, max_rows=4)
-    limits = StateLimits(idle_ms=900_000, max_traces=3, dedupe_ms=1_200_000, link_ms=3_600_000, metrics=few)
+    limits = StateLimits(idle_ms=900_000, max_traces=3, dedupe_ms=1_200_000, metrics=few)
 
     straight = fresh(limits)
     whole = apply(straight, source)

@@ -21,7 +21,7 @@ from streams.processing.metrics.grouping import LABELS, Group
 from streams.processing.metrics.series import Series, measured
 from streams.processing.operations import FIXED
 from streams.processing.overflow_totals import OverflowTotals
-from streams.processing.trace import Trace
+from streams.processing.trace import Stored, Trace
 from tailrace import codec
 from tailrace.codec.varint import zigzag
 from tailrace.ids import dedupe_hash
@@ -86,6 +86,7 @@ def enriched(c: TraceContext) -> bytes:
         user_id=maybe,
         session_id=maybe,
         conversation_id=maybe,
+        tenant_id=maybe,
         app_id=maybe,
         app_name=maybe,
         workspace_name=maybe,
@@ -100,6 +101,7 @@ def test_a_context_is_byte_for_byte_what_the_codec_writes(c: TraceContext) -> No
         encoded(c.session_id),
     )
     trace.conversation_id, trace.app_id = encoded(c.conversation_id), encoded(c.app_id)
+    trace.tenant_id = encoded(c.tenant_id)
     trace.app_name, trace.workspace_name, trace.otel_trace_id = (
         encoded(c.app_name),
         encoded(c.workspace_name),
@@ -141,6 +143,7 @@ def test_a_context_is_byte_for_byte_what_the_codec_writes(c: TraceContext) -> No
         otel_trace_id=st.none() | st.binary(min_size=16, max_size=16),
         events=positive,
         certain=st.booleans(),
+        start_unknown=st.booleans(),
         runs=st.lists(text, max_size=3, unique=True),
         revisions=st.dictionaries(
             st.binary(min_size=8, max_size=8), st.integers(1, 2**31 - 1), max_size=3
@@ -158,7 +161,13 @@ def test_a_context_is_byte_for_byte_what_the_codec_writes(c: TraceContext) -> No
 @settings(max_examples=300, deadline=None)
 def test_a_trace_packs_as_the_codec_writes_it_and_unpacks_to_the_same(s: TraceState) -> None:
     value = codec.encode_versioned(s)
-    assert Trace.unpack(value).pack() == value
+    trace = Trace.unpack(value)
+    assert trace.pack() == value
+    assert (
+        Stored(value).remains()
+        == trace.remains()
+        == (s.started_at, encoded(s.tenant_id), s.certain, s.start_unknown)
+    )
 
 
 def test_dedupe_forgets_whole_buckets_after_the_horizon_and_not_before() -> None:
@@ -283,40 +292,48 @@ def test_the_parts_of_a_distribution_do_not_overlap() -> None:
 run_ids = (st.text(st.characters(codec="ascii"), max_size=70) | st.uuids().map(str) | text).filter(bool)
 
 
-@given(run_ids, run_ids, st.none() | run_ids, st.none() | run_ids, st.none() | positive, positive)
+@given(
+    run_ids,
+    run_ids,
+    st.none() | run_ids,
+    st.none() | run_ids,
+    st.none() | run_ids,
+    st.none() | positive,
+    positive,
+)
 @settings(max_examples=300, deadline=None)
 def test_our_own_link_is_read_like_its_header(
-    run: str, root: str, root_run: str | None, app: str | None, began: int | None, at: int
+    run: str, root: str, root_run: str | None, app: str | None, tenant: str | None, began: int | None, at: int
 ) -> None:
-    link = Link(root.encode(), encoded(root_run), began, encoded(app))
+    link = Link(root.encode(), encoded(root_run), began, encoded(app), encoded(tenant))
     value = links.record(run.encode(), link, at)
     event = codec.decode(value, TraceEvent)
     assert codec.encode(event) == value
-    assert (event.kind, event.source_id, event.root_trace_id, event.root_run_id) == (
+    assert (event.kind, event.source_id, event.root_trace_id, event.root_run_id, event.tenant_id) == (
         Kind.LINK,
         run,
         root,
         root_run,
+        tenant,
     )
     assert links.made_here(value) in ((run.encode(), link), None)
-    if (
-        max(map(len, (run, root, root_run or "", app or ""))) < 58
-        and (run + root + (root_run or "") + (app or "")).isprintable()
-        and (run + root + (root_run or "") + (app or "")).isascii()
-    ):
+    ids = (run, root, root_run or "", app or "", tenant or "")
+    if run and root and max(map(len, ids)) < 58 and "".join(ids).isprintable() and "".join(ids).isascii():
         assert links.made_here(value) == (run.encode(), link)
 
 
 @given(run_ids, st.integers(0, 400), st.integers(0, 255))
 @settings(max_examples=300, deadline=None)
 def test_a_link_of_another_writer_is_read_like_its_header_or_not_at_all(run: str, at: int, byte: int) -> None:
-    value = bytearray(links.record(run.encode(), Link(b"root", b"run", 5, b"app"), 1_795_272_711_570_162))
+    value = bytearray(
+        links.record(run.encode(), Link(b"root", b"run", 5, b"app", b"tenant"), 1_795_272_711_570_162)
+    )
     value[at % len(value)] = byte
     known = links.made_here(bytes(value))
     if known is not None:
         h = read(bytes(value))
         assert known == (
             h.source_id,
-            Link(h.root_trace_id or b"", h.root_run_id, h.root_started_at, h.root_app_id),
+            Link(h.root_trace_id or b"", h.root_run_id, h.root_started_at, h.root_app_id, h.tenant_id),
         )
         assert h.kind == "link"

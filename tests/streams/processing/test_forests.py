@@ -53,7 +53,6 @@ LIMITS = StateLimits(
     idle_ms=900_000_000,
     max_traces=100_000,
     dedupe_ms=3_600_000,
-    link_ms=3_600_000_000,
     metrics=MetricLimits(horizon_ms=HOURS * 3_600_000, max_groups=10_000, max_rows=1_000_000),
 )
 """Large enough that nothing is evicted or forgotten."""

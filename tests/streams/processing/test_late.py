@@ -33,7 +33,7 @@ class Counting:
     def __init__(self, horizon_hours: int = HORIZON_HOURS) -> None:
         limits = MetricLimits(horizon_ms=horizon_hours * 3_600_000, max_groups=10_000, max_rows=1_000_000)
         self.horizon_hours = horizon_hours
-        self.state = State(StateLimits(900_000_000, 100_000, 3_600_000, 3_600_000, limits))
+        self.state = State(StateLimits(900_000_000, 100_000, 3_600_000, metrics=limits))
         self.state.next_offset = 0
         self.log: list[Logged] = []
         self.written: dict[str, list[kept.Record]] = {"rows": [], "totals": [], "summaries": [], "state": []}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from streams.processing import links
 from streams.processing.apply import EventProcessor, TransactionBatch
 from streams.processing.correlate import Link
-from streams.processing.state import State
+from streams.processing.state import State, UnreadableRecord
 from tailrace import codec
 from tailrace.codec import wire
 from tailrace.identity import complete, kafka_key
@@ -53,10 +53,11 @@ class Pipeline:
         self.out: dict[str, TraceContext] = {}
         self.links = 0
         self.dead_letters: list[bytes] = []
+        self.clock = NOW // 1000
 
     def put(self, key: bytes, value: bytes) -> None:
         log = self.logs[partition_of(key, PARTITIONS)]
-        log.append(Source(len(log), NOW // 1000, key, value))
+        log.append(Source(len(log), self.clock, key, value))
 
     def publish(self, event: TraceEvent) -> None:
         done = complete(event, NOW)
@@ -247,6 +248,47 @@ def test_what_comes_before_its_link_takes_the_caller_as_root_is_marked_and_never
     assert (second.run_trace_id, list(second.marks)) == (otel_trace_id(uuid(1)), [])
 
 
+@pytest.mark.parametrize("pause", [0, 16 * 60_000, 7 * 24 * 3_600_000])
+def test_nodes_that_came_before_their_runs_link_and_named_no_caller_are_counted_and_marked(
+    pause: int,
+) -> None:
+    """They stay in a trace of their own. What comes after the link says so."""
+    p = Pipeline()
+    p.publish(node(2, 1))
+    p.work()
+    p.clock += pause
+    link = {"root_trace_id": uuid(1), "root_run_id": uuid(1), "started_at": NOW, "ended_at": NOW}
+    p.publish(TraceEvent(kind=Kind.LINK, source_id=uuid(2), **link))  # type: ignore[arg-type]
+    p.work()
+    home = p.states[partition_of(uuid(2).encode(), PARTITIONS)]
+    assert (home.split_runs, sum(s.split_runs for s in p.states)) == (1, 1)
+    again = State(LIMITS)
+    again.restore(home.close(flush=True).state)
+    p.states[partition_of(uuid(2).encode(), PARTITIONS)] = again
+    p.publish(node(2, 2))
+    p.publish(node(3, 1, parent_run_id=uuid(2)))
+    p.work()
+    first, second, inner = (p.out[f"{uuid(run)}/{n}"] for run, n in ((2, 1), (2, 2), (3, 1)))
+    assert (first.root_trace_id, list(first.marks)) == (uuid(2), [])
+    assert (second.root_trace_id, list(second.marks)) == (uuid(1), ["run_split"])
+    assert (inner.root_trace_id, list(inner.marks)) == (uuid(1), ["run_split"])
+    assert again.position().split_runs == 1
+
+
+def test_nodes_that_name_their_caller_are_not_split_from_their_run() -> None:
+    p = Pipeline()
+    p.publish(node(2, 1, parent_run_id=uuid(1)))
+    p.publish(node(3, 1, parent_run_id=uuid(2)))  # is in the trace of run 2, and marked
+    p.work()
+    link = {"root_trace_id": uuid(99), "root_run_id": uuid(1), "started_at": NOW, "ended_at": NOW}
+    p.publish(TraceEvent(kind=Kind.LINK, source_id=uuid(2), **link))  # type: ignore[arg-type]
+    p.work()
+    p.publish(node(3, 2, parent_run_id=uuid(2)))
+    p.work()
+    assert list(p.out[f"{uuid(3)}/2"].marks) == []
+    assert sum(s.split_runs for s in p.states) == 0
+
+
 def test_a_caller_that_is_known_to_be_a_root_is_not_a_guess() -> None:
     p = Pipeline()
     p.publish(node(1, 1))
@@ -311,16 +353,24 @@ texts = st.text(st.characters(codec="utf-8"), min_size=1, max_size=60)
     texts,
     st.none() | texts,
     st.none() | texts,
+    st.none() | texts,
     st.none() | st.integers(0, 2**60),
     st.integers(0, 2**60),
+    st.booleans(),
 )
 @settings(max_examples=100, deadline=None)
 def test_a_link_record_is_what_the_codec_would_write(
-    run: str, trace: str, root: str | None, app: str | None, start: int | None, at: int
+    run: str,
+    trace: str,
+    root: str | None,
+    app: str | None,
+    tenant: str | None,
+    start: int | None,
+    at: int,
+    split: bool,
 ) -> None:
-    link = Link(
-        trace.encode(), None if root is None else root.encode(), start, None if app is None else app.encode()
-    )
+    root_, app_, tenant_ = (None if t is None else t.encode() for t in (root, app, tenant))
+    link = Link(trace.encode(), root_, start, app_, tenant_)
     written = links.record(run.encode(), link, at)
     event = codec.decode(written, TraceEvent)
     assert codec.encode(event) == written
@@ -337,25 +387,61 @@ def test_a_link_record_is_what_the_codec_would_write(
         at,
         at,
     )
-    assert event.event_id == f"link/{run}"
+    assert (event.event_id, event.tenant_id) == (f"link/{run}", tenant)
     packed = RunLink(
-        root_trace_id=trace, root_run_id=root, root_app_id=app, root_started_at=start, appended_at=5, offset=7
+        appended_at=5,
+        offset=7,
+        root_trace_id=trace,
+        root_run_id=root,
+        root_app_id=app,
+        root_started_at=start,
+        tenant_id=tenant,
+        split=split,
     )
+    link.split = split
     assert links.pack(link, 5, 7) == wire.encode_versioned(packed)
+    assert links.unpack(links.pack(link, 5, 7)) == (link, 5, 7)
 
 
-def test_links_are_kept_for_their_time_and_restored_in_order() -> None:
-    kept = links.Links(1000, 3)
+def test_links_are_kept_until_they_take_too_much_memory_and_restored_in_order() -> None:
+    def link(name: bytes) -> tuple[bytes, Link]:
+        return name, Link(b"r", None, None, None)
+
+    one = links.Links(1000, 1 << 20)
+    one.add(*link(b"0"), 0, 0)
+    kept = links.Links(1000, 3 * one.size + 10)
+    log: dict[bytes, bytes | None] = {}
     for i in range(5):
-        kept.add(b"%d" % i, Link(b"r", None, None, None), i * 400, i)
+        kept.advance(i * 400)
+        kept.add(*link(b"%d" % i), i * 400, i)
+        log.update(kept.changes())
+    assert (list(kept), kept.forgotten) == ([b"2", b"3", b"4"], 2)
+    assert [k for k, v in log.items() if v is None] == [b"l/0", b"l/1"]
+    kept.advance(7 * 24 * 3_600_000)
     assert list(kept) == [b"2", b"3", b"4"]
-    kept.advance(2300)
-    assert list(kept) == [b"4"]
-    log = dict(kept.changes())
-    other = links.Links(1000, 3)
-    other.restore([(k[2:], links.unpack(v)) for k, v in log.items() if v is not None])
-    assert dict(other) == dict(kept)
-    assert [k for k, v in log.items() if v is None] == [b"l/0", b"l/1", b"l/2", b"l/3"]
+    for clock in (1600, 7 * 24 * 3_600_000):
+        other = links.Links(1000, 3 * one.size + 10)
+        other.restore([(k[2:], v) for k, v in log.items() if v is not None], clock)
+        assert (list(other), other.size) == (list(kept), kept.size)
+        assert [other.get(run) for run in other] == [kept.get(run) for run in kept]
+        assert not other.add(*link(b"3"), 9000, 9)
+        other.add(*link(b"5"), 9000, 9)
+        assert list(other) == [b"3", b"4", b"5"]
+        assert dict(other.changes()) == {b"l/5": links.pack(link(b"5")[1], 9000, 9), b"l/2": None}
+        assert other.get(b"2") is None
+
+
+def test_a_link_that_cannot_be_read_names_its_key() -> None:
+    value = links.pack(Link(b"root", None, None, None), 5, 7)
+    for broken in (b"", b"\1", value[:2]):
+        with pytest.raises(UnreadableRecord) as e:
+            State(LIMITS).restore([(b"l/run", broken)])
+        assert e.value.key == b"l/run"
+    table = links.Links(1000, 1 << 20)
+    table.restore([(b"run", value[:-3])], 7_000)
+    with pytest.raises(UnreadableRecord) as late:
+        table.find(b"run", None)
+    assert late.value.key == b"l/run"
 
 
 def test_links_are_few() -> None:

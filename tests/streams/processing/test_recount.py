@@ -14,6 +14,7 @@ from streams.processing.prices import Prices
 from streams.processing.providers import normalised
 from streams.processing.state import State
 from tailrace.identity import kafka_key
+from tailrace.kinds import WITHOUT_TRACE
 from tailrace.records import MetricRow, MetricTotal, TraceEvent, TraceSummary
 from tests.harness import foreign, kept
 from tests.harness.mixed import as_log, mixed, root_of
@@ -26,7 +27,6 @@ LIMITS = StateLimits(
     idle_ms=900_000_000,
     max_traces=100_000,
     dedupe_ms=3_600_000,
-    link_ms=3_600_000,
     metrics=MetricLimits(horizon_ms=HOURS * 3_600_000, max_groups=10_000, max_rows=1_000_000),
 )
 PRICES = Prices()
@@ -138,6 +138,26 @@ def test_any_order_of_arrival_gives_the_same_metrics_and_summaries(
             summary.pop(name)  # type: ignore[attr-defined]
             expected[key].pop(name)  # type: ignore[attr-defined]
         assert summary == expected[key]
+
+
+@given(st.integers(0, 2**32), st.integers(1, 120), st.randoms(use_true_random=False))
+@settings(max_examples=40, deadline=None)
+def test_the_same_events_of_another_tenant_are_counted_and_summed_up_apart(
+    seed: int, events: int, random: Random
+) -> None:
+    """All ids are alike, event ids included. Events without a tenant belong to the first one."""
+    log = as_log(mixed(seed, events, NOW), 2, NOW)
+    twins = [
+        msgspec.structs.replace(x.event, tenant_id=tenant)
+        for x in log
+        if x.event.kind not in WITHOUT_TRACE
+        for tenant in ("twin", None)
+        if random.random() < 0.4
+    ]
+    random.shuffle(twins)
+    both = as_log([*(x.event for x in log), *twins], 2, NOW)
+    for found in (both, reordered(both, random)):
+        assert kept.compare(recounted(found), processed(found, 2, random)) == []
 
 
 def test_what_a_reader_decodes_is_what_was_compared() -> None:
