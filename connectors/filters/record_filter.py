@@ -82,7 +82,7 @@ class RecordFilter:
         event, context = found.event, found.context
         if context.marks and "superseded" in context.marks:
             return SUPERSEDED
-        if self._tenants is not None and not _passes(self._tenants, event.tenant_id):
+        if self._tenants is not None and not _passes(self._tenants, event.tenant_id or context.tenant_id):
             return TENANT
         if self._apps is not None and not _passes(self._apps, context.app_id or event.app_id):
             return APP
@@ -104,8 +104,8 @@ class RecordFilter:
 
 
 def _passes(names: Names, value: str | None) -> bool:
-    """Whether a value passes. A record without a value has none of the names."""
-    return (value in names[0]) is names[1]
+    """Whether a value passes. An unknown value never does: it may be one that is left out."""
+    return bool(value) and (value in names[0]) is names[1]
 
 
 def _names(setting: str, given: Iterable[str]) -> Names | None:

@@ -138,7 +138,7 @@ def to_span(
         constant,
         _class(observed.type or observation_type(event), level),
         _WHOSE[
-            event.tenant_id,
+            event.tenant_id or context.tenant_id,
             event.app_id or context.app_id,
             event.app_name or context.app_name,
             event.workspace_name or context.workspace_name,
@@ -461,7 +461,7 @@ def to_score(
         score["environment"] = where
     about = {
         "rating": rating or "withdrawn",
-        "tenant_id": event.tenant_id,
+        "tenant_id": event.tenant_id or context.tenant_id,
         "app_id": event.app_id or context.app_id,
         "message_id": event.message_id,
         "user_id": event.user_id,

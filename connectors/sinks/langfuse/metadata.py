@@ -25,7 +25,7 @@ WORKFLOW_RUN: Final = (
     Row("workflow_run_id", "workflow_run_id"),
     Row("conversation_id", "conversation_id"),
     Row("message_id", "message_id"),
-    Row("tenant_id", "tenant_id"),
+    Row("tenant_id", "tenant_id or context.tenant_id"),
     Row("status", "status"),
     Row("invoke_from", "invoke_from"),
     Row("error_type", "error_type"),
@@ -139,7 +139,7 @@ TOOL: Final = (
 
 GENERATE_NAME: Final = (
     Row("conversation_id", "conversation_id"),
-    Row("tenant_id", "tenant_id"),
+    Row("tenant_id", "tenant_id or context.tenant_id"),
     Row("status", "status"),
     Row("error_type", "error_type"),
 )

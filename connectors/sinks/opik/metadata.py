@@ -81,7 +81,7 @@ def _table(*own: Row, of_message: bool = False) -> Table:
     """
     status = "origin.message_status" if of_message else "status"
     return (
-        Row("tenant_id", "tenant_id"),
+        Row("tenant_id", "tenant_id or context.tenant_id"),
         Row("conversation_id", "conversation_id or context.conversation_id"),
         Row("message_id", "message_id"),
         Row("workflow_run_id", "workflow_run_id"),

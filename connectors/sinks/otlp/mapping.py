@@ -101,7 +101,7 @@ def _of_node(event: TraceEvent) -> str:
 
 # -- attributes
 _CALLED: Final = (
-    Row("dify.tenant_id", "tenant_id"),
+    Row("dify.tenant_id", "tenant_id or context.tenant_id"),
     Row("dify.app_id", "app_id or context.app_id"),
     Row("dify.message.id", "message_id"),
     Row("dify.conversation.id", "conversation_id or context.conversation_id"),
@@ -190,7 +190,7 @@ _SPAN: Final = (
     Row("user.id", "user_id or context.user_id"),
     Row("error.type", "error_type"),
     Row("gen_ai.response.finish_reasons", _finish_reasons, TEXTS),
-    Row("dify.tenant_id", "tenant_id"),
+    Row("dify.tenant_id", "tenant_id or context.tenant_id"),
     Row("dify.app_id", "app_id or context.app_id"),
     *_OWN,
 )

@@ -63,7 +63,8 @@ def test_superseded_revisions_are_left_out_for_every_sink(rules: RecordFilter) -
         (["a"], None, "filtered"),
         (["!a", "!b"], "a", "filtered"),
         (["!a"], "c", "passes"),
-        (["!a"], None, "passes"),
+        (["!a"], None, "filtered"),
+        (["!a"], "", "filtered"),
     ],
 )
 def test_lists_of_names_include_or_exclude(names: list[str], own: str | None, says: str) -> None:
@@ -71,6 +72,14 @@ def test_lists_of_names_include_or_exclude(names: list[str], own: str | None, sa
         reason = setting[:-1] if says == "filtered" else "passes"
         changes: dict[str, Any] = {field: own}
         assert outcome(admission(**{setting: names}), record(**changes)) == reason
+
+
+def test_an_event_without_a_tenant_has_that_of_its_trace() -> None:
+    of_acme = record(tenant_id=None, context={"tenant_id": "acme"})
+    assert outcome(admission(tenants=["!acme"]), of_acme) == "tenant"
+    assert outcome(admission(tenants=["acme"]), of_acme) == "passes"
+    own = record(tenant_id="acme", context={"tenant_id": "other"})
+    assert outcome(admission(tenants=["acme"]), own) == "passes"
 
 
 def test_the_application_is_that_of_the_root() -> None:
@@ -209,9 +218,9 @@ def test_a_route_is_an_instance_and_a_filter() -> None:
         "us": {"type": "console", "tenants": ["!acme"]},
     }
     eu, us = (instance(Settings(sinks=sinks), name, {}) for name in sinks)
-    for tenant in ("acme", "other", None):
+    for tenant, route in (("acme", ["eu"]), ("other", ["us"]), (None, [])):
         passes = [i.name for i in (eu, us) if not isinstance(i.admit(record(tenant_id=tenant)), Skip)]
-        assert passes == (["eu"] if tenant == "acme" else ["us"])
+        assert passes == route
 
 
 tables = st.fixed_dictionaries(
