@@ -19,7 +19,7 @@ from tailrace.records import Kind, Origin, TraceEvent
 from tailrace.shapes import SHAPED, shaped
 from tailrace.times import EARLIEST, LATEST
 
-_IDS: Final = ("event_id", "trace_id", "source_id", "workflow_run_id", "message_id")
+_IDS: Final = ("event_id", "trace_id", "source_id", "workflow_run_id", "message_id", "tenant_id")
 """Fields that others are derived from. They are checked first, so that an error names the caller's field."""
 
 

@@ -320,9 +320,10 @@ class TraceContext(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_u
     parent_kind: ParentKind
     """What the structural parent is."""
     marks: Sequence[str]
-    """clock_skew, negative_duration, self_parent, superseded, root_inferred, run_split, start_unknown,
+    """clock_skew, negative_duration, self_parent, superseded, root_inferred, run_split (earlier events of its
+    run named no caller and are in another trace), start_unknown (the trace may have had another start before),
     price_zero (a price of 0 was taken for a missing one), price_unusable (the price cannot be read, or is
-    negative). docs/glossary.md has all."""
+    negative)."""
     linked_span_id: bytes | None = None
     """Span id of the calling run, if the root was inferred (mark root_inferred). Sinks write a span link to it,
     in run_trace_id."""

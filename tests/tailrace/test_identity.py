@@ -216,3 +216,9 @@ def test_a_revision_is_never_negative() -> None:
     with pytest.raises(InvalidEvent) as caught:
         completed(revision=-1)
     assert caught.value.field == "revision"
+
+
+def test_a_tenant_is_checked_before_it_goes_into_the_event_id() -> None:
+    event = TraceEvent(kind=Kind.SPAN, tenant_id=5, started_at=1, ended_at=2)  # type: ignore[arg-type]
+    with pytest.raises(InvalidEvent, match="tenant_id: is int 5, must be a string or None"):
+        identity.complete(event, 10)
