@@ -21,6 +21,7 @@ from streams.processing.correlate import (
     ROOT_INFERRED,
     SELF_PARENT,
     SUPERSEDED,
+    TOKEN_CLASSES_IGNORED,
     Link,
     Root,
     link_of,
@@ -31,6 +32,7 @@ from streams.processing.correlate import (
 )
 from streams.processing.enrich import ESTIMATED_PRICE, Enricher, dataset_names
 from streams.processing.header import NAMES, Header, read
+from streams.processing.operations import count
 from streams.processing.prices import Prices
 from streams.processing.state import ChangedState, State, UnreadableRecord
 from streams.processing.trace import Trace
@@ -43,6 +45,7 @@ from tailrace.ids import otel_span_id
 from tailrace.memo import Memo
 from tailrace.partitioner import partition_of
 from tailrace.records import Stage
+from tailrace.token_classes import plausible
 
 LONG_TEXT: Final = 8192
 """Largest size in bytes of an id or a name in the header.
@@ -242,10 +245,14 @@ class EventProcessor:
         if root.source == INFERRED:
             found = (*found, ROOT_INFERRED)
             linked = self._span_ids[root.run or b""]
-        price, known, odd = self._enricher.price(h)
+        classes = h.token_classes
+        if classes is not None and not plausible(count(h.input_tokens), count(h.output_tokens), classes):
+            classes, found = None, (*found, TOKEN_CLASSES_IGNORED)
+        price, known, odd = self._enricher.price(h, classes)
         if odd is not None:
             found = (*found, odd)
-        counted = state.aggregator.find(h, known, state.clock) if h.revision == 0 else None
+        aggregator = state.aggregator
+        counted = aggregator.find(h, known, state.clock, classes is not None) if h.revision == 0 else None
         position = prefix + zigzag(state.sequence)
         key = root.trace
         trace = None
@@ -261,7 +268,9 @@ class EventProcessor:
             enriched = self._enricher.fields(h, linked, price, known, trace)
             if h.dataset_ids and (names := dataset_names(h)):
                 trace.name_datasets(h.dataset_ids, names)
-            trace.operations.add(h, span_id, parent_span, price, known == ESTIMATED_PRICE, source_id == key)
+            trace.operations.add(
+                h, span_id, parent_span, price, known == ESTIMATED_PRICE, source_id == key, classes
+            )
             at = stamp if state.ahead_at else min(stamp, state.clock)
             trace.add(h, root, at, offset)
             run = h.workflow_run_id
@@ -275,9 +284,9 @@ class EventProcessor:
             state.touch(key, trace)
             shared = trace.shared(source_id)
         if counted is not None:
-            state.aggregator.add(h, counted, price, skewed, state.clock, offset)
+            aggregator.add(h, counted, price, skewed, state.clock, offset, classes)
         elif h.revision > 0:
-            state.aggregator.corrections += 1
+            aggregator.corrections += 1
         return context.encode(
             position, offset, appended, span_id, parent_span, parent_id, parent_kind, found, enriched, shared
         )

@@ -22,6 +22,7 @@ NEGATIVE_DURATION: Final = b"negative_duration"
 SELF_PARENT: Final = b"self_parent"
 SUPERSEDED: Final = b"superseded"
 ROOT_INFERRED: Final = b"root_inferred"
+TOKEN_CLASSES_IGNORED: Final = b"token_classes_ignored"
 
 OWN, HEADER, LINK, INFERRED = (
     str(s) for s in (RootSource.OWN, RootSource.HEADER, RootSource.LINK, RootSource.INFERRED)
