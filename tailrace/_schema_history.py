@@ -278,10 +278,14 @@ HISTORY: dict[str, tuple[str, ...]] = {
         '"},{"name":"counts","type":{"type":"map","values":"long"}},{"name":"errors","type":"long"},{"name":"'
         'first_error","type":["null","string"],"default":null},{"name":"first_error_source_id","type":["null"'
         ',"string"],"default":null},{"name":"input_tokens","type":"long"},{"name":"output_tokens","type":"lon'
-        'g"},{"name":"total_tokens","type":"long"},{"name":"cost","type":{"type":"map","values":"string"},"de'
-        'fault":{}},{"name":"cost_estimated","type":"boolean","default":false},{"name":"slowest","type":{"typ'
-        'e":"array","items":{"type":"record","name":"SlowOperation","fields":[{"name":"source_id","type":"str'
-        'ing"},{"name":"name","type":["null","string"],"default":null},{"name":"duration","type":"long"}]}},"'
-        'default":[]},{"name":"slowest_path","type":{"type":"array","items":"SlowOperation"},"default":[]}]}',
+        'g"},{"name":"total_tokens","type":"long"},{"name":"cache_read_tokens","type":"long","default":0},{"n'
+        'ame":"cache_write_tokens","type":"long","default":0},{"name":"reasoning_tokens","type":"long","defau'
+        'lt":0},{"name":"input_audio_tokens","type":"long","default":0},{"name":"input_image_tokens","type":"'
+        'long","default":0},{"name":"output_audio_tokens","type":"long","default":0},{"name":"output_image_to'
+        'kens","type":"long","default":0},{"name":"cost","type":{"type":"map","values":"string"},"default":{}'
+        '},{"name":"cost_estimated","type":"boolean","default":false},{"name":"slowest","type":{"type":"array'
+        '","items":{"type":"record","name":"SlowOperation","fields":[{"name":"source_id","type":"string"},{"n'
+        'ame":"name","type":["null","string"],"default":null},{"name":"duration","type":"long"}]}},"default":'
+        '[]},{"name":"slowest_path","type":{"type":"array","items":"SlowOperation"},"default":[]}]}',
     ),
 }

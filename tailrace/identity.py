@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from tailrace import ids, money, times
+from tailrace import ids, money, times, token_classes
 from tailrace.codec.encoder import wrong
 from tailrace.content import LIMITS, Limits, with_json_text
 from tailrace.errors import InvalidEvent
@@ -114,6 +114,7 @@ def complete(
             _check_id(name, value)
     if type(event.revision) is not int or not 0 <= event.revision < 1 << 31:
         raise wrong("revision", event.revision, "an integer from 0 to 2147483647")
+    token_classes.check(event)
     source_id = own_id(event)
     if kind == Kind.LINK and not source_id:
         raise InvalidEvent(

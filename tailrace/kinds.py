@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from tailrace.records import Kind
+from tailrace.records import Kind, SpanKind
 
 IN_RUN: Final = "in_run"
 """The parent is its workflow run, else its message."""
@@ -31,6 +31,13 @@ KEPT: Final = "kept"
 UNSENT: Final = "unsent"
 """It is never sent to sinks, so there is nothing to leave out."""
 
+NEVER: Final = "never"
+"""Its tokens and its price are its own."""
+ALWAYS: Final = "always"
+"""They repeat those of other operations."""
+WITH_RUN: Final = "with_run"
+"""They repeat those of its workflow run if it names one; else they are its own."""
+
 
 class Facts(NamedTuple):
     """The properties of one kind."""
@@ -47,8 +54,11 @@ class Facts(NamedTuple):
     """Field with its own id, for events without source_id."""
     own_trace: bool = False
     """Whether it is always a trace of its own, also if it names a run or message."""
-    repeats: bool = False
-    """Whether its tokens and its price repeat those of its children."""
+    repeats: str = NEVER
+    """Whether its tokens and its price repeat those of other operations: `NEVER`, `ALWAYS` or `WITH_RUN`.
+
+    tailrace/roll_ups.py has the whole rule.
+    """
     heads: bool = False
     """Whether one without a parent is the root of its trace, even if the trace is not named after it."""
     tool: bool = False
@@ -61,13 +71,15 @@ class Facts(NamedTuple):
 
 FACTS: Final[Mapping[Kind, Facts]] = {
     Kind.UNKNOWN: Facts(None, True, BESIDE, UNSENT),
-    Kind.WORKFLOW_RUN: Facts("workflow_run", True, CALLED, REPLACED, own_id="workflow_run_id", repeats=True),
+    Kind.WORKFLOW_RUN: Facts(
+        "workflow_run", True, CALLED, REPLACED, own_id="workflow_run_id", repeats=ALWAYS
+    ),
     Kind.NODE_EXECUTION: Facts("node_execution", True, IN_RUN, KEPT),
     Kind.DRAFT_NODE_EXECUTION: Facts("node_execution", True, ALONE, LEAF, own_trace=True),
-    Kind.MESSAGE: Facts("message", True, ALONE, REPLACED, own_id="message_id", repeats=True),
+    Kind.MESSAGE: Facts("message", True, ALONE, REPLACED, own_id="message_id", repeats=WITH_RUN),
     Kind.MODERATION: Facts("moderation", True, BESIDE, LEAF),
     Kind.SUGGESTED_QUESTION: Facts("suggested_question", True, BESIDE, LEAF),
-    Kind.DATASET_RETRIEVAL: Facts("dataset_retrieval", True, BESIDE, LEAF),
+    Kind.DATASET_RETRIEVAL: Facts("dataset_retrieval", True, BESIDE, LEAF, repeats=ALWAYS),
     Kind.TOOL: Facts("tool", True, BESIDE, LEAF, tool=True),
     Kind.GENERATE_NAME: Facts(None, True, BESIDE, LEAF),
     Kind.PROMPT_GENERATION: Facts("prompt_generation", True, BESIDE, LEAF),
@@ -107,7 +119,10 @@ JOINING: Final = (
     "otel_parent_span_id",
 )
 """Fields besides trace_id that put an event into another trace. Events of `OWN_TRACE` have none of them."""
-REPEATING: Final = frozenset(k.value for k, f in FACTS.items() if f.repeats)
+REPEATING: Final = frozenset(k.value for k, f in FACTS.items() if f.repeats == ALWAYS)
+"""Kinds whose tokens and price repeat those of other operations."""
+REPEATING_WITH_RUN: Final = frozenset(k.value for k, f in FACTS.items() if f.repeats == WITH_RUN)
+"""Kinds whose tokens and price repeat those of their workflow run, if they name one."""
 HEADS: Final = frozenset(k.value for k, f in FACTS.items() if f.heads)
 TOOLS: Final = frozenset(k.value for k, f in FACTS.items() if f.tool)
 AFTER: Final = frozenset(k.value for k, f in FACTS.items() if f.after)
@@ -118,5 +133,9 @@ DROPPABLE: Final = tuple(k.value for k, f in FACTS.items() if f.children in (LEA
 """Kinds that a sink may leave out (setting drop_kinds)."""
 REQUIRED: Final = tuple(k.value for k, f in FACTS.items() if f.children == KEPT)
 """Kinds that no sink may leave out."""
+REPEATING_NODES: Final = frozenset({"iteration", "loop"})
+"""Node types whose tokens and price repeat those of the nodes inside."""
+REPEATING_SPANS: Final = frozenset({SpanKind.AGENT.value, SpanKind.CHAIN.value, SpanKind.TASK.value})
+"""Span kinds whose tokens and price repeat those of the spans inside."""
 MOVED: Final = frozenset(k.value for k, f in FACTS.items() if f.children == REPLACED)
 """Kinds whose children get another parent if a sink leaves the kind out."""

@@ -323,7 +323,7 @@ class TraceContext(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_u
     """clock_skew, negative_duration, self_parent, superseded, root_inferred, run_split (earlier events of its
     run named no caller and are in another trace), start_unknown (the trace may have had another start before),
     price_zero (a price of 0 was taken for a missing one), price_unusable (the price cannot be read, or is
-    negative)."""
+    negative), token_classes_ignored."""
     linked_span_id: bytes | None = None
     """Span id of the calling run, if the root was inferred (mark root_inferred). Sinks write a span link to it,
     in run_trace_id."""
@@ -811,20 +811,23 @@ class TraceEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unk
     model_name: str | None = None
     """Model, e.g. gpt-4."""
     response_model: str | None = None
-    """Model that answered, as the provider names it, e.g. gpt-4o-2024-08-06."""
+    """Model that answered, as the provider names it, e.g. gpt-4o-2024-08-06. It is looked up before model_name
+    when a price is estimated."""
     service_tier: str | None = None
-    """Tier of service that the provider billed, e.g. batch, flex, priority."""
+    """Tier of service that the provider billed, as it names it, e.g. default, batch, flex, priority."""
     input_tokens: int | None = None
-    """Prompt tokens."""
+    """Prompt tokens, all of them: also those that were read from or written to a cache."""
     output_tokens: int | None = None
-    """Completion tokens."""
+    """Completion tokens, all of them: also those spent on reasoning."""
     total_tokens: int | None = None
     """All tokens of the operation, as its source counted them."""
     token_classes: TokenClasses | None = None
-    """Token counts by class; null if the source counts none."""
+    """Token counts by class; null if the source counts none. Classes that do not fit the totals are ignored
+    (mark token_classes_ignored)."""
     usage_repeats: bool | None = None
-    """Whether tokens and price repeat those of operations inside this one (a roll-up), so that sums leave them
-    out. Null: as its kind and span kind say."""
+    """Whether tokens and price repeat those of other operations (a roll-up), so that sums leave them out. Null:
+    true for workflow_run, for message with a workflow_run_id, for dataset_retrieval, for nodes of type
+    iteration and loop, and for spans of kind agent, chain and task; else false."""
     input_price: str | None = None
     """Price of the prompt, decimal text."""
     output_price: str | None = None
@@ -1046,13 +1049,28 @@ class TraceSummary(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_u
     first_error_source_id: str | None = None
     """source_id of that operation."""
     input_tokens: int
-    """Prompt tokens: the root's own if it has a token count, else the sum over leaves."""
+    """Prompt tokens: the root's own if it is a roll-up or a message and has a token count, else the sum over
+    all operations that are not roll-ups (usage_repeats)."""
     output_tokens: int
     """Completion tokens, by the same rule."""
     total_tokens: int
     """All tokens, by the same rule."""
+    cache_read_tokens: int = 0
+    """Input tokens that were read from a cache, by the same rule."""
+    cache_write_tokens: int = 0
+    """Input tokens that were written to a cache, by the same rule."""
+    reasoning_tokens: int = 0
+    """Output tokens spent on reasoning, by the same rule."""
+    input_audio_tokens: int = 0
+    """Input tokens that are audio, by the same rule."""
+    input_image_tokens: int = 0
+    """Input tokens that are images, by the same rule."""
+    output_audio_tokens: int = 0
+    """Output tokens that are audio, by the same rule."""
+    output_image_tokens: int = 0
+    """Output tokens that are images, by the same rule."""
     cost: Mapping[str, str] = msgspec.field(default_factory=dict)
-    """Currency -> decimal text: the root's own price if it has one, else the sum over leaves."""
+    """Currency -> decimal text, by the same rule for prices."""
     cost_estimated: bool = False
     """Whether a price in cost came from a price table."""
     slowest: Sequence[SlowOperation] = ()

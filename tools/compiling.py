@@ -31,6 +31,8 @@ MODULES: Final = (
     "tailrace/ids.py",
     "tailrace/partitioner.py",
     "tailrace/plain_data.py",
+    "tailrace/roll_ups.py",
+    "tailrace/token_classes.py",
     "streams/processing/admission.py",
     "streams/processing/apply.py",
     "streams/processing/avro.py",

@@ -15,27 +15,13 @@ NOT_READ: Final = (
     "host_name",
     "environment",
     "error_type",
-    "response_model",
-    "service_tier",
     "input_price",
     "output_price",
 )
 """Fields of the header that the processor skips. All others are attributes of `Header`."""
+WHOLE: Final = {"token_classes": "TokenClasses"}
+"""Field of the header that is a nested record, and that the processor reads whole -> its class."""
 OF_RECORDS: Final = {
-    **{
-        f"token_classes.{name}": f"{name}_tokens"
-        for name in (
-            "cache_read",
-            "cache_write",
-            "cache_write_1h",
-            "reasoning",
-            "input_audio",
-            "input_image",
-            "cache_read_audio",
-            "output_audio",
-            "output_image",
-        )
-    },
     "node_execution.dataset_names": "node_dataset_names",
     "dataset_retrieval.dataset_names": "retrieved_dataset_names",
 }
@@ -65,7 +51,7 @@ class Attribute(NamedTuple):
     @property
     def python(self) -> str:
         """Its type as Python text."""
-        kind = "list[bytes]" if self.kind == "array" else _PYTHON[self.kind]
+        kind = "list[bytes]" if self.kind == "array" else WHOLE.get(self.path) or _PYTHON[self.kind]
         return f"{kind} | None" if self.nullable else kind
 
 
@@ -78,7 +64,7 @@ def attributes(schema: dict[str, Any]) -> Iterator[Attribute]:
         if isinstance(t, dict) and "name" in t:
             types[t["name"]] = t
         kind = _kind(types.get(t, t) if isinstance(t, str) else t)
-        if in_header and field["name"] not in NOT_READ and kind != "record":
+        if in_header and field["name"] not in NOT_READ and (kind != "record" or field["name"] in WHOLE):
             yield Attribute(field["name"], field["name"], kind, nullable, field.get("default"))
         in_header = in_header and field["name"] != schema["header_last"]
         for inner in t.get("fields", ()) if isinstance(t, dict) else ():
@@ -91,9 +77,10 @@ def attributes(schema: dict[str, Any]) -> Iterator[Attribute]:
 def problems(schema: dict[str, Any]) -> Iterator[str]:
     """Fields that are named in this file and are not in the schema, as sentences."""
     known = {a.path for a in attributes(schema)} | {f["name"] for f in schema["fields"]}
-    for name in (*NOT_READ, *OF_RECORDS):
+    for name in (*NOT_READ, *WHOLE, *OF_RECORDS):
         if name not in known:
-            yield f"tools/header.py: TraceEvent has no field {name}; remove it from NOT_READ or OF_RECORDS"
+            lists = "NOT_READ, WHOLE or OF_RECORDS"
+            yield f"tools/header.py: TraceEvent has no field {name}; remove it from {lists}"
 
 
 def module(schema: dict[str, Any], note: str) -> str:
@@ -111,6 +98,8 @@ def module(schema: dict[str, Any], note: str) -> str:
         "",
         "from typing import Any, Final",
         "",
+        f"from tailrace.records import {', '.join(WHOLE.values())}",
+        "",
         f"NAMES: Final = {tuple(names)!r}",
         '"""Attributes of `Header`, in the order of the schema."""',
         "",
@@ -119,6 +108,9 @@ def module(schema: dict[str, Any], note: str) -> str:
         "",
         f"TEXTS: Final = {tuple(a.name for a in of_header if a.kind == 'string')!r}",
         f"LISTS_OF_TEXTS: Final = {tuple(a.name for a in of_header if a.kind == 'array')!r}",
+        f"RECORDS: Final[dict[str, Any]] = {{{', '.join(f'{n!r}: {n}' for n in WHOLE.values())}}}",
+        '"""Name -> class of the nested records that are read whole."""',
+        "",
         "def defaults() -> dict[str, Any]:",
         '    """Values of fields that the writer\'s schema lacks; the others are None."""',
         f"    return { {a.name: a.default for a in of_header if a.default is not None}!r}",

@@ -23,6 +23,7 @@ from streams.processing.correlate import (
     SELF_PARENT,
     START_UNKNOWN,
     SUPERSEDED,
+    TOKEN_CLASSES_IGNORED,
     Link,
     Root,
     link_of,
@@ -34,6 +35,7 @@ from streams.processing.correlate import (
 )
 from streams.processing.enrich import ESTIMATED_PRICE, Enricher, dataset_names
 from streams.processing.header import NAMES, Header, read
+from streams.processing.operations import count
 from streams.processing.prices import Prices
 from streams.processing.state import ChangedState, State
 from streams.processing.tenants import differ, keyed
@@ -48,6 +50,7 @@ from tailrace.ids import otel_span_id
 from tailrace.memo import Memo
 from tailrace.partitioner import partition_of
 from tailrace.records import Stage
+from tailrace.token_classes import plausible
 
 LONG_TEXT: Final = 8192
 """Largest size in bytes of an id or a name in the header.
@@ -251,10 +254,14 @@ class EventProcessor:
             linked = self._span_ids[root.run or b""]
         elif root.split:
             found = (*found, RUN_SPLIT)
-        price, known, odd = self._enricher.price(h)
+        classes = h.token_classes
+        if classes is not None and not plausible(count(h.input_tokens), count(h.output_tokens), classes):
+            classes, found = None, (*found, TOKEN_CLASSES_IGNORED)
+        price, known, odd = self._enricher.price(h, classes)
         if odd is not None:
             found = (*found, odd)
-        counted = state.aggregator.find(h, known, state.clock) if h.revision == 0 else None
+        aggregator = state.aggregator
+        counted = aggregator.find(h, known, state.clock, classes is not None) if h.revision == 0 else None
         position = prefix + zigzag(state.sequence)
         name = root.trace
         if name is None:
@@ -273,7 +280,9 @@ class EventProcessor:
             enriched = self._enricher.fields(h, linked, price, known, trace)
             if h.dataset_ids and (names := dataset_names(h)):
                 trace.name_datasets(h.dataset_ids, names)
-            trace.operations.add(h, span_id, parent_span, price, known == ESTIMATED_PRICE, source_id == name)
+            trace.operations.add(
+                h, span_id, parent_span, price, known == ESTIMATED_PRICE, source_id == name, classes
+            )
             trace.start_unknown = unknown
             at = stamp if state.ahead_at else min(stamp, state.clock)
             trace.add(h, root, at, offset)
@@ -288,9 +297,9 @@ class EventProcessor:
             state.touch(key, trace)
             shared = trace.shared(source_id)
         if counted is not None:
-            state.aggregator.add(h, counted, price, skewed, state.clock, offset)
+            aggregator.add(h, counted, price, skewed, state.clock, offset, classes)
         elif h.revision > 0:
-            state.aggregator.corrections += 1
+            aggregator.corrections += 1
         return context.encode(
             position, offset, appended, span_id, parent_span, parent_id, parent_kind, found, enriched, shared
         )

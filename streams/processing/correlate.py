@@ -24,6 +24,7 @@ SUPERSEDED: Final = b"superseded"
 ROOT_INFERRED: Final = b"root_inferred"
 RUN_SPLIT: Final = b"run_split"
 START_UNKNOWN: Final = b"start_unknown"
+TOKEN_CLASSES_IGNORED: Final = b"token_classes_ignored"
 
 OWN, HEADER, LINK, INFERRED = (
     str(s) for s in (RootSource.OWN, RootSource.HEADER, RootSource.LINK, RootSource.INFERRED)

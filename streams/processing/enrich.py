@@ -16,6 +16,7 @@ from streams.processing.providers import normalised
 from streams.processing.trace import Trace
 from tailrace.kinds import TOOLS
 from tailrace.memo import Memo
+from tailrace.records import TokenClasses
 
 NO_PRICE, OWN_PRICE, ESTIMATED_PRICE = range(3)
 PRICE_ZERO: Final = b"price_zero"
@@ -42,12 +43,16 @@ class Enricher:
         self._names: Memo[tuple[bytes | None, bytes | None], tuple[bytes, bytes]] = Memo(_names, _MEMO)
         """Provider and model -> their encoded names, and those followed by `_NOTHING_ELSE`."""
 
-    def price(self, h: Header) -> tuple[int, int, bytes | None]:
+    def price(self, h: Header, classes: TokenClasses | None = None) -> tuple[int, int, bytes | None]:
         """The price of an operation in 1e-12 of its currency, where it comes from, and a mark if it is odd.
 
         The source is `OWN_PRICE`, `ESTIMATED_PRICE` (in US dollars), or -1 and `NO_PRICE` if there is
-        no price. Only an operation that is itself a model call gets an estimate: if its own price is
-        missing, unusable, or 0 although its tokens cost something.
+        no price. Only an operation that is itself a model call gets an estimate, or one that says that its
+        usage is its own (`usage_repeats` is False): if its own price is missing, unusable, or 0 although
+        its tokens cost something.
+
+        Args:
+            classes: its tokens by class, if they are plausible.
         """
         own, mark = -1, None  # type: int, bytes | None
         if h.total_price:
@@ -58,9 +63,20 @@ class Enricher:
                 own = 0
             else:
                 mark = PRICE_UNUSABLE
-        if h.model_name and (h.input_tokens or h.output_tokens) and call_of(h):
+        if (
+            (h.input_tokens or h.output_tokens)
+            and (h.model_name or h.response_model)
+            and (call_of(h) or h.usage_repeats is False)
+        ):
             found = self._prices.estimate(
-                h.model_provider, h.model_name, h.input_tokens, h.output_tokens, h.started_at
+                h.model_provider,
+                h.model_name,
+                h.input_tokens,
+                h.output_tokens,
+                h.started_at,
+                classes,
+                h.service_tier,
+                h.response_model,
             )
             if found is not None and (found > 0 or own < 0):
                 return found, ESTIMATED_PRICE, PRICE_ZERO if own == 0 else mark

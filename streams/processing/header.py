@@ -7,7 +7,15 @@ from collections.abc import Callable
 from operator import itemgetter
 from typing import Any, Final
 
-from streams.processing.header_fields import LISTS_OF_TEXTS, NAMES, NESTED_PATHS, TEXTS, Header, defaults
+from streams.processing.header_fields import (
+    LISTS_OF_TEXTS,
+    NAMES,
+    NESTED_PATHS,
+    RECORDS,
+    TEXTS,
+    Header,
+    defaults,
+)
 from tailrace.codec import schemas, wire
 from tailrace.codec.decoder import Decode, decoder_for
 from tailrace.errors import DecodeError
@@ -27,7 +35,8 @@ _whole: Final[dict[bytes, Decode]] = {}
 
 
 def _reader(frame: bytes, schema: dict[str, Any]) -> Read:
-    decode, paths = decoder_for(schema, PATHS, build=wire.symbols(), required=REQUIRED)
+    build = {**wire.symbols(), **RECORDS}
+    decode, paths = decoder_for(schema, PATHS, build=build, required=REQUIRED)
     body = len(frame)
     if paths == PATHS:
         _whole[frame] = decode

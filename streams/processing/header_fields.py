@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from tailrace.records import TokenClasses
+
 NAMES: Final = (
     "event_id",
     "revision",
@@ -40,18 +42,12 @@ NAMES: Final = (
     "error",
     "model_provider",
     "model_name",
+    "response_model",
+    "service_tier",
     "input_tokens",
     "output_tokens",
     "total_tokens",
-    "cache_read_tokens",
-    "cache_write_tokens",
-    "cache_write_1h_tokens",
-    "reasoning_tokens",
-    "input_audio_tokens",
-    "input_image_tokens",
-    "cache_read_audio_tokens",
-    "output_audio_tokens",
-    "output_image_tokens",
+    "token_classes",
     "usage_repeats",
     "total_price",
     "currency",
@@ -72,15 +68,6 @@ NAMES: Final = (
 """Attributes of `Header`, in the order of the schema."""
 
 NESTED_PATHS: Final = {
-    "cache_read_tokens": "token_classes.cache_read",
-    "cache_write_tokens": "token_classes.cache_write",
-    "cache_write_1h_tokens": "token_classes.cache_write_1h",
-    "reasoning_tokens": "token_classes.reasoning",
-    "input_audio_tokens": "token_classes.input_audio",
-    "input_image_tokens": "token_classes.input_image",
-    "cache_read_audio_tokens": "token_classes.cache_read_audio",
-    "output_audio_tokens": "token_classes.output_audio",
-    "output_image_tokens": "token_classes.output_image",
     "node_dataset_names": "node_execution.dataset_names",
     "retrieved_dataset_names": "dataset_retrieval.dataset_names",
 }
@@ -110,6 +97,8 @@ TEXTS: Final = (
     "error",
     "model_provider",
     "model_name",
+    "response_model",
+    "service_tier",
     "total_price",
     "currency",
     "node_type",
@@ -121,6 +110,8 @@ TEXTS: Final = (
     "mode",
 )
 LISTS_OF_TEXTS: Final = ("dataset_ids", "node_dataset_names", "retrieved_dataset_names")
+RECORDS: Final[dict[str, Any]] = {"TokenClasses": TokenClasses}
+"""Name -> class of the nested records that are read whole."""
 
 
 def defaults() -> dict[str, Any]:
@@ -165,18 +156,12 @@ class Header:
     error: bytes | None
     model_provider: bytes | None
     model_name: bytes | None
+    response_model: bytes | None
+    service_tier: bytes | None
     input_tokens: int | None
     output_tokens: int | None
     total_tokens: int | None
-    cache_read_tokens: int | None
-    cache_write_tokens: int | None
-    cache_write_1h_tokens: int | None
-    reasoning_tokens: int | None
-    input_audio_tokens: int | None
-    input_image_tokens: int | None
-    cache_read_audio_tokens: int | None
-    output_audio_tokens: int | None
-    output_image_tokens: int | None
+    token_classes: TokenClasses | None
     usage_repeats: bool | None
     total_price: bytes | None
     currency: bytes | None
@@ -229,18 +214,12 @@ class Header:
             self.error,
             self.model_provider,
             self.model_name,
+            self.response_model,
+            self.service_tier,
             self.input_tokens,
             self.output_tokens,
             self.total_tokens,
-            self.cache_read_tokens,
-            self.cache_write_tokens,
-            self.cache_write_1h_tokens,
-            self.reasoning_tokens,
-            self.input_audio_tokens,
-            self.input_image_tokens,
-            self.cache_read_audio_tokens,
-            self.output_audio_tokens,
-            self.output_image_tokens,
+            self.token_classes,
             self.usage_repeats,
             self.total_price,
             self.currency,

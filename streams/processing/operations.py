@@ -13,19 +13,22 @@ from typing import ClassVar, Final
 
 from streams.processing.header import Header
 from streams.processing.overflow_totals import OverflowTotals
+from tailrace import roll_ups
 from tailrace.codec.varint import LENGTHS, zigzag
-from tailrace.kinds import HEADS, REPEATING
-from tailrace.records import Kind
+from tailrace.kinds import HEADS, REPEATING_NODES
+from tailrace.records import Kind, TokenClasses
 
 CHUNK: Final = 16
 """Operations of a full chunk, which is written to trace.state once."""
 MOST: Final = 10_000
 """Operations that a trace keeps individually; for further ones it keeps sums (`OverflowTotals`)."""
 NO_SPAN: Final = bytes(8)
-FAILED, ESTIMATED, ROOT, TOP = 1, 2, 4, 8
+FAILED, ESTIMATED, ROOT, TOP, REPEATS, OWN, CLASSED = 1, 2, 4, 8, 16, 32, 64
 """Flags.
 
 ROOT: its source_id is the trace's id. TOP: a span without a parent, the root if there is no ROOT.
+REPEATS: its tokens and price repeat those of others. OWN: the event says that they are its own. CLASSED:
+its tokens by class follow its texts.
 """
 LONGEST_ERROR: Final = 300
 LONGEST_NAME: Final = 200
@@ -42,7 +45,7 @@ _SHARED: Final[dict[tuple[bytes, ...], list[bytes]]] = {}
 KINDS: Final = tuple(k.value for k in Kind)
 _KIND: Final = {k: i for i, k in enumerate(KINDS)}
 _HEADS: Final = HEADS
-_CONTAINERS: Final = frozenset({b"iteration", b"loop"})
+_AROUND_NODES: Final = frozenset(n.encode() for n in REPEATING_NODES)
 
 FIXED: Final = struct.Struct("<8s8sqqqqqqIiBBB")
 """Layout of the fixed part.
@@ -55,6 +58,18 @@ _TEXTS: Final = struct.Struct("<HHHH")
 
 source_id and name as the beginning of an Avro SlowOperation, source_id within it, status, error.
 """
+CLASSES: Final = (
+    "cache_read",
+    "cache_write",
+    "reasoning",
+    "input_audio",
+    "input_image",
+    "output_audio",
+    "output_image",
+)
+"""The classes of tokens that a summary has, in the order of its fields."""
+_CLASSES: Final = struct.Struct(f"<{len(CLASSES)}q")
+_NO_TOKENS: Final = (0,) * len(CLASSES)
 _pack: Final[Callable[..., bytes]] = FIXED.pack
 _pack_lengths: Final[Callable[..., bytes]] = _TEXTS.pack
 
@@ -101,9 +116,29 @@ def failed(h: Header) -> bool:
     return bool(h.error) or h.status == b"failed"
 
 
-def is_container(h: Header) -> bool:
-    """Whether an operation repeats the numbers of its children, as far as the operation itself shows."""
-    return h.kind in REPEATING or h.node_type in _CONTAINERS
+def repeats(h: Header) -> bool:
+    """Whether an operation's tokens and price repeat those of others (`tailrace.roll_ups`)."""
+    around = h.node_type is not None and h.node_type in _AROUND_NODES
+    return roll_ups.repeats(h.kind, bool(h.workflow_run_id), around, h.span_kind, h.usage_repeats)
+
+
+def classes_at(texts: bytes, at: int) -> tuple[int, ...]:
+    """The tokens by class of an operation with the flag `CLASSED`, in the order of `CLASSES`."""
+    entry, _, status, error = _TEXTS.unpack_from(texts, at)
+    return _CLASSES.unpack_from(texts, at + _TEXTS.size + entry + status + error)
+
+
+def _by_class(c: TokenClasses) -> tuple[int, ...]:
+    """Plausible tokens by class, in the order of `CLASSES`."""
+    return (
+        c.cache_read or 0,
+        c.cache_write or 0,
+        c.reasoning or 0,
+        c.input_audio or 0,
+        c.input_image or 0,
+        c.output_audio or 0,
+        c.output_image or 0,
+    )
 
 
 def count(n: int | None) -> int:
@@ -126,17 +161,21 @@ def cut(text: bytes | None, most: int) -> bytes:
     return text if len(text) <= most else text[:most].decode("utf-8", "ignore").encode()
 
 
-def _sum_beyond(b: OverflowTotals, h: Header, price: int, currency: str, estimated: bool) -> None:
+def _sum_beyond(
+    b: OverflowTotals, h: Header, price: int, currency: str, estimated: bool, classes: TokenClasses | None
+) -> None:
     """Counts an operation that is not kept individually."""
     b.counts[h.kind] = b.counts.get(h.kind, 0) + 1
     b.errors += failed(h)
     b.started_at, b.ended_at = min(b.started_at, h.started_at), max(b.ended_at, h.ended_at)
-    if is_container(h):
+    if repeats(h):
         return
     given, received = count(h.input_tokens), count(h.output_tokens)
     b.input_tokens += given
     b.output_tokens += received
     b.total_tokens += count(h.total_tokens) or given + received
+    if classes is not None:
+        b.classes = [a + n for a, n in zip(b.classes or _NO_TOKENS, _by_class(classes), strict=True)]
     known = currency in b.cost or (len(b.cost) < _MOST_CURRENCIES and len(currency) <= _LONGEST_CURRENCY)
     if price > 0 and known:
         b.cost[currency] = b.cost.get(currency, 0) + price
@@ -162,13 +201,21 @@ class Operations:
         return len(self.fixed) // FIXED.size
 
     def add(
-        self, h: Header, span_id: bytes, parent_span: bytes | None, price: int, estimated: bool, is_root: bool
+        self,
+        h: Header,
+        span_id: bytes,
+        parent_span: bytes | None,
+        price: int,
+        estimated: bool,
+        is_root: bool,
+        classes: TokenClasses | None,
     ) -> None:
         """Appends one operation.
 
         Args:
             price: 1e-12 of its currency, 0 for none.
             estimated: whether the price is from a price table, so in USD.
+            classes: its tokens by class, if they are plausible.
         """
         status = b""
         if is_root:
@@ -186,8 +233,16 @@ class Operations:
         if len(self.fixed) >= self.most and not is_root:
             self.beyond = self.beyond or OverflowTotals()
             currency = b"USD" if estimated else currency_of(h)
-            _sum_beyond(self.beyond, h, price, currency.decode(), estimated)
+            _sum_beyond(self.beyond, h, price, currency.decode(), estimated, classes)
             return
+        if repeats(h):
+            flags |= REPEATS
+        elif h.usage_repeats is not None:
+            flags |= OWN
+        tail = b""
+        if classes is not None and (by_class := _by_class(classes)) != _NO_TOKENS:
+            flags |= CLASSED
+            tail = _CLASSES.pack(*by_class)
         currency_index = 0
         if price > 0:
             currency_index = self._currency(b"USD" if estimated else currency_of(h))
@@ -221,7 +276,7 @@ class Operations:
         size = len(source_id)
         entry = (LENGTHS[size] if size < 8192 else zigzag(size)) + source_id
         entry += b"\2" + LENGTHS[len(name)] + name if name else b"\0"
-        self.texts += _pack_lengths(len(entry), size, len(status), len(error)) + entry + status + error
+        self.texts += _pack_lengths(len(entry), size, len(status), len(error)) + entry + status + error + tail
 
     def _currency(self, code: bytes) -> int:
         """Index of a currency; -1 if the trace has too many of them, or it is too long for one."""

@@ -17,6 +17,8 @@ class OverflowTotals(msgspec.Struct):
     input_tokens: int = 0
     output_tokens: int = 0
     total_tokens: int = 0
+    classes: list[int] = []
+    """Tokens by class, in the order of `operations.CLASSES`; empty: none."""
     cost: dict[str, int] = {}
     estimated: bool = False
     started_at: int = _MAX

@@ -10,10 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Mapping
 from datetime import UTC, datetime, time, timedelta
-from decimal import Context, Decimal, localcontext
-from fractions import Fraction
-from math import lcm
-from typing import Final, NamedTuple
+from typing import Final
 
 import genai_prices
 from genai_prices.data import providers
@@ -21,14 +18,15 @@ from genai_prices.data_snapshot import DataSnapshot
 from genai_prices.types import (
     ConditionalPrice,
     ModelInfo,
-    ModelPrice,
+    PriceVariant,
     StartDateConstraint,
-    TieredPrices,
     TimeOfDateConstraint,
 )
 
-from streams.processing.money import DECIMALS, LIMIT, half_even
+from streams.processing.money import LIMIT
 from streams.processing.providers import LONGEST, normalised
+from streams.processing.rates import Rates, rates_of
+from tailrace.records import TokenClasses
 
 IDS: Final[Mapping[bytes, str]] = {
     b"aws.bedrock": "aws",
@@ -59,95 +57,32 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY: Final = 86_400_000_000
 _FIRST: Final = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
 _LAST: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
-_CONTEXT: Final = Context(prec=60)
-_PER: Final = (10**6, 10**6, 10**3)
-
-
-class _Step(NamedTuple):
-    """Prices for calls with more than `above` input tokens, as numerators."""
-
-    above: int
-    input: int
-    output: int
-    call: int
-
-
-class _Rates:
-    """One price of the table in integers.
-
-    units = (input tokens * input + output tokens * output + call) / over.
-    """
-
-    __slots__ = ("over", "price", "steps")
-
-    def __init__(self, price: ModelPrice) -> None:
-        self.price = price
-        """Kept alive, so that its `id()` stays unique."""
-        self.steps, self.over = _steps(price)
-        """The highest step first. Empty: only the library can compute this price."""
-        if not self._agrees():
-            self.steps = ()
-
-    def units(self, input_tokens: int, output_tokens: int) -> int | None:
-        for above, a, b, call in self.steps:
-            if input_tokens > above:
-                found = input_tokens * a + output_tokens * b + call
-                return found if self.over == 1 else half_even(found, self.over)
-        return _by_library(self.price, input_tokens, output_tokens)
-
-    def _agrees(self) -> bool:
-        """Whether the library gives the same result on both sides of every step.
-
-        A later version of it may count something that these rates do not.
-        """
-        counts = {
-            n for step in self.steps for n in (step.above, step.above + 1, step.above + 1_000_003) if n >= 0
-        }
-        return all(self.units(n, 999_983) == _by_library(self.price, n, 999_983) for n in counts)
-
-
-def _steps(price: ModelPrice) -> tuple[tuple[_Step, ...], int]:
-    values = (price.input_mtok, price.output_mtok, price.requests_kcount)
-    starts = {t.start for v in values if isinstance(v, TieredPrices) for t in v.tiers}
-    exact: dict[int, list[Fraction]] = {
-        above: [_units(v, above + 1, per) for v, per in zip(values, _PER, strict=True)]
-        for above in sorted({-1, *starts}, reverse=True)
-    }
-    over = lcm(*(f.denominator for row in exact.values() for f in row))
-    return tuple(_Step(above, *(int(f * over) for f in row)) for above, row in exact.items()), over
-
-
-def _units(value: Decimal | TieredPrices | None, input_tokens: int, per: int) -> Fraction:
-    """The price of one token or call in units, for a call with that many input tokens."""
-    if isinstance(value, TieredPrices):
-        value = next((t.price for t in reversed(value.tiers) if input_tokens > t.start), value.base)
-    return Fraction(value or 0) * 10**DECIMALS / per
-
-
-def _by_library(price: ModelPrice, input_tokens: int, output_tokens: int) -> int | None:
-    try:
-        with localcontext(_CONTEXT):
-            usage = genai_prices.Usage(input_tokens=input_tokens, output_tokens=output_tokens)
-            total = Fraction(price.calc_price(usage)["total_price"])
-    except (ValueError, ArithmeticError):
-        return None
-    return half_even(total.numerator * 10**DECIMALS, total.denominator)
+_TIER_KEYS: Final = ("service_tier", "processing", "speed")
+"""What the table calls a tier of service: `priority` is a service_tier, `batch` a processing."""
+STANDARD: Final = frozenset({"", "auto", "default", "standard", "on_demand"})
+"""Tiers that have the usual price if the table does not know them."""
 
 
 class _Model:
-    """A model of the table, and its rates by price."""
+    """A model of the table, and its rates by price.
 
-    __slots__ = ("_cuts", "_info", "_now", "_rates", "_since", "_until", "always")
+    Args:
+        own: whether the provider itself has the model. Another provider's models have no tiers.
+    """
 
-    def __init__(self, info: ModelInfo, rates: dict[int, _Rates | None]) -> None:
+    __slots__ = ("_cuts", "_info", "_now", "_rates", "_since", "_tiers", "_until", "_variants", "always")
+
+    def __init__(self, info: ModelInfo, rates: dict[int, Rates | None], own: bool = True) -> None:
         self._info = info
         self._rates = rates
+        self._variants: list[PriceVariant] = (info.price_variants or []) if own else []
+        self._tiers: dict[tuple[int, ...], Rates | None] = {}
         self._cuts = _cuts(info)
         self._since = self._until = 0
-        self._now: _Rates | None = None
+        self._now: Rates | None = None
         self.always = None if isinstance(info.prices, list) else self._at(0)
 
-    def at(self, at_us: int) -> _Rates | None:
+    def at(self, at_us: int) -> Rates | None:
         """The rates at a time. The library is called once for each period in which they cannot change."""
         if self._since <= at_us < self._until:
             return self._now
@@ -159,12 +94,32 @@ class _Model:
             self._now, self._since, self._until = now, midnight + self._cuts[i - 1], midnight + self._cuts[i]
         return now
 
-    def _at(self, at_us: int) -> _Rates | None:
+    def in_tier(self, at_us: int, tier: str) -> Rates | None:
+        """The rates in a tier of service at a time; None if the table does not have it then."""
+        at = _EPOCH + timedelta(microseconds=at_us)
+        applied = [i for i, v in enumerate(self._variants) if _applies(v, tier, at)]
+        if not applied:
+            return (self.always or self.at(at_us)) if tier in STANDARD else None
+        key = (id(self._info.get_prices(at)), *applied)
+        try:
+            return self._tiers[key]
+        except KeyError:
+            price = self._info.get_prices(at, dict.fromkeys(_TIER_KEYS, tier))
+            found = self._tiers[key] = rates_of(price)
+            return found
+
+    def _at(self, at_us: int) -> Rates | None:
         price = self._info.get_prices(_EPOCH + timedelta(microseconds=at_us))
         try:
             return self._rates[id(price)]
         except KeyError:
-            return _rates(price)
+            return rates_of(price)
+
+
+def _applies(variant: PriceVariant, tier: str, at: datetime) -> bool:
+    return all(key in _TIER_KEYS and value == tier for key, value in variant.when.items()) and (
+        variant.constraint is None or variant.constraint.active(at)
+    )
 
 
 def _cuts(info: ModelInfo) -> list[int]:
@@ -190,23 +145,14 @@ def _prices(info: ModelInfo) -> list[ConditionalPrice]:
     return info.prices if isinstance(info.prices, list) else [ConditionalPrice(prices=info.prices)]
 
 
-def _rates(price: ModelPrice) -> _Rates | None:
-    """None if something other than tokens is charged (hours, characters, pages).
-
-    A price without charges is free.
-    """
-    charged = {key for key, value in vars(price).items() if value is not None}
-    return _Rates(price) if not charged or charged & {"input_mtok", "output_mtok"} else None
-
-
 class Prices:
     """The list prices of models. Equal arguments give equal estimates, whatever was estimated before."""
 
     def __init__(self) -> None:
         self._snapshot = DataSnapshot(providers=providers, from_auto_update=False)
         self._found: dict[tuple[bytes | None, bytes | None], _Model | None] = {}
-        self._rates: dict[int, _Rates | None] = {}
-        self._models: dict[int, _Model] = {}
+        self._rates: dict[int, Rates | None] = {}
+        self._models: dict[tuple[int, bool], _Model] = {}
 
     @property
     def table(self) -> str:
@@ -220,20 +166,27 @@ class Prices:
         input_tokens: int | None,
         output_tokens: int | None,
         at_us: int,
+        classes: TokenClasses | None = None,
+        tier: bytes | None = None,
+        answered: bytes | None = None,
     ) -> int | None:
         """The list price of a call in units of 1e-12 US dollars, rounded once, half to even.
 
         The result equals that of `genai_prices.calc_price` for the same arguments, except that
         providers whose names merely contain a known one are not guessed (a server that speaks OpenAI's
         protocol is not OpenAI). As there, a missing provider is derived from the model's name. It is an
-        estimate: discounts, batches and service tiers are unknown, and all tokens count as uncached
-        text. For units see `streams.processing.money`.
+        estimate: discounts are unknown, and tokens without a class count as uncached text. For units see
+        `streams.processing.money`.
 
         Args:
             provider: as in the event, or as `normalised` returns it.
             model: as in the event, or as `normalised` returns it.
             at_us: when the call was made, microseconds UTC; prices change, and some depend on the time
                 of day.
+            classes: tokens by class, which are plausible (`tailrace.token_classes`).
+            tier: tier of service. In one that the table does not have for the model at that time, there is
+                no estimate; the standard ones (`STANDARD`) need not be in it.
+            answered: the model that answered; if it is in the table, it counts instead of `model`.
 
         Returns:
             None if there are no tokens, a count is below 0 or above `TOKENS`, the provider or model is
@@ -243,17 +196,29 @@ class Prices:
         n, m = input_tokens or 0, output_tokens or 0
         if not (0 <= n <= TOKENS and 0 <= m <= TOKENS and n + m and _FIRST <= at_us <= _LAST):
             return None
-        try:
-            known = self._found[provider, model]
-        except KeyError:
-            known = self._learn(provider, model)
+        known = None if answered is None else self._model(provider, answered)
         if known is None:
-            return None
-        rates = known.always or known.at(at_us)
+            try:
+                known = self._found[provider, model]
+            except KeyError:
+                known = self._learn(provider, model)
+            if known is None:
+                return None
+        rates = (known.always or known.at(at_us)) if tier is None else _in_tier(known, at_us, tier)
         if rates is None:
             return None
-        units = rates.units(n, m)
-        return units if units is not None and units < LIMIT else None
+        if classes is None:
+            units = rates.units(n, m)
+        else:
+            counts = rates.counts(n, m, classes)
+            units = None if counts is None else rates.units(n, m, counts)
+        return units if units is not None and 0 <= units < LIMIT else None
+
+    def _model(self, provider: bytes | None, model: bytes | None) -> _Model | None:
+        try:
+            return self._found[provider, model]
+        except KeyError:
+            return self._learn(provider, model)
 
     def _learn(self, provider: bytes | None, model: bytes | None) -> _Model | None:
         if len(provider or b"") > LONGEST or len(model or b"") > LONGEST:
@@ -269,13 +234,20 @@ class Prices:
         if model is None or (provider is not None and id_ is None):
             return None
         try:
-            _, info = self._snapshot.find_provider_model(model.decode(), None, id_, None)
+            owner, info = self._snapshot.find_provider_model(model.decode(), None, id_, None)
         except (LookupError, UnicodeDecodeError):
             return None
-        known = self._models.get(id(info))
+        key = id(info), any(info is m for m in owner.models)
+        known = self._models.get(key)
         if known is None:
             for p in _prices(info):
                 if id(p.prices) not in self._rates:
-                    self._rates[id(p.prices)] = _rates(p.prices)
-            known = self._models[id(info)] = _Model(info, self._rates)
+                    self._rates[id(p.prices)] = rates_of(p.prices)
+            known = self._models[key] = _Model(info, self._rates, key[1])
         return known
+
+
+def _in_tier(model: _Model, at_us: int, tier: bytes) -> Rates | None:
+    if len(tier) > LONGEST:
+        return None
+    return model.in_tier(at_us, tier.decode("utf-8", "replace").strip().lower())

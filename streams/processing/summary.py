@@ -7,19 +7,24 @@ from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from streams.processing.operations import (
+    CLASSED,
+    CLASSES,
     ESTIMATED,
     FAILED,
     FIXED,
     KINDS,
-    NO_SPAN,
+    OWN,
+    REPEATS,
     ROOT,
     TOP,
     Operations,
+    classes_at,
     entry_at,
     source_at,
     texts_at,
 )
 from tailrace.codec.varint import zigzag
+from tailrace.kinds import REPEATING_WITH_RUN
 
 SLOWEST: Final = 5
 MOST_PATH_BYTES: Final = 32_768
@@ -34,6 +39,8 @@ SourceOf = Callable[[int], bytes]
 
 
 _span: Final = itemgetter(_SPAN)
+_SPEAKING: Final = frozenset(KINDS.index(k) for k in REPEATING_WITH_RUN)
+"""Kinds whose tokens and price are those of their trace if they are its root, also without a run."""
 
 
 class Sums(NamedTuple):
@@ -53,6 +60,8 @@ class Sums(NamedTuple):
     input_tokens: int
     output_tokens: int
     total_tokens: int
+    classes: list[int]
+    """Tokens by class, in the order of `CLASSES`."""
     cost: dict[str, int]
     """Currency -> amount in 1e-12 of it."""
     cost_estimated: bool
@@ -71,21 +80,6 @@ def latest(rows: list[Row]) -> list[Row]:
         if before is None or r[_REVISION] > before[_REVISION]:
             found[r[_SPAN]] = r
     return list(found.values())
-
-
-def uncovered(spans: Texts, parents: Texts, bearing: list[int]) -> list[int]:
-    """Those of `bearing` (operations with tokens, or with a price) that have no others of it below them.
-
-    Only these count in sums.
-    """
-    above = dict(zip(spans, parents, strict=True))
-    covered: set[bytes] = set()
-    for i in bearing:
-        span, parent = spans[i], parents[i]
-        while parent not in (NO_SPAN, span) and parent not in covered:
-            covered.add(parent)
-            parent = above.get(parent, NO_SPAN)
-    return [i for i in bearing if spans[i] not in covered]
 
 
 def sum_up(ops: Operations) -> Sums:
@@ -113,15 +107,19 @@ def sum_up(ops: Operations) -> Sums:
         name = KINDS[kind]
         counts[name] = counts.get(name, 0) + 1
 
-    with_tokens = [i for i, n in enumerate(totals) if n]
-    with_price = [i for i, n in enumerate(prices) if n]
-    counted = priced = [] if root is None else [root]
-    if root is None or not totals[root]:
-        counted = uncovered(spans, parents, with_tokens) if with_tokens else []
-    if root is None or not prices[root]:
-        same = with_price == with_tokens and counted != [root]
-        priced = counted if same else uncovered(spans, parents, with_price) if with_price else []
+    by_root = root is not None and bool(
+        flags[root] & REPEATS or (kinds[root] in _SPEAKING and not flags[root] & OWN)
+    )
+    tokens_of_root = root is not None and by_root and totals[root] > 0
+    price_of_root = root is not None and by_root and prices[root] > 0
+    leaves = [i for i, f in enumerate(flags) if not f & REPEATS]
+    counted = [root] if root is not None and tokens_of_root else [i for i in leaves if totals[i]]
+    priced = [root] if root is not None and price_of_root else [i for i in leaves if prices[i]]
     tokens = [sum([column[i] for i in counted]) for column in (given, received, totals)]
+    classes = [0] * len(CLASSES)
+    for i in counted:
+        if flags[i] & CLASSED:
+            classes = [a + n for a, n in zip(classes, classes_at(texts, places[i]), strict=True)]
     cost: dict[str, int] = {}
     for i in priced:
         code = (ops.currencies or [b"USD"])[currencies[i]].decode()
@@ -134,10 +132,12 @@ def sum_up(ops: Operations) -> Sums:
         first, last = min(first, beyond.started_at), max(last, beyond.ended_at)
         for name, n in beyond.counts.items():
             counts[name] = counts.get(name, 0) + n
-        if root is None or not totals[root]:
+        if not tokens_of_root:
             more = (beyond.input_tokens, beyond.output_tokens, beyond.total_tokens)
             tokens = [a + b for a, b in zip(tokens, more, strict=True)]
-        if root is None or not prices[root]:
+            if beyond.classes:
+                classes = [a + n for a, n in zip(classes, beyond.classes, strict=True)]
+        if not price_of_root:
             for code, amount in beyond.cost.items():
                 cost[code] = cost.get(code, 0) + amount
             estimated = estimated or beyond.estimated
@@ -159,6 +159,7 @@ def sum_up(ops: Operations) -> Sums:
         input_tokens=tokens[0],
         output_tokens=tokens[1],
         total_tokens=tokens[2],
+        classes=classes,
         cost=cost,
         cost_estimated=estimated,
         slowest=[slow(i) for i in _slowest(spans, parents, durations, root, source_of)],

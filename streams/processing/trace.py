@@ -274,6 +274,7 @@ class Trace:
                 zigzag(min(s.input_tokens, LARGEST)),
                 zigzag(min(s.output_tokens, LARGEST)),
                 zigzag(min(s.total_tokens, LARGEST)),
+                *(zigzag(min(n, LARGEST)) for n in s.classes),
                 _costs(s.cost),
                 _BOOL[s.cost_estimated],
                 array(s.slowest),

@@ -30,6 +30,7 @@ from tailrace.records import (
     Span,
     SpanKind,
     SuggestedQuestion,
+    TokenClasses,
     Tool,
     TraceEvent,
     WorkflowRun,
@@ -101,8 +102,39 @@ class _Maker:
             "input_tokens": -1 if self.chance(0.01) else given,
             "output_tokens": made,
             "total_tokens": rng.choice([given + made, given + made, None, 0]),
+            "usage_repeats": rng.choice([None, None, None, None, None, None, True, False]),
         }
+        if self.chance(0.4):
+            found |= self.classes(max(found["input_tokens"], 0), made)
         return found | (self.price() if self.chance(priced) else {})
+
+    def classes(self, given: int, made: int) -> dict[str, Any]:
+        """Tokens by class, as different providers count them."""
+        rng = self.rng
+        read = rng.randrange(given + 1)
+        write = rng.randrange(given - read + 1)
+        audio = rng.choice([None, 0, rng.randrange(given + 1)])
+        image = rng.choice([None, 0, rng.randrange(given - (audio or 0) + 1)])
+        cached = rng.choice([None, min(read, audio or 0)])
+        drawn = rng.choice([None, 0, rng.randrange(made + 1)])
+        classes = TokenClasses(
+            cache_read=read,
+            cache_write=rng.choice([None, write]),
+            reasoning=rng.choice([None, rng.randrange(made + 1)]),
+            input_audio=audio,
+            input_image=image,
+            cache_read_audio=cached,
+            output_audio=None if drawn is None else rng.randrange(made - drawn + 1),
+            output_image=drawn,
+        )
+        if classes.cache_write:
+            hour = rng.choice([None, rng.randrange(write + 1)])
+            classes = msgspec.structs.replace(classes, cache_write_1h=hour)
+        return {
+            "token_classes": classes,
+            "service_tier": rng.choice([None, None, "default", "batch", "priority", "unheard of"]),
+            "response_model": rng.choice([None, "gpt-4.1-mini", "a name that no table has"]),
+        }
 
     def price(self) -> dict[str, Any]:
         amount = self.rng.choice(
@@ -231,7 +263,11 @@ class _Maker:
     def span(
         self, fields: dict[str, Any], begin: int, kind: SpanKind, parent: str | None, **more: Any
     ) -> TraceEvent:
-        usage = self.usage(priced=0.3) if kind in (SpanKind.LLM, SpanKind.EMBEDDING) else {}
+        usage: dict[str, Any] = {}
+        if kind in (SpanKind.LLM, SpanKind.EMBEDDING):
+            usage = self.usage(priced=0.3)
+        elif kind in (SpanKind.AGENT, SpanKind.CHAIN, SpanKind.TASK) and self.chance(0.5):
+            usage = self.usage(priced=0.5)
         own: dict[str, Any] = {
             "source_id": self.id(),
             "parent_id": parent,

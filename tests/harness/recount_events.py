@@ -13,12 +13,15 @@ from typing import Final, NamedTuple
 import msgspec
 
 from tailrace.ids import event_id, otel_span_id
-from tailrace.records import Kind, SpanKind, TraceEvent
+from tailrace.records import Kind, SpanKind, TokenClasses, TraceEvent
 
 HOUR: Final = 3_600_000_000
 """Microseconds."""
 LONG: Final = 1 << 63
 """The first amount that is too large for an Avro long."""
+
+
+CLASSES: Final = TokenClasses.__struct_fields__
 
 
 class Logged(NamedTuple):
@@ -121,8 +124,48 @@ def duration(event: TraceEvent) -> int:
     return max(event.ended_at - event.started_at, 0)
 
 
+def repeats(event: TraceEvent) -> bool:
+    """Whether an event's tokens and price are those of other events."""
+    if event.usage_repeats is not None:
+        return event.usage_repeats
+    match event.kind:
+        case Kind.WORKFLOW_RUN | Kind.DATASET_RETRIEVAL:
+            return True
+        case Kind.MESSAGE:
+            return bool(event.workflow_run_id)
+        case Kind.SPAN:
+            return event.span_kind in (SpanKind.AGENT, SpanKind.CHAIN, SpanKind.TASK)
+        case _:
+            return event.node_type in ("iteration", "loop")
+
+
+def classes_of(event: TraceEvent) -> dict[str, int] | None:
+    """Tokens by class, without those that are not given. None: it has none, or they do not fit the totals."""
+    if event.token_classes is None:
+        return None
+    found: dict[str, int] = {
+        name: n for name, n in msgspec.structs.asdict(event.token_classes).items() if n is not None
+    }
+    input_, output = (n if n and n > 0 else 0 for n in (event.input_tokens, event.output_tokens))
+    totals = {**dict.fromkeys(CLASSES, 0), **found, "input": input_, "output": output}
+    for parts, whole in (
+        ("cache_read cache_write", "input"),
+        ("input_audio input_image", "input"),
+        ("reasoning", "output"),
+        ("output_audio output_image", "output"),
+        ("cache_write_1h", "cache_write"),
+        ("cache_read_audio", "cache_read"),
+        ("cache_read_audio", "input_audio"),
+    ):
+        if sum(totals[part] for part in parts.split()) > totals[whole]:
+            return None
+    return None if any(n < 0 for n in found.values()) else found
+
+
 def calls_a_model(event: TraceEvent) -> bool:
     """Whether an event is itself the call of a model, and does not only contain one."""
+    if event.usage_repeats:
+        return False
     match event.kind:
         case Kind.NODE_EXECUTION | Kind.DRAFT_NODE_EXECUTION | Kind.PROMPT_GENERATION:
             return bool(event.model_name)
@@ -167,7 +210,8 @@ def price_of(event: TraceEvent, estimate: Estimate) -> Price | None:
     """
     amount = amount_of(event.total_price)
     own = amount if amount is not None and amount >= 0 else None
-    listed = estimate(event) if not own and calls_a_model(event) else None
+    asked = calls_a_model(event) or event.usage_repeats is False
+    listed = estimate(event) if not own and asked else None
     if listed is not None and (listed > 0 or own is None):
         return Price(listed, "USD", True)
     currency = event.currency or "USD"

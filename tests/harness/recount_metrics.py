@@ -20,10 +20,12 @@ from tests.harness.recount_events import (
     applied,
     by_partition,
     calls_a_model,
+    classes_of,
     cut,
     duration,
     failed,
     price_of,
+    repeats,
 )
 
 Labels = frozenset[tuple[str, str]]
@@ -124,6 +126,11 @@ SHAPES: Final[dict[str, tuple[str, tuple[int, ...]]]] = {
     "dify.prompt_generation.duration": ("s", _DURATIONS),
     "gen_ai.client.token.usage": ("{token}", _TOKENS),
     "gen_ai.client.operation.duration": ("s", _CALL_DURATIONS),
+    "gen_ai.client.inference.usage.input_tokens": ("{token}", ()),
+    "gen_ai.client.inference.usage.output_tokens": ("{token}", ()),
+    "gen_ai.client.inference.usage.cache_read.input_tokens": ("{token}", ()),
+    "gen_ai.client.inference.usage.cache_write.input_tokens": ("{token}", ()),
+    "gen_ai.client.inference.usage.reasoning.output_tokens": ("{token}", ()),
     "tailrace.cost": ("{currency}", ()),
 }
 """Unit and bounds of every metric."""
@@ -282,14 +289,37 @@ def _gen_ai(event: TraceEvent, normalise: Normalise) -> Iterator[Observation]:
         if tokens is not None and tokens > 0:
             labels = _labels(event, "", **shared, **{"gen_ai.token.type": name})
             yield Observation("gen_ai.client.token.usage", labels, tokens)
+    if not embedding:
+        for name, modality, tokens in _by_modality(event):
+            labels = _labels(event, "", **shared, **{"gen_ai.token.modality": modality})
+            yield Observation(f"gen_ai.client.inference.usage.{name}", labels, tokens)
     error = {"error.type": "_OTHER"} if failed(event) else {}
     yield Observation(
         "gen_ai.client.operation.duration", _labels(event, "", **shared, **error), duration(event)
     )
 
 
+def _by_modality(event: TraceEvent) -> Iterator[tuple[str, str, int]]:
+    """Tokens of an inference: the counter's name, the modality, and how many if above 0."""
+    classes = classes_of(event) or {}
+    found = []
+    for side, total in (("input", event.input_tokens), ("output", event.output_tokens)):
+        known = {m: classes[f"{side}_{m}"] for m in ("audio", "image") if f"{side}_{m}" in classes}
+        rest = "text" if len(known) == 2 else "unknown"
+        found += [(f"{side}_tokens", m, n) for m, n in known.items()]
+        found.append((f"{side}_tokens", rest, (total or 0) - sum(known.values())))
+    cached = classes.get("cache_read_audio", 0)
+    found += [
+        ("cache_read.input_tokens", "audio", cached),
+        ("cache_read.input_tokens", "unknown", classes.get("cache_read", 0) - cached),
+        ("cache_write.input_tokens", "unknown", classes.get("cache_write", 0)),
+        ("reasoning.output_tokens", "unknown", classes.get("reasoning", 0)),
+    ]
+    return (one for one in found if one[2] > 0)
+
+
 def _cost(event: TraceEvent, estimate: Estimate) -> Iterator[Observation]:
-    price = price_of(event, estimate) if event.kind in PRICED else None
+    price = price_of(event, estimate) if event.kind in PRICED and not repeats(event) else None
     if price is not None:
         assert event.kind in PRICED
         labels = _labels(

@@ -13,11 +13,13 @@ from tests.harness.recount_events import (
     Logged,
     Price,
     applied,
+    classes_of,
     cut,
     duration,
     failed,
     parent_span_of,
     price_of,
+    repeats,
     span_of,
 )
 
@@ -84,17 +86,6 @@ class Tree:
     def children(self, of: Operation) -> list[Operation]:
         return self._children.get(of.span, [])
 
-    def below(self, of: Operation) -> list[Operation]:
-        """Children, their children, and so on. Each once, never the operation itself."""
-        found: dict[bytes, Operation] = {}
-        waiting = list(self.children(of))
-        while waiting:
-            o = waiting.pop()
-            if o.span != of.span and o.span not in found:
-                found[o.span] = o
-                waiting += self.children(o)
-        return list(found.values())
-
     def root(self) -> Operation | None:
         for o in self.operations:
             if o.source_id == self.trace:
@@ -103,8 +94,11 @@ class Tree:
         return min(spans, key=lambda o: (o.event.started_at, o.source_id), default=None)
 
     def counting(self, has: Callable[[Operation], object]) -> list[Operation]:
-        """Operations that have a value while nothing below them has one."""
-        return [o for o in self.operations if has(o) and not any(has(b) for b in self.below(o))]
+        """The operations whose values add up: the root alone if it speaks for its trace and has one."""
+        root = self.root()
+        if root is not None and has(root) and speaks(root.event):
+            return [root]
+        return [o for o in self.operations if has(o) and not repeats(o.event)]
 
     def path(self) -> list[Operation]:
         found: list[Operation] = []
@@ -113,6 +107,11 @@ class Tree:
             found.append(at)
             at = min(self.children(at), key=_slowest_first, default=None)
         return found
+
+
+def speaks(root: TraceEvent) -> bool:
+    """Whether what a root says of tokens and price is said of its trace."""
+    return repeats(root) or (root.kind == Kind.MESSAGE and root.usage_repeats is None)
 
 
 def _slowest_first(o: Operation) -> tuple[int, str]:
@@ -147,14 +146,14 @@ def summary(
     tree = Tree(trace, operations)
     root = tree.root()
 
-    if root is not None and root.tokens is not None:
-        tokens = root.tokens
-    else:
-        parts = [o.tokens for o in tree.counting(lambda o: o.tokens) if o.tokens]
-        tokens = Tokens(*(sum(t[i] for t in parts) for i in range(3)))
+    counted = tree.counting(lambda o: o.tokens)
+    parts = [o.tokens for o in counted if o.tokens]
+    tokens = Tokens(*(sum(t[i] for t in parts) for i in range(3)))
+    classes: Counter[str] = Counter()
+    for o in counted:
+        classes.update(classes_of(o.event) or {})
 
-    priced = [root] if root is not None and root.price else tree.counting(lambda o: o.price)
-    prices = [o.price for o in priced if o.price]
+    prices = [o.price for o in tree.counting(lambda o: o.price) if o.price]
     cost: Counter[str] = Counter()
     for price in prices:
         cost[price.currency] += price.amount
@@ -191,6 +190,13 @@ def summary(
         input_tokens=tokens.input,
         output_tokens=tokens.output,
         total_tokens=tokens.total,
+        cache_read_tokens=classes["cache_read"],
+        cache_write_tokens=classes["cache_write"],
+        reasoning_tokens=classes["reasoning"],
+        input_audio_tokens=classes["input_audio"],
+        input_image_tokens=classes["input_image"],
+        output_audio_tokens=classes["output_audio"],
+        output_image_tokens=classes["output_image"],
         cost={currency: decimal_text(amount) for currency, amount in cost.items()},
         cost_estimated=any(price.estimated for price in prices),
         slowest=[o.slow for o in sorted(leaves, key=_slowest_first)[:5]],

@@ -23,6 +23,7 @@ from tailrace.records import (
     PartitionPosition,
     SlowOperation,
     SpanKind,
+    TokenClasses,
     TraceEvent,
     TraceSummary,
 )
@@ -80,6 +81,8 @@ MODEL: dict[str, Any] = {"model_provider": "l/o/p", "model_name": "org/m"}
 NODE = "node_type=llm model_provider=l/o/p"
 PARTS = "model_name=org/m model_provider=l/o/p"
 CALL = "gen_ai.operation.name=chat gen_ai.provider.name=P gen_ai.request.model=m"
+INFERENCE = "gen_ai.client.inference.usage."
+OF = f"{CALL} gen_ai.token.modality"
 TOKENS = "model_name=org/m model_provider=l/o/p node_type={} operation_type={}"
 COST = "currency={} estimated={} model_name=org/m model_provider=l/o/p operation_type={}"
 NO_MODEL = "model_name= model_provider="
@@ -102,12 +105,19 @@ CASES: dict[str, tuple[TraceEvent, list[str]]] = {
             f"dify.tokens.output {NO_MODEL} node_type= operation_type=workflow 3",
         ],
     ),
-    "workflow that failed, with a model that is not its own, and a price": (
+    "workflow that failed, with a model that is not its own, and a price of its nodes": (
         event(K.WORKFLOW_RUN, status="failed", total_price="1.5", **MODEL),
         [
             "dify.requests.total invoke_from= status=failed type=workflow 1",
             "dify.errors.total type=workflow 1",
             "dify.workflow.duration status=failed 15000",
+        ],
+    ),
+    "workflow whose price is its own": (
+        event(K.WORKFLOW_RUN, total_price="1.5", usage_repeats=False),
+        [
+            "dify.requests.total invoke_from= status= type=workflow 1",
+            "dify.workflow.duration status= 15000",
             f"tailrace.cost currency=USD estimated=false {NO_MODEL} operation_type=workflow 1500000000000",
         ],
     ),
@@ -139,8 +149,18 @@ CASES: dict[str, tuple[TraceEvent, list[str]]] = {
             f"dify.tokens.output {TOKENS.format('llm', 'node_execution')} 2",
             f"gen_ai.client.token.usage {CALL} gen_ai.token.type=input 5",
             f"gen_ai.client.token.usage {CALL} gen_ai.token.type=output 2",
+            f"{INFERENCE}input_tokens {OF}=unknown 5",
+            f"{INFERENCE}output_tokens {OF}=unknown 2",
             f"gen_ai.client.operation.duration error.type=_OTHER {CALL} 15000",
             f"tailrace.cost {COST.format('USD', 'true', 'node_execution')} 5000000",
+        ],
+    ),
+    "iteration with the tokens and the price of its nodes": (
+        event(K.NODE_EXECUTION, node_type="iteration", total_tokens=7, total_price="1"),
+        [
+            "dify.requests.total model_provider= node_type=iteration status= type=node 1",
+            "dify.node.duration model_provider= node_type=iteration 15000",
+            f"dify.tokens.total {NO_MODEL} node_type=iteration operation_type=node_execution 7",
         ],
     ),
     "tool node": (
@@ -194,6 +214,7 @@ CASES: dict[str, tuple[TraceEvent, list[str]]] = {
             f"dify.message.time_to_first_token {PARTS} 0",
             f"dify.tokens.output {TOKENS.format('', 'message')} 9",
             f"gen_ai.client.token.usage {CALL} gen_ai.token.type=output 9",
+            f"{INFERENCE}output_tokens {OF}=unknown 9",
             f"gen_ai.client.operation.duration {CALL} 15000",
             f"tailrace.cost {COST.format('USD', 'false', 'message')} 0",
         ],
@@ -207,6 +228,7 @@ CASES: dict[str, tuple[TraceEvent, list[str]]] = {
             time_to_first_token=-1,
             total_tokens=8,
             input_tokens=8,
+            total_price="1",
         ),
         [
             f"dify.requests.total invoke_from= {PARTS} status= type=message 1",
@@ -254,6 +276,7 @@ CASES: dict[str, tuple[TraceEvent, list[str]]] = {
             f"dify.tokens.total {TOKENS.format('', 'rule')} 0",
             f"dify.tokens.input {TOKENS.format('', 'rule')} 2",
             f"gen_ai.client.token.usage {CALL} gen_ai.token.type=input 2",
+            f"{INFERENCE}input_tokens {OF}=unknown 2",
             f"gen_ai.client.operation.duration error.type=_OTHER {CALL} 15000",
             f"tailrace.cost {COST.format('USD', 'true', 'rule')} 2000000",
         ],
@@ -269,6 +292,7 @@ CASES: dict[str, tuple[TraceEvent, list[str]]] = {
         event(K.SPAN, span_kind="llm", **MODEL, input_tokens=1, total_tokens=1, total_price="-1"),
         [
             f"gen_ai.client.token.usage {CALL} gen_ai.token.type=input 1",
+            f"{INFERENCE}input_tokens {OF}=unknown 1",
             f"gen_ai.client.operation.duration {CALL} 15000",
             f"tailrace.cost {COST.format('USD', 'true', 'span')} 1000000",
         ],
@@ -277,6 +301,7 @@ CASES: dict[str, tuple[TraceEvent, list[str]]] = {
         event(K.SPAN, span_kind="llm", **MODEL, input_tokens=1, total_price="0.0", currency="EUR"),
         [
             f"gen_ai.client.token.usage {CALL} gen_ai.token.type=input 1",
+            f"{INFERENCE}input_tokens {OF}=unknown 1",
             f"gen_ai.client.operation.duration {CALL} 15000",
             f"tailrace.cost {COST.format('USD', 'true', 'span')} 1000000",
         ],
@@ -289,11 +314,54 @@ CASES: dict[str, tuple[TraceEvent, list[str]]] = {
                 "gen_ai.request.model=y gen_ai.token.type=input 1"
             ),
             (
+                f"{INFERENCE}input_tokens gen_ai.operation.name=chat gen_ai.provider.name= "
+                "gen_ai.request.model=y gen_ai.token.modality=unknown 1"
+            ),
+            (
                 "gen_ai.client.operation.duration gen_ai.operation.name=chat gen_ai.provider.name= "
                 "gen_ai.request.model=y 15000"
             ),
             "tailrace.cost currency=EUR estimated=false model_name=x/y model_provider= operation_type=span 0",
         ],
+    ),
+    "llm span with every class of tokens": (
+        event(
+            K.SPAN,
+            span_kind="llm",
+            **MODEL,
+            input_tokens=100,
+            output_tokens=50,
+            total_price="1",
+            token_classes=TokenClasses(
+                cache_read=40,
+                cache_write=30,
+                cache_write_1h=10,
+                reasoning=20,
+                input_audio=15,
+                input_image=5,
+                cache_read_audio=9,
+                output_audio=7,
+            ),
+        ),
+        [
+            f"gen_ai.client.token.usage {CALL} gen_ai.token.type=input 100",
+            f"gen_ai.client.token.usage {CALL} gen_ai.token.type=output 50",
+            f"{INFERENCE}input_tokens {OF}=text 80",
+            f"{INFERENCE}input_tokens {OF}=audio 15",
+            f"{INFERENCE}input_tokens {OF}=image 5",
+            f"{INFERENCE}output_tokens {OF}=audio 7",
+            f"{INFERENCE}output_tokens {OF}=unknown 43",
+            f"{INFERENCE}cache_read.input_tokens {OF}=audio 9",
+            f"{INFERENCE}cache_read.input_tokens {OF}=unknown 31",
+            f"{INFERENCE}cache_write.input_tokens {OF}=unknown 30",
+            f"{INFERENCE}reasoning.output_tokens {OF}=unknown 20",
+            f"gen_ai.client.operation.duration {CALL} 15000",
+            f"tailrace.cost {COST.format('USD', 'false', 'span')} 1000000000000",
+        ],
+    ),
+    "llm span whose usage is that of spans inside": (
+        event(K.SPAN, span_kind="llm", **MODEL, input_tokens=1, total_price="1", usage_repeats=True),
+        [],
     ),
     "embedding span of a model that nobody named": (
         event(K.SPAN, span_kind="embedding"),
@@ -305,8 +373,16 @@ CASES: dict[str, tuple[TraceEvent, list[str]]] = {
         ],
     ),
     "other span with a price": (
-        event(K.SPAN, span_kind="chain", **MODEL, input_tokens=1, total_price="2", currency="EUR"),
+        event(K.SPAN, span_kind="tool", **MODEL, input_tokens=1, total_price="2", currency="EUR"),
         [f"tailrace.cost {COST.format('EUR', 'false', 'span')} 2000000000000"],
+    ),
+    "chain with the price of what is inside": (
+        event(K.SPAN, span_kind="chain", **MODEL, input_tokens=1, total_price="2", currency="EUR"),
+        [],
+    ),
+    "agent whose usage is its own": (
+        event(K.SPAN, span_kind="agent", **MODEL, input_tokens=3, usage_repeats=False),
+        [f"tailrace.cost {COST.format('USD', 'true', 'span')} 3000000"],
     ),
     "other span": (event(K.SPAN, **MODEL, input_tokens=1), []),
     "feedback": (event(K.FEEDBACK, rating="like"), ["dify.feedback.total rating=like 1"]),
@@ -549,7 +625,7 @@ def test_the_roots_own_tokens_and_price_count() -> None:
     assert s.cost == {"USD": "0.3"}
 
 
-def test_a_container_counts_only_where_nothing_below_it_does() -> None:
+def test_what_repeats_others_does_not_count_whatever_is_below_it() -> None:
     s = summed_up(
         node(1, "iteration", took=90, total_tokens=100, total_price="5"),
         node(2, "llm", took=10, parent_id="n1", input_tokens=30, total_price="0"),
@@ -557,13 +633,14 @@ def test_a_container_counts_only_where_nothing_below_it_does() -> None:
         event(
             K.SPAN, source_id="s", took=5, parent_id="n3", workflow_run_id="run", input_tokens=50, name="span"
         ),
-        node(4, "loop", took=95, total_tokens=7, total_price="0.25"),
+        node(4, "loop", took=95, total_tokens=7, total_price="0.25", usage_repeats=False),
+        node(6, "llm", took=1, total_tokens=9, usage_repeats=True),
         node(5, parent_id="n4", took=94),
         run(total_tokens=0, took=200),
     )
-    assert (s.input_tokens, s.output_tokens, s.total_tokens) == (30 + 50, 0, 30 + 50 + 7)
-    assert s.cost == {"USD": "5.25"}  # nothing below the iteration has a price above 0
-    assert [o.source_id for o in s.slowest] == ["n5", "n2", "s"]
+    assert (s.input_tokens, s.output_tokens, s.total_tokens) == (30 + 40 + 50, 0, 30 + 41 + 50 + 7)
+    assert s.cost == {"USD": "0.25"}
+    assert [o.source_id for o in s.slowest] == ["n5", "n2", "s", "n6"]
     assert [o.source_id for o in s.slowest_path] == ["run", "n4", "n5"]
 
 
@@ -648,7 +725,7 @@ def test_native_ids_connect_spans() -> None:
 
 def test_a_circle_of_parents_ends() -> None:
     s = summed_up(node(1, parent_id="n2", input_tokens=1), node(2, parent_id="n1", input_tokens=2), run())
-    assert (s.total_tokens, s.slowest) == (0, [])
+    assert (s.total_tokens, s.slowest) == (3, [])
     alone = summed_up(node(1, parent_id="n2", input_tokens=1), node(2, parent_id="n1"), run())
     assert alone.total_tokens == 1
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from connectors.sdk.contract import Enriched
+from tests.harness.recount_events import classes_of, repeats
 from tests.seeds.rules import iso
 
 
@@ -25,9 +26,8 @@ def trace_of(correlation_id: str) -> str:
 
 
 def contains(r: Enriched) -> bool:
-    """Whether tokens and cost are those of observations inside it."""
-    chatflow = r.event.kind == "message" and r.event.workflow_run_id is not None
-    return chatflow or r.event.kind == "workflow_run" or r.event.node_type in ("iteration", "loop")
+    """Whether tokens and cost are those of other observations."""
+    return repeats(r.event)
 
 
 def own_application(r: Enriched) -> bool:
@@ -68,6 +68,16 @@ def usage(r: Enriched) -> str | None:
         return None
     e = r.event
     found = {"input": e.input_tokens, "output": e.output_tokens, "total": e.total_tokens}
+    classes = classes_of(e) or {}
+    if classes:  # buckets that have no tokens in common, as Langfuse adds them up
+        read, write, hour = (classes.get(n, 0) for n in ("cache_read", "cache_write", "cache_write_1h"))
+        thought, spoken = classes.get("reasoning", 0), classes.get("output_audio", 0)
+        audio = classes.get("input_audio", 0) - classes.get("cache_read_audio", 0)
+        found["input"] = (e.input_tokens or 0) - read - write - audio
+        found["output"] = (e.output_tokens or 0) - thought - spoken
+        found |= {"input_cache_read": read or None, "input_cache_creation": write - hour or None}
+        found |= {"input_cache_creation_1h": hour or None, "input_audio_tokens": audio or None}
+        found |= {"output_reasoning_tokens": thought or None, "output_audio_tokens": spoken or None}
     found = {k: v for k, v in found.items() if v is not None}
     return json.dumps(found, separators=(",", ":")) if found else None
 
@@ -156,6 +166,7 @@ RULES: Final[dict[str, Callable[[Enriched], Any]]] = {
     "usage": usage,
     "cost": cost,
     "level": level,
+    "tier": lambda r: None if contains(r) else r.event.service_tier,
     "model": lambda r: None if contains(r) else r.context.request_model or r.event.model_name,
     "first_token": lambda r: (
         None

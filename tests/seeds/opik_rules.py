@@ -14,6 +14,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from connectors.sdk.contract import Enriched
+from tests.harness.recount_events import classes_of, repeats
 
 PROJECT: Final = "Default Project"
 LLM_KINDS: Final = {"suggested_question", "generate_name", "prompt_generation"}
@@ -78,15 +79,20 @@ def kind(record: Enriched) -> str:
 
 
 def counted(record: Enriched) -> bool:
-    """Whether the span's tokens are not those of operations inside it."""
-    event = record.event
-    if event.kind == "feedback":
-        return False
-    if event.kind == "span":
-        return event.span_kind not in {"agent", "chain", "iteration", "loop"}
-    if event.kind == "message":
-        return not event.workflow_run_id
-    return event.kind != "workflow_run" and event.node_type not in {"iteration", "loop", "chain"}
+    """Whether the span's tokens are not those of other spans."""
+    return record.event.kind != "feedback" and not repeats(record.event)
+
+
+def tokens_of(name: str) -> Callable[[Enriched], int | None]:
+    """A rule: the tokens of a class, if the classes fit the totals."""
+    return lambda record: (classes_of(record.event) or {}).get(name)
+
+
+def uncached(record: Enriched) -> int | None:
+    classes, given = classes_of(record.event), record.event.input_tokens
+    if classes is None or given is None or record.context.provider_name != "anthropic":
+        return None
+    return given - classes.get("cache_read", 0) - classes.get("cache_write", 0)
 
 
 def model_is_told(record: Enriched) -> bool:
@@ -180,6 +186,15 @@ RULES: Final[dict[str, Callable[[Enriched], Any]]] = {
     "prompted": lambda r: bool(prompts(r)),
     "output": lambda r: wrapped(tool_text(r, "outputs"), "output"),
     "counted": counted,
+    "cache_read": tokens_of("cache_read"),
+    "cache_write": tokens_of("cache_write"),
+    "reasoning": tokens_of("reasoning"),
+    "input_audio": tokens_of("input_audio"),
+    "output_audio": tokens_of("output_audio"),
+    "uncached": uncached,
+    "cache_write_1h": tokens_of("cache_write_1h"),
+    "input_image": tokens_of("input_image"),
+    "output_image": tokens_of("output_image"),
     "model_is_told": model_is_told,
     "cost": cost,
     "error": error,

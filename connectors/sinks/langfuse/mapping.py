@@ -26,9 +26,10 @@ from connectors.sdk.contract import Skip
 from connectors.sdk.outcomes import Rejected
 from connectors.sinks.langfuse import metadata
 from connectors.sinks.langfuse.metadata import PREFIX, RESERVED
-from tailrace import ids
+from tailrace import ids, roll_ups
 from tailrace.memo import Memo
-from tailrace.records import Kind, TraceContext, TraceEvent
+from tailrace.records import Kind, TokenClasses, TraceContext, TraceEvent
+from tailrace.token_classes import plausible
 
 MAX_TIME: Final = 10_413_791_999_999_000
 """End of 2299 in microseconds, the latest time that Langfuse's database can store."""
@@ -42,8 +43,6 @@ VALUES: Final = {"like": 1, "dislike": -1}
 FAILED: Final = frozenset({"failed", "exception", "error"})
 PARTLY: Final = frozenset({"partial-succeeded", "stopped"})
 LEVELS: Final = frozenset({"DEBUG", "DEFAULT", "WARNING", "ERROR"})
-CONTAINERS: Final = frozenset({"iteration", "loop"})
-"""Node types whose tokens are the sum of those of the nodes inside."""
 
 NODE_TYPES: Final = {
     "llm": "generation",
@@ -80,6 +79,7 @@ _INPUT: Final = TextAttribute("langfuse.observation.input")
 _OUTPUT: Final = TextAttribute("langfuse.observation.output")
 _FIRST_TOKEN: Final = TextAttribute("langfuse.observation.completion_start_time")
 _MODEL: Final = TextAttribute("langfuse.observation.model.name")
+_TIER: Final = TextAttribute("gen_ai.request.service_tier")
 _USAGE: Final = TextAttribute("langfuse.observation.usage_details")
 _COST: Final = TextAttribute("langfuse.observation.cost_details")
 _PROCESS_DATA: Final = TextAttribute(PREFIX + "process_data")
@@ -100,7 +100,7 @@ def to_span(
         context: The event's context.
         constant: Encoded attributes that every observation has: release and environment.
         own_environment: Whether the event's own environment is sent.
-        every_usage: Whether operations that contain others have tokens and costs, too.
+        every_usage: Whether operations that repeat the tokens and costs of others have them, too.
 
     Returns:
         `Skip` for kinds that are not observations. `Rejected` for times and ids that Langfuse cannot store.
@@ -316,11 +316,10 @@ def _content(out: list[bytes], event: TraceEvent) -> None:
 
 
 def _tokens(out: list[bytes], event: TraceEvent, context: TraceContext, every: bool) -> None:
-    """Writes model, tokens, cost and the time of the first token.
+    """Writes model, tier of service, tokens, cost and the time of the first token.
 
-    Langfuse sums tokens and costs over the observations of a trace. So operations that contain others (a
-    run, its message, an iteration, a loop) get none, unless `every` is set. A retrieval repeats those of
-    its message and never gets any.
+    Langfuse sums tokens and costs over the observations of a trace. So operations that repeat those of
+    others (`tailrace.roll_ups`) get none, unless `every` is set. A retrieval never gets any.
     """
     kind: str = event.kind
     first = event.time_to_first_token
@@ -328,20 +327,20 @@ def _tokens(out: list[bytes], event: TraceEvent, context: TraceContext, every: b
         _FIRST_TOKEN.text(out, iso(event.started_at + first))
     if kind == "dataset_retrieval":
         return
-    contains = (
-        kind == "workflow_run"
-        or (kind == "message" and event.workflow_run_id is not None)
-        or event.node_type in CONTAINERS
-    )
-    if not contains:
+    repeats = roll_ups.of_event(event)
+    if not repeats:
         _MODEL.optional(out, context.request_model or event.model_name or None)
-    if every or not contains:
+        _TIER.optional(out, event.service_tier or None)
+    if every or not repeats:
         _USAGE.optional(out, _usage(event))
         _cost(out, event, context)
 
 
 def _usage(event: TraceEvent) -> str | None:
     given, made, total = event.input_tokens, event.output_tokens, event.total_tokens
+    classes = event.token_classes
+    if classes is not None and plausible(given, made, classes):
+        return _usage_by_class(given, made, total, classes)
     if (
         given is not None
         and made is not None
@@ -356,6 +355,32 @@ def _usage(event: TraceEvent) -> str | None:
         for name, n in (("input", given), ("output", made), ("total", total))
         if n is not None and n >= 0
     ]
+    return "{" + ",".join(members) + "}" if members else None
+
+
+def _usage_by_class(given: int | None, made: int | None, total: int | None, c: TokenClasses) -> str | None:
+    """Usage in classes that have no tokens in common, because Langfuse adds them up.
+
+    Image tokens have no name there: they are input or output.
+    """
+    found: list[tuple[str, int | None]] = [("input", given), ("output", made), ("total", total)]
+    if given is not None:
+        read, write, hour = c.cache_read or 0, c.cache_write or 0, c.cache_write_1h or 0
+        left = given - read - write
+        audio = min((c.input_audio or 0) - (c.cache_read_audio or 0), left)
+        found[0] = "input", left - audio
+        found += [
+            ("input_cache_read", read or None),
+            ("input_cache_creation", write - hour or None),
+            ("input_cache_creation_1h", hour or None),
+            ("input_audio_tokens", audio or None),
+        ]
+    if made is not None:
+        thought = c.reasoning or 0
+        spoken = min(c.output_audio or 0, made - thought)
+        found[1] = "output", made - thought - spoken
+        found += [("output_reasoning_tokens", thought or None), ("output_audio_tokens", spoken or None)]
+    members = [f'"{name}":{n}' for name, n in found if n is not None and n >= 0]
     return "{" + ",".join(members) + "}" if members else None
 
 
@@ -595,7 +620,9 @@ FIELDS: Final = fields_of(metadata.EVERY, TRACE, *(how.metadata for how in _OBSE
     "started_at",
     "tags",
     "time_to_first_token",
+    "token_classes",
     "total_price",
+    "usage_repeats",
     "workspace_name",
 }
 """Fields of `TraceEvent` that this mapping reads, in its tables and in its functions."""

@@ -14,6 +14,8 @@ PREFIX: Final = "langfuse.observation.metadata."
 _MODEL: Final = (
     Row("ls_provider", "model_provider"),
     Row("ls_model_name", "model_name"),
+    Row("response_model", "response_model"),
+    Row("service_tier", "service_tier"),
 )
 _SENDER: Final = (
     Row("from_source", "origin.from_source"),

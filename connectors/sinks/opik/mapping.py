@@ -20,6 +20,7 @@ from connectors.sdk.contract import Enriched, Payload, Skip
 from connectors.sdk.outcomes import Rejected
 from connectors.sinks.opik import ids, metadata
 from connectors.sinks.opik.values import LARGEST, as_object, in_time, iso, price
+from tailrace import roll_ups
 from tailrace.records import Kind, TraceContext, TraceEvent
 
 Score = tuple[str, str, str, bytes | None]
@@ -48,11 +49,6 @@ _SPAN_TYPES: Final[Mapping[str | None, str]] = {
     "guardrail": "guardrail",
 }
 """Span kind -> Opik's type, which is general, tool, llm or guardrail. The span kind is also a tag."""
-_CONTAINERS: Final = frozenset({"iteration", "loop", "agent", "chain"})
-"""Node types and span kinds whose tokens include those of the operations inside.
-
-An agent node of a workflow has no operations inside.
-"""
 
 PROVIDERS: Final[Mapping[str, str]] = {
     "gcp.gemini": "google_ai",
@@ -286,18 +282,22 @@ def _content(out: list[bytes], event: TraceEvent, prompts: bytes | None) -> None
 
 
 def _spent(out: list[bytes], event: TraceEvent, context: TraceContext, kind: str) -> None:
-    """Writes tokens, cost and model of a span."""
+    """Writes tokens, cost and model of a span.
+
+    Opik sums tokens and cost over all spans of a trace, so a span that repeats those of others has none.
+    """
     spent = None
-    if not _repeats(event):
-        spent = metadata.usage(event, LARGEST)
+    named = context.provider_name or event.model_provider
+    if not roll_ups.of_event(event):
+        spent = metadata.usage(event, LARGEST, named)
         if spent is not None:
             _USAGE.encoded(out, spent)
         if (cost := _cost(event, context)) is not None:
             _COST.encoded(out, cost)
     if spent is not None or kind == "llm":
         _MODEL.optional(out, context.request_model or event.model_name or None)
-        if provider := context.provider_name or event.model_provider:
-            _PROVIDER.text(out, PROVIDERS.get(provider, provider))
+        if named:
+            _PROVIDER.text(out, PROVIDERS.get(named, named))
 
 
 def _looks(how: _OperationPlan, event: TraceEvent, context: TraceContext) -> tuple[str, str, list[str]]:
@@ -330,19 +330,6 @@ def _looks(how: _OperationPlan, event: TraceEvent, context: TraceContext) -> tup
     if event.tags:
         tags += event.tags
     return name, of_type, tags
-
-
-def _repeats(event: TraceEvent) -> bool:
-    """Whether the operation's tokens and cost repeat those of operations inside it.
-
-    Opik sums them over all spans of a trace, so they would count twice.
-    """
-    kind = event.kind
-    if kind == "workflow_run" or (kind == "message" and event.workflow_run_id):
-        return True
-    if kind == "span":
-        return event.span_kind in _CONTAINERS
-    return event.node_type in _CONTAINERS and event.node_type != "agent"
 
 
 def _cost(event: TraceEvent, context: TraceContext) -> bytes | None:
@@ -439,7 +426,9 @@ FIELDS: Final = fields_of(*(how.metadata for how in _OPERATIONS.values())) | {
     "started_at",
     "tags",
     "time_to_first_token",
+    "token_classes",
     "trace_id",
+    "usage_repeats",
 }
 """Fields of `TraceEvent` that this mapping reads, in its tables and in its functions."""
 

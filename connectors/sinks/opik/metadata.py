@@ -14,15 +14,26 @@ from connectors.mapping import changes
 from connectors.mapping.members import json_value
 from connectors.mapping.rows import ENCODED, JSON, SECONDS, TEXTS, Row, Table
 from tailrace.records import TraceContext, TraceEvent
-
+from tailrace.token_classes import plausible
 
 # -- values that are not fields
-def usage(event: TraceEvent, largest: int | None = None) -> bytes | None:
+_UNCACHED: Final = {
+    "anthropic": "original_usage.input_tokens",
+    "aws.bedrock": "original_usage.inputTokens",
+}
+"""Provider -> Opik's name for input tokens without the cached ones, from which it calculates a cost.
+
+For other providers it takes the cached ones out of `prompt_tokens` itself.
+"""
+
+
+def usage(event: TraceEvent, largest: int | None = None, provider: str | None = None) -> bytes | None:
     """Token counts as a JSON object with Opik's names.
 
     Args:
         event: The event.
         largest: Counts above it or below 0 are left out; None: none is left out.
+        provider: The provider by OpenTelemetry's name, for what Opik needs only of some.
     """
     given, returned, total = event.input_tokens, event.output_tokens, event.total_tokens
     found = []
@@ -32,6 +43,22 @@ def usage(event: TraceEvent, largest: int | None = None) -> bytes | None:
         found.append(f'"completion_tokens":{returned}')
     if total is not None and (largest is None or 0 <= total <= largest):
         found.append(f'"total_tokens":{total}')
+    classes = event.token_classes
+    if classes is not None and plausible(given, returned, classes):
+        found += [
+            f'"{name}":{n}'
+            for name, n in (
+                ("cache_read_input_tokens", classes.cache_read),
+                ("cache_creation_input_tokens", classes.cache_write),
+                ("prompt_tokens_details.audio_tokens", classes.input_audio),
+                ("completion_tokens_details.reasoning_tokens", classes.reasoning),
+                ("completion_tokens_details.audio_tokens", classes.output_audio),
+            )
+            if n is not None and (largest is None or n <= largest)
+        ]
+        if provider in _UNCACHED and given is not None and (largest is None or given <= largest):
+            uncached = given - (classes.cache_read or 0) - (classes.cache_write or 0)
+            found.append(f'"{_UNCACHED[provider]}":{uncached}')
     return ("{" + ",".join(found) + "}").encode() if found else None
 
 
@@ -104,6 +131,11 @@ def _table(*own: Row, of_message: bool = False) -> Table:
         Row("attributes", _attributes, ENCODED),
         Row("ls_provider", "model_provider"),
         Row("ls_model_name", "model_name"),
+        Row("response_model", "response_model"),
+        Row("service_tier", "service_tier"),
+        Row("cache_write_1h_tokens", "token_classes.cache_write_1h"),
+        Row("input_image_tokens", "token_classes.input_image"),
+        Row("output_image_tokens", "token_classes.output_image"),
         Row("total_tokens", "total_tokens"),
         Row("usage_metadata", _usage, ENCODED),
         Row("input_price", "input_price"),

@@ -110,9 +110,20 @@ _INVOKED_BY: Final = "origin.invoked_by or user_id or context.user_id"
 _MODEL: Final = (
     Row("gen_ai.provider.name", "context.provider_name or model_provider"),
     Row("gen_ai.request.model", "context.request_model or model_name"),
+    Row("gen_ai.response.model", "response_model"),
+    Row("gen_ai.request.service_tier", "service_tier"),
     Row("gen_ai.usage.input_tokens", "input_tokens"),
     Row("gen_ai.usage.output_tokens", "output_tokens"),
     Row("gen_ai.usage.total_tokens", "total_tokens"),
+    Row("gen_ai.usage.cache_read.input_tokens", "token_classes.cache_read"),
+    Row("gen_ai.usage.cache_write.input_tokens", "token_classes.cache_write"),
+    Row("tailrace.usage.cache_write_1h.input_tokens", "token_classes.cache_write_1h"),
+    Row("gen_ai.usage.reasoning.output_tokens", "token_classes.reasoning"),
+    Row("gen_ai.usage.audio.input_tokens", "token_classes.input_audio"),
+    Row("gen_ai.usage.image.input_tokens", "token_classes.input_image"),
+    Row("gen_ai.usage.audio.cache_read.input_tokens", "token_classes.cache_read_audio"),
+    Row("gen_ai.usage.audio.output_tokens", "token_classes.output_audio"),
+    Row("gen_ai.usage.image.output_tokens", "token_classes.output_image"),
 )
 """Provider and model under OpenTelemetry's names, as the processor found them.
 

@@ -23,7 +23,7 @@ from tailrace.codec.varint import varint, zigzag
 from tailrace.errors import DecodeError
 from tailrace.memo import LONGEST, size_of
 from tailrace.metrics.row_period import ROW_PERIOD_MS, ROW_PERIOD_US
-from tailrace.records import MetricGroup, MetricMinute
+from tailrace.records import MetricGroup, MetricMinute, TokenClasses
 
 GROUP: Final = b"g/"
 MINUTES: Final = b"m/"
@@ -77,19 +77,20 @@ class MetricAggregator:
         return bool(self._unwritten)
 
     # -- counting
-    def find(self, h: Header, price: int, clock: int) -> tuple[GroupState, bool] | None:
+    def find(self, h: Header, price: int, clock: int, classed: bool) -> tuple[GroupState, bool] | None:
         """The group that counts an event, and whether it is the overflow group; None if no metric counts it.
 
         Args:
             price: see `raw_key`.
             clock: the partition's clock, milliseconds.
+            classed: see `raw_key`.
         """
-        key = raw_key(h, price)
+        key = raw_key(h, price, classed)
         try:
             return self._memo[key]
         except KeyError:
             pass
-        group = group_of(h, price)
+        group = group_of(h, price, classed)
         found: tuple[GroupState, bool] | None = None
         if group is not None:
             counted = self._by_group.get(group)
@@ -126,13 +127,21 @@ class MetricAggregator:
             counted.series.append(series)
 
     def add(
-        self, h: Header, found: tuple[GroupState, bool], price: int, skewed: bool, clock: int, offset: int
+        self,
+        h: Header,
+        found: tuple[GroupState, bool],
+        price: int,
+        skewed: bool,
+        clock: int,
+        offset: int,
+        classes: TokenClasses | None,
     ) -> None:
         """Counts an event of revision 0. Cannot fail.
 
         Args:
             price: 1e-12 of its currency, -1 for none.
             clock: the partition's clock, milliseconds.
+            classes: its tokens by class, if they are plausible.
         """
         counted, overflow = found
         if overflow:
@@ -147,6 +156,9 @@ class MetricAggregator:
         given, received = count(given) if given else 0, count(received) if received else 0
         first = first if first is not None and 0 <= first < _DURATION_MOST else -1
         event = (bad, length, total, given, received, first, price)
+        split = None
+        if classes is not None and counted.classed:
+            split = distribution.split(given, received, classes)
         counted.appended_at, counted.touched = clock, offset
         changed = self._changed.get(counted)
         if changed is None:
@@ -160,6 +172,8 @@ class MetricAggregator:
             if counted.pending is None:
                 counted.pending = []
             counted.pending.append(event)
+            if split is not None:
+                counted.splits.append(split)
             return
         minute = counted.minutes.get(number)
         if minute is None:
@@ -167,6 +181,10 @@ class MetricAggregator:
             counted.open.append(number)
             self._keep(counted, number)
         minute.touched = offset
+        if split is not None:
+            if minute.splits is None:
+                minute.splits = []
+            minute.splits.append(split)
         if minute.pending is None:
             minute.pending = [event]
             changed.add(number)
@@ -183,6 +201,9 @@ class MetricAggregator:
             if counted.pending is not None:
                 distribution.add((values,), counted.pending)
                 counted.pending = None
+                if counted.splits:
+                    distribution.add_splits((values,), counted.splits)
+                    counted.splits = []
             for number in minutes:
                 minute = counted.minutes[number]
                 if minute.pending is None:
@@ -193,6 +214,9 @@ class MetricAggregator:
                     counted.open.append(number)
                 distribution.add((values, row), minute.pending)
                 minute.pending = None
+                if minute.splits:
+                    distribution.add_splits((values, row), minute.splits)
+                    minute.splits = None
 
     def _keep(self, counted: GroupState, number: int) -> None:
         having = self._minutes.get(number)

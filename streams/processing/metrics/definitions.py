@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from streams.processing.metrics import distribution as d
-from streams.processing.metrics.grouping import OVERFLOW, Group
+from streams.processing.metrics.grouping import CHAT, OVERFLOW, Group
 from streams.processing.metrics.kinds import BY_KIND, Counted
 from streams.processing.providers import normalised
 
@@ -38,7 +38,17 @@ class Histogram(NamedTuple):
     bounds: tuple[int, ...]
 
 
-Part = Counter | Histogram
+class Rest(NamedTuple):
+    """Indices of a counter of what has no class: observations, followed by their sum.
+
+    Groups without classes have no place of their own for it: there it is everything.
+    """
+
+    everything: int
+    left: int
+
+
+Part = Counter | Histogram | Rest
 EVENTS, ERRORS = Counter(d.EVENTS), Counter(d.ERRORS)
 TOTAL_TOKENS = Counter(d.TOTAL_COUNT, d.TOTAL_SUM)
 INPUT_TOKENS, OUTPUT_TOKENS = Counter(d.INPUT, d.INPUT + 1), Counter(d.OUTPUT, d.OUTPUT + 1)
@@ -48,6 +58,31 @@ FIRST_TOKEN = Histogram(d.FIRST_TOKEN, len(d.SECONDS) + 1, d.SECONDS)
 CALL_DURATION = Histogram(d.DURATION, len(d.SECONDS) + 1, CALL_SECONDS)
 INPUT_USAGE = Histogram(d.INPUT, len(d.TOKENS) + 1, d.TOKENS)
 OUTPUT_USAGE = Histogram(d.OUTPUT, len(d.TOKENS) + 1, d.TOKENS)
+
+
+def _of_class(at: int) -> Counter:
+    return Counter(at, at + 1)
+
+
+INFERENCE: Final = "gen_ai.client.inference.usage."
+USAGE: Final[tuple[tuple[str, str, Part], ...]] = (
+    ("input_tokens", "unknown", Rest(d.INPUT, d.INPUT_UNKNOWN)),
+    ("output_tokens", "unknown", Rest(d.OUTPUT, d.OUTPUT_UNKNOWN)),
+)
+"""Metric, modality and part, for every inference."""
+CLASSED_USAGE: Final[tuple[tuple[str, str, Part], ...]] = (
+    ("input_tokens", "text", _of_class(d.INPUT_TEXT)),
+    ("input_tokens", "audio", _of_class(d.INPUT_AUDIO)),
+    ("input_tokens", "image", _of_class(d.INPUT_IMAGE)),
+    ("output_tokens", "text", _of_class(d.OUTPUT_TEXT)),
+    ("output_tokens", "audio", _of_class(d.OUTPUT_AUDIO)),
+    ("output_tokens", "image", _of_class(d.OUTPUT_IMAGE)),
+    ("cache_read.input_tokens", "unknown", _of_class(d.READ_UNKNOWN)),
+    ("cache_read.input_tokens", "audio", _of_class(d.READ_AUDIO)),
+    ("cache_write.input_tokens", "unknown", _of_class(d.WRITE)),
+    ("reasoning.output_tokens", "unknown", _of_class(d.REASONING)),
+)
+"""The same, for inferences with token counts by class."""
 
 
 class Definition(NamedTuple):
@@ -124,10 +159,15 @@ def _gen_ai(group: Group, scope: Pairs) -> Iterator[Definition]:
         ("gen_ai.provider.name", names[0]),
         ("gen_ai.request.model", names[1]),
     )
-    for token, part in (("input", INPUT_USAGE), ("output", OUTPUT_USAGE)):
+    for token, histogram in (("input", INPUT_USAGE), ("output", OUTPUT_USAGE)):
         yield Definition(
-            "gen_ai.client.token.usage", "{token}", (*labels, ("gen_ai.token.type", token)), part
+            "gen_ai.client.token.usage", "{token}", (*labels, ("gen_ai.token.type", token)), histogram
         )
+    if group.label("call") == CHAT:
+        for name, modality, part in (*USAGE, *(CLASSED_USAGE if group.label("classes") else ())):
+            yield Definition(
+                INFERENCE + name, "{token}", (*labels, ("gen_ai.token.modality", modality)), part
+            )
     failed = (("error.type", "_OTHER"),) if group.label("failed") else ()
     yield Definition("gen_ai.client.operation.duration", "s", labels + failed, CALL_DURATION)
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from tailrace.errors import DecodeError
+from tailrace.records import TokenClasses
 
 SECONDS: Final = tuple(
     int(s * 1_000_000)
@@ -46,7 +47,31 @@ INPUT: Final = DURATION + _HEAD + len(SECONDS) + 1
 OUTPUT: Final = INPUT + _HEAD + len(TOKENS) + 1
 FIRST_TOKEN: Final = OUTPUT + _HEAD + len(TOKENS) + 1
 SIZE: Final = FIRST_TOKEN + _HEAD + len(SECONDS) + 1
-_SUMS: Final = (TOTAL_SUM, COST_SUM, DURATION + 1, INPUT + 1, OUTPUT + 1, FIRST_TOKEN + 1)
+(
+    INPUT_UNKNOWN,
+    INPUT_TEXT,
+    INPUT_AUDIO,
+    INPUT_IMAGE,
+    OUTPUT_UNKNOWN,
+    OUTPUT_TEXT,
+    OUTPUT_AUDIO,
+    OUTPUT_IMAGE,
+    READ_UNKNOWN,
+    READ_AUDIO,
+    WRITE,
+    REASONING,
+) = range(SIZE, SIZE + 24, 2)
+"""Count and sum of tokens by class. Only the values of events with classes have these places."""
+CLASSED_SIZE: Final = SIZE + 24
+_SUMS: Final = (
+    TOTAL_SUM,
+    COST_SUM,
+    DURATION + 1,
+    INPUT + 1,
+    OUTPUT + 1,
+    FIRST_TOKEN + 1,
+    *range(SIZE + 1, CLASSED_SIZE, 2),
+)
 MOST: Final = (1 << 63) - 1
 """Upper limit of sums: what an Avro long holds."""
 
@@ -55,6 +80,52 @@ Values = list[int]
 
 def empty() -> Values:
     return [0] * SIZE
+
+
+Split = tuple[int, ...]
+"""Tokens of one event by class: one for each pair of places from `INPUT_UNKNOWN` on."""
+
+
+def split(given: int, received: int, c: TokenClasses) -> Split:
+    """The tokens of one event by class, which must be plausible.
+
+    What is left of a total is text if the event says how many of its tokens are audio and how many are
+    images; else it is of unknown modality.
+    """
+    audio, image, spoken, drawn = c.input_audio, c.input_image, c.output_audio, c.output_image
+    read, cached = c.cache_read or 0, c.cache_read_audio or 0
+    left_in, left_out = given - (audio or 0) - (image or 0), received - (spoken or 0) - (drawn or 0)
+    text_in, text_out = audio is not None and image is not None, spoken is not None and drawn is not None
+    return (
+        0 if text_in else left_in,
+        left_in if text_in else 0,
+        audio or 0,
+        image or 0,
+        0 if text_out else left_out,
+        left_out if text_out else 0,
+        spoken or 0,
+        drawn or 0,
+        read - cached,
+        cached,
+        c.cache_write or 0,
+        c.reasoning or 0,
+    )
+
+
+def add_splits(targets: Sequence[Values], splits: Sequence[Split]) -> None:
+    """Adds the tokens of events by class to each of `targets`. A count of 0 is none."""
+    for values in targets:
+        if len(values) < CLASSED_SIZE:
+            values.extend([0] * (CLASSED_SIZE - len(values)))
+    place = SIZE
+    for column in zip(*splits, strict=True):
+        total = sum(column)
+        if total:
+            seen = sum([1 for n in column if n])
+            for values in targets:
+                values[place] += seen
+                values[place + 1] += total
+        place += 2
 
 
 Observed = tuple[bool, int, int | None, int, int, int, int]
@@ -114,7 +185,8 @@ def pack(values: Values) -> bytes:
         return _pack(values)
     except struct.error:
         for i in _SUMS:
-            values[i] = min(values[i], MOST)
+            if i < len(values):
+                values[i] = min(values[i], MOST)
         return _pack(values)
 
 
@@ -129,6 +201,8 @@ def unpack(raw: bytes) -> Values:
     values = empty()
     try:
         n = raw[0]
+        if n and raw[n] >= SIZE:
+            values.extend([0] * (CLASSED_SIZE - SIZE))
         for i, v in zip(raw[1 : 1 + n], struct.unpack_from(f"<{n}q", raw, 1 + n), strict=True):
             values[i] = v
     except (IndexError, ValueError, struct.error) as e:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from streams.processing.avro import string, strings
 from streams.processing.metrics import distribution
-from streams.processing.metrics.distribution import Observed, Values
+from streams.processing.metrics.distribution import Observed, Split, Values
 from streams.processing.metrics.grouping import Group
 from streams.processing.metrics.series import Series
 from tailrace.codec.varint import zigzag
@@ -16,12 +16,14 @@ class GroupState:
     __slots__ = (
         "_head",
         "appended_at",
+        "classed",
         "group",
         "minutes",
         "number",
         "open",
         "pending",
         "series",
+        "splits",
         "started_at",
         "touched",
         "values",
@@ -35,6 +37,10 @@ class GroupState:
         self.minutes: dict[int, Minute] = {}
         self.pending: list[Observed] | None = None
         """Events of the open unit that belong to no minute."""
+        self.classed = group.label("classes") == "true"
+        """Whether its events have token counts by class."""
+        self.splits: list[Split] = []
+        """The token counts by class of `pending`."""
         self.open: list[int] = []
         """Minutes whose values are not packed."""
         self.series: list[Series] = []
@@ -57,12 +63,14 @@ class GroupState:
 class Minute:
     """The counts of a group in one minute: open, or packed."""
 
-    __slots__ = ("pending", "touched", "values")
+    __slots__ = ("pending", "splits", "touched", "values")
 
     def __init__(self, touched: int, values: Values | bytes) -> None:
         self.touched, self.values = touched, values
         self.pending: list[Observed] | None = None
         """Events of the open unit that are not yet in `values`."""
+        self.splits: list[Split] | None = None
+        """The token counts by class of `pending`."""
 
 
 def values_of(holder: GroupState | Minute) -> Values:

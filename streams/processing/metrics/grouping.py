@@ -10,9 +10,11 @@ from typing import Any, Final, NamedTuple
 
 from streams.processing.header import Header
 from streams.processing.metrics.kinds import BY_KIND, BY_SPAN_KIND, LABELS_OF, WITH_MODEL
-from streams.processing.operations import currency_of, cut, failed
+from streams.processing.operations import currency_of, cut, failed, repeats
 
 OVERFLOW: Final = "__overflow__"
+CHAT: Final = "chat"
+"""gen_ai.operation.name of inferences."""
 LONGEST: Final = 256
 """Largest size in bytes of a label value."""
 MOST_DATASETS: Final = 100
@@ -34,11 +36,12 @@ LABELS: Final = (
     "estimated",
     "call",
     "failed",
+    "classes",
 )
 """Order of a group's labels.
 
 currency, estimated: of its prices. call: the operation name, if it is itself a model call. failed: for
-calls, whether they failed.
+calls, whether they failed. classes: for calls, whether they have token counts by class.
 """
 
 _LABELS_OF: Final = LABELS_OF
@@ -65,22 +68,26 @@ class Group(NamedTuple):
 
 
 def call_of(h: Header) -> str:
-    """gen_ai.operation.name of an operation that is itself a model call; empty for others."""
+    """gen_ai.operation.name of an operation that is itself a model call; empty for others.
+
+    An operation that says that its usage repeats that of others is not one.
+    """
     rule = _CALLS.get(h.kind)
-    if rule is None:
+    if rule is None or h.usage_repeats:
         return ""
     if rule == BY_SPAN_KIND:
-        return {"llm": "chat", "embedding": "embeddings"}.get(h.span_kind or "", "")
+        return {"llm": CHAT, "embedding": "embeddings"}.get(h.span_kind or "", "")
     if not h.model_name:
         return ""
-    return "chat" if rule == WITH_MODEL or not h.workflow_run_id else ""
+    return CHAT if rule == WITH_MODEL or not h.workflow_run_id else ""
 
 
-def raw_key(h: Header, price: int) -> tuple[Any, ...]:
+def raw_key(h: Header, price: int, classed: bool) -> tuple[Any, ...]:
     """What a group depends on, cheap to build and to look up.
 
     Args:
         price: 0 for none, 1 for the event's own, 2 for an estimate.
+        classed: whether the event has plausible token counts by class.
     """
     key: tuple[Any, ...] = (
         h.kind,
@@ -102,10 +109,12 @@ def raw_key(h: Header, price: int) -> tuple[Any, ...]:
         not h.workflow_run_id,
         price,
     )
+    if classed or h.usage_repeats is not None:
+        key = (*key, classed, h.usage_repeats)
     return (*key, tuple(h.dataset_ids)) if h.dataset_ids and h.kind in _BY_DATASET else key
 
 
-def group_of(h: Header, price: int) -> Group | None:
+def group_of(h: Header, price: int, classed: bool) -> Group | None:
     """The group of an event; None for kinds that no metric counts.
 
     Calls with an equal `raw_key` give an equal group.
@@ -118,12 +127,13 @@ def group_of(h: Header, price: int) -> Group | None:
         values[name] = text(getattr(h, name))
     if "plugin_name" in used and h.node_type not in _PLUGINS:
         values["plugin_name"] = ""
-    if price and h.kind in _PRICED:
+    if price and h.kind in _PRICED and not repeats(h):
         values["currency"] = "USD" if price == 2 else text(currency_of(h))
         values["estimated"] = "true" if price == 2 else "false"
     call = call_of(h)
     if call:
         values["call"], values["failed"] = call, "true" if failed(h) else ""
+        values["classes"] = "true" if classed and call == CHAT else ""
     datasets: tuple[str, ...] = ()
     if h.kind in _BY_DATASET:
         datasets = tuple(sorted({text(d) for d in h.dataset_ids[:MOST_DATASETS]}))
@@ -137,6 +147,7 @@ def overflow_of(group: Group) -> Group:
         "call": group.label("call"),
         "failed": group.label("failed"),
         "estimated": group.label("estimated"),
+        "classes": group.label("classes"),
     }
     values = {name: OVERFLOW if name in used else keep.get(name, "") for name in LABELS}
     if group.label("currency"):

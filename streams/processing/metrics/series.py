@@ -7,8 +7,8 @@ import hashlib
 from typing import Final
 
 from streams.processing.avro import longs, string
-from streams.processing.metrics.definitions import Counter, Definition, Histogram
-from streams.processing.metrics.distribution import MOST, Values
+from streams.processing.metrics.definitions import Counter, Definition, Histogram, Rest
+from streams.processing.metrics.distribution import MOST, SIZE, Values
 from tailrace.codec.varint import zigzag
 from tailrace.codec.wire import frame_of
 from tailrace.metrics.row_period import ROW_PERIOD_US
@@ -23,8 +23,20 @@ Measured = tuple[int, int, int, int, list[int]]
 def measured(definition: Definition, parts: list[Values]) -> Measured:
     """A series' part of the values of its groups, summed."""
     part = definition.part
+    if isinstance(part, Rest):
+        everything, left, count, total = part.everything, part.left, 0, 0
+        for v in parts:
+            at = left if len(v) > SIZE else everything
+            count, total = count + v[at], total + v[at + 1]
+        return count, total, 0, 0, []
     if isinstance(part, Counter):
-        count = sum(v[part.seen] for v in parts)
+        seen = part.seen
+        if seen >= SIZE:
+            parts = [v for v in parts if len(v) > SIZE]
+        if len(parts) == 1:
+            count = parts[0][seen]
+            return count, count if part.sum is None else parts[0][part.sum], 0, 0, []
+        count = sum(v[seen] for v in parts)
         return count, count if part.sum is None else sum(v[part.sum] for v in parts), 0, 0, []
     return _histogram(part, parts)
 

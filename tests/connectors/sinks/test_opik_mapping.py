@@ -82,7 +82,8 @@ def test_every_span_has_a_parent_in_its_trace_and_every_trace_its_root() -> None
         ("workflow_run", "moderation", "suggested_question", "dataset_retrieval", "tool"), "message"
     )
     nodes = dict.fromkeys(("node_llm", "node_knowledge", "node_tool"), "workflow_run")
-    assert parents == {**side, **nodes, "span_llm": "node_llm", "node_failed_in_iteration": "missing"}
+    calls = {"span_llm": "node_llm", **dict.fromkeys(("span_llm_cached", "span_llm_audio"), "span_agent")}
+    assert parents == {**side, **nodes, **calls, "node_failed_in_iteration": "missing"}
     assert set(traces.values()) == {
         "message",
         "workflow_run_alone",
@@ -304,6 +305,9 @@ def test_tokens_are_32_bit() -> None:
         ("span_llm", {}, True),
         ("span_llm", {"span_kind": "agent"}, False),
         ("span_llm", {"span_kind": "chain"}, False),
+        ("span_llm", {"span_kind": "task"}, False),
+        ("span_llm", {"span_kind": "agent", "usage_repeats": False}, True),
+        ("span_llm", {"usage_repeats": True}, False),
     ],
 )
 def test_what_contains_other_operations_has_no_usage_of_its_own(

@@ -15,7 +15,15 @@ from streams.processing.dedupe import BUCKET_MS, PIECE, Dedupe
 from streams.processing.header import read
 from streams.processing.metrics import distribution
 from streams.processing.metrics.definitions import Histogram, definitions
-from streams.processing.metrics.distribution import DURATION, FIRST_TOKEN, INPUT, OUTPUT, SECONDS, SIZE
+from streams.processing.metrics.distribution import (
+    CLASSED_SIZE,
+    DURATION,
+    FIRST_TOKEN,
+    INPUT,
+    OUTPUT,
+    SECONDS,
+    SIZE,
+)
 from streams.processing.metrics.group_state import GroupState
 from streams.processing.metrics.grouping import LABELS, Group
 from streams.processing.metrics.series import Series, measured
@@ -203,7 +211,11 @@ def test_dedupe_hash_is_eight_bytes() -> None:
     assert len(dedupe_hash(b"x")) == 8
 
 
-counted = st.lists(st.integers(0, 2**40), min_size=SIZE, max_size=SIZE)
+places = st.integers(0, 2**40)
+counted = st.lists(places, min_size=SIZE, max_size=SIZE) | st.lists(
+    places, min_size=CLASSED_SIZE, max_size=CLASSED_SIZE
+)
+label = st.text(st.characters(codec="utf-8"), max_size=20)
 groups = st.builds(
     Group,
     st.sampled_from(
@@ -218,7 +230,7 @@ groups = st.builds(
             "prompt_generation",
         ]
     ),
-    st.tuples(*[st.text(st.characters(codec="utf-8"), max_size=20)] * len(LABELS)),
+    st.tuples(*({"call": label | st.just("chat"), "classes": st.just("true")}.get(n, label) for n in LABELS)),
     st.lists(text, max_size=3, unique=True).map(tuple),
 )
 
@@ -240,7 +252,9 @@ def test_a_metric_group_packs_as_the_codec_writes_it(
         values=distribution.pack(values),
     )
     assert found.pack() == codec.encode_versioned(expected)
-    assert distribution.unpack(distribution.pack(values)) == values
+    unpacked = distribution.unpack(distribution.pack(values))
+    assert len(unpacked) in (SIZE, len(values))
+    assert [*unpacked, *[0] * (len(values) - len(unpacked))] == values
 
 
 @given(groups, counted, counted, st.integers(0, 2**32), positive)
@@ -285,8 +299,15 @@ def test_rows_and_series_are_byte_for_byte_what_the_codec_writes(
 
 def test_the_parts_of_a_distribution_do_not_overlap() -> None:
     assert FIRST_TOKEN + 4 + len(SECONDS) + 1 == SIZE
-    assert DURATION < INPUT < OUTPUT < FIRST_TOKEN < SIZE <= 255
+    assert DURATION < INPUT < OUTPUT < FIRST_TOKEN < SIZE < CLASSED_SIZE <= 255
     assert distribution.unpack(distribution.pack([5] * SIZE)) == [5] * SIZE
+    assert distribution.unpack(distribution.pack([5] * CLASSED_SIZE)) == [5] * CLASSED_SIZE
+
+
+def test_sums_by_class_are_limited_to_what_a_long_holds() -> None:
+    values = [0] * CLASSED_SIZE
+    values[CLASSED_SIZE - 1] = 1 << 70
+    assert distribution.unpack(distribution.pack(values))[-1] == distribution.MOST
 
 
 run_ids = (st.text(st.characters(codec="ascii"), max_size=70) | st.uuids().map(str) | text).filter(bool)

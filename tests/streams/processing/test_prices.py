@@ -29,6 +29,8 @@ from streams.processing import prices as module
 from streams.processing.money import LIMIT
 from streams.processing.prices import IDS, TOKENS, Prices
 from streams.processing.providers import ALIASES, normalised
+from streams.processing.rates import by_library as price_by_library
+from streams.processing.rates import rates_of
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 WIDE = Context(prec=60)
@@ -102,7 +104,7 @@ def test_an_estimate_is_the_librarys_price_rounded_once(
 
 
 def test_every_price_of_the_table_is_computed_in_integers() -> None:
-    rates = [module._rates(c.prices) for p in providers for m in p.models for c in module._prices(m)]
+    rates = [rates_of(c.prices) for p in providers for m in p.models for c in module._prices(m)]
     assert len(rates) > 2000
     assert all(r is None or r.steps for r in rates)
 
@@ -122,11 +124,11 @@ def test_tiers_are_the_librarys(a: Decimal, b: Decimal, c: Decimal, start: int, 
         input_mtok=TieredPrices(a, tiers),
         output_mtok=TieredPrices(b, [Tier(start + 1, a), Tier(start + 7, c)]),
     )
-    rates = module._rates(price)
+    rates = rates_of(price)
     assert rates is not None
     assert rates.steps
     for count in {n, start, start + 1, start + 2, start + 7, start + 8, start + 1000, start + 1001}:
-        assert rates.units(count, m) == module._by_library(price, count, m)
+        assert rates.units(count, m) == price_by_library(price, count, m)
 
 
 def test_a_price_that_is_computed_in_another_way_is_the_librarys() -> None:
@@ -135,7 +137,7 @@ def test_a_price_that_is_computed_in_another_way_is_the_librarys() -> None:
             found = super().calc_price(usage)
             return {**found, "total_price": found["total_price"] * 2}
 
-    rates = module._rates(Doubled(input_mtok=Decimal(3), output_mtok=Decimal(15)))
+    rates = rates_of(Doubled(input_mtok=Decimal(3), output_mtok=Decimal(15)))
     assert rates is not None
     assert rates.steps == ()
     assert rates.units(1_000_000, 0) == 6 * 10**12
@@ -213,7 +215,7 @@ def test_rates_at_a_time_are_the_librarys_in_any_order_of_calls(
 ) -> None:
     conditional = [ConditionalPrice(c, prices=ModelPrice(input_mtok=Decimal(i))) for i, c in enumerate(found)]
     info = ModelInfo("m", ClauseEquals("m"), prices=conditional)
-    model = module._Model(info, {id(c.prices): module._rates(c.prices) for c in conditional})
+    model = module._Model(info, {id(c.prices): rates_of(c.prices) for c in conditional})
     start = (datetime(2026, 1, 1, tzinfo=UTC) - EPOCH) // timedelta(microseconds=1)
     days = st.sampled_from([start + i * module._DAY for i in range(-1, 5)])
     near = st.builds(

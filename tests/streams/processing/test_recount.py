@@ -19,7 +19,7 @@ from tailrace.records import MetricRow, MetricTotal, TraceEvent, TraceSummary
 from tests.harness import foreign, kept
 from tests.harness.mixed import as_log, mixed, root_of
 from tests.harness.recount import Recount, recount
-from tests.harness.recount_events import Logged
+from tests.harness.recount_events import Logged, classes_of
 from tests.streams.events import NOW, Source
 
 HOURS = 48
@@ -43,6 +43,9 @@ def estimate(event: TraceEvent) -> int | None:
         event.input_tokens,
         event.output_tokens,
         event.started_at,
+        None if classes_of(event) is None else event.token_classes,
+        encoded(event.service_tier),
+        encoded(event.response_model),
     )
 
 
@@ -166,7 +169,7 @@ def test_what_a_reader_decodes_is_what_was_compared() -> None:
     found = processed(log, 3, Random(1))
     assert kept.compare(recounted(log), found) == []
     names = {metric for _, metric, _ in found.totals}
-    assert len(names) == 19, sorted(names)
+    assert len(names) == 24, sorted(names)
     assert len(found.rows) > 1000
     assert any(s.cost_estimated for s in found.summaries.values())
     assert MetricRow.__name__ != MetricTotal.__name__
