@@ -40,6 +40,7 @@ from tailrace.codec.wire import BODY
 from tailrace.dead_letters import NAME, TEXT, dead_letter
 from tailrace.errors import DecodeError
 from tailrace.ids import otel_span_id
+from tailrace.kinds import APART
 from tailrace.memo import Memo
 from tailrace.partitioner import partition_of
 from tailrace.records import Stage
@@ -56,6 +57,7 @@ The key, and in the context 12 texts of `LONG_TEXT` bytes, and names of datasets
 """
 LINK: Final = "link"
 """The control record that is handled here; other control records would be enriched."""
+_APART: Final = APART
 _MEMO: Final = 65_536
 
 Output = tuple[bytes, bytes | None, bytes]
@@ -230,7 +232,9 @@ class EventProcessor:
         parent = parent_of(h)
         parent_id, parent_kind = parent
         span_id = h.otel_span_id or otel_span_id(source_id)
-        parent_span = h.otel_parent_span_id or (None if parent_id is None else self._span_ids[parent_id])
+        parent_span = None
+        if parent_kind != "none":
+            parent_span = h.otel_parent_span_id or (None if parent_id is None else self._span_ids[parent_id])
         found = marks_of(h, stamp)
         if parent == CUT or parent_span == span_id:
             parent_id, parent_kind = NONE
@@ -252,6 +256,10 @@ class EventProcessor:
         if key is None:
             enriched = self._enricher.fields(h, linked, price, known, None)
             shared = context_of_no_trace(h)
+        elif h.kind in _APART:
+            shared, late = context_of_evaluation(state, key, h, root, stamp, offset)
+            found = (*found, SUPERSEDED) if late else found
+            enriched = self._enricher.fields(h, linked, price, known, None)
         else:
             trace = state.trace(key)
             if trace is None:
@@ -343,3 +351,22 @@ def context_of_no_trace(h: Header) -> bytes:
     alone = Trace(None, h.started_at)
     alone.add(h, Root(None, None, None, None, "own"), 0, 0)
     return alone.shared(h.source_id)
+
+
+def context_of_evaluation(
+    state: State, key: bytes, h: Header, root: Root, stamp: int, offset: int
+) -> tuple[bytes, bool]:
+    """The shared context fields of an evaluation, and whether a higher revision of it came before.
+
+    The trace is not opened, learns nothing and is not summed up again; it only remembers corrections.
+    """
+    trace = state.trace(key)
+    if trace is None:
+        alone = Trace(key, root.started_at if root.started_at is not None else h.started_at)
+        alone.add(h, root, 0, 0)
+        return alone.shared(h.source_id), False
+    late = trace.revisions is not None and trace.superseded(h)
+    if h.revision > 0:
+        trace.revise(h, stamp, offset)
+        state.touch(key, trace)
+    return trace.shared(h.source_id), late

@@ -209,7 +209,7 @@ def summaries(
     parts: dict[tuple[str, int], list[Logged]] = defaultdict(list)
     for logged in applied(log):
         trace = root_of(logged)
-        if trace is not None:
+        if trace is not None and logged.event.kind != Kind.EVALUATION:  # about the trace, no part of it
             parts[trace, logged.partition].append(logged)
     return {
         (trace, partition, part[0].offset): summary(
