@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from tailrace import ids, money, times, token_classes
+from tailrace import evaluations, ids, money, times, token_classes
 from tailrace.codec.encoder import wrong
 from tailrace.content import LIMITS, Limits, with_json_text
 from tailrace.errors import InvalidEvent
@@ -54,13 +54,17 @@ def trace_of(event: TraceEvent, source_id: str) -> str | None:
     """The business trace id; None for kinds without a trace.
 
     That of a draft is the draft's own id. Else it is the trace_id that the publisher gives, the message id,
-    the workflow run id, the hex digits of otel_trace_id, or the operation's own id, in this order.
+    the workflow run id, the hex digits of otel_trace_id, or the operation's own id, in this order. An
+    evaluation of a session has none; any other is never a trace of its own, and may also name its trace as
+    root.
     """
     kind = event.kind
-    if kind in WITHOUT_TRACE:
+    if kind in WITHOUT_TRACE or evaluations.of_session(event):
         return None
     if kind in OWN_TRACE:
         return source_id
+    if kind == Kind.EVALUATION:
+        return evaluations.trace_of(event) or source_id
     return (
         event.trace_id
         or event.message_id
@@ -115,6 +119,10 @@ def complete(
     if type(event.revision) is not int or not 0 <= event.revision < 1 << 31:
         raise wrong("revision", event.revision, "an integer from 0 to 2147483647")
     token_classes.check(event)
+    if kind == Kind.EVALUATION:
+        event = evaluations.prepared(event)
+    elif event.evaluation_target is not None:
+        raise InvalidEvent("evaluation_target", f"is for evaluations; {kind} events leave it out")
     source_id = own_id(event)
     if kind == Kind.LINK and not source_id:
         raise InvalidEvent(
@@ -217,11 +225,14 @@ def kafka_key(event: TraceEvent) -> str | None:
     """The key that a completed event is published under.
 
     It is the first that is set of: the root's trace id, the root run, the parent run, the own trace id.
-    Kinds without a trace use the application id. A link uses the inner run's id, so that it lands in
-    the partition of that run's events.
+    Kinds without a trace use the application id, and the evaluation of a session the session, so that
+    its corrections follow it. A link uses the inner run's id, so that it lands in the partition of that
+    run's events.
     """
     if event.kind in CONTROL:
         return event.source_id
     if event.kind in WITHOUT_TRACE:
         return event.app_id or event.source_id
+    if evaluations.of_session(event):
+        return evaluations.session_of(event) or event.app_id or event.source_id
     return event.root_trace_id or event.root_run_id or event.parent_run_id or event.trace_id

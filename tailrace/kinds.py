@@ -63,6 +63,8 @@ class Facts(NamedTuple):
     """Whether one without a parent is the root of its trace, even if the trace is not named after it."""
     tool: bool = False
     """Whether its name is that of a tool."""
+    apart: bool = False
+    """Whether it is about a trace and no part of it: it opens none, and summaries leave it out."""
     control: bool = False
     """Whether it is a control record, which the processor reads but does not enrich."""
     after: bool = False
@@ -85,6 +87,7 @@ FACTS: Final[Mapping[Kind, Facts]] = {
     Kind.PROMPT_GENERATION: Facts("prompt_generation", True, BESIDE, LEAF),
     Kind.SPAN: Facts("span", True, BESIDE, KEPT, heads=True),
     Kind.FEEDBACK: Facts("feedback", True, BESIDE, LEAF, after=True),
+    Kind.EVALUATION: Facts("evaluation", True, ALONE, LEAF, after=True, apart=True),
     Kind.APP_CREATED: Facts(None, False, BESIDE, LEAF),
     Kind.APP_UPDATED: Facts(None, False, BESIDE, LEAF),
     Kind.APP_DELETED: Facts(None, False, BESIDE, LEAF),
@@ -127,6 +130,8 @@ HEADS: Final = frozenset(k.value for k, f in FACTS.items() if f.heads)
 TOOLS: Final = frozenset(k.value for k, f in FACTS.items() if f.tool)
 AFTER: Final = frozenset(k.value for k, f in FACTS.items() if f.after)
 """Kinds that come after the trace that they are about."""
+APART: Final = frozenset(k.value for k, f in FACTS.items() if f.apart)
+"""Kinds that are about a trace and no part of it."""
 CONTROL: Final = frozenset(k.value for k, f in FACTS.items() if f.control)
 """Kinds that the processor does not enrich: no sink gets them."""
 DROPPABLE: Final = tuple(k.value for k, f in FACTS.items() if f.children in (LEAF, REPLACED))

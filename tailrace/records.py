@@ -700,7 +700,8 @@ class EvaluationSource(enum.StrEnum):
 
 
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
-    """Body of evaluation. Its name is the event's name. It has a number, a label, both, or a flag."""
+    """Body of evaluation: a result about a trace, an operation or a session. Its name is the event's name. It
+    has a number, a label, both, or a flag."""
 
     number: float | None = None
     """Score, finite."""
@@ -739,7 +740,8 @@ class TraceEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unk
     """What ended. link is a control record (nested run -> root), not an operation."""
     trace_id: str | None = None
     """Business trace id: the draft's node execution id, else the message id, else the workflow run id, else
-    otel_trace_id in hex digits, else source_id. Null for app_* and rehydration_failed."""
+    otel_trace_id in hex digits, else source_id. Null for app_*, rehydration_failed and the evaluation of a
+    session."""
     source_id: str | None = None
     """The operation's own id: workflow run id, node execution id, message id, else otel_span_id in hex
     digits."""
@@ -854,7 +856,7 @@ class TraceEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unk
     """Of feedback: like or dislike; null withdraws it."""
     evaluation_target: EvaluationTarget | None = None
     """Of evaluation: what was evaluated. trace: that of trace_id. operation: that of parent_id. session: that
-    of session_id, else of conversation_id; it belongs to no trace."""
+    of conversation_id, else of session_id; it belongs to no trace."""
     mode: str | None = None
     """Application or conversation mode: chat, completion, agent-chat, workflow, ..."""
     time_to_first_token: int | None = None

@@ -24,6 +24,9 @@ WHOLE: Final = {"token_classes": "TokenClasses"}
 OF_RECORDS: Final = {
     "node_execution.dataset_names": "node_dataset_names",
     "dataset_retrieval.dataset_names": "retrieved_dataset_names",
+    "evaluation.label": "evaluation_label",
+    "evaluation.flag": "evaluation_flag",
+    "evaluation.source": "evaluation_source",
 }
 """Path of a nested record's field that the processor reads -> attribute of `Header`."""
 _PYTHON: Final = {

@@ -35,6 +35,7 @@ CONTENT: Final[Mapping[str, str]] = {
 TEXTS: Final[Mapping[str, str]] = {
     "error": "text",
     "name": "text",
+    "evaluation.label": "text",
     "suggested_question.status_message": "text",
     "moderation.preset_response": "text",
     "span.links": "json",
@@ -69,20 +70,21 @@ REFERENCES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     Kind.PROMPT_GENERATION: _TRACE,
     Kind.SPAN: _TRACE,
     Kind.FEEDBACK: (),
+    Kind.EVALUATION: (),
     Kind.APP_CREATED: _COMMON,
     Kind.APP_UPDATED: _COMMON,
     Kind.APP_DELETED: _COMMON,
     Kind.REHYDRATION_FAILED: _COMMON,
     Kind.LINK: _COMMON,
 }
-"""Kind -> what a reference names: (name, field of TraceEvent), the first that the event has. Feedback has no
-id to look it up by."""
+"""Kind -> what a reference names: (name, field of TraceEvent), the first that the event has. Feedback and
+evaluations have no id to look them up by."""
 
 
 def reference(event: TraceEvent) -> str | None:
     """Where to look up an event's content: ``ref:<id>=<value>`` (seed 003, section 9).
 
-    None if it cannot be looked up; feedback has no id for that.
+    None if it cannot be looked up; feedback and evaluations have no id for that.
     """
     for name, field in REFERENCES.get(event.kind, _COMMON):
         value = getattr(event, field)

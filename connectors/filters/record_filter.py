@@ -16,7 +16,7 @@ from connectors.filters.content import ContentPolicy
 from connectors.filters.settings import FilterSettings
 from connectors.sdk.contract import Enriched, Skip
 from tailrace.errors import ConfigError
-from tailrace.kinds import DROPPABLE, REQUIRED
+from tailrace.kinds import APART, DROPPABLE, REQUIRED
 from tailrace.records import Kind
 
 Admit = Callable[[Enriched], Enriched | Skip]
@@ -26,6 +26,7 @@ TENANT: Final = Skip("tenant")
 APP: Final = Skip("app")
 ENVIRONMENT: Final = Skip("environment")
 KIND: Final = Skip("kind")
+TARGET: Final = Skip("target")
 SAMPLED_OUT: Final = Skip("sampled_out")
 
 _WHOLE: Final = 1 << 64
@@ -96,6 +97,8 @@ class RecordFilter:
                 return SAMPLED_OUT
         if self._runs or self._messages:
             context = reparent.hang(event, context, runs=self._runs, messages=self._messages)
+            if event.kind in APART and context.parent_span_id != found.context.parent_span_id:
+                return TARGET  # what was evaluated is left out, and another operation is not meant
         if not self._policy.full:
             event = self._policy.apply(event)
         if event is found.event and context is found.context:

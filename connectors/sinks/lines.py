@@ -44,7 +44,10 @@ def _fields(struct: msgspec.Struct) -> dict[str, Any]:
 
 
 def as_text(record: Enriched, *, colour: bool = False) -> str:
-    """One line for people: end time (UTC), kind, name, status, duration, tokens, trace and operation."""
+    """One line for people: end time (UTC), kind, name, status, duration, tokens, trace and operation.
+
+    An evaluation has its result in the place of tokens.
+    """
     event, context = record.event, record.context
     status = event.status or ("failed" if event.error else "-")
     failed = status in ("failed", "exception") or bool(event.error)
@@ -55,7 +58,7 @@ def as_text(record: Enriched, *, colour: bool = False) -> str:
         _paint(f"{clean(name, 32):<32}", "bold", colour),
         _paint(f"{clean(status, 17):<9}", "red" if failed else "green", colour),
         f"{_duration(event):>9}",
-        f"{_tokens(event):>10}",
+        f"{_result(event) or _tokens(event):>10}",
         _paint(f"trace {context.run_trace_id.hex()} span {context.span_id.hex()}", "dim", colour),
     ]
     if event.error:
@@ -77,6 +80,16 @@ def _clock(micros: int) -> str:
 def _duration(event: TraceEvent) -> str:
     seconds = max(0, event.ended_at - event.started_at) / 1e6
     return f"{seconds * 1000:.1f} ms" if seconds < 1 else f"{seconds:.2f} s"
+
+
+def _result(event: TraceEvent) -> str:
+    """Number and label, or flag, of an evaluation."""
+    body = event.evaluation
+    if body is None:
+        return ""
+    number = "" if body.number is None else f"{body.number:g}"
+    flag = "" if body.flag is None else str(body.flag).lower()
+    return " ".join(part for part in (number, clean(body.label or "", 32), flag) if part)
 
 
 def _tokens(event: TraceEvent) -> str:

@@ -47,6 +47,7 @@ from tailrace.codec.wire import BODY
 from tailrace.dead_letters import NAME, TEXT, dead_letter
 from tailrace.errors import DecodeError
 from tailrace.ids import otel_span_id
+from tailrace.kinds import APART
 from tailrace.memo import Memo
 from tailrace.partitioner import partition_of
 from tailrace.records import Stage
@@ -64,6 +65,7 @@ The key, and in the context 13 texts of `LONG_TEXT` bytes, and names of datasets
 """
 LINK: Final = "link"
 """The control record that is handled here; other control records would be enriched."""
+_APART: Final = APART
 _MEMO: Final = 65_536
 
 Output = tuple[bytes, bytes | None, bytes]
@@ -240,7 +242,9 @@ class EventProcessor:
         parent = parent_of(h)
         parent_id, parent_kind = parent
         span_id = h.otel_span_id or otel_span_id(source_id)
-        parent_span = h.otel_parent_span_id or (None if parent_id is None else self._span_ids[parent_id])
+        parent_span = None
+        if parent_kind != "none":
+            parent_span = h.otel_parent_span_id or (None if parent_id is None else self._span_ids[parent_id])
         found = marks_of(h, stamp)
         if parent == CUT or parent_span == span_id:
             parent_id, parent_kind = NONE
@@ -267,6 +271,11 @@ class EventProcessor:
         if name is None:
             enriched = self._enricher.fields(h, linked, price, known, None)
             shared = context_of_no_trace(h)
+        elif h.kind in _APART:
+            at = stamp if state.ahead_at else min(stamp, state.clock)
+            shared, more = context_of_evaluation(state, name, h, root, at, offset)
+            found = (*found, *more)
+            enriched = self._enricher.fields(h, linked, price, known, None)
         else:
             key, trace = name, state.trace(name)
             tenant = h.tenant_id if h.tenant_id is not None else root.tenant
@@ -385,3 +394,31 @@ def context_of_no_trace(h: Header) -> bytes:
     alone = Trace(None, h.started_at)
     alone.add(h, Root(None, None, None, None, "own"), 0, 0)
     return alone.shared(h.source_id)
+
+
+def context_of_evaluation(
+    state: State, name: bytes, h: Header, root: Root, at: int, offset: int
+) -> tuple[bytes, tuple[bytes, ...]]:
+    """The shared context fields of an evaluation, and its marks.
+
+    The trace is not opened, learns nothing and is not summed up again; it only remembers corrections.
+    """
+    key, trace, known = name, state.trace(name), None
+    tenant = h.tenant_id if h.tenant_id is not None else root.tenant
+    if trace is None or differ(trace.tenant_id, tenant):
+        key, trace, known = state.locate(name, tenant)
+    unknown = start_unknown(h, root, state.starts.before)
+    if trace is None:
+        started = root.started_at if root.started_at is not None else h.started_at
+        if known is not None:
+            started, unknown = known.started_at, unknown and known.unknown
+        alone = Trace(name, started)
+        alone.add(h, root, 0, 0)
+        return alone.shared(h.source_id), (START_UNKNOWN,) if unknown else ()
+    found = (START_UNKNOWN,) if unknown and trace.start_unknown else ()
+    if trace.revisions is not None and trace.superseded(h):
+        found = (SUPERSEDED, *found)
+    if h.revision > 0:
+        trace.revise(h, at, offset)
+        state.touch(key, trace)
+    return trace.shared(h.source_id), found

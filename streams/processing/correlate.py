@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from streams.processing.header import Header
-from tailrace.kinds import AFTER, ALONE, CALLED, IN_RUN, OWN_TRACE, PARENT
-from tailrace.records import RootSource
+from tailrace.kinds import AFTER, ALONE, APART, CALLED, IN_RUN, OWN_TRACE, PARENT
+from tailrace.records import EvaluationTarget, RootSource
 
 HOUR: Final = 3_600_000_000
 """Microseconds that a start may lie after the record's append time before it is marked."""
@@ -33,6 +33,8 @@ OWN, HEADER, LINK, INFERRED = (
 _PARENT: Final[dict[str, str]] = dict(PARENT)
 _OWN_TRACE: Final = OWN_TRACE
 _AFTER: Final = AFTER
+_APART: Final = APART
+_WHOLE_TRACE, _SESSION = str(EvaluationTarget.TRACE), str(EvaluationTarget.SESSION)
 
 Parent = tuple[bytes | None, str]
 """source_id of the parent, and its kind: none, operation, run, node or message (`ParentKind`)."""
@@ -50,6 +52,9 @@ def parent_of(h: Header) -> Parent:
 
 def _declared(h: Header) -> Parent:
     if h.parent_id is not None or h.otel_parent_span_id is not None:
+        about = h.evaluation_target
+        if about is not None and about in (_WHOLE_TRACE, _SESSION) and h.kind in _APART:
+            return NONE
         return h.parent_id, "operation"
     rule = _PARENT[h.kind]
     if rule == IN_RUN:
@@ -178,8 +183,10 @@ def root_of(h: Header, links: LinkTable, is_root: Callable[[bytes, bytes | None]
     the event's tenant has no caller. Otherwise it is the event's own trace, which is all that a draft
     has. A link names its root directly and links are not followed, so a cycle of links ends at its first
     step. The start and the application that the header states of the root count, however the root itself
-    is known.
+    is known. The evaluation of a session has none, whatever it names.
     """
+    if h.evaluation_target is not None and h.evaluation_target == _SESSION and h.kind in _APART:
+        return Root(None, None, None, None, OWN)
     if h.root_trace_id is not None or h.root_run_id is not None:
         return Root(h.root_trace_id or h.root_run_id, h.root_run_id, h.root_started_at, h.root_app_id, HEADER)
     if h.kind in _OWN_TRACE:

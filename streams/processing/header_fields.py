@@ -64,12 +64,18 @@ NAMES: Final = (
     "time_to_first_token",
     "node_dataset_names",
     "retrieved_dataset_names",
+    "evaluation_label",
+    "evaluation_flag",
+    "evaluation_source",
 )
 """Attributes of `Header`, in the order of the schema."""
 
 NESTED_PATHS: Final = {
     "node_dataset_names": "node_execution.dataset_names",
     "retrieved_dataset_names": "dataset_retrieval.dataset_names",
+    "evaluation_label": "evaluation.label",
+    "evaluation_flag": "evaluation.flag",
+    "evaluation_source": "evaluation.source",
 }
 """Attribute -> path in the schema, for attributes that are inside a nested record."""
 
@@ -108,6 +114,7 @@ TEXTS: Final = (
     "invoke_from",
     "rating",
     "mode",
+    "evaluation_label",
 )
 LISTS_OF_TEXTS: Final = ("dataset_ids", "node_dataset_names", "retrieved_dataset_names")
 RECORDS: Final[dict[str, Any]] = {"TokenClasses": TokenClasses}
@@ -178,6 +185,9 @@ class Header:
     time_to_first_token: int | None
     node_dataset_names: list[bytes] | None
     retrieved_dataset_names: list[bytes] | None
+    evaluation_label: bytes | None
+    evaluation_flag: bool | None
+    evaluation_source: str | None
 
     def __init__(self, values: tuple[Any, ...]) -> None:
         """Takes one value for each of `NAMES`, in order."""
@@ -236,4 +246,7 @@ class Header:
             self.time_to_first_token,
             self.node_dataset_names,
             self.retrieved_dataset_names,
+            self.evaluation_label,
+            self.evaluation_flag,
+            self.evaluation_source,
         ) = values

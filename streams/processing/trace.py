@@ -147,6 +147,12 @@ class Trace:
         if h.revision > 0:
             self._revise(dedupe_hash(h.source_id), h.revision)
 
+    def revise(self, h: Header, appended_at: int, offset: int) -> None:
+        """Remembers a correction of an evaluation, which is no operation of the trace."""
+        self.appended_at = appended_at
+        self.touched = offset
+        self._revise(dedupe_hash(h.source_id), h.revision)
+
     def _learn(self, h: Header, root: Root) -> None:
         if self.root_run_id is None and root.run is not None:
             self.root_run_id, self.root = (

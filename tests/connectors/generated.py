@@ -26,7 +26,7 @@ def _strategy(kind: Any) -> st.SearchStrategy[Any]:
             "bytes": st.binary(max_size=20),
             "int": st.integers(-(2**31), 2**31 - 1),
             "long": st.integers(-(2**63), 2**63 - 1),
-            "double": st.floats(allow_nan=False),
+            "double": st.floats(allow_nan=False, allow_infinity=False),
         }
         return simple[kind]
     if kind["type"] in ("enum", "fixed", "record"):

@@ -18,7 +18,7 @@ from connectors.sinks.langfuse.sink import Langfuse
 from connectors.sinks.opik.sink import Opik
 from connectors.sinks.otlp.sink import Otlp
 from tailrace.identity import complete
-from tailrace.records import Kind, ParentKind, TraceEvent
+from tailrace.records import Evaluation, Kind, ParentKind, TraceEvent
 from tests.docs.markdown import ROOT, rows
 from tests.golden.events import completed, golden
 
@@ -84,7 +84,8 @@ def _named(event: TraceEvent) -> TraceEvent:
     """The same operation from a publisher that sets the event's trace, message and run itself."""
     ids = {name: f"{name} of {event.kind}" for name in ("trace_id", "message_id", "workflow_run_id")}
     again: dict[str, Any] = {"event_id": None, "source_id": f"again {event.source_id}", "otel_trace_id": None}
-    if event.kind == Kind.FEEDBACK:  # of the root, of which Opik must know the start
+    about_trace = event.kind == Kind.EVALUATION and event.evaluation_target != "session"
+    if event.kind == Kind.FEEDBACK or about_trace:  # Opik must know the start of the root
         ids["message_id"] = ids["trace_id"]
         again |= {"root_trace_id": ids["trace_id"], "root_started_at": event.started_at}
     return msgspec.structs.replace(event, **again, **ids)
@@ -132,6 +133,7 @@ def computed(rule: str, record: Enriched, fields: Any) -> Any:
         "uuid7": uuid7,
         "first": lambda *xs: next((x for x in xs if x is not None), None),
         "operation": lambda x: None if context.parent_kind == ParentKind.MESSAGE else x,
+        "traced": lambda x: None if context.root_trace_id is None else x,
     }
 
     def value(text: str) -> Any:
@@ -147,8 +149,8 @@ def computed(rule: str, record: Enriched, fields: Any) -> Any:
                 return rater()
             case "user-feedback":
                 return text
-            case "message_id":
-                return event.message_id
+            case "message_id" | "source_id":
+                return getattr(event, text)
             case _:
                 return getattr(fields, text)
 
@@ -171,12 +173,12 @@ def sent(sink: str, record: Enriched) -> Ids | None:
     if sink == "opik":
         if "spans" not in shown:
             [[score]] = [v for v in shown.values() if v]
-            return None, score["id"], None
+            return None, score.get("id") or score["thread_id"], None
         [span] = shown["spans"]
         assert [t["id"] for t in shown.get("traces", ())] in ([], [span["trace_id"]])
         return span["trace_id"], span["id"], span.get("parent_span_id")
     if "dataType" in shown:
-        return shown["traceId"], shown["id"], None
+        return shown.get("traceId"), shown["id"], shown.get("observationId")
     return shown["traceId"], shown["spanId"], shown.get("parentSpanId") or None
 
 
@@ -227,6 +229,8 @@ def test_the_trace_id_that_a_publisher_does_not_give() -> None:
     for kind in sorted({kind for _, kind, _ in rules()}):
         rule = table.get(kind, others).strip("`")
         for run, message in ((None, None), ("R", None), ("R", "M")):
+            if kind == Kind.EVALUATION and run is None:
+                continue  # refused: it names no trace
             event = TraceEvent(
                 kind=Kind(kind),
                 started_at=NOW,
@@ -234,6 +238,8 @@ def test_the_trace_id_that_a_publisher_does_not_give() -> None:
                 source_id="S",
                 workflow_run_id=run,
                 message_id=message,
+                name="n",
+                evaluation=Evaluation(flag=True) if kind == Kind.EVALUATION else None,
             )
             what = kind, run, message
             record = msgspec.structs.replace(RECORDS["message"], event=event)

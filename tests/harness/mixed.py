@@ -1,8 +1,8 @@
 """A reproducible load with every kind of event: many small traces, their events interleaved.
 
 Workflows (iterations, tools that call workflows, three deep), chatflow and chat turns, spans of agents,
-drafts, prompt generations, app events. Prices in two currencies or none, errors, corrections, duplicates,
-and clocks that are wrong.
+drafts, prompt generations, evaluations, app events. Prices in two currencies or none, errors, corrections,
+duplicates, and clocks that are wrong.
 """
 
 from __future__ import annotations
@@ -15,11 +15,15 @@ from typing import Any, Final
 
 import msgspec
 
-from tailrace.identity import complete, kafka_key
+from tailrace.identity import complete, kafka_key, own_id
 from tailrace.ids import otel_span_id
+from tailrace.kinds import OWN_TRACE, WITHOUT_TRACE
 from tailrace.partitioner import partition_of
 from tailrace.records import (
     DatasetRetrieval,
+    Evaluation,
+    EvaluationSource,
+    EvaluationTarget,
     Feedback,
     Kind,
     Message,
@@ -396,6 +400,38 @@ class _Maker:
             took, more = 0, more | {"mode": rng.choice(["chat", "workflow"])}
         return [self.event(kind, begin, took, shared, **more)]
 
+    def evaluated(self, trace: list[TraceEvent]) -> list[TraceEvent]:
+        """The trace with evaluations of it, of its operations and of its session."""
+        rng = self.rng
+        judged = [e for e in trace if e.parent_run_id is None and e.kind not in WITHOUT_TRACE]
+        found = []
+        for e in rng.choices(judged, k=rng.choice([0, 0, 1, 2])) if judged else ():
+            own = own_id(e)
+            ids: dict[str, Any] = {"otel_trace_id": e.otel_trace_id}
+            trace_id = None if e.kind in OWN_TRACE else e.trace_id or e.message_id or e.workflow_run_id
+            ids["trace_id"] = trace_id or own
+            if self.chance(0.5):
+                ids |= {"parent_id": own, "otel_parent_span_id": e.otel_span_id}
+            elif (e.conversation_id or e.session_id) and self.chance(0.4):
+                ids |= {"conversation_id": e.conversation_id, "session_id": e.session_id}
+                ids["evaluation_target"] = EvaluationTarget.SESSION
+            results: list[dict[str, Any]] = [
+                {"number": rng.uniform(-1, 5)},
+                {"number": 1.0, "label": "correct"},
+                {"label": rng.choice(["polite", "übel"])},
+                {"flag": self.chance(0.8)},
+            ]
+            source = rng.choice([None, EvaluationSource.MODEL, EvaluationSource.CODE])
+            body = Evaluation(
+                **rng.choice(results), source=source, evaluator=self.id(), explanation="because"
+            )
+            shared = {"tenant_id": e.tenant_id, "app_id": e.app_id}
+            name = rng.choice(["correctness", "tone"])
+            took = rng.randrange(_SECOND)
+            begin = e.started_at + 20 * _SECOND
+            found.append(self.event(Kind.EVALUATION, begin, took, shared, name=name, evaluation=body, **ids))
+        return [*trace, *found]
+
     def trace(self) -> list[TraceEvent]:
         kind = self.rng.choices(["workflow", "chatflow", "chat", "agent", "single"], [30, 20, 15, 15, 20])[0]
         match kind:
@@ -444,7 +480,8 @@ class _Maker:
 def mixed(seed: int, events: int, now_us: int) -> Iterator[TraceEvent]:
     """`events` completed events in the order of publishing.
 
-    Each trace is whole: its root is among them, and so is the caller of a nested run.
+    Each trace is whole: its root is among them, and so is the caller of a nested run, and what an evaluation
+    is about.
 
     Args:
         seed: of all random choices.
@@ -456,7 +493,7 @@ def mixed(seed: int, events: int, now_us: int) -> Iterator[TraceEvent]:
     left = events
     while left or open_:
         while left and len(open_) < TOGETHER:
-            trace = maker.published(maker.trace())
+            trace = maker.published(maker.evaluated(maker.trace()))
             while len(trace) > left:
                 trace = [complete(maker.single()[0], now_us, maker.id)]
             left -= len(trace)

@@ -114,6 +114,7 @@ SHAPES: Final[dict[str, tuple[str, tuple[int, ...]]]] = {
     "dify.tokens.input": ("{token}", ()),
     "dify.tokens.output": ("{token}", ()),
     "dify.feedback.total": ("{feedback}", ()),
+    "tailrace.evaluations": ("{evaluation}", ()),
     "dify.dataset.retrievals.total": ("{retrieval}", ()),
     "dify.app.created.total": ("{app}", ()),
     "dify.app.updated.total": ("{app}", ()),
@@ -333,9 +334,26 @@ def _cost(event: TraceEvent, estimate: Estimate) -> Iterator[Observation]:
         yield Observation("tailrace.cost", labels, price.amount)
 
 
+def _evaluations(event: TraceEvent) -> Iterator[Observation]:
+    body = event.evaluation
+    if event.kind != Kind.EVALUATION or body is None:
+        return
+    flag = None if body.flag is None else str(body.flag).lower()
+    labels = _labels(
+        event,
+        "",
+        evaluation_name=event.name,
+        evaluation_label=body.label or flag,
+        evaluation_source=body.source,
+        evaluation_target=event.evaluation_target,
+    )
+    yield Observation("tailrace.evaluations", labels, 1)
+
+
 def observations(event: TraceEvent, estimate: Estimate, normalise: Normalise) -> list[Observation]:
     """Everything that one event of revision 0 counts."""
-    return [*_dify(event), *_tokens(event), *_gen_ai(event, normalise), *_cost(event, estimate)]
+    counted = (*_dify(event), *_tokens(event), *_gen_ai(event, normalise), *_cost(event, estimate))
+    return [*counted, *_evaluations(event)]
 
 
 # -- counting

@@ -217,7 +217,7 @@ def summaries(
     firsts: dict[tuple[str, int], str] = {}
     for logged in applied(log):
         trace, tenant = root_of(logged), logged.event.tenant_id
-        if trace is None:
+        if trace is None or logged.event.kind == Kind.EVALUATION:  # about the trace, no part of it
             continue
         if tenant is not None and firsts.setdefault((trace, logged.partition), tenant) == tenant:
             tenant = None

@@ -387,6 +387,48 @@ CASES: dict[str, tuple[TraceEvent, list[str]]] = {
     "other span": (event(K.SPAN, **MODEL, input_tokens=1), []),
     "feedback": (event(K.FEEDBACK, rating="like"), ["dify.feedback.total rating=like 1"]),
     "feedback withdrawn": (event(K.FEEDBACK), ["dify.feedback.total rating= 1"]),
+    "evaluation with a number and a label": (
+        event(
+            K.EVALUATION,
+            name="correctness",
+            trace_id="T",
+            parent_id="p",
+            evaluation={"number": 0.5, "label": "good", "source": "model"},
+            total_tokens=9,
+            **MODEL,
+            input_tokens=9,
+        ),
+        [
+            (
+                "tailrace.evaluations evaluation_label=good evaluation_name=correctness "
+                "evaluation_source=model evaluation_target=operation 1"
+            )
+        ],
+    ),
+    "evaluation of a session with a flag": (
+        event(
+            K.EVALUATION,
+            name="solved",
+            conversation_id="c",
+            evaluation={"flag": False},
+            total_price="1",
+        ),
+        [
+            (
+                "tailrace.evaluations evaluation_label=false evaluation_name=solved evaluation_source= "
+                "evaluation_target=session 1"
+            )
+        ],
+    ),
+    "evaluation of a trace with a number alone": (
+        event(K.EVALUATION, name="n", message_id="m", evaluation={"number": 1}, status="failed"),
+        [
+            (
+                "tailrace.evaluations evaluation_label= evaluation_name=n evaluation_source= "
+                "evaluation_target=trace 1"
+            )
+        ],
+    ),
     "app_created": (event(K.APP_CREATED, mode="chat"), ["dify.app.created.total mode=chat 1"]),
     "app_updated": (event(K.APP_UPDATED, mode="chat"), ["dify.app.updated.total 1"]),
     "app_deleted": (event(K.APP_DELETED), ["dify.app.deleted.total 1"]),
@@ -614,6 +656,12 @@ def test_a_chatflow_turn() -> None:
     assert (s.cost, s.cost_estimated) == ({"USD": "1"}, False)
     assert s.slowest == [slow("tool", "search", 35), slow("n1", "node 1", 30), slow("f", None, 0)]
     assert s.slowest_path == [slow("m", None, 50), slow("run", "the run", 40), slow("n1", "node 1", 30)]
+
+
+def test_an_evaluation_is_no_operation_of_its_trace() -> None:
+    about: dict[str, Any] = {"name": "correctness", "workflow_run_id": "run", "evaluation": {"flag": True}}
+    judged = event(K.EVALUATION, at=90 * SECOND, took=SECOND, error="slow", parent_id="n1", **about)
+    assert summed_up(node(1), run(took=50), judged) == summed_up(node(1), run(took=50))
 
 
 def test_the_roots_own_tokens_and_price_count() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from connectors.sdk.contract import Enriched
+from tailrace.records import Evaluation
 from tests.harness.recount_events import classes_of, repeats
 from tests.seeds.rules import iso
 
@@ -44,6 +45,23 @@ def user(r: Enriched) -> str | None:
 def session(r: Enriched) -> str | None:
     names = (r.context.conversation_id, r.event.conversation_id, r.context.session_id, r.event.session_id)
     return next((n for n in (names if own_application(r) else names[:2]) if n), None)
+
+
+def of_session(r: Enriched) -> bool:
+    return r.event.evaluation_target == "session"
+
+
+def judged(r: Enriched) -> Evaluation:
+    assert r.event.evaluation is not None
+    return r.event.evaluation
+
+
+def result(r: Enriched) -> tuple[Any, str]:
+    """Value and type of the score that an evaluation becomes."""
+    body = judged(r)
+    if body.number is not None:
+        return body.number, "NUMERIC"
+    return (body.label, "CATEGORICAL") if body.label else (1 if body.flag else 0, "BOOLEAN")
 
 
 def trace_name(r: Enriched) -> str | None:
@@ -200,6 +218,14 @@ RULES: Final[dict[str, Callable[[Enriched], Any]]] = {
     "score_id": lambda r: trace_of(f"{r.event.message_id}\0{rater(r)}\0user-feedback"),
     "score_value": lambda r: {"like": 1, "dislike": -1}.get(str(r.event.rating), 0),
     "rating": lambda r: r.event.rating or "withdrawn",
+    "evaluation_id": lambda r: trace_of(r.event.source_id or ""),
+    "evaluated_trace": lambda r: None if of_session(r) else trace_of(r.event.trace_id or ""),
+    "evaluated_operation": lambda r: span_of(r.event.parent_id),
+    "evaluated_session": lambda r: r.event.conversation_id if of_session(r) else None,
+    "evaluation_value": lambda r: result(r)[0],
+    "evaluation_type": lambda r: result(r)[1],
+    "label_of_number": lambda r: judged(r).label if result(r)[1] == "NUMERIC" else None,
+    "evaluation_source": lambda r: judged(r).source and str(judged(r).source),
 }
 CONVERSIONS: Final[dict[str, Callable[[Any], Any]]] = {
     # microseconds as seconds in decimal text, without a float

@@ -17,6 +17,9 @@ from connectors.sdk.contract import Enriched
 from tests.harness.recount_events import classes_of, repeats
 
 PROJECT: Final = "Default Project"
+SCORES: Final = {"feedback", "evaluation"}
+WORTH: Final = {"relevant": 1, "irrelevant": 0}
+"""Of labels without a number, which Opik does not have."""
 LLM_KINDS: Final = {"suggested_question", "generate_name", "prompt_generation"}
 TYPES: Final = {"moderation": "guardrail", "dataset_retrieval": "tool", "tool": "tool"}
 NODE_TYPES: Final = {"llm": "llm", "tool": "tool", "knowledge-retrieval": "tool"}
@@ -48,7 +51,7 @@ def span_id(record: Enriched, span: bytes | None) -> str | None:
 
 
 def span(record: Enriched) -> bool:
-    return record.event.kind != "feedback"
+    return record.event.kind not in SCORES
 
 
 def head(record: Enriched) -> bool:
@@ -80,7 +83,7 @@ def kind(record: Enriched) -> str:
 
 def counted(record: Enriched) -> bool:
     """Whether the span's tokens are not those of other spans."""
-    return record.event.kind != "feedback" and not repeats(record.event)
+    return record.event.kind not in SCORES and not repeats(record.event)
 
 
 def tokens_of(name: str) -> Callable[[Enriched], int | None]:
@@ -160,6 +163,13 @@ def error(record: Enriched) -> dict[str, str] | None:
     }
 
 
+def evaluation_value(record: Enriched) -> float | None:
+    body = record.event.evaluation
+    if body is None or body.number is not None:
+        return None if body is None else body.number
+    return WORTH.get(body.label or "") if body.flag is None else int(body.flag)
+
+
 def json_or_text(text: str) -> Any:
     try:
         return json.loads(text)
@@ -203,6 +213,11 @@ RULES: Final[dict[str, Callable[[Enriched], Any]]] = {
     "withdrawn": lambda r: r.event.rating is None,
     "category": lambda r: r.event.rating,
     "rating": lambda r: {"like": 1, "dislike": 0}.get(r.event.rating or ""),
+    "of_trace": lambda r: r.event.evaluation_target == "trace",
+    "of_operation": lambda r: r.event.evaluation_target == "operation",
+    "of_session": lambda r: r.event.evaluation_target == "session",
+    "evaluation_value": evaluation_value,
+    "evaluation_category": lambda r: r.event.evaluation and r.event.evaluation.label,
     "score_name": lambda r: (
         "admin_feedback" if r.event.origin and r.event.origin.from_source == "admin" else "user_feedback"
     ),

@@ -21,9 +21,9 @@ Fields = dict[str, dict[str, dict[str, dict[str, Place]]]]
 DERIVED: Final = "derived: "
 GUIDES: Final = {"000": "Opik", "001": "Langfuse", "002": "Alibaba", "004": "Weave"}
 DICTIONARY: Final = "003"
-WITHOUT_SEED: Final = frozenset({"unknown", "link", "span"})
-"""Kinds that are ours: what readers make of newer ones, a control record, and operations of other sources
-than Dify."""
+WITHOUT_SEED: Final = frozenset({"unknown", "link", "span", "evaluation"})
+"""Kinds that are ours: what readers make of newer ones, a control record, operations of other sources than
+Dify, and results of evaluators."""
 VENDORS_WITHOUT_SEED: Final[frozenset[str]] = frozenset()
 """Sinks of vendors for which there is no seed, and so no YAML file here."""
 LISTS: Final = {"row": "r", "info": "i", "metadata": "m"}

@@ -131,7 +131,11 @@ def event_with(path: str, value: Any) -> TraceEvent:
     if not inner:
         return msgspec.structs.replace(base, **{outer: value})
     t = next(f["type"] for f in EVENT["fields"] if f["name"] == outer)[1]
-    return msgspec.structs.replace(base, **{outer: records.BY_NAME[t["name"]](**{inner: value})})
+    body = {inner: value}
+    if outer == "evaluation":  # which needs a name, a trace and a result
+        base = msgspec.structs.replace(base, name="n", trace_id="T")
+        body |= {} if inner in ("number", "label", "flag") else {"flag": True}
+    return msgspec.structs.replace(base, **{outer: records.BY_NAME[t["name"]](**body)})
 
 
 CASES = cases()

@@ -18,7 +18,9 @@ NOW = 1_764_000_000_000_000
 R, M, S, C, T = "run", "message", "own", "conversation", "given"
 TIMES: dict[str, Any] = {"started_at": NOW, "ended_at": NOW, "root_started_at": None}
 PRICES: dict[str, Any] = {"input_price": None, "output_price": ".5", "total_price": "0.5"}
-TRACED = [k for k in Kind if k not in kinds.WITHOUT_TRACE and k not in (Kind.UNKNOWN, Kind.LINK)]
+TRACED = [k for k in Kind if k not in kinds.WITHOUT_TRACE | {Kind.UNKNOWN, Kind.LINK, Kind.EVALUATION}]
+"""Kinds of events that belong to a trace, and need no field for that (tests/tailrace/test_evaluations.py has
+evaluations)."""
 
 
 def event(kind: Kind = Kind.TOOL, **fields: Any) -> TraceEvent:
@@ -126,7 +128,8 @@ def test_every_kind_has_an_identity_without_any_field_set(kind: Kind) -> None:
 )
 @settings(max_examples=60, deadline=None)
 def test_completing_again_gives_the_same_ids(raw: TraceEvent, kind: Kind) -> None:
-    cleared = dict.fromkeys((*kinds.BODIES, "token_classes"))  # classes must fit the totals
+    # classes must fit the totals
+    cleared = dict.fromkeys((*kinds.BODIES, "token_classes", "evaluation_target"))
     raw = msgspec.structs.replace(raw, kind=kind, revision=abs(raw.revision) % 2**31, **cleared)
     once = identity.complete(raw, NOW)
     again = identity.complete(once, NOW + 1)
@@ -180,7 +183,8 @@ def test_only_the_kinds_own_body_is_taken(kind: Kind, body: str) -> None:
     cls = next(
         c for c in records.BY_NAME.values() if "".join(w.title() for w in body.split("_")) == c.__name__
     )
-    raw = event(kind, source_id=S, root_trace_id="rt", **{body: cls()})
+    made = cls(flag=True) if cls is records.Evaluation else cls()
+    raw = event(kind, source_id=S, root_trace_id="rt", name="n", **{body: made})
     if kinds.BODY.get(kind) == body:
         codec.encode(identity.complete(raw, NOW))
         return

@@ -32,6 +32,7 @@ BODIES = {
     "prompt_generation": Kind.PROMPT_GENERATION,
     "span": Kind.SPAN,
     "feedback": Kind.FEEDBACK,
+    "evaluation": Kind.EVALUATION,
 }
 
 large = st.builds(
@@ -53,6 +54,9 @@ def large_events(draw: st.DrawFn) -> TraceEvent:
         outer, _, inner = path.partition(".")
         value = draw(st.lists(large, max_size=3) if path.endswith("questions") else large)
         values[outer if inner else ""][inner or outer] = value
+    if body == "evaluation":  # which needs a name, a trace and a result
+        values[""] |= {"name": "n", "trace_id": "T"}
+        values[body]["flag"] = True
     event = TraceEvent(kind=BODIES[body], source_id="s", started_at=NOW, ended_at=NOW, **values[""])
     return identity.complete(
         msgspec.structs.replace(
@@ -180,6 +184,10 @@ def holding(path: str, value: Any) -> TraceEvent:
     outer, _, inner = path.partition(".")
     kind = next((Kind(k) for k, body in kinds.BODY.items() if body == outer), Kind.GENERATE_NAME)
     base = TraceEvent(kind=kind, source_id="s", started_at=NOW, ended_at=NOW)
+    if outer == "evaluation":  # which needs a name, a trace and a result
+        values: dict[str, Any] = {"flag": None if inner == "label" else True, inner: value}
+        body = records.Evaluation(**values)
+        return msgspec.structs.replace(base, name="n", trace_id="T", evaluation=body)
     if inner:
         cls = BODY_CONTENT[outer][0]
         return msgspec.structs.replace(base, **{outer: cls(**{inner: value})})

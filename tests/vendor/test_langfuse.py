@@ -43,7 +43,7 @@ def bodies() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
 
 def test_bodies_match_the_models(interpreter: Path) -> None:
     spans, scores = bodies()
-    assert (len(spans), len(scores)) == (16, 2)
+    assert (len(spans), len(scores)) == (16, 6)
     checks = [(SPANS, s) for s in spans] + [(SCORE, s) for s in scores]
     assert venvs.errors(interpreter, checks, KNOWN_MISSING) == [[]] * len(checks)
 

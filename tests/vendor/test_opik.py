@@ -22,6 +22,8 @@ MODELS = {
     "traces": f"{TYPES_OF}.trace_write:TraceWrite",
     "spans": f"{TYPES_OF}.span_write:SpanWrite",
     "scores": f"{TYPES_OF}.feedback_score_batch_item:FeedbackScoreBatchItem",
+    "span_scores": f"{TYPES_OF}.feedback_score_batch_item:FeedbackScoreBatchItem",
+    "thread_scores": f"{TYPES_OF}.feedback_score_batch_item_thread:FeedbackScoreBatchItemThread",
 }
 
 
@@ -43,14 +45,20 @@ def bodies() -> dict[str, list[Any]]:
 
 def test_bodies_match_the_models(interpreter: Path) -> None:
     found = bodies()
-    assert {name: len(items) for name, items in found.items()} == {"traces": 6, "spans": 16, "scores": 1}
+    assert {name: len(items) for name, items in found.items()} == {
+        "traces": 6,
+        "spans": 16,
+        "scores": 3,
+        "span_scores": 1,
+        "thread_scores": 1,
+    }
     checks = [(MODELS[name], item) for name, items in found.items() for item in items]
     assert venvs.errors(interpreter, checks) == [[]] * len(checks)
 
 
 def planted() -> list[tuple[str, Any]]:
     found = bodies()
-    [trace, *_], [score] = found["traces"], found["scores"]
+    [trace, *_], [score, *_], [of_thread] = found["traces"], found["scores"], found["thread_scores"]
     span = next(s for s in found["spans"] if "usage" in s)
     return [
         ("spans", {**span, "type": "bogus"}),
@@ -63,6 +71,8 @@ def planted() -> list[tuple[str, Any]]:
         ("traces", {**trace, "error_info": {"message": "m"}}),
         ("scores", {**score, "source": "bogus"}),
         ("scores", {k: v for k, v in score.items() if k != "value"}),
+        ("thread_scores", {k: v for k, v in of_thread.items() if k != "thread_id"}),
+        ("thread_scores", {**of_thread, "value": "good"}),
     ]
 
 
@@ -77,8 +87,8 @@ def test_unknown_keys_are_found(interpreter: Path) -> None:
     found = bodies()
     for name, items in found.items():
         wrong = copy.deepcopy(items[0])
-        wrong["threadId"] = "x"
-        assert venvs.errors(interpreter, [(MODELS[name], wrong)]) == [[".threadId: unknown key"]]
+        wrong["ofThread"] = "x"
+        assert venvs.errors(interpreter, [(MODELS[name], wrong)]) == [[".ofThread: unknown key"]]
 
 
 def asked(interpreter: Path, code: str, given: Any = None) -> Any:

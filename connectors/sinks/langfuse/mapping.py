@@ -1,5 +1,4 @@
-"""Maps an enriched event to a Langfuse observation (an encoded OTLP span) or score. Pure. Names are seed
-001's.
+"""Maps an enriched event to a Langfuse observation, an encoded OTLP span. Pure. Names are seed 001's.
 
 Langfuse's OTLP endpoint has no object for a trace, so every observation carries the trace's name, user,
 session, tags, environment and metadata. Attributes without a value are left out. Content is JSON text and
@@ -8,7 +7,6 @@ is passed on unchanged.
 
 from __future__ import annotations
 
-import datetime
 import functools
 import re
 from collections.abc import Callable, Mapping
@@ -24,22 +22,16 @@ from connectors.mapping.rows import Plan, RecordValues, Row, Table, fields_of, p
 from connectors.otlp import wire
 from connectors.sdk.contract import Skip
 from connectors.sdk.outcomes import Rejected
-from connectors.sinks.langfuse import metadata
+from connectors.sinks.langfuse import metadata, scores
 from connectors.sinks.langfuse.metadata import PREFIX, RESERVED
-from tailrace import ids, roll_ups
+from connectors.sinks.langfuse.values import MAX_ID, MAX_TIME, environment, iso
+from tailrace import roll_ups
 from tailrace.memo import Memo
 from tailrace.records import Kind, TokenClasses, TraceContext, TraceEvent
 from tailrace.token_classes import plausible
 
-MAX_TIME: Final = 10_413_791_999_999_000
-"""End of 2299 in microseconds, the latest time that Langfuse's database can store."""
 MAX_NAME: Final = 1000
 """Most characters of an observation's name."""
-MAX_ID: Final = 200
-"""Most characters of a session or user."""
-SCORE: Final = "user-feedback"
-"""Name of the score that a rating becomes."""
-VALUES: Final = {"like": 1, "dislike": -1}
 FAILED: Final = frozenset({"failed", "exception", "error"})
 PARTLY: Final = frozenset({"partial-succeeded", "stopped"})
 LEVELS: Final = frozenset({"DEBUG", "DEFAULT", "WARNING", "ERROR"})
@@ -72,8 +64,6 @@ _NODES: Final = frozenset({"node_execution", "draft_node_execution"})
 _NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _ODD_NUMBER: Final = re.compile(r"[+-]?(?:[0-9]{1,30}\.?[0-9]{0,30}|\.[0-9]{1,30})(?:[eE][+-]?[0-9]{1,2})?")
 """A decimal number that other producers may write and JSON does not know: .5, +1, 007."""
-_NOT_ENVIRONMENT: Final = re.compile(r"[^a-z0-9_-]")
-_EPOCH: Final = datetime.datetime(1970, 1, 1)
 
 _INPUT: Final = TextAttribute("langfuse.observation.input")
 _OUTPUT: Final = TextAttribute("langfuse.observation.output")
@@ -208,24 +198,6 @@ def level_of(event: TraceEvent) -> str:
     if body is not None and body.level is not None and body.level.upper() in LEVELS:
         return body.level.upper()
     return "WARNING" if status in PARTLY else "DEFAULT"
-
-
-def environment(text: str) -> str:
-    """Converts a text to an environment that Langfuse accepts; may be empty.
-
-    Langfuse accepts `[a-z0-9-_]`, at most 40 characters, not beginning with langfuse.
-    """
-    return _ENVIRONMENTS[text]
-
-
-def _environment(text: str) -> str:
-    name = _NOT_ENVIRONMENT.sub("-", text.strip().lower())
-    while name.startswith("langfuse"):
-        name = name.removeprefix("langfuse").lstrip("-_")
-    return name[:40]
-
-
-_ENVIRONMENTS: Final[Memo[str, str]] = Memo(_environment, 1024)
 
 
 # -- attributes: cached as encoded bytes if few values repeat, else written one by one
@@ -432,80 +404,7 @@ def _own(out: list[bytes], event: TraceEvent) -> None:
     out += wire.attributes(pairs)
 
 
-# -- feedback
-def to_score(
-    event: TraceEvent, context: TraceContext, own_environment: bool, fixed_environment: str
-) -> dict[str, Any] | Skip | Rejected:
-    """The body of a score for the message's trace; without a message, for the conversation.
-
-    The score's id is a hash of the message and of who rated it, so a changed rating replaces the former
-    one. The value is 1, -1, or 0 for a withdrawn rating.
-
-    Args:
-        event: The event, of kind feedback.
-        context: The event's context.
-        own_environment: Whether the event's own environment is sent.
-        fixed_environment: The environment of all scores; empty: none.
-
-    Returns:
-        `Skip` if the event does not say what was rated. `Rejected` for a time that Langfuse cannot store.
-    """
-    if not 0 <= event.started_at <= MAX_TIME:
-        return Rejected(
-            "time_out_of_range", f"started_at is {event.started_at} µs; Langfuse stores 1970 to 2299"
-        )
-    origin = event.origin
-    rater = (
-        (origin.from_end_user_id or origin.from_account_id if origin is not None else None)
-        or event.user_id
-        or event.source_id
-        or ""
-    )
-    subject = event.message_id or event.workflow_run_id
-    conversation = event.conversation_id or context.conversation_id
-    score: dict[str, Any] = {}
-    if subject:
-        score["traceId"] = context.message_trace_id.hex()
-    elif conversation:
-        subject = conversation
-        score["sessionId"] = conversation[:MAX_ID]
-    else:
-        return Skip("nothing_rated")
-    rating = event.rating
-    score["id"] = ids.otel_trace_id(f"{subject}\0{rater}\0{SCORE}").hex()
-    score["name"] = SCORE
-    score["value"] = VALUES.get(rating or "", 0)
-    score["dataType"] = "NUMERIC"
-    score["timestamp"] = iso(event.started_at)
-    if event.feedback is not None and event.feedback.content:
-        score["comment"] = event.feedback.content
-    where = fixed_environment or (
-        environment(event.environment) if own_environment and event.environment else ""
-    )
-    if where:
-        score["environment"] = where
-    about = {
-        "rating": rating or "withdrawn",
-        "tenant_id": event.tenant_id or context.tenant_id,
-        "app_id": event.app_id or context.app_id,
-        "message_id": event.message_id,
-        "user_id": event.user_id,
-        "from_source": origin.from_source if origin is not None else None,
-        "from_end_user_id": origin.from_end_user_id if origin is not None else None,
-        "from_account_id": origin.from_account_id if origin is not None else None,
-        "feedback_id": event.feedback.feedback_id if event.feedback is not None else None,
-        "event_id": event.event_id,
-    }
-    score["metadata"] = {k: v for k, v in about.items() if v}
-    return score
-
-
 # -- values
-def iso(us: int) -> str:
-    """Microseconds since 1970, up to the year 9999, as ISO 8601 in UTC, cut to milliseconds."""
-    return (_EPOCH + datetime.timedelta(microseconds=us)).isoformat(timespec="milliseconds") + "Z"
-
-
 def _json(value: Any) -> str:
     return msgspec.json.encode(value).decode()
 
@@ -577,7 +476,7 @@ class Observation(NamedTuple):
 
 
 # -- how each kind is mapped
-Score = Callable[[TraceEvent, TraceContext, bool, str], "dict[str, Any] | Skip | Rejected"]
+Score = Callable[[TraceEvent, TraceContext, bool, str], "scores.Body | Skip | Rejected"]
 _NONE: Final = Skip("no_observation")
 KINDS: Final[Mapping[Kind, Observation | Score | Skip]] = {
     Kind.WORKFLOW_RUN: Observation("chain", metadata.WORKFLOW_RUN),
@@ -591,7 +490,8 @@ KINDS: Final[Mapping[Kind, Observation | Score | Skip]] = {
     Kind.GENERATE_NAME: Observation("generation", metadata.GENERATE_NAME),
     Kind.PROMPT_GENERATION: Observation("generation", metadata.PROMPT_GENERATION),
     Kind.SPAN: Observation("", metadata.SPAN, SPAN_TRACE),
-    Kind.FEEDBACK: to_score,
+    Kind.FEEDBACK: scores.of_feedback,
+    Kind.EVALUATION: scores.of_evaluation,
     Kind.APP_CREATED: _NONE,
     Kind.APP_UPDATED: _NONE,
     Kind.APP_DELETED: _NONE,
@@ -600,8 +500,13 @@ KINDS: Final[Mapping[Kind, Observation | Score | Skip]] = {
     Kind.UNKNOWN: _NONE,
 }
 """How each kind is mapped: as an observation, as a score, or not at all."""
+SCORED: Final[dict[str, Score]] = {
+    str(kind): how for kind, how in KINDS.items() if not isinstance(how, Observation | Skip)
+}
+"""The kinds that become scores."""
 _OBSERVED: Final = {kind: how for kind, how in KINDS.items() if isinstance(how, Observation)}
 FIELDS: Final = fields_of(metadata.EVERY, TRACE, *(how.metadata for how in _OBSERVED.values())) | {
+    *scores.FIELDS,
     "app_id",
     "app_name",
     "attributes",
@@ -609,14 +514,12 @@ FIELDS: Final = fields_of(metadata.EVERY, TRACE, *(how.metadata for how in _OBSE
     "currency",
     "ended_at",
     "environment",
-    "feedback",
     "input_price",
     "inputs",
     "kind",
     "name",
     "output_price",
     "outputs",
-    "rating",
     "started_at",
     "tags",
     "time_to_first_token",

@@ -1,7 +1,7 @@
 """Sends traces and scores to Langfuse, Cloud or self-hosted from version 3.22.
 
-Observations go to its OTLP endpoint, feedback to the scores API. The older batch API is not used: Langfuse
-Cloud and self-hosted v4 no longer accept traces there.
+Observations go to its OTLP endpoint, feedback and evaluations to the scores API. The older batch API is not
+used: Langfuse Cloud and self-hosted v4 no longer accept traces there.
 """
 
 from __future__ import annotations
@@ -36,8 +36,9 @@ from connectors.sdk import endpoint, policy, redact
 from connectors.sdk.compression import gzip
 from connectors.sdk.contract import Secret
 from connectors.sdk.http import place
-from connectors.sinks.langfuse.mapping import FIELDS, MAX_ID, environment, to_score, to_span
+from connectors.sinks.langfuse.mapping import FIELDS, SCORED, to_span
 from connectors.sinks.langfuse.responses import STATUSES, error_text, fix, partly, suspended
+from connectors.sinks.langfuse.values import MAX_ID, environment
 from tailrace import __version__
 from tailrace.errors import ConfigError
 
@@ -67,7 +68,7 @@ class Score(msgspec.Struct, frozen=True):
 
 @sink("langfuse", max_records=500, max_bytes=4_000_000, fields=FIELDS, environment=VARIABLES)
 class Langfuse:
-    """Traces and user feedback to Langfuse, Cloud or self-hosted (3.22 and later)."""
+    """Traces, user feedback and evaluations to Langfuse, Cloud or self-hosted (3.22 and later)."""
 
     class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         public_key: str
@@ -132,8 +133,9 @@ class Langfuse:
     def map(self, event: Enriched) -> Payload | Skip | Rejected:
         own = not self._environment
         try:
-            if event.event.kind == "feedback":
-                score = to_score(event.event, event.context, own, self._environment)
+            scored = SCORED.get(event.event.kind)
+            if scored is not None:
+                score = scored(event.event, event.context, own, self._environment)
                 if not isinstance(score, dict):
                     return score
                 body = Score(msgspec.json.encode(score))

@@ -1,8 +1,8 @@
 """Maps an enriched event to Opik's objects. Pure. Names, tags and fields are those of seed 000.
 
-An operation becomes a span; the root of a trace becomes a trace and its root span; a rating becomes a
-feedback score. An operation's context has all that is needed of its parent, so the order of arrival does
-not matter.
+An operation becomes a span; the root of a trace becomes a trace and its root span; a rating or an evaluation
+becomes a feedback score (connectors/sinks/opik/scores.py). An operation's context has all that is needed of
+its parent, so the order of arrival does not matter.
 """
 
 from __future__ import annotations
@@ -18,15 +18,11 @@ from connectors.mapping.prompts import messages
 from connectors.mapping.rows import Plan, RecordValues, Table, fields_of, plan
 from connectors.sdk.contract import Enriched, Payload, Skip
 from connectors.sdk.outcomes import Rejected
-from connectors.sinks.opik import ids, metadata
+from connectors.sinks.opik import ids, metadata, scores
+from connectors.sinks.opik.scores import Parts
 from connectors.sinks.opik.values import LARGEST, as_object, in_time, iso, price
 from tailrace import roll_ups
 from tailrace.records import Kind, TraceContext, TraceEvent
-
-Score = tuple[str, str, str, bytes | None]
-"""A feedback score: "traces" or "spans", id of what is rated, score name, JSON (None: withdrawn)."""
-Parts = tuple[bytes | None, bytes | None, Score | None, int]
-"""The objects of one record: JSON of a trace, JSON of a span, a score, and the time of its ids in ms."""
 
 
 class Operation(NamedTuple):
@@ -59,15 +55,15 @@ PROVIDERS: Final[Mapping[str, str]] = {
 """OpenTelemetry's name of a provider -> the name in Opik's price table, if they differ."""
 
 _START_UNKNOWN: Final = (
-    "no start of the rated trace is known, and Opik's ids need it: nothing of the trace came before, or its "
-    "start was forgotten; raise streams.remembered_start_bytes, and publish all events of a trace with "
-    "root_started_at"
+    "no start of the trace that is scored is known, and Opik's ids need it: nothing of the trace came "
+    "before, or its start was forgotten; raise streams.remembered_start_bytes, and publish all events of a "
+    "trace with root_started_at"
 )
-_RATINGS: Final[Mapping[str | None, int]] = {"like": 1, "dislike": 0}
 _FAILED: Final = frozenset({"failed", "exception"})
 _MAX_ENVIRONMENT: Final = 150
 """Most characters of an environment."""
 _HOUR_MS: Final = 3_600_000
+_EVALUATION: Final = "evaluation"
 
 _dumps: Final[Callable[[Any], bytes]] = orjson.dumps
 _PROJECT: Final = JsonMember("project_name")
@@ -101,7 +97,7 @@ def to_parts(
 
     Returns:
         `Skip` for kinds that are not sent to Opik. `Rejected` for times and texts that Opik cannot store, for
-        ids outside the window, and for ratings of traces whose start is not known.
+        ids outside the window, and for ratings and evaluations of traces whose start is not known.
     """
     event, context = record.event, record.context
     operation = _PLANS.get(event.kind)
@@ -109,6 +105,8 @@ def to_parts(
         how = KINDS[event.kind]
         if isinstance(how, Skip):
             return how
+        if event.kind == _EVALUATION and (found := _apart(event, context, project)) is not None:
+            return found
     trace = context.root_trace_id or event.trace_id or event.source_id
     if trace is None:
         return Rejected("invalid_id", "neither the event nor its context names a trace")
@@ -122,7 +120,8 @@ def to_parts(
         if operation is None:
             if not id_time_ms and "start_unknown" in context.marks and event.root_started_at is None:
                 return Rejected("trace_start_unknown", _START_UNKNOWN)
-            return _rating(event, context, project, trace, ms)
+            scored = _SCORED[event.kind]
+            return scored(event, context, project, trace, ms)
         if window_ms and not id_time_ms and abs(context.appended_at - ms) > window_ms:
             return _beyond(context.appended_at - ms, window_ms)
         if not (in_time(event.started_at) and in_time(event.ended_at)):
@@ -132,6 +131,14 @@ def to_parts(
             )
         return _operation(operation, event, context, project, trace, ms)
     except (TypeError, ValueError) as e:  # orjson's errors: lone surrogates, numbers beyond 64 bits
+        return Rejected("not_json", f"cannot be written as JSON: {type(e).__name__}")
+
+
+def _apart(event: TraceEvent, context: TraceContext, project: str) -> Parts | Skip | Rejected | None:
+    """What needs no trace: the evaluation of a session, or one that names nothing; None for others."""
+    try:
+        return scores.of_session(event, context, project)
+    except (TypeError, ValueError) as e:  # orjson's errors, as below
         return Rejected("not_json", f"cannot be written as JSON: {type(e).__name__}")
 
 
@@ -357,35 +364,9 @@ def _error(out: list[bytes], event: TraceEvent) -> None:
     _ERROR.encoded(out, _dumps(info))
 
 
-def _rating(
-    event: TraceEvent, context: TraceContext, project: str, trace: str, ms: int
-) -> Parts | Skip | Rejected:
-    if event.rating is not None and event.rating not in _RATINGS:
-        return Rejected("unknown_rating", "a rating must be like, dislike, or null to withdraw it")
-    scope, rated = ids.trace_scope(ms, project, trace)
-    parent, entity = context.parent_span_id, "traces"
-    if parent is not None and context.parent_source_id != trace:
-        entity, rated = "spans", ids.parent_id(ms, scope, parent)
-    origin = event.origin
-    name = "admin_feedback" if origin is not None and origin.from_source == "admin" else "user_feedback"
-    if event.rating is None:
-        return None, None, (entity, rated, name, None), ms
-    score: dict[str, str | int] = {
-        "id": rated,
-        "project_name": project,
-        "name": name,
-        "category_name": event.rating,
-        "value": _RATINGS[event.rating],
-        "source": "sdk",
-    }
-    if event.feedback is not None and event.feedback.content:
-        score["reason"] = event.feedback.content
-    return None, None, (entity, rated, name, _dumps(score)), ms
-
-
-Rating = Callable[[TraceEvent, TraceContext, str, str, int], "Parts | Skip | Rejected"]
+Scored = Callable[[TraceEvent, TraceContext, str, str, int], "Parts | Skip | Rejected"]
 _NONE: Final = Skip("not_traced")
-KINDS: Final[Mapping[Kind, Operation | Rating | Skip]] = {
+KINDS: Final[Mapping[Kind, Operation | Scored | Skip]] = {
     Kind.WORKFLOW_RUN: Operation(metadata.WORKFLOW_RUN),
     Kind.NODE_EXECUTION: Operation(metadata.NODE),
     Kind.DRAFT_NODE_EXECUTION: Operation(metadata.NODE),
@@ -397,7 +378,8 @@ KINDS: Final[Mapping[Kind, Operation | Rating | Skip]] = {
     Kind.GENERATE_NAME: Operation(metadata.GENERATE_NAME, "llm", "generate_conversation_name"),
     Kind.PROMPT_GENERATION: Operation(metadata.PROMPT_GENERATION, "llm"),
     Kind.SPAN: Operation(metadata.SPAN),
-    Kind.FEEDBACK: _rating,
+    Kind.FEEDBACK: scores.of_feedback,
+    Kind.EVALUATION: scores.of_evaluation,
     Kind.APP_CREATED: _NONE,
     Kind.APP_UPDATED: _NONE,
     Kind.APP_DELETED: _NONE,
@@ -406,14 +388,17 @@ KINDS: Final[Mapping[Kind, Operation | Rating | Skip]] = {
     Kind.UNKNOWN: _NONE,
 }
 """How each kind is mapped: as a span (and its trace), as a score, or not at all."""
+_SCORED: Final[dict[str, Scored]] = {
+    str(kind): how for kind, how in KINDS.items() if not isinstance(how, Operation | Skip)
+}
 _OPERATIONS: Final = {kind: how for kind, how in KINDS.items() if isinstance(how, Operation)}
 FIELDS: Final = fields_of(*(how.metadata for how in _OPERATIONS.values())) | {
+    *scores.FIELDS,
     "attributes",
     changes.FIELD,
     "ended_at",
     "environment",
     "error_type",
-    "feedback",
     "input_tokens",
     "inputs",
     "kind",
@@ -421,8 +406,6 @@ FIELDS: Final = fields_of(*(how.metadata for how in _OPERATIONS.values())) | {
     "output_tokens",
     "outputs",
     "published_at",
-    "rating",
-    "root_started_at",
     "started_at",
     "tags",
     "time_to_first_token",

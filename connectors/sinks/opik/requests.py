@@ -9,7 +9,7 @@ import msgspec
 import orjson
 
 from connectors.sdk.outcomes import Delivered, Outcome, Outcomes, Paused, Rejected, Retry, Split
-from connectors.sinks.opik.mapping import Parts, Score
+from connectors.sinks.opik.scores import SPANS, THREADS, TRACES, Parts, Score
 
 MOST: Final = 1000
 """Most items that Opik takes in a request."""
@@ -25,13 +25,13 @@ class Call(msgspec.Struct, frozen=True):
     records: tuple[int, ...]
     """Positions of the batch's records that are in the request."""
     rates: bool = False
-    """Whether it has ratings. Opik must already have what they rate."""
+    """Whether it has scores. Opik must already have the trace or span of a score."""
 
 
 def calls(bodies: Sequence[Parts]) -> Iterator[Call]:
-    """The requests of a batch: traces first, then spans, then ratings.
+    """The requests of a batch: traces first, then spans, then scores.
 
-    Of several ratings with the same name for the same object only the last is sent.
+    Of several scores with the same name for the same object only the last is sent.
     """
     traces, spans = [p[0] for p in bodies], [p[1] for p in bodies]
     for path, name, items in (
@@ -46,7 +46,7 @@ def calls(bodies: Sequence[Parts]) -> Iterator[Call]:
         if (score := parts[2]) is not None:
             key = score[:3]
             last[key] = (score, [*(last.pop(key)[1] if key in last else ()), i])
-    for entity in ("traces", "spans"):
+    for entity in (TRACES, SPANS, THREADS):
         given = [(score, who) for score, who in last.values() if score[0] == entity and score[3] is not None]
         if given:
             records = tuple(sorted(i for _, who in given for i in who))

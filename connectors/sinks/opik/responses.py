@@ -47,17 +47,24 @@ def outcome(answer: Response, now: float, detail: str) -> Outcome:
     return decided
 
 
-def of_ratings(answer: Response, decided: Outcome) -> Outcome:
-    """The outcome of a request with ratings: a 404 with Opik's own message is about an unknown id.
+def of_scores(answer: Response, decided: Outcome, threads: bool) -> Outcome:
+    """The outcome of a request with scores: a 404 with Opik's own message is about an unknown id.
 
     Args:
         answer: The response.
         decided: The outcome by status. A 404 that may come from a proxy keeps it.
+        threads: Whether the scores are those of threads.
     """
+    if threads and answer.status == 409 and isinstance(decided, Rejected):
+        return msgspec.structs.replace(
+            decided,
+            reason="thread_open",
+            detail="this version of Opik scores a thread only when it is closed",
+        )
     if answer.status == 404 and isinstance(decided, Paused) and message(answer):
         return Rejected(
             "unknown_id",
-            "Opik does not have the trace or span that is rated",
+            "Opik does not have the trace or span that the score is about",
             status=404,
             response=message(answer),
         )

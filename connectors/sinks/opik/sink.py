@@ -33,8 +33,9 @@ from connectors.sdk.compression import gzip
 from connectors.sdk.contract import Rates, Secret
 from connectors.sdk.http import place
 from connectors.sinks.opik import responses
-from connectors.sinks.opik.mapping import FIELDS, Parts, payload, remedy, to_parts
+from connectors.sinks.opik.mapping import FIELDS, payload, remedy, to_parts
 from connectors.sinks.opik.requests import MOST, Call, calls, combine, to_be_held
+from connectors.sinks.opik.scores import SPANS, THREADS, Parts
 from tailrace.errors import ConfigError
 
 _CLOUD: Final = "comet.com"
@@ -126,7 +127,8 @@ class Opik:
         return payload(parts)
 
     def render(self, payload: Payload) -> dict[str, list[Any]]:
-        """The objects of a payload: traces, spans, scores (of traces), span_scores and withdrawn_scores."""
+        """The objects of a payload: traces, spans, scores (of traces), span_scores, thread_scores, and
+        withdrawn_scores."""
         trace, span, score, _ = payload.body
         objects: dict[str, list[Any]] = {}
         if trace is not None:
@@ -138,7 +140,8 @@ class Opik:
             if body is None:
                 objects["withdrawn_scores"] = [{"of": entity, "id": rated, "name": name}]
             else:
-                objects["scores" if entity == "traces" else "span_scores"] = [orjson.loads(body)]
+                of = {SPANS: "span_scores", THREADS: "thread_scores"}.get(entity, "scores")
+                objects[of] = [orjson.loads(body)]
         return objects
 
     async def send(self, batch: Batch, http: Http) -> Outcomes:
@@ -166,7 +169,7 @@ class Opik:
             return Delivered()
         outcome = responses.outcome(answer, self._now(), self._detail(answer))
         if call.rates:
-            outcome = responses.of_ratings(answer, outcome)
+            outcome = responses.of_scores(answer, outcome, f"/{THREADS}/" in call.path)
         if not isinstance(outcome, Rejected):
             return outcome
         request = (

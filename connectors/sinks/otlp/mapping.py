@@ -244,6 +244,7 @@ KINDS: Final[Mapping[Kind, Span | Skip]] = {
     Kind.GENERATE_NAME: _LOG,
     Kind.PROMPT_GENERATION: _LOG,
     Kind.FEEDBACK: _LOG,
+    Kind.EVALUATION: _LOG,
     Kind.APP_CREATED: _LOG,
     Kind.APP_UPDATED: _LOG,
     Kind.APP_DELETED: _LOG,

@@ -9,7 +9,14 @@ from typing import Any, Final
 import msgspec
 
 from connectors.testing.samples import Sample, samples
-from tailrace.records import TraceContext, TraceEvent
+from tailrace.records import (
+    ChangeKind,
+    ContentChange,
+    ContentRef,
+    TokenClasses,
+    TraceContext,
+    TraceEvent,
+)
 
 _INVENTED: Final[Mapping[str, Any]] = {
     "revision": 1,
@@ -17,6 +24,10 @@ _INVENTED: Final[Mapping[str, Any]] = {
     "otel_trace_id": bytes(range(16)),
     "otel_span_id": bytes(range(8)),
     "otel_parent_span_id": bytes(range(1, 9)),
+    "token_classes": TokenClasses(cache_read=1, reasoning=2),
+    "usage_repeats": True,
+    "content_changes": [ContentChange(field="inputs", change=ChangeKind.CUT, bytes=9)],
+    "content_refs": [ContentRef(field="outputs", hash="sha256:00", bytes=9)],
 }
 """Values for fields that are not texts and that no sample has."""
 _KEPT: Final = frozenset({"event_id", "source_id", "published_at"})

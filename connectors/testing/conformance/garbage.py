@@ -173,6 +173,7 @@ class _Strategies:
                 "bytes": lambda: st.binary(max_size=20),
                 "int": lambda: st.integers(-(2**31), 2**31 - 1),
                 "long": lambda: st.integers(-(2**63), 2**63 - 1),
+                "double": lambda: st.floats(allow_nan=False),
             }
             return simple[kind]()
         if kind["type"] in ("enum", "fixed", "record"):

@@ -221,6 +221,8 @@ def score_of(body: Any) -> Score:
         raise InvalidScore(str(e)) from None
     if bool(score.trace_id) == bool(score.session_id):
         raise InvalidScore("a score must have either a traceId or a sessionId")
+    if score.observation_id and not score.trace_id:
+        raise InvalidScore("observationId requires traceId")
     if not score.name or not score.id:
         raise InvalidScore("name and id must not be empty")
     if score.data_type not in ("NUMERIC", "BOOLEAN", "CATEGORICAL", "TEXT"):

@@ -22,6 +22,7 @@ from connectors.testing.doubles.request_rules import RateWindow, RequestRefused,
 from connectors.testing.doubles.server import Answer, Double, Incoming, ServerOptions, json_answer
 
 MAX_BYTES: Final = 50 * 1024 * 1024
+THREADS: Final = "traces/threads"
 _NO_CONTENT: Final = Answer(status=204, content_type=None)
 
 
@@ -63,6 +64,8 @@ class OpikDouble(Double[Faults]):
         self.api_key, self.workspace, self.window_hours = api_key, workspace, window_hours
         self.quota_used_up = False
         """Whether all writes are answered with 402."""
+        self.scores_open_threads = True
+        """Whether scores of threads are taken at any time; servers before 2026 wanted them closed (409)."""
         self.clock = clock
         self.store = OpikStore()
         self.rate = RateWindow(events_per_minute)
@@ -79,6 +82,7 @@ class OpikDouble(Double[Faults]):
             web.post(f"{private}/traces/batch", self.handle("traces", self._take_batch)),
             web.post(f"{private}/spans/batch", self.handle("spans", self._take_batch)),
             web.put(f"{scores}/feedback-scores", self.handle("scores", self._take_scores)),
+            web.put(f"{private}/{THREADS}/feedback-scores", self.handle("scores", self._take_thread_scores)),
             web.post(f"{scores}/{{id}}/feedback-scores/delete", self.handle("scores", self._delete_score)),
             web.get(f"{private}/projects", self._projects),
             web.get(f"{private}/traces/{{id}}", self._trace),
@@ -118,11 +122,11 @@ class OpikDouble(Double[Faults]):
             raise RequestRefused(429, "Too Many Requests", {"RateLimit-Reset": str(max(1, round(wait)))})
         return document
 
-    def _items(self, incoming: Incoming) -> list[Document]:
-        """The items of a batch. Refuses the request if one of them is not valid."""
+    def _items(self, incoming: Incoming, rules: str = "") -> list[Document]:
+        """The items of a batch. Refuses the request if one is not valid by `rules` (its group's)."""
         name = incoming.group
         items = items_of(self._document(incoming), name)
-        invalid = [f"{name}[{i}].{p}" for i, item in enumerate(items) for p in problems(name, item)]
+        invalid = [f"{name}[{i}].{p}" for i, item in enumerate(items) for p in problems(rules or name, item)]
         if invalid:
             raise RequestRefused(400, "; ".join(invalid[:5]))
         return items
@@ -148,6 +152,15 @@ class OpikDouble(Double[Faults]):
             raise RequestRefused(404, f"{entity} not found")
         for item in items:
             self.store.scores[entity, item["id"], item["name"]] = item
+        return _NO_CONTENT
+
+    def _take_thread_scores(self, incoming: Incoming) -> Answer:
+        """Scores of threads. Opik makes a thread that it does not know."""
+        items = self._items(incoming, "thread_scores")
+        if not self.scores_open_threads:
+            raise RequestRefused(409, f"Threads must be closed before scoring: {items[0]['thread_id']}")
+        for item in items:
+            self.store.scores[THREADS, item["thread_id"], item["name"]] = item
         return _NO_CONTENT
 
     def _delete_score(self, incoming: Incoming) -> Answer:

@@ -15,6 +15,8 @@ from connectors.testing.doubles.request_rules import RequestRefused
 MOST: Final = 1000
 TYPES: Final = ("general", "tool", "llm", "guardrail")
 SOURCES: Final = ("sdk", "experiment", "playground", "optimization", "evaluator")
+SCORE_LIMIT: Final = 1_000_000_000
+"""Opik takes 999,999,999.999999999 either way, which as a float is this."""
 SCORE_SOURCES: Final = ("online_scoring", "sdk", "ui")
 _UUID: Final = re.compile(
     r"[0-9a-f]{8}-[0-9a-f]{4}-([0-9a-f])[0-9a-f]{3}-([0-9a-f])[0-9a-f]{3}-[0-9a-f]{12}", re.IGNORECASE
@@ -89,17 +91,27 @@ _SCORE: Final[Mapping[str, Callable[[Any], bool]]] = {
     "project_name": _COMMON["project_name"],
     "name": lambda v: isinstance(v, str) and bool(v.strip()),
     "category_name": _is_text,
-    "value": lambda v: type(v) in (int, float),
+    "value": lambda v: type(v) in (int, float) and abs(v) < SCORE_LIMIT,
     "reason": _is_text,
     "source": lambda v: v in SCORE_SOURCES,
+}
+_THREAD_SCORE: Final[Mapping[str, Callable[[Any], bool]]] = {
+    **_SCORE,
+    "thread_id": lambda v: isinstance(v, str) and bool(v.strip()),
 }
 _REQUIRED: Final = {
     "traces": ("start_time",),
     "spans": ("start_time",),
     "scores": ("name", "value", "source"),
+    "thread_scores": ("thread_id", "name", "value", "source"),
 }
-_FIELDS: Final = {"traces": _TRACE, "spans": _SPAN, "scores": _SCORE}
-_IDS: Final = {"traces": ("id",), "spans": ("id", "trace_id", "parent_span_id"), "scores": ("id",)}
+_FIELDS: Final = {"traces": _TRACE, "spans": _SPAN, "scores": _SCORE, "thread_scores": _THREAD_SCORE}
+_IDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "traces": ("id",),
+    "spans": ("id", "trace_id", "parent_span_id"),
+    "scores": ("id",),
+    "thread_scores": (),
+}
 
 
 def items_of(document: Any, name: str) -> list[Document]:
@@ -113,7 +125,7 @@ def items_of(document: Any, name: str) -> list[Document]:
 
 
 def problems(name: str, item: Document) -> Iterator[str]:
-    """What is not valid in an item of traces, spans or scores, as sentences."""
+    """What is not valid in an item of traces, spans, scores or thread_scores, as sentences."""
     for field in _REQUIRED[name]:
         if item.get(field) is None:
             yield f"{field} must not be null"
@@ -164,7 +176,7 @@ class OpikStore:
         self.spans: dict[tuple[str, str, str, str], Document] = {}
         """The key is project, trace, parent ("" for none) and id."""
         self.scores: dict[tuple[str, str, str], Document] = {}
-        """The key is "traces" or "spans", id and score name."""
+        """The key is "traces", "spans" or "traces/threads", id and score name."""
         self._projects: dict[tuple[str, str], str] = {}
 
     def other_project(self, name: str, item: Document) -> str | None:

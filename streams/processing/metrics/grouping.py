@@ -37,6 +37,10 @@ LABELS: Final = (
     "call",
     "failed",
     "classes",
+    "evaluation_name",
+    "evaluation_label",
+    "evaluation_source",
+    "evaluation_target",
 )
 """Order of a group's labels.
 
@@ -49,6 +53,7 @@ _PRICED: Final = frozenset(k for k, c in BY_KIND.items() if c.priced)
 _BY_DATASET: Final = frozenset(k for k, c in BY_KIND.items() if c.datasets)
 _CALLS: Final[dict[str, str]] = {k: c.call for k, c in BY_KIND.items() if c.call is not None}
 _PLUGINS: Final = frozenset({b"tool", b"knowledge-retrieval"})
+_EVALUATIONS: Final = frozenset(k for k, names in LABELS_OF.items() if "evaluation_name" in names)
 
 
 class Group(NamedTuple):
@@ -111,6 +116,9 @@ def raw_key(h: Header, price: int, classed: bool) -> tuple[Any, ...]:
     )
     if classed or h.usage_repeats is not None:
         key = (*key, classed, h.usage_repeats)
+    if h.kind in _EVALUATIONS:
+        flag, source = h.evaluation_flag, h.evaluation_source
+        return (*key, h.name, h.evaluation_label, flag, source, h.evaluation_target)
     return (*key, tuple(h.dataset_ids)) if h.dataset_ids and h.kind in _BY_DATASET else key
 
 
@@ -124,7 +132,7 @@ def group_of(h: Header, price: int, classed: bool) -> Group | None:
         return None
     values = dict.fromkeys(LABELS, "")
     for name in used:
-        values[name] = text(getattr(h, name))
+        values[name] = value_of(h, name)
     if "plugin_name" in used and h.node_type not in _PLUGINS:
         values["plugin_name"] = ""
     if price and h.kind in _PRICED and not repeats(h):
@@ -138,6 +146,22 @@ def group_of(h: Header, price: int, classed: bool) -> Group | None:
     if h.kind in _BY_DATASET:
         datasets = tuple(sorted({text(d) for d in h.dataset_ids[:MOST_DATASETS]}))
     return Group(h.kind, tuple(values.values()), datasets)
+
+
+def value_of(h: Header, name: str) -> str:
+    """The value of a label. An evaluation with a flag has the label `true` or `false`."""
+    match name:
+        case "evaluation_name":
+            return text(h.name)
+        case "evaluation_label":
+            flag = h.evaluation_flag
+            return text(h.evaluation_label) or ("" if flag is None else "true" if flag else "false")
+        case "evaluation_source":
+            return h.evaluation_source or ""
+        case "evaluation_target":
+            return h.evaluation_target or ""
+        case _:
+            return text(getattr(h, name))
 
 
 def overflow_of(group: Group) -> Group:

@@ -41,7 +41,8 @@ class Own(NamedTuple):
 class Counted(NamedTuple):
     """How one kind counts. It does not count in metrics that its row leaves out.
 
-    Labels are fields of the event; tenant_id and app_id are labels of every metric.
+    Labels are fields of the event, and what `value_of` in grouping.py makes of an evaluation; tenant_id and
+    app_id are labels of every metric.
     """
 
     type: str | None = None
@@ -136,6 +137,13 @@ COUNTED: Final[Mapping[Kind, Counted | None]] = {
     ),
     Kind.SPAN: Counted(priced=True, operation_type="span", usage=_MODEL, call=BY_SPAN_KIND),
     Kind.FEEDBACK: Counted(own=Own("dify.feedback.total", "{feedback}", ("rating",))),
+    Kind.EVALUATION: Counted(
+        own=Own(
+            "tailrace.evaluations",
+            "{evaluation}",
+            ("evaluation_name", "evaluation_label", "evaluation_source", "evaluation_target"),
+        )
+    ),
     Kind.APP_CREATED: Counted(own=Own("dify.app.created.total", "{app}", ("mode",))),
     Kind.APP_UPDATED: Counted(own=Own("dify.app.updated.total", "{app}", ())),
     Kind.APP_DELETED: Counted(own=Own("dify.app.deleted.total", "{app}", ())),

@@ -135,6 +135,7 @@ def test_references_are_those_of_seed_003_section_9() -> None:
     assert found["generate_name"] == f"ref:conversation_id={ids['generate_name'].conversation_id}"
     assert found["prompt_generation"] == f"ref:trace_id={ids['prompt_generation'].trace_id}"
     assert found["feedback_like"] is None, "omitted: it has no id to look it up by"
+    assert found["evaluation_of_trace"] is None
     run = ContentPolicy("reference").apply(ids["workflow_run"])
     assert run.inputs == f'"{found["workflow_run"]}"'
     assert shown(run.inputs) == run.workflow_run.query == found["workflow_run"]  # type: ignore[union-attr]

@@ -55,6 +55,25 @@ def test_superseded_revisions_are_left_out_for_every_sink(rules: RecordFilter) -
     assert outcome(rules, record(context={"marks": ("clock_skew", "superseded")})) == "superseded"
 
 
+def test_an_evaluation_of_what_is_left_out_is_left_out_too() -> None:
+    """Its operation's place is taken by another one, which it does not judge."""
+    run: dict[str, Any] = {"kind": Kind.EVALUATION, "evaluation_target": "operation", "parent_id": "run-0"}
+    on_run = {"parent_source_id": "run-0", "parent_kind": "operation", "root_run_id": "run-0"}
+    node = run | {"parent_id": "node-7"}
+    on_node = on_run | {"parent_source_id": "node-7", "parent_span_id": b"nodenode"}
+    whole = run | {"evaluation_target": "trace", "parent_id": None}
+    on_trace = {"parent_source_id": None, "parent_span_id": None, "parent_kind": "none"}
+    no_runs = admission(drop_kinds=["workflow_run"])
+    assert outcome(no_runs, record(context=on_run, **run)) == "target"
+    assert outcome(no_runs, record(context=on_node, **node)) == "passes"
+    assert outcome(no_runs, record(context=on_trace, **whole)) == "passes"
+    assert outcome(admission(drop_kinds=["message"]), record(context=on_run, **run)) == "passes"
+    on_message = on_run | {"parent_source_id": "m", "parent_span_id": b"of m of m"[:8]}
+    of_message = run | {"parent_id": "m", "message_id": "m"}
+    assert outcome(admission(drop_kinds=["message"]), record(context=on_message, **of_message)) == "target"
+    assert outcome(admission(drop_kinds=["evaluation"]), record(context=on_node, **node)) == "kind"
+
+
 @pytest.mark.parametrize(
     ("names", "own", "says"),
     [

@@ -46,6 +46,16 @@ def test_each_event_is_a_line_in_order(events: Path) -> None:
     assert err == f"{len(rows)} lines: {len(rows)} rendered\n"
 
 
+def test_an_evaluation_is_a_score_of_what_it_is_about(events: Path) -> None:
+    keys = ("--set", "sinks.langfuse.public_key=pk-lf-1", "--set", "sinks.langfuse.secret_key=sk-lf-1")
+    code, rows, _ = run("langfuse", str(events), *keys)
+    assert code == 0
+    found = [r["payload"] for r in rows if r["kind"] == "evaluation"]
+    about = [{"traceId", "sessionId", "observationId"} & p.keys() for p in found]
+    assert about == [{"traceId", "observationId"}, {"traceId"}, {"traceId"}, {"sessionId"}]
+    assert [p["dataType"] for p in found] == ["NUMERIC", "BOOLEAN", "CATEGORICAL", "NUMERIC"]
+
+
 def test_what_is_not_sent_says_why(events: Path) -> None:
     twice = events.read_text() + events.read_text().splitlines()[0]
     code, rows, err = run("otlp", "-", "--set", "sinks.otlp.endpoint=http://h", stdin=twice)

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from connectors.sdk.contract import Enriched, Payload, Skip, spec_of
-from tailrace.records import Kind, TraceContext, TraceEvent
+from tailrace.records import Evaluation, Kind, TraceContext, TraceEvent
 from tests.connectors.enriching import START, make_context, make_event
 from tests.connectors.generated import contexts, events
 from tests.connectors.vendors import VENDORS, mapping_of
@@ -26,7 +26,9 @@ def test_every_kind_is_assigned(name: str) -> None:
     sink, mapping = VENDORS[name].make(**VENDORS[name].whole), mapping_of(name)
     assert set(mapping.KINDS) == set(Kind), f"connectors/sinks/{name}/mapping.py: KINDS"
     for kind, how in mapping.KINDS.items():
-        event = make_event(1, kind=str(kind), message_id="m", root_started_at=START)
+        result = Evaluation(number=1.0) if kind == Kind.EVALUATION else None
+        fields: dict[str, Any] = {"message_id": "m", "root_started_at": START, "evaluation": result}
+        event = make_event(1, kind=str(kind), **fields)
         found = sink.map(Enriched(event, make_context(event), "t", 0, 0, 0))
         assert (found == how) if isinstance(how, Skip) else isinstance(found, Payload), kind
 

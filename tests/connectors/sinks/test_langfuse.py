@@ -67,6 +67,7 @@ def batch(sink: Langfuse, names: Sequence[str] | None = None) -> Batch:
 
 SPANS = ("message", "workflow_run", "node_llm")
 RATED = ("feedback_like", "feedback_withdrawn")
+SCORED = [name for name in golden(FIELDS) if name.startswith(("feedback", "evaluation"))]
 
 
 def send(sink: Langfuse, names: Sequence[str], *answers: Response | NoAnswer) -> tuple[Outcomes, Http]:
@@ -453,7 +454,7 @@ def everything(sink: Langfuse) -> Sequence[Batch]:
 
 
 def all_delivered(settled: Sequence[RecordResult]) -> bool:
-    return len(settled) == 18 and all(s.verdict == Delivered() for s in settled)
+    return len(settled) == 16 + len(SCORED) and all(s.verdict == Delivered() for s in settled)
 
 
 def test_a_trace_arrives_as_langfuse_shows_it() -> None:
@@ -478,7 +479,11 @@ def test_a_trace_arrives_as_langfuse_shows_it() -> None:
         "track_parcel": message,
     }
     assert len(double.store.observations) == 16
-    assert {s.value for s in double.store.scores.values()} == {1, 0}
+    assert {s.value for s in double.store.scores.values()} == {1, 0, 0.8, "relevant"}
+    on = {s.name: (s.observation_id, s.session_id) for s in double.store.scores.values()}
+    node = next(o for o in double.store.observations.values() if o.name == "Answer")
+    assert on["correctness"] == (node.id, "")
+    assert on["resolved"] == ("", node.session_id)
 
 
 @pytest.mark.parametrize("mode", ["single", "list"])
@@ -501,7 +506,7 @@ def test_redeliveries_change_nothing(mode: str) -> None:
         states.append({k: v for k, v in double.state.items() if k != "requests"})
     assert states[0] == states[1]
     assert len(states[0]["observations"]) == 16
-    assert len(states[0]["scores"]) == 2
+    assert len(states[0]["scores"]) == len(SCORED)
 
 
 def test_a_rating_replaces_the_one_before() -> None:
@@ -606,7 +611,7 @@ def test_a_span_at_fault_is_found_and_the_others_arrive() -> None:
     assert isinstance(verdict, Rejected)
     assert "The entire export was rejected" in str(verdict.response)
     assert len(double.store.observations) == 15
-    assert len(double.store.scores) == 2
+    assert len(double.store.scores) == len(SCORED)
 
 
 @pytest.mark.parametrize("mode", ["single", "list"])

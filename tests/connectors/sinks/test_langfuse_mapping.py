@@ -13,14 +13,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from connectors.filters.content import ContentPolicy
 from connectors.mapping.attributes import decimal_seconds
 from connectors.sdk.contract import Enriched, Payload, Skip
 from connectors.sdk.outcomes import Rejected
-from connectors.sinks.langfuse.mapping import FIELDS, MAX_TIME, environment
+from connectors.sinks.langfuse.mapping import FIELDS
 from connectors.sinks.langfuse.sink import Langfuse, Score
+from connectors.sinks.langfuse.values import MAX_TIME, environment
 from connectors.testing.doubles import otlp_request
 from connectors.testing.doubles.langfuse_store import LangfuseStore, score_of
+from tailrace import ids
 from tailrace.records import (
+    Evaluation,
     Feedback,
     Kind,
     Message,
@@ -103,6 +107,10 @@ def test_any_record_of_our_time_is_sent(
 ) -> None:
     event = msgspec.structs.replace(event, kind=kind, started_at=start + 1000, ended_at=start + 2000)
     context = msgspec.structs.replace(context, span_id=b"spanspan", message_trace_id=b"tracetracetracet")
+    if kind == Kind.EVALUATION:  # as a publisher checks them
+        body = Evaluation(flag=True, explanation=event.error)
+        event = msgspec.structs.replace(event, evaluation=body, evaluation_target="trace")
+        context = msgspec.structs.replace(context, root_trace_id="root")
     sink = make()
     mapped = sink.map(Enriched(event, context, "t", 0, 0, 0))
     if isinstance(mapped, Skip):
@@ -538,6 +546,113 @@ def test_feedback_without_a_message_is_of_the_conversation_or_left_out() -> None
     assert "traceId" not in found
     mapped = make().map(record(Kind.FEEDBACK, message_id=None, workflow_run_id=None, rating="like"))
     assert mapped == Skip("nothing_rated")
+
+
+# -- evaluations
+IN_TRACE: dict[str, Any] = {"parent_span_id": None, "parent_source_id": None, "root_trace_id": "run-0"}
+OF_RUN = ids.otel_trace_id("run-0").hex()
+
+
+def scored(
+    body: Evaluation | None, context: dict[str, Any] | None = None, **fields: Any
+) -> dict[str, Any] | Rejected:
+    found = record(Kind.EVALUATION, IN_TRACE if context is None else context, evaluation=body, **fields)
+    payload = make().map(found)
+    if isinstance(payload, Rejected):
+        return payload
+    assert isinstance(payload, Payload)
+    [score] = stored(make(), payload).scores.values()  # Langfuse takes it
+    assert score.id
+    return dict(make().render(payload))
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "value", "label"),
+    [
+        (Evaluation(number=0.25), "NUMERIC", 0.25, None),
+        (Evaluation(number=-7.0, label="bad"), "NUMERIC", -7.0, "bad"),
+        (Evaluation(label="übel"), "CATEGORICAL", "übel", None),
+        (Evaluation(flag=True), "BOOLEAN", 1, None),
+        (Evaluation(flag=False), "BOOLEAN", 0, None),
+    ],
+)
+def test_the_result_of_an_evaluation(body: Evaluation, kind: str, value: Any, label: str | None) -> None:
+    score = scored(body, name="tone")
+    assert isinstance(score, dict)
+    assert (score["dataType"], score["value"], score["name"]) == (kind, value, "tone")
+    assert score["metadata"].get("label") == label
+    assert "comment" not in score
+
+
+def test_what_an_evaluation_is_about() -> None:
+    body = Evaluation(flag=True)
+    trace, operation, session = (
+        scored(body),
+        scored(
+            body, {"root_trace_id": "run-0", "parent_span_id": b"12345678"}, evaluation_target="operation"
+        ),
+        scored(
+            body,
+            {"root_trace_id": None, "parent_span_id": None},
+            evaluation_target="session",
+            conversation_id="c" * 300,
+            session_id="s",
+        ),
+    )
+    names = ("traceId", "observationId", "sessionId")
+    found = [{k: s[k] for k in names if k in s} for s in (trace, operation, session) if isinstance(s, dict)]
+    assert found == [
+        {"traceId": OF_RUN},
+        {"traceId": OF_RUN, "observationId": b"12345678".hex()},
+        {"sessionId": "c" * 200},
+    ]
+
+
+def test_a_corrected_evaluation_is_the_same_score() -> None:
+    first = scored(Evaluation(number=1.0), source_id="own")
+    again = scored(Evaluation(number=0.0), source_id="own", revision=1, event_id="e2")
+    other = scored(Evaluation(number=1.0), source_id="else")
+    assert isinstance(first, dict)
+    assert isinstance(again, dict)
+    assert isinstance(other, dict)
+    assert first["id"] == again["id"] != other["id"]
+
+
+@pytest.mark.parametrize(
+    ("body", "context", "fields", "reason"),
+    [
+        (None, None, {}, "no_result"),
+        (Evaluation(explanation="x"), None, {}, "no_result"),
+        (Evaluation(number=float("nan")), None, {}, "not_finite"),
+        (Evaluation(flag=True), None, {"evaluation_target": "operation"}, "no_target"),
+        (Evaluation(flag=True), None, {"evaluation_target": "session"}, "no_target"),
+        (Evaluation(flag=True), IN_TRACE | {"message_trace_id": bytes(16)}, {}, "invalid_id"),
+        (Evaluation(flag=True), None, {"started_at": -1}, "time_out_of_range"),
+        (Evaluation(flag=True, explanation="\ud800"), None, {}, "not_utf8"),
+    ],
+)
+def test_an_evaluation_that_langfuse_cannot_have(
+    body: Evaluation | None, context: dict[str, Any] | None, fields: dict[str, Any], reason: str
+) -> None:
+    found = scored(body, context, **fields)
+    assert isinstance(found, Rejected)
+    assert found.reason == reason
+
+
+def test_content_policies_apply_to_explanations() -> None:
+    about = Evaluation(number=1.0, label="to a@b.example", explanation="write to a@b.example", evaluator="j")
+    found = record(Kind.EVALUATION, IN_TRACE, evaluation=about)
+    for policy, comment, label in (
+        ("full", "write to a@b.example", "to a@b.example"),
+        ("masked", "write to [email]", "to [email]"),
+        ("none", None, "to [email]"),
+        ("reference", None, "to [email]"),
+    ):
+        admitted = msgspec.structs.replace(found, event=ContentPolicy(policy).apply(found.event))
+        payload = make().map(admitted)
+        assert isinstance(payload, Payload)
+        score = make().render(payload)
+        assert (score.get("comment"), score["metadata"]["label"]) == (comment, label)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from connectors.sinks.file import File
 from connectors.sinks.lines import as_json, as_text
 from tailrace import codec
 from tailrace.errors import ConfigError
-from tailrace.records import TraceContext, TraceEvent
+from tailrace.records import Evaluation, Kind, TraceContext, TraceEvent
 from tailrace.settings import Settings
 from tests.connectors.delivery.test_batch_sender import NoHttp
 from tests.connectors.enriching import make_context, make_event
@@ -77,6 +77,20 @@ def test_text_says_what_happened() -> None:
     for part in ("2.50 s", "7 tok", "no model", make_context(event).run_trace_id.hex()):
         assert part in line
     assert "\x1b[31m" in as_text(enriched(event), colour=True)
+
+
+@pytest.mark.parametrize(
+    ("body", "shown"),
+    [
+        (Evaluation(number=0.25, label="so\nso"), " 0.25 so so "),
+        (Evaluation(label="l" * 40), " " + "l" * 31 + "… "),
+        (Evaluation(flag=False), " false "),
+        (Evaluation(number=-1e300), " -1e+300 "),
+    ],
+)
+def test_a_line_of_an_evaluation_has_its_result(body: Evaluation, shown: str) -> None:
+    event = make_event(1, kind=Kind.EVALUATION, name="tone", evaluation=body, total_tokens=9)
+    assert shown in as_text(enriched(event))
 
 
 def test_console_writes_whole_lines_and_colours_only_a_terminal() -> None:

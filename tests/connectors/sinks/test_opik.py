@@ -34,9 +34,10 @@ NOW = 1_772_366_500.0
 """Just after the golden events."""
 HOUR = 3600.0
 golden = functools.cache(every_golden)
-RATINGS = ["feedback_like", "feedback_withdrawn"]
-SENT = [n for n in sorted(golden()) if not n.startswith(("app_", "rehydration", "feedback"))] + RATINGS
-"""Ratings come after what they rate."""
+SCORES = [n for n in sorted(golden()) if n.startswith(("feedback", "evaluation"))]
+SENT = [n for n in sorted(golden()) if not n.startswith(("app_", "rehydration", "feedback", "evaluation"))]
+SENT += SCORES
+"""Scores come after what they are about."""
 
 
 def make(url: str = "http://localhost:5173/api", now: float = NOW, **values: Any) -> Opik:
@@ -200,6 +201,23 @@ def test_a_batch_is_traces_then_spans_then_scores() -> None:
     )
 
 
+def test_evaluations_go_to_the_endpoint_of_what_they_are_about() -> None:
+    http = Http()
+    names = (
+        "evaluation_of_session",
+        "evaluation_of_trace",
+        "evaluation_of_operation",
+        "evaluation_with_label",
+    )
+    assert send(make(project_name="shop"), http, *names) == Delivered()
+    assert [(m, p, [s["name"] for s in b["scores"]]) for m, p, b, _ in http.sent] == [
+        ("PUT", "/v1/private/traces/feedback-scores", ["policy", "retrieval"]),
+        ("PUT", "/v1/private/spans/feedback-scores", ["correctness"]),
+        ("PUT", "/v1/private/traces/threads/feedback-scores", ["resolved"]),
+    ]
+    assert {s["project_name"] for _, _, b, _ in http.sent for s in b["scores"]} == {"shop"}
+
+
 def test_without_key_workspace_and_compression() -> None:
     http = Http()
     assert send(make(compression="none"), http, "message") == Delivered()
@@ -318,6 +336,16 @@ def test_an_unknown_id_of_a_rating_is_the_records_fault_and_a_wrong_address_is_n
     assert isinstance(send(make(), nginx, "feedback_like"), Paused)
 
 
+def test_an_older_server_that_does_not_score_an_open_thread() -> None:
+    closed = Http(refuse(409, "Threads must be closed before scoring", path="/threads/"))
+    found = send(make(), closed, "evaluation_of_session")
+    assert isinstance(found, Rejected)
+    assert (found.reason, found.status) == ("thread_open", 409)
+    other = send(make(), Http(refuse(409, path="/traces/feedback")), "evaluation_of_trace")
+    assert isinstance(other, Rejected)
+    assert other.reason == "id_in_other_project"
+
+
 def test_too_old_names_the_remedy() -> None:
     found = send(make(id_window_hours=24.0), Http(refuse(400, "Trace id too_old")), "node_llm")
     assert isinstance(found, Rejected)
@@ -332,7 +360,7 @@ def test_a_backlog_that_is_too_old_is_not_asked_for_one_by_one() -> None:
     assert isinstance(found, list)
     kinds = {name: type(o) for name, o in zip(SENT, found, strict=True)}
     assert {n for n, k in kinds.items() if k is Split} == set(
-        RATINGS
+        SCORES
     )  # they are next: ids of ratings have no window
     assert {o.reason for o in found if isinstance(o, Rejected)} == {"too_old"}
 
@@ -467,13 +495,13 @@ def test_all_golden_events_are_stored_and_redelivery_changes_nothing() -> None:
         await deliver(sink, http, batch(sink, *SENT))
         once = json.dumps(double.store.state())
         for seed in range(3):
-            names = SENT[: -len(RATINGS)]
+            names = SENT[: -len(SCORES)]
             random.Random(seed).shuffle(names)
-            settled = await deliver(sink, http, batch(sink, *names, *RATINGS))
+            settled = await deliver(sink, http, batch(sink, *names, *SCORES))
             assert {s.verdict for s in settled} == {Delivered()}
         assert json.dumps(double.store.state()) == once
         state = double.store.state()
-        assert (len(state["traces"]), len(state["spans"]), len(state["scores"])) == (6, 16, 1)
+        assert (len(state["traces"]), len(state["spans"]), len(state["scores"])) == (6, 16, 5)
         traces = {t["id"] for t in state["traces"]}
         assert {s["trace_id"] for s in state["spans"]} <= traces
 

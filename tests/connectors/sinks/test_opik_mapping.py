@@ -19,11 +19,12 @@ from connectors.mapping.members import json_value
 from connectors.sdk.contract import Enriched, Skip
 from connectors.sdk.outcomes import Rejected
 from connectors.sinks.opik import ids as opik_ids
-from connectors.sinks.opik.mapping import FIELDS, KINDS, Operation, Parts, to_parts
+from connectors.sinks.opik.mapping import FIELDS, KINDS, Operation, to_parts
+from connectors.sinks.opik.scores import LIMIT, Parts
 from connectors.sinks.opik.values import as_object, iso, price
 from connectors.testing.doubles.opik_rules import problems, version
 from tailrace import ids
-from tailrace.records import Kind, ParentKind, Tool
+from tailrace.records import Evaluation, Kind, ParentKind, Tool
 from tests.connectors.enriching import START, make_context, make_event
 from tests.connectors.generated import contexts, events
 from tests.golden.events import golden as every_golden
@@ -475,6 +476,91 @@ def test_ratings_have_no_window_and_unknown_ones_are_refused() -> None:
     assert found.reason == "unknown_rating"
 
 
+# -- evaluations
+def scored(body: Evaluation | None, **changes: Any) -> Any:
+    """The score of an evaluation of a trace, or why there is none."""
+    record = changed(golden()["evaluation_of_trace"], evaluation=body, **changes)
+    parts = to_parts(record, "p")
+    if not isinstance(parts, tuple):
+        return parts
+    check(parts)
+    assert parts[2] is not None
+    return json.loads(parts[2][3] or b"{}")
+
+
+def test_an_evaluation_is_a_score_of_what_it_is_about() -> None:
+    found = golden()
+    trace, span = objects(found["message"])["trace"]["id"], objects(found["node_llm"])["span"]["id"]
+    conversation = found["message"].event.conversation_id
+    wanted = {
+        "evaluation_of_trace": ("traces", trace, "policy"),
+        "evaluation_of_operation": ("spans", span, "correctness"),
+        "evaluation_of_session": ("traces/threads", conversation, "resolved"),
+    }
+    assert {n: objects(found[n])["score"][:3] for n in wanted} == wanted
+
+
+@pytest.mark.parametrize(
+    ("body", "value", "category"),
+    [
+        (Evaluation(number=0.5, label="so so"), 0.5, "so so"),
+        (Evaluation(number=-2.0), -2.0, None),
+        (Evaluation(flag=True), 1, None),
+        (Evaluation(flag=False), 0, None),
+        (Evaluation(label=" Correct "), 1, " Correct "),
+        (Evaluation(label="not_relevant"), 0, "not_relevant"),
+    ],
+)
+def test_the_value_of_an_evaluation(body: Evaluation, value: float, category: str | None) -> None:
+    score = scored(body)
+    assert (score["value"], score.get("category_name"), "reason" in score) == (value, category, False)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (None, "no_result"),
+        (Evaluation(number=float("inf")), "not_finite"),
+        (Evaluation(number=float(LIMIT)), "value_out_of_range"),
+        (Evaluation(number=-1e300), "value_out_of_range"),
+        (Evaluation(flag=True, explanation="\ud800"), "not_json"),
+    ],
+)
+def test_an_evaluation_that_opik_cannot_have(body: Evaluation | None, reason: str) -> None:
+    found = scored(body)
+    assert isinstance(found, Rejected)
+    assert found.reason == reason
+
+
+def test_a_label_of_unknown_worth_is_left_out() -> None:
+    assert scored(Evaluation(label="delivery")) == Skip("label_without_number")
+    assert scored(Evaluation(label="delivery", number=3.0))["category_name"] == "delivery"
+
+
+def test_a_session_that_is_no_conversation_is_left_out() -> None:
+    of_session = golden()["evaluation_of_session"]
+    assert to_parts(changed(of_session, conversation_id=None), "p") == Skip("no_thread")
+    nothing = to_parts(changed(of_session, conversation_id=None, session_id=None), "p")
+    assert isinstance(nothing, Rejected)
+    assert nothing.reason == "no_target"
+    broken = to_parts(changed(of_session, conversation_id="\ud800"), "p")
+    assert isinstance(broken, Rejected)
+    assert broken.reason == "not_json"
+
+
+def test_a_late_evaluation_is_not_sent_astray_and_that_of_a_session_needs_no_start() -> None:
+    found = golden()
+    for name in ("evaluation_of_trace", "evaluation_of_operation"):
+        late = changed(found[name], {"trace_started_at": found[name].event.started_at})
+        refused = to_parts(late, "p")
+        assert isinstance(refused, Rejected)
+        assert refused.reason == "trace_start_unknown"
+        assert isinstance(to_parts(changed(late, root_started_at=late.event.started_at), "p"), tuple)
+    of_session = found["evaluation_of_session"]
+    assert of_session.context.trace_started_at == of_session.event.started_at
+    assert isinstance(to_parts(of_session, "p"), tuple)
+
+
 def test_kinds_without_a_trace_are_left_out() -> None:
     for kind in (Kind.APP_CREATED, Kind.REHYDRATION_FAILED, Kind.UNKNOWN, Kind.LINK):
         assert to_parts(changed(golden()["message"], kind=kind), "p") == Skip("not_traced")
@@ -512,7 +598,8 @@ def check(parts: Parts) -> None:
         if body is not None:
             assert list(problems(name, json.loads(body))) == []
     if parts[2] is not None and parts[2][3] is not None:
-        assert list(problems("scores", json.loads(parts[2][3]))) == []
+        of = "thread_scores" if parts[2][0] == "traces/threads" else "scores"
+        assert list(problems(of, json.loads(parts[2][3]))) == []
 
 
 def test_text_that_is_no_unicode_is_rejected() -> None:

@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from connectors.sdk.outcomes import Rejected
-from connectors.sinks.opik.mapping import Parts, to_parts
+from connectors.sinks.opik.mapping import to_parts
+from connectors.sinks.opik.scores import Parts
 from streams.processing.starts import COST
 from tailrace.records import Kind, Moderation
 from tests.streams.events import LIMITS, NOW, event, uuid

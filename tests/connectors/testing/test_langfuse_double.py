@@ -166,6 +166,7 @@ def test_without_the_version_header_data_come_late() -> None:
         {"unknown": 1},
         {"dataType": "CATEGORICAL"},
         {"value": None},
+        {"traceId": "", "sessionId": "s", "observationId": "o"},
     ],
 )
 def test_scores_that_are_refused(changes: dict[str, Any]) -> None:

@@ -197,6 +197,21 @@ def test_an_id_of_another_project_and_unknown_ids() -> None:
     run(work)
 
 
+def test_threads_are_scored_by_their_own_id() -> None:
+    async def work(c: Client) -> None:
+        of_thread = {k: v for k, v in score(thread_id="c").items() if k != "id"}
+        assert await c.scores(of_thread, of="traces/threads") == 204  # it makes the thread
+        assert await c.scores({**of_thread, "value": 0.5}, of="traces/threads") == 204
+        [kept] = c.double.store.state()["scores"]
+        assert (kept["of"], kept["thread_id"], kept["value"]) == ("traces/threads", "c", 0.5)
+        for wrong in ({"thread_id": " "}, {"thread_id": None}, {"value": 1e9}, {"value": None}, {"name": ""}):
+            assert await c.scores({**of_thread, **wrong}, of="traces/threads") == 400, wrong
+        c.double.scores_open_threads = False
+        assert await c.scores(of_thread, of="traces/threads") == 409
+
+    run(work)
+
+
 def test_scores_are_replaced_and_deleted_by_name() -> None:
     async def work(c: Client) -> None:
         await c.traces(trace())

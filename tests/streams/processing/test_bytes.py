@@ -225,6 +225,7 @@ groups = st.builds(
             "message",
             "tool",
             "feedback",
+            "evaluation",
             "dataset_retrieval",
             "span",
             "prompt_generation",

@@ -13,6 +13,9 @@ from tailrace.records import TraceEvent
 from tests.harness import foreign
 from tests.tailrace import generated
 
+ENUMS = frozenset({"kind", "span_kind", "evaluation_target", "evaluation_source"})
+"""Attributes that are the names of symbols."""
+
 
 def as_read(value: Any) -> Any:
     """An event's value as `Header` has it: texts as UTF-8."""
@@ -36,7 +39,7 @@ def test_every_attribute_is_the_events_field_and_null_if_that_is_empty(event: Tr
         value = at(event, path)
         if name not in REQUIRED and (value == "" or (isinstance(value, bytes) and not any(value))):
             value = None
-        expected = value if name in ("kind", "span_kind", "evaluation_target") else as_read(value)
+        expected = value if name in ENUMS else as_read(value)
         assert getattr(header, name) == expected, name
 
 

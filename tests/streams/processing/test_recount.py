@@ -169,7 +169,7 @@ def test_what_a_reader_decodes_is_what_was_compared() -> None:
     found = processed(log, 3, Random(1))
     assert kept.compare(recounted(log), found) == []
     names = {metric for _, metric, _ in found.totals}
-    assert len(names) == 24, sorted(names)
+    assert len(names) == 25, sorted(names)
     assert len(found.rows) > 1000
     assert any(s.cost_estimated for s in found.summaries.values())
     assert MetricRow.__name__ != MetricTotal.__name__
