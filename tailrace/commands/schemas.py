@@ -30,7 +30,7 @@ def schemas() -> None:
       tailrace schemas show TraceEvent > TraceEvent.avsc
       tailrace schemas check --set schemas.files=./theirs.avsc
       tailrace schemas register --dry-run --set registry.url=http://localhost:8081
-      tailrace schemas identify c301475f10c60d5d082a
+      tailrace schemas identify c301dc16dffbc25d97c5
     """
 
 
@@ -95,7 +95,7 @@ def identify(value: str, as_json: bool) -> None:
 
     \b
     Examples:
-      tailrace schemas identify c301475f10c60d5d082a
+      tailrace schemas identify c301dc16dffbc25d97c5
       tailrace schemas identify ./value.bin --json
     """
     data = bytes.fromhex(value) if _HEX.fullmatch(value) else _read(value)

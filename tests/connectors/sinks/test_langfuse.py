@@ -453,8 +453,12 @@ def everything(sink: Langfuse) -> Sequence[Batch]:
     return [batch(sink)]
 
 
+OBSERVED = 18
+"""Golden events that become observations."""
+
+
 def all_delivered(settled: Sequence[RecordResult]) -> bool:
-    return len(settled) == 16 + len(SCORED) and all(s.verdict == Delivered() for s in settled)
+    return len(settled) == OBSERVED + len(SCORED) and all(s.verdict == Delivered() for s in settled)
 
 
 def test_a_trace_arrives_as_langfuse_shows_it() -> None:
@@ -478,7 +482,7 @@ def test_a_trace_arrives_as_langfuse_shows_it() -> None:
         "dataset_retrieval": message,
         "track_parcel": message,
     }
-    assert len(double.store.observations) == 16
+    assert len(double.store.observations) == OBSERVED
     assert {s.value for s in double.store.scores.values()} == {1, 0, 0.8, "relevant"}
     on = {s.name: (s.observation_id, s.session_id) for s in double.store.scores.values()}
     node = next(o for o in double.store.observations.values() if o.name == "Answer")
@@ -505,7 +509,7 @@ def test_redeliveries_change_nothing(mode: str) -> None:
         assert all(s.verdict == Delivered() for s in settled)
         states.append({k: v for k, v in double.state.items() if k != "requests"})
     assert states[0] == states[1]
-    assert len(states[0]["observations"]) == 16
+    assert len(states[0]["observations"]) == OBSERVED
     assert len(states[0]["scores"]) == len(SCORED)
 
 
@@ -563,7 +567,7 @@ def test_an_answer_that_does_not_come_is_a_retry() -> None:
     double = LangfuseDouble(faults=LangfuseFaults(hang=True, only="traces"))
     assert all_delivered(deliver(double, everything, timeout=0.2))
     assert [e.status for e in double.exchanges][:2] == [0, 200]
-    assert len(double.store.observations) == 16
+    assert len(double.store.observations) == OBSERVED
 
 
 @pytest.mark.parametrize("mode", ["single", "list"])
@@ -591,7 +595,7 @@ def test_a_request_that_is_too_large_is_halved() -> None:
     double = LangfuseDouble(max_bytes=12_000)
     assert all_delivered(deliver(double, everything, compression="none"))
     assert 413 in {e.status for e in double.exchanges}
-    assert len(double.store.observations) == 16
+    assert len(double.store.observations) == OBSERVED
 
 
 def test_a_span_at_fault_is_found_and_the_others_arrive() -> None:

@@ -501,7 +501,7 @@ def test_all_golden_events_are_stored_and_redelivery_changes_nothing() -> None:
             assert {s.verdict for s in settled} == {Delivered()}
         assert json.dumps(double.store.state()) == once
         state = double.store.state()
-        assert (len(state["traces"]), len(state["spans"]), len(state["scores"])) == (6, 16, 5)
+        assert (len(state["traces"]), len(state["spans"]), len(state["scores"])) == (6, 18, 5)
         traces = {t["id"] for t in state["traces"]}
         assert {s["trace_id"] for s in state["spans"]} <= traces
 
@@ -541,7 +541,7 @@ def test_poison_is_found_and_all_others_are_stored() -> None:
         assert reasons == {"id_in_other_project"}
         stored = [s for s in double.store.state()["spans"] if s["project_name"] == "Default Project"]
         assert (
-            len(stored) == 16 - 2
+            len(stored) == 18 - 2
         )  # the agent's span is no poison, and was stored while its trace was refused
 
     with_double(work)

@@ -551,7 +551,7 @@ def test_a_session_that_is_no_conversation_is_left_out() -> None:
 def test_a_late_evaluation_is_not_sent_astray_and_that_of_a_session_needs_no_start() -> None:
     found = golden()
     for name in ("evaluation_of_trace", "evaluation_of_operation"):
-        late = changed(found[name], {"trace_started_at": found[name].event.started_at})
+        late = changed(found[name], {"marks": ["start_unknown"]})
         refused = to_parts(late, "p")
         assert isinstance(refused, Rejected)
         assert refused.reason == "trace_start_unknown"
