@@ -18,20 +18,24 @@ from typing import Any, Final, NoReturn
 import faust
 import msgspec
 from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
 
-from streams.exit_codes import CONFIG, FAILED, LOST_DATA
+from streams.exit_codes import CONFIG, FAILED, LOST_DATA, REPARTITIONED
 from streams.observe.ends import LogEnds
 from streams.observe.health import pages, serve
 from streams.observe.observed import Observed
 from streams.observe.telemetry import Telemetry
 from streams.observe.watchdog import Watchdog
+from streams.runtime import guard
 from streams.runtime.app import make_app
 from streams.runtime.owner import Owner
 from streams.runtime.schema_buffer import SchemaWait
-from tailrace import kafka, topics
+from tailrace import kafka
 from tailrace.codec import schemas
 from tailrace.errors import ConfigError, KafkaUnavailable, TopicMismatch
-from tailrace.processes import collect_seldom, die_with_parent, set_up_logging
+from tailrace.ledger.pipeline_identity import repartitioned
+from tailrace.ledger.positions import identity
+from tailrace.processes import collect_seldom, die_with_parent, raise_descriptor_limit, set_up_logging
 from tailrace.schema_registry import attach
 from tailrace.settings import Settings
 
@@ -49,6 +53,7 @@ class Job(msgspec.Struct, frozen=True):
     log_level: str = "INFO"
     number: int = 0
     """Number of the worker among those of its supervisor: 0, 1, …"""
+    new_generation: bool = False
 
 
 def end(code: int, reason: str) -> NoReturn:
@@ -66,6 +71,7 @@ def prepare(job: Job) -> Owner:
 
     Raises:
         ConfigError: a setting is wrong.
+        Repartitioned: the partition count of trace.events has changed.
         KafkaUnavailable: no broker answers.
         TopicMismatch: a topic is missing or wrong.
         KafkaException: the cluster refuses.
@@ -75,30 +81,44 @@ def prepare(job: Job) -> Owner:
         None if source is None else SchemaWait(source, schemas.known.knows, job.settings.schemas.wait_seconds)
     )
     admin, _ = kafka.wait_for_broker(job.settings.kafka, deadline=None, say=log.warning)
-    count = topics.verify(admin, job.settings.topics)
-    return Owner(
+    found = guard.check(admin, job.settings, job.new_generation)
+    owner = Owner(
         job.settings,
-        topics.topic_id(admin, topics.TopicNames.of(job.settings.topics).events),
-        count,
+        found.identity.topic_id,
+        found.identity.partitions,
         job.accept_loss,
         end,
         waiting,
+        found.generation,
+        job.new_generation,
+        found.established,
     )
+    owner.recheck = lambda: same(admin, job.settings, owner)
+    return owner
 
 
-def still_there(settings: Settings, owner: Owner) -> None:
-    """Ends the process if trace.events is not the topic it started with. Blocks."""
-    try:
-        admin, _ = kafka.wait_for_broker(settings.kafka, deadline=5, say=log.debug)
-        now = topics.topic_id(admin, owner.topic)
-    except (KafkaUnavailable, KafkaException):
-        return  # the clients log that themselves
-    if now != owner.topic_id:
+def same(admin: AdminClient, settings: Settings, owner: Owner) -> None:
+    """Ends the process if trace.events is not the topic it started with, or has other partitions. Blocks.
+
+    Raises:
+        KafkaException: the cluster does not answer or refuses.
+    """
+    before, now = owner.identity, identity(admin, settings)
+    if now is None or now.topic_id != before.topic_id:
         end(
             LOST_DATA,
             f"{owner.topic} was deleted and created again while this worker ran "
-            f"(topic id {owner.topic_id}, now {now or 'none'})",
+            f"(topic id {before.topic_id}, now {now.topic_id if now else 'none'})",
         )
+    if now.partitions != before.partitions:
+        end(REPARTITIONED, repartitioned(before.partitions, now))
+
+
+def still_there(settings: Settings, owner: Owner) -> None:
+    """As `same`, if a broker answers; the clients log themselves if none does."""
+    with contextlib.suppress(KafkaUnavailable, KafkaException):
+        admin, _ = kafka.wait_for_broker(settings.kafka, deadline=5, say=log.debug)
+        same(admin, settings, owner)
 
 
 async def watch(settings: Settings, owner: Owner) -> None:
@@ -193,6 +213,9 @@ def run(job: Job) -> int:
     except (ConfigError, TopicMismatch) as e:
         log.critical("%s", e)
         return CONFIG
+    except guard.Repartitioned as e:
+        log.critical("%s", e)
+        return REPARTITIONED
     except (KafkaUnavailable, KafkaException) as e:
         log.critical("%s", e)
         return FAILED
@@ -203,6 +226,8 @@ def main() -> NoReturn:
     collect_seldom()
     job = msgspec.convert(json.loads(sys.stdin.readline()), Job)
     set_up_logging(job.log_level)
+    before, now = raise_descriptor_limit()  # a producer of a partition needs about eight
+    log.debug("limit of open files: %d, was %d", now, before)
     code = run(job)
     logging.shutdown()
     os._exit(code)  # do not wait for the producers' threads
