@@ -93,8 +93,14 @@ def prepare(job: Job) -> Owner:
         job.new_generation,
         found.established,
     )
-    owner.recheck = lambda: same(admin, job.settings, owner)
+    asking = AdminClient(
+        {**kafka.client(job.settings.kafka), "logger": logging.getLogger("streams.runtime.worker.client")}
+    )
+    owner.recheck = lambda: same(asking, job.settings, owner)
     return owner
+
+
+ASK_SECONDS: Final = 5.0
 
 
 def same(admin: AdminClient, settings: Settings, owner: Owner) -> None:
@@ -103,7 +109,8 @@ def same(admin: AdminClient, settings: Settings, owner: Owner) -> None:
     Raises:
         KafkaException: the cluster does not answer or refuses.
     """
-    before, now = owner.identity, identity(admin, settings)
+    admin.poll(0)  # takes the errors that the client has queued
+    before, now = owner.identity, identity(admin, settings, ASK_SECONDS)
     if now is None or now.topic_id != before.topic_id:
         end(
             LOST_DATA,
@@ -114,18 +121,12 @@ def same(admin: AdminClient, settings: Settings, owner: Owner) -> None:
         end(REPARTITIONED, repartitioned(before.partitions, now))
 
 
-def still_there(settings: Settings, owner: Owner) -> None:
-    """As `same`, if a broker answers; the clients log themselves if none does."""
-    with contextlib.suppress(KafkaUnavailable, KafkaException):
-        admin, _ = kafka.wait_for_broker(settings.kafka, deadline=5, say=log.debug)
-        same(admin, settings, owner)
-
-
-async def watch(settings: Settings, owner: Owner) -> None:
-    """Checks every 10 s whether the topic is still the same."""
+async def watch(owner: Owner) -> None:
+    """Checks every 10 s whether the topic is still the same, and has the same partitions."""
     while True:
         await asyncio.sleep(REPORT_SECONDS)
-        await asyncio.get_running_loop().run_in_executor(None, still_there, settings, owner)
+        with contextlib.suppress(KafkaException, TimeoutError):  # the clients log that themselves
+            await asyncio.get_running_loop().run_in_executor(None, owner.recheck)
 
 
 async def report(owner: Owner, say: Any = log.info) -> None:
@@ -192,7 +193,7 @@ def run(job: Job) -> int:
         with contextlib.closing(telemetry), tempfile.TemporaryDirectory(prefix="tailrace-") as datadir:
             app = make_app(job.settings, owner, job.instance_id, datadir)
             app.task(lambda: report(owner))
-            app.task(lambda: watch(job.settings, owner))
+            app.task(lambda: watch(owner))
             worker = Worker(
                 app,
                 quiet=True,

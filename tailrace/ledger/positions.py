@@ -30,16 +30,21 @@ _MORE: Final = 8
 _SECONDS: Final = 30.0
 
 
-def identity(admin: AdminClient, settings: Settings) -> PipelineIdentity | None:
+def identity(admin: AdminClient, settings: Settings, timeout: float = _SECONDS) -> PipelineIdentity | None:
     """The identity of the pipeline of these settings; None if trace.events does not exist.
+
+    Args:
+        admin: the cluster.
+        settings: of the pipeline.
+        timeout: seconds.
 
     Raises:
         KafkaException: the cluster does not answer or refuses.
     """
     names = TopicNames.of(settings.topics)
     try:
-        found = admin.describe_topics(TopicCollection([names.events]), request_timeout=_SECONDS)
-        events = found[names.events].result(_SECONDS)
+        found = admin.describe_topics(TopicCollection([names.events]), request_timeout=timeout)
+        events = found[names.events].result(2 * timeout)
     except KafkaException as e:
         if e.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
             return None
@@ -109,7 +114,7 @@ def _ends(admin: AdminClient, partitions: list[TopicPartition]) -> dict[int, int
     answers = admin.list_offsets(
         wanted, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=_SECONDS
     )
-    return {tp.partition: future.result(_SECONDS).offset for tp, future in answers.items()}
+    return {tp.partition: future.result(2 * _SECONDS).offset for tp, future in answers.items()}
 
 
 def _read(consumer: Consumer, partitions: list[TopicPartition], found: dict[int, bytes]) -> None:
