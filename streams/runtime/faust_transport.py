@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 import aiokafka.client
 from aiokafka.consumer.fetcher import FetchError, OffsetResetStrategy
@@ -23,6 +24,9 @@ from faust.types.tuples import TP, ConsumerMessage
 
 # By default aiokafka asks for the creation of the topics that it subscribes to. It has no setting for that.
 aiokafka.client.MetadataRequest = functools.partial(MetadataRequest, allow_auto_topic_creation=False)
+
+LOOK_SECONDS: Final = 1.0
+"""How often partitions without records are looked at for markers while others have records."""
 
 
 class Batch(NamedTuple):
@@ -58,6 +62,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         super().__post_init__()
         self.placed = 0
         """How often the positions were set."""
+        self._looked = 0.0
+        """When the positions of all partitions were last looked at."""
         self._reached: dict[TP, int] = {}
         """Where the last batch of each partition has ended. Only this thread uses it."""
 
@@ -81,7 +87,13 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         except BaseException:
             self._reached = {}  # records may have been taken: nothing more until the positions are set again
             raise
-        return Fetched(self.placed, batches(records, self._reached, self._position))
+        now = time.monotonic()
+        look = records and now - self._looked < LOOK_SECONDS
+        if not look:
+            self._looked = now
+        return Fetched(
+            self.placed, batches(records, self._reached, self._position, records if look else None)
+        )
 
     def _position(self, tp: TP) -> int | None:
         """aiokafka's position; None if it has none, or is past a record that could not be read."""
@@ -126,7 +138,10 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
 
 def batches(
-    records: Mapping[Any, Sequence[Any]], reached: dict[TP, int], position: Callable[[TP], int | None]
+    records: Mapping[Any, Sequence[Any]],
+    reached: dict[TP, int],
+    position: Callable[[TP], int | None],
+    look: Iterable[Any] | None = None,
 ) -> list[Batch]:
     """The batches of one fetch: of the partitions whose position has moved.
 
@@ -134,13 +149,14 @@ def batches(
         records: the records of each partition.
         reached: where the batch before has ended; is moved forward.
         position: gives the position after these records; None if there is none.
+        look: the partitions to look at; None: all. Markers of others are seen later.
     """
     found = []
-    for tp, before in reached.items():
-        now = position(tp)
-        if now is not None and now > before:
+    for tp in [*reached] if look is None else look:
+        before, now = reached.get(tp), position(tp)
+        if before is not None and now is not None and now > before:
             reached[tp] = now
-            found.append(Batch(tp, before, now, records.get(tp, ())))
+            found.append(Batch(TP(*tp), before, now, records.get(tp, ())))
     return found
 
 

@@ -35,6 +35,13 @@ def test_markers_alone_are_a_batch_without_records() -> None:
     assert taken({}, reached, {A: 6}) == []
 
 
+def test_markers_of_partitions_that_are_not_looked_at_are_seen_later() -> None:
+    reached, records = {A: 5, B: 7}, [record(5)]
+    now = {A: 6, B: 8}
+    assert batches({A: records}, reached, now.get, [A]) == [Batch(A, 5, 6, records)]
+    assert taken({}, reached, now) == [Batch(B, 7, 8, ())]
+
+
 def test_a_partition_that_was_not_placed_has_no_batch() -> None:
     assert taken({B: [record(0)]}, {A: 5}, {B: 1}) == []
 
@@ -55,7 +62,7 @@ def test_a_fetch_that_fails_halfway_gives_no_batches_until_the_positions_are_set
 
     class Thread(ConsumerThread):
         def __init__(self) -> None:
-            self.placed, self._reached = 1, {A: 5}
+            self.placed, self._reached, self._looked = 1, {A: 5}, 0.0
 
         def _position(self, tp: TP) -> int | None:
             return 8
