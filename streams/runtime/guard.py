@@ -10,6 +10,7 @@ from tailrace.errors import ConfigError
 from tailrace.ledger import pipeline_identity
 from tailrace.ledger.pipeline_identity import PipelineIdentity
 from tailrace.ledger.positions import identity, last_positions
+from tailrace.records import PartitionPosition
 from tailrace.settings import Settings
 from tailrace.topics import verify
 
@@ -45,6 +46,17 @@ def check(admin: AdminClient, settings: Settings, new_generation: bool) -> Check
         TopicMismatch: a topic is missing or wrong.
         KafkaException: the cluster does not answer or refuses.
     """
+    now, positions = check_positions(admin, settings, new_generation)
+    verify(admin, settings.topics)
+    now = now or identity(admin, settings)
+    assert now is not None
+    return Checked(now, pipeline_identity.generation(positions, now), bool(positions))
+
+
+def check_positions(
+    admin: AdminClient, settings: Settings, new_generation: bool
+) -> tuple[PipelineIdentity | None, dict[int, PartitionPosition]]:
+    """As `check`, without the topics. Returns no identity if trace.events does not exist."""
     now = identity(admin, settings)
     positions = last_positions(admin, settings) if now is not None else {}
     if now is not None and positions:
@@ -56,7 +68,4 @@ def check(admin: AdminClient, settings: Settings, new_generation: bool) -> Check
                 continue  # the owner of the partition decides by --accept-loss
             if (problem := pipeline_identity.other_count(p, now)) and not new_generation:
                 raise Repartitioned(problem)
-    verify(admin, settings.topics)
-    now = now or identity(admin, settings)
-    assert now is not None
-    return Checked(now, pipeline_identity.generation(positions, now), bool(positions))
+    return now, positions

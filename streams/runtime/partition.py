@@ -97,7 +97,6 @@ class Partition:
 
     def open(self) -> None:
         """Fences the former owner. Blocks, up to 30 s. Raises KafkaException, ConfigError."""
-        s = self._settings.streams
         self._producer = kafka.open_client(
             Producer,
             {

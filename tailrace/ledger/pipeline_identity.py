@@ -90,7 +90,8 @@ def repartitioned(before: int, now: PipelineIdentity) -> str:
     return (
         f"{now.events} has {now.partitions} partitions, its events were processed with {before}: keys have "
         "moved to other partitions. Nothing is lost. Stop the publishers, give all topics of the pipeline "
-        f"{now.partitions} partitions, and start `tailrace process --new-generation` once; {DOCUMENTED}"
+        f"{now.partitions} partitions, set topics.partitions = {now.partitions}, and start "
+        f"`tailrace process --new-generation` once; {DOCUMENTED}"
     )
 
 

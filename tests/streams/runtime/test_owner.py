@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, ClassVar, NoReturn
@@ -22,7 +23,7 @@ from tailrace.codec import wire
 from tailrace.errors import KafkaUnavailable
 from tailrace.partitioner import partition_of
 from tailrace.records import PartitionPosition
-from tailrace.settings import Kafka, Settings
+from tailrace.settings import Kafka, Settings, Streams
 from tests.streams.events import Source as Record
 from tests.streams.events import event
 
@@ -290,3 +291,76 @@ def test_a_new_generation_numbers_anew_and_takes_records_as_the_old_count_put_th
 
     again = owning(monkeypatch, {0: last}, nothing, generation=3)
     assert again == []  # without the flag
+
+
+class Fenced(InMemory):
+    """Commits to a store that outlives it, unless a later owner has opened the partition."""
+
+    store: ClassVar[dict[int, PartitionPosition]]
+    epoch: ClassVar[int]
+
+    def open(self) -> None:
+        super().open()
+        Fenced.epoch += 1
+        self.mine = Fenced.epoch
+
+    def commit(self, unit: TransactionBatch) -> tuple[float, float]:
+        took = super().commit(unit)
+        if self.mine == Fenced.epoch:
+            Fenced.store[self.number] = self.positions[-1]
+        return took
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_positions_pass_every_marker_and_no_record_whatever_crashes(
+    monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """A log of records and markers, read in any pieces, by owners of which some end without a commit."""
+    rng = random.Random(seed)
+    log = [rng.random() < 0.5 for _ in range(rng.randrange(1, 60))]  # True: a record
+    Fenced.store, Fenced.epoch = {}, 0
+
+    async def reads(owner: Owner) -> bool:
+        """Reads on from the stored position. False: it has crashed."""
+        owner.assigned({0}, 1)
+        await owner.acquire({0})
+        at = owner.next_offset(0) or 0
+        owner.positioned(0, at)
+        while at < len(log):
+            end = rng.randrange(at + 1, len(log) + 1)
+            await owner.batch(0, at, end - 1, [here(n) for n in range(at, end) if log[n]])
+            at = end
+            await asyncio.sleep(rng.choice([0, 0, 0.001]))
+            if rng.random() < 0.2:
+                return False
+        await owner.drain()
+        return True
+
+    async def run() -> None:
+        for _ in range(100):
+            done = await reads(Owner(Settings(streams=streams), "topic", 2, False, ends))
+            found = Fenced.store.get(0)
+            if found is not None:
+                passed = max(0, found.next_offset)
+                assert found.events_in == sum(log[:passed])
+            if done:
+                return
+        raise AssertionError("it never reached the end")
+
+    streams = Streams(commit_interval_ms=0, metrics_interval_ms=rng.choice([0, 1]))
+    from_the_store(monkeypatch)
+    asyncio.run(run())
+    assert Fenced.store[0].next_offset == len(log)
+    assert Fenced.store[0].events_in == sum(log)
+
+
+def from_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Owners take over what `Fenced.store` holds."""
+
+    def read(settings: Any, topic: str, partitions: list[int]) -> dict[int, dict[bytes, bytes]]:
+        stored = Fenced.store
+        return {n: {POSITION: wire.encode_versioned(stored[n])} if n in stored else {} for n in partitions}
+
+    monkeypatch.setattr(module, "Partition", Fenced)
+    monkeypatch.setattr(module, "read_state", read)
+    monkeypatch.setattr(Owner, "_worked_before", lambda self, partitions: set())

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -95,6 +96,13 @@ def add_partitions(pipeline: Pipeline, count: int, *topics: str) -> None:
         60,
         "the partitions are there",
     )
+
+
+def more(pipeline: Pipeline, count: int) -> None:
+    """Sets topics.partitions."""
+    topics = msgspec.structs.replace(pipeline.settings.topics, partitions=count)
+    pipeline.settings = msgspec.structs.replace(pipeline.settings, topics=topics)
+    pipeline.env["TAILRACE_TOPICS_PARTITIONS"] = str(count)
 
 
 # -- markers and retention
@@ -208,6 +216,7 @@ def test_partitions_added_under_a_worker_stop_it_and_a_new_generation_loses_noth
         assert worker.wait(60) == 8, worker.tail()
         assert f"{names.events} has 7 partitions, its events were processed with 4" in worker.output()
     add_partitions(pipeline, 7, names.enriched, names.state, names.metrics, names.totals, names.summaries)
+    more(pipeline, 7)
     with pipeline.process() as worker:
         assert worker.wait(60) == 8, worker.tail()
     with pipeline.process("--new-generation") as worker:
@@ -230,6 +239,7 @@ def test_a_drained_pipeline_gets_more_partitions(pipeline: Pipeline) -> None:
         8,
         *(names.events, names.enriched, names.state, names.metrics, names.totals, names.summaries),
     )
+    more(pipeline, 8)
     with pipeline.process("--new-generation") as worker:
         total += publish(pipeline, range(100, 120))
         pipeline.wait_for_enriched(total, alive=(worker,))
