@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import Final
 
 from confluent_kafka import (
@@ -25,6 +26,13 @@ from tailrace.topics import TopicNames
 
 KEY: Final = b"p"
 """Key of the position record in trace.state, the last record of each transaction of the processor."""
+SOON: Final = (
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError._TRANSPORT,
+    KafkaError._TIMED_OUT,
+)
+"""Errors while a partition has no leader, for example just after it was created."""
 _BACK: Final = 16
 _MORE: Final = 8
 _SECONDS: Final = 30.0
@@ -108,13 +116,24 @@ def stored_positions(admin: AdminClient, settings: Settings) -> dict[int, bytes]
     return found
 
 
-def _ends(admin: AdminClient, partitions: list[TopicPartition]) -> dict[int, int]:
-    """Partition -> its last stable offset."""
-    wanted = {tp: OffsetSpec.latest() for tp in partitions}
-    answers = admin.list_offsets(
-        wanted, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=_SECONDS
-    )
-    return {tp.partition: future.result(2 * _SECONDS).offset for tp, future in answers.items()}
+def _ends(admin: AdminClient, partitions: list[TopicPartition], tries: int = 20) -> dict[int, int]:
+    """Partition -> its last stable offset. Asks again while a partition has no leader."""
+    found: dict[int, int] = {}
+    while True:
+        wanted = {tp: OffsetSpec.latest() for tp in partitions if tp.partition not in found}
+        if not wanted:
+            return found
+        tries -= 1
+        for tp, future in admin.list_offsets(
+            wanted, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=_SECONDS
+        ).items():
+            try:
+                found[tp.partition] = future.result(2 * _SECONDS).offset
+            except KafkaException as e:
+                if not tries or not (e.args[0].retriable() or e.args[0].code() in SOON):
+                    raise
+        if len(found) < len(partitions):
+            time.sleep(0.25)
 
 
 def _read(consumer: Consumer, partitions: list[TopicPartition], found: dict[int, bytes]) -> None:

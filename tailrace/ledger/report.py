@@ -13,18 +13,12 @@ from tailrace import clients, kafka
 from tailrace.codec import decode_versioned
 from tailrace.errors import DecodeError, TopicMismatch
 from tailrace.ledger.pipeline_identity import consumer_group
-from tailrace.ledger.positions import stored_positions
+from tailrace.ledger.positions import SOON, stored_positions
 from tailrace.ledger.sink_ledger import SinkLedger
 from tailrace.records import PartitionPosition
 from tailrace.settings import Settings
 from tailrace.topics import TopicNames, topic_id
 
-_SOON: Final = (
-    KafkaError.NOT_LEADER_FOR_PARTITION,
-    KafkaError.LEADER_NOT_AVAILABLE,
-    KafkaError._TRANSPORT,
-    KafkaError._TIMED_OUT,
-)
 _FEW: Final = 100
 
 
@@ -112,7 +106,7 @@ def ends(consumer: Consumer, topic: str, partition: int, tries: int = 20) -> tup
             return first, end
         except KafkaException as e:
             tries -= 1
-            if not tries or not (e.args[0].retriable() or e.args[0].code() in _SOON):
+            if not tries or not (e.args[0].retriable() or e.args[0].code() in SOON):
                 raise
             consumer.poll(0.25)
 
