@@ -19,7 +19,7 @@ from streams.exit_codes import BAD_STATE, CONFIG, FAILED, LOST_DATA, REPARTITION
 from streams.observe.ends import LogEnds
 from streams.observe.observed import Observed
 from streams.processing.apply import TransactionBatch
-from streams.processing.state import UnreadableRecord
+from streams.processing.state import POSITION, UnreadableRecord
 from streams.runtime.partition import Partition, UnreadableState
 from streams.runtime.restore import first_records, read_state, uncollected
 from streams.runtime.schema_buffer import BlockedBatches, SchemaWait
@@ -97,6 +97,8 @@ class Owner:
         Their batches are skipped until the consumer's position is set again.
         """
         self._generation: int | None = None
+        self._revoked = 0
+        """How often partitions were revoked. Only after that they can get another owner."""
         self._opening: asyncio.Future[Any] | None = None
         """Producers being created. Each fences the former owner when it is ready."""
         self._interval = settings.streams.commit_interval_ms / 1000
@@ -117,7 +119,7 @@ class Owner:
 
     async def acquire(self, wanted: set[int]) -> None:
         """Opens the new partitions: fence, then restore. Awaited before Faust seeks and resumes."""
-        loop, generation = asyncio.get_running_loop(), self._generation
+        loop, generation, revoked = asyncio.get_running_loop(), self._generation, self._revoked
         count = self.identity.partitions
         if added := [n for n in wanted if n >= count]:
             self.end(
@@ -147,6 +149,9 @@ class Owner:
             worked = await loop.run_in_executor(self._openers, self._worked_before, unplaced)
             moved = [p.number for p in new if self._partitioning and p.state.partitions != count]
             ends = await loop.run_in_executor(self._openers, self._ends, moved)
+            if generation != self._generation or revoked != self._revoked:
+                self._openers.submit(new.clear)  # a producer's destructor joins threads
+                return  # a rebalance came meanwhile: others may work on them, and this is called again
             for p in new:
                 self._check_identity(p, p.number in worked, ends.get(p.number, 0))
         except UnreadableState as e:
@@ -167,8 +172,6 @@ class Owner:
         except Exception as e:
             what = f"taking over partitions {[p.number for p in new]} failed"
             self.end(FAILED, f"{what}: {type(e).__name__}: {e}{_why(new)}")
-        if generation != self._generation:
-            return  # a rebalance came meanwhile: this is called again
         for p in new:
             self.partitions[p.number] = p
             self._due(p)  # writes what a former owner counted but did not write
@@ -183,12 +186,20 @@ class Owner:
         self.observed.took_over(new, began, fenced, sum(p.state.restored_records for p in new))
 
     def _worked_before(self, partitions: list[int]) -> set[int]:
-        """Partitions of trace.enriched that hold a committed record. Blocks. Raises KafkaException."""
-        return (
-            first_records(self._settings.kafka, TopicNames.of(self._settings.topics).enriched, partitions)
-            if partitions
-            else set()
-        )
+        """Those of these partitions, without a position, of which events were enriched.
+
+        Blocks. Raises KafkaException.
+        """
+        if not partitions:
+            return set()
+        names = TopicNames.of(self._settings.topics)
+        worked = first_records(self._settings.kafka, names.enriched, partitions)
+        if not worked:
+            return worked
+        # A record is committed with a position. If there is one now, a later owner wrote both, and has
+        # fenced this one
+        now = read_state(self._settings.kafka, names.state, sorted(worked))
+        return {n for n in worked if POSITION not in now[n]}
 
     def _ends(self, partitions: list[int]) -> dict[int, int]:
         """Ends of the log of these partitions. Blocks. Raises KafkaException."""
@@ -418,6 +429,7 @@ class Owner:
         The state would be useless by then. Waits for producers that are being created: one that becomes
         ready after a rebalance would fence the new owner.
         """
+        self._revoked += 1
         self._drop_held()
         deadline = time.monotonic() + DRAIN_SECONDS
         if self._opening is not None and not self._opening.done():

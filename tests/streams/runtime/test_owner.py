@@ -262,6 +262,35 @@ def test_a_partition_that_another_processor_had_for_a_moment_is_taken_over(
     assert after == msgspec.structs.replace(before, app_id=Settings().streams.app_id, units=1, flushed=5)
 
 
+def test_a_take_over_that_a_rebalance_overtakes_judges_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next owner may have worked meanwhile: its records do not show that the state is lost."""
+
+    def worked(self: Owner, partitions: list[int]) -> set[int]:
+        self._revoked += 1
+        return set(partitions)
+
+    from_the_store(monkeypatch)
+    Fenced.store, Fenced.epoch = {}, 0
+    monkeypatch.setattr(Owner, "_worked_before", worked)
+
+    async def run() -> None:
+        owner = Owner(Settings(), "topic", 2, False, ends)
+        owner.assigned({0}, 1)
+        await owner.acquire({0})
+        assert owner.partitions == {}
+
+    asyncio.run(run())
+
+
+def test_a_position_that_is_there_at_the_second_look_is_a_later_owners(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    later: dict[int, dict[bytes, bytes]] = {0: {POSITION: b"later"}, 1: {}}
+    monkeypatch.setattr(module, "first_records", lambda settings, topic, partitions: {0, 1})
+    monkeypatch.setattr(module, "read_state", lambda settings, topic, partitions: later)
+    assert Owner(Settings(), "topic", 2, False, ends)._worked_before([0, 1]) == {1}
+
+
 def test_a_partition_that_was_added_ends_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     async def added(owner: Owner) -> None:
         owner.assigned({0, 2}, 2)
