@@ -93,8 +93,9 @@ def prepare(job: Job) -> Owner:
         job.new_generation,
         found.established,
     )
-    asking = AdminClient(
-        {**kafka.client(job.settings.kafka), "logger": logging.getLogger("streams.runtime.worker.client")}
+    asking = kafka.open_client(
+        AdminClient,
+        {**kafka.client(job.settings.kafka), "logger": logging.getLogger("streams.runtime.worker.client")},
     )
     owner.recheck = lambda: same(asking, job.settings, owner)
     return owner

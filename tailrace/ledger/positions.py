@@ -16,7 +16,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from tailrace import kafka
+from tailrace import clients, kafka
 from tailrace.codec import decode_versioned
 from tailrace.errors import DecodeError
 from tailrace.ledger.pipeline_identity import PipelineIdentity
@@ -90,19 +90,12 @@ def stored_positions(admin: AdminClient, settings: Settings) -> dict[int, bytes]
     ends = _ends(admin, [TopicPartition(topic, n) for n in metadata.partitions])
     ends = {n: end for n, end in ends.items() if end > 0}
     found: dict[int, bytes] = {}
-    consumer = Consumer(
+    consumer = kafka.open_client(
+        Consumer,
         {
-            **kafka.client(
-                settings.kafka,
-                group_id="tailrace-reader",
-                enable_auto_commit=False,
-                enable_partition_eof=True,
-                auto_offset_reset="earliest",  # a start below the first offset
-                isolation_level="read_committed",
-                fetch_wait_max_ms=10,
-            ),
+            **clients.reader(settings.kafka, "tailrace-reader", fetch_wait_max_ms=10),
             "logger": logging.getLogger("tailrace.ledger.positions.client"),
-        }
+        },
     )
     try:
         back = _BACK
