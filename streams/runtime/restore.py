@@ -73,21 +73,23 @@ def first_records(settings: Kafka, topic: str, partitions: list[int]) -> set[int
     Blocks; one reader for all of them, which leaves a partition at its first record. Raises
     KafkaException.
     """
-    consumer = _reader(settings, queued_min_messages=1, fetch_message_max_bytes=65_536)
+    consumer = _reader(
+        settings, queued_min_messages=1, fetch_message_max_bytes=65_536, fetch_queue_backoff_ms=5
+    )
     waiting, found = set(partitions), set[int]()
     consumer.assign([TopicPartition(topic, n, OFFSET_BEGINNING) for n in partitions])
     try:
         while waiting:
-            for message in consumer.consume(1000, 0.05):
-                n = message.partition()
-                if n not in waiting:
-                    continue
-                if message.error() is None:
-                    found.add(n)
-                elif not _at_end(message):
-                    continue
-                waiting.discard(n)
-                consumer.incremental_unassign([TopicPartition(topic, n)])
+            message = consumer.poll(0.05)
+            if message is None or message.partition() not in waiting:
+                continue
+            n = message.partition()
+            if message.error() is None:
+                found.add(n)
+                consumer.pause([TopicPartition(topic, n)])
+            elif not _at_end(message):
+                continue
+            waiting.discard(n)
         return found
     finally:
         consumer.close()
