@@ -9,7 +9,8 @@ from typing import Final
 
 import click
 
-from streams.exit_codes import CONFIG
+from streams.exit_codes import CONFIG, REPARTITIONED
+from streams.runtime import guard
 from tailrace import clients, kafka, topics
 from tailrace.commands.options import common, settings_from
 from tailrace.errors import ConfigError, KafkaUnavailable, TopicMismatch
@@ -32,10 +33,17 @@ def check_clients(settings: Settings) -> None:
     clients.check_processor(settings)
 
 
-def wait_until_ready(settings: Settings, create_topics: bool) -> int:
+def wait_until_ready(settings: Settings, create_topics: bool, new_generation: bool = False) -> int:
     """Waits until Kafka answers and the topics exist; returns the partition count. Logs what it waits for.
 
+    Args:
+        settings: of the pipeline.
+        create_topics: create missing topics first.
+        new_generation: continue although the partition count has changed.
+
     Raises:
+        Repartitioned: the partition count of trace.events has changed.
+        ConfigError: another processor works on these topics.
         TopicMismatch: the topics exist but are wrong.
         KafkaUnavailable: retrying cannot help, or `stop()` is true.
     """
@@ -46,11 +54,12 @@ def wait_until_ready(settings: Settings, create_topics: bool) -> int:
     said = 0.0
     while True:
         found = topics.describe(admin, [t.name for t in topics.wanted(settings.topics)])
+        guard.check_positions(admin, settings, new_generation)  # it names the way to another partition count
         if wrong := list(topics.wrong_counts(settings.topics, found)):
             raise TopicMismatch("\n".join(wrong))
         missing = [t.name for t in topics.wanted(settings.topics) if t.name not in found]
         if not missing:
-            return topics.verify(admin, settings.topics)
+            return guard.check(admin, settings, new_generation).identity.partitions
         if time.monotonic() - said > 10:
             log.warning(
                 "waiting for %s: run `tailrace topics create` (or start with --create-topics)",
@@ -83,6 +92,11 @@ def wait_until_ready(settings: Settings, create_topics: bool) -> int:
     help="Continue although events between the stored position and the log are lost.",
 )
 @click.option(
+    "--new-generation",
+    is_flag=True,
+    help="Continue although the partition count has changed: start with it once after adding partitions.",
+)
+@click.option(
     "--log-level", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]), default="INFO", show_default=True
 )
 def process(
@@ -93,6 +107,7 @@ def process(
     create_topics: bool,
     instance_id: str | None,
     accept_loss: bool,
+    new_generation: bool,
     log_level: str,
 ) -> None:
     """Correlate and enrich: read trace.events, write trace.enriched, exactly once.
@@ -102,7 +117,7 @@ def process(
     over all workers.
 
     Exit status: 0 stopped; 2 a setting or topic is wrong; 6 events are lost (see --accept-loss); 7 a record
-    of trace.state cannot be read.
+    of trace.state cannot be read; 8 the partition count has changed (see --new-generation).
 
     \b
     Examples:
@@ -117,7 +132,9 @@ def process(
             raise ConfigError("the processor needs Faust and OpenTelemetry: pip install 'tailrace[streams]'")
         check_clients(settings)
         attach(settings)
-        count = wait_until_ready(settings, create_topics)
+        count = wait_until_ready(settings, create_topics, new_generation)
+    except guard.Repartitioned as e:
+        raise SystemExit(_say(str(e), REPARTITIONED)) from None
     except (ConfigError, TopicMismatch, KafkaUnavailable) as e:
         raise SystemExit(_say(str(e))) from None
     except KeyboardInterrupt:
@@ -131,7 +148,8 @@ def process(
         log.warning("%d workers for %d partitions: %d will be idle", n, count, n - count)
     slot = None if instance_id else HostSlot(settings.streams.app_id)
     name = instance_id or (slot.instance_id if slot else "")
-    sys.exit(supervise([Job(settings, f"{name}-{i}", accept_loss, log_level, i) for i in range(n)]))
+    jobs = [Job(settings, f"{name}-{i}", accept_loss, log_level, i, new_generation) for i in range(n)]
+    sys.exit(supervise(jobs))
 
 
 def _extra_is_there() -> bool:
@@ -140,6 +158,6 @@ def _extra_is_there() -> bool:
     return all(find_spec(name) is not None for name in ("faust", "prometheus_client"))
 
 
-def _say(text: str) -> int:
+def _say(text: str, code: int = CONFIG) -> int:
     click.echo(f"tailrace process: {text}", err=True)
-    return CONFIG
+    return code

@@ -12,6 +12,8 @@ LOST_DATA: Final = 6
 """The stored position is not in the log. An operator must decide (--accept-loss)."""
 BAD_STATE: Final = 7
 """A record of trace.state cannot be read: a newer tailrace or another program wrote it."""
+REPARTITIONED: Final = 8
+"""The partition count of trace.events has changed. An operator must act (--new-generation)."""
 
-FINAL: Final = frozenset({BAD_STATE, CONFIG, LOST_DATA})
+FINAL: Final = frozenset({BAD_STATE, CONFIG, LOST_DATA, REPARTITIONED})
 """Codes after which a worker is not restarted."""

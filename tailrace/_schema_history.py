@@ -60,16 +60,17 @@ HISTORY: dict[str, tuple[str, ...]] = {
     ),
     "PartitionPosition": (
         '{"type":"record","name":"PartitionPosition","namespace":"tailrace","fields":[{"name":"topic_id","typ'
-        'e":"string"},{"name":"partitions","type":"int"},{"name":"generation","type":"int"},{"name":"next_off'
-        'set","type":"long"},{"name":"sequence","type":"long"},{"name":"appended_at","type":{"type":"long"}},'
-        '{"name":"ahead_at","type":{"type":"long"},"default":0},{"name":"events_in","type":"long"},{"name":"e'
-        'nriched","type":"long"},{"name":"links","type":"long"},{"name":"duplicates","type":"long"},{"name":"'
-        'dead_lettered","type":"long"},{"name":"evicted","type":"long"},{"name":"units","type":"long"},{"name'
-        '":"flushed","type":"long"},{"name":"corrections","type":"long"},{"name":"skewed","type":"long"},{"na'
-        'me":"late","type":"long"},{"name":"overflowed","type":"long"},{"name":"oldest_minute","type":"long"}'
-        ',{"name":"groups","type":"long"},{"name":"summaries","type":"long"},{"name":"split_runs","type":"lon'
-        'g"},{"name":"forgotten_starts","type":"long"},{"name":"forgotten_before","type":{"type":"long"}},{"n'
-        'ame":"forgotten_links","type":"long"}]}',
+        'e":"string"},{"name":"partitions","type":"int"},{"name":"generation","type":"int"},{"name":"app_id",'
+        '"type":"string"},{"name":"placed_from","type":"long"},{"name":"next_offset","type":"long"},{"name":"'
+        'sequence","type":"long"},{"name":"appended_at","type":{"type":"long"}},{"name":"ahead_at","type":{"t'
+        'ype":"long"},"default":0},{"name":"events_in","type":"long"},{"name":"enriched","type":"long"},{"nam'
+        'e":"links","type":"long"},{"name":"duplicates","type":"long"},{"name":"dead_lettered","type":"long"}'
+        ',{"name":"evicted","type":"long"},{"name":"units","type":"long"},{"name":"flushed","type":"long"},{"'
+        'name":"corrections","type":"long"},{"name":"skewed","type":"long"},{"name":"late","type":"long"},{"n'
+        'ame":"overflowed","type":"long"},{"name":"oldest_minute","type":"long"},{"name":"groups","type":"lon'
+        'g"},{"name":"summaries","type":"long"},{"name":"split_runs","type":"long"},{"name":"forgotten_starts'
+        '","type":"long"},{"name":"forgotten_before","type":{"type":"long"}},{"name":"forgotten_links","type"'
+        ':"long"}]}',
     ),
     "RunLink": (
         '{"type":"record","name":"RunLink","namespace":"tailrace","fields":[{"name":"appended_at","type":{"ty'

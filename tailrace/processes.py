@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import errno
 import gc
 import logging
 import os
+import resource
 import signal
 import sys
 import time
 from typing import Final
 
+MOST_DESCRIPTORS: Final = 65_536
 FORMAT: Final = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 _NOISY: Final = ("aiokafka", "faust", "mode", "asyncio", "_preload", "opentelemetry")
 
@@ -70,3 +74,29 @@ def die_with_parent(parent: int) -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGTERM, 0, 0, 0)  # PR_SET_PDEATHSIG
         if os.getppid() != parent:
             os.kill(os.getpid(), signal.SIGTERM)
+
+
+def raise_descriptor_limit() -> tuple[int, int]:
+    """Raises the soft limit of open files to the hard one, at most to `MOST_DESCRIPTORS`.
+
+    Returns:
+        The soft limit before and now.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = resource.RLIM_INFINITY
+    wanted = MOST_DESCRIPTORS if hard == unlimited else min(hard, MOST_DESCRIPTORS)
+    if soft != unlimited and soft < wanted:
+        with contextlib.suppress(ValueError, OSError):  # some systems refuse what they say is allowed
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return soft, resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def descriptors() -> tuple[int, int]:
+    """Open files of this process and their soft limit; zeros if the system does not say."""
+    try:
+        used = len(os.listdir("/dev/fd"))
+    except OSError as e:
+        if e.errno != errno.EMFILE:
+            return 0, 0
+        used = resource.getrlimit(resource.RLIMIT_NOFILE)[0]  # there was none left to look with
+    return used, resource.getrlimit(resource.RLIMIT_NOFILE)[0]

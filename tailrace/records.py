@@ -213,11 +213,16 @@ class PartitionPosition(msgspec.Struct, frozen=True, kw_only=True, gc=False, for
     topic_id: str
     """Id of trace.events when the partition was first read; a recreated topic has another."""
     partitions: int
-    """Partition count of trace.events when the partition was first read."""
+    """Partition count of trace.events in this generation."""
     generation: int
-    """Generation of the partitioning."""
+    """Generation of the partitioning. Sequence numbers start again in each."""
+    app_id: str
+    """streams.app_id of the processor that works here; one with another id refuses to start."""
+    placed_from: int
+    """Records of trace.events below this offset may have been published under another partition count, and are
+    applied wherever they are."""
     next_offset: int
-    """Next offset to read from trace.events."""
+    """Next offset to read from trace.events, past transaction markers that were read."""
     sequence: int
     """Next sequence number to assign."""
     appended_at: int

@@ -163,7 +163,7 @@ class Publisher(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Streams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     app_id: str = "tailrace-streams"
-    """Consumer group, and prefix of the transactional ids."""
+    """Prefix of the consumer group; the same for all processors of a pipeline."""
     workers: Positive = 1
     """Worker processes under the supervisor."""
     commit_interval_ms: Annotated[int, msgspec.Meta(ge=0)] = 100

@@ -90,7 +90,7 @@ class Record(Protocol):
 class TransactionBatch:
     """What one transaction writes, apart from the state."""
 
-    __slots__ = ("born", "closed", "dead_letters", "links", "outputs", "records", "size")
+    __slots__ = ("born", "closed", "dead_letters", "links", "misrouted", "outputs", "records", "size")
 
     def __init__(self) -> None:
         self.outputs: list[Output] = []
@@ -98,6 +98,8 @@ class TransactionBatch:
         self.links: list[tuple[bytes, bytes]] = []
         """Run and value of the links to write to trace.events."""
         self.records = 0
+        self.misrouted = 0
+        """Records that are in a partition where their key does not belong."""
         self.size = 0
         self.born = 0.0
         self.closed: ChangedState | None = None
@@ -197,7 +199,8 @@ class EventProcessor:
                 refusal = admit(h)
                 if refusal is not None:
                     raise Refused(refusal[0], refusal[1])
-                if partitions and placed[record.key] != partition:
+                if partitions and placed[record.key] != partition and offset >= state.placed_from:
+                    unit.misrouted += 1
                     raise Refused("misrouted", misrouted(record.key, placed[record.key], partitions))
                 fresh = state.dedupe.seen(
                     h.event_id if h.tenant_id is None else keyed(h.event_id, h.tenant_id)

@@ -41,6 +41,8 @@ FRESH: Final = PartitionPosition(
     topic_id="",
     partitions=0,
     generation=0,
+    app_id="",
+    placed_from=0,
     next_offset=-1,
     sequence=0,
     appended_at=0,
@@ -92,7 +94,8 @@ class State:
         self.dedupe = Dedupe(limits.dedupe_ms)
         self.known_links = Links(limits.idle_ms, limits.link_bytes)
         self.starts = Starts(limits.start_bytes)
-        self.topic_id, self.partitions = FRESH.topic_id, FRESH.partitions
+        self.topic_id, self.partitions, self.app_id = FRESH.topic_id, FRESH.partitions, FRESH.app_id
+        self.placed_from = FRESH.placed_from
         self.ahead_at = FRESH.ahead_at
         """Append time of the last record, if it was too far ahead to move the clock; else 0."""
         self.generation, self.next_offset, self.sequence, self.clock = (
@@ -243,6 +246,8 @@ class State:
             topic_id=self.topic_id,
             partitions=self.partitions,
             generation=self.generation,
+            app_id=self.app_id,
+            placed_from=self.placed_from,
             next_offset=self.next_offset,
             sequence=self.sequence,
             appended_at=self.clock,
@@ -384,6 +389,7 @@ class State:
 
     def _restore_position(self, p: PartitionPosition) -> None:
         self.topic_id, self.partitions, self.generation = p.topic_id, p.partitions, p.generation
+        self.app_id, self.placed_from = p.app_id, p.placed_from
         self.next_offset, self.sequence, self.clock = p.next_offset, p.sequence, p.appended_at
         self.ahead_at = p.ahead_at
         self.events_in, self.enriched, self.links, self.duplicates = (

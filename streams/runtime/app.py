@@ -13,6 +13,7 @@ from streams.exit_codes import FAILED
 from streams.runtime.credentials import broker_url, credentials
 from streams.runtime.faust_transport import BatchTopic
 from streams.runtime.owner import Owner
+from tailrace.ledger.pipeline_identity import consumer_group
 from tailrace.settings import Settings
 
 log: Final = logging.getLogger("streams.runtime.app")
@@ -38,7 +39,7 @@ def make_app(settings: Settings, owner: Owner, instance_id: str, datadir: str) -
     s = settings.streams
     session = s.session_timeout_ms / 1000
     app = App(
-        s.app_id,
+        consumer_group(settings),
         broker=broker_url(settings.kafka.bootstrap_servers),
         broker_credentials=credentials(settings.kafka.client),
         store="memory://",

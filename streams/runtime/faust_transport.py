@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import AsyncIterator, Mapping
-from typing import Any
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 import aiokafka.client
-from aiokafka.consumer.fetcher import OffsetResetStrategy
+from aiokafka.consumer.fetcher import FetchError, OffsetResetStrategy
 from aiokafka.protocol.metadata import MetadataRequest
 from faust.topics import Topic
 from faust.transport.drivers import aiokafka as driver
@@ -23,6 +24,29 @@ from faust.types.tuples import TP, ConsumerMessage
 
 # By default aiokafka asks for the creation of the topics that it subscribes to. It has no setting for that.
 aiokafka.client.MetadataRequest = functools.partial(MetadataRequest, allow_auto_topic_creation=False)
+
+LOOK_SECONDS: Final = 1.0
+"""How often partitions without records are looked at for markers while others have records."""
+
+
+class Batch(NamedTuple):
+    """What one fetch gave of one partition."""
+
+    tp: TP
+    follows: int
+    """The offset at which it begins: where the batch before it has ended."""
+    reached: int
+    """The offset at which it ends: past the records, and past transaction markers after them."""
+    records: Sequence[Any]
+    """Empty if there were only markers."""
+
+
+class Fetched(NamedTuple):
+    """What one fetch gave."""
+
+    placed: int
+    """How often the positions had been set. What was fetched before they were set again is stale."""
+    batches: Sequence[Batch]
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
@@ -34,6 +58,15 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
     logger = logging.getLogger("faust.consumer")
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.placed = 0
+        """How often the positions were set."""
+        self._looked = 0.0
+        """When the positions of all partitions were last looked at."""
+        self._reached: dict[TP, int] = {}
+        """Where the last batch of each partition has ended. Only this thread uses it."""
+
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
         consumer._isolation_level = "read_committed"  # links are written to the source inside transactions
@@ -43,10 +76,39 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         placed: Mapping[TP, int] = await self.call_thread(self._seek)
         return placed
 
+    async def _fetch_records(self, *args: Any, **kwargs: Any) -> Any:
+        """Adds where each batch begins and ends.
+
+        aiokafka's position moves past transaction markers, of which a fetch shows nothing else. It is
+        read in the step in which the records were taken, so no record is between a batch and its end.
+        """
+        try:
+            records = await super()._fetch_records(*args, **kwargs)
+        except BaseException:
+            self._reached = {}  # records may have been taken: nothing more until the positions are set again
+            raise
+        now = time.monotonic()
+        look = records and now - self._looked < LOOK_SECONDS
+        if not look:
+            self._looked = now
+        return Fetched(
+            self.placed, batches(records, self._reached, self._position, records if look else None)
+        )
+
+    def _position(self, tp: TP) -> int | None:
+        """aiokafka's position; None if it has none, or is past a record that could not be read."""
+        consumer = self._ensure_consumer()
+        if isinstance(consumer._fetcher._records.get(tp), FetchError):
+            return None
+        subscription = consumer._subscription.subscription
+        state = subscription and subscription.assignment and subscription.assignment.state_value(tp)
+        return int(state.position) if state and state.has_valid_position else None
+
     async def _seek(self) -> Mapping[TP, int]:
         consumer, owner = self._ensure_consumer(), self.consumer.app.owner
         mine = [tp for tp in consumer.assignment() if tp.topic == owner.topic]
         placed: dict[TP, int] = {}
+        self.placed, self._reached = self.placed + 1, {}
         if not mine:
             return placed
         begin = await consumer.beginning_offsets(mine)
@@ -55,13 +117,12 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             offset = owner.next_offset(tp.partition)
             if offset is None:
                 continue  # restored later; Faust seeks again then
-            if offset < 0:
-                offset = begin[tp]  # never read before
-            elif not begin[tp] <= offset <= end[tp]:
+            if not begin[tp] <= offset <= end[tp]:
                 owner.lost(tp.partition, offset, begin[tp], end[tp])
                 offset = begin[tp]
             consumer.seek(tp, offset)
             placed[TP(*tp)] = offset
+        self._reached = dict(placed)
         self.reset_policy(OffsetResetStrategy.NONE)
         return placed
 
@@ -76,6 +137,29 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             self._consumer._fetcher._default_reset_strategy = strategy
 
 
+def batches(
+    records: Mapping[Any, Sequence[Any]],
+    reached: dict[TP, int],
+    position: Callable[[TP], int | None],
+    look: Iterable[Any] | None = None,
+) -> list[Batch]:
+    """The batches of one fetch: of the partitions whose position has moved.
+
+    Args:
+        records: the records of each partition.
+        reached: where the batch before has ended; is moved forward.
+        position: gives the position after these records; None if there is none.
+        look: the partitions to look at; None: all. Markers of others are seen later.
+    """
+    found = []
+    for tp in [*reached] if look is None else look:
+        before, now = reached.get(tp), position(tp)
+        if before is not None and now is not None and now > before:
+            reached[tp] = now
+            found.append(Batch(TP(*tp), before, now, records.get(tp, ())))
+    return found
+
+
 class Consumer(driver.Consumer):
     """Delivers one message per partition and fetch. Faust's own ack bookkeeping is not used."""
 
@@ -84,47 +168,49 @@ class Consumer(driver.Consumer):
     def on_init(self) -> None:
         super().on_init()
         self._applied: dict[TP, int] = {}
-        self._link: dict[TP, int] = {}
+        self._placed = 0
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     async def perform_seek(self) -> None:
-        for tp, offset in (await self._thread.seek_to_committed()).items():
-            self._link[tp] = offset
+        placed = await self._thread.seek_to_committed()
+        self._placed = self._thread.placed
+        for tp, offset in placed.items():
             self.app.owner.positioned(tp.partition, offset)
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
-        records, active = await self._wait_next_records(timeout)
+        fetched, _ = await self._wait_next_records(timeout)
         generation = self.app.consumer_generation_id
-        if records is None or self.should_stop:
+        if not isinstance(fetched, Fetched) or self.should_stop:
             return
         if not self.flow_active:
             await self.perform_seek()
             return
-        for tp, batch in records.items():
+        if fetched.placed != self._placed:
+            return  # the positions were set again meanwhile: it is read again
+        # Not only of active partitions: one that was paused during the fetch has passed these records
+        for batch in fetched.batches:
             if not self.flow_active or self.app.consumer_generation_id != generation:
                 break
-            if active is not None and tp not in active and tp not in self._buffered_partitions:
-                continue
-            last = batch[-1]
+            tp = batch.tp
             self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
             # Faust would silently drop messages by it; the checksum below is checked instead
             self._read_offset[tp] = None
-            follows, self._link[tp] = self._link.get(tp, -1), last.offset + 1
+            last = batch.records[-1] if batch.records else None
             # checksum carries the offset that this batch continues from, so that the agent detects gaps
             yield (
                 tp,
                 ConsumerMessage(
                     tp.topic,
                     tp.partition,
-                    last.offset,
-                    last.timestamp / 1000.0,
-                    last.timestamp_type,
+                    batch.reached - 1,
+                    0.0 if last is None else last.timestamp / 1000.0,
+                    0 if last is None else last.timestamp_type,
                     [],
                     None,
-                    batch,
-                    follows,
+                    batch.records,
+                    batch.follows,
                     0,
                     0,
                     tp,

@@ -19,6 +19,7 @@ from streams.processing.limits import MetricLimits, StateLimits
 from streams.processing.state import State, UnreadableRecord
 from streams.runtime.restore import Records
 from tailrace import clients, kafka
+from tailrace.ledger.pipeline_identity import transactional_id
 from tailrace.settings import Settings
 from tailrace.topics import HEADER, ROOM, TopicNames
 
@@ -63,7 +64,13 @@ class Partition:
         self.committed = -1
         self.expects = -1
         """The offset that the next batch must continue from."""
+        self.without_records = (-1, -1)
+        """From and to: offsets after the last batch that hold no records, only transaction markers."""
+        self.moved = False
+        """Whether the position has changed although no record was applied since it was stored."""
         self.given_up = False
+        self.problem = ""
+        """The last error that the producer has reported."""
         self.flushed_at = 0.0
         """When metric rows, series and summaries were last written, by the caller's clock (seconds)."""
         self._names, self._settings, self._on_fatal = names, settings, on_fatal
@@ -76,13 +83,24 @@ class Partition:
             partitions,
         )
 
+    @property
+    def unwritten(self) -> bool:
+        """Whether there is something to write besides the open unit."""
+        return self.moved or self.state.unflushed
+
+    def pass_markers(self) -> None:
+        """Moves the position past markers, if all records before them are applied."""
+        after, reached = self.without_records
+        if after <= self.state.next_offset < reached:
+            self.state.next_offset = reached
+            self.moved = True
+
     def open(self) -> None:
         """Fences the former owner. Blocks, up to 30 s. Raises KafkaException, ConfigError."""
-        s = self._settings.streams
         self._producer = kafka.open_client(
             Producer,
             {
-                **clients.transactional(self._settings, f"{s.app_id}-{self.number}"),
+                **clients.transactional(self._settings, transactional_id(self._settings, self.number)),
                 "error_cb": self._error,
                 "logger": logging.getLogger("streams.runtime.partition.client"),
             },
@@ -106,6 +124,7 @@ class Partition:
         )
 
     def _error(self, error: KafkaError) -> None:
+        self.problem = error.str()
         if error.fatal():
             self._on_fatal(self.number, error)
 
@@ -122,6 +141,7 @@ class Partition:
             UnreadableState: a stored trace cannot be read.
         """
         unit, self.unit = self.unit, TransactionBatch()
+        self.moved = False
         try:
             unit.closed = self.state.close(flush)
         except UnreadableRecord as e:

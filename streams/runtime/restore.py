@@ -9,7 +9,7 @@ import gc
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -40,17 +40,11 @@ def uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def _reader(settings: Kafka) -> Consumer:
+def _reader(settings: Kafka, **properties: Any) -> Consumer:
     return kafka.open_client(
         Consumer,
         {
-            **clients.reader(
-                settings,
-                "tailrace-restore",
-                queued_min_messages=100_000,
-                fetch_wait_max_ms=10,
-                fetch_queue_backoff_ms=5,
-            ),
+            **clients.reader(settings, "tailrace-restore", fetch_wait_max_ms=10, **properties),
             "logger": logging.getLogger("streams.runtime.restore.client"),
         },
     )
@@ -76,23 +70,52 @@ def read_state(settings: Kafka, topic: str, partitions: list[int]) -> dict[int, 
 def first_records(settings: Kafka, topic: str, partitions: list[int]) -> set[int]:
     """Partitions that hold a committed record.
 
-    Blocks; reads at most one fetch of each. Raises KafkaException.
+    Blocks; one reader for all of them, which leaves a partition at its first record. Raises
+    KafkaException.
     """
-    return {n for n in partitions if next(_to_the_end(settings, topic, [n]), None) is not None}
+    consumer = _reader(
+        settings, queued_min_messages=1, fetch_message_max_bytes=65_536, fetch_queue_backoff_ms=5
+    )
+    waiting, found = set(partitions), set[int]()
+    consumer.assign([TopicPartition(topic, n, OFFSET_BEGINNING) for n in partitions])
+    try:
+        while waiting:
+            message = consumer.poll(0.05)
+            if message is None or message.partition() not in waiting:
+                continue
+            n = message.partition()
+            if message.error() is None:
+                found.add(n)
+                consumer.pause([TopicPartition(topic, n)])
+            elif not _at_end(message):
+                continue
+            waiting.discard(n)
+        return found
+    finally:
+        consumer.close()
 
 
 def _to_the_end(settings: Kafka, topic: str, partitions: list[int]) -> Iterator[Message]:
-    consumer, waiting = _reader(settings), set(partitions)
+    waiting = set(partitions)
+    consumer = _reader(settings, queued_min_messages=100_000, fetch_queue_backoff_ms=5)
     consumer.assign([TopicPartition(topic, n, OFFSET_BEGINNING) for n in partitions])
     try:
         while waiting:
             for message in consumer.consume(_BATCH, 0.05):
-                error = message.error()
-                if error is None:
+                if message.error() is None:
                     yield message
-                elif error.code() == KafkaError._PARTITION_EOF:
+                elif _at_end(message):
                     waiting.discard(message.partition())
-                elif not error.retriable():
-                    raise KafkaException(error)
     finally:
         consumer.close()
+
+
+def _at_end(message: Message) -> bool:
+    """Whether a message without a record is the end of its partition. Raises KafkaException."""
+    error = message.error()
+    assert error is not None
+    if error.code() == KafkaError._PARTITION_EOF:
+        return True
+    if not error.retriable():
+        raise KafkaException(error)
+    return False

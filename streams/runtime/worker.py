@@ -18,20 +18,24 @@ from typing import Any, Final, NoReturn
 import faust
 import msgspec
 from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
 
-from streams.exit_codes import CONFIG, FAILED, LOST_DATA
+from streams.exit_codes import CONFIG, FAILED, LOST_DATA, REPARTITIONED
 from streams.observe.ends import LogEnds
 from streams.observe.health import pages, serve
 from streams.observe.observed import Observed
 from streams.observe.telemetry import Telemetry
 from streams.observe.watchdog import Watchdog
+from streams.runtime import guard
 from streams.runtime.app import make_app
 from streams.runtime.owner import Owner
 from streams.runtime.schema_buffer import SchemaWait
-from tailrace import kafka, topics
+from tailrace import kafka
 from tailrace.codec import schemas
 from tailrace.errors import ConfigError, KafkaUnavailable, TopicMismatch
-from tailrace.processes import collect_seldom, die_with_parent, set_up_logging
+from tailrace.ledger.pipeline_identity import repartitioned
+from tailrace.ledger.positions import identity
+from tailrace.processes import collect_seldom, die_with_parent, raise_descriptor_limit, set_up_logging
 from tailrace.schema_registry import attach
 from tailrace.settings import Settings
 
@@ -49,6 +53,7 @@ class Job(msgspec.Struct, frozen=True):
     log_level: str = "INFO"
     number: int = 0
     """Number of the worker among those of its supervisor: 0, 1, …"""
+    new_generation: bool = False
 
 
 def end(code: int, reason: str) -> NoReturn:
@@ -66,6 +71,7 @@ def prepare(job: Job) -> Owner:
 
     Raises:
         ConfigError: a setting is wrong.
+        Repartitioned: the partition count of trace.events has changed.
         KafkaUnavailable: no broker answers.
         TopicMismatch: a topic is missing or wrong.
         KafkaException: the cluster refuses.
@@ -75,37 +81,53 @@ def prepare(job: Job) -> Owner:
         None if source is None else SchemaWait(source, schemas.known.knows, job.settings.schemas.wait_seconds)
     )
     admin, _ = kafka.wait_for_broker(job.settings.kafka, deadline=None, say=log.warning)
-    count = topics.verify(admin, job.settings.topics)
-    return Owner(
+    found = guard.check(admin, job.settings, job.new_generation)
+    owner = Owner(
         job.settings,
-        topics.topic_id(admin, topics.TopicNames.of(job.settings.topics).events),
-        count,
+        found.identity.topic_id,
+        found.identity.partitions,
         job.accept_loss,
         end,
         waiting,
+        found.generation,
+        job.new_generation,
+        found.established,
     )
+    asking = kafka.open_client(
+        AdminClient,
+        {**kafka.client(job.settings.kafka), "logger": logging.getLogger("streams.runtime.worker.client")},
+    )
+    owner.recheck = lambda: same(asking, job.settings, owner)
+    return owner
 
 
-def still_there(settings: Settings, owner: Owner) -> None:
-    """Ends the process if trace.events is not the topic it started with. Blocks."""
-    try:
-        admin, _ = kafka.wait_for_broker(settings.kafka, deadline=5, say=log.debug)
-        now = topics.topic_id(admin, owner.topic)
-    except (KafkaUnavailable, KafkaException):
-        return  # the clients log that themselves
-    if now != owner.topic_id:
+ASK_SECONDS: Final = 5.0
+
+
+def same(admin: AdminClient, settings: Settings, owner: Owner) -> None:
+    """Ends the process if trace.events is not the topic it started with, or has other partitions. Blocks.
+
+    Raises:
+        KafkaException: the cluster does not answer or refuses.
+    """
+    admin.poll(0)  # takes the errors that the client has queued
+    before, now = owner.identity, identity(admin, settings, ASK_SECONDS)
+    if now is None or now.topic_id != before.topic_id:
         end(
             LOST_DATA,
             f"{owner.topic} was deleted and created again while this worker ran "
-            f"(topic id {owner.topic_id}, now {now or 'none'})",
+            f"(topic id {before.topic_id}, now {now.topic_id if now else 'none'})",
         )
+    if now.partitions != before.partitions:
+        end(REPARTITIONED, repartitioned(before.partitions, now))
 
 
-async def watch(settings: Settings, owner: Owner) -> None:
-    """Checks every 10 s whether the topic is still the same."""
+async def watch(owner: Owner) -> None:
+    """Checks every 10 s whether the topic is still the same, and has the same partitions."""
     while True:
         await asyncio.sleep(REPORT_SECONDS)
-        await asyncio.get_running_loop().run_in_executor(None, still_there, settings, owner)
+        with contextlib.suppress(KafkaException, TimeoutError):  # the clients log that themselves
+            await asyncio.get_running_loop().run_in_executor(None, owner.recheck)
 
 
 async def report(owner: Owner, say: Any = log.info) -> None:
@@ -172,7 +194,7 @@ def run(job: Job) -> int:
         with contextlib.closing(telemetry), tempfile.TemporaryDirectory(prefix="tailrace-") as datadir:
             app = make_app(job.settings, owner, job.instance_id, datadir)
             app.task(lambda: report(owner))
-            app.task(lambda: watch(job.settings, owner))
+            app.task(lambda: watch(owner))
             worker = Worker(
                 app,
                 quiet=True,
@@ -193,6 +215,9 @@ def run(job: Job) -> int:
     except (ConfigError, TopicMismatch) as e:
         log.critical("%s", e)
         return CONFIG
+    except guard.Repartitioned as e:
+        log.critical("%s", e)
+        return REPARTITIONED
     except (KafkaUnavailable, KafkaException) as e:
         log.critical("%s", e)
         return FAILED
@@ -203,6 +228,8 @@ def main() -> NoReturn:
     collect_seldom()
     job = msgspec.convert(json.loads(sys.stdin.readline()), Job)
     set_up_logging(job.log_level)
+    before, now = raise_descriptor_limit()  # a producer of a partition needs about eight
+    log.debug("limit of open files: %d, was %d", now, before)
     code = run(job)
     logging.shutdown()
     os._exit(code)  # do not wait for the producers' threads

@@ -15,6 +15,8 @@ from tailrace import clients, kafka, kafka_security, topics
 from tailrace.checks import Finding
 from tailrace.commands.options import common, settings_from
 from tailrace.errors import ConfigError, KafkaUnavailable, MissingPackage
+from tailrace.ledger import pipeline_identity
+from tailrace.ledger.positions import identity, last_positions
 from tailrace.schema_registry import reports
 from tailrace.settings import Settings
 
@@ -117,6 +119,12 @@ def check(
         mismatches = list(topics.mismatches(settings.topics, found))
         problems.extend(mismatches)
         warnings.extend(topics.not_durable(settings.topics, found))
+        try:
+            now = identity(admin, settings)
+            if now is not None:
+                problems.extend(pipeline_identity.problems(last_positions(admin, settings), now))
+        except KafkaException as e:
+            notes.append(f"the processor's positions cannot be read: {e.args[0].str()}")
         if not mismatches:
             passed.append(f"{len(found)} topics have the right settings")
     except ConfigError as e:

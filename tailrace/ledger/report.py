@@ -12,20 +12,13 @@ from confluent_kafka.admin import AdminClient
 from tailrace import clients, kafka
 from tailrace.codec import decode_versioned
 from tailrace.errors import DecodeError, TopicMismatch
+from tailrace.ledger.pipeline_identity import consumer_group
+from tailrace.ledger.positions import SOON, stored_positions
 from tailrace.ledger.sink_ledger import SinkLedger
 from tailrace.records import PartitionPosition
 from tailrace.settings import Settings
 from tailrace.topics import TopicNames, topic_id
 
-POSITION_KEY: Final = b"p"
-"""Key of the position record in trace.state, the last record of each transaction of the processor."""
-_BACK: Final = 16
-_SOON: Final = (
-    KafkaError.NOT_LEADER_FOR_PARTITION,
-    KafkaError.LEADER_NOT_AVAILABLE,
-    KafkaError._TRANSPORT,
-    KafkaError._TIMED_OUT,
-)
 _FEW: Final = 100
 
 
@@ -113,26 +106,9 @@ def ends(consumer: Consumer, topic: str, partition: int, tries: int = 20) -> tup
             return first, end
         except KafkaException as e:
             tries -= 1
-            if not tries or not (e.args[0].retriable() or e.args[0].code() in _SOON):
+            if not tries or not (e.args[0].retriable() or e.args[0].code() in SOON):
                 raise
             consumer.poll(0.25)
-
-
-def last_position(consumer: Consumer, topic: str, partition: int) -> PartitionPosition | None:
-    """The last committed position record of a partition of trace.state; None if there is none.
-
-    Raises:
-        KafkaException: the partition cannot be read.
-        DecodeError: the record cannot be read.
-    """
-    first, end = ends(consumer, topic, partition)
-    back = _BACK
-    while True:
-        start = max(first, end - back)
-        found = _last_in(consumer, topic, partition, start)
-        if found is not None or start <= first:
-            return found
-        back *= 8
 
 
 def unread(consumer: Consumer, topic: str, partition: int, start: int, end: int) -> int:
@@ -156,29 +132,12 @@ def unread(consumer: Consumer, topic: str, partition: int, start: int, end: int)
                 raise KafkaException(error)
 
 
-def _last_in(consumer: Consumer, topic: str, partition: int, start: int) -> PartitionPosition | None:
-    consumer.assign([TopicPartition(topic, partition, start)])
-    found = None
-    while True:
-        for message in consumer.consume(1000, 0.5):
-            error = message.error()
-            if error is None:
-                if message.key() == POSITION_KEY and message.value():
-                    found = message.value()
-            elif error.code() == KafkaError._PARTITION_EOF:
-                return None if found is None else decode_versioned(found, PartitionPosition)
-            elif not error.retriable():
-                raise KafkaException(error)
-
-
 def sink_groups(admin: AdminClient, settings: Settings) -> list[str]:
     """Consumer groups of sinks: those that start with connect.group_prefix, except the processor's."""
     listed = admin.list_consumer_groups(request_timeout=10).result(10)
-    prefix = settings.connect.group_prefix
+    prefix, processor = settings.connect.group_prefix, consumer_group(settings)
     return sorted(
-        g.group_id
-        for g in listed.valid
-        if g.group_id.startswith(prefix) and g.group_id != settings.streams.app_id
+        g.group_id for g in listed.valid if g.group_id.startswith(prefix) and g.group_id != processor
     )
 
 
@@ -199,8 +158,13 @@ def misplaced(p: PartitionPosition, topic: str, name: str, first: int, end: int)
         )
     if p.next_offset > end:
         return f"its position {p.next_offset} is beyond the end of {name}, {end}"
-    if 0 <= p.next_offset < first:
-        return f"records of {name} from {p.next_offset} to {first} were deleted before they were processed"
+    return deleted(name, p.next_offset, first)
+
+
+def deleted(name: str, position: int, first: int) -> str | None:
+    """What is wrong if the log of trace.events starts after a position; None if it does not."""
+    if 0 <= position < first:
+        return f"records of {name} from {position} to {first} were deleted before they were processed"
     return None
 
 
@@ -220,17 +184,19 @@ def read_report(admin: AdminClient, settings: Settings) -> LedgerReport:
     try:
         streams, produced = [], dict.fromkeys(range(partitions), (0, 0))
         topic = topic_id(admin, names.events)
+        positions = stored_positions(admin, settings)  # before the ends, so never beyond them
         for n in range(partitions):
             first, end = ends(consumer, names.events, n)
             try:
-                p = last_position(consumer, names.state, n)
+                p = decode_versioned(positions[n], PartitionPosition) if n in positions else None
             except DecodeError as e:
                 streams.append(
                     StreamAccount(n, 0, 0, 0, 0, 0, 0, f"its position in {names.state} cannot be read: {e}")
                 )
                 continue
             if p is None:
-                streams.append(StreamAccount(n, 0, 0, 0, 0, 0, unread(consumer, names.events, n, first, end)))
+                pending = unread(consumer, names.events, n, first, end)
+                streams.append(StreamAccount(n, 0, 0, 0, 0, 0, pending, deleted(names.events, 0, first)))
                 continue
             produced[n] = (p.generation, p.sequence)
             start = p.next_offset if p.next_offset >= 0 else first

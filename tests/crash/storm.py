@@ -18,6 +18,7 @@ import msgspec
 
 from tailrace import Publisher
 from tailrace.delivery_reports import DeliveryReport
+from tailrace.ledger.pipeline_identity import consumer_group
 from tailrace.records import TraceEvent
 from tests.crash.kills import TRICKLE, OpenTransactions, signalled, state_of, worker_of
 from tests.harness.pipeline import Pipeline
@@ -297,7 +298,7 @@ def storm(
 
 def members(pipeline: Pipeline) -> str:
     """The consumer group as the broker sees it."""
-    name = pipeline.settings.streams.app_id
+    name = consumer_group(pipeline.settings)
     group = pipeline.admin.describe_consumer_groups([name])[name].result(30)
     held = {
         m.group_instance_id: [tp.partition for tp in m.assignment.topic_partitions] for m in group.members

@@ -837,7 +837,7 @@ def written(r: Recount) -> Topics:
     zeros = dict.fromkeys(PartitionPosition.__struct_fields__, 0)
     state = []
     for p, counts in r.counts.items():
-        fields: dict[str, Any] = zeros | {"topic_id": "x"} | msgspec.structs.asdict(counts)
+        fields: dict[str, Any] = zeros | {"topic_id": "x", "app_id": "x"} | msgspec.structs.asdict(counts)
         state.append(Record(p, b"p", codec.encode_versioned(PartitionPosition(**fields))))
     return rows, totals, parts, state
 

@@ -96,3 +96,24 @@ def test_a_child_whose_parent_has_ended_already_ends_at_once() -> None:
         "signal.pause()"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGTERM
+
+
+LIMITS = """
+import os, resource
+from tailrace.processes import descriptors, raise_descriptor_limit
+resource.setrlimit(resource.RLIMIT_NOFILE, (50, 200))
+before = descriptors()
+print(before[0] < 50, before[1], *raise_descriptor_limit(), *raise_descriptor_limit())
+opened = [os.open("/dev/null", os.O_RDONLY) for _ in range(100)]
+print(descriptors()[0] - before[0])
+try:
+    while True:
+        os.open("/dev/null", os.O_RDONLY)
+except OSError:
+    print(descriptors())
+"""
+
+
+def test_the_limit_of_open_files_is_raised_and_the_used_ones_are_counted() -> None:
+    ran = subprocess.run([sys.executable, "-c", LIMITS], capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines() == ["True 50 50 200 200 200", "100", "(200, 200)"]
