@@ -37,9 +37,10 @@ demo: $(COMPILED) ## run the whole pipeline on recorded workflow runs; KEEP=1 le
 
 # Every test is in one of `make test` and `make test-slow`; CI runs both.
 SLOW := crash or slow
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# Three files at a time on two cores: a test that waits for a broker or a session leaves its core to others.
+PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-test: $(COMPILED) ## all tests except the slow ones, two files at a time; they start real brokers themselves
+test: $(COMPILED) ## all tests except the slow ones, three files at a time; they start real brokers themselves
 	$(PYTEST) -m "not ($(SLOW))"
 
 test-slow: $(COMPILED) ## the slow tests: kills under load, the wheel, the record path in plain Python

@@ -27,11 +27,11 @@ _API_KEY: Final = re.compile(
     r"|(?<![A-Za-z0-9])(?:"
     r"(?:sk|pk|rk)[-_][A-Za-z0-9_-]{16,}+"
     r"|gh[pousr]_[A-Za-z0-9]{20,}+|github_pat_\w{20,}+|glpat-[\w-]{20,}+|xox[abeoprs]-[\w-]{10,}+"
-    r"|hf_[A-Za-z0-9]{20,}+|AIza[\w-]{30,}+|ya29\.[\w-]{20,}+|(?:app|dataset)-[A-Za-z0-9]{24}(?![A-Za-z0-9-]))"
+    r"|hf_[A-Za-z0-9]{20,}+|AIza[\w-]{30,}+|ya29\.[\w-]{20,}+|(?:app|dataset)-[A-Za-z0-9]{24,}+)"
 )
 _AWS_KEY: Final = re.compile(
-    r"(?<![A-Za-z0-9])(?:AKIA|ASIA|AGPA|AIDA|AROA|ANPA|ANVA|ABIA|ACCA)[A-Z0-9]{16}(?![A-Za-z0-9])"
-    r"|(?i:(aws_?secret(?:_?access)?_?key[^A-Za-z0-9/+]{1,8}))[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+])"
+    r"(?<![A-Za-z0-9])(?:AKIA|ASIA|AGPA|AIDA|AROA|ANPA|ANVA|ABIA|ACCA)[A-Z0-9]{16,}+"
+    r"|(?i:(aws_?secret(?:_?access)?_?key[^A-Za-z0-9/+]{1,8}))[A-Za-z0-9/+]{40,}+"
 )
 _TOKEN: Final = re.compile(
     r"(?<![A-Za-z0-9])eyJ[\w-]{8,}+\.[\w-]{8,}+(?:\.[\w-]*+)?"

@@ -191,7 +191,14 @@ def _shape(value: Any, masked: Masks | None = None) -> Any:
 KEYS = [text.partition(" ")[2] for text, _ in FOUND if text.startswith(("key ", "id "))]
 
 
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("after", ["write", "X", "7", "-", "_", "/", "é", "."])
+def test_a_key_is_masked_whatever_follows_it(key: str, after: str) -> None:
+    assert key not in ALL.text(f"the key {key}{after} and more")
+
+
 @given(st.sampled_from(KEYS), documents)
+@example("AKIAIOSFODNN7EXAMPLE", "id AKIAIOSFODNN7EXAMPLEwrite to")
 def test_a_key_is_masked_wherever_it_stands(key: str, document: Any) -> None:
     assert key not in ALL.json(json.dumps({"a": [document, {"b": f"x {key} y"}]}))
 
