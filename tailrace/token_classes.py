@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tailrace.codec.encoder import wrong
+from tailrace.codec.encoder import whole, wrong
 from tailrace.errors import InvalidEvent
 from tailrace.records import TokenClasses, TraceEvent
 
@@ -67,28 +67,35 @@ def check(event: TraceEvent) -> None:
         return
     if not isinstance(c, TokenClasses):
         raise wrong("token_classes", c, "a tailrace.TokenClasses or None")
+    counts: dict[str, int] = {}
     for name in TokenClasses.__struct_fields__:
-        n = getattr(c, name)
-        if n is None:
+        value = getattr(c, name)
+        if value is None:
             continue
-        if not _is_long(n):
-            raise wrong(f"token_classes.{name}", n, "an integer of 64 bits or None")
+        n = _long(value)
+        if n is None:
+            raise wrong(f"token_classes.{name}", value, "an integer of 64 bits or None")
         if n < 0:
             raise InvalidEvent(f"token_classes.{name}", f"is {n}; a count is 0 or more")
+        counts[name] = n
+    c = TokenClasses(**counts)
     for names, total in ((OF_INPUT, "input_tokens"), (OF_OUTPUT, "output_tokens")):
-        most = getattr(event, total)
-        if most is None or _is_long(most):  # else the encoder refuses it
+        given = getattr(event, total)
+        most = None if given is None else _long(given)
+        if given is None or most is not None:  # else the encoder refuses it
             _check_parts(c, names, total, most)
-    for name, whole in WITHIN:
-        n, most = getattr(c, name) or 0, getattr(c, whole) or 0
-        if n > most:
+    for name, larger in WITHIN:
+        n, limit = getattr(c, name) or 0, getattr(c, larger) or 0
+        if n > limit:
             raise InvalidEvent(
-                f"token_classes.{name}", f"is {n}, more than {whole} {most}: {whole} must include it"
+                f"token_classes.{name}", f"is {n}, more than {larger} {limit}: {larger} must include it"
             )
 
 
-def _is_long(n: object) -> bool:
-    return type(n) is int and -_LONG <= n < _LONG
+def _long(value: object) -> int | None:
+    """A whole number of any type that the encoder takes for a long."""
+    n = value if type(value) is int else whole(value)
+    return n if n is not None and -_LONG <= n < _LONG else None
 
 
 def _check_parts(c: TokenClasses, names: tuple[str, ...], total: str, most: int | None) -> None:

@@ -41,6 +41,8 @@ def filled() -> Iterator[tuple[str, Sample]]:
         event = msgspec.structs.replace(sample.event, **empty)
         yield f"{name}, with every field", Sample(event, sample.context)
         yield f"{name}, with every field and a bare context", Sample(event, _bare_context(sample))
+        marked = msgspec.structs.replace(sample.context, marks=["start_unknown"])
+        yield f"{name}, with every field and an unknown start", Sample(event, marked)
 
 
 def alone(field: str) -> Iterator[tuple[str, Sample]]:

@@ -614,7 +614,7 @@ def test_a_span_at_fault_is_found_and_the_others_arrive() -> None:
     verdict = settled[4].verdict
     assert isinstance(verdict, Rejected)
     assert "The entire export was rejected" in str(verdict.response)
-    assert len(double.store.observations) == 15
+    assert len(double.store.observations) == OBSERVED - 1
     assert len(double.store.scores) == len(SCORED)
 
 
