@@ -31,7 +31,8 @@ def make_app(settings: Settings, owner: Owner, instance_id: str, datadir: str) -
 
     Args:
         instance_id: the static group membership; unique among the workers. It makes a quick restart
-            cheap.
+            cheap: the broker gives a member that comes back what it had. So the count of partitions is
+            part of the name: else a member would not get partitions that were added while it was away.
 
     Raises:
         ConfigError: kafka.client has properties that aiokafka does not support.
@@ -48,7 +49,7 @@ def make_app(settings: Settings, owner: Owner, instance_id: str, datadir: str) -
         topic_disable_leader=True,
         worker_redirect_stdouts=False,
         consumer_auto_offset_reset="earliest",
-        consumer_group_instance_id=instance_id,
+        consumer_group_instance_id=f"{instance_id}-{owner.identity.partitions}",
         consumer_max_fetch_size=1_048_576,
         broker_max_poll_records=5000,
         broker_commit_interval=1.0,

@@ -97,9 +97,9 @@ def test_the_client_that_waits_for_the_start_ends_with_it() -> None:
     gc.collect()
     gc.disable()
     try:
-        before = sum(isinstance(each, AdminClient) for each in gc.get_objects())
+        before = sum(type(each) is AdminClient for each in gc.get_objects())
         with Broker():
-            assert sum(isinstance(each, AdminClient) for each in gc.get_objects()) == before
+            assert sum(type(each) is AdminClient for each in gc.get_objects()) == before
     finally:
         gc.enable()
 

@@ -168,24 +168,25 @@ def test_topics_are_made_and_checked(topics_settings: Callable[..., Settings]) -
     settings = topics_settings(create=False)
     names = TopicNames.of(settings.topics)
     options = ["-b", settings.kafka.bootstrap_servers, "--set", f"topics.prefix={settings.topics.prefix}"]
+    options += ["--set", "topics.partitions=2"]
     run = CliRunner()
 
     checked = run.invoke(cli, ["topics", "check", *options])
     assert checked.exit_code == 1
     assert f"needs fixing: {names.events} is missing: run `tailrace topics create`" in checked.stderr
 
-    made = run.invoke(cli, ["topics", "create", *options, "--json", "--set", "topics.partitions=2"])
+    made = run.invoke(cli, ["topics", "create", *options, "--json"])
     assert made.exit_code == 0
-    assert (len(json.loads(made.stdout)["created"]), json.loads(made.stdout)["there"]) == (7, [])
+    assert (len(json.loads(made.stdout)["created"]), json.loads(made.stdout)["there"]) == (8, [])
     again = run.invoke(cli, ["topics", "create", *options])
     assert again.exit_code == 0
-    assert again.stdout.count("exists already") == 7
+    assert again.stdout.count("exists already") == 8
 
     checked = run.invoke(cli, ["topics", "check", *options, "--json"])
     assert checked.exit_code == 0
     answer = json.loads(checked.stdout)
     assert answer["problems"] == []
-    assert len(answer["warnings"]) == 7
+    assert len(answer["warnings"]) == 8
     assert answer["topics"][names.events]["partitions"] == 2
     assert "not durable" in run.invoke(cli, ["topics", "check", *options]).stderr
 

@@ -237,7 +237,7 @@ def test_a_bad_line_is_named_and_nothing_else_is_lost(
     made = topics_settings(max_event_bytes=200_000)
     file = tmp_path / "a.jsonl"
     lines = [line(source_id=f"s{n}") for n in range(6)]
-    lines[2:2] = [b"{", line(name=5), line(message={}), line(inputs="x" * 200_000), line(kind="unknown")]
+    lines[2:2] = [b"{", line(tenant_id=5), line(message={}), line(inputs="x" * 200_000), line(kind="unknown")]
     file.write_bytes(b"\n".join(lines))
     ran = publish(*options(made), "--set", "topics.max_event_bytes=200000", str(file))
     assert ran.exit_code == 1
@@ -245,7 +245,7 @@ def test_a_bad_line_is_named_and_nothing_else_is_lost(
     said = ran.stderr.splitlines()
     assert [text[len(str(file)) :].split(": ")[:2] for text in said] == [
         [":3", "line"],
-        [":4", "name"],
+        [":4", "tenant_id"],
         [":5", "message"],
         [":6", "inputs"],
         [":7", "kind"],

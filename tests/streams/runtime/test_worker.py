@@ -7,6 +7,7 @@ import os
 import signal
 from pathlib import Path
 
+import msgspec
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, ResourceType
@@ -123,7 +124,7 @@ def test_bad_input_goes_to_the_dead_letters_and_the_flow_goes_on(pipeline: Pipel
         "truncated": valid[:-5],
         "unknown_schema": b"\xc3\x01" + b"\xaa" * 8 + valid[10:],
         "invalid_utf8": valid.replace(b"AAAA", b"\xff\xfeAA"),
-        "too_large": codec.encode(event(n=99, inputs="x" * 10_000_000)),
+        "too_large": codec.encode(msgspec.structs.replace(event(n=99), inputs='"' + "x" * 10_000_000 + '"')),
     }
     producer = Producer({"bootstrap.servers": pipeline.bootstrap, "message.max.bytes": 12_000_000})
     for value in bad.values():
