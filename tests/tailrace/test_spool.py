@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from tailrace.broker.folder import free_port
 from tailrace.settings import Settings, convert
 from tailrace.spool.folder import SUFFIX
 from tests.harness.pipeline import Pipeline
+from tests.harness.processes import wait_until
 from tests.tailrace import topic
 
 NOW = 1_763_700_000_000_000
@@ -42,13 +42,6 @@ def settings_of(port: int, spool: Path, **publisher: Any) -> Settings:
 
 def event(n: int) -> TraceEvent:
     return TraceEvent(kind=Kind.MESSAGE, message_id=f"m{n}", started_at=NOW, ended_at=NOW + n)
-
-
-def until(holds: Callable[[], object], seconds: float = 120.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it does not become true"
-        time.sleep(0.02)
 
 
 def files(spool: Path) -> list[Path]:
@@ -74,7 +67,7 @@ def test_events_go_to_disk_without_a_broker_and_to_kafka_when_it_is_there(tmp_pa
         assert all(f.stat().st_mode & 0o777 == 0o600 for f in files(tmp_path))
         with Broker(port=port) as node:
             create_topics(node, settings)
-            until(lambda: not files(tmp_path))
+            wait_until(lambda: not files(tmp_path), 120, "all files are sent")
             after = publisher.publish(event(300))
             assert publisher.flush(60)
             assert [r.spooled for r in reports if r.event_id == after] == [False]
@@ -148,7 +141,7 @@ def test_old_files_are_given_up_with_a_count(tmp_path: Path, caplog: pytest.LogC
     os.utime(file, (1e9, 1e9))
     with Publisher(settings=settings_of(free_port(), tmp_path)) as publisher:
         publisher.publish(event(1))
-        until(lambda: not file.exists())
+        wait_until(lambda: not file.exists(), 120, "the old file is given up")
         publisher.close(0.1)
     assert any("gave up 1 spooled events" in r.message for r in caplog.records)
 
@@ -196,7 +189,11 @@ def test_what_was_reported_before_a_kill_is_enriched_exactly_once(
             try:
                 node.kill() if up else node.restart()
                 up = not up
-                until(functools.partial(reported, said, "delivered" if up else "spooled"))
+                wait_until(
+                    functools.partial(reported, said, "delivered" if up else "spooled"),
+                    120,
+                    "an application reports an event",
+                )
                 for app in apps:
                     time.sleep(rng.uniform(0.1, 2.0))
                     app.kill()
@@ -211,7 +208,7 @@ def test_what_was_reported_before_a_kill_is_enriched_exactly_once(
         settings = msgspec.structs.replace(pipeline.settings, publisher=publisher)
         with Publisher(settings=settings) as last:
             last.publish(event(0))
-            until(lambda: not files(spool), 300)
+            wait_until(lambda: not files(spool), 300, "all files are sent")
         arrived = Counter(e.event_id for e in topic.published(settings))
         with pipeline.process().start() as process:
             pipeline.wait_for_enriched(len(arrived), 120, alive=(process,))
