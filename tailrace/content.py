@@ -67,12 +67,11 @@ def all_changes(given: Any, made: Iterable[ContentChange]) -> tuple[ContentChang
     found: dict[tuple[str, str], ContentChange] = {}
     before = [c for c in given if type(c) is ContentChange] if type(given) in (list, tuple) else []
     for c in (*before, *made):
-        old = found.get((c.field, c.change))
-        if old is not None:
-            c = ContentChange(  # noqa: PLW2901
-                field=c.field, change=c.change, count=old.count + c.count, bytes=max(old.bytes, c.bytes)
-            )
-        found[c.field, c.change] = c
+        old = found.get((c.field, c.change), c)
+        count = c.count if old is c else old.count + c.count
+        found[c.field, c.change] = ContentChange(
+            field=c.field, change=c.change, count=count, bytes=max(old.bytes, c.bytes)
+        )
     return tuple(found.values())
 
 

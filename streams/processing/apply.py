@@ -270,12 +270,12 @@ class EventProcessor:
         aggregator = state.aggregator
         counted = aggregator.find(h, known, state.clock, classes is not None) if h.revision == 0 else None
         position = prefix + zigzag(state.sequence)
+        at = stamp if state.ahead_at or stamp < state.clock else state.clock
         name = root.trace
         if name is None:
             enriched = self._enricher.fields(h, linked, price, known, None)
             shared = context_of_no_trace(h)
         elif h.kind in _APART:
-            at = stamp if state.ahead_at else min(stamp, state.clock)
             shared, more = context_of_evaluation(state, name, h, root, at, offset)
             found = (*found, *more)
             enriched = self._enricher.fields(h, linked, price, known, None)
@@ -296,7 +296,6 @@ class EventProcessor:
                 h, span_id, parent_span, price, known == ESTIMATED_PRICE, source_id == name, classes
             )
             trace.start_unknown = unknown
-            at = stamp if state.ahead_at else min(stamp, state.clock)
             trace.add(h, root, at, offset)
             run = h.workflow_run_id
             if run is not None and self._link_runs and run != name and not trace.knows(run):  # once a run

@@ -21,8 +21,6 @@ from typing import BinaryIO, Final, NamedTuple
 MAGIC: Final = b"tailrace spool 1\n"
 _HEAD: Final = struct.Struct("<II")
 _INNER: Final = struct.Struct("<BHI")
-HEAD: Final = _HEAD.size + _INNER.size
-"""Bytes of a frame beside id, key and value."""
 LONGEST_ID: Final = 65_535
 """Most bytes of an event's id."""
 
@@ -43,12 +41,6 @@ def encode(event: Spooled) -> bytes:
     key = event.key or b""
     body = b"".join((_INNER.pack(event.key is not None, len(name), len(key)), name, key, event.value))
     return _HEAD.pack(len(body), zlib.crc32(body)) + body
-
-
-def size_of(event: Spooled) -> int:
-    """Bytes of the frame of an event."""
-    name = len(event.event_id.encode("utf-8", "surrogatepass"))
-    return HEAD + name + len(event.key or b"") + len(event.value)
 
 
 def decode(file: BinaryIO, most: int) -> Iterator[Spooled]:

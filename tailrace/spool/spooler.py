@@ -72,10 +72,6 @@ class Spooler:
         """Whether events go to disk."""
         self.acknowledged = False
         """Set when Kafka has acknowledged an event; `look` resets it."""
-        self.sent = 0
-        """Events from disk that Kafka has acknowledged."""
-        self.given_up = 0
-        """Events on disk that were too old, or that Kafka refused."""
         self._clock, self._now = clock, now
         self._topic = TopicNames.of(settings.topics).events
         self._max_age = s.spool_max_age_hours * 3600
@@ -204,7 +200,6 @@ class Spooler:
             age = self._now() - taken.written_at
             if age > self._max_age:
                 lost = sum(1 for _ in taken.events())
-                self.given_up += lost
                 log.error(
                     "gave up %d spooled events in %s: they are %.0f h old (publisher.spool_max_age_hours)",
                     lost,
@@ -222,7 +217,6 @@ class Spooler:
         self._outstanding -= 1
         if error is None:
             self.acknowledged = True
-            self.sent += 1
         else:
             self._refused(error)
 
@@ -230,7 +224,7 @@ class Spooler:
         if error.code() in _LATER:
             self._stopped = True
         else:
-            self.given_up += 1  # it is logged later: this may run in librdkafka's callback
+            # it is logged later: this may run in librdkafka's callback
             self._refusals[error.str()] = self._refusals.get(error.str(), 0) + 1
 
     # -- the end
