@@ -43,7 +43,7 @@ PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 test: $(COMPILED) ## all tests except the slow ones, three files at a time; they start real brokers themselves
 	$(PYTEST) -m "not ($(SLOW))"
 
-test-slow: $(COMPILED) ## the slow tests: kills under load, the wheel, the record path in plain Python
+test-slow: $(COMPILED) ## the slow tests: kills under load, lost positions, the wheel, plain Python
 	$(PYTEST) -m "$(SLOW)"
 
 test-quick: $(COMPILED) ## the tests that need no broker

@@ -21,7 +21,7 @@ from tests.harness.processes import wait_until
 from tests.harness.schema_registry import SchemaRegistry
 from tests.streams.events import event
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
 
 def test_mixed_writers_while_the_registry_goes_away_and_comes_back(broker: Broker, tmp_path: Path) -> None:

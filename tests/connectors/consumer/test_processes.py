@@ -184,6 +184,7 @@ def test_a_member_joins_and_leaves_and_nothing_is_lost(bench: Bench, tmp_path: P
     bench.assert_settled("file", delivered=len(bench.enricher.written))
 
 
+@pytest.mark.slow
 def test_a_member_that_is_paused_past_its_session_commits_nothing(bench: Bench, tmp_path: Path) -> None:
     """What it had in flight is sent again by the new owner.
 
@@ -209,6 +210,7 @@ def test_a_member_that_is_paused_past_its_session_commits_nothing(bench: Bench, 
     bench.assert_settled("file", delivered=len(bench.enricher.written))
 
 
+@pytest.mark.slow
 def test_a_file_that_another_process_has_locked_is_named_and_delays_no_stop(
     bench: Bench, tmp_path: Path
 ) -> None:

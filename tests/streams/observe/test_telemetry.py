@@ -300,6 +300,7 @@ def _sum(found: Samples, name: str) -> float:
     return sum(v for (n, _), v in found.items() if n == name)
 
 
+@pytest.mark.slow
 @pytest.mark.kafka
 def test_a_spare_worker_is_ready_and_takes_over(broker: Broker, tmp_path: Path) -> None:
     pipeline = Pipeline(broker.bootstrap_servers, tmp_path, partitions=1)
@@ -325,6 +326,7 @@ def test_a_spare_worker_is_ready_and_takes_over(broker: Broker, tmp_path: Path) 
             )
 
 
+@pytest.mark.slow
 @pytest.mark.kafka
 def test_the_end_marker_of_a_transaction_is_not_lag_and_ends_no_worker(
     broker: Broker, tmp_path: Path

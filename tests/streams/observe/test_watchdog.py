@@ -215,6 +215,7 @@ def test_a_limit_that_a_healthy_worker_may_pass_is_refused() -> None:
         convert({"watchdog_seconds": 4.9}, Streams, "streams")
 
 
+@pytest.mark.slow
 @pytest.mark.kafka
 @pytest.mark.parametrize(
     ("where", "limit", "verdict"),

@@ -24,7 +24,7 @@ from tests.harness.pipeline import Pipeline
 from tests.harness.processes import Child, wait_until
 from tests.streams.events import event
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
 
 @pytest.fixture

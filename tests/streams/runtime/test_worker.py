@@ -218,6 +218,7 @@ def remade(pipeline: Pipeline) -> None:
     wait_until(made, 60, "the topic is there again")
 
 
+@pytest.mark.slow
 def test_a_position_of_another_log_refuses_to_start_and_accept_loss_goes_on(pipeline: Pipeline) -> None:
     first = publish(pipeline, range(20))
     with pipeline.process() as worker:
@@ -296,6 +297,7 @@ def log_ends(pipeline: Pipeline) -> list[TopicPartition]:
     return found
 
 
+@pytest.mark.slow
 def test_a_lost_state_refuses_to_start_instead_of_enriching_everything_again(pipeline: Pipeline) -> None:
     from tailrace import topics
 
