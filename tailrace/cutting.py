@@ -147,8 +147,8 @@ def _closed(raw: bytes, room: int) -> bytes | None:
             closers.append(opened)
             key = opened == b"}"
         elif first in (b"}", b"]"):
-            if not closers:  # not JSON
-                break
+            if not closers or m.end() + len(closers) - 1 > room:
+                break  # not JSON, or the space before the bracket is too much
             closers.pop()
         elif m.end() + len(closers) > room or (m.end() == len(raw) and closers and first != b'"'):
             break  # too large, or a number of which the end may be missing

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tailrace.cutting import MARK, SHORT, cut_json, cut_map, cut_text, cut_texts, level
@@ -34,6 +34,7 @@ def test_only_the_largest_are_cut_to_one_level(sizes: list[int], excess: int) ->
 
 
 @given(values, st.booleans(), st.sampled_from([None, 2]), st.integers(0, 3000))
+@example([None, "\x1f" * 12, [], [None] * 3], False, 2, 113)
 @settings(max_examples=400, deadline=None)
 def test_json_stays_json(value: Any, ascii_only: bool, indent: int | None, room: int) -> None:
     text = texts(value, ascii_only, indent)
@@ -48,12 +49,27 @@ def test_json_stays_json(value: Any, ascii_only: bool, indent: int | None, room:
         assert room < SHORT + 8 or isinstance(value, int)
 
 
-@given(values, st.integers(0, 3000), st.integers(0, 3000))
+@given(values, st.sampled_from([None, 2]), st.integers(0, 3000), st.integers(0, 3000))
 @settings(max_examples=300, deadline=None)
-def test_the_start_of_json_text_becomes_json_or_nothing(value: Any, length: int, room: int) -> None:
-    start = texts(value, True, None)[:length]
+def test_the_start_of_json_text_becomes_json_or_nothing(
+    value: Any, indent: int | None, length: int, room: int
+) -> None:
+    start = texts(value, True, indent)[:length]
     cut = cut_json(start, min(room, len(start) - 1))
     if cut is not None:
+        assert len(cut) <= room
+        json.loads(cut)
+
+
+@pytest.mark.parametrize("depth", [1, 5, 40])
+def test_space_before_a_closing_bracket_counts(depth: int) -> None:
+    value: Any = list(range(20))
+    for _ in range(depth):
+        value = [value]
+    text = texts(value, True, 4)
+    for room in range(2 * depth + 3, len(text)):
+        cut = cut_json(text, room)
+        assert cut is not None
         assert len(cut) <= room
         json.loads(cut)
 
