@@ -25,7 +25,7 @@ from tests.connectors.scripted import Answer, ScriptedReceiver
 from tests.harness.pipeline import Pipeline
 from tests.harness.processes import Child, wait_until
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
 
 @contextmanager
@@ -184,7 +184,6 @@ def test_a_member_joins_and_leaves_and_nothing_is_lost(bench: Bench, tmp_path: P
     bench.assert_settled("file", delivered=len(bench.enricher.written))
 
 
-@pytest.mark.slow
 def test_a_member_that_is_paused_past_its_session_commits_nothing(bench: Bench, tmp_path: Path) -> None:
     """What it had in flight is sent again by the new owner.
 
@@ -210,7 +209,6 @@ def test_a_member_that_is_paused_past_its_session_commits_nothing(bench: Bench, 
     bench.assert_settled("file", delivered=len(bench.enricher.written))
 
 
-@pytest.mark.slow
 def test_a_file_that_another_process_has_locked_is_named_and_delays_no_stop(
     bench: Bench, tmp_path: Path
 ) -> None:

@@ -42,6 +42,7 @@ class TestReference(Kit):
     examples = 40
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_mutant_fails_its_check_and_no_other(name: str) -> None:
     assert failed(MUTANTS[name]) == [FAILS[name]]
