@@ -10,7 +10,7 @@ import msgspec
 
 from tailrace import records
 from tailrace.codec import schemas
-from tailrace.conversion import Conversion, JsonText, TooLarge
+from tailrace.conversion import JsonText, TooLarge, start
 from tailrace.cutting import cut_json
 from tailrace.errors import EventTooLarge
 from tailrace.plain_data import room_after
@@ -136,7 +136,7 @@ def _checked(value: JsonText, field: str, limits: Limits, made: list[ContentChan
 
 
 def _converted(value: Any, field: str, limits: Limits, made: list[ContentChange] | None) -> str:
-    conversion = Conversion(limits.most, limits.cut)
+    conversion = start(limits.most, limits.cut)
     try:
         text = _encode(conversion.of(value)).decode()
     except TooLarge:

@@ -12,7 +12,7 @@ import msgspec
 
 from tailrace.codec.encoder import UNLIMITED, wrong
 from tailrace.content import BODY_CONTENT, Limits, all_changes
-from tailrace.conversion import Conversion, JsonText, TooLarge, as_text
+from tailrace.conversion import Conversion, JsonText, TooLarge, as_text, start
 from tailrace.errors import InvalidEvent
 from tailrace.fields import FIELDS, Field
 from tailrace.records import ContentChange, EvaluationTarget, Kind, SpanKind, TraceEvent
@@ -115,7 +115,7 @@ def _changed(
         field = FIELDS.get(prefix + name)
         if field is None or not field.free or type(value) is JsonText or _fits(value, field, limits.most):
             continue
-        conversion = Conversion(limits.most, limits.cut)
+        conversion = start(limits.most, limits.cut)
         try:
             changes[name] = _in_type(conversion.of(value), field, conversion)
         except TooLarge:
