@@ -134,6 +134,7 @@ def wait_for_broker(
     """
     began, said = clock(), 0.0
     problems: list[KafkaError] = []
+    reason: KafkaError | None = None
     properties = {
         **client(settings),
         "error_cb": problems.append,
@@ -145,8 +146,10 @@ def wait_for_broker(
             return admin, admin.list_topics(timeout=1.0)
         except KafkaException as e:
             admin.poll(0)  # only the callback has the reasons
-            reasons = [p for p in problems if p.code() != KafkaError._ALL_BROKERS_DOWN] or [e.args[0]]
-            problem = next(filter(fatal, reasons), reasons[-1])
+            reasons = [p for p in problems if p.code() != KafkaError._ALL_BROKERS_DOWN]
+            if reasons:  # else the client has not tried again since
+                reason = next(filter(fatal, reasons), reasons[-1])
+            problem = reason or e.args[0]
             problems.clear()
         waited = clock() - began
         if fatal(problem):
