@@ -34,8 +34,8 @@ def room_after(value: Any, room: int, depth: int = DEPTH) -> int:
     """The bytes that are left of `room` after `value`, if each of its parts is as short as it can be.
 
     Negative: it is too large, or nested too deeply, or not plain: something else than dicts, lists, tuples,
-    str and `SCALARS`. Subclasses of them are not plain. Keys are not looked at: the JSON encoder never calls
-    them, and refuses those that it does not know.
+    str and `SCALARS`. Subclasses of them are not plain, and neither is a dict with other keys than str: two
+    of them may have the same text.
     """
     t = type(value)
     if t is dict:
@@ -43,7 +43,9 @@ def room_after(value: Any, room: int, depth: int = DEPTH) -> int:
         room -= 1 + 5 * len(pairs)
         if room < 0 or depth == 0:
             return -1
-        for x in pairs.values():
+        for k, x in pairs.items():
+            if type(k) is not str:
+                return -1
             t = type(x)
             if t is str:
                 room -= len(x)

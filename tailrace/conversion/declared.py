@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from tailrace.conversion.objects import attribute, instance_dict, mro, of_class, qualname, type_name
+from tailrace.conversion.pydantic_core import replaced_fields
 from tailrace.conversion.walk import Conversion, Handler
 
 
@@ -26,11 +27,13 @@ def by_fields(t: type) -> Handler | None:
     if issubclass(t, msgspec.Struct):
         return _struct
     if any(type_name(base) in _MODELS for base in mro(t)):
-        return _model(_pydantic_fields(t))
+        return None if _serializes_itself(t) else _model(_pydantic_fields(t))
     if type(of_class(t, "__dataclass_fields__")) is dict:
         declared: Any = t
         names = [f.name for f in dataclasses.fields(declared) if f.repr]
         if type(of_class(t, "__pydantic_fields__")) is dict:
+            if _serializes_itself(t):
+                return None
             shown = _pydantic_fields(t)
             names = [n for n in names if n in shown]
         return _fielded(names)
@@ -72,10 +75,18 @@ def _pydantic_fields(t: type) -> list[str]:
         return []
     own = of_class(t, "__pydantic_decorators__")
     serialised = {f for d in getattr(own, "field_serializers", {}).values() for f in d.info.fields}
+    core = of_class(t, "__pydantic_core_schema__")
+    replaced = replaced_fields(core) if type(core) is dict else frozenset[str]()
     found = []
     for name, field in fields.items():
         info: Any = getattr(field, "field_info", field)
-        replaced = any("Serializer" in qualname(type(m)) for m in getattr(info, "metadata", ()))
-        if info.repr and not info.exclude and not replaced and not serialised & {name, "*"}:
+        given = any("Serializer" in qualname(type(m)) for m in getattr(info, "metadata", ()))
+        hidden = not info.repr or info.exclude or getattr(info, "exclude_if", None) is not None
+        if not hidden and not given and not serialised & {name, "*"} and name not in replaced:
             found.append(name)
     return found
+
+
+def _serializes_itself(t: type) -> bool:
+    """Whether a pydantic class decides as a whole what its serialised form has."""
+    return bool(getattr(of_class(t, "__pydantic_decorators__"), "model_serializers", None))

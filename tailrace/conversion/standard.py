@@ -20,7 +20,7 @@ from typing import Any, Final
 import msgspec
 
 from tailrace.conversion.objects import attribute, instance_dict, of_class, type_name
-from tailrace.conversion.text import JsonText, as_text, sound
+from tailrace.conversion.text import JsonText
 from tailrace.conversion.walk import Conversion, Handler
 
 _checked: Final = msgspec.json.Decoder(msgspec.Raw).decode
@@ -109,10 +109,10 @@ def of_enum(c: Conversion, value: enum.Enum, depth: int) -> Any:
     return c.of(attribute(value, "_value_"), depth - 1)
 
 
-def _datetime(c: Conversion, value: datetime.datetime, depth: int) -> Any:
+def of_datetime(c: Conversion, value: datetime.datetime, depth: int) -> Any:
     d: Any = datetime.datetime
-    parts = (d.year, d.month, d.day, d.hour, d.minute, d.second, d.microsecond)
-    return c.of(d(*(p.__get__(value) for p in parts), tzinfo=d.tzinfo.__get__(value)))
+    parts = (d.year, d.month, d.day, d.hour, d.minute, d.second, d.microsecond, d.tzinfo)
+    return c.of(d(*(p.__get__(value) for p in parts), fold=d.fold.__get__(value)))
 
 
 def _date(c: Conversion, value: datetime.date, depth: int) -> Any:
@@ -122,11 +122,11 @@ def _date(c: Conversion, value: datetime.date, depth: int) -> Any:
 
 def _time(c: Conversion, value: datetime.time, depth: int) -> Any:
     d: Any = datetime.time
-    parts = (d.hour, d.minute, d.second, d.microsecond)
-    return c.of(d(*(p.__get__(value) for p in parts), tzinfo=d.tzinfo.__get__(value)))
+    parts = (d.hour, d.minute, d.second, d.microsecond, d.tzinfo)
+    return c.of(d(*(p.__get__(value) for p in parts), fold=d.fold.__get__(value)))
 
 
-def _timedelta(c: Conversion, value: datetime.timedelta, depth: int) -> Any:
+def of_timedelta(c: Conversion, value: datetime.timedelta, depth: int) -> Any:
     d: Any = datetime.timedelta
     return c.of(d(d.days.__get__(value), d.seconds.__get__(value), d.microseconds.__get__(value)))
 
@@ -165,10 +165,8 @@ def _exception(c: Conversion, value: BaseException, depth: int) -> Any:
     text = _system_error(value) if issubclass(type(value), OSError) else None
     if text is None:
         args = _arguments(value)
-        data = [c.of(a, depth - 1) for a in args[:16]]
-        text = as_text(data[0] if len(data) == 1 else data) if data else ""
-    c.converted += 1
-    return sound(f"{name}: {text}" if text else name)
+        text = c.text_of(args, depth) if args else ""
+    return c.stand_in(f"{name}: {text}" if text else name)
 
 
 def _system_error(value: Any) -> str | None:
@@ -200,10 +198,10 @@ BASES: Final[Mapping[type, Handler]] = {
     collections.UserList: _user_data,
     collections.UserString: _user_data,
     types.SimpleNamespace: _namespace,
-    datetime.datetime: _datetime,
+    datetime.datetime: of_datetime,
     datetime.date: _date,
     datetime.time: _time,
-    datetime.timedelta: _timedelta,
+    datetime.timedelta: of_timedelta,
     decimal.Decimal: _decimal,
     uuid.UUID: _uuid,
     complex: text_by(complex.__repr__),

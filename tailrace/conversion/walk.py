@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import datetime
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Final
 
@@ -27,6 +27,7 @@ _BITS: Final = 2_000
 _ZONED: Final = (datetime.datetime, datetime.time)
 _MARK: Final = MARK.decode()
 _encode: Final = msgspec.json.Encoder().encode
+_decode: Final = msgspec.json.Decoder().decode
 
 
 class TooLarge(Exception):
@@ -70,8 +71,8 @@ class Conversion:
             if t not in SCALARS:
                 return self._other(value, t, depth)
             self.room -= 1
-            if t in _ZONED and value.tzinfo is not None:
-                _encode(value)  # its time zone may be of a class that raises
+            if t in _ZONED and value.tzinfo is not None:  # of a class of its own, which may raise
+                return self.text(_decode(_encode(value)))
             return value
         except TooLarge:
             raise
@@ -90,6 +91,10 @@ class Conversion:
         if size > found:
             self.lose(least * (size - found))
         return min(size, found)
+
+    def work(self, nodes: int) -> None:
+        """Counts work that takes as long as so many values."""
+        self._nodes -= nodes
 
     def changes(self, field: str) -> list[ContentChange]:
         """What was changed, as the event of `field` has it."""
@@ -121,6 +126,21 @@ class Conversion:
         if valid is not text:
             self.converted += 1
         return valid
+
+    def text_of(self, values: Sequence[Any], depth: int) -> str:
+        """One value as text, or several as a tuple of them: a string as it is, everything else as JSON.
+
+        JSON inside a text grows with each level of it, so what counts is the text.
+        """
+        room = self.room
+        parts: list[str] = []
+        for x in values[: self.fits(len(values))]:
+            if self.room < 2 or self._nodes <= 0:
+                self.lose(2 * (len(values) - len(parts)))
+                break
+            parts.append(as_text(self.of(x, depth - 1)))
+        self.room = room
+        return parts[0] if len(parts) == 1 else f"({', '.join(parts)})"
 
     def integer(self, value: int) -> Any:
         bits = value.bit_length()
@@ -160,16 +180,21 @@ class Conversion:
         self.room -= 1
         given = list(islice(pairs, self.fits(size, 5)))
         found: dict[str, Any] = {}
+        repeated: dict[str, int] = {}
         for k, x in given:
             if self.room < 5 or self._nodes <= 0:
                 self.lose(5 * (len(given) - len(found)))
                 break
             self.room -= 2
+            before = self.converted
             key = name = self._key(k, depth)
-            number = len(found)
-            while name in found:
-                number += 1
-                name = f"{key} ({number})"
+            if name in found:
+                number = repeated.get(key, len(found))
+                while name in found:
+                    number += 1
+                    name = f"{key} ({number})"
+                repeated[key] = number
+                self.converted = max(self.converted, before + 1)
             found[name] = self.of(x, depth - 1)
         return found
 
@@ -177,11 +202,12 @@ class Conversion:
         t = type(value)
         if t is str:
             return self.text(value)
-        before = self.converted
+        before, room = self.converted, self.room
         data = self.of(value, depth - 1)
         if data is None or type(data) in (bool, list, dict):  # JSON has no such keys
             self.converted = max(self.converted, before + 1)
-        return as_text(data)
+        self.room = room  # the text of it counts
+        return self.text(as_text(data))
 
     def fields(self, value: Any, names: Iterable[tuple[str, str]], depth: int) -> dict[str, Any]:
         """An object by its fields: (name in the object, name to write)."""

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import enum
+import pathlib
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import attrs
 import msgspec
 import pydantic
+import pydantic.dataclasses
+from pydantic_core import core_schema
 
 SECRET = "sk-1234567890"
 """Must not be in any event."""
@@ -88,6 +92,65 @@ class Model(pydantic.BaseModel):
     @property
     def computed(self) -> int:
         raise AssertionError("a property was called")
+
+
+def _refuse(value: object) -> str:
+    raise AssertionError("a serializer was called")
+
+
+class Masked(str):
+    """Text that brings its serializer with it, as nothing but the schema of a class that uses it says."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> core_schema.CoreSchema:
+        return core_schema.no_info_after_validator_function(
+            cls,
+            core_schema.str_schema(ref="masked"),
+            serialization=core_schema.plain_serializer_function_ser_schema(_refuse),
+        )
+
+
+class Mask:
+    """An annotation that puts a serializer into the schema."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        schema: Any = handler(source)
+        schema["serialization"] = core_schema.plain_serializer_function_ser_schema(_refuse)
+        return schema
+
+
+class Masking(pydantic.BaseModel):
+    """Each field but the first and the last hides its value in another way."""
+
+    x: int = 1
+    annotated: Annotated[str, Mask()] = SECRET
+    by_type: Masked = Masked(SECRET)
+    inside: list[Masked] | None = [Masked(SECRET)]
+    serializer: Annotated[str, pydantic.PlainSerializer(_refuse)] = SECRET
+    unset: str = pydantic.Field(default=SECRET, exclude_if=lambda value: True)
+    path: pathlib.PurePosixPath = pathlib.PurePosixPath("/a")
+    children: list[Masking] = []
+
+
+@pydantic.dataclasses.dataclass
+class MaskingPoint:
+    x: int = 1
+    by_type: Masked = Masked(SECRET)
+
+
+class Whole(pydantic.BaseModel):
+    """Decides as a whole what its serialised form has."""
+
+    x: int = 1
+    key: str = SECRET
+
+    @pydantic.model_serializer
+    def _own(self) -> dict[str, Any]:
+        raise AssertionError("a serializer was called")
+
+
+class Time(datetime.datetime):
+    pass
 
 
 class Client:

@@ -18,6 +18,7 @@ import threading
 import tracemalloc
 import types
 import uuid
+import zoneinfo
 from collections.abc import Callable
 from typing import Any
 
@@ -96,13 +97,22 @@ KINDS: dict[str, tuple[Any, Any, int]] = {
     "mapping proxy": (types.MappingProxyType({"a": {1}}), {"a": [1]}, 1),
     "None as a key": ({None: 1}, {"null": 1}, 1),
     "tuple as a key": ({(1, 2): 3}, {"[1,2]": 3}, 1),
-    "objects as keys": ({object(): 1, "object": 2}, {"object": 1, "object (2)": 2}, 1),
+    "objects as keys": ({object(): 1, "object": 2}, {"object": 1, "object (2)": 2}, 2),
     # -- objects by their fields
     "pydantic model": (
         odd.Model.model_validate({"more": 2}),
         {"x": 1, "key": "pydantic.types.SecretStr", "more": 2},
         2,
     ),
+    "pydantic class whose types hide their values": (
+        [odd.Masking(children=[odd.Masking()]), odd.MaskingPoint()],
+        [
+            {"x": 1, "path": "/a", "children": [{"x": 1, "path": "/a", "children": []}]},
+            {"x": 1},
+        ],
+        5,
+    ),
+    "pydantic class with a serializer of its own": (odd.Whole(), f"{HERE}.Whole", 1),
     "dataclass": ([odd.Point(1), odd.Slotted(2)], [{"x": 1}, {"x": 2}], 2),
     "attrs class": (odd.Shape(1), {"x": 1}, 1),
     "msgspec struct": (odd.Plan(1), {"x": 1}, 1),
@@ -112,6 +122,15 @@ KINDS: dict[str, tuple[Any, Any, int]] = {
     "exception": (
         [ValueError("boom"), KeyError(), OSError(2, "gone", "f"), odd.Refusal(401)],
         ["ValueError: boom", "KeyError", "FileNotFoundError: [Errno 2] gone: 'f'", f"{HERE}.Refusal: 401"],
+        4,
+    ),
+    "exception with several arguments": (
+        [ValueError("a", 1), RuntimeError("retry", KeyError("k")), ValueError(*range(20))],
+        [
+            "ValueError: (a, 1)",
+            "RuntimeError: (retry, KeyError: k)",
+            f"ValueError: ({', '.join(map(str, range(20)))})",
+        ],
         4,
     ),
     "path": (pathlib.PurePosixPath("/tmp/x"), "/tmp/x", 1),
@@ -247,6 +266,79 @@ def test_nesting_is_cut_off_at_a_depth(levels: int) -> None:
     json.loads(text)
     assert text.count("[") == min(levels + 1, DEPTH)
     assert (DEEP in text) == bool(made) == (levels >= DEPTH)
+
+
+def test_exceptions_in_exceptions_do_not_grow_with_each_level() -> None:
+    sizes = []
+    for levels in (20, 40, 60):
+        error: Exception = ValueError("x")
+        for _ in range(levels):
+            error = RuntimeError("retry", error)
+        sizes.append(len(str(json_text(error, "inputs"))))
+    assert sizes[2] - sizes[1] == sizes[1] - sizes[0]
+
+
+def test_exceptions_that_double_at_each_level_are_bounded() -> None:
+    error: Any = ValueError("x")
+    for _ in range(60):
+        error = ValueError(error, [error])
+    with pytest.raises(EventTooLarge):
+        json_text(error, "inputs")
+    made: list[ContentChange] = []
+    size = len(str(json_text(error, "inputs", CUT, made)))
+    assert size < 20 * CUT.most
+    assert [m.change for m in made] == [ChangeKind.CONVERTED, ChangeKind.CUT]
+
+
+def test_the_text_of_a_system_error_is_cut() -> None:
+    error = OSError(5, "x" * 3_000_000)
+    with pytest.raises(EventTooLarge):
+        json_text(error, "inputs")
+    assert len(str(json_text(error, "inputs", CUT))) <= CUT.most
+
+
+def test_keys_that_have_one_text_stay_apart_and_are_counted() -> None:
+    made: list[ContentChange] = []
+    uid = uuid.UUID(int=5)
+    text = json_text({1: "a", "1": "b", uid: "c", str(uid): "d", 2: "e"}, "inputs", made=made)
+    assert json.loads(str(text)) == {"1": "a", "1 (2)": "b", str(uid): "c", f"{uid} (4)": "d", "2": "e"}
+    assert [m.count for m in made] == [2]
+
+
+def test_the_hour_that_comes_twice_stays_the_one_it_was() -> None:
+    berlin = zoneinfo.ZoneInfo("Europe/Berlin")
+    times = [made(2026, 10, 25, 2, 30, tzinfo=berlin, fold=1) for made in (datetime.datetime, odd.Time)]
+    assert json.loads(str(json_text(times, "inputs"))) == ["2026-10-25T02:30:00+01:00"] * 2
+
+
+def test_times_that_python_cannot_hold_are_text() -> None:
+    far, small = np.datetime64(10**15, "Y"), np.timedelta64(3, "ns")
+    stamp = pd.Timestamp("2026-10-25 01:30:00.123456789", tz="UTC")
+    values = [far, small, np.array([far]), np.array([small]), stamp, pd.Timedelta(1, "ns")]
+    assert json.loads(str(json_text(values, "inputs"))) == [
+        "1000000000001970",
+        "3 nanoseconds",
+        ["1000000000001970"],
+        ["3 nanoseconds"],
+        "2026-10-25T01:30:00.123456789+00:00",
+        "P0DT0H0M0.000000001S",
+    ]
+    empty = np.array(["2026-01-01", "NaT"], dtype="M8[D]")
+    assert json.loads(str(json_text(empty, "inputs"))) == ["2026-01-01T00:00:00", None]
+
+
+def test_masked_cells_are_null() -> None:
+    rows = np.ma.array([[1, 2], [3, 4]], mask=[[False, True], [False, False]])
+    values = [rows, rows[0], np.ma.array(7, mask=True), np.ma.array([1.5])]
+    assert json.loads(str(json_text(values, "inputs"))) == [[[1, None], [3, 4]], [1, None], None, [1.5]]
+
+
+def test_many_small_tables_are_cut_by_the_work_they_take() -> None:
+    made: list[ContentChange] = []
+    table = pd.DataFrame({"a": [1]})
+    text = str(json_text([table] * 20_000, "inputs", Limits(1_000_000, True), made))
+    assert 1_000 < len(json.loads(text)) < 2_000
+    assert made[-1].change == ChangeKind.CUT
 
 
 def test_the_same_value_twice_is_not_a_circle() -> None:

@@ -39,7 +39,7 @@ def test_waiting_says_for_what_and_repeats_it_every_ten_seconds() -> None:
 
 
 def test_waiting_says_why_and_still_knows_it_when_it_ends() -> None:
-    """The client may not have tried yet when the first line is written, and not again when the last one is."""
+    """The client may not have tried yet when the first line comes, and not again when the last one does."""
     said: list[str] = []
     rounds = itertools.count(0, 11)
 
