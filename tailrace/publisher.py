@@ -18,11 +18,12 @@ from tailrace.codec.wire import encoder_of
 from tailrace.content import Limits
 from tailrace.delivery_reports import Counts, DeliveryReport, FlushReport, InFlight, OnDelivery
 from tailrace.delivery_thread import DeliveryThread
-from tailrace.errors import PublisherClosed, QueueFull
+from tailrace.errors import ConfigError, PublisherClosed, QueueFull
 from tailrace.prepare import Prepared, prepared
 from tailrace.producers import check_properties
 from tailrace.records import TraceEvent
 from tailrace.settings import Settings, load
+from tailrace.spool import folder as spool
 from tailrace.topics import ROOM
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class Publisher:
         clock: the current time in microseconds UTC.
 
     Raises:
-        ConfigError: a setting is missing or wrong.
+        ConfigError: a setting is missing or wrong, or `publisher.spool_dir` cannot be used.
     """
 
     def __init__(
@@ -107,6 +108,10 @@ class Publisher:
             from tailrace.schema_registry.subjects import Framing
 
             self._framing = Framing(settings)
+        if settings.publisher.spool_dir:
+            wrong = spool.problem(settings.publisher.spool_dir, make=True)
+            if wrong is not None:
+                raise ConfigError(wrong)
         check_properties(settings)
         encoder_of(TraceEvent.__name__)  # compiles it here, not in an application's first request
         self._deliveries: dict[int, DeliveryThread] = {}

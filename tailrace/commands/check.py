@@ -19,6 +19,7 @@ from tailrace.ledger import pipeline_identity
 from tailrace.ledger.positions import identity, last_positions
 from tailrace.schema_registry import reports
 from tailrace.settings import Settings
+from tailrace.spool import folder as spool
 
 GROUP: Final = "tailrace.checks"
 
@@ -110,6 +111,9 @@ def check(
             problems.extend(about.problems)
             notes.extend(about.warnings)
         wrong = [*kafka_security.problems(settings.kafka.client), *clients.problems(settings)]
+        spool_dir = settings.publisher.spool_dir
+        if spool_dir and (unusable := spool.problem(spool_dir, make=False)) is not None:
+            wrong.append(unusable)
         if wrong:
             problems.extend(f"settings: {text}" for text in wrong)
             _conclude(passed, problems, warnings, notes, skipped, as_json)

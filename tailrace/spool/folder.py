@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import logging
 import os
 import secrets
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -18,15 +20,62 @@ from typing import BinaryIO, Final
 from tailrace.spool import frames
 from tailrace.spool.frames import MAGIC, Spooled
 
+log: Final = logging.getLogger("tailrace.publisher")
+
 SUFFIX: Final = ".spool"
 FILE_BYTES: Final = 16 * 1024 * 1024
 """A file that is larger is closed, and the next one begun."""
 _NEWLY_MADE: Final = 60.0
 """Seconds for which an empty file is left alone: its process is about to write to it."""
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""Errors of a full disk, which may have room later."""
 
 
 class SpoolFull(Exception):
     """Events do not fit: the folder has reached its bound, or the disk is full."""
+
+
+def path_of(spool_dir: str) -> Path:
+    """The folder that `publisher.spool_dir` names. Does not raise."""
+    return Path(os.path.expanduser(spool_dir))
+
+
+def problem(spool_dir: str, make: bool) -> str | None:
+    """Why no spool files can be written in a folder, as a text that names the setting; None if they can.
+
+    A file is made there, locked and removed. A full disk is logged and is not a problem: it may have room
+    by the time that events must be written.
+
+    Args:
+        spool_dir: The setting `publisher.spool_dir`.
+        make: Whether to make the folder. If not, and it does not exist, the folder in which it would be made
+            is tried instead.
+    """
+    folder = path_of(spool_dir)
+    try:
+        if os.path.expanduser(spool_dir).startswith("~"):
+            raise ValueError("the home folder is not known")
+        if "\0" in spool_dir:
+            raise ValueError("it contains a null byte")
+        if make:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        while not make and not os.path.lexists(folder) and folder != folder.parent:
+            folder = folder.parent
+        with tempfile.TemporaryFile(dir=folder) as file:
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (OSError, ValueError) as e:
+        if isinstance(e, OSError) and e.errno in _FULL:
+            log.warning("publisher.spool_dir: the disk of %s is full: %s", spool_dir, e.strerror)
+            return None
+        return (
+            f"publisher.spool_dir: {spool_dir!r} cannot be used ({_reason(e)}); name a folder that this user "
+            "may write to, or one that it may make"
+        )
+    return None
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
 
 
 class Folder:
@@ -35,15 +84,13 @@ class Folder:
     It writes for one process. Forked children must not use it. Not safe for several threads at once.
 
     Args:
-        path: The folder; made if it does not exist.
+        path: The folder; made with the first file that is written, and again if it was removed.
         max_bytes: Most bytes of all files in it, of all processes.
         max_frame: Most bytes of an event.
     """
 
     def __init__(self, path: Path, max_bytes: int, max_frame: int) -> None:
-        """Raises OSError: the folder cannot be made."""
         self.path, self._max_bytes, self._max_frame = path, max_bytes, max_frame
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._file: BinaryIO | None = None
         self._name: Path | None = None
         self._written = 0
@@ -71,7 +118,7 @@ class Folder:
                 raise OSError(errno.ENOENT, f"the file was removed while it was written: {self._name}")
         except OSError as e:
             self._undo(file)
-            if e.errno in (errno.ENOSPC, errno.EDQUOT):
+            if e.errno in _FULL:
                 raise SpoolFull(f"{self.path}: {e.strerror}") from None
             raise
         self._written += len(data)
@@ -97,7 +144,7 @@ class Folder:
         except OSError as e:
             file.close()
             self._name.unlink(missing_ok=True)
-            if e.errno in (errno.ENOSPC, errno.EDQUOT):
+            if e.errno in _FULL:
                 raise SpoolFull(f"{self.path}: {e.strerror}") from None
             raise
         self._file, self._written = file, len(MAGIC)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from tailrace import greenlets
 from tailrace.settings import Settings
-from tailrace.spool.folder import Folder, SpoolFull, Taken
+from tailrace.spool.folder import Folder, SpoolFull, Taken, path_of
 from tailrace.spool.frames import Spooled
 from tailrace.topics import TopicNames
 
@@ -53,9 +52,6 @@ class Spooler:
         settings: its sections `publisher` and `topics`.
         clock: seconds, which never go back.
         now: Unix seconds, for the age of files.
-
-    Raises:
-        OSError: the folder cannot be made.
     """
 
     def __init__(
@@ -65,9 +61,7 @@ class Spooler:
         now: Callable[[], float] = time.time,
     ) -> None:
         s = settings.publisher
-        self.folder = Folder(
-            Path(s.spool_dir).expanduser(), s.spool_max_bytes, 2 * settings.topics.max_event_bytes
-        )
+        self.folder = Folder(path_of(s.spool_dir), s.spool_max_bytes, 2 * settings.topics.max_event_bytes)
         self.down = False
         """Whether events go to disk."""
         self.acknowledged = False
@@ -177,6 +171,10 @@ class Spooler:
                     produce(event, self._landed)
                     self._outstanding, self._next = self._outstanding + 1, None
             except BufferError:
+                return
+            except OSError as e:  # the disk: what Kafka has acknowledged of this file is sent again
+                self._say(f"read: {e}", "spooled events cannot be read: %s", e)
+                self._stopped, self._events = True, iter(())
                 return
             except KafkaException as e:
                 self._refused(e.args[0])

@@ -39,6 +39,12 @@ def test_properties_that_librdkafka_refuses_are_a_problem_without_their_secrets(
     assert "marker-5" not in out + err
 
 
+def test_a_spool_folder_that_cannot_be_used_is_a_problem() -> None:
+    code, _, err = check("--wait", "0", "--set", "publisher.spool_dir=/proc/nope")
+    assert code == 1
+    assert "needs fixing: settings: publisher.spool_dir: '/proc/nope' cannot be used" in err
+
+
 @pytest.mark.parametrize(
     ("property", "problem"),
     [

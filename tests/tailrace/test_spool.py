@@ -19,6 +19,7 @@ from confluent_kafka.admin import AdminClient
 from tailrace import DeliveryReport, Kind, Publisher, TraceEvent, codec, topics
 from tailrace.broker import Broker
 from tailrace.broker.folder import free_port
+from tailrace.errors import ConfigError
 from tailrace.settings import Settings, convert
 from tailrace.spool.folder import SUFFIX
 from tests.harness.pipeline import Pipeline
@@ -111,11 +112,20 @@ for n in range(30):
     assert file.stat().st_size > 30 * 50
 
 
-@pytest.mark.parametrize("spool", ["full", "away"])
+def test_a_folder_that_cannot_be_made_is_an_error_of_the_settings(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"publisher\.spool_dir"):
+        Publisher(settings=settings_of(free_port(), tmp_path / "file" / "spool"))
+
+
+@pytest.mark.parametrize("spool", ["full", "away", "never"])
 def test_a_spool_that_takes_nothing_is_reported_and_raises_nothing(tmp_path: Path, spool: str) -> None:
     reports: list[DeliveryReport] = []
     settings = settings_of(free_port(), tmp_path / "spool", spool_max_bytes=2000)
     publisher = Publisher(settings=settings, on_delivery=reports.append)
+    if spool == "never":  # between the start and the first event
+        (tmp_path / "spool").rmdir()
+        (tmp_path / "spool").touch()
     first = publisher.publish(event(0))
     assert publisher.flush(60)
     if spool == "away":
@@ -126,11 +136,12 @@ def test_a_spool_that_takes_nothing_is_reported_and_raises_nothing(tmp_path: Pat
     ids = [publisher.publish(event(n)) for n in range(1, 100)]
     assert publisher.close(30)
     failed = {r.event_id: r.error for r in reports if not r.ok}
-    assert set(failed) == set(ids)
+    lost = [first, *ids] if spool == "never" else ids
+    assert set(failed) == set(lost)
     says = "spool_max_bytes" if spool == "full" else "not spooled"
     assert all(says in str(error) for error in failed.values())
-    assert publisher.counts.failed == len(ids)
-    assert [r.spooled for r in reports if r.event_id == first] == [True]
+    assert publisher.counts.failed == len(lost)
+    assert [r.spooled for r in reports if r.event_id == first] == [spool != "never"]
 
 
 def test_old_files_are_given_up_with_a_count(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

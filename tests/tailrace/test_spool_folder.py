@@ -177,3 +177,42 @@ def test_a_file_that_is_being_made_is_left_alone(tmp_path: Path) -> None:
     assert not list(taken.events())
     taken.remove()
     assert not folder.files()
+
+
+@pytest.mark.parametrize("made", ["a file", "a file above", "proc", "home", "null"])
+def test_a_folder_that_cannot_be_used_is_named_with_its_setting(made: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    path = {
+        "a file": str(tmp_path / "file"),
+        "a file above": str(tmp_path / "file" / "spool"),
+        "proc": "/proc/nope/spool",
+        "home": "~nobody-has-this-name/spool",
+        "null": "spool\0",
+    }[made]
+    for make in (True, False):
+        problem = module.problem(path, make)
+        assert problem is not None
+        assert problem.startswith("publisher.spool_dir: ")
+        assert repr(path) in problem
+
+
+def test_a_folder_is_made_only_when_it_is_to_be_used(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b"
+    assert module.problem(str(path), make=False) is None
+    assert not path.parent.exists()
+    assert module.problem(str(path), make=True) is None
+    assert path.stat().st_mode & 0o777 == 0o700
+    assert list(path.iterdir()) == []
+
+
+def test_a_full_disk_at_the_start_is_logged_and_is_no_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    assert module.problem(str(tmp_path / "spool"), make=True) is None
+    assert "publisher.spool_dir" in caplog.text
+    with pytest.raises(OSError, match="No space left"):
+        Folder(tmp_path / "spool", MOST, MOST).write([Spooled("e", None, b"v")])
