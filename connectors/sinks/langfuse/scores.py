@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from connectors.mapping.evaluations import OPERATION, SESSION, result_of, target_of
+from connectors.mapping.ratings import DISLIKE, LIKE, unknown_rating
 from connectors.sdk.contract import Skip
 from connectors.sdk.outcomes import Rejected
 from connectors.sinks.langfuse.values import MAX_ID, MAX_TIME, environment, iso
@@ -14,7 +15,7 @@ from tailrace.records import TraceContext, TraceEvent
 
 SCORE: Final = "user-feedback"
 """Name of the score that a rating becomes."""
-VALUES: Final = {"like": 1, "dislike": -1}
+VALUES: Final[dict[str | None, int]] = {LIKE: 1, DISLIKE: -1}
 FIELDS: Final[frozenset[str]] = frozenset(
     {
         "conversation_id",
@@ -53,11 +54,12 @@ def of_feedback(
         fixed_environment: The environment of all scores; empty: none.
 
     Returns:
-        `Skip` if the event does not say what was rated. `Rejected` for a time that Langfuse cannot store.
+        `Skip` if the event does not say what was rated. `Rejected` for a rating that is not known, and for a
+        time that Langfuse cannot store.
     """
-    if (problem := _time_problem(event)) is not None:
+    if (problem := unknown_rating(event)) is not None or (problem := _time_problem(event)) is not None:
         return problem
-    origin = event.origin
+    rating, origin = event.rating, event.origin
     rater = (
         (origin.from_end_user_id or origin.from_account_id if origin is not None else None)
         or event.user_id
@@ -74,10 +76,9 @@ def of_feedback(
         score["sessionId"] = conversation[:MAX_ID]
     else:
         return Skip("nothing_rated")
-    rating = event.rating
     score["id"] = ids.otel_trace_id(f"{subject}\0{rater}\0{SCORE}").hex()
     score["name"] = SCORE
-    score["value"] = VALUES.get(rating or "", 0)
+    score["value"] = VALUES.get(rating, 0)
     score["dataType"] = "NUMERIC"
     about = {
         "rating": rating or "withdrawn",

@@ -7,6 +7,7 @@ from typing import Final
 import orjson
 
 from connectors.mapping.evaluations import OPERATION, SESSION, result_of, target_of
+from connectors.mapping.ratings import DISLIKE, LIKE, unknown_rating
 from connectors.sdk.contract import Skip
 from connectors.sdk.outcomes import Rejected
 from connectors.sinks.opik import ids
@@ -36,7 +37,7 @@ TRUTHS: Final = {
     **dict.fromkeys(("fail", "failed", "incorrect", "irrelevant", "not_relevant", "false", "no"), 0),
 }
 """Label, in lower case -> its value. Opik has no scores without a value."""
-_RATINGS: Final[dict[str | None, int]] = {"like": 1, "dislike": 0}
+_RATINGS: Final[dict[str | None, int]] = {LIKE: 1, DISLIKE: 0}
 
 Score = tuple[str, str, str, bytes | None]
 """A feedback score: what has it (`TRACES`, `SPANS`, `THREADS`), its id, the score's name, its JSON.
@@ -51,15 +52,15 @@ def of_feedback(
     event: TraceEvent, context: TraceContext, project: str, trace: str, ms: int
 ) -> Parts | Skip | Rejected:
     """The score that a rating becomes: of the trace if it rates its root, else of a span."""
-    if event.rating is not None and event.rating not in _RATINGS:
-        return Rejected("unknown_rating", "a rating must be like, dislike, or null to withdraw it")
+    if (problem := unknown_rating(event)) is not None:
+        return problem
     scope, rated = ids.trace_scope(ms, project, trace)
     parent, entity = context.parent_span_id, TRACES
     if parent is not None and context.parent_source_id != trace:
         entity, rated = SPANS, ids.parent_id(ms, scope, parent)
     origin = event.origin
     name = "admin_feedback" if origin is not None and origin.from_source == "admin" else "user_feedback"
-    if event.rating is None:
+    if not event.rating:
         return None, None, (entity, rated, name, None), ms
     score: dict[str, str | int] = {
         "id": rated,
