@@ -57,6 +57,31 @@ def price_text(field: str, value: object) -> str | None:
     return plain if len(plain) <= LONGEST else f"{number.quantize(LEAST, context=_WIDE):f}"
 
 
+def total_of(input_price: str, output_price: str) -> str | None:
+    """What a call costs whose publisher gives only its parts: their sum, in plain decimal text.
+
+    This is the one rule for everything that counts or forwards prices. A part alone is not a price.
+
+    Args:
+        input_price: price of the prompt, as any producer may have written it.
+        output_price: price of the completion, the same.
+
+    Returns:
+        None if a part is not a finite decimal number, is negative, or the sum is out of range.
+    """
+    total = Decimal(0)
+    for text in (input_price, output_price):
+        if len(text) > LONGEST or not _NUMBER.fullmatch(text):
+            return None
+        part = Decimal(text)
+        if part < 0 or part > MOST:
+            return None
+        total = _WIDE.add(total, part)
+    if total < LEAST:
+        return "0"
+    return f"{total:f}" if total <= MOST else None
+
+
 def _text(field: str, value: object) -> str:
     if isinstance(value, str):
         return value.strip()

@@ -840,9 +840,10 @@ class TraceEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False, forbid_unk
     output_price: str | None = None
     """Price of the completion, decimal text."""
     total_price: str | None = None
-    """Total price, decimal text. 0 counts as missing where a price table has a price for the tokens."""
+    """Total price, decimal text. Null: input_price and output_price added up, if both are given. 0 counts as
+    missing where a price table has a price for the tokens."""
     currency: str | None = None
-    """ISO 4217 code of the prices."""
+    """ISO 4217 code of the prices. Null: USD."""
     node_type: str | None = None
     """Workflow node type: llm, tool, iteration, ..."""
     span_kind: SpanKind | None = None

@@ -15,8 +15,6 @@ NOT_READ: Final = (
     "host_name",
     "environment",
     "error_type",
-    "input_price",
-    "output_price",
 )
 """Fields of the header that the processor skips. All others are attributes of `Header`."""
 WHOLE: Final = {"token_classes": "TokenClasses"}

@@ -16,6 +16,7 @@ from streams.processing.providers import normalised
 from streams.processing.trace import Trace
 from tailrace.kinds import TOOLS
 from tailrace.memo import Memo
+from tailrace.money import total_of
 from tailrace.records import TokenClasses
 
 NO_PRICE, OWN_PRICE, ESTIMATED_PRICE = range(3)
@@ -46,6 +47,7 @@ class Enricher:
     def price(self, h: Header, classes: TokenClasses | None = None) -> tuple[int, int, bytes | None]:
         """The price of an operation in 1e-12 of its currency, where it comes from, and a mark if it is odd.
 
+        Its own is its total price, else the sum of its parts (`tailrace.money.total_of`).
         The source is `OWN_PRICE`, `ESTIMATED_PRICE` (in US dollars), or -1 and `NO_PRICE` if there is
         no price. Only an operation that is itself a model call gets an estimate, or one that says that its
         usage is its own (`usage_repeats` is False): if its own price is missing, unusable, or 0 although
@@ -55,8 +57,11 @@ class Enricher:
             classes: its tokens by class, if they are plausible.
         """
         own, mark = -1, None  # type: int, bytes | None
-        if h.total_price:
-            units = units_of(h.total_price)
+        said = h.total_price
+        if said is None and h.input_price is not None and h.output_price is not None:
+            said = _total(h.input_price, h.output_price)
+        if said is not None:
+            units = units_of(said)
             if units is not None and units > 0:
                 return units, OWN_PRICE, None
             if units == 0:
@@ -102,6 +107,12 @@ class Enricher:
                 nullable(decimal_text(price).encode()) + self._table if known == ESTIMATED_PRICE else b"\0\0",
             )
         )
+
+
+def _total(input_price: bytes, output_price: bytes) -> bytes:
+    """The sum of an event's parts; no number if they have none."""
+    total = total_of(input_price.decode("utf-8", "replace"), output_price.decode("utf-8", "replace"))
+    return b"" if total is None else total.encode()
 
 
 def _names(key: tuple[bytes | None, bytes | None]) -> tuple[bytes, bytes]:

@@ -49,6 +49,8 @@ NAMES: Final = (
     "total_tokens",
     "token_classes",
     "usage_repeats",
+    "input_price",
+    "output_price",
     "total_price",
     "currency",
     "node_type",
@@ -105,6 +107,8 @@ TEXTS: Final = (
     "model_name",
     "response_model",
     "service_tier",
+    "input_price",
+    "output_price",
     "total_price",
     "currency",
     "node_type",
@@ -170,6 +174,8 @@ class Header:
     total_tokens: int | None
     token_classes: TokenClasses | None
     usage_repeats: bool | None
+    input_price: bytes | None
+    output_price: bytes | None
     total_price: bytes | None
     currency: bytes | None
     node_type: bytes | None
@@ -231,6 +237,8 @@ class Header:
             self.total_tokens,
             self.token_classes,
             self.usage_repeats,
+            self.input_price,
+            self.output_price,
             self.total_price,
             self.currency,
             self.node_type,

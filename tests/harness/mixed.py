@@ -144,7 +144,10 @@ class _Maker:
         amount = self.rng.choice(
             ["0", "0.0", f"{self.rng.uniform(0, 0.2):.7f}", f"{self.rng.uniform(0, 1):.15f}"]
         )
-        return {"total_price": amount, "currency": self.rng.choice(["USD", "USD", "RMB", None])}
+        price = {"input_price": amount, "output_price": "0.0000001"}
+        if self.chance(0.8):
+            price = {"total_price": amount}
+        return {**price, "currency": self.rng.choice(["USD", "USD", "RMB", None])}
 
     def begin(self) -> int:
         """When a trace begins: in the last ten minutes, rarely days ago or a year ahead."""

@@ -206,9 +206,14 @@ def amount_of(text: str | None) -> int | None:
 def price_of(event: TraceEvent, estimate: Estimate) -> Price | None:
     """The event's own price, or that of the price table. None: no price.
 
-    A price that is negative or no number is none. One of 0 is none if the table has one for the tokens.
+    Its own is the total, else the sum of both parts. A price that is negative or no number is none. One of
+    0 is none if the table has one for the tokens.
     """
     amount = amount_of(event.total_price)
+    if event.total_price is None and event.input_price is not None and event.output_price is not None:
+        parts = [amount_of(event.input_price), amount_of(event.output_price)]
+        amount = None if None in parts or -1 in parts else sum(p for p in parts if p is not None)
+        amount = None if amount is None or amount >= LONG else amount
     own = amount if amount is not None and amount >= 0 else None
     asked = calls_a_model(event) or event.usage_repeats is False
     listed = estimate(event) if not own and asked else None

@@ -6,6 +6,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any, Final
 
 from connectors.sdk.contract import Enriched
@@ -105,10 +106,15 @@ def cost(r: Enriched) -> str | None:
     e = r.event
     if contains(r):
         return None
-    found = {"input": e.input_price, "output": e.output_price, "total": e.total_price}
+    if r.context.estimated_cost is not None:
+        return f'{{"total":{r.context.estimated_cost}}}'
+    total = e.total_price
+    if total is None and e.input_price is not None and e.output_price is not None:
+        total = str(Decimal(e.input_price) + Decimal(e.output_price))
+    if total is None:
+        return None
+    found = {"input": e.input_price, "output": e.output_price, "total": total}
     found = {k: v for k, v in found.items() if v is not None}
-    if not found:
-        return None if r.context.estimated_cost is None else f'{{"total":{r.context.estimated_cost}}}'
     return (
         "{" + ",".join(f'"{k}":{v}' for k, v in found.items()) + "}" if e.currency in (None, "USD") else None
     )
@@ -205,7 +211,7 @@ RULES: Final[dict[str, Callable[[Enriched], Any]]] = {
     "draft_tags": tags("draft"),
     "own_tags": tags(),
     "marks": lambda r: ",".join(r.context.marks),
-    "price_table": lambda r: None if r.event.total_price or contains(r) else r.context.price_table,
+    "price_table": lambda r: None if contains(r) else r.context.price_table,
     "documents": lambda r: (
         r.event.dataset_retrieval.documents
         if r.event.dataset_retrieval and r.event.outputs is not None

@@ -111,9 +111,15 @@ def cost(record: Enriched) -> float | None:
     if not counted(record):
         return None
     text = record.context.estimated_cost
-    if event.total_price is not None and text is None:
-        text = event.total_price if event.currency == "USD" else None
-    return None if text is None else float(Decimal(text))
+    if text is not None:
+        return float(Decimal(text))
+    if event.currency not in (None, "USD"):
+        return None
+    if event.total_price is not None:
+        return float(Decimal(event.total_price))
+    if event.input_price is None or event.output_price is None:
+        return None
+    return float(Decimal(event.input_price) + Decimal(event.output_price))
 
 
 def tags(record: Enriched) -> list[str]:

@@ -13,7 +13,7 @@ from streams.processing.money import decimal_text, units_of
 from tailrace import codec
 from tailrace.errors import InvalidEvent
 from tailrace.identity import complete
-from tailrace.money import LONGEST, currency_code, price_text
+from tailrace.money import LONGEST, currency_code, price_text, total_of
 from tailrace.records import Kind, TraceEvent
 
 NOW = 1_764_000_000_000_000
@@ -150,3 +150,36 @@ def test_currency_codes_are_in_capitals(value: Any, code: Any) -> None:
     assert currency_code(value) == code
     if not isinstance(value, int):
         assert complete(event(currency=value), NOW).currency == code
+
+
+@pytest.mark.parametrize(
+    ("given", "made", "total"),
+    [
+        ("0.1", "0.2", "0.3"),
+        ("0.10", "0.20", "0.30"),
+        ("0", "0.0", "0"),
+        (".5", "+1e-1", "0.6"),
+        ("0E-999999999", "0.5", Decimal("0.5")),
+        ("1e-999999999", "0", "0"),
+        ("1e999999999", "0", None),
+        ("9223372", "0.5", None),
+        ("0.1", "", None),
+        ("", "0.1", None),
+        ("0.1", "NaN", None),
+        ("-0.1", "0.2", None),
+        ("$0.1", "0.2", None),
+        ("1" * 65, "0", None),
+    ],
+)
+def test_the_parts_of_a_price_add_up_to_a_price_that_the_processor_reads(
+    given: str, made: str, total: str | Decimal | None
+) -> None:
+    found = total_of(given, made)
+    if isinstance(total, Decimal):
+        assert found is not None
+        assert Decimal(found) == total
+    else:
+        assert found == total
+    if found is not None:
+        assert len(found) <= LONGEST
+        assert units_of(found.encode()) == round(Decimal(found) * 10**12)

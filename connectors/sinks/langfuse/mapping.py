@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from connectors.mapping import changes
+from connectors.mapping import changes, costs
 from connectors.mapping.attributes import TextAttribute
 from connectors.mapping.prompts import messages
 from connectors.mapping.rows import Plan, RecordValues, Row, Table, fields_of, plan
@@ -359,22 +359,23 @@ def _usage_by_class(given: int | None, made: int | None, total: int | None, c: T
 def _cost(out: list[bytes], event: TraceEvent, context: TraceContext) -> None:
     """Writes the cost. Langfuse's costs are US dollars; a price in another currency becomes metadata.
 
-    The estimate is written if the event has no price above 0 that can be read. Prices are decimal text,
+    The estimate, which an event has only instead of a price of its own, comes first. Prices are decimal text,
     which is written unchanged if it is a JSON number.
     """
-    given, made, total = _amount(event.input_price), _amount(event.output_price), _amount(event.total_price)
     estimate = context.estimated_cost
-    if estimate is not None and not (_is_above_0(given) or _is_above_0(made) or _is_above_0(total)):
+    if estimate is not None:
         if _NUMBER.fullmatch(estimate):
             _COST.text(out, f'{{"total":{estimate}}}')
             _PRICE_TABLE.optional(out, context.price_table or None)
         return
-    if event.input_price is None and event.output_price is None and event.total_price is None:
+    own = costs.own_price(event, context)
+    if own is None:
         return
-    if event.currency is not None and event.currency.upper() != "USD":
+    if not costs.in_dollars(event):
         _CURRENCY.optional(out, event.currency or None)
-        _TOTAL_PRICE.optional(out, event.total_price or None)
+        _TOTAL_PRICE.optional(out, own)
         return
+    given, made, total = _amount(event.input_price), _amount(event.output_price), _amount(own)
     members = [
         f'"{name}":{price}'
         for name, price in (("input", given), ("output", made), ("total", total))
@@ -389,10 +390,6 @@ def _amount(text: str | None) -> str | None:
     if text is None or _NUMBER.fullmatch(text):
         return text
     return f"{Decimal(text):f}" if _ODD_NUMBER.fullmatch(text) else None
-
-
-def _is_above_0(amount: str | None) -> bool:
-    return amount is not None and float(amount) > 0
 
 
 def _own(out: list[bytes], event: TraceEvent) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from connectors.mapping import changes
+from connectors.mapping import changes, costs
 from connectors.mapping.members import JsonMember, joined
 from connectors.mapping.prompts import messages
 from connectors.mapping.rows import Plan, RecordValues, Table, fields_of, plan
@@ -299,7 +299,7 @@ def _spent(out: list[bytes], event: TraceEvent, context: TraceContext, kind: str
         spent = metadata.usage(event, LARGEST, named)
         if spent is not None:
             _USAGE.encoded(out, spent)
-        if (cost := _cost(event, context)) is not None:
+        if (cost := price(costs.dollars(event, context))) is not None:
             _COST.encoded(out, cost)
     if spent is not None or kind == "llm":
         _MODEL.optional(out, context.request_model or event.model_name or None)
@@ -337,18 +337,6 @@ def _looks(how: _OperationPlan, event: TraceEvent, context: TraceContext) -> tup
     if event.tags:
         tags += event.tags
     return name, of_type, tags
-
-
-def _cost(event: TraceEvent, context: TraceContext) -> bytes | None:
-    """The cost in US dollars, the currency of all costs in Opik; None if it is not known in dollars.
-
-    There is an estimate only if the event's own price is missing or not usable.
-    """
-    if context.estimated_cost is not None or event.total_price is None:
-        return price(context.estimated_cost)
-    return (
-        price(event.total_price) if event.currency is not None and event.currency.upper() == "USD" else None
-    )
 
 
 def _error(out: list[bytes], event: TraceEvent) -> None:

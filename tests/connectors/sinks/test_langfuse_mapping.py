@@ -111,6 +111,8 @@ def test_any_record_of_our_time_is_sent(
         body = Evaluation(flag=True, explanation=event.error)
         event = msgspec.structs.replace(event, evaluation=body, evaluation_target="trace")
         context = msgspec.structs.replace(context, root_trace_id="root")
+    if kind == Kind.FEEDBACK and event.rating:
+        event = msgspec.structs.replace(event, rating="dislike")
     sink = make()
     mapped = sink.map(Enriched(event, context, "t", 0, 0, 0))
     if isinstance(mapped, Skip):
@@ -318,6 +320,9 @@ def test_prices_are_the_decimal_text_they_were() -> None:
         assert "langfuse.observation.cost_details" not in attributes(
             record(total_price=wrong, currency="USD")
         ), wrong
+    found = attributes(record(total_price="5", input_price="3", output_price="2"))
+    assert found["langfuse.observation.cost_details"] == '{"input":3,"output":2,"total":5}'
+    assert "langfuse.observation.cost_details" not in attributes(record(input_price="3"))
     found = attributes(record(total_price="7", input_price="3", currency="RMB"))
     assert "langfuse.observation.cost_details" not in found
     assert found["langfuse.observation.metadata.total_price"] == "7"
@@ -333,7 +338,7 @@ def test_prices_are_the_decimal_text_they_were() -> None:
         ({"total_price": "$0.5"}, '{"total":0.25}'),
         ({"total_price": "-1"}, '{"total":0.25}'),
         ({"total_price": "0.0", "currency": "EUR"}, '{"total":0.25}'),
-        ({"input_price": "0.1"}, '{"input":0.1}'),
+        ({"input_price": "0.1"}, '{"total":0.25}'),
     ],
 )
 def test_an_estimate_is_sent_where_there_is_no_price_above_0(prices: dict[str, str], cost: str) -> None:
@@ -538,6 +543,17 @@ def test_a_changed_mind_is_the_same_score() -> None:
         rated(origin=None, user_id=None),
     ]
     assert len({s["id"] for s in (*scores, *others)}) == 4
+
+
+@pytest.mark.parametrize("rating", ["LIKE", "5 stars", "0", " like"])
+def test_an_unknown_rating_is_refused_and_withdraws_nothing(rating: str) -> None:
+    mapped = make().map(record(Kind.FEEDBACK, message_id="m", rating=rating))
+    assert isinstance(mapped, Rejected)
+    assert mapped.reason == "unknown_rating"
+
+
+def test_an_empty_rating_is_a_withdrawal_as_null_is() -> None:
+    assert rated(rating="") == rated(rating=None)
 
 
 def test_feedback_without_a_message_is_of_the_conversation_or_left_out() -> None:

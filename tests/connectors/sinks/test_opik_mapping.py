@@ -331,7 +331,7 @@ def test_a_message_without_a_workflow_is_an_llm_call() -> None:
 def test_costs_are_dollars() -> None:
     record = golden()["node_llm"]
     assert "total_estimated_cost" not in objects(changed(record, currency="EUR"))["span"]
-    assert "total_estimated_cost" not in objects(changed(record, currency=None))["span"]
+    assert objects(changed(record, currency=None))["span"]["total_estimated_cost"] == 0.0064
     found = objects(changed(record, {"estimated_cost": "0.5"}, total_price=None))["span"]
     assert found["total_estimated_cost"] == 0.5
     for unusable in ("0.0", "$1", "-1"):  # the processor estimates only what has no usable price
