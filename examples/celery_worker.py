@@ -1,10 +1,11 @@
-"""A Celery worker: every task that ends is published, with its input, result or error.
+"""A Celery worker: every task is published once it has ended, with its input, result or error.
 
 pip install 'celery[redis]'
 TAILRACE_KAFKA_BOOTSTRAP_SERVERS=127.0.0.1:9092 celery -A examples.celery_worker worker
 python -c "from examples.celery_worker import answer; answer.delay('Where is order 4711?')"
 """
 
+import logging
 import os
 import time
 from typing import Any
@@ -12,7 +13,9 @@ from typing import Any
 from celery import Celery, Task
 from celery.signals import task_postrun, task_prerun, worker_process_shutdown
 
-from tailrace import Kind, Publisher, SpanKind, TraceEvent
+from tailrace import Kind, Publisher, SpanKind, TailraceError, TraceEvent
+
+log = logging.getLogger(__name__)
 
 app = Celery("answers", broker=os.environ.get("CELERY_BROKER_URL", "redis://127.0.0.1"))
 publisher = Publisher()  # each process of the pool connects with its first event
@@ -38,20 +41,27 @@ def begin(task_id: str, **_: Any) -> None:
 @task_postrun.connect
 def publish(task_id: str, task: Task, args: Any, kwargs: Any, retval: Any, state: str, **_: Any) -> None:
     ended = now()
-    publisher.publish(
-        TraceEvent(
-            kind=Kind.SPAN,
-            span_kind=SpanKind.TASK,
-            name=task.name,
-            source_id=task_id,
-            revision=task.request.retries,
-            started_at=started.pop(task_id, ended),
-            ended_at=ended,
-            inputs={"args": args, "kwargs": kwargs},
-            outputs=retval if state == "SUCCESS" else None,
-            error=None if state == "SUCCESS" else f"{state}: {retval}",
-        )
+    began = started.pop(task_id, ended)
+    if state == "RETRY":  # not its end: a higher revision would replace it at the sinks, but count nowhere
+        return
+    event = TraceEvent(
+        kind=Kind.SPAN,
+        span_kind=SpanKind.TASK,
+        name=task.name,
+        tenant_id="acme",  # your customer: an argument or a header of the task
+        app_id="answers",
+        environment=os.environ.get("ENVIRONMENT", "production"),
+        source_id=task_id,
+        started_at=began,
+        ended_at=ended,
+        inputs={"args": args, "kwargs": kwargs},
+        outputs=retval if state == "SUCCESS" else None,
+        error=None if state == "SUCCESS" else f"{state}: {retval}",
     )
+    try:
+        publisher.publish(event)
+    except TailraceError as e:
+        log.warning("not traced: %s", e)
 
 
 @worker_process_shutdown.connect

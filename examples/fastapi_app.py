@@ -7,6 +7,7 @@ curl -X POST 'http://127.0.0.1:8000/ask?question=Where+is+order+4711%3F'
 
 import asyncio
 import logging
+import os
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -14,7 +15,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import BackgroundTasks, FastAPI, Request
 
-from tailrace import Kind, Publisher, QueueFull, SpanKind, TraceEvent
+from tailrace import Kind, Publisher, SpanKind, TailraceError, TraceEvent
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,9 @@ async def ask(question: str, request: Request, background: BackgroundTasks) -> d
         kind=Kind.SPAN,
         span_kind=SpanKind.LLM,
         name="answer",
+        tenant_id="acme",  # your customer: from the session or the token of the request
+        app_id="support",
+        environment=os.environ.get("ENVIRONMENT", "production"),
         source_id=str(uuid.uuid4()),
         started_at=started,
         ended_at=time.time_ns() // 1000,
@@ -51,7 +55,7 @@ async def ask(question: str, request: Request, background: BackgroundTasks) -> d
 async def publish(publisher: Publisher, event: TraceEvent) -> None:
     try:
         report = await publisher.publish_async(event)
-    except QueueFull as e:
+    except TailraceError as e:  # the queue is full, or the event is too large
         log.warning("not traced: %s", e)
     else:
         if not report.ok:

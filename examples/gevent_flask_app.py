@@ -9,16 +9,18 @@ from gevent import monkey
 
 monkey.patch_all()  # gunicorn's gevent workers have done it; with another server it comes first
 
+import os
 import time
 import uuid
 
 from flask import Flask, request
 from flask.typing import ResponseReturnValue
 
-from tailrace import Kind, Publisher, QueueFull, SpanKind, TraceEvent
+from tailrace import Kind, Publisher, SpanKind, TailraceError, TraceEvent
 
 app = Flask(__name__)
 publisher = Publisher()  # each worker process connects with its first event
+ENVIRONMENT = os.environ.get("ENVIRONMENT", "production")
 
 
 def now() -> int:
@@ -33,12 +35,16 @@ def call_model(question: str) -> str:
 @app.post("/ask")
 def ask() -> ResponseReturnValue:
     trace, question, started = str(uuid.uuid4()), request.form["question"], now()
+    tenant = "acme"  # your customer: from the session or the token of the request
     called, answer = now(), call_model(question)
     publish(
         TraceEvent(
             kind=Kind.SPAN,
             span_kind=SpanKind.LLM,
             name="answer",
+            tenant_id=tenant,
+            app_id="support",
+            environment=ENVIRONMENT,
             parent_id=trace,
             trace_id=trace,
             started_at=called,
@@ -53,6 +59,9 @@ def ask() -> ResponseReturnValue:
             kind=Kind.SPAN,
             span_kind=SpanKind.CHAIN,
             name="ask",
+            tenant_id=tenant,
+            app_id="support",
+            environment=ENVIRONMENT,
             source_id=trace,
             started_at=started,
             ended_at=now(),
@@ -64,8 +73,11 @@ def ask() -> ResponseReturnValue:
 
 
 def publish(event: TraceEvent) -> None:
-    """A trace is not worth an error page: with `publisher.when_full = "raise"` it does not wait either."""
+    """A trace is not worth an error page: not if the queue is full, nor if the answer is too large.
+
+    With `publisher.when_full = "raise"` it does not wait either.
+    """
     try:
         publisher.publish(event)
-    except QueueFull as e:
+    except TailraceError as e:
         app.logger.warning("not traced: %s", e)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
 import sys
+import time
 import urllib.parse
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from tailrace import TraceEvent
+from examples import celery_worker, fastapi_app
+from tailrace import Kind, Publisher, TraceEvent
 from tailrace.settings import Settings, convert
 from tests.harness.processes import Child, wait_until
 from tests.harness.servers import PATIENCE, Server
@@ -94,6 +98,25 @@ def test_a_web_app_answers_and_ends_without_kafka(
     assert "Traceback" not in log
 
 
+def test_the_flask_app_answers_when_its_event_is_too_large(dead: Settings, tmp_path: Path) -> None:
+    question = urllib.parse.urlencode({"question": "q" * 480_000}).encode()
+    with Server(tmp_path, dead, *FLASK) as server:
+        assert server.post("/ask", question)["answer"].endswith("q" * 480_000)
+        log = server.stop()
+    assert log.count("not traced: ") == 2
+    assert "Traceback" not in log
+
+
+def test_the_fastapi_app_takes_no_harm_from_an_event_that_is_too_large(
+    dead: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = time.time_ns() // 1000
+    event = TraceEvent(kind=Kind.SPAN, started_at=now, ended_at=now, outputs="a" * 1_000_000)
+    with Publisher(settings=dead) as publisher:
+        asyncio.run(fastapi_app.publish(publisher, event))
+    assert "not traced: outputs: " in caplog.text
+
+
 # -- Celery
 
 WORKER = """
@@ -159,3 +182,14 @@ def test_the_celery_worker(topics_settings: MakeSettings, tmp_path: Path) -> Non
 
 def test_the_celery_worker_works_and_ends_without_kafka(dead: Settings, tmp_path: Path) -> None:
     assert "no Kafka broker answers" in Celery(tmp_path, dead).work()
+
+
+def test_a_celery_task_that_is_retried_is_one_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    published: list[TraceEvent] = []
+    monkeypatch.setattr(celery_worker, "publisher", SimpleNamespace(publish=published.append))
+    for state, result in (("RETRY", "later"), ("RETRY", "later"), ("SUCCESS", "done")):
+        celery_worker.begin(task_id="t")
+        celery_worker.publish(
+            task_id="t", task=celery_worker.answer, args=["q"], kwargs={}, retval=result, state=state
+        )
+    assert [(e.source_id, e.revision, e.outputs, e.error) for e in published] == [("t", 0, "done", None)]
