@@ -5,6 +5,8 @@ docs/publishing.md says how to publish one, docs/ids.md has the rules for its id
 
 from __future__ import annotations
 
+from decimal import Decimal
+from fractions import Fraction
 from math import isfinite
 from numbers import Real
 from typing import Any, Final
@@ -24,6 +26,8 @@ _SESSIONS: Final = ("conversation_id", "session_id")
 
 The conversation comes first, because sinks make sessions of conversations where there are both.
 """
+_EXACT: Final = (Decimal, Fraction)
+"""Numbers that are written as text where any value is taken."""
 _RESULT: Final = "set evaluation.number, evaluation.label, both, or evaluation.flag"
 
 
@@ -117,15 +121,16 @@ def _with_result(event: TraceEvent) -> Evaluation:
         if _is_absent(body.label):
             raise InvalidEvent("evaluation", f"has no result; {_RESULT}")
         return body
-    if type(number) is bool or not issubclass(type(number), Real):
+    if type(number) is bool or not issubclass(type(number), (Real, Decimal)):
         raise wrong("evaluation.number", number, "a number; a yes or no is evaluation.flag")
     try:
         value = float(number)
-    except OverflowError:
+    except (OverflowError, ValueError):  # ValueError: a signalling NaN
         value = float("inf")
     if not isfinite(value):
         raise wrong("evaluation.number", number, "finite; leave out an evaluation that has no result")
-    return msgspec.structs.replace(body, number=value) if type(number) is int else body
+    exact = type(number) is int or issubclass(type(number), _EXACT)
+    return msgspec.structs.replace(body, number=value) if exact else body
 
 
 def _about(event: TraceEvent, target: EvaluationTarget) -> tuple[str, ...]:

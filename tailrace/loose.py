@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Final
+from uuid import UUID
 
 import msgspec
 
@@ -20,10 +21,21 @@ from tailrace.records import ContentChange, EvaluationTarget, Kind, SpanKind, Tr
 _PLAIN: Final = (str, int, float, bytes, bytearray, list, tuple, dict, msgspec.Struct, type(None))
 _ENUMS: Final = (Kind, SpanKind, EvaluationTarget)
 _LONG: Final = 1 << 63
+_TEXTS: Final = frozenset(
+    name for name, field in FIELDS.items() if field.type == "string" and not field.free and "." not in name
+)
+"""Fields of the header that are ids or other texts, and are not converted from any other type."""
+
+
+def has_uuids(event: object) -> bool:
+    """Whether an id of an event is a UUID object, which `strict` writes as text."""
+    if not issubclass(type(event), TraceEvent):
+        return False
+    return any(issubclass(type(getattr(event, name)), UUID) for name in _TEXTS)
 
 
 def strict(event: TraceEvent) -> TraceEvent:
-    """The event with texts of type str in its header, instead of subclasses of it.
+    """The event with texts of type str in its header, instead of subclasses of it and of UUID objects.
 
     Raises:
         InvalidEvent: it is not an event.
@@ -36,6 +48,8 @@ def strict(event: TraceEvent) -> TraceEvent:
         t = type(value)
         if t is not str and t not in _ENUMS and issubclass(t, str):
             changes[name] = str.__str__(value)
+        elif issubclass(t, UUID) and name in _TEXTS:
+            changes[name] = UUID.__str__(value)
         elif name not in FIELDS or FIELDS[name].free:
             continue
         elif issubclass(t, (list, tuple)):

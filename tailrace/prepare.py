@@ -61,9 +61,9 @@ def _completed(
 ) -> TraceEvent:
     try:
         return complete(event, now, new_id, limits, host_name)
-    except InvalidEvent:
-        raise
-    except Exception:  # a field holds an object of a class that does not behave as its base class
+    except Exception as e:  # a field holds an object of a class that does not behave as its base class
+        if isinstance(e, InvalidEvent) and not loose.has_uuids(event):
+            raise
         event = loose.strict(event)
     try:
         return complete(event, now, new_id, limits, host_name)

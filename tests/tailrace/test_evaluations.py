@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import msgspec
@@ -146,8 +147,8 @@ def test_completing_again_changes_nothing(result: str, session: bool) -> None:
 
 
 # -- results
-@pytest.mark.parametrize("number", [1, 0, -3, 0.25, 2**53, True + 0])
-def test_a_number_is_a_double(number: float) -> None:
+@pytest.mark.parametrize("number", [1, 0, -3, 0.25, 2**53, True + 0, Decimal("0.1"), Fraction(1, 4)])
+def test_a_number_is_a_double(number: Any) -> None:
     done = completed(Evaluation(number=number), trace_id=T)
     assert done.evaluation is not None
     assert type(done.evaluation.number) is float
@@ -174,8 +175,10 @@ def test_other_real_numbers_are_floats_too() -> None:
         (Evaluation(number=float("nan")), "evaluation.number", "finite"),
         (Evaluation(number=float("-inf")), "evaluation.number", "finite"),
         (Evaluation(number=10**400), "evaluation.number", "finite"),
+        (of_any(number=Decimal("sNaN")), "evaluation.number", "finite"),
+        (of_any(number=Decimal("Infinity")), "evaluation.number", "finite"),
         (Evaluation(number=True), "evaluation.number", "evaluation.flag"),
-        (of_any(number=Decimal(1)), "evaluation.number", "a number"),
+        (of_any(number=1j), "evaluation.number", "a number"),
         (of_any(number="0.5"), "evaluation.number", "a number"),
         (of_any(flag=1), "evaluation.flag", "True, False or None"),
         (of_any(label=7), "evaluation.label", "a string"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+import uuid
 from typing import Any
 
 import msgspec
@@ -308,3 +309,30 @@ def test_a_json_line_is_converted_like_an_event() -> None:
         with pytest.raises(InvalidEvent) as caught:
             event_lines.parse(msgspec.json.encode(line | {name: value}))
         assert caught.value.field == name
+
+
+UUIDS = sorted(p for p in HEADER if FIELDS[p].type == "string" and not p.endswith(("price", "currency")))
+
+
+@pytest.mark.parametrize("path", UUIDS)
+def test_a_uuid_object_is_its_text_in_every_id(path: str) -> None:
+    class Own(uuid.UUID):
+        def __str__(self) -> str:
+            raise AssertionError("called")
+
+    text = "00000000-0000-0000-0000-00000000002a"
+    want = prepared(holding(path, text), NOW, LIMITS)
+    for value in (uuid.UUID(text), Own(text)):
+        found = prepared(holding(path, value), NOW, LIMITS)
+        assert found.key == want.key
+        assert codec.decode(found.value, TraceEvent) == codec.decode(want.value, TraceEvent)
+
+
+@pytest.mark.parametrize("value", [7, "30", b"7"])
+@pytest.mark.parametrize("path", ["trace_id", "parent_id", "input_tokens"])
+def test_other_types_of_ids_and_of_numbers_are_refused(path: str, value: Any) -> None:
+    if (path, value) == ("input_tokens", 7) or (path != "input_tokens" and type(value) is str):
+        assert prepared(holding(path, value), NOW, LIMITS)
+        return
+    with pytest.raises(InvalidEvent, match=path):
+        prepared(holding(path, value), NOW, LIMITS)
