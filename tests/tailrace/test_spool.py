@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import random
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,9 @@ from tailrace.broker import Broker
 from tailrace.broker.folder import free_port
 from tailrace.errors import ConfigError
 from tailrace.settings import Settings, convert
-from tailrace.spool.folder import SUFFIX
+from tailrace.spool.folder import SUFFIX, Taken
+from tailrace.spool.frames import Spooled
+from tailrace.spool.spooler import OnLanded, Spooler
 from tests.harness.pipeline import Pipeline
 from tests.harness.processes import wait_until
 from tests.tailrace import topic
@@ -142,6 +146,37 @@ def test_a_spool_that_takes_nothing_is_reported_and_raises_nothing(tmp_path: Pat
     assert all(says in str(error) for error in failed.values())
     assert publisher.counts.failed == len(lost)
     assert [r.spooled for r in reports if r.event_id == first] == [spool != "never"]
+
+
+def test_files_that_cannot_be_read_are_logged_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An error here would end each turn of the publisher's thread before it reports anything."""
+    written = [Spooled(str(n), b"k", b"v") for n in range(3)]
+    first = Spooler(settings_of(free_port(), tmp_path))
+    assert first.write(written) is None
+    first.close()
+    at, sent = [100.0], list[Spooled]()
+    spooler = Spooler(settings_of(free_port(), tmp_path), clock=lambda: at[0])
+
+    def broken(taken: Taken) -> Iterator[Spooled]:
+        yield written[0]
+        raise OSError(errno.EIO, "Input/output error")
+
+    def produce(event: Spooled, landed: OnLanded) -> None:
+        sent.append(event)
+        landed(None, None)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Taken, "events", broken)
+        spooler.send(produce)
+    assert sent == written[:1]
+    assert "spooled events cannot be read" in caplog.text
+    for _ in range(2):
+        at[0] += 60
+        spooler.send(produce)
+    assert sent == [written[0], *written]
+    assert not files(tmp_path)
 
 
 def test_old_files_are_given_up_with_a_count(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
