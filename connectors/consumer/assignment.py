@@ -159,6 +159,8 @@ class Assignment:
             f"{self._name}: the committed offset {at} of {self._topic}[{partition}] is not in the topic, "
             f"which now has {low} to {high}: records were deleted before this sink had them, or the topic "
             "was deleted and created again. To continue with the records that are there, reset the group's "
-            "offsets: kafka-consumer-groups --reset-offsets --to-earliest --execute "
-            f"--group <connect.group_prefix>{self._name} --topic {self._topic}"
+            "offsets: kafka-consumer-groups --bootstrap-server <kafka.bootstrap_servers> "
+            "--reset-offsets --to-earliest --execute "
+            f"--group <connect.group_prefix>{self._name} --topic {self._topic} "
+            "(with TLS or SASL also --command-config <file>)"
         )

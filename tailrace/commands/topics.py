@@ -50,7 +50,7 @@ def create(
     """Create the missing topics; existing ones are not changed.
 
     The settings topics.partitions (4) and topics.replication_factor (1; 3 in production) apply. The partition
-    count is permanent: increasing it later moves traces between partitions.
+    count changes later only by the procedure "More partitions" in docs/production.md, because traces move.
     """
     settings = settings_from(config, bootstrap_servers, assignments)
     try:

@@ -250,7 +250,7 @@ def test_an_offset_out_of_range_stops_the_sink(bench: Bench) -> None:
             sink.join()
         assert isinstance(sink.error, OffsetLost)
         assert f"{bench.names.enriched}[1]" in str(sink.error)
-        assert "--reset-offsets" in str(sink.error)
+        assert "--bootstrap-server <kafka.bootstrap_servers> --reset-offsets" in str(sink.error)
         assert sink.sink.status().state == "failed"
 
 
