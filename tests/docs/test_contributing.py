@@ -17,6 +17,7 @@ IN_PASSING = {
     "docs/add-a-sink.md",
     "docs/guarantees.md",
     "docs/seeds.md",
+    "docs/state.md",
     "docs/privacy.md",
     "docs/production.md",
     "docs/replay.md",
