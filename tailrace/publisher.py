@@ -48,7 +48,7 @@ class Publisher:
 
     `publish` returns as soon as the event is in a bounded queue in this process; a background thread
     sends it. An event is durable when its `DeliveryReport` says so, not before: events that are still
-    queued are lost if the process dies.
+    queued are lost if the process dies. A report that says `spooled` means this host's disk, not Kafka.
 
     **If Kafka is down**, events wait in the queue for `publisher.delivery_timeout_seconds` and are then
     reported as failed; with `publisher.spool_dir` they go to disk after 5 s. If the queue is full,
