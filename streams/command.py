@@ -89,7 +89,10 @@ def wait_until_ready(settings: Settings, create_topics: bool, new_generation: bo
 @click.option(
     "--accept-loss",
     is_flag=True,
-    help="Continue although events between the stored position and the log are lost.",
+    help=(
+        "Continue although events between the stored position and the log are lost. Start with it once, then "
+        "without: it holds for every restarted worker."
+    ),
 )
 @click.option(
     "--new-generation",
