@@ -1,8 +1,9 @@
 """OpenTelemetry ids from business ids, deterministic: a redelivery writes the same span again.
 
 The rules are those of seed 003 (telemetry data dictionary), section 5: trace_id =
-int(UUID(correlation_id)), span_id = SHA256(source_id)[:8]. Two rules are added here. A correlation id
-that is not a UUID gives the first 16 bytes of its SHA-256. An id is never all zeros, which
+int(UUID(correlation_id)), span_id = SHA256(source_id)[:8]. Three rules are added here. A correlation id
+that is not a UUID gives the first 16 bytes of its SHA-256. A source_id that is the text of a span id, as a
+publisher derives it for a span that has no other, is that span. An id is never all zeros, which
 OpenTelemetry defines as invalid.
 """
 
@@ -16,6 +17,7 @@ _UUID: Final = re.compile(
     rb"[0-9a-fA-F]{8}(-?)[0-9a-fA-F]{4}\1[0-9a-fA-F]{4}\1[0-9a-fA-F]{4}\1[0-9a-fA-F]{12}", re.ASCII
 )
 _DIGITS: Final = re.compile(rb"[0-9a-fA-F]{32}", re.ASCII)
+_SPAN: Final = re.compile(rb"[0-9a-fA-F]{16}", re.ASCII)
 _ZERO16: Final = bytes(16)
 _ZERO8: Final = bytes(8)
 
@@ -42,8 +44,17 @@ def otel_trace_id(correlation_id: str | bytes) -> bytes:
 
 
 def otel_span_id(source_id: str | bytes) -> bytes:
-    """The 8-byte span id of an operation's id: the first 8 bytes of SHA-256 over its UTF-8 text."""
-    digest = sha256(source_id.encode() if isinstance(source_id, str) else source_id).digest()
+    """The 8-byte span id of an operation's id.
+
+    It is the value of 16 hex digits that are not all zeros. For anything else it is the first 8 bytes of
+    SHA-256 over the UTF-8 text.
+    """
+    raw = source_id.encode() if isinstance(source_id, str) else source_id
+    if len(raw) == 16 and _SPAN.fullmatch(raw):
+        value = bytes.fromhex(raw.decode("ascii"))
+        if value != _ZERO8:
+            return value
+    digest = sha256(raw).digest()
     span = digest[:8]
     return span if span != _ZERO8 else digest[8:16]
 

@@ -27,6 +27,19 @@ def test_span_ids_are_those_of_the_data_dictionary(source_id: str, span_id: str)
     assert ids.otel_span_id(source_id.encode()).hex() == span_id
 
 
+@pytest.mark.parametrize("text", ["00f067aa0ba902b7", "00F067AA0BA902B7", "1234567890123456"])
+def test_the_text_of_a_span_id_is_that_span(text: str) -> None:
+    assert ids.otel_span_id(text) == ids.otel_span_id(text.encode()) == bytes.fromhex(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["0" * 16, "00f067aa0ba902b", "00f067aa0ba902b7 ", "0_f067aa0ba902b7", "00 067aa0ba902b7", "é" * 8],
+)
+def test_a_source_id_that_is_not_the_text_of_a_span_id_is_hashed(text: str) -> None:
+    assert ids.otel_span_id(text) == sha256(text.encode()).digest()[:8]
+
+
 def test_a_trace_id_is_the_number_of_its_uuid() -> None:
     text = "00000001-0000-4000-8000-000000000001"
     assert ids.otel_trace_id(text).hex() == "00000001000040008000000000000001"

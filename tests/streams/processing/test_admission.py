@@ -14,7 +14,7 @@ from streams.processing.header_fields import TEXTS
 from tailrace import codec
 from tailrace.identity import complete
 from tailrace.ids import otel_span_id, otel_trace_id
-from tailrace.records import Kind, NodeExecution, Span, TraceContext, TraceEvent
+from tailrace.records import Evaluation, Kind, NodeExecution, Span, TraceContext, TraceEvent
 from tests.harness import foreign
 from tests.streams.events import NOW, Source, apply, contexts, dead_letters, event, fresh, records, uuid
 
@@ -144,6 +144,44 @@ def test_a_span_with_ids_of_opentelemetry_alone_is_one_operation_of_one_trace(ma
     assert (root.run_trace_id, root.message_trace_id) == (b"T" * 16, b"T" * 16)
     assert (child.span_id, child.parent_span_id, child.parent_source_id) == (b"C" * 8, b"S" * 8, "53" * 8)
     assert (root.span_id, root.parent_span_id, root.root_trace_id) == (b"S" * 8, None, "54" * 16)
+
+
+@pytest.mark.parametrize("kind", [Kind.SPAN, Kind.EVALUATION])
+def test_a_parent_by_the_source_id_of_a_span_with_native_ids_alone_is_that_span(kind: Kind) -> None:
+    """docs/publishing.md: `parent_id` is the `source_id` of the other one, as its publisher returned it."""
+    parent = ours(span=Span(), **NATIVE)
+    body: dict[str, Any] = (
+        {"name": "n", "evaluation": Evaluation(number=1.0)} if kind == Kind.EVALUATION else {"span": Span()}
+    )
+    one = TraceEvent(
+        kind=kind,
+        started_at=NOW,
+        ended_at=NOW + 5,
+        trace_id=parent.trace_id,
+        parent_id=parent.source_id,
+        **body,
+    )
+    before, above, after = contexts(
+        apply(
+            fresh(),
+            log(complete(one, NOW), parent, complete(msgspec.structs.replace(one, source_id="b"), NOW)),
+        )
+    )
+    assert above.span_id == NATIVE["otel_span_id"]
+    assert before.parent_span_id == after.parent_span_id == above.span_id
+
+
+def test_a_source_id_that_looks_like_a_native_id_has_children_without_one() -> None:
+    parent, child = contexts(
+        apply(
+            fresh(),
+            log(
+                ours(source_id="00f067aa0ba902b7", trace_id="t", span=Span()),
+                ours(source_id="c", trace_id="t", parent_id="00f067aa0ba902b7", span=Span()),
+            ),
+        )
+    )
+    assert child.parent_span_id == parent.span_id
 
 
 def test_what_is_derived_is_the_same_for_both() -> None:
