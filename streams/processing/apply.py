@@ -13,6 +13,7 @@ from typing import Final, Protocol
 from streams.processing import context
 from streams.processing import links as link_records
 from streams.processing.admission import admit
+from streams.processing.avro import strings
 from streams.processing.correlate import (
     CLOCK_SKEW,
     CUT,
@@ -54,7 +55,7 @@ from tailrace.records import Stage
 from tailrace.token_classes import plausible
 
 LONG_TEXT: Final = 8192
-"""Largest size in bytes of an id or a name in the header.
+"""Largest size in bytes of an id, a name or an encoded list in the header.
 
 Each of them is copied into the context of every later event of its trace. A Kafka key may be as long.
 """
@@ -208,6 +209,8 @@ class EventProcessor:
                 if fresh is None:
                     state.duplicates += 1
                 elif h.kind == LINK:
+                    if len(value or b"") > LONG_TEXT:
+                        self._check_sizes(h, len(value or b""))
                     learn(state, h.source_id, link_of(h), offset)
                 else:
                     made = self._event(state, unit, h, offset, stamp, appended, prefix, len(value or b""))
@@ -320,8 +323,11 @@ class EventProcessor:
             raise Refused("too_large", f"{size} bytes, an enriched record may have {self._max_value}")
         for name in NAMES:
             field = getattr(h, name)
-            texts = field if isinstance(field, list) else [field] if isinstance(field, bytes) else []
-            if name != "error" and (longest := sum(map(len, texts))) > LONG_TEXT:
+            if isinstance(field, list):  # as it is written: empty texts have bytes, too
+                longest = len(strings(field))
+            else:
+                longest = len(field) if isinstance(field, bytes) else 0
+            if longest > LONG_TEXT and name != "error":
                 raise Refused("field_too_long", f"{name} has {longest} bytes, may have {LONG_TEXT}")
 
     def _refuse(

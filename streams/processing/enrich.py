@@ -13,7 +13,7 @@ from streams.processing.metrics.grouping import call_of
 from streams.processing.money import decimal_text, units_of
 from streams.processing.prices import Prices
 from streams.processing.providers import normalised
-from streams.processing.trace import Trace
+from streams.processing.trace import MOST_DATASET_BYTES, Trace
 from tailrace.kinds import TOOLS
 from tailrace.memo import Memo
 from tailrace.money import total_of
@@ -138,7 +138,8 @@ def dataset_names(h: Header) -> list[bytes]:
 def datasets_of(h: Header, trace: Trace | None) -> list[bytes]:
     """Names of an event's datasets: its own, else those from earlier events of the trace.
 
-    Empty unless all of them are known.
+    Empty unless all of them are known, and if they are too long together: an id that is there many times
+    can have a long name.
     """
     names = dataset_names(h)
     if names:
@@ -146,4 +147,5 @@ def datasets_of(h: Header, trace: Trace | None) -> list[bytes]:
     known = trace.datasets if trace is not None else None
     if not known or any(d not in known for d in h.dataset_ids):
         return []
-    return [known[d] for d in h.dataset_ids]
+    names = [known[d] for d in h.dataset_ids]
+    return names if sum(map(len, names)) + len(names) <= MOST_DATASET_BYTES else []

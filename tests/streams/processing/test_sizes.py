@@ -21,6 +21,7 @@ from tailrace.records import (
     Kind,
     Message,
     NodeExecution,
+    TraceContext,
     TraceEvent,
     TraceSummary,
     WorkflowRun,
@@ -156,6 +157,50 @@ def test_a_value_that_fits_only_when_compressed_is_a_dead_letter() -> None:
     )
     (unit, _), *_ = check([record(event, 0)])
     assert [letter.reason for letter in dead_letters(unit)] == ["too_large"]
+
+
+def retrieval(n: int, ids: list[str], names: list[str]) -> TraceEvent:
+    body = DatasetRetrieval(dataset_names=names)
+    return TraceEvent(
+        kind=Kind.DATASET_RETRIEVAL,
+        source_id=f"s{n}",
+        trace_id="t",
+        dataset_ids=ids,
+        dataset_retrieval=body,
+        started_at=NOW,
+        ended_at=NOW,
+    )
+
+
+@pytest.mark.parametrize(
+    ("ids", "names"),
+    [(["d"], [""] * 90_000), ([""] * 90_000, []), (["d"], ["n"] * 5_000), (["d"] * 5_000, ["n"])],
+)
+def test_a_list_counts_as_it_is_written(ids: list[str], names: list[str]) -> None:
+    """An empty text has no bytes, but a byte in Avro."""
+    found = check([record(complete(retrieval(0, ids, names), NOW), 0)])
+    (letter,) = dead_letters(found[0][0])
+    assert letter.reason == "field_too_long"
+
+
+def test_a_dataset_that_is_named_many_times_does_not_repeat_a_long_name_without_end() -> None:
+    named, many = retrieval(0, ["d"], ["n" * 7_000]), retrieval(1, ["d"] * 4_000, [])
+    few = retrieval(2, ["d", "d"], [])
+    found = check([record(complete(e, NOW), n) for n, e in enumerate((named, many, few))])
+    names = [codec.decode(c, TraceContext).dataset_names for _, _, c in found[0][0].outputs]
+    assert [len(n) for n in names] == [1, 0, 2]
+
+
+def test_a_link_to_a_root_with_an_id_that_is_too_long_is_a_dead_letter() -> None:
+    link = TraceEvent(
+        kind=Kind.LINK, source_id="run", root_trace_id="r" * 100_000, started_at=NOW, ended_at=NOW
+    )
+    node = TraceEvent(
+        kind=Kind.NODE_EXECUTION, source_id="n", workflow_run_id="run", started_at=NOW, ended_at=NOW
+    )
+    found = check([record(complete(e, NOW), n, b"run") for n, e in enumerate((link, node))])
+    assert [letter.reason for letter in dead_letters(found[0][0])] == ["field_too_long"]
+    assert len(found[0][0].outputs) == 1
 
 
 def test_many_runs_with_long_ids_in_one_message_stay_in_one_state_record() -> None:
