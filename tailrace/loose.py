@@ -127,7 +127,12 @@ def _changed(
     changes: dict[str, Any] = {}
     for name, value in values.items():
         field = FIELDS.get(prefix + name)
-        if field is None or not field.free or type(value) is JsonText or _fits(value, field, limits.most):
+        if field is None or not field.free or type(value) is JsonText:
+            continue
+        held = _held(value, limits.most)
+        if _fits(held, field, limits.most):
+            if held is not value:
+                changes[name] = held
             continue
         conversion = start(limits.most, limits.cut)
         try:
@@ -136,6 +141,14 @@ def _changed(
             raise limits.too_large(prefix + name) from None
         made += conversion.changes(prefix + name)
     return changes
+
+
+def _held(value: Any, most: int) -> Any:
+    """What a list or dict holds now, which another thread may change. Any other value is not changed."""
+    t = type(value)
+    if t is list and len(value) <= most:
+        return tuple(value)
+    return dict.copy(value) if t is dict and len(value) <= most else value
 
 
 def _fits(value: Any, field: Field, most: int) -> bool:

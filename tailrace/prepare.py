@@ -48,6 +48,7 @@ def prepared(
         value, key = _encoded(done, frame, limits), _key(done)
     room = limits.most - len(key or b"")
     if len(value) > room:
+        done = loose.converted(done, limits)  # what its lists hold now, which another thread may change
         if limits.cut:
             done = oversize.truncate(done, len(value) - room)
             value = codec.encode(done, frame)

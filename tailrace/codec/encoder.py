@@ -98,6 +98,33 @@ def _integer(path: str, value: object, bits: int, expected: str) -> bytes:
     return zigzag(number)
 
 
+# What is written is counted once: another thread may change a list or dict meanwhile, and a subclass may give
+# out something else than it has.
+def _items(value: Any, path: str, most: int) -> tuple[Any, ...]:
+    """What a list or tuple holds now. Raises `EventTooLarge`."""
+    t = type(value)
+    if t is list and len(value) <= most:
+        return tuple(value)
+    base: Any = list if issubclass(t, list) else tuple
+    size = base.__len__(value)
+    if size > most:
+        raise too_long(path, size)
+    return tuple(base.__iter__(value))
+
+
+def _pairs(value: Any, path: str, most: int) -> list[tuple[Any, Any]]:
+    """What a dict holds now. Raises `EventTooLarge`."""
+    size = dict.__len__(value)
+    if size > most:
+        raise too_long(path, size)
+    return list(dict.items(value))
+
+
+def _raw(value: bytes) -> bytes:
+    """The bytes themselves, if they are of a subclass."""
+    return value if type(value) is bytes else bytes.__getitem__(value, slice(None))
+
+
 _OPTIONAL: Final = (b"\0", *_OPTION[1:])
 """The same where an empty text is null."""
 
@@ -119,6 +146,9 @@ class _Writer:
             "TOO_LARGE": (OverflowError, struct.error),
             "OPTIONAL": _OPTIONAL,
             "integer": _integer,
+            "items": _items,
+            "pairs": _pairs,
+            "raw": _raw,
         }
         self._n = 0
 
@@ -185,7 +215,7 @@ class _Writer:
             )
             self.emit(d + 1, f"n = len(x); w({known}[n] if n < 8192 else {longer}); w(x)")
         elif kind == "bytes":
-            self.emit(d, f"{head} issubclass(type({v}), bytes): w({one}zz(len({v}))); w({v})")
+            self.emit(d, f"{head} issubclass(type({v}), bytes): x = raw({v}); w({one}zz(len(x))); w(x)")
         elif kind in ("int", "long"):
             bound = 31 if kind == "int" else 63
             known = "OPTION" if null else "LENGTHS"
@@ -218,10 +248,12 @@ class _Writer:
             self.emit(d, f"{head} type({v}) is tuple or issubclass(type({v}), (list, tuple)):")
             if null:
                 self.emit(d + 1, "w(b'\\2')")
-            self.emit(d + 1, f"if {v}:")
-            self.emit(d + 2, f"if len({v}) > most: raise too_long({path!r}, len({v}))")
-            self.emit(d + 2, f"w(zz(len({v})))")
-            self.emit(d + 2, f"for {x} in {v}:")
+            held = self.fresh("h")
+            self.emit(d + 1, f"{held} = {v} if type({v}) is tuple else items({v}, {path!r}, most)")
+            self.emit(d + 1, f"if {held}:")
+            self.emit(d + 2, f"if len({held}) > most: raise too_long({path!r}, len({held}))")
+            self.emit(d + 2, f"w(zz(len({held})))")
+            self.emit(d + 2, f"for {x} in {held}:")
             self.value(t["items"], x, path + "[]", d + 3)
             self.emit(d + 1, "w(b'\\0')")
             self.empty(v, d, null)
@@ -231,10 +263,11 @@ class _Writer:
             self.emit(d, f"{head} type({v}) is dict or issubclass(type({v}), dict):")
             if null:
                 self.emit(d + 1, "w(b'\\2')")
-            self.emit(d + 1, f"if {v}:")
-            self.emit(d + 2, f"if len({v}) > most: raise too_long({path!r}, len({v}))")
-            self.emit(d + 2, f"w(zz(len({v})))")
-            self.emit(d + 2, f"for {k}, {x} in {v}.items():")
+            held = self.fresh("h")
+            self.emit(d + 1, f"{held} = pairs({v}, {path!r}, most) if {v} else None")
+            self.emit(d + 1, f"if {held}:")
+            self.emit(d + 2, f"w(zz(len({held})))")
+            self.emit(d + 2, f"for {k}, {x} in {held}:")
             self.value("string", k, path + " (key)", d + 3)
             self.value(t["values"], x, path + "{}", d + 3)
             self.emit(d + 1, "w(b'\\0')")
