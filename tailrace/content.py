@@ -103,7 +103,7 @@ def json_text(
     elif t is str:
         if len(value) <= limits.most:
             try:
-                return _encode(value).decode()
+                return _bounded(_encode(value), field, limits, made)
             except UnicodeEncodeError:
                 pass
     else:
@@ -111,7 +111,9 @@ def json_text(
             if room_after(value, limits.most) >= 0:
                 text = _encode(value)
                 if len(text) <= _ESCAPED * limits.most:  # else it has huge keys
-                    return text.decode()
+                    return _bounded(text, field, limits, made)
+        except EventTooLarge:
+            raise
         except Exception:  # a lone surrogate, a huge integer, or changed by another thread meanwhile
             return _converted(value, field, limits, made)
     return _converted(value, field, limits, made)
@@ -135,15 +137,26 @@ def _checked(value: JsonText, field: str, limits: Limits, made: list[ContentChan
     return text
 
 
-def _converted(value: Any, field: str, limits: Limits, made: list[ContentChange] | None) -> str:
+def _converted(value: Any, field: str, limits: Limits, made: list[ContentChange] | None) -> str | None:
     conversion = start(limits.most, limits.cut)
     try:
-        text = _encode(conversion.of(value)).decode()
+        text = _encode(conversion.of(value))
     except TooLarge:
         raise limits.too_large(field) from None
     if made is not None:
         made.extend(conversion.changes(field))
-    return text
+    return _bounded(text, field, limits, None if conversion.lost else made)
+
+
+def _bounded(raw: bytes, field: str, limits: Limits, made: list[ContentChange] | None) -> str | None:
+    """JSON text that is valid; cut as JSON if it is too large: escapes make it longer than its value."""
+    if len(raw) <= limits.most:
+        return raw.decode()
+    if not limits.cut:
+        raise limits.too_large(field)
+    if made is not None:
+        made.append(ContentChange(field=field, change=ChangeKind.CUT, bytes=len(raw)))
+    return cut_json(raw.decode(), limits.most)
 
 
 def _content_fields(schema: dict[str, Any]) -> tuple[str, ...]:

@@ -50,14 +50,19 @@ def cut_text(text: str, room: int) -> str:
     return (_start(raw, room - len(MARK)) + MARK).decode()
 
 
+def written(size: int) -> int:
+    """Bytes of a text of `size` bytes in a list or map, with those of its length."""
+    return size + (1 if size < 64 else 2 if size < 8192 else 3 if size < 1 << 20 else 4)
+
+
 def cut_texts(values: Sequence[str], room: int) -> list[str]:
-    """The longest of the texts cut, and then the last ones left out; at most `room` bytes."""
+    """The longest of the texts cut, and then the last ones left out; at most `room` bytes as `written`."""
     sizes = [len(v.encode()) for v in values]
-    longest = max(level(sizes, sum(sizes) - room), min(SHORT, room))
+    longest = max(level(sizes, sum(map(written, sizes)) - room), min(SHORT, room))
     found = []
-    for value in values:
-        text = cut_text(value, longest)
-        room -= len(text.encode())
+    for value, size in zip(values, sizes, strict=True):
+        text = value if size <= longest else cut_text(value, longest)
+        room -= written(size if size <= longest else len(text.encode()))
         if room < 0:
             break
         found.append(text)
@@ -65,17 +70,17 @@ def cut_texts(values: Sequence[str], room: int) -> list[str]:
 
 
 def cut_map(values: Mapping[str, str], room: int) -> dict[str, str]:
-    """The longest values cut, and then what does not fit left out; at most `room` bytes."""
-    keys = {k: len(k.encode()) for k in values}
+    """The longest values cut, and then what does not fit left out; at most `room` bytes as `written`."""
+    keys = [written(len(k.encode())) for k in values]
     sizes = [len(v.encode()) for v in values.values()]
-    longest = max(level(sizes, sum(sizes) + sum(keys.values()) - room), min(SHORT, room))
+    longest = max(level(sizes, sum(map(written, sizes)) + sum(keys) - room), min(SHORT, room))
     found = {}
-    for key, value in values.items():
-        text = cut_text(value, longest)
-        size = keys[key] + len(text.encode())
-        if size <= room:
+    for (key, value), named, size in zip(values.items(), keys, sizes, strict=True):
+        text = value if size <= longest else cut_text(value, longest)
+        left = room - named - written(size if size <= longest else len(text.encode()))
+        if left >= 0:
             found[key] = text
-            room -= size
+            room = left
     return found
 
 

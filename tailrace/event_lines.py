@@ -8,8 +8,8 @@ from typing import Any, Final, get_type_hints
 import msgspec
 
 from tailrace import times
-from tailrace.codec.encoder import whole
-from tailrace.content import BODY_CONTENT, EVENT_CONTENT, JsonText
+from tailrace.codec.encoder import UNLIMITED, whole
+from tailrace.content import BODY_CONTENT, EVENT_CONTENT, JsonText, Limits
 from tailrace.errors import InvalidEvent
 from tailrace.loose import from_json
 from tailrace.records import Kind, TraceEvent
@@ -18,6 +18,8 @@ from tailrace.shapes import FILES, JSON_TEXTS, files, json_or_text
 _HEX: Final = {"otel_trace_id": 16, "otel_span_id": 8, "otel_parent_span_id": 8}
 _PRICES: Final = frozenset({"input_price", "output_price", "total_price"})
 _ENDS: Final = ("started_at", "ended_at")
+_ANY_SIZE: Final = Limits(UNLIMITED)
+"""The publisher knows what is too large."""
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _plain = msgspec.json.Decoder().decode
 
@@ -87,9 +89,9 @@ def _body(name: str, raw: Mapping[str, msgspec.Raw]) -> dict[str, Any]:
             continue
         value = _plain(part)
         if field == listed:
-            value = files(value, f"{name}.{field}")
+            value = files(value, f"{name}.{field}", _ANY_SIZE)
         elif field in texts:
-            value = json_or_text(value, f"{name}.{field}")
+            value = json_or_text(value, f"{name}.{field}", _ANY_SIZE)
         elif field in _INTEGERS[name]:
             value = _number(value)
         if value is not None or field not in _DEFAULTED[name]:

@@ -135,7 +135,7 @@ def complete(
             "is missing: a link needs the root of its source_id; set root_trace_id or root_run_id",
         )
     if event.origin is not None or allowed in SHAPED:
-        event = shaped(event)
+        event = shaped(event, limits)
     changes = _changes(event, now)
     derived = not event.source_id and source_id is not None and source_id == hex_id(event.otel_span_id)
     if derived and _is_absent(event.parent_id):

@@ -5,7 +5,8 @@ It is called only for an event that cannot be encoded as it is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from itertools import islice
 from typing import Any, Final
 from uuid import UUID
 
@@ -14,13 +15,18 @@ import msgspec
 from tailrace.codec.encoder import UNLIMITED, wrong
 from tailrace.content import BODY_CONTENT, Limits, all_changes
 from tailrace.conversion import Conversion, JsonText, TooLarge, as_text, start
+from tailrace.conversion.text import sound
+from tailrace.cutting import cut_json
 from tailrace.errors import InvalidEvent
 from tailrace.fields import FIELDS, Field
-from tailrace.records import ContentChange, EvaluationTarget, Kind, SpanKind, TraceEvent
+from tailrace.records import ChangeKind, ContentChange, EvaluationTarget, Kind, SpanKind, TraceEvent
 
 _PLAIN: Final = (str, int, float, bytes, bytearray, list, tuple, dict, msgspec.Struct, type(None))
 _ENUMS: Final = (Kind, SpanKind, EvaluationTarget)
 _LONG: Final = 1 << 63
+_JSON: Final = ("{", "[", '"')
+_TIMES: Final = 8
+"""A list that is this many times as long as an event may be is cut item by item."""
 _TEXTS: Final = frozenset(
     name for name, field in FIELDS.items() if field.type == "string" and not field.free and "." not in name
 )
@@ -129,10 +135,12 @@ def _changed(
         field = FIELDS.get(prefix + name)
         if field is None or not field.free or type(value) is JsonText:
             continue
-        held = _held(value, limits.most)
+        held = _held(value, field, limits)
         if _fits(held, field, limits.most):
             if held is not value:
                 changes[name] = held
+            if _size(held) < _size(value):
+                made.append(ContentChange(field=prefix + name, change=ChangeKind.CUT, bytes=_size(value)))
             continue
         conversion = start(limits.most, limits.cut)
         try:
@@ -143,12 +151,37 @@ def _changed(
     return changes
 
 
-def _held(value: Any, most: int) -> Any:
-    """What a list or dict holds now, which another thread may change. Any other value is not changed."""
-    t = type(value)
-    if t is list and len(value) <= most:
-        return tuple(value)
-    return dict.copy(value) if t is dict and len(value) <= most else value
+def _held(value: Any, field: Field, limits: Limits) -> Any:
+    """A value that can be cut later: what a list or dict of texts holds now, the start of JSON text.
+
+    Another thread may change a list or dict. Of one that has more items than an event may have bytes, the
+    first are kept. Any other value is not changed.
+    """
+    t, most = type(value), limits.most
+    if t is str and field.text == "json" and limits.cut and len(value) > most:
+        return cut_json(sound(value[:most]), most) if value.lstrip()[:1] in _JSON else value
+    if t in (list, tuple):
+        if len(value) <= most:
+            return tuple(value)
+        return tuple(value[:most]) if limits.cut and _is_short(value[:most], most) else value
+    if t is dict:
+        if len(value) <= most // 2:
+            return dict.copy(value)
+        kept = dict(islice(dict.copy(value).items(), most // 2)) if limits.cut else value
+        return kept if limits.cut and _is_short(kept, most) and _is_short(kept.values(), most) else value
+    return value
+
+
+def _is_short(values: Collection[Any], most: int) -> bool:
+    """Whether they are texts that are not too long together to be cut one by one."""
+    return all(type(x) is str for x in values) and sum(map(len, values)) <= _TIMES * most
+
+
+def _size(value: Any) -> int:
+    """Bytes of text, or of a list or dict of texts, at least."""
+    if type(value) is str:
+        return len(value)
+    return len(value) if type(value) in (list, tuple, dict) else 0
 
 
 def _fits(value: Any, field: Field, most: int) -> bool:

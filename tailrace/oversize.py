@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
 
 from tailrace.codec import schemas
 from tailrace.content import all_changes
-from tailrace.cutting import cut_json, cut_map, cut_text, cut_texts
+from tailrace.cutting import cut_json, cut_map, cut_text, cut_texts, written
 from tailrace.fields import FIELDS
 from tailrace.records import ChangeKind, ContentChange, TraceEvent
 
@@ -43,8 +44,12 @@ def _size(value: Any) -> int:
     if isinstance(value, str):
         return len(value.encode("utf-8", "surrogatepass"))
     if isinstance(value, dict):
-        return sum(map(_size, value)) + sum(map(_size, value.values()))
-    return sum(map(_size, value)) if isinstance(value, (list, tuple)) else 0
+        return _sum(value) + _sum(value.values())
+    return _sum(value) if isinstance(value, (list, tuple)) else 0
+
+
+def _sum(values: Iterable[Any]) -> int:
+    return sum(map(written, map(_size, values)))
 
 
 def sizes(event: TraceEvent) -> list[tuple[int, str]]:

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import msgspec
 
-from tailrace.content import json_text
-from tailrace.records import DatasetRetrieval, Origin, Span, Tool, TraceEvent
+from tailrace.content import LIMITS, Limits, all_changes, json_text
+from tailrace.records import ContentChange, DatasetRetrieval, Origin, Span, Tool, TraceEvent
 
 FILES: Final = {"origin": "file_list", "tool": "file_urls"}
 """Body -> its field that lists files."""
@@ -22,14 +22,20 @@ SHAPED: Final = frozenset({*FILES, *JSON_TEXTS})
 _OBJECTS: Final = (dict, list, tuple)
 
 
-def files(value: Any, field: str) -> Any:
+def files(value: Any, field: str, limits: Limits = LIMITS, made: list[ContentChange] | None = None) -> Any:
     """A list of files, each an id, a URL, or an object as JSON text.
 
     A single file is a list of one. None and empty texts are left out. Values that are no file stay, for
     the encoder to refuse.
 
+    Args:
+        value: what the event has.
+        field: path of the field, for errors and changes.
+        limits: what is too large.
+        made: gets the changes.
+
     Raises:
-        InvalidEvent: JSON cannot represent an object.
+        EventTooLarge: an object is too large and is not to be cut.
     """
     if type(value) is tuple and not value:
         return value
@@ -38,38 +44,51 @@ def files(value: Any, field: str) -> Any:
     if type(value) not in (list, tuple):
         return value
     return tuple(
-        json_text(item, f"{field}[]") if type(item) in _OBJECTS else item
+        json_text(item, field, limits, made) if type(item) in _OBJECTS else item
         for item in value
         if item is not None and not (type(item) is str and not item)
     )
 
 
-def json_or_text(value: Any, field: str) -> Any:
+def json_or_text(
+    value: Any, field: str, limits: Limits = LIMITS, made: list[ContentChange] | None = None
+) -> Any:
     """JSON text of an object; any other value is not changed.
 
+    The arguments are those of `files`.
+
     Raises:
-        InvalidEvent: JSON cannot represent it.
+        EventTooLarge: it is too large and is not to be cut.
     """
-    return json_text(value, field) if type(value) in _OBJECTS else value
+    return json_text(value, field, limits, made) if type(value) in _OBJECTS else value
 
 
-def shaped(event: TraceEvent) -> TraceEvent:
+def shaped(event: TraceEvent, limits: Limits = LIMITS) -> TraceEvent:
     """The event with files and JSON texts in the contract's form. It is the same object if they are already.
 
+    Args:
+        event: any event.
+        limits: what is too large.
+
     Raises:
-        InvalidEvent: names the field.
+        EventTooLarge: names the field that is too large and is not to be cut.
     """
     changes: dict[str, Any] = {}
+    made: list[ContentChange] = []
     if type(origin := event.origin) is Origin:
-        _set(changes, "origin", origin, file_list=files(origin.file_list, "origin.file_list"))
+        _set(changes, "origin", origin, file_list=files(origin.file_list, "origin.file_list", limits, made))
     if type(tool := event.tool) is Tool:
-        _set(changes, "tool", tool, file_urls=files(tool.file_urls, "tool.file_urls"))
+        _set(changes, "tool", tool, file_urls=files(tool.file_urls, "tool.file_urls", limits, made))
     if type(found := event.dataset_retrieval) is DatasetRetrieval:
-        text = json_or_text(found.embedding_models, "dataset_retrieval.embedding_models")
+        path = "dataset_retrieval.embedding_models"
+        text = json_or_text(found.embedding_models, path, limits, made)
         _set(changes, "dataset_retrieval", found, embedding_models=text)
     if type(span := event.span) is Span:
-        links, resource = json_or_text(span.links, "span.links"), json_or_text(span.resource, "span.resource")
+        links = json_or_text(span.links, "span.links", limits, made)
+        resource = json_or_text(span.resource, "span.resource", limits, made)
         _set(changes, "span", span, links=links, resource=resource)
+    if made:
+        changes["content_changes"] = all_changes(event.content_changes, made)
     return msgspec.structs.replace(event, **changes) if changes else event
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tailrace.cutting import MARK, SHORT, cut_json, cut_map, cut_text, cut_texts, level
+from tailrace.cutting import MARK, SHORT, cut_json, cut_map, cut_text, cut_texts, level, written
 
 strings = st.builds(lambda a, n: a * n, st.text(max_size=4), st.integers(0, 200))
 values = st.recursive(
@@ -119,16 +119,16 @@ def test_text_keeps_its_start(text: str, room: int) -> None:
 @given(st.lists(strings, max_size=8), st.integers(0, 2000))
 def test_lists_and_maps_of_text_fit_afterwards(items: list[str], room: int) -> None:
     cut = cut_texts(items, room)
-    assert sum(len(x.encode()) for x in cut) <= room
-    if sum(len(x.encode()) for x in items) <= room:
+    assert sum(written(len(x.encode())) for x in cut) <= room
+    if sum(written(len(x.encode())) for x in items) <= room:
         assert cut == items
     named = {f"{i}": x for i, x in enumerate(items)}
     shorter = cut_map(named, room)
-    assert sum(len(k) + len(x.encode()) for k, x in shorter.items()) <= room
-    if sum(len(k) + len(x.encode()) for k, x in named.items()) <= room:
+    assert sum(written(len(k)) + written(len(x.encode())) for k, x in shorter.items()) <= room
+    if sum(written(len(k)) + written(len(x.encode())) for k, x in named.items()) <= room:
         assert shorter == named
 
 
 def test_a_long_text_in_a_list_is_cut_before_short_ones() -> None:
-    assert cut_texts(["a" * 500, "b" * 50, "c"], 200) == ["a" * 140 + MARK.decode(), "b" * 50, "c"]
-    assert cut_map({"a": "a" * 500, "b": "b"}, 100) == {"a": "a" * 88 + MARK.decode(), "b": "b"}
+    assert cut_texts(["a" * 500, "b" * 50, "c"], 200) == ["a" * 136 + MARK.decode(), "b" * 50, "c"]
+    assert cut_map({"a": "a" * 500, "b": "b"}, 100) == {"a": "a" * 83 + MARK.decode(), "b": "b"}

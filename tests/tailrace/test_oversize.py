@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tailrace import codec, identity, kinds, oversize, records
-from tailrace.content import BODY_CONTENT, Limits
+from tailrace.content import BODY_CONTENT, JsonText, Limits
 from tailrace.errors import EventTooLarge
 from tailrace.fields import FIELDS
 from tailrace.prepare import prepared
@@ -159,7 +159,7 @@ def test_of_a_list_of_texts_the_longest_are_cut_and_the_last_left_out() -> None:
     assert kept[1] == "l" * 55 + "… [cut]"
     assert 600 < len(kept) < 2_000
     assert set(kept[2:]) == {"q" * 50}
-    assert changes(cut) == {"suggested_question.questions": 190_005}
+    assert changes(cut) == {"suggested_question.questions": 192_009}
 
 
 def test_a_change_that_the_event_has_already_is_kept() -> None:
@@ -203,7 +203,7 @@ def large_value(path: str) -> Any:
 def test_every_text_that_is_not_identity_is_cut(path: str) -> None:
     found = prepared(holding(path, large_value(path)), NOW, Limits(100_000, True))
     assert 99_000 < len(found.value) + len(found.key or b"") <= 100_000
-    assert changes(found.event) == {path: pytest.approx(180_000, abs=3)}
+    assert changes(found.event) == {path: pytest.approx(180_000, abs=5)}
     if FIELDS[path].text == "json" and path in oversize.CONTENT:
         json.loads(oversize._value(found.event, path))
     with pytest.raises(EventTooLarge) as caught:
@@ -258,6 +258,64 @@ def test_nothing_gets_longer_by_being_cut(value: str) -> None:
     assert len(codec.encode(oversize.truncate(whole, 10**6))) <= len(codec.encode(whole))
 
 
+MOST = 100_000
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "\x00" * 90_000,
+        "\x00" * 20_000,
+        ["\x00" * 90_000, "short"],
+        {"a": ["\x00" * 30_000, 5], "b": "short"},
+        {"a": "\ud800" * 90_000, "b": "short"},
+        {"a": ["\ud800" * 30_000, "\x00" * 30_000], "b": "short"},
+        JsonText('{"a": "' + "\\u0000" * 30_000 + '", "b": "short"}'),
+        OSError(5, "\x00" * 90_000),
+    ],
+)
+@pytest.mark.parametrize("path", ["inputs", "tool.tool_outputs", "span.resource"])
+def test_json_that_is_longer_than_its_value_is_cut_as_json(path: str, value: Any) -> None:
+    if path == "span.resource" and not isinstance(value, (dict, list)):
+        value = [value]
+    found = prepared(holding(path, value), NOW, Limits(MOST, True))
+    assert 0.9 * MOST < len(found.value) + len(found.key or b"") <= MOST
+    text = oversize._value(codec.decode(found.value, TraceEvent), path)
+    assert not (isinstance(value, (dict, list)) and "short" in value) or "short" in text
+    json.loads(text)
+    assert any(c.change == "cut" and c.field == path for c in found.event.content_changes)
+    with pytest.raises(EventTooLarge) as caught:
+        prepared(holding(path, value), NOW, Limits(MOST, False))
+    assert caught.value.field == path
+
+
+@pytest.mark.parametrize("text", ['{"a": "' + "x" * 150_000 + '"}', '["' + "é" * 150_000 + '"]'])
+def test_json_text_that_is_no_content_stays_json(text: str) -> None:
+    found = prepared(holding("span.links", text), NOW, Limits(MOST, True))
+    json.loads(oversize._value(codec.decode(found.value, TraceEvent), "span.links"))
+    assert len(found.value) > 0.9 * MOST
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "least"),
+    [
+        ("tags", [""] * 150_000, 0.99),
+        ("tags", ["t"] * 120_000, 0.99),
+        ("tags", ["tags"] * 90_000, 0.99),
+        ("attributes", {f"{n:05x}": "v" for n in range(40_000)}, 0.99),
+        ("attributes", {f"{n:05x}": "" for n in range(40_000)}, 0.99),
+    ],
+)
+def test_of_many_short_texts_as_many_are_kept_as_fit(path: str, value: Any, least: float) -> None:
+    """A text in a list has a byte or more for its length."""
+    found = prepared(holding(path, value), NOW, Limits(MOST, True))
+    assert least * MOST < len(found.value) + len(found.key or b"") <= MOST
+    assert list(changes(found.event)) == [path]
+    with pytest.raises(EventTooLarge) as caught:
+        prepared(holding(path, value), NOW, Limits(MOST, False))
+    assert caught.value.field == path
+
+
 def test_sizes_name_the_largest_field_of_any_kind_first() -> None:
     whole = event(
         kind=Kind.TOOL,
@@ -268,9 +326,31 @@ def test_sizes_name_the_largest_field_of_any_kind_first() -> None:
         tool=records.Tool(description="d" * 2000),
     )
     assert oversize.sizes(whole)[:5] == [
-        (5000, "tags"),
-        (4010, "attributes"),
+        (5100, "tags"),
+        (4013, "attributes"),
         (3000, "error"),
         (2000, "tool.description"),
         (1002, "inputs"),
     ]
+
+
+pieces = st.sampled_from(["a", "é", "😀", "\\", '"', "\x00", "\n", "\ud83d", "b" * 30, "\x00" * 40])
+odd_texts = st.lists(pieces, max_size=40).map("".join)
+odd_json = st.recursive(
+    odd_texts | st.none() | st.integers(0, 10**20),
+    lambda inner: st.lists(inner, max_size=6) | st.dictionaries(odd_texts, inner, max_size=6),
+    max_leaves=12,
+)
+
+
+@given(odd_json, odd_json, st.integers(300, 3000))
+@settings(max_examples=400, deadline=None)
+def test_what_is_cut_is_valid_json_whatever_it_holds(one: Any, other: Any, most: int) -> None:
+    whole = holding("tool.tool_inputs", one)
+    found = prepared(msgspec.structs.replace(whole, inputs=other), NOW, Limits(most, True))
+    assert len(found.value) + len(found.key or b"") <= most
+    event = codec.decode(found.value, TraceEvent)
+    for path in ("inputs", "tool.tool_inputs"):
+        text = oversize._value(event, path)
+        if text is not None:
+            json.loads(text)
