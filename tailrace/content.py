@@ -12,7 +12,7 @@ from tailrace import records
 from tailrace.codec import schemas
 from tailrace.conversion import JsonText, TooLarge, start
 from tailrace.cutting import cut_json
-from tailrace.errors import EventTooLarge
+from tailrace.errors import EventTooLarge, InvalidEvent
 from tailrace.plain_data import room_after
 from tailrace.records import ChangeKind, ContentChange
 
@@ -57,6 +57,11 @@ class Limits(NamedTuple):
 LIMITS: Final = Limits()
 
 
+def inconvertible(field: str) -> InvalidEvent:
+    """The error for a value whose classes defeat its conversion: a last resort that names the field."""
+    return InvalidEvent(field, "holds an object that cannot be converted; give its data or text instead")
+
+
 def all_changes(given: Any, made: Iterable[ContentChange]) -> tuple[ContentChange, ...]:
     """The changes that an event has already, with those that were made now; one for each field and kind.
 
@@ -65,14 +70,22 @@ def all_changes(given: Any, made: Iterable[ContentChange]) -> tuple[ContentChang
         made: the new ones.
     """
     found: dict[tuple[str, str], ContentChange] = {}
-    before = [c for c in given if type(c) is ContentChange] if type(given) in (list, tuple) else []
-    for c in (*before, *made):
+    listed = type(given) is list or type(given) is tuple
+    before = [c for c in given if type(c) is ContentChange] if listed else []
+    odd = [c for c in before if not _is_sound(c)]
+    for c in (*(c for c in before if _is_sound(c)), *made):
         old = found.get((c.field, c.change), c)
         count = c.count if old is c else old.count + c.count
         found[c.field, c.change] = ContentChange(
             field=c.field, change=c.change, count=count, bytes=max(old.bytes, c.bytes)
         )
-    return tuple(found.values())
+    return (*found.values(), *odd)
+
+
+def _is_sound(c: ContentChange) -> bool:
+    """Whether the values are of their types. The encoder refuses others, and names them."""
+    texts = type(c.field) is str and issubclass(type(c.change), str)
+    return texts and type(c.count) is int and type(c.bytes) is int
 
 
 def json_text(
@@ -143,6 +156,8 @@ def _converted(value: Any, field: str, limits: Limits, made: list[ContentChange]
         text = _encode(conversion.of(value))
     except TooLarge:
         raise limits.too_large(field) from None
+    except Exception:
+        raise inconvertible(field) from None
     if made is not None:
         made.extend(conversion.changes(field))
     return _bounded(text, field, limits, None if conversion.lost else made)

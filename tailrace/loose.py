@@ -13,7 +13,7 @@ from uuid import UUID
 import msgspec
 
 from tailrace.codec.encoder import UNLIMITED, wrong
-from tailrace.content import BODY_CONTENT, Limits, all_changes
+from tailrace.content import BODY_CONTENT, Limits, all_changes, inconvertible
 from tailrace.conversion import Conversion, JsonText, TooLarge, as_text, start
 from tailrace.conversion.text import sound
 from tailrace.cutting import cut_json
@@ -22,7 +22,8 @@ from tailrace.fields import FIELDS, Field
 from tailrace.records import ChangeKind, ContentChange, EvaluationTarget, Kind, SpanKind, TraceEvent
 
 _PLAIN: Final = (str, int, float, bytes, bytearray, list, tuple, dict, msgspec.Struct, type(None))
-_ENUMS: Final = (Kind, SpanKind, EvaluationTarget)
+_ENUMS: Final = tuple(map(id, (Kind, SpanKind, EvaluationTarget)))
+"""By identity: a metaclass may define ==."""
 _LONG: Final = 1 << 63
 _JSON: Final = ("{", "[", '"')
 _TIMES: Final = 8
@@ -52,7 +53,7 @@ def strict(event: TraceEvent) -> TraceEvent:
     for name in TraceEvent.__struct_fields__:
         value = getattr(event, name)
         t = type(value)
-        if t is not str and t not in _ENUMS and issubclass(t, str):
+        if t is not str and id(t) not in _ENUMS and issubclass(t, str):
             changes[name] = str.__str__(value)
         elif issubclass(t, UUID) and name in _TEXTS:
             changes[name] = UUID.__str__(value)
@@ -67,10 +68,17 @@ def strict(event: TraceEvent) -> TraceEvent:
 def refusal(event: TraceEvent) -> InvalidEvent:
     """The error for an event of which a field of the header holds an object that cannot even be looked at."""
     expected = "of a type that the field takes; see `tailrace schemas show TraceEvent`"
-    for name, field in FIELDS.items():
-        value = getattr(event, name) if not field.free and "." not in name else None
+    for path, field in FIELDS.items():
+        value: Any = None if field.free else event
+        for part in path.split("."):
+            value = getattr(value, part) if issubclass(type(value), msgspec.Struct) else None
         if not issubclass(type(value), _PLAIN):
-            return wrong(name, value, expected)
+            return wrong(path, value, expected)
+        if issubclass(type(value), (list, tuple)):
+            base: Any = list if issubclass(type(value), list) else tuple
+            odd = [x for x in base.__iter__(value) if not issubclass(type(x), _PLAIN)]
+            if odd:
+                return wrong(f"{path}[]", odd[0], expected)
     return InvalidEvent("event", f"has a field that is not {expected}")
 
 
@@ -95,9 +103,9 @@ def converted(event: TraceEvent, limits: Limits) -> TraceEvent:
         if type(body) is cls and (inner := _changes(body, name + ".", limits, made)):
             changes[name] = msgspec.structs.replace(body, **inner)
     refs, marks = event.content_refs, event.content_changes
-    if made or type(marks) not in (list, tuple):
+    if made or not _is_list(marks):
         changes["content_changes"] = all_changes(marks, made)
-    if type(refs) not in (list, tuple):
+    if not _is_list(refs):
         changes["content_refs"] = ()
     return msgspec.structs.replace(event, **changes)
 
@@ -135,8 +143,12 @@ def _changed(
         field = FIELDS.get(prefix + name)
         if field is None or not field.free or type(value) is JsonText:
             continue
-        held = _held(value, field, limits)
-        if _fits(held, field, limits.most):
+        try:
+            held = _held(value, field, limits)
+            fits = _fits(held, field, limits.most)
+        except Exception:
+            raise inconvertible(prefix + name) from None
+        if fits:
             if held is not value:
                 changes[name] = held
             if _size(held) < _size(value):
@@ -147,6 +159,8 @@ def _changed(
             changes[name] = _in_type(conversion.of(value), field, conversion)
         except TooLarge:
             raise limits.too_large(prefix + name) from None
+        except Exception:
+            raise inconvertible(prefix + name) from None
         made += conversion.changes(prefix + name)
     return changes
 
@@ -160,7 +174,7 @@ def _held(value: Any, field: Field, limits: Limits) -> Any:
     t, most = type(value), limits.most
     if t is str and field.text == "json" and limits.cut and len(value) > most:
         return cut_json(sound(value[:most]), most) if value.lstrip()[:1] in _JSON else value
-    if t in (list, tuple):
+    if t is list or t is tuple:
         if len(value) <= most:
             return tuple(value)
         return tuple(value[:most]) if limits.cut and _is_short(value[:most], most) else value
@@ -181,7 +195,11 @@ def _size(value: Any) -> int:
     """Bytes of text, or of a list or dict of texts, at least."""
     if type(value) is str:
         return len(value)
-    return len(value) if type(value) in (list, tuple, dict) else 0
+    return len(value) if _is_list(value) or type(value) is dict else 0
+
+
+def _is_list(value: Any) -> bool:
+    return type(value) is list or type(value) is tuple
 
 
 def _fits(value: Any, field: Field, most: int) -> bool:
@@ -192,7 +210,7 @@ def _fits(value: Any, field: Field, most: int) -> bool:
     if field.type == "string":
         return _is_text(value, most)
     if field.type == "array":
-        return t in (list, tuple) and len(value) <= most and all(_is_text(x, most) for x in value)
+        return _is_list(value) and len(value) <= most and all(_is_text(x, most) for x in value)
     if field.type == "map":
         return (
             t is dict

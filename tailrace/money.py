@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from decimal import Context, Decimal
-from typing import Final
+from typing import Any, Final
 
 from tailrace.codec.encoder import whole, wrong
 from tailrace.errors import InvalidEvent
@@ -83,12 +83,14 @@ def total_of(input_price: str, output_price: str) -> str | None:
 
 
 def _text(field: str, value: object) -> str:
-    if isinstance(value, str):
-        return value.strip()
-    if isinstance(value, Decimal):
-        return str(value)
-    if isinstance(value, float):
-        return float.__repr__(value)
+    kind: Any = type(value)  # isinstance would ask the value for its class
+    known: Any = value
+    if issubclass(kind, str):
+        return str.strip(known)
+    if issubclass(kind, Decimal):
+        return Decimal.__str__(known)
+    if issubclass(kind, float):
+        return float.__repr__(known)
     number = whole(value)
     if number is None or abs(number) >= 1 << 128:
         raise wrong(field, value, _EXPECTED)

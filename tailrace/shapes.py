@@ -19,7 +19,11 @@ JSON_TEXTS: Final = {"dataset_retrieval": ("embedding_models",), "span": ("links
 """Body -> its fields that hold JSON text and are not content."""
 SHAPED: Final = frozenset({*FILES, *JSON_TEXTS})
 """Bodies that `shaped` looks at."""
-_OBJECTS: Final = (dict, list, tuple)
+
+
+def _is_object(value: Any) -> bool:
+    t = type(value)
+    return t is dict or t is list or t is tuple
 
 
 def files(value: Any, field: str, limits: Limits = LIMITS, made: list[ContentChange] | None = None) -> Any:
@@ -39,12 +43,13 @@ def files(value: Any, field: str, limits: Limits = LIMITS, made: list[ContentCha
     """
     if type(value) is tuple and not value:
         return value
-    if type(value) in (str, dict):
+    t = type(value)  # compared by identity: a metaclass may define ==
+    if t is str or t is dict:
         value = (value,)
-    if type(value) not in (list, tuple):
+    elif t is not list and t is not tuple:
         return value
     return tuple(
-        json_text(item, field, limits, made) if type(item) in _OBJECTS else item
+        json_text(item, field, limits, made) if _is_object(item) else item
         for item in value
         if item is not None and not (type(item) is str and not item)
     )
@@ -60,7 +65,7 @@ def json_or_text(
     Raises:
         EventTooLarge: it is too large and is not to be cut.
     """
-    return json_text(value, field, limits, made) if type(value) in _OBJECTS else value
+    return json_text(value, field, limits, made) if _is_object(value) else value
 
 
 def shaped(event: TraceEvent, limits: Limits = LIMITS) -> TraceEvent:

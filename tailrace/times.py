@@ -138,7 +138,7 @@ def completed(event: TraceEvent, now: int) -> dict[str, Any]:
 
 
 def _missing(value: object) -> bool:
-    return value is None or (isinstance(value, str) and not value)
+    return value is None or (issubclass(type(value), str) and not value)
 
 
 def _latency(body: object) -> int:

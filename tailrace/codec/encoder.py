@@ -13,6 +13,7 @@ import operator
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
+from numbers import Integral
 from typing import Any, Final
 
 from tailrace.codec.varint import LENGTHS, zigzag
@@ -44,12 +45,12 @@ _PYTHON: Final = {
 
 def _shown(value: Any) -> str:
     """The start of a plain value, for errors. The `repr` of any other may hold a key, or not return."""
-    t = type(value)
-    if t in (str, bytes):
+    t = type(value)  # compared by identity: a metaclass may define ==
+    if t is str or t is bytes:
         return f" {value[:58]!r:.57}..." if len(value) > 58 else f" {value!r}"
     if t is int:
         return f" {value}" if value.bit_length() < 200 else f" of {value.bit_length()} bits"
-    return f" {value!r}" if t in (float, bool) else ""
+    return f" {value!r}" if t is float or t is bool else ""
 
 
 def _name(value: Any) -> str:
@@ -72,11 +73,16 @@ _HUGE: Final = 1 << 64
 
 
 def whole(value: object) -> int | None:
-    """A whole number as an int: 30, 30.0, Decimal("30"), a NumPy integer. None for any other value."""
+    """A whole number as an int: 30, 30.0, Decimal("30"), a NumPy integer. None for any other value.
+
+    A type counts by what it is, not by its methods: a mock has all of them.
+    """
     kind = type(value)  # isinstance would ask the value for its class
     if kind is bool:
         return None
     try:
+        if not issubclass(kind, (float, Decimal, Integral)):
+            return None
         known: Any = value
         if issubclass(kind, (float, Decimal)):
             if not -_HUGE < known < _HUGE:

@@ -258,3 +258,33 @@ def nested(levels: int) -> list[Any]:
     for _ in range(levels):
         value = [value]
     return value
+
+
+class _RaisingEq(type):
+    def __eq__(cls, other: object) -> bool:
+        raise RuntimeError(SECRET)
+
+    __hash__ = type.__hash__
+
+
+class _AlwaysEqual(type):
+    def __eq__(cls, other: object) -> bool:
+        return True
+
+    def __hash__(cls) -> int:
+        return hash(dict)
+
+
+class _RaisingHash(type):
+    def __hash__(cls) -> int:
+        raise RuntimeError(SECRET)
+
+
+def odd_types() -> list[Any]:
+    """Values of types that compare and hash in their own way."""
+    return [kind("Odd", (), {})() for kind in (_RaisingEq, _AlwaysEqual, _RaisingHash)]
+
+
+class Indexed:
+    def __index__(self) -> int:
+        return 5

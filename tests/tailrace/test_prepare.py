@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 import tracemalloc
 import uuid
+from decimal import Decimal
 from typing import Any
+from unittest.mock import MagicMock
 
 import msgspec
 import numpy as np
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 
 from tailrace import codec, event_lines, identity, kinds, records
 from tailrace.content import BODY_CONTENT, Limits
+from tailrace.conversion import Conversion
 from tailrace.errors import EventTooLarge, InvalidEvent
 from tailrace.fields import FIELDS, HEADER_TEXTS
 from tailrace.prepare import Prepared, prepared
@@ -85,6 +88,9 @@ def odd_ones() -> list[Any]:
         odd.Client(),
         odd.Hostile(),
         [odd.Hostile()],
+        *(x for v in odd.odd_types() for x in (v, [v], {"a": v})),
+        MagicMock(),
+        [MagicMock(spec=str)],
         {odd.Hostile(): odd.Hostile()},
         odd.OddStr("s"),
         [odd.OddStr("s")],
@@ -138,6 +144,69 @@ def test_the_fields_that_are_refused_are_those_of_the_header() -> None:
     header = set(names[: names.index(schema["header_last"]) + 1])
     refused = {path.partition(".")[0] for path in HEADER}
     assert refused == header - HEADER_TEXTS | {"content_changes", "content_refs"}
+
+
+COUNTS = [
+    "input_tokens",
+    "output_tokens",
+    "total_tokens",
+    "revision",
+    "started_at",
+    "ended_at",
+    "root_started_at",
+]
+
+
+@pytest.mark.parametrize("path", [*COUNTS, "input_price", "total_price", "token_classes.cache_read"])
+def test_what_only_behaves_like_a_number_is_refused(path: str) -> None:
+    """A mock has `__index__`, `__float__` and `strip`: it would be one token, or a price of 1."""
+    values: list[Any] = [MagicMock(), MagicMock(spec=int), MagicMock(spec=str), odd.Indexed()]
+    for value in values:
+        found = outcome(holding(path, value))
+        assert isinstance(found, InvalidEvent)
+        assert found.field == path
+
+
+def test_whole_numbers_of_known_types_are_numbers() -> None:
+    values: list[Any] = [30, 30.0, np.int64(30), np.uint8(30), np.float64(30), Decimal(30), odd.OddInt(30)]
+    for value in values:
+        event = msgspec.structs.replace(holding("input_tokens", value), total_price=value)
+        assert read(event, "input_tokens") == 30
+        assert Decimal(read(event, "total_price")) == 30
+
+
+def test_what_is_wrong_inside_a_list_is_refused_with_its_field_named() -> None:
+    def change(**values: Any) -> ContentChange:
+        return ContentChange(**{"field": "f", "change": ChangeKind.CUT, **values})
+
+    wrong = [
+        ("dataset_ids", [object()]),
+        ("dataset_ids", [odd.Hostile()]),
+        ("dataset_ids", odd.odd_types()),
+        ("content_changes", [change(count="x")]),
+        ("content_changes", [change(field=[])]),
+        ("content_changes", [change(change={})]),
+        ("content_changes", [change(bytes=odd.Hostile())]),
+    ]
+    for path, value in wrong:
+        for inputs in ("text", object()):  # the latter makes a change of its own
+            found = outcome(msgspec.structs.replace(holding(path, value), inputs=inputs))
+            assert isinstance(found, InvalidEvent)
+            assert found.field.startswith(path + "[]")
+
+
+def test_a_value_that_defeats_its_conversion_is_refused_with_its_field_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise RuntimeError(odd.SECRET)
+
+    monkeypatch.setattr(Conversion, "of", broken)
+    for path in ("inputs", "attributes", "tool.tool_outputs", "span.resource"):
+        found = outcome(holding(path, {1: object()}))
+        assert isinstance(found, InvalidEvent)
+        assert found.field == path
+        assert odd.SECRET not in str(found)
 
 
 def test_a_kind_is_one_of_ours() -> None:
