@@ -112,10 +112,10 @@ def _passes(names: Names, value: str | None) -> bool:
 
 
 def _names(setting: str, given: Iterable[str]) -> Names | None:
-    names = list(given)
+    names = [n.strip() for n in given]
     if not names:
         return None
-    excluded = [n[1:] for n in names if n.startswith("!")]
+    excluded = [n[1:].strip() for n in names if n.startswith("!")]
     if excluded and len(excluded) < len(names):
         raise ConfigError(
             f"{setting}: mixes names with and without !; use only one kind, "
@@ -123,6 +123,11 @@ def _names(setting: str, given: Iterable[str]) -> Names | None:
         )
     if "" in (excluded or names):
         raise ConfigError(f"{setting}: has an empty name")
+    twice = next((n for n in excluded if n.startswith("!")), None)
+    if twice is not None:
+        raise ConfigError(
+            f"{setting}: !{twice} has more than one !; write !{twice.lstrip('! ')} to leave it out"
+        )
     return frozenset(excluded or names), not excluded
 
 

@@ -84,6 +84,9 @@ def test_an_evaluation_of_what_is_left_out_is_left_out_too() -> None:
         (["!a"], "c", "passes"),
         (["!a"], None, "filtered"),
         (["!a"], "", "filtered"),
+        (["! a"], "a", "filtered"),
+        ([" !a "], "a", "filtered"),
+        ([" a"], "a", "passes"),
     ],
 )
 def test_lists_of_names_include_or_exclude(names: list[str], own: str | None, says: str) -> None:
@@ -175,6 +178,12 @@ def test_traces_are_whole_and_what_has_no_trace_passes() -> None:
     ("table", "says"),
     [
         ({"tenants": ["a", "!b"]}, "tenants: mixes names with and without !"),
+        ({"tenants": ["!!a"]}, "tenants: !!a has more than one !"),
+        ({"apps": ["! !a"]}, "apps: !!a has more than one !"),
+        ({"environments": "!a, !!b"}, "environments: !!b has more than one !"),
+        ({"tenants": ["! "]}, "tenants: has an empty name"),
+        ({"apps": ["a", " "]}, "apps: has an empty name"),
+        ({"environments": ["!"]}, "environments: has an empty name"),
         ({"apps": ["!"]}, "apps: has an empty name"),
         ({"drop_kinds": ["spam"]}, "drop_kinds: there is no kind 'spam'; known are workflow_run,"),
         ({"drop_kinds": ["link"]}, "drop_kinds: there is no kind 'link'"),
