@@ -13,6 +13,8 @@ LONGEST: Final = 64
 """Characters of the longest price."""
 MOST: Final = Decimal(2**63 - 1).scaleb(-12)
 """The largest price, about 9.2 million. The pipeline counts 1e-12 of a currency in 64 bits."""
+_BEYOND: Final = Decimal(2**64 - 1).scaleb(-12) / 2
+"""What rounds to more than `MOST`."""
 LEAST: Final = Decimal("1e-30")
 """The smallest price above 0."""
 
@@ -57,6 +59,26 @@ def price_text(field: str, value: object) -> str | None:
     return plain if len(plain) <= LONGEST else f"{number.quantize(LEAST, context=_WIDE):f}"
 
 
+def amount(text: str | None) -> str | None:
+    """The price of an enriched event as a JSON number with the same value, for what shows or sends it.
+
+    Args:
+        text: what the event has, whoever published it.
+
+    Returns:
+        None if there is no price, or the processor cannot use it and marks the event `price_unusable`: it is
+        no decimal number, negative, out of range, or longer than `LONGEST` characters.
+    """
+    if text is None or _PLAIN.fullmatch(text):
+        return text
+    if len(text) > LONGEST or not _NUMBER.fullmatch(text):
+        return None
+    number = Decimal(text)
+    if not 0 <= number < _BEYOND:
+        return None
+    return f"{number:f}" if number >= LEAST else "0"
+
+
 def total_of(input_price: str, output_price: str) -> str | None:
     """What a call costs whose publisher gives only its parts: their sum, in plain decimal text.
 
@@ -67,16 +89,12 @@ def total_of(input_price: str, output_price: str) -> str | None:
         output_price: price of the completion, the same.
 
     Returns:
-        None if a part is not a finite decimal number, is negative, or the sum is out of range.
+        None if a part is not an `amount`, or the sum is out of range.
     """
-    total = Decimal(0)
-    for text in (input_price, output_price):
-        if len(text) > LONGEST or not _NUMBER.fullmatch(text):
-            return None
-        part = Decimal(text)
-        if part < 0 or part > MOST:
-            return None
-        total = _WIDE.add(total, part)
+    given, made = amount(input_price), amount(output_price)
+    if given is None or made is None:
+        return None
+    total = _WIDE.add(Decimal(given), Decimal(made))
     if total < LEAST:
         return "0"
     return f"{total:f}" if total <= MOST else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tailrace.money import total_of
+from tailrace.money import amount, total_of
 from tailrace.records import TraceContext, TraceEvent
 
 _DOLLARS: Final = "USD"
@@ -16,14 +16,14 @@ _UNUSABLE: Final = "price_unusable"
 
 
 def own_price(event: TraceEvent, context: TraceContext) -> str | None:
-    """The publisher's total price, else the sum of both its parts, in the event's currency.
+    """The publisher's total price, else the sum of both its parts, in the event's currency, as a JSON number.
 
     None if there is none, or if the processor could not use it. It may be 0.
     """
     total = event.total_price
     if not total and event.input_price and event.output_price:
         total = total_of(event.input_price, event.output_price)
-    return total if total and _UNUSABLE not in context.marks else None
+    return amount(total) if total and _UNUSABLE not in context.marks else None
 
 
 def in_dollars(event: TraceEvent) -> bool:

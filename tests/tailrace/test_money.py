@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
 from typing import Any
 
@@ -13,7 +14,7 @@ from streams.processing.money import decimal_text, units_of
 from tailrace import codec
 from tailrace.errors import InvalidEvent
 from tailrace.identity import complete
-from tailrace.money import LONGEST, currency_code, price_text, total_of
+from tailrace.money import LONGEST, amount, currency_code, price_text, total_of
 from tailrace.records import Kind, TraceEvent
 
 NOW = 1_764_000_000_000_000
@@ -183,3 +184,54 @@ def test_the_parts_of_a_price_add_up_to_a_price_that_the_processor_reads(
     if found is not None:
         assert len(found) <= LONGEST
         assert units_of(found.encode()) == round(Decimal(found) * 10**12)
+
+
+UNUSABLE = [
+    "1e400",
+    "9e99",
+    "10000000",
+    "9" * 80,
+    "0." + "0" * 80,
+    "-1",
+    "-0.5",
+    "NaN",
+    "inf",
+    "1,5",
+    "$1",
+    "",
+    "1e99999999999",
+]
+UNUSABLE += ["9223372.0368547758075", "9223372.036854775808"]
+USABLE = [
+    "0",
+    "0.5",
+    ".5",
+    "+1",
+    "007",
+    "1.",
+    "5e-1",
+    "1e3",
+    "1e-400",
+    "9223372.036854775807",
+    "9223372.0368547758074",
+]
+
+
+@pytest.mark.parametrize("text", [*UNUSABLE, *USABLE])
+def test_an_amount_is_a_price_that_the_processor_can_use(text: str) -> None:
+    found, units = amount(text), units_of(text.encode())
+    assert (found is None) == (units is None or units < 0) == (text in UNUSABLE)
+    if found is not None:
+        assert json.loads(found) == pytest.approx(float(text))
+        assert len(found) < 100
+
+
+@given(
+    st.decimals(allow_nan=True, allow_infinity=True).map(str)
+    | st.text("0123456789.eE+-", max_size=70)
+    | st.from_regex(r"[+-]?[0-9]{0,9}\.?[0-9]{0,9}(e[+-]?[0-9]{1,3})?", fullmatch=True)
+)
+def test_sinks_and_the_processor_agree_on_what_is_a_price(text: str) -> None:
+    found, units = amount(text), units_of(text.encode())
+    assert found is None if units is None or units < 0 else found is not None or text.startswith("-")
+    assert found is None or json.loads(found) >= 0

@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Mapping
-from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -27,6 +26,7 @@ from connectors.sinks.langfuse.metadata import PREFIX, RESERVED
 from connectors.sinks.langfuse.values import MAX_ID, MAX_TIME, environment, iso
 from tailrace import roll_ups
 from tailrace.memo import Memo
+from tailrace.money import amount
 from tailrace.records import Kind, TokenClasses, TraceContext, TraceEvent
 from tailrace.token_classes import plausible
 
@@ -62,8 +62,6 @@ PROMPTED: Final = frozenset({"llm", "question-classifier", "parameter-extractor"
 _NODES: Final = frozenset({"node_execution", "draft_node_execution"})
 
 _NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
-_ODD_NUMBER: Final = re.compile(r"[+-]?(?:[0-9]{1,30}\.?[0-9]{0,30}|\.[0-9]{1,30})(?:[eE][+-]?[0-9]{1,2})?")
-"""A decimal number that other producers may write and JSON does not know: .5, +1, 007."""
 
 _INPUT: Final = TextAttribute("langfuse.observation.input")
 _OUTPUT: Final = TextAttribute("langfuse.observation.output")
@@ -375,21 +373,14 @@ def _cost(out: list[bytes], event: TraceEvent, context: TraceContext) -> None:
         _CURRENCY.optional(out, event.currency or None)
         _TOTAL_PRICE.optional(out, own)
         return
-    given, made, total = _amount(event.input_price), _amount(event.output_price), _amount(own)
+    given, made = amount(event.input_price), amount(event.output_price)
     members = [
         f'"{name}":{price}'
-        for name, price in (("input", given), ("output", made), ("total", total))
+        for name, price in (("input", given), ("output", made), ("total", own))
         if price is not None
     ]
     if members:
         _COST.text(out, "{" + ",".join(members) + "}")
-
-
-def _amount(text: str | None) -> str | None:
-    """A price as a JSON number. None if there is none, or it is not a finite number of a usual size."""
-    if text is None or _NUMBER.fullmatch(text):
-        return text
-    return f"{Decimal(text):f}" if _ODD_NUMBER.fullmatch(text) else None
 
 
 def _own(out: list[bytes], event: TraceEvent) -> None:

@@ -310,13 +310,16 @@ def test_a_message_without_a_run_is_the_generation() -> None:
     assert found["langfuse.observation.cost_details"] == '{"total":0.10}'
 
 
+UNUSABLE = ("-1", "1e400", "9e99", "10000000", "9" * 80)
+
+
 def test_prices_are_the_decimal_text_they_were() -> None:
     text = "0.00000012345678901234567890"
     assert attributes(record(total_price=text))["langfuse.observation.cost_details"] == f'{{"total":{text}}}'
     for odd, number in ((".5", "0.5"), ("+1", "1"), ("01", "1"), ("1.", "1"), ("+5e-1", "0.5")):
         found = attributes(record(total_price=odd, currency="usd"))
         assert found["langfuse.observation.cost_details"] == f'{{"total":{number}}}'
-    for wrong in ("", "NaN", "1_000", "0x1", "Infinity", "1,5", "１", "$1"):
+    for wrong in ("", "NaN", "1_000", "0x1", "Infinity", "1,5", "１", "$1", *UNUSABLE):
         assert "langfuse.observation.cost_details" not in attributes(
             record(total_price=wrong, currency="USD")
         ), wrong
@@ -337,6 +340,10 @@ def test_prices_are_the_decimal_text_they_were() -> None:
         ({"total_price": "0", "input_price": "0.0", "output_price": "0"}, '{"total":0.25}'),
         ({"total_price": "$0.5"}, '{"total":0.25}'),
         ({"total_price": "-1"}, '{"total":0.25}'),
+        ({"total_price": "1e400"}, '{"total":0.25}'),
+        ({"total_price": "9e99", "currency": "USD"}, '{"total":0.25}'),
+        ({"total_price": "10000000"}, '{"total":0.25}'),
+        ({"total_price": "9" * 80}, '{"total":0.25}'),
         ({"total_price": "0.0", "currency": "EUR"}, '{"total":0.25}'),
         ({"input_price": "0.1"}, '{"total":0.25}'),
     ],

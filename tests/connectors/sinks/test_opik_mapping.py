@@ -334,7 +334,15 @@ def test_costs_are_dollars() -> None:
     assert objects(changed(record, currency=None))["span"]["total_estimated_cost"] == 0.0064
     found = objects(changed(record, {"estimated_cost": "0.5"}, total_price=None))["span"]
     assert found["total_estimated_cost"] == 0.5
-    for unusable in ("0.0", "$1", "-1"):  # the processor estimates only what has no usable price
+    for unusable in (
+        "0.0",
+        "$1",
+        "-1",
+        "1e400",
+        "9e99",
+        "10000000",
+        "9" * 80,
+    ):  # the processor estimates only what has no usable price
         found = objects(changed(record, {"estimated_cost": "0.5"}, total_price=unusable))["span"]
         assert found["total_estimated_cost"] == 0.5
         assert objects(changed(record, total_price=unusable))["span"].get("total_estimated_cost") in (None, 0)
