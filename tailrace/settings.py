@@ -395,6 +395,28 @@ class Variables(NamedTuple):
     """Variables that no setting has, except those of Kubernetes."""
 
 
+class FileValue:
+    """A setting of a sink that a variable's file holds. It is read by who uses the sink, nobody else."""
+
+    __slots__ = ("_path", "_variable")
+
+    def __init__(self, variable: str, path: str) -> None:
+        self._variable, self._path = variable, path
+
+    def read(self) -> str:
+        """The file's text, without surrounding blanks.
+
+        Raises:
+            ConfigError: it cannot be read. Names the variable.
+        """
+        return _from_file(self._variable, self._path)
+
+
+def read_files(table: Mapping[str, Any]) -> dict[str, Any]:
+    """A sink's table with the texts of the files that variables name. Raises `ConfigError`."""
+    return {k: v.read() if isinstance(v, FileValue) else v for k, v in table.items()}
+
+
 def _from_file(name: str, path: str) -> str:
     try:
         return Path(path).read_text().strip()
@@ -450,6 +472,10 @@ def from_environment(env: Mapping[str, str], instances: Collection[str] = ()) ->
     return Variables(found, tuple(unknown))
 
 
+_FILES: Final = frozenset({"ca_file", "cert_file", "key_file"})
+"""Settings of sinks that are a file's name themselves."""
+
+
 def _of_sinks(
     given: Mapping[str, tuple[str, str]], configured: Collection[str]
 ) -> tuple[dict[str, Any], list[str]]:
@@ -461,19 +487,22 @@ def _of_sinks(
     """
     known = {*configured, *(e.name for e in entry_points(group=SINK_TYPES))}
     tables: dict[str, dict[str, tuple[str, str]]] = {}
+    strange: list[str] = []
     for name, (rest, value) in given.items():
         instance, field = variables.sink_and_field(rest, known)
-        tables.setdefault(instance, {})[field] = (name, value)
+        if field:
+            tables.setdefault(instance, {})[field] = (name, value)
+        else:
+            strange.append(name)
     out: dict[str, Any] = {}
-    strange: list[str] = []
     for instance, fields in tables.items():
         if instance not in known and "type" not in fields:
             strange += (name for name, _ in fields.values())
             continue
         table = out[instance] = {}
         for field, (name, value) in fields.items():
-            if field.endswith("_file") and not field.endswith("ca_file"):
-                table[field.removesuffix("_file")] = _from_file(name, value)
+            if field.endswith("_file") and field not in _FILES:
+                table[field.removesuffix("_file")] = FileValue(name, value)
             else:
                 table[field] = value
     return out, strange

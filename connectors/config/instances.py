@@ -20,7 +20,7 @@ from connectors.filters.settings import FilterSettings, from_text
 from connectors.sdk import redact
 from connectors.sdk.contract import NO_RATES, Rates, Sink, Spec, spec_of
 from tailrace.errors import ConfigError, MissingPackage
-from tailrace.settings import Positive, Settings, convert, merge, pairs
+from tailrace.settings import Positive, Settings, convert, merge, pairs, read_files
 
 GROUP: Final = "tailrace.sinks"
 Count = Annotated[int, msgspec.Meta(ge=0)]
@@ -143,7 +143,7 @@ def prepare(settings: Settings, name: str, env: Mapping[str, str] | None = None)
         ConfigError: names the setting, never a value.
     """
     where = f"sinks.{name}"
-    table = dict(settings.sinks.get(name, {}))
+    table = read_files(settings.sinks.get(name, {}))
     cls = sink_class(str(table.get("type", name)), where)
     spec = spec_of(cls)
     shared = (*Common.__struct_fields__, *(f"{k}_file" for k in Common.__struct_fields__))

@@ -11,7 +11,7 @@ import pytest
 from tailrace import settings as module
 from tailrace.commands.options import settings_from
 from tailrace.errors import ConfigError
-from tailrace.settings import Kafka, Settings, load, merge, pairs
+from tailrace.settings import Kafka, Settings, load, merge, pairs, read_files
 
 SECRET = "marker-7f3a91"
 
@@ -254,7 +254,32 @@ def test_a_variable_ending_in_file_names_a_file_with_the_value(tmp_path: Path) -
     )
     assert settings.kafka.bootstrap_servers == "host:9"
     assert settings.kafka.client == {"sasl.username": "me", "sasl.password": f"{SECRET},=x"}
-    assert settings.sinks == {"opik": {"api_key": "sk"}}
+    assert {name: read_files(t) for name, t in settings.sinks.items()} == {"opik": {"api_key": "sk"}}
+
+
+def test_only_who_uses_a_sink_reads_its_files() -> None:
+    """A publisher has the variables of the whole application, but not the files of its sinks."""
+    settings = load(
+        env={"TAILRACE_SINKS_OPIK_API_KEY_FILE": "/nowhere", "TAILRACE_SINKS_OTLP_CA_FILE": "/ca"}
+    )
+    assert settings.sinks["otlp"] == {"ca_file": "/ca"}
+    with pytest.raises(ConfigError, match="TAILRACE_SINKS_OPIK_API_KEY_FILE: No such file") as caught:
+        read_files(settings.sinks["opik"])
+    assert "/nowhere" not in str(caught.value)
+
+
+@pytest.mark.parametrize("field", ["ca_file", "cert_file", "key_file"])
+def test_a_setting_that_is_a_files_name_stays_one(field: str) -> None:
+    assert load(env={f"TAILRACE_SINKS_OTLP_{field.upper()}": "/x"}).sinks == {"otlp": {field: "/x"}}
+
+
+@pytest.mark.parametrize(
+    "variable", ["TAILRACE_SINKS_LANGFUSE", "TAILRACE_SINKS_LANGFUSE_", "TAILRACE_SINKS"]
+)
+def test_a_variable_of_a_sink_without_a_setting_is_warned_about(variable: str) -> None:
+    said: list[str] = []
+    assert load(env={variable: "1"}, say=said.append).sinks == {}
+    assert variable in said[0]
 
 
 def test_sinks_are_anything_by_instance(tmp_path: Path) -> None:
