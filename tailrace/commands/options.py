@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
@@ -11,6 +12,19 @@ from tailrace.errors import ConfigError
 from tailrace.settings import Settings, load, merge, table_from_text
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+_PATH: Final = re.compile(r"[\w-]+\.[\w-]+(?:\.[^.\s:]+)*", re.ASCII)
+_DEEPEST: Final = 20
+"""Most names in the path of a setting."""
+
+
+def _shown(path: str) -> str:
+    """The setting that a text begins with. What follows may be a secret."""
+    section, _, field = path.partition(".")
+    name = re.match(r"\w*", field, re.ASCII)
+    known = section in Settings.__struct_fields__
+    return f"{section}.{name[0][:40]}" if known and name and name[0] else section if known else "…"
 
 
 def common(function: F) -> F:
@@ -61,16 +75,17 @@ def settings_from(
     flags: dict[str, Any] = {}
     for text in assignments:
         path, sep, value = text.partition("=")
-        keys = path.strip().split(".")
-        if not sep or len(keys) < 2:
+        path = path.strip()
+        keys = path.split(".")
+        if not (sep and _PATH.fullmatch(path) and len(keys) <= _DEEPEST):
             raise ConfigError(
-                f"--set {path.strip()}: is not section.field=value; "
+                f"--set {_shown(path)}: is not section.field=value; "
                 "for example kafka.bootstrap_servers=localhost:9092"
             )
         try:
-            table = table_from_text(path.strip(), value)
+            table = table_from_text(path, value)
         except ValueError as e:
-            raise ConfigError(f"--set {path.strip()}: {e}") from None
+            raise ConfigError(f"--set {path}: {e}") from None
         nested: dict[str, Any] = {keys[-1]: value if table is None else table}
         for key in reversed(keys[:-1]):
             nested = {key: nested}

@@ -268,6 +268,28 @@ def test_only_who_uses_a_sink_reads_its_files() -> None:
     assert "/nowhere" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("kafka.client." + "a." * 2000 + "b=1", "kafka.client"),
+        ("kafka.client.=x", "kafka.client"),
+        ("kafka..client=x", "kafka"),
+        (".x=y", "…"),
+        ("kafka.=x", "kafka"),
+        (f"registry.password:{SECRET}", "registry.password"),
+        (f"registry.password:{SECRET}=1", "registry.password"),
+        (f"registry.password {SECRET}", "registry.password"),
+        (SECRET, "…"),
+        ("", "…"),
+    ],
+)
+def test_an_assignment_in_another_form_is_refused_with_the_name_alone(text: str, named: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        settings_from(None, None, (text,), env={})
+    assert str(caught.value).startswith(f"--set {named}: is not section.field=value; for example")
+    assert SECRET not in str(caught.value)
+
+
 @pytest.mark.parametrize("field", ["ca_file", "cert_file", "key_file"])
 def test_a_setting_that_is_a_files_name_stays_one(field: str) -> None:
     assert load(env={f"TAILRACE_SINKS_OTLP_{field.upper()}": "/x"}).sinks == {"otlp": {field: "/x"}}
