@@ -14,6 +14,7 @@ from tailrace import evaluations, ids, money, times, token_classes
 from tailrace.codec.encoder import wrong
 from tailrace.content import LIMITS, Limits, with_json_text
 from tailrace.errors import InvalidEvent
+from tailrace.fields import FIELDS
 from tailrace.kinds import BODIES, BODY, CONTROL, JOINING, OWN_ID, OWN_TRACE, WITHOUT_TRACE
 from tailrace.records import Kind, Origin, TraceEvent
 from tailrace.shapes import SHAPED, shaped
@@ -23,6 +24,30 @@ _IDS: Final = ("event_id", "trace_id", "source_id", "workflow_run_id", "message_
 """Fields that others are derived from. They are checked first, so that an error names the caller's field."""
 
 
+_UUIDS: Final = (
+    "source_id",
+    "trace_id",
+    "message_id",
+    "workflow_run_id",
+    "parent_id",
+    "parent_node_execution_id",
+    "parent_run_id",
+    "parent_trace_id",
+    "root_run_id",
+    "root_trace_id",
+)
+"""Ids of operations and traces, which are compared as texts, and hashed."""
+_uuids: Final = operator.attrgetter(*_UUIDS)
+_UNREAD: Final = {
+    *("parent_trace_id", "parent_app_id", "external_trace_id", "environment", "error_type"),
+    *("input_price", "output_price"),
+}
+"""Texts of the header that the processor does not read."""
+_TEXTS: Final = sorted(
+    (p for p, f in FIELDS.items() if f.type == "string" and not (f.free or "." in p or p in _UNREAD)),
+    key=lambda path: {"source_id": 1, "trace_id": 2, "event_id": 3}.get(path, 0),
+)
+"""Texts that the processor reads; ids that may be derived from others come last."""
 _PRICES: Final = ("input_price", "output_price", "total_price")
 _NATIVE: Final = ("otel_trace_id", "otel_span_id", "otel_parent_span_id")
 
@@ -116,6 +141,12 @@ def complete(
         value = getattr(event, name)
         if value is not None and not (type(value) is str and value.isascii()):
             _check_id(name, value)
+            if type(value) is not str:  # an enumeration, of which `str` shows another text
+                event = msgspec.structs.replace(event, **{name: str.__str__(value)})
+    for value in _uuids(event):
+        if type(value) is str and len(value) >= 32 and (len(value) != 36 or not value.islower()):
+            event = _in_one_form(event)
+            break
     if type(event.revision) is not int or not 0 <= event.revision < 1 << 31:
         raise wrong("revision", event.revision, "an integer from 0 to 2147483647")
     token_classes.check(event)
@@ -154,6 +185,31 @@ def complete(
         **changes,
         **with_json_text(event, limits),
     )
+
+
+def _in_one_form(event: TraceEvent) -> TraceEvent:
+    """The event with its UUIDs in one form, so that they are the same for whoever compares texts."""
+    changes: dict[str, str] = {}
+    for name in _UUIDS:
+        value = getattr(event, name)
+        if type(value) is str and (same := ids.canonical(value)) != value:
+            changes[name] = same
+    return msgspec.structs.replace(event, **changes) if changes else event
+
+
+def check_sizes(event: TraceEvent) -> None:
+    """Checks the size of what the processor reads of a completed event: it refuses longer texts.
+
+    Raises:
+        InvalidEvent: names the field that is too long.
+    """
+    for name in _TEXTS:
+        value = getattr(event, name)
+        if value is None or str.__len__(value) <= ids.LONGEST // 4:
+            continue
+        size = len(str.encode(value))
+        if size > ids.LONGEST:
+            raise InvalidEvent(name, f"has {size} bytes; it may have {ids.LONGEST}")
 
 
 _LONGEST_SOURCE: Final = 256

@@ -22,6 +22,34 @@ _ZERO16: Final = bytes(16)
 _ZERO8: Final = bytes(8)
 
 
+LONGEST: Final = 8192
+"""Largest size in bytes of an id or a name in an event's header, and of a Kafka key, that is processed."""
+
+
+def canonical(text: str) -> str:
+    """A UUID as `str(UUID)` writes it, whichever of the forms of `otel_trace_id` it has.
+
+    Any other text is not changed. 32 hex digits alone are in lower case, but get no dashes: that is how the
+    trace id of OpenTelemetry is written, from which ids are derived.
+    """
+    size = len(text)
+    if size < 32 or size > 64 or not text.isascii():
+        return text
+    lower = text.lower()
+    if size == 32:
+        return lower if lower != text and _DIGITS.fullmatch(lower.encode()) else text
+    if size == 36 and lower == text:
+        return text
+    raw = text.encode()
+    if _UUID.fullmatch(raw):
+        return lower
+    digits = raw.replace(b"urn:", b"").replace(b"uuid:", b"").strip(b"{}").replace(b"-", b"")
+    if not _DIGITS.fullmatch(digits):
+        return text
+    d = digits.decode("ascii").lower()
+    return f"{d[:8]}-{d[8:12]}-{d[12:16]}-{d[16:20]}-{d[20:]}"
+
+
 def otel_trace_id(correlation_id: str | bytes) -> bytes:
     """The 16-byte trace id of a correlation id (a workflow run id, a message id, …).
 

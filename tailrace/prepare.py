@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tailrace import codec, loose, oversize
+from tailrace import codec, ids, loose, oversize
 from tailrace.content import Limits
 from tailrace.errors import EventTooLarge, InvalidEvent
-from tailrace.identity import complete, kafka_key, mint
+from tailrace.identity import check_sizes, complete, kafka_key, mint
 from tailrace.records import TraceEvent
 
 
@@ -54,6 +54,8 @@ def prepared(
             value = codec.encode(done, frame)
         if len(value) > room:
             raise too_large(done, len(value), limits)
+    if len(value) > ids.LONGEST:
+        check_sizes(done)
     return Prepared(done, key, value)
 
 

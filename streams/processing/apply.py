@@ -47,14 +47,14 @@ from tailrace.codec.varint import zigzag
 from tailrace.codec.wire import BODY
 from tailrace.dead_letters import NAME, TEXT, dead_letter
 from tailrace.errors import DecodeError
-from tailrace.ids import otel_span_id
+from tailrace.ids import LONGEST, otel_span_id
 from tailrace.kinds import APART
 from tailrace.memo import Memo
 from tailrace.partitioner import partition_of
 from tailrace.records import Stage
 from tailrace.token_classes import plausible
 
-LONG_TEXT: Final = 8192
+LONG_TEXT: Final = LONGEST
 """Largest size in bytes of an id, a name or an encoded list in the header.
 
 Each of them is copied into the context of every later event of its trace. A Kafka key may be as long.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from typing import Any
 
 import msgspec
@@ -9,8 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streams.processing.header_fields import NAMES
 from tailrace import codec, identity, kinds, records
+from tailrace.content import Limits
 from tailrace.errors import InvalidEvent
+from tailrace.prepare import prepared
 from tailrace.records import Kind, TraceEvent
 from tests.tailrace import generated
 
@@ -226,3 +230,61 @@ def test_a_tenant_is_checked_before_it_goes_into_the_event_id() -> None:
     event = TraceEvent(kind=Kind.SPAN, tenant_id=5, started_at=1, ended_at=2)  # type: ignore[arg-type]
     with pytest.raises(InvalidEvent, match="tenant_id: is int 5, must be a string or None"):
         identity.complete(event, 10)
+
+
+UUID = "550e8400-e29b-41d4-a716-446655440000"
+FORMS = [UUID, UUID.upper(), f"urn:uuid:{UUID}", f"{{{UUID}}}", f"urn:uuid:{{{UUID.replace('-', '')}}}"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    ("kind", "field"),
+    [
+        (Kind.MESSAGE, "message_id"),
+        (Kind.WORKFLOW_RUN, "workflow_run_id"),
+        *((Kind.TOOL, f) for f in ("trace_id", "source_id", "message_id", "workflow_run_id", "parent_id")),
+        *((Kind.SPAN, f) for f in ("parent_run_id", "parent_trace_id", "parent_node_execution_id")),
+        *((Kind.SPAN, f) for f in ("root_trace_id", "root_run_id")),
+    ],
+)
+def test_the_forms_of_a_uuid_are_one_id(kind: Kind, field: str, form: str) -> None:
+    own: dict[str, Any] = {} if kind in kinds.OWN_ID else {"source_id": S}
+    found, same = completed(kind, **{**own, field: form}), completed(kind, **{**own, field: UUID})
+    assert getattr(found, field) == UUID
+    assert (found.event_id, found.trace_id, found.source_id) == (same.event_id, same.trace_id, same.source_id)
+    assert identity.kafka_key(found) == identity.kafka_key(same)
+
+
+@pytest.mark.parametrize("text", ["4bf92f3577b34da6a3ce929d0e0e4736", "R-" + "A" * 34, f"{UUID} ", "x" * 36])
+def test_what_is_no_uuid_stays_and_so_does_a_trace_id_of_opentelemetry(text: str) -> None:
+    found = completed(trace_id=text, source_id=text)
+    assert (found.trace_id, found.source_id) == (text, text)
+    native = completed(Kind.SPAN, otel_trace_id=bytes.fromhex("4bf92f3577b34da6a3ce929d0e0e4736"))
+    assert native.trace_id == "4bf92f3577b34da6a3ce929d0e0e4736"
+
+
+Name: Any = enum.Enum("Name", {"ID": "e-1"}, type=str)
+"""Not a `StrEnum`: `str` shows the member's name."""
+
+
+@pytest.mark.parametrize("field", ["event_id", "trace_id", "source_id", "message_id", "tenant_id"])
+def test_an_id_from_an_enumeration_is_the_text_that_is_published(field: str) -> None:
+    given: dict[str, Any] = {field: Name.ID}
+    found = completed(**given)
+    assert type(getattr(found, field)) is str
+    read = codec.decode(codec.encode(found), TraceEvent)
+    assert str(getattr(found, field)) == getattr(read, field) == "e-1"
+
+
+def test_texts_that_the_processor_refuses_are_refused_by_the_publisher() -> None:
+    assert sorted(identity._TEXTS) == sorted(n for n in identity._TEXTS if n in NAMES)
+    kind = {"message_id": Kind.MESSAGE, "workflow_run_id": Kind.WORKFLOW_RUN}
+    for field in identity._TEXTS:
+        if field in ("input_price", "output_price", "total_price"):
+            continue
+        whole = event(kind.get(field, Kind.TOOL), **{field: "é" * 4_097})
+        with pytest.raises(InvalidEvent) as caught:
+            prepared(whole, NOW, Limits())
+        assert caught.value.field == field
+        assert "has 8194 bytes; it may have 8192" in str(caught.value)
+        prepared(msgspec.structs.replace(whole, **{field: "é" * 4_096}), NOW, Limits())

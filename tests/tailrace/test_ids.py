@@ -80,6 +80,23 @@ def test_the_spelling_of_a_uuid_does_not_matter_to_its_trace_id(u: uuid.UUID) ->
     assert {ids.otel_trace_id(s) for s in spellings} == {u.bytes}
 
 
+@given(uuids)
+def test_every_spelling_of_a_uuid_has_one_form(u: uuid.UUID) -> None:
+    for s in (str(u), str(u).upper(), u.urn, f"{{{u}}}", f"urn:uuid:{{{u.hex}}}", f"{{{u.hex.upper()}}}"):
+        assert ids.canonical(s) == str(u)
+    assert {ids.canonical(u.hex), ids.canonical(u.hex.upper())} == {u.hex}  # as OpenTelemetry writes it
+
+
+@given(st.text(max_size=80) | st.from_regex(r"[0-9a-fA-FurnidU:{}-]{30,50}", fullmatch=True))
+def test_a_canonical_form_is_a_uuid_with_the_same_trace_id_or_the_text_itself(text: str) -> None:
+    found = ids.canonical(text)
+    assert ids.canonical(found) == found
+    if found != text:
+        assert uuid.UUID(found) == uuid.UUID(text)
+    if any(uuid.UUID(found).bytes) if found != text else True:
+        assert ids.otel_trace_id(found) == ids.otel_trace_id(text)
+
+
 near_uuids = st.lists(
     st.sampled_from(["urn:", "uuid:", "{", "}", "-", "0", "7", "a", "F", "g", "00000000", "abcdef12"]),
     max_size=24,
