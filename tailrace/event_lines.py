@@ -7,12 +7,13 @@ from typing import Any, Final, get_type_hints
 
 import msgspec
 
-from tailrace import times
+from tailrace import lenient_json, times
 from tailrace.codec.encoder import UNLIMITED, whole
-from tailrace.content import BODY_CONTENT, EVENT_CONTENT, JsonText, Limits
+from tailrace.content import BODY_CONTENT, EVENT_CONTENT, JsonText, Limits, all_changes
 from tailrace.errors import InvalidEvent
+from tailrace.fields import FIELDS
 from tailrace.loose import from_json
-from tailrace.records import Kind, TraceEvent
+from tailrace.records import ChangeKind, ContentChange, Kind, TraceEvent
 from tailrace.shapes import FILES, JSON_TEXTS, files, json_or_text
 
 _HEX: Final = {"otel_trace_id": 16, "otel_span_id": 8, "otel_parent_span_id": 8}
@@ -29,15 +30,20 @@ def parse(line: bytes) -> TraceEvent:
 
     Content (inputs, outputs, tool.tool_inputs, …) is any JSON and is kept as written. Times are
     integers (microseconds UTC) or RFC 3339 text with a time zone. Prices are text or numbers, which are
-    read digit by digit. OpenTelemetry ids are hex. null is a missing value, also for lists and maps.
+    read digit by digit. OpenTelemetry ids are hex. null is a missing value, also for lists and maps. Lone
+    surrogates become U+FFFD and NaN and infinities null, in fields that take any value.
 
     Raises:
         InvalidEvent: names the field; ``line`` if the line is not a JSON object.
     """
+    made: list[ContentChange] = []
     try:
         raw = _fields(line)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as e:
-        raise InvalidEvent("line", f"is not a JSON object: {e}") from None
+        repaired = _repaired(line, made)
+        if repaired is None:
+            raise InvalidEvent("line", f"is not a JSON object: {e}") from None
+        raw = _fields(repaired)
     values = {name: found for name, value in raw.items() if (found := _value(name, value)) is not _MISSING}
     untimed = [name for name in _ENDS if values.get(name) is None] if _may_be_untimed(values) else []
     values.update((name, 0) for name in untimed)
@@ -45,7 +51,47 @@ def parse(line: bytes) -> TraceEvent:
         event = _event(values)
     except msgspec.ValidationError as e:
         raise _named(e) from None
-    return msgspec.structs.replace(event, **dict.fromkeys(untimed)) if untimed else event
+    changes: dict[str, Any] = dict.fromkeys(untimed)
+    if made:
+        changes["content_changes"] = all_changes(event.content_changes, made)
+    return msgspec.structs.replace(event, **changes) if changes else event
+
+
+def _repaired(line: bytes, made: list[ContentChange]) -> bytes | None:
+    """The line as JSON, if it is JSON but for lone surrogates and NaN; else None.
+
+    Args:
+        line: what is not JSON.
+        made: gets the changes.
+
+    Raises:
+        InvalidEvent: one of these is in a field of the header. Names it.
+    """
+    try:
+        data = lenient_json.read(line)
+        if type(data) is not dict:
+            return None
+        found: dict[str, Any] = {}
+        for name, value in data.items():
+            if name in BODY_CONTENT and type(value) is dict:
+                found[name] = {k: _repaired_field(f"{name}.{k}", x, made) for k, x in value.items()}
+            else:
+                found[name] = _repaired_field(name, value, made)
+        return lenient_json.text(found)
+    except InvalidEvent:
+        raise
+    except (ValueError, RecursionError):
+        return None
+
+
+def _repaired_field(path: str, value: Any, made: list[ContentChange]) -> Any:
+    repair = lenient_json.Repair()
+    found = repair.of(value)
+    if repair.changed:
+        if path in FIELDS and not FIELDS[path].free:
+            raise InvalidEvent(path, "has a lone surrogate, NaN or an infinity, which its field cannot hold")
+        made.append(ContentChange(field=path, change=ChangeKind.CONVERTED, count=repair.changed))
+    return found
 
 
 def _event(values: dict[str, Any]) -> TraceEvent:

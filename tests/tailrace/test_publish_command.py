@@ -42,6 +42,53 @@ def line(**fields: Any) -> bytes:
 # -- one line
 
 
+@pytest.mark.parametrize(
+    ("member", "path", "text", "count"),
+    [
+        (r'"inputs": "a\ud83d"', "inputs", '"a\ufffd"', 1),
+        (
+            '"inputs": {"a": NaN, "b": [-Infinity, 1e400, 1.50]}',
+            "inputs",
+            '{"a":null,"b":[null,1e400,1.50]}',
+            2,
+        ),
+        (r'"inputs": {"\ud800k": "\ud83d\ude00", "n": 12345678901234567890123}', "inputs", None, 1),
+        (r'"tool": {"tool_outputs": ["\ud83d", NaN]}', "tool.tool_outputs", '["\ufffd",null]', 2),
+        (r'"attributes": {"a": "\udc00"}', "attributes", {"a": "\ufffd"}, 1),
+        (r'"tags": ["\udc00", "b"]', "tags", ["\ufffd", "b"], 1),
+    ],
+)
+def test_what_only_python_takes_for_json_is_converted_as_in_publish(
+    member: str, path: str, text: Any, count: int
+) -> None:
+    event = identity.complete(parse(line()[:-1] + f", {member}}}".encode()), NOW)
+    read: Any = codec.decode(codec.encode(event), TraceEvent)
+    assert [(c.field, c.change, c.count) for c in read.content_changes] == [(path, "converted", count)]
+    for part in path.split("."):
+        read = getattr(read, part)
+    expected = '{"\ufffdk":"😀","n":12345678901234567890123}' if text is None else text
+    assert read == expected
+
+
+@pytest.mark.parametrize(
+    ("member", "field"),
+    [
+        (r'"trace_id": "\ud83d"', "trace_id"),
+        ('"total_price": NaN', "total_price"),
+        ('"input_tokens": Infinity', "input_tokens"),
+        (r'"dataset_ids": ["\ud83d"]', "dataset_ids"),
+        (r'"inputs": "\ud83d', "line"),
+        ('"inputs": NAN', "line"),
+        ('"inputs": ' + "[" * 100_000 + "NaN", "line"),
+        ('"inputs": "\x01\\ud83d"', "line"),
+    ],
+)
+def test_what_is_no_json_or_in_the_header_is_refused_with_its_field_named(member: str, field: str) -> None:
+    with pytest.raises(InvalidEvent) as caught:
+        parse(line()[:-1] + f", {member}}}".encode())
+    assert caught.value.field == field
+
+
 def test_a_line_has_the_events_field_names() -> None:
     event = parse(
         line(
