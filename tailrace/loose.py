@@ -24,6 +24,9 @@ from tailrace.records import ChangeKind, ContentChange, EvaluationTarget, Kind, 
 _PLAIN: Final = (str, int, float, bytes, bytearray, list, tuple, dict, msgspec.Struct, type(None))
 _ENUMS: Final = tuple(map(id, (Kind, SpanKind, EvaluationTarget)))
 """By identity: a metaclass may define ==."""
+_OWN: Final = (*map(id, (*_PLAIN, bool)), *_ENUMS)
+_OF_EVALUATIONS: Final = ("name", "evaluation.number", "evaluation.label", "evaluation.flag")
+"""Fields that an evaluation is refused for, although they take any value."""
 _LONG: Final = 1 << 63
 _JSON: Final = ("{", "[", '"')
 _TIMES: Final = 8
@@ -68,18 +71,33 @@ def strict(event: TraceEvent) -> TraceEvent:
 def refusal(event: TraceEvent) -> InvalidEvent:
     """The error for an event of which a field of the header holds an object that cannot even be looked at."""
     expected = "of a type that the field takes; see `tailrace schemas show TraceEvent`"
-    for path, field in FIELDS.items():
-        value: Any = None if field.free else event
-        for part in path.split("."):
-            value = getattr(value, part) if issubclass(type(value), msgspec.Struct) else None
+    read = [path for path, field in FIELDS.items() if not field.free or path in _OF_EVALUATIONS]
+    odd: list[tuple[str, Any]] = []
+    for path in read:
+        found, value = _at(event, path)
         if not issubclass(type(value), _PLAIN):
-            return wrong(path, value, expected)
+            return wrong(found, value, expected)
         if issubclass(type(value), (list, tuple)):
             base: Any = list if issubclass(type(value), list) else tuple
-            odd = [x for x in base.__iter__(value) if not issubclass(type(x), _PLAIN)]
-            if odd:
-                return wrong(f"{path}[]", odd[0], expected)
+            items = [x for x in base.__iter__(value) if not issubclass(type(x), _PLAIN)]
+            if items:
+                return wrong(f"{found}[]", items[0], expected)
+        if id(type(value)) not in _OWN and not issubclass(type(value), msgspec.Struct):
+            odd.append((found, value))  # of a subclass, whose methods may raise
+    if odd:
+        return wrong(*odd[0], expected)
     return InvalidEvent("event", f"has a field that is not {expected}")
+
+
+def _at(event: TraceEvent, path: str) -> tuple[str, Any]:
+    """The value of a field; that of its body if it is of another class."""
+    value: Any = event
+    at = ""
+    for part in path.split("."):
+        if value is None or not issubclass(type(value), msgspec.Struct):
+            break
+        value, at = getattr(value, part), f"{at}.{part}" if at else part
+    return at, value
 
 
 def converted(event: TraceEvent, limits: Limits) -> TraceEvent:

@@ -195,6 +195,35 @@ def test_what_is_wrong_inside_a_list_is_refused_with_its_field_named() -> None:
             assert found.field.startswith(path + "[]")
 
 
+class Raising(float):
+    def __float__(self) -> float:
+        raise RuntimeError(odd.SECRET)
+
+    __int__ = __eq__ = __lt__ = __gt__ = __le__ = __ge__ = __repr__ = __float__  # type: ignore[assignment]
+    __hash__ = float.__hash__
+
+
+def _raising(_: object) -> Any:
+    raise RuntimeError(odd.SECRET)
+
+
+Classless: Any = type("Classless", (), {"__class__": property(_raising)})
+
+
+def test_an_object_whose_methods_raise_is_refused_with_its_field_named() -> None:
+    for path in ("started_at", "ended_at", "root_started_at", "evaluation.number"):
+        found = outcome(holding(path, Raising(5)))
+        assert isinstance(found, InvalidEvent)
+        assert found.field == path
+    for path in ("token_classes", "evaluation", "tool", "evaluation.label", "evaluation.number"):
+        if "." in path:
+            found = outcome(holding(path, Classless()))
+        else:
+            found = outcome(msgspec.structs.replace(holding("name", "n"), **{path: Classless()}))
+        assert isinstance(found, InvalidEvent)
+        assert found.field == path
+
+
 def test_a_value_that_defeats_its_conversion_is_refused_with_its_field_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
