@@ -33,7 +33,7 @@ def run(*arguments: str) -> tuple[int, str]:
         (("otlp", "--set", "sinks.otlp.endpoint=nowhere"), "sinks.otlp.endpoint: "),
         (("eu", "--set", "sinks.eu.type=nope"), "sinks.eu: there is no sink 'nope'"),
         (("console", "--set", "sinks.console.format=xml"), "sinks.console.format: "),
-        (("console", "--set", "nonsense"), "--set nonsense: "),
+        (("console", "--set", "nonsense"), "--set …: is not section.field=value"),
         ((), "no sink is configured; name one of console, file, langfuse, opik, otlp"),
     ],
 )
