@@ -57,7 +57,7 @@ ALLOWED = {
     "streams/processing/links.py:zigzag": "numbers",
     "streams/processing/metrics/series.py:_text": "label values, which are cut",
     "streams/processing/metrics/series.py:longs": "bounds of histograms",
-    "tailrace/conversion.py:_by_fields": "classes of the application, few of which are alive",
+    "tailrace/conversion/declared.py:by_fields": "classes of the application, few of which are alive",
     "tailrace/memo.py:Memo": "this",
 }
 """Other caches, and why their keys are short. Those of the codec have names and frames of schemas as keys."""

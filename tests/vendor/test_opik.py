@@ -47,7 +47,7 @@ def test_bodies_match_the_models(interpreter: Path) -> None:
     found = bodies()
     assert {name: len(items) for name, items in found.items()} == {
         "traces": 6,
-        "spans": 16,
+        "spans": 18,
         "scores": 3,
         "span_scores": 1,
         "thread_scores": 1,
