@@ -15,7 +15,7 @@ import pytest
 from tailrace.broker import Broker
 from tests.harness.pipeline import Pipeline
 from tests.harness.processes import wait_until
-from tests.streams.runtime.test_worker import publish
+from tests.streams.runtime.publishing import publish
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = {

@@ -28,7 +28,7 @@ from tests.harness.pipeline import Pipeline
 from tests.harness.processes import Child, wait_until
 from tests.streams.observe.observing import partition, worker
 from tests.streams.observe.test_health import get
-from tests.streams.runtime.test_worker import publish
+from tests.streams.runtime.publishing import publish
 
 Samples = dict[tuple[str, str | None], float]
 """Name and partition -> value."""
@@ -210,10 +210,6 @@ def collector() -> Iterator[Collector]:
         running.shutdown()
 
 
-needs_otlp = pytest.mark.skipif(not telemetry._otlp_is_there(), reason="the extra otlp is not installed")
-
-
-@needs_otlp
 def test_metrics_and_spans_go_to_the_endpoint(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
     env = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.server_port}"}
     for name, value in env.items():
@@ -241,7 +237,6 @@ def test_metrics_and_spans_go_to_the_endpoint(collector: Collector, monkeypatch:
     }
 
 
-@needs_otlp
 def test_a_collector_that_is_down_delays_a_stop_by_seconds_only(monkeypatch: pytest.MonkeyPatch) -> None:
     env = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")

@@ -25,7 +25,8 @@ from tests.harness.processes import Child, wait_until
 from tests.streams.observe.observing import Clock, Loop, partition, worker
 from tests.streams.observe.test_health import get
 from tests.streams.observe.test_telemetry import url_of
-from tests.streams.runtime.test_worker import check, publish
+from tests.streams.runtime.publishing import publish
+from tests.streams.runtime.test_worker import check
 
 
 class Log(LogEnds):

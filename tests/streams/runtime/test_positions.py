@@ -13,16 +13,16 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import NewPartitions
 
 from streams.runtime import restore
-from tailrace import Publisher, codec
+from tailrace import codec
 from tailrace.broker import Broker
 from tailrace.cli import cli
 from tailrace.ledger.pipeline_identity import transactional_id
 from tailrace.ledger.positions import last_positions
-from tailrace.records import DeadLetter, Kind
+from tailrace.records import DeadLetter
 from tests.harness import enriched
 from tests.harness.pipeline import Pipeline
 from tests.harness.processes import Child, wait_until
-from tests.streams.events import event
+from tests.streams.runtime.publishing import publish
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
@@ -30,17 +30,6 @@ pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 @pytest.fixture
 def pipeline(broker: Broker, tmp_path: Path) -> Pipeline:
     return Pipeline(broker.bootstrap_servers, tmp_path)
-
-
-def publish(pipeline: Pipeline, runs: range, nodes: int = 5) -> int:
-    """Publishes runs of `nodes` nodes, and waits for the acknowledgements. Returns the number of events."""
-    with Publisher(settings=pipeline.settings) as publisher:
-        for run in runs:
-            for n in range(1, nodes + 1):
-                publisher.publish(event(n=n, run=run))
-            publisher.publish(event(Kind.WORKFLOW_RUN, run=run))
-    assert publisher.counts.delivered == len(runs) * (nodes + 1)
-    return publisher.counts.delivered
 
 
 def ends(pipeline: Pipeline, partitions: int | None = None) -> dict[int, int]:

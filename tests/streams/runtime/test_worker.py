@@ -15,12 +15,13 @@ from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 from tailrace import Publisher, codec
 from tailrace.broker import Broker
 from tailrace.partitioner import partition_of
-from tailrace.records import DeadLetter, Kind, TraceContext, TraceEvent
+from tailrace.records import DeadLetter, TraceContext, TraceEvent
 from tests.harness import enriched
 from tests.harness.pipeline import Pipeline
 from tests.harness.processes import wait_until
 from tests.streams.events import event
 from tests.streams.processing.test_nesting import chatflow, check_whole
+from tests.streams.runtime.publishing import publish
 
 pytestmark = pytest.mark.kafka
 
@@ -28,20 +29,6 @@ pytestmark = pytest.mark.kafka
 @pytest.fixture
 def pipeline(broker: Broker, tmp_path: Path) -> Pipeline:
     return Pipeline(broker.bootstrap_servers, tmp_path)
-
-
-def publish(pipeline: Pipeline, runs: range, nodes: int = 5) -> int:
-    """Publishes runs of `nodes` nodes and waits for the acknowledgements.
-
-    Returns the number of events.
-    """
-    with Publisher(settings=pipeline.settings) as publisher:
-        for run in runs:
-            for n in range(1, nodes + 1):
-                publisher.publish(event(n=n, run=run))
-            publisher.publish(event(Kind.WORKFLOW_RUN, run=run))
-    assert publisher.counts.delivered == len(runs) * (nodes + 1)
-    return publisher.counts.delivered
 
 
 def check(pipeline: Pipeline) -> enriched.Topic:
