@@ -142,6 +142,8 @@ def without_empty(t: Any, value: Any) -> Any:
         return None if value == "" or value is None else without_empty(t[1], value)
     if isinstance(t, dict) and t["type"] == "record":
         return {f["name"]: without_empty(f["type"], value[f["name"]]) for f in t["fields"]}
+    if isinstance(t, dict) and t["type"] == "array":
+        return [without_empty(t["items"], x) for x in value]
     return value
 
 
