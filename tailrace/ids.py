@@ -20,6 +20,8 @@ _DIGITS: Final = re.compile(rb"[0-9a-fA-F]{32}", re.ASCII)
 _SPAN: Final = re.compile(rb"[0-9a-fA-F]{16}", re.ASCII)
 _ZERO16: Final = bytes(16)
 _ZERO8: Final = bytes(8)
+_VARIANT: Final = {f"{n:x}": "89ab"[n & 3] for n in range(16)}
+"""A hex digit with the two highest bits that a UUID has there (RFC 9562)."""
 
 
 LONGEST: Final = 8192
@@ -95,14 +97,20 @@ def event_id(
     Publishing the same operation twice gives a duplicate; publishing it with another revision, or for
     another tenant, does not.
     """
-    texts = (kind, trace_id or "", source_id, str(revision))
-    return uuid_of(*texts, tenant_id) if tenant_id else uuid_of(*texts)
+    texts = [kind, trace_id or "", source_id, str(revision)]
+    if tenant_id:
+        texts.append(tenant_id)
+    return _uuid8("\0".join(texts))
 
 
 def uuid_of(*texts: str) -> str:
     """A UUID of version 8 over texts: BLAKE2b-128 over them, with zero bytes between them."""
-    h = blake2b("\0".join(texts).encode(), digest_size=16).hexdigest()
-    return f"{h[:8]}-{h[8:12]}-8{h[13:16]}-{'89ab'[int(h[16], 16) & 3]}{h[17:20]}-{h[20:]}"
+    return _uuid8("\0".join(texts))
+
+
+def _uuid8(text: str) -> str:
+    h: str = blake2b(text.encode(), digest_size=16).hexdigest()
+    return f"{h[:8]}-{h[8:12]}-8{h[13:16]}-{_VARIANT[h[16]]}{h[17:20]}-{h[20:]}"
 
 
 def dedupe_hash(event_id: bytes) -> bytes:
