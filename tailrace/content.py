@@ -123,6 +123,8 @@ def json_text(
         try:
             if room_after(value, limits.most) >= 0:
                 text = _encode(value)
+                if len(text) <= limits.most:
+                    return text.decode()
                 if len(text) <= _ESCAPED * limits.most:  # else it has huge keys
                     return _bounded(text, field, limits, made)
         except EventTooLarge:
@@ -205,9 +207,10 @@ def with_json_text(event: records.TraceEvent, limits: Limits = LIMITS) -> dict[s
     """
     changes: dict[str, Any] = {}
     made: list[ContentChange] = []
-    for (name, cls, fields), value in zip(_PLACES, _places(event), strict=True):
+    for i, value in enumerate(_places(event)):
         if value is None:
             continue
+        name, cls, fields = _PLACES[i]
         if cls is None:
             changes[name] = json_text(value, name, limits, made)
         elif type(value) is cls:  # the encoder rejects another class

@@ -5,7 +5,6 @@ from __future__ import annotations
 import operator
 import uuid
 from collections.abc import Callable
-from itertools import repeat
 from typing import Any, Final
 
 import msgspec
@@ -19,6 +18,12 @@ from tailrace.kinds import BODIES, BODY, CONTROL, JOINING, OWN_ID, OWN_TRACE, WI
 from tailrace.records import Kind, Origin, TraceEvent
 from tailrace.shapes import SHAPED, shaped
 from tailrace.times import EARLIEST, LATEST
+
+_KINDS: Final = frozenset(kind.value for kind in Kind)
+_UNKNOWN: Final = Kind.UNKNOWN
+_LINK: Final = Kind.LINK
+_EVALUATION: Final = Kind.EVALUATION
+"""Looking a member of an enumeration up takes five times as long as comparing it."""
 
 _IDS: Final = ("event_id", "trace_id", "source_id", "workflow_run_id", "message_id", "tenant_id")
 """Fields that others are derived from. They are checked first, so that an error names the caller's field."""
@@ -37,7 +42,9 @@ _UUIDS: Final = (
     "root_trace_id",
 )
 """Ids of operations and traces, which are compared as texts, and hashed."""
-_uuids: Final = operator.attrgetter(*_UUIDS)
+_all_ids: Final = operator.attrgetter(*dict.fromkeys(_IDS + _UUIDS))
+_UUID_SIZE: Final = 36
+_SHORTEST_UUID: Final = 32
 _UNREAD: Final = {
     *("parent_trace_id", "parent_app_id", "external_trace_id", "environment", "error_type"),
     *("input_price", "output_price"),
@@ -50,6 +57,7 @@ _TEXTS: Final = sorted(
 """Texts that the processor reads; ids that may be derived from others come last."""
 _PRICES: Final = ("input_price", "output_price", "total_price")
 _NATIVE: Final = ("otel_trace_id", "otel_span_id", "otel_parent_span_id")
+_rare: Final = operator.attrgetter(*_PRICES, "currency", *_NATIVE)
 
 
 def mint() -> str:
@@ -84,11 +92,13 @@ def trace_of(event: TraceEvent, source_id: str) -> str | None:
     root.
     """
     kind = event.kind
-    if kind in WITHOUT_TRACE or evaluations.of_session(event):
+    if kind in WITHOUT_TRACE:
         return None
     if kind in OWN_TRACE:
         return source_id
-    if kind == Kind.EVALUATION:
+    if kind == _EVALUATION:
+        if evaluations.of_session(event):
+            return None
         return evaluations.trace_of(event) or source_id
     return (
         event.trace_id
@@ -128,43 +138,36 @@ def complete(
     if not isinstance(event, TraceEvent):
         raise InvalidEvent("event", f"is {type(event).__name__}, must be a tailrace.TraceEvent")
     kind = event.kind
-    if not isinstance(kind, str) or kind not in Kind._value2member_map_:
+    if not isinstance(kind, str) or kind not in _KINDS:
         raise wrong("kind", kind, "one of " + ", ".join(Kind))
-    if kind == Kind.UNKNOWN:
+    if kind == _UNKNOWN:
         raise InvalidEvent(
             "kind", "is `unknown`, which only readers use, for kinds they do not know; set another kind"
         )
     allowed = BODY.get(kind)
-    if any(map(_is_not, _OTHER_BODIES[kind](event), _NONES)):
-        raise _other_body(event, allowed)
-    for name in _IDS:
-        value = getattr(event, name)
-        if value is not None and not (type(value) is str and value.isascii()):
-            _check_id(name, value)
-            if type(value) is not str:  # an enumeration, of which `str` shows another text
-                event = msgspec.structs.replace(event, **{name: str.__str__(value)})
-    for value in _uuids(event):
-        if type(value) is str and len(value) >= 32 and (len(value) != 36 or not value.islower()):
-            event = _in_one_form(event)
+    for body in _OTHER_BODIES[kind](event):
+        if body is not None:
+            raise _other_body(event, allowed)
+    for value in _all_ids(event):
+        if value is None:
+            continue
+        if type(value) is not str or not value.isascii():
+            event = _in_one_form(_with_texts(event))
+            break
+        size = len(value)
+        if size >= _SHORTEST_UUID and (size != _UUID_SIZE or value.lower() != value):
+            event = _in_one_form(_with_texts(event))
             break
     if type(event.revision) is not int or not 0 <= event.revision < 1 << 31:
         raise wrong("revision", event.revision, "an integer from 0 to 2147483647")
     token_classes.check(event)
-    if kind == Kind.EVALUATION:
+    if kind == _EVALUATION:
         event = evaluations.prepared(event)
     elif event.evaluation_target is not None:
         raise InvalidEvent("evaluation_target", f"is for evaluations; {kind} events leave it out")
     source_id = own_id(event)
-    if kind == Kind.LINK and not source_id:
-        raise InvalidEvent(
-            "source_id",
-            "is missing: a link needs the inner run that belongs to the root; set it to that run's id",
-        )
-    if kind == Kind.LINK and _is_absent(event.root_trace_id) and _is_absent(event.root_run_id):
-        raise InvalidEvent(
-            "root_trace_id",
-            "is missing: a link needs the root of its source_id; set root_trace_id or root_run_id",
-        )
+    if kind == _LINK:
+        _check_link(event, source_id)
     if event.origin is not None or allowed in SHAPED:
         event = shaped(event, limits)
     changes = _changes(event, now)
@@ -177,14 +180,36 @@ def complete(
         changes.update(_APART)
     source_id = source_id or new_id()
     trace_id = trace_of(event, source_id)
-    return msgspec.structs.replace(
-        event,
-        source_id=source_id,
-        trace_id=trace_id,
-        event_id=event.event_id or ids.event_id(kind, trace_id, source_id, event.revision, event.tenant_id),
-        **changes,
-        **with_json_text(event, limits),
+    changes["source_id"], changes["trace_id"] = source_id, trace_id
+    changes["event_id"] = event.event_id or ids.event_id(
+        kind, trace_id, source_id, event.revision, event.tenant_id
     )
+    changes.update(with_json_text(event, limits))
+    return msgspec.structs.replace(event, **changes)
+
+
+def _check_link(event: TraceEvent, source_id: str | None) -> None:
+    if not source_id:
+        raise InvalidEvent(
+            "source_id",
+            "is missing: a link needs the inner run that belongs to the root; set it to that run's id",
+        )
+    if _is_absent(event.root_trace_id) and _is_absent(event.root_run_id):
+        raise InvalidEvent(
+            "root_trace_id",
+            "is missing: a link needs the root of its source_id; set root_trace_id or root_run_id",
+        )
+
+
+def _with_texts(event: TraceEvent) -> TraceEvent:
+    """The event with `_IDS` that are `str` itself. Raises `InvalidEvent`: one is no text."""
+    for name in _IDS:
+        value = getattr(event, name)
+        if value is not None and not (type(value) is str and value.isascii()):
+            _check_id(name, value)
+            if type(value) is not str:  # an enumeration, of which `str` shows another text
+                event = msgspec.structs.replace(event, **{name: str.__str__(value)})
+    return event
 
 
 def _in_one_form(event: TraceEvent) -> TraceEvent:
@@ -231,14 +256,10 @@ def _changes(event: TraceEvent, now: int) -> dict[str, Any]:
         changes: dict[str, Any] = {"published_at": now}
     else:
         changes = times.completed(event, now)
-    for name in _PRICES:
-        price = getattr(event, name)
-        if price is not None:
-            changes[name] = money.price_text(name, price)
-    if event.currency is not None:
-        changes["currency"] = money.currency_code(event.currency)
-    if not (event.otel_span_id is event.otel_trace_id is event.otel_parent_span_id is None):
-        changes.update((name, None) for name in _NATIVE if _is_zero(getattr(event, name)))
+    for value in _rare(event):
+        if value is not None:
+            _add_rare(changes, event)
+            break
     origin = event.origin
     if type(origin) is Origin and _is_absent(event.invoke_from):
         source = origin.triggered_from
@@ -247,12 +268,23 @@ def _changes(event: TraceEvent, now: int) -> dict[str, Any]:
     return changes
 
 
+def _add_rare(changes: dict[str, Any], event: TraceEvent) -> None:
+    """Adds the prices, the currency and OpenTelemetry's ids to what changes."""
+    for name in _PRICES:
+        price = getattr(event, name)
+        if price is not None:
+            changes[name] = money.price_text(name, price)
+    if event.currency is not None:
+        changes["currency"] = money.currency_code(event.currency)
+    for name in _NATIVE:
+        if _is_zero(getattr(event, name)):
+            changes[name] = None
+
+
 def _is_absent(value: object) -> bool:
     return value is None or (type(value) is str and not value)
 
 
-_is_not: Final = operator.is_not
-_NONES: Final = repeat(None)
 _OTHER_BODIES: Final = {
     kind.value: operator.attrgetter(*(name for name in BODIES if name != BODY.get(kind))) for kind in Kind
 }
@@ -289,6 +321,6 @@ def kafka_key(event: TraceEvent) -> str | None:
         return event.source_id
     if event.kind in WITHOUT_TRACE:
         return event.app_id or event.source_id
-    if evaluations.of_session(event):
+    if event.kind == _EVALUATION and evaluations.of_session(event):
         return evaluations.session_of(event) or event.app_id or event.source_id
     return event.root_trace_id or event.root_run_id or event.parent_run_id or event.trace_id
