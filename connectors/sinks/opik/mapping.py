@@ -16,11 +16,12 @@ from connectors.mapping import changes, costs
 from connectors.mapping.members import JsonMember, joined
 from connectors.mapping.prompts import messages
 from connectors.mapping.rows import Plan, RecordValues, Table, fields_of, plan
+from connectors.mapping.values import as_object, iso
 from connectors.sdk.contract import Enriched, Payload, Skip
 from connectors.sdk.outcomes import Rejected
 from connectors.sinks.opik import ids, metadata, scores
 from connectors.sinks.opik.scores import Parts
-from connectors.sinks.opik.values import LARGEST, as_object, in_time, iso, price
+from connectors.sinks.opik.values import LARGEST, in_time, price
 from tailrace import roll_ups
 from tailrace.records import Kind, TraceContext, TraceEvent
 

@@ -1,15 +1,10 @@
-"""Converts values for Opik: content to JSON objects, times to ISO 8601, prices to numbers. Pure."""
+"""What Opik can store: times, and prices as numbers. Pure."""
 
 from __future__ import annotations
 
 import re
-import time
 from decimal import Decimal, InvalidOperation
 from typing import Final
-
-import orjson
-
-from connectors.mapping.members import is_json
 
 END_OF_TIME: Final = 9_214_646_400_000_000
 """2262-01-01, microseconds UTC. Opik accepts times from 1970 to before this."""
@@ -24,44 +19,6 @@ _MOST: Final = Decimal("1e26")
 def in_time(us: int) -> bool:
     """Whether Opik can store the time."""
     return 0 <= us < END_OF_TIME
-
-
-_THREE: Final = tuple(f"{n:03d}" for n in range(1000))
-_SECONDS: Final[dict[int, str]] = {}
-"""Cache of formatted seconds; events come approximately in the order of their times."""
-
-
-def _second(s: int) -> str:
-    text = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(s))
-    if len(_SECONDS) >= 4096:
-        _SECONDS.clear()
-    _SECONDS[s] = text
-    return text
-
-
-def iso(us: int) -> str:
-    """ISO 8601 in UTC, always with six decimals; `us` must be `in_time`."""
-    s = us // 1_000_000
-    fraction = us - s * 1_000_000
-    return (_SECONDS.get(s) or _second(s)) + _THREE[fraction // 1000] + _THREE[fraction % 1000] + "Z"
-
-
-def as_object(text: str | None, key: str) -> bytes | None:
-    """Content as a JSON object, which Opik shows best. Other content is wrapped as ``{key: …}``.
-
-    Returns:
-        None for no content, null, or an empty object.
-    """
-    if text is None or text == "{}":
-        return None
-    if not is_json(text):
-        return b'{"%b":%b}' % (key.encode(), orjson.dumps(text))
-    first = text[:1]
-    if first in " \t\r\n":
-        first = text.lstrip()[:1]
-    if first == "{":
-        return text.encode()
-    return None if first == "n" else b'{"%b":%b}' % (key.encode(), text.encode())
 
 
 def price(text: str | None) -> bytes | None:

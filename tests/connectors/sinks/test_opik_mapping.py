@@ -16,12 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.mapping.members import json_value
+from connectors.mapping.values import as_object, iso
 from connectors.sdk.contract import Enriched, Skip
 from connectors.sdk.outcomes import Rejected
 from connectors.sinks.opik import ids as opik_ids
 from connectors.sinks.opik.mapping import FIELDS, KINDS, Operation, to_parts
 from connectors.sinks.opik.scores import LIMIT, Parts
-from connectors.sinks.opik.values import as_object, iso, price
+from connectors.sinks.opik.values import price
 from connectors.testing.doubles.opik_rules import problems, version
 from tailrace import ids
 from tailrace.records import Evaluation, Kind, ParentKind, Tool
