@@ -1,10 +1,11 @@
 """The sink stage written in the obvious way.
 
-    python -m benchmarks.naive_sink FORMAT BOOTSTRAP TOPIC GROUP URL        FORMAT: otlp or opik
+    python -m benchmarks.naive_sink FORMAT BOOTSTRAP TOPIC GROUP URL        FORMAT: otlp, opik or weave
 
 It uses fastavro, protobuf classes or json, zlib level 6, and http.client. It reads in a consumer group,
 sends 500 records per request, and commits. The OTLP spans are those of tailrace's sink with
-content_on_spans, for the kinds of the benchmark's load; the Opik spans have the fields of Opik's API.
+content_on_spans, for the kinds of the benchmark's load; the Opik spans and the Weave calls have the fields of
+these APIs.
 """
 
 from __future__ import annotations
@@ -151,6 +152,42 @@ def opik_span(event: dict[str, Any], context: dict[str, Any]) -> dict[str, Any]:
     return span
 
 
+# -- Weave
+def weave(records: Sequence[Record]) -> bytes:
+    return json.dumps({"batch": [weave_call(*record) for record in records]}, ensure_ascii=False).encode()
+
+
+def weave_call(event: dict[str, Any], context: dict[str, Any]) -> dict[str, Any]:
+    usage = {}
+    if event["model_name"]:
+        usage[event["model_name"]] = {
+            "requests": 1,
+            "prompt_tokens": event["input_tokens"],
+            "completion_tokens": event["output_tokens"],
+            "total_tokens": event["total_tokens"],
+        }
+    return {
+        "project_id": "acme/bench",
+        "id": context["span_id"].hex(),
+        "trace_id": str(UUID(bytes=context["message_trace_id"])),
+        "parent_id": context["parent_span_id"].hex() if context["parent_span_id"] else None,
+        "op_name": event["node_type"] or event["kind"],
+        "display_name": event["name"],
+        "started_at": stamp(event["started_at"]),
+        "ended_at": stamp(event["ended_at"]),
+        "inputs": json.loads(event["inputs"]) if event["inputs"] else {},
+        "output": json.loads(event["outputs"]) if event["outputs"] else None,
+        "exception": event["error"],
+        "thread_id": event["conversation_id"],
+        "attributes": {
+            name: event[name]
+            for name in ("tenant_id", "app_id", "app_name", "workflow_run_id", "node_type", "user_id")
+            if event[name]
+        },
+        "summary": {"usage": usage, "status_counts": {"success": 1, "error": 0}},
+    }
+
+
 def micros(at: Any) -> int:
     """fastavro returns timestamps as datetimes."""
     if not isinstance(at, datetime):
@@ -172,6 +209,7 @@ def version_7(at: Any, seed: bytes) -> str:
 FORMATS: dict[str, tuple[Callable[[Sequence[Record]], bytes], str]] = {
     "otlp": (otlp, "application/x-protobuf"),
     "opik": (opik, "application/json"),
+    "weave": (weave, "application/json"),
 }
 
 

@@ -54,6 +54,9 @@ CANDIDATES: Final = {
         "langfuse", {"host": "{url}", "public_key": "pk-lf-1", "secret_key": "sk-lf-1"}, "otlp"
     ),
     "opik": Candidate("opik", {"url": "{url}"}, "opik"),
+    "weave": Candidate(
+        "weave", {"host": "{url}", "api_key": "key", "entity": "acme", "project": "bench"}, "weave"
+    ),
 }
 
 

@@ -70,6 +70,7 @@ MODULES: Final = (
     "connectors/mapping/members.py",
     "connectors/mapping/ratings.py",
     "connectors/mapping/rows.py",
+    "connectors/mapping/values.py",
     "connectors/otlp/as_json.py",
     "connectors/otlp/memo.py",
     "connectors/otlp/wire.py",
@@ -83,6 +84,9 @@ MODULES: Final = (
     "connectors/sinks/opik/scores.py",
     "connectors/sinks/opik/values.py",
     "connectors/sinks/otlp/mapping.py",
+    "connectors/sinks/weave/mapping.py",
+    "connectors/sinks/weave/metadata.py",
+    "connectors/sinks/weave/scores.py",
 )
 """Modules that run for each record.
 

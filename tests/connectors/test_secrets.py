@@ -121,6 +121,8 @@ class Echoing:
             return Answer(200, {"Content-Type": "application/json"}, json.dumps(said).encode())
         if "/projects?" in request.path:
             return Answer(200, {"Content-Type": "application/json"}, b'{"content": []}')
+        if request.path.endswith("/calls/query_stats"):
+            return Answer(200, {"Content-Type": "application/json"}, b'{"count": 0}')
         if request.path.endswith("/v1/traces") and "otel" not in request.path:
             partial = {"partialSuccess": {"rejectedSpans": 1, "errorMessage": _echo(request.headers, 2)}}
             return Answer(200, {"Content-Type": "application/json"}, json.dumps(partial).encode())

@@ -19,9 +19,12 @@ from connectors.sinks.langfuse.responses import STATUSES as LANGFUSE
 from connectors.sinks.opik import Opik
 from connectors.sinks.opik.responses import STATUSES as OPIK
 from connectors.sinks.otlp import Otlp
+from connectors.sinks.weave import Weave
+from connectors.sinks.weave.responses import STATUSES as WEAVE
 from connectors.testing.doubles.langfuse import LangfuseDouble
 from connectors.testing.doubles.opik import OpikDouble
 from connectors.testing.doubles.server import Double
+from connectors.testing.doubles.weave import WeaveDouble
 from tests.connectors.raw_spans import RawReceiver
 
 WITHOUT_MAPPING: Final = frozenset({"console", "file"})
@@ -135,6 +138,24 @@ VENDORS: Final = {
         ),
         secrets=("api_key", "headers"),
         whole={"content_on_spans": "true"},
+    ),
+    "weave": Vendor(
+        Weave,
+        "host",
+        Statuses(
+            "api_key, entity, project",
+            fixes={404: "entity, project", 405: "host, trace_url", 415: "host, trace_url"}
+            | dict.fromkeys(range(300, 400), "host, trace_url"),
+            table=WEAVE,
+        ),
+        Stored(
+            WeaveDouble,
+            lambda double: {"host": double.endpoint, "api_key": "key", "project": "shop"},
+            lambda double: copy.deepcopy(double.store.state()),
+            {"calls": 100, "feedback": 1},
+        ),
+        settings={"project": "shop", "entity": "acme"},
+        json_errors=True,
     ),
 }
 """Type of the sink -> what is known of it."""

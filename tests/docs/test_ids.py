@@ -17,6 +17,7 @@ from connectors.sdk.contract import Enriched, Payload, Skip
 from connectors.sinks.langfuse.sink import Langfuse
 from connectors.sinks.opik.sink import Opik
 from connectors.sinks.otlp.sink import Otlp
+from connectors.sinks.weave import Weave
 from tailrace.identity import complete
 from tailrace.records import Evaluation, Kind, ParentKind, TraceEvent
 from tests.docs.markdown import ROOT, rows
@@ -30,6 +31,7 @@ SINKS: Final[dict[str, Any]] = {
     "langfuse": Langfuse(Langfuse.Settings(public_key="pk", secret_key="sk")),
     "opik": Opik(Opik.Settings(url="http://opik", project_name=PROJECT)),
     "otlp": Otlp(Otlp.Settings(endpoint="http://collector")),
+    "weave": Weave(Weave.Settings(api_key="key", entity="acme", project=PROJECT)),
 }
 NONE, FILTERED = "none", "filtered"
 Ids = tuple[str | None, str | None, str | None]
@@ -130,9 +132,11 @@ def computed(rule: str, record: Enriched, fields: Any) -> Any:
         "hex": lambda x: None if x is None else x.hex(),
         "hash8": hash8,
         "hash16": hash16,
+        "uuid": lambda x: None if x is None else str(uuid.UUID(bytes=x)),
         "uuid7": uuid7,
         "first": lambda *xs: next((x for x in xs if x is not None), None),
         "operation": lambda x: None if context.parent_kind == ParentKind.MESSAGE else x,
+        "called": lambda x: None if context.root_trace_id is None else x,
         "traced": lambda x: None if context.root_trace_id is None else x,
     }
 
@@ -147,8 +151,11 @@ def computed(rule: str, record: Enriched, fields: Any) -> Any:
                 return PROJECT
             case "rater":
                 return rater()
-            case "user-feedback":
+            case "user-feedback" | "wandb.reaction.1" | "tailrace.evaluation.":
                 return text
+            case "call":
+                root = context.root_trace_id or ""
+                return (context.parent_span_id or hash8(root) or b"").hex()
             case "message_id" | "source_id":
                 return getattr(event, text)
             case _:
@@ -167,9 +174,14 @@ def sent(sink: str, record: Enriched) -> Ids | None:
     """None: filtered."""
     payload = SINKS[sink].map(record)
     if isinstance(payload, Skip):
-        return None
+        return (None, None, None) if payload.reason == "no_call" else None
     assert isinstance(payload, Payload), payload
     shown = SINKS[sink].render(payload)
+    if sink == "weave":
+        if "id" in shown:
+            return shown["trace_id"], shown["id"], shown.get("parent_id")
+        [first, *_] = shown.get("deleted_feedback") or [each["id"] for each in shown["feedback"]]
+        return None, first, None
     if sink == "opik":
         if "spans" not in shown:
             [[score]] = [v for v in shown.values() if v]

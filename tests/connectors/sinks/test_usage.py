@@ -52,6 +52,13 @@ def opik(found: Enriched) -> dict[str, Any]:
     return span
 
 
+def weave(found: Enriched) -> dict[str, Any] | None:
+    """What Weave adds up."""
+    payload: Any = SEEDS["weave"].payload(found)
+    usage: dict[str, Any] | None = payload["summary"].get("usage")
+    return usage
+
+
 # -- classes
 counts = st.integers(0, 100)
 
@@ -91,6 +98,7 @@ def test_classes_that_do_not_fit_are_not_sent_as_usage() -> None:
     odd = record(TokenClasses(cache_read=900), input_tokens=100, output_tokens=5)
     assert langfuse(odd) == {"input": 100, "output": 5}
     assert opik(odd)["usage"] == {"prompt_tokens": 100, "completion_tokens": 5}
+    assert weave(odd) == {"gpt-4.1": {"requests": 1, "prompt_tokens": 100, "completion_tokens": 5}}
 
 
 @pytest.mark.parametrize(
@@ -169,6 +177,7 @@ def test_what_repeats_others_has_no_usage_and_no_cost(fields: dict[str, Any]) ->
     assert langfuse(found) is None
     assert "langfuse.observation.cost_details" not in attributes(found)
     assert not {"usage", "total_estimated_cost"} & opik(found).keys()
+    assert weave(found) is None
 
 
 @pytest.mark.parametrize("kind", [SpanKind.AGENT, SpanKind.CHAIN, SpanKind.TASK, SpanKind.LLM])
@@ -176,4 +185,5 @@ def test_what_says_that_its_usage_is_its_own_has_it(kind: SpanKind) -> None:
     found = record(span_kind=kind, usage_repeats=False, input_tokens=5, total_price="1", currency="USD")
     assert langfuse(found) == {"input": 5}
     assert opik(found)["usage"] == {"prompt_tokens": 5}
+    assert weave(found) == {"gpt-4.1": {"requests": 1, "prompt_tokens": 5}}
     assert opik(found)["total_estimated_cost"] == 1

@@ -17,6 +17,7 @@ from connectors.sinks.file import File
 from connectors.sinks.langfuse.sink import Langfuse
 from connectors.sinks.opik.sink import Opik
 from connectors.sinks.otlp.sink import Otlp
+from connectors.sinks.weave.sink import Weave
 from connectors.testing import conformance
 from connectors.testing.conformance.suite import Answer, Received
 from connectors.testing.doubles import otlp_request
@@ -88,6 +89,25 @@ class TestOpik(conformance.SinkConformance):
         return found
 
 
+class TestWeave(conformance.SinkConformance):
+    sink = Weave
+    settings = {"host": "{endpoint}", "api_key": "{secret}", "entity": "kit", "project": "kit"}
+
+    def accepted(self, request: Received) -> Answer:
+        return Answer(200, JSON, b'{"count": 0}')
+
+    def ids_in(self, request: Received) -> Collection[str]:
+        """What deletes a rating, and the note of one, have the ids of the feedback, and no other."""
+        found = list(super().ids_in(request))
+        bodies = {i: record.payload.body for i, record in self.sent.items() if i not in found}
+        found += [
+            i
+            for i, body in bodies.items()
+            if isinstance(body, tuple) and any(item.id.encode() in request.body for item in body)
+        ]
+        return found
+
+
 def test_the_kit_is_run_for_every_vendor() -> None:
     run = {kit.sink for kit in vars(sys.modules[__name__]).values() if _is_kit(kit)}
     assert run >= {vendor.sink for vendor in VENDORS.values()}
@@ -97,7 +117,7 @@ def _is_kit(found: object) -> TypeGuard[type[conformance.SinkConformance]]:
     return isinstance(found, type) and issubclass(found, conformance.SinkConformance)
 
 
-@pytest.mark.parametrize("kit", [TestOtlpWithContent, TestLangfuse, TestOpik])
+@pytest.mark.parametrize("kit", [TestOtlpWithContent, TestLangfuse, TestOpik, TestWeave])
 def test_a_field_that_a_sink_does_not_name_is_found(kit: type[conformance.SinkConformance]) -> None:
     """Whichever it is: each is taken out of the sink's fields, in turn."""
     spec = spec_of(kit.sink)

@@ -19,6 +19,7 @@ from connectors.testing.doubles.opik import OpikDouble
 from connectors.testing.doubles.otlp import OtlpFaults, OtlpReceiver
 from connectors.testing.doubles.request_rules import RateWindow, RequestRefused, require_header
 from connectors.testing.doubles.server import Answer, Double, Incoming, ServerOptions, json_answer
+from connectors.testing.doubles.weave import WeaveDouble
 
 
 class Notes(Double[Faults]):
@@ -165,10 +166,11 @@ def test_stopping_ends_what_hangs_and_answers_what_is_delayed() -> None:
         lambda: LangfuseDouble(faults=LangfuseFaults(only="spans")),
         lambda: OpikDouble(faults=Faults(only="trace")),
         lambda: OtlpReceiver(faults=OtlpFaults(only="scores")),
+        lambda: WeaveDouble(faults=Faults(only="traces")),
     ],
 )
 def test_a_plan_for_a_group_that_a_double_has_not_is_refused(make: Callable[[], object]) -> None:
-    with pytest.raises(ValueError, match="is not one of traces"):
+    with pytest.raises(ValueError, match=r"is not one of (traces|calls)"):
         make()
 
 
@@ -206,6 +208,7 @@ OWN = {
     },
     "opik": {"--api-key", "--workspace", "--window-hours", "--events-per-minute"},
     "otlp": {"--file", "--partial-rejected", "--partial-first"},
+    "weave": {"--api-key", "--entity", "--project", "--gzip", "--no-gzip"},
 }
 
 
@@ -215,9 +218,11 @@ OWN = {
         ("langfuse_double", "langfuse"),
         ("opik_double", "opik"),
         ("otlp_receiver", "otlp"),
+        ("weave_double", "weave"),
         ("doubles.langfuse", "langfuse"),
         ("doubles.opik", "opik"),
         ("doubles.otlp", "otlp"),
+        ("doubles.weave", "weave"),
     ],
 )
 def test_every_double_is_a_command_with_the_shared_options_and_its_own(module: str, vendor: str) -> None:

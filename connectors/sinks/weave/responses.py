@@ -1,0 +1,80 @@
+"""Reads Weave's and W&B's responses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from connectors.sdk import policy
+from connectors.sdk.http import Response
+from connectors.sdk.outcomes import Outcome
+from connectors.sdk.policy import Table
+
+STATUSES: Final[Table] = policy.table()
+"""Weave needs no differences from the default table.
+
+413: the body is too large. 422: one call that is not valid makes it refuse the whole request. 404: the
+project does not exist.
+"""
+_FIXES: Final[Mapping[int, str]] = {404: "entity, project", 405: "host, trace_url", 415: "host, trace_url"}
+_KEYS: Final = "api_key, entity, project"
+
+
+def outcome(answer: Response, now: float, detail: str) -> Outcome:
+    """The outcome of one request.
+
+    Args:
+        answer: The response.
+        now: Unix time.
+        detail: `message(answer)`, redacted.
+    """
+    fix = "host, trace_url" if answer.status // 100 == 3 else _FIXES.get(answer.status, _KEYS)
+    return policy.decide(STATUSES, answer, now, detail=detail, fix=fix)
+
+
+def message(answer: Response) -> str:
+    """The reason in an error of Weave's; empty for a body that is not Weave's."""
+    document = _document(answer)
+    if not isinstance(document, dict):
+        return ""
+    for name in ("reason", "detail", "message", "error"):
+        found = document.get(name)
+        if isinstance(found, str) and found:
+            return found
+        if isinstance(found, list):  # of a request that is not valid: where, and what is wrong there
+            return "; ".join(_problem(each) for each in found[:5] if isinstance(each, dict))
+    return ""
+
+
+def _problem(found: dict[str, Any]) -> str:
+    place = found.get("loc")
+    where = ".".join(map(str, place)) if isinstance(place, list) else ""
+    return f"{where} {found.get('msg', '')}".strip()
+
+
+def entity(answer: Response) -> str | None:
+    """The entity of the key's own user; None if the response does not say it."""
+    document = _document(answer)
+    data = document.get("data") if isinstance(document, dict) else None
+    viewer = data.get("viewer") if isinstance(data, dict) else None
+    if not isinstance(viewer, dict):
+        return None
+    for name in ("entity", "username"):
+        found = viewer.get(name)
+        if isinstance(found, str) and found:
+            return found
+    return None
+
+
+def is_count(answer: Response) -> bool:
+    """Whether a response is Weave's count of calls, and not e.g. the start page of a web application."""
+    document = _document(answer)
+    return isinstance(document, dict) and "count" in document
+
+
+def _document(answer: Response) -> Any:
+    try:
+        return json.loads(answer.body)
+    except (ValueError, RecursionError):
+        return None

@@ -1,0 +1,82 @@
+"""Cuts the columns of a call to what Weave stores of one. Pure.
+
+Weave replaces the largest columns of a call of more than 3.5 MiB by an error text, and says so nowhere. So
+they are cut here first, and marked. The server counts JSON as its Python writes it: with escapes for all that
+is not ASCII.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Final
+
+from tailrace.cutting import cut_json, level
+
+MOST: Final = 3_500_000
+"""Most bytes of a call's columns; Weave's limit is 3,670,016 with its own additions."""
+UNCOUNTED: Final = MOST // 6
+"""Bytes of columns that are within the limit, however the server writes them.
+
+A character's escape has at most three times its bytes, a number such as 1e15 at most five times.
+"""
+_LEAST: Final = 64
+"""Bytes below which a column is left out rather than cut."""
+
+
+def server_size(column: bytes) -> int:
+    """Bytes of a column as the server writes it; at most what it says for JSON too odd to be read."""
+    try:
+        return len(json.dumps(json.loads(column)))
+    except (ValueError, RecursionError):
+        return 6 * len(column)
+
+
+def fitted(
+    inputs: bytes, output: bytes, attributes: bytes, most: int = MOST
+) -> tuple[bytes, bytes, bytes, str | None]:
+    """The three columns of a call that hold content, cut so that they are within the limit.
+
+    The largest are cut first, their longest strings first. JSON stays JSON, and an object stays an object.
+
+    Args:
+        inputs: A JSON object.
+        output: Any JSON.
+        attributes: A JSON object.
+        most: Most bytes of the three, as the server counts them.
+
+    Returns:
+        The columns, and what was cut, for people; None if nothing was.
+    """
+    sizes = [server_size(column) for column in (inputs, output, attributes)]
+    excess = sum(sizes) - most
+    if excess <= 0:
+        return inputs, output, attributes, None
+    room = level(sizes, excess)
+    said: list[str] = []
+    columns = []
+    for name, column, size, nothing in (
+        ("inputs", inputs, sizes[0], b"{}"),
+        ("output", output, sizes[1], b"null"),
+        ("attributes", attributes, sizes[2], b"{}"),
+    ):
+        if size > room:
+            said.append(f"{name}: cut from {len(column)} bytes")
+            columns.append(_cut(column, size, room, nothing))
+        else:
+            columns.append(column)
+    return columns[0], columns[1], columns[2], "; ".join(said)
+
+
+def _cut(column: bytes, size: int, room: int, nothing: bytes) -> bytes:
+    """The column in at most `room` bytes as the server counts them; `nothing` if that is too little."""
+    text, target = column.decode(), room * len(column) // size
+    while target >= _LEAST:
+        cut = cut_json(text, target)
+        if cut is None:
+            break
+        found = cut.encode()
+        size = server_size(found)
+        if size <= room:
+            return found
+        target = min(target * room // size, target) - _LEAST
+    return nothing
