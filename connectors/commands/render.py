@@ -38,8 +38,9 @@ def render(
     Nothing is sent, and Kafka is not needed.
 
     FILE has events as for `tailrace publish`; - is stdin. They are enriched together, like those of one
-    partition. A line has event_id, kind and payload; or filtered, rejected or dead_letter if nothing would be
-    sent. A summary is printed to standard error.
+    partition. A line has event_id, kind and payload, and the link to the vendor's page of the trace if the
+    sink knows it; or filtered, rejected or dead_letter if nothing would be sent. A summary is printed to
+    standard error.
 
     Exit status: 0 all lines are events; 1 some are not (printed as FILE:LINE: field); 2 settings or options
     are wrong.

@@ -27,6 +27,8 @@ class Rendered(msgspec.Struct, frozen=True):
     event_id: str
     kind: str
     payload: Any = msgspec.UNSET
+    link: str | msgspec.UnsetType = msgspec.UNSET
+    """The vendor's page of the trace, of sinks that know it."""
     filtered: str | msgspec.UnsetType = msgspec.UNSET
     rejected: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
     dead_letter: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
@@ -95,7 +97,7 @@ def _one(sink: Sink, event: TraceEvent, record: Enriched | DeadLetter | None, ad
         admitted = admit(record)
         answer = sink.map(admitted) if isinstance(admitted, Enriched) else admitted
         if isinstance(answer, Payload):
-            return Rendered(event_id, kind, payload=rendered(sink, answer))
+            return Rendered(event_id, kind, payload=rendered(sink, answer), link=_link(sink, record))
     except Exception as e:  # the runner treats it in the same way
         answer = Rejected("map_failed", redact.where(e))
     if isinstance(answer, Skip):
@@ -105,6 +107,12 @@ def _one(sink: Sink, event: TraceEvent, record: Enriched | DeadLetter | None, ad
     return Rendered(
         event_id, kind, rejected={"reason": "map_failed", "detail": f"map returned {type(answer).__name__}"}
     )
+
+
+def _link(sink: Sink, record: Enriched) -> str | msgspec.UnsetType:
+    """By the sink's own `link`, if it has one."""
+    own, trace = getattr(sink, "link", None), record.context.root_trace_id
+    return (own(trace) or msgspec.UNSET) if callable(own) and trace is not None else msgspec.UNSET
 
 
 def lines(rows: Iterable[Rendered], *, pretty: bool = False) -> Iterator[str]:

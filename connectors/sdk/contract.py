@@ -12,12 +12,15 @@
         async def send(self, batch: Batch, http: Http) -> Outcomes: ...
         async def check(self, http: Http) -> Health: ...
 
-Two more methods are optional:
+Three more methods are optional:
 
 - ``async def close(self) -> None`` releases what the sink keeps open. It is called in the send loop after the
   last batch.
 - ``def render(self, payload: Payload) -> Any`` returns a payload as JSON-compatible Python objects, for
   `tailrace render` and golden tests.
+- ``def link(self, trace_id: str) -> str | None`` returns the URL of the vendor's page of a trace, given
+  `context.root_trace_id`; None if it is not known. It sends nothing, and no secret is in the URL. It is not
+  promised that the page exists.
 
 Sinks are found through the entry-point group ``tailrace.sinks``. The runner does everything else: the
 consumer group, batches, retries, halving, dead letters, commits and rebalances.

@@ -56,6 +56,19 @@ def test_an_evaluation_is_a_score_of_what_it_is_about(events: Path) -> None:
     assert [p["dataType"] for p in found] == ["NUMERIC", "BOOLEAN", "CATEGORICAL", "NUMERIC"]
 
 
+def test_a_line_has_the_page_of_its_trace_if_the_sink_knows_it(events: Path) -> None:
+    keys = ("--set", "sinks.weave.api_key=secret", "--set", "sinks.weave.project=shop")
+    code, rows, _ = run("weave", str(events), *keys, "--set", "sinks.weave.entity=acme")
+    assert code == 0
+    message, *_ = [r for r in rows if r["kind"] == "message"]
+    assert message["link"] == f"https://wandb.ai/acme/shop/r/call/{message['payload']['id']}"
+    of_turn = [r for r in rows if r["kind"] in ("workflow_run", "moderation", "feedback") and "link" in r]
+    assert {r["link"] for r in of_turn if r["payload"].get("thread_id")} == {message["link"]}
+    assert not any("link" in r for r in rows if "payload" not in r)
+    _, rows, _ = run("weave", str(events), *keys)
+    assert not any("link" in r for r in rows)
+
+
 def test_what_is_not_sent_says_why(events: Path) -> None:
     twice = events.read_text() + events.read_text().splitlines()[0]
     code, rows, err = run("otlp", "-", "--set", "sinks.otlp.endpoint=http://h", stdin=twice)
