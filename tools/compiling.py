@@ -84,6 +84,7 @@ MODULES: Final = (
     "connectors/sinks/opik/scores.py",
     "connectors/sinks/opik/values.py",
     "connectors/sinks/otlp/mapping.py",
+    "connectors/sinks/weave/agents.py",
     "connectors/sinks/weave/mapping.py",
     "connectors/sinks/weave/metadata.py",
     "connectors/sinks/weave/scores.py",

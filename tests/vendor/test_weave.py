@@ -1,4 +1,4 @@
-"""What the Weave sink sends, and what its double accepts and refuses, against the models of Weave's own SDK."""
+"""What the Weave sink sends, and what its double accepts and refuses, against the models of Weave's SDK."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ def _trace(raw: bytes) -> str:
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
-_TRACES: Final[Memo[bytes, str]] = Memo(_trace, 4096)
+TRACES: Final[Memo[bytes, str]] = Memo(_trace, 4096)
 """OpenTelemetry's trace id -> the same as a UUID: of a message or run that has a UUID, it is that."""
 
 
@@ -129,13 +129,13 @@ def call_of(source: str) -> str:
 
 
 def _call(how: _OperationPlan, event: TraceEvent, context: TraceContext) -> bytes:
-    name, display, kind, tags = _looks(how, event, context)
+    name, display, kind, tags = looks(how.of, event, context)
     own, parent = context.span_id, context.parent_span_id
     if parent is not None and (parent == own or not any(parent)):
         parent = None
     call = own.hex()
     head = (
-        f'"id":"{call}","trace_id":"{_TRACES[context.message_trace_id]}",'
+        f'"id":"{call}","trace_id":"{TRACES[context.message_trace_id]}",'
         f'"started_at":"{iso(event.started_at)}","ended_at":"{iso(max(event.started_at, event.ended_at))}"'
     )
     out = [head.encode()]
@@ -149,7 +149,7 @@ def _call(how: _OperationPlan, event: TraceEvent, context: TraceContext) -> byte
         turn = _turn(event, context) if parent is not None else None if event.kind in _NO_TURN else call
         if turn is not None:
             out.append(f',"turn_id":"{turn}"'.encode())
-    failed = _error(event)
+    failed = error_of(event)
     if failed is not None:
         _EXCEPTION.text(out, failed)
     known: list[bytes] = []
@@ -211,7 +211,7 @@ def _content(event: TraceEvent, kind: str, known: list[bytes]) -> tuple[bytes, b
     return inputs, json_value(returned) or b"null"
 
 
-def _error(event: TraceEvent) -> str | None:
+def error_of(event: TraceEvent) -> str | None:
     """Why an operation failed; None if it did not. Weave shows a call with an exception as failed."""
     message = event.error or ""
     if message.strip():
@@ -219,15 +219,19 @@ def _error(event: TraceEvent) -> str | None:
     return event.status if event.status in _FAILED else None
 
 
-def _looks(how: _OperationPlan, event: TraceEvent, context: TraceContext) -> tuple[str, str, str, list[str]]:
+def looks(of: str, event: TraceEvent, context: TraceContext) -> tuple[str, str, str, list[str]]:
     """Operation, display name, Weave's kind and tags of a call; as in seed 004 for the kinds that it has.
 
     An operation is what calls have in common, and Weave groups by it. The seed's names have ids in them: they
     are the display names.
+
+    Args:
+        of: `Operation.of` of the kind.
+        event: The event.
+        context: Its context.
     """
     kind: str = event.kind
     detail: str | None = None
-    of = how.of
     if kind in _NODES:
         detail = event.node_type
         body = event.node_execution

@@ -11,6 +11,7 @@ import orjson
 from connectors.sinks.weave.scores import Feedback
 
 CREATE: Final = "/feedback/create"
+SPANS: Final = "/agents/otel/v1/traces"
 PURGE: Final = "/feedback/purge"
 STATS: Final = "/calls/query_stats"
 VIEWER: Final = orjson.dumps({"query": "query Viewer { viewer { entity username } }"})

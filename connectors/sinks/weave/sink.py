@@ -30,14 +30,18 @@ from connectors import (
     Split,
     sink,
 )
+from connectors.otlp import wire
+from connectors.otlp.answers import partial_success
 from connectors.sdk import endpoint, redact
 from connectors.sdk.compression import gzip
 from connectors.sdk.contract import Secret
 from connectors.sdk.http import place
 from connectors.sinks.weave import project as setup
 from connectors.sinks.weave import requests, responses
+from connectors.sinks.weave.agents import to_span
 from connectors.sinks.weave.mapping import FIELDS, call_of, to_call
 from connectors.sinks.weave.scores import Feedback
+from tailrace import __version__
 from tailrace.errors import ConfigError
 
 MOST: Final = 1000
@@ -48,6 +52,7 @@ _PAGES: Final = "https://wandb.ai"
 _OWN: Final = "(the key's own)"
 """Stands for the entity where it is not known."""
 _FIX: Final = "api_key, host"
+_SCOPE: Final = wire.scope("tailrace", __version__)
 VARIABLES: Final = {
     "WANDB_BASE_URL": "host",
     "WF_TRACE_SERVER_URL": "trace_url",
@@ -75,6 +80,8 @@ class Weave:
         """Base URL of W&B; of a dedicated one e.g. https://acme.wandb.io."""
         trace_url: str = ""
         """Base URL of Weave's API; empty: https://trace.wandb.ai, for another host its path /traces."""
+        view: Literal["calls", "agents"] = "calls"
+        """calls: Weave's traces, threads and cost, with feedback. agents: spans for its Agents view."""
         create_project: bool = False
         """Whether the check makes a project that does not exist; needs the extra weave."""
         timeout: Annotated[float, msgspec.Meta(gt=0)] = 30.0
@@ -114,9 +121,19 @@ class Weave:
         self._headers = {**self._plain, "Content-Encoding": "gzip"} if self._zip else self._plain
         self._secrets = (key, token)
         self._create = settings.create_project
+        self._agents = settings.view == "agents"
+        self._span_headers = {
+            **self._plain,
+            "Accept": "application/x-protobuf",
+            "Content-Type": "application/x-protobuf",
+            "Content-Encoding": "gzip",
+        }
 
     # -- what records become
     def map(self, event: Enriched) -> Payload | Skip | Rejected:
+        if self._agents:
+            span = to_span(event)
+            return Payload(span, len(span)) if isinstance(span, bytes) else span
         found = to_call(event)
         if isinstance(found, bytes):
             return Payload(found, len(found) + len(self._project) + 64)
@@ -125,7 +142,16 @@ class Weave:
         return found
 
     def render(self, payload: Payload) -> dict[str, Any]:
-        """The call; of a rating or an evaluation its feedback, created and deleted."""
+        """The call, or the span as OTLP/JSON.
+
+        Of a rating or an evaluation it is the feedback that is created, and the ids of what is deleted.
+        """
+        if self._agents:
+            from connectors.otlp.rendering import as_document
+
+            group: dict[str, Any] = as_document(self._request([payload.body]))["resourceSpans"][0]
+            span: dict[str, Any] = group["scopeSpans"][0]["spans"][0]
+            return span
         project_id = f"{self._entity or _OWN}/{self._project}"
         body: Body = payload.body
         if isinstance(body, bytes):
@@ -141,8 +167,8 @@ class Weave:
         return found
 
     def link(self, trace_id: str) -> str | None:
-        """The page of a trace's root call; None while the entity is not known."""
-        if not self._entity:
+        """The page of a trace's root call; None while the entity is not known, and for the Agents view."""
+        if not self._entity or self._agents:  # a page of the Agents view needs more than the trace
             return None
         try:
             call = call_of(trace_id)
@@ -159,6 +185,8 @@ class Weave:
         failed = await self._find_entity(http)
         if failed is not None:
             return failed
+        if self._agents:
+            return await self._send_spans(batch.bodies, http)
         bodies: list[Body] = batch.bodies
         calls = [body for body in bodies if isinstance(body, bytes)]
         outcome: Outcome = Delivered()
@@ -185,6 +213,22 @@ class Weave:
         path = requests.calls_path(self._entity, self._project)
         return await self._post(path, body, f"{len(calls)} calls", http)
 
+    def _request(self, spans: Sequence[bytes]) -> bytes:
+        """An ExportTraceServiceRequest with the project, without which Weave drops spans in silence."""
+        entity = self._entity or _OWN
+        resource = wire.resource(["wandb.entity", entity, "wandb.project", self._project])
+        return wire.request([(resource, _SCOPE, spans)])
+
+    async def _send_spans(self, spans: Sequence[bytes], http: Http) -> Outcome:
+        body = self._request(spans)
+        answer = await http.request(
+            "POST", self._traces + requests.SPANS, gzip(body), self._span_headers, seconds=self._timeout
+        )
+        if answer.status // 100 == 2:
+            refused, detail = partial_success(answer)
+            return Delivered(min(refused, len(spans)), redact.safe(detail, self._secrets))
+        return self._decided(answer, f"{len(spans)} spans", len(body))
+
     async def _send_feedback(self, items: Sequence[Feedback], http: Http) -> Outcome:
         """The outcome of a record's feedback: the first that is not a success."""
         for item in items:
@@ -203,9 +247,12 @@ class Weave:
         answer = await http.request("POST", self._traces + path, sent, self._headers, seconds=self._timeout)
         if answer.status // 100 == 2:
             return Delivered()
+        return self._decided(answer, what, len(body))
+
+    def _decided(self, answer: Response, what: str, size: int) -> Outcome:
         outcome = responses.outcome(answer, self._now(), self._detail(answer))
         if isinstance(outcome, Rejected):
-            said = f"POST {place(self._traces)}, {what}, {len(body)} bytes before compression"
+            said = f"POST {place(self._traces)}, {what}, {size} bytes before compression"
             return msgspec.structs.replace(outcome, request=said)
         return outcome
 

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Final, Unpack
 import click
 from aiohttp import web
 
+from connectors.testing.doubles import otlp_request
 from connectors.testing.doubles.command import FaultOptions, double_command
 from connectors.testing.doubles.faults import Faults
 from connectors.testing.doubles.request_rules import RequestRefused, basic_authorization, require_header
@@ -49,7 +50,7 @@ class WeaveDouble(Double[Faults]):
         server: See `ServerOptions`.
     """
 
-    groups: ClassVar[tuple[str, ...]] = ("calls", "feedback")
+    groups: ClassVar[tuple[str, ...]] = ("calls", "feedback", "spans")
     default_max_bytes: ClassVar[int] = MOST_BYTES
 
     def __init__(
@@ -77,6 +78,7 @@ class WeaveDouble(Double[Faults]):
             web.post(f"{below}/calls/query_stats", self.handle("", self._stats)),
             web.post(f"{below}/calls/stream_query", self._query_calls),
             web.post(f"{below}/feedback/query", self._query_feedback),
+            web.post(f"{below}/agents/otel/v1/traces", self.handle("spans", self._take_spans)),
             web.post("/graphql", self.handle("", self._viewer)),
             web.get("/_state", self._state),
         ]
@@ -123,6 +125,17 @@ class WeaveDouble(Double[Faults]):
         self._known(feedback["project_id"])
         self.store.comment(feedback)
         return json_answer(200, {"id": feedback["id"], "payload": feedback["payload"]})
+
+    def _take_spans(self, incoming: Incoming) -> Answer:
+        """Stores spans with a project. Drops those without one, and says nothing of it, as Weave does."""
+        if incoming.request.content_type != otlp_request.CONTENT_TYPE:
+            raise RequestRefused(415, "send application/x-protobuf")
+        body = self.decompressed(incoming.request, incoming.body)
+        for span in otlp_request.parse(body, incoming.number, 0):
+            entity, project = span.resource.get("wandb.entity"), span.resource.get("wandb.project")
+            if entity and project:
+                self.store.span(self._known(f"{entity}/{project}"), span)
+        return Answer(body=otlp_request.success(), content_type=otlp_request.CONTENT_TYPE)
 
     def _purge(self, incoming: Incoming) -> Answer:
         document = self._document(incoming)

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
+from connectors.testing.doubles.received import ReceivedSpan
 from connectors.testing.doubles.request_rules import RequestRefused
 
 MOST_BYTES: Final = 32 * 1024 * 1024
@@ -204,6 +205,8 @@ class WeaveStore:
         """The key is project, start and id: the same id with another start is another call."""
         self.feedback: dict[tuple[str, str, str], Document] = {}
         """The key is project, reference and id."""
+        self.spans: dict[tuple[str, str, str], ReceivedSpan] = {}
+        """Spans of the Agents view; the key is project, trace and span."""
         self.stripped: list[str] = []
         """Ids of the calls of which the server replaced columns, because they were too large."""
 
@@ -220,6 +223,10 @@ class WeaveStore:
             columns[largest], sizes[largest] = EXCEEDED, len(json.dumps(EXCEEDED))
         started_at = time_of(call["started_at"])
         self.calls[call["project_id"], started_at, call["id"]] = {**call, **columns}
+
+    def span(self, project_id: str, span: ReceivedSpan) -> None:
+        """Stores a span of the Agents view."""
+        self.spans[project_id, span.trace_id, span.span_id] = span
 
     def comment(self, feedback: Document) -> None:
         """Stores a valid item of feedback."""

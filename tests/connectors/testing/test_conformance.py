@@ -108,6 +108,19 @@ class TestWeave(conformance.SinkConformance):
         return found
 
 
+class TestWeaveAgents(conformance.SinkConformance):
+    sink = Weave
+    settings = {**TestWeave.settings, "view": "agents"}
+
+    def accepted(self, request: Received) -> Answer:
+        if "/agents/" in request.path:
+            return Answer(200, PROTOBUF, otlp_request.success())
+        return Answer(200, JSON, b'{"count": 0}')
+
+    def partial(self, request: Received, refused: Collection[str]) -> Answer:
+        return Answer(200, PROTOBUF, otlp_request.success(len(refused), "too old"))
+
+
 def test_the_kit_is_run_for_every_vendor() -> None:
     run = {kit.sink for kit in vars(sys.modules[__name__]).values() if _is_kit(kit)}
     assert run >= {vendor.sink for vendor in VENDORS.values()}
