@@ -23,6 +23,7 @@ from connectors.sinks.weave import metadata, scores
 from connectors.sinks.weave.row_limits import UNCOUNTED, fitted
 from connectors.sinks.weave.scores import Feedback
 from tailrace import roll_ups
+from tailrace.cutting import cut_text
 from tailrace.ids import otel_span_id
 from tailrace.memo import Memo
 from tailrace.records import Kind, TraceContext, TraceEvent
@@ -31,6 +32,8 @@ END_OF_TIME: Final = 9_214_646_400_000_000
 """2262-01-01, microseconds UTC: Weave also stores times as 64 bits of nanoseconds."""
 MAX_OP: Final = 128
 """Most characters of an operation's name."""
+MAX_ERROR: Final = 40_000
+"""Most bytes of an exception; attributes have the whole error."""
 MAX_DISPLAY: Final = 1024
 """Most characters of a call's display name."""
 
@@ -151,7 +154,7 @@ def _call(how: _OperationPlan, event: TraceEvent, context: TraceContext) -> byte
             out.append(f',"turn_id":"{turn}"'.encode())
     failed = error_of(event)
     if failed is not None:
-        _EXCEPTION.text(out, failed)
+        _EXCEPTION.text(out, failed if len(failed) <= MAX_ERROR // 4 else cut_text(failed, MAX_ERROR))
     known: list[bytes] = []
     how.metadata.write(RecordValues(event, context), known)
     inputs, output = _content(event, kind, known)
