@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Final
 
-SECONDS: Final = 120.0
-"""Longest time that it may take."""
+SECONDS: Final = 25.0
+"""Longest time that it may take; a check may take 30 s."""
 _CODE: Final = "import os, sys, weave; weave.init('/'.join(sys.argv[1:])); sys.stdout.flush(); os._exit(0)"
 """What that process runs. It ends at once, because the package's threads would wait for its vendor."""
 _KEPT: Final = (
