@@ -14,10 +14,12 @@ from connectors.sinks import lines
 from connectors.sinks.langfuse import mapping as langfuse
 from connectors.sinks.opik import mapping as opik
 from connectors.sinks.otlp import mapping as otlp
+from connectors.sinks.weave import mapping as weave
 from tailrace.records import ChangeKind, ContentChange, ParentKind
 from tests.connectors.sinks import test_otlp_mapping as spans
 from tests.connectors.sinks.test_langfuse_mapping import attributes
 from tests.connectors.sinks.test_opik_mapping import objects
+from tests.connectors.sinks.test_weave_mapping import call
 from tests.golden.events import golden
 
 CHANGES = (
@@ -53,12 +55,18 @@ def test_otlp_has_them_as_an_attribute() -> None:
     assert NAME not in spans.attributes(spans.span_of(spans.WORKFLOW, context))
 
 
+def test_weave_has_them_in_the_attributes() -> None:
+    record = golden()["tool"]
+    assert call(changed(record, CHANGES))["attributes"][NAME] == TEXT
+    assert NAME not in call(record)["attributes"]
+
+
 def test_lines_have_the_whole_event() -> None:
     found = json.loads(lines.as_json(changed(golden()["tool"], CHANGES)))["event"]
     assert msgspec.convert(found["content_changes"], list[ContentChange]) == list(CHANGES)
     assert "content_changes" not in json.loads(lines.as_json(golden()["tool"]))["event"]
 
 
-@pytest.mark.parametrize("mapping", [langfuse, opik, otlp])
+@pytest.mark.parametrize("mapping", [langfuse, opik, otlp, weave])
 def test_the_field_is_decoded_for_them(mapping: Any) -> None:
     assert FIELD in mapping.FIELDS
