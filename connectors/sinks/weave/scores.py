@@ -12,7 +12,7 @@ from connectors.mapping.evaluations import OPERATION, SESSION, result_of, target
 from connectors.sdk.contract import Skip
 from connectors.sdk.outcomes import Rejected
 from tailrace import ids
-from tailrace.cutting import cut_text
+from tailrace.cutting import MARK, cut_text
 from tailrace.records import TraceContext, TraceEvent
 
 REACTION: Final = "wandb.reaction.1"
@@ -22,6 +22,9 @@ EVALUATION: Final = "tailrace.evaluation."
 EMOJI: Final[dict[str | None, str]] = {"like": "👍", "dislike": "👎"}
 MAX_TEXT: Final = 150_000
 """Most bytes of a text: Weave takes payloads of 1 MiB, with escapes that are up to six times as long."""
+MAX_NOTE: Final = 1024
+"""Most characters of a note; of a longer text the reaction has the whole."""
+_MARK: Final[str] = MARK.decode()
 MAX_NAME: Final = 200
 """Most characters of an evaluation's name in a feedback type."""
 FIELDS: Final[frozenset[str]] = frozenset(
@@ -81,17 +84,18 @@ def of_feedback(event: TraceEvent, context: TraceContext) -> tuple[Feedback, ...
     reaction, note = (_id(call, rater, what) for what in (REACTION, NOTE))
     if event.rating is None:
         return Feedback(call, reaction, None), Feedback(call, note, None)
+    text = body.content if body is not None else None
     about = {
         "emoji": EMOJI[event.rating],
         "rating": event.rating,
         "from_source": origin.from_source if origin is not None else None,
         "message_id": event.message_id,
+        "comment": cut_text(text, MAX_TEXT) if text and len(text) > MAX_NOTE else None,
         "tailrace.event_id": event.event_id,
     }
     found = [Feedback(call, reaction, _body(reaction, REACTION, about, rater))]
-    text = body.content if body is not None else None
     if text:
-        said = {"note": cut_text(text, MAX_TEXT)}
+        said = {"note": text if len(text) <= MAX_NOTE else text[: MAX_NOTE - len(_MARK)] + _MARK}
         found.append(Feedback(call, note, _body(note, NOTE, said, rater)))
     return tuple(found)
 

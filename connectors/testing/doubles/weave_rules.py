@@ -18,6 +18,7 @@ MOST_BYTES: Final = 32 * 1024 * 1024
 ROW_BYTES: Final = 3_670_016
 """3.5 MiB: most bytes of a call's JSON columns, as the server's Python writes them."""
 PAYLOAD_BYTES: Final = 1024 * 1024
+MAX_NOTE: Final = 1024
 MAX_OP: Final = 128
 MAX_DISPLAY: Final = 1024
 EXCEEDED: Final = {"_weave": {"error": "<EXCEEDS_LIMITS>"}}
@@ -164,7 +165,8 @@ def feedback_of(document: Any) -> Document:
     kind, payload = document["feedback_type"], document["payload"]
     if kind == REACTION and payload.get("emoji") not in ("👍", "👎"):
         raise RequestRefused(400, "Value of emoji key in payload must be exactly one emoji")
-    if kind == NOTE and not isinstance(payload.get("note"), str):
+    note = payload.get("note")
+    if kind == NOTE and not (isinstance(note, str) and 1 <= len(note) <= MAX_NOTE):
         raise RequestRefused(400, f"Invalid payload for feedback_type {kind}")
     if kind.startswith("wandb.") and kind not in (REACTION, NOTE):
         raise RequestRefused(400, f"{kind} needs references that the request does not have")

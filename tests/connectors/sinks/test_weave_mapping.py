@@ -21,7 +21,7 @@ from connectors.sdk.outcomes import Rejected
 from connectors.sinks.weave import requests
 from connectors.sinks.weave.mapping import END_OF_TIME, KINDS, Operation, call_of, to_call
 from connectors.sinks.weave.row_limits import MOST, fitted, server_size
-from connectors.sinks.weave.scores import MAX_TEXT, Feedback
+from connectors.sinks.weave.scores import MAX_NOTE, MAX_TEXT, Feedback
 from connectors.testing.doubles.weave_rules import ROW_BYTES, WeaveStore, feedback_of, problems, time_of
 from tailrace import ids
 from tailrace.cutting import MARK
@@ -341,15 +341,27 @@ def test_a_correction_of_an_evaluation_replaces_it() -> None:
     assert feedback(first)[0].id != feedback(changed(first, source_id="another"))[0].id
 
 
+def test_a_text_that_is_too_long_for_a_note_is_whole_in_the_reaction() -> None:
+    like = golden()["feedback_like"]
+    assert like.event.feedback is not None
+    for length, whole in ((MAX_NOTE, None), (MAX_NOTE + 1, "n" * (MAX_NOTE + 1))):
+        body = msgspec.structs.replace(like.event.feedback, content="n" * length)
+        reaction, note = (json.loads(b"{" + (i.body or b"")) for i in feedback(changed(like, feedback=body)))
+        assert reaction["payload"].get("comment") == whole
+        assert len(note["payload"]["note"]) == MAX_NOTE
+
+
 @pytest.mark.parametrize("letter", ["x", "é", "嗨", "😀", "\x01"])
 def test_texts_of_feedback_are_cut_to_weaves_limit(letter: str) -> None:
     long = letter * 2_000_000
     like = golden()["feedback_like"]
     assert like.event.feedback is not None
     said = changed(like, feedback=msgspec.structs.replace(like.event.feedback, content=long))
-    body = json.loads(b"{" + (feedback(said)[1].body or b""))
-    assert body["payload"]["note"].endswith(MARK.decode())
-    assert len(body["payload"]["note"].encode()) <= MAX_TEXT
+    reaction, note = (json.loads(b"{" + (item.body or b""))["payload"] for item in feedback(said))
+    assert note["note"].endswith(MARK.decode())
+    assert len(note["note"]) == MAX_NOTE
+    assert reaction["comment"].endswith(MARK.decode())
+    assert MAX_TEXT - 10 < len(reaction["comment"].encode()) <= MAX_TEXT
     judged = changed(golden()["evaluation_of_trace"], evaluation=Evaluation(flag=True, explanation=long))
     assert feedback(judged)  # the rules of the double have the limit
 

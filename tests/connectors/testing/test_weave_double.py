@@ -156,6 +156,8 @@ def test_a_call_that_weave_would_refuse(changes: dict[str, Any]) -> None:
         {"payload": {"emoji": "👍👍"}},
         {"payload": None},
         {"feedback_type": "wandb.note.1"},
+        {"feedback_type": "wandb.note.1", "payload": {"note": ""}},
+        {"feedback_type": "wandb.note.1", "payload": {"note": "n" * 1025}},
         {"feedback_type": "wandb.annotation.x"},
         {"feedback_type": "tailrace.evaluation.x", "payload": {"text": "嗨" * (PAYLOAD_BYTES // 6)}},
         {"started_at": "now"},
