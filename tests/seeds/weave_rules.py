@@ -125,14 +125,14 @@ def given(record: Enriched) -> Any:
     """What a call was given, as an object."""
     if prompts(record):
         return {"messages": prompts(record)}
-    own = record.event.tool and record.event.tool.tool_inputs
+    own: Any = None if record.event.tool is None else record.event.tool.tool_inputs
     text = record.event.inputs if own is None else own
     value = None if text is None else json.loads(text)
     return value if value is None or isinstance(value, dict) else {"input": value}
 
 
 def output(record: Enriched) -> Any:
-    own = record.event.tool and record.event.tool.tool_outputs
+    own: Any = None if record.event.tool is None else record.event.tool.tool_outputs
     text = record.event.outputs if own is None else own
     return None if text is None else json.loads(text)
 

@@ -172,11 +172,12 @@ def test_feedback_that_weave_would_refuse(changes: dict[str, Any]) -> None:
 
 def test_feedback_is_purged_by_its_id_only() -> None:
     assert purged_id(purge(FEEDBACK)) == FEEDBACK
-    for query in (
+    others: tuple[dict[str, Any], ...] = (
         {},
         {"query": {}},
         {"query": {"$expr": {"$eq": [{"$getField": "creator"}, {"$literal": "x"}]}}},
-    ):
+    )
+    for query in others:
         with pytest.raises(RequestRefused, match="by specifying one or more feedback ids"):
             purged_id({"project_id": PROJECT, **query})
 
