@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import traceback
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -24,11 +25,16 @@ def clean(text: str, limit: int = 500) -> str:
 
 
 def masked(text: str, secrets: Iterable[str]) -> str:
-    """Returns `text` with every form of every secret replaced by `MASK`, see `forms`.
+    """Returns `text` with every form of every secret replaced by `MASK`, see `forms` and `in_url`.
 
     Call it before a text is cut: half a key would not be recognised.
     """
-    for form in sorted({form for secret in secrets for form in forms(secret)}, key=len, reverse=True):
+    given = tuple(secrets)
+    if "%" in text:
+        for secret in given:
+            for pattern in in_url(secret):
+                text = pattern.sub(MASK, text)
+    for form in sorted({form for secret in given for form in forms(secret)}, key=len, reverse=True):
         text = text.replace(form, MASK)
     return text
 
@@ -57,6 +63,25 @@ def forms(secret: str) -> tuple[str, ...]:
             plain += [pair, pair.partition(":")[2]]
     quoted = [form for text in plain for form in (text, quote(text, safe=""), json.dumps(text)[1:-1])]
     return tuple(dict.fromkeys(form for form in quoted if len(form) >= 4))
+
+
+def in_url(secret: str) -> tuple[re.Pattern[str], ...]:
+    """Patterns of a secret that is part of a URL, as servers and proxies repeat it.
+
+    Each of its characters may be escaped or not, in upper or lower case, once or twice.
+    """
+    return tuple(
+        re.compile("".join(_escaped_or_not(c) for c in form))
+        for form in sorted(forms(secret), key=len, reverse=True)
+        if "%" not in form
+    )
+
+
+def _escaped_or_not(c: str) -> str:
+    if c.isascii() and c.isalnum():
+        return c
+    escapes = "".join(f"%(?:25)?(?i:{byte:02x})" for byte in c.encode("utf-8", "surrogatepass"))
+    return f"(?:{re.escape(c)}|{escapes})"
 
 
 def hidden(value: T, secrets: Sequence[str]) -> T:

@@ -15,7 +15,19 @@ BASIC = "Basic " + base64.b64encode(f"user:{KEY}".encode()).decode()
 
 
 @pytest.mark.parametrize("secret", [KEY, f"Bearer {KEY}", BASIC])
-@pytest.mark.parametrize("written", [str, lambda t: quote(t, safe=""), lambda t: json.dumps(t)[1:-1]])
+@pytest.mark.parametrize(
+    "written",
+    [
+        str,
+        lambda t: quote(t, safe=""),
+        lambda t: json.dumps(t)[1:-1],
+        quote,
+        lambda t: quote(t, safe="+:"),
+        lambda t: quote(t, safe="").replace("%2B", "%2b").replace("%2F", "%2f"),
+        lambda t: quote(quote(t, safe="")),
+        lambda t: quote(t, safe="").replace("%2F", "%2f"),
+    ],
+)
 def test_a_secret_is_masked_however_it_is_written(secret: str, written: object) -> None:
     assert callable(written)
     for part in {secret, secret.partition(" ")[2] or secret, KEY}:
