@@ -159,6 +159,10 @@ class Double(ABC, Generic[FaultPlan]):
         """The line that is printed at the end; empty: none."""
         return ""
 
+    def path_kept(self, request: web.Request) -> str:
+        """The path that exchanges keep. A vendor that takes credentials in it has them masked."""
+        return request.path
+
     async def break_off(self, request: web.Request, answer: Answer) -> web.StreamResponse:
         """Ends the connection of an accepted request without a complete answer."""
         return abort(request)
@@ -292,7 +296,13 @@ class Double(ABC, Generic[FaultPlan]):
             kept = _HARMLESS | self.headers_kept
             headers = {name: v for k, v in request.headers.items() if (name := k.lower()) in kept}
             self.exchanges.append(
-                Exchange(method=request.method, path=request.path, status=status, headers=headers, body=body)
+                Exchange(
+                    method=request.method,
+                    path=self.path_kept(request),
+                    status=status,
+                    headers=headers,
+                    body=body,
+                )
             )
 
     async def _pause(self, seconds: float) -> None:
