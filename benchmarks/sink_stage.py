@@ -57,6 +57,7 @@ CANDIDATES: Final = {
     "weave": Candidate(
         "weave", {"host": "{url}", "api_key": "key", "entity": "acme", "project": "bench"}, "weave"
     ),
+    "alibaba": Candidate("alibaba", {"endpoint": "{url}", "license_key": "key-1"}, "otlp"),
 }
 
 

@@ -74,6 +74,8 @@ MODULES: Final = (
     "connectors/otlp/as_json.py",
     "connectors/otlp/memo.py",
     "connectors/otlp/wire.py",
+    "connectors/sinks/alibaba/mapping.py",
+    "connectors/sinks/alibaba/metadata.py",
     "connectors/sinks/langfuse/mapping.py",
     "connectors/sinks/langfuse/metadata.py",
     "connectors/sinks/langfuse/scores.py",

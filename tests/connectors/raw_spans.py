@@ -1,10 +1,11 @@
-"""An OTLP receiver that keeps spans as the bytes that came."""
+"""OTLP receivers that keep spans as the bytes that came."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any, Final
 
+from connectors.testing.doubles.alibaba import AlibabaDouble
 from connectors.testing.doubles.otlp import OtlpReceiver
 
 _REQUEST_TO_SPAN: Final = (1, 2, 2)
@@ -60,13 +61,33 @@ class RawReceiver(OtlpReceiver):
         self.raw: Spans = {}
 
     def decompressed(self, request: Any, body: bytes) -> bytes:
-        plain = super().decompressed(request, body)
-        for span in raw_spans(plain):
-            [trace], [own] = inner(span, 1), inner(span, 2)
-            self.raw.setdefault((trace.hex(), own.hex()), []).append(span)
-        return plain
+        return keep(self.raw, super().decompressed(request, body))
 
     def take(self) -> Spans:
         """What came since the last call."""
         found, self.raw = self.raw, {}
         return found
+
+
+class RawAlibaba(AlibabaDouble):
+    """The same for Alibaba Cloud."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.raw: Spans = {}
+
+    def decompressed(self, request: Any, body: bytes) -> bytes:
+        return keep(self.raw, super().decompressed(request, body))
+
+    def take(self) -> Spans:
+        """What came since the last call."""
+        found, self.raw = self.raw, {}
+        return found
+
+
+def keep(raw: Spans, plain: bytes) -> bytes:
+    """Adds the spans of a request; returns it."""
+    for span in raw_spans(plain):
+        [trace], [own] = inner(span, 1), inner(span, 2)
+        raw.setdefault((trace.hex(), own.hex()), []).append(span)
+    return plain

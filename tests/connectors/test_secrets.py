@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import threading
 import urllib.error
 import urllib.request
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote, unquote
 from uuid import uuid4
 
@@ -25,8 +27,10 @@ from confluent_kafka import Consumer, TopicPartition
 
 from connectors.config.instances import Common, installed, sink_class
 from connectors.config.secrets import is_secret
+from connectors.otlp.grpc_client import METHOD
 from connectors.sdk.contract import spec_of
 from connectors.testing.conformance.hostile_server import Answer, HostileServer, Received
+from connectors.testing.doubles import otlp_request
 from tailrace.cli import cli
 from tests.connectors.conftest import Bench
 from tests.connectors.enriching import make_event
@@ -46,8 +50,13 @@ CUT: Final = 499
 STATUSES: Final = (500, 401, 400, 400, 400, 400, 400, 400, 403, 500)
 """The first answers to each instance. After them every answer is a success."""
 WAYS: Final = ("env", "conf", "file")
-INSTANCES: Final = {f"{kind}{way}": (kind, way) for kind in VENDORS for way in WAYS}
-"""Name -> type, and how it gets its secrets."""
+INSTANCES: Final = {
+    f"{kind}{variant}{way}": (kind, way, variant)
+    for kind, vendor in VENDORS.items()
+    for variant in ("", *vendor.variants)
+    for way in WAYS
+}
+"""Name -> type, how it gets its secrets, and which of the vendor's variants it is."""
 KEY_HEADERS: Final = frozenset().union(*(vendor.key_headers for vendor in VENDORS.values()))
 RECORDS: Final = 12
 
@@ -105,11 +114,11 @@ class Echoing:
     def __call__(self, request: Received) -> Answer:
         name = request.path.split("/")[1]
         with self._lock:
-            self.seen[name].append(request.headers)
+            self.seen[name].append(_with_token(request))
             n = len(self.seen[name]) - 1
         if n >= len(STATUSES):
             return self._well(request)
-        text = _echo(request.headers, n)
+        text = _echo(_with_token(request), n)
         if n % 2 or VENDORS[INSTANCES[name][0]].json_errors:
             said = {"message": text, "error": text, "errors": [text], "details": text}
             return Answer(STATUSES[n], {"Content-Type": "application/json"}, json.dumps(said).encode())
@@ -123,14 +132,20 @@ class Echoing:
             return Answer(200, {"Content-Type": "application/json"}, b'{"content": []}')
         if request.path.endswith("/calls/query_stats"):
             return Answer(200, {"Content-Type": "application/json"}, b'{"count": 0}')
-        if request.path.endswith("/v1/traces") and "otel" not in request.path:
-            partial = {"partialSuccess": {"rejectedSpans": 1, "errorMessage": _echo(request.headers, 2)}}
+        if request.path.endswith(("/v1/traces", "/otlp/traces")) and "otel/" not in request.path:
+            partial = {"partialSuccess": {"rejectedSpans": 1, "errorMessage": _echo(_with_token(request), 2)}}
             return Answer(200, {"Content-Type": "application/json"}, json.dumps(partial).encode())
         return Answer(200)
 
 
+def _with_token(request: Received) -> Mapping[str, str]:
+    """The request's headers, and a credential in its path as one."""
+    found = re.search("/adapt_([^/]*)/", request.path)
+    return request.headers if found is None else {**request.headers, "path": found[1]}
+
+
 def _credentials(headers: Mapping[str, str]) -> list[str]:
-    return [v for k, v in headers.items() if k in KEY_HEADERS or k.startswith("x-secret")]
+    return [v for k, v in headers.items() if k in KEY_HEADERS or k == "path" or k.startswith("x-secret")]
 
 
 def _echo(headers: Mapping[str, str], n: int) -> str:
@@ -172,7 +187,7 @@ def configured(
     env: dict[str, str] = {}
     toml: list[str] = []
     planted: dict[str, list[str]] = {}
-    for name, (kind, way) in INSTANCES.items():
+    for name, (kind, way, variant) in INSTANCES.items():
         vendor = VENDORS[kind]
         url = f"{endpoint}/{name}"
         plain = {
@@ -182,6 +197,7 @@ def configured(
             "dead_letter_consecutive": "0",
         }
         plain |= {"content": "hashed", vendor.url: url, **vendor.plain, **vendor.settings}
+        plain |= vendor.variants.get(variant, {})
         texts = ("hash_key", *(s for s in vendor.secrets if s != "headers"))
         secrets = {s: markers.plant(f"{name}.{s}") for s in texts}
         headers = dict[str, str]()
@@ -278,6 +294,10 @@ def wrong(markers: Markers, folder: Path) -> Iterator[tuple[str, dict[str, str],
         yield kind, right | {f"{key}y": m(f"wrong {kind} misspelt")}, f"{key}y"
         yield kind, right | {"timeout": "soon"}, "timeout"
         yield kind, right | {"hash_key": m(f"wrong {kind} hash_key"), "hash_key_file": missing}, "hash_key"
+    key = m("wrong key in path")
+    yield "alibaba", {"endpoint": f"http://h/adapt_{key}/api/otlp/traces", "license_key": "k"}, "license_key"
+    yield "alibaba", {"endpoint": f"http://h?token={m('in query')}", "license_key": "k"}, "endpoint"
+    yield "alibaba", {"endpoint": "http://h", "license_key": m("no workspace"), "family": "cms"}, "workspace"
     yield (
         "langfuse",
         {"public_key": f"pk:{m('wrong both in one')}", "secret_key": m("wrong other")},
@@ -380,6 +400,68 @@ def test_no_secret_is_in_any_output(bench: Bench, tmp_path: Path) -> None:
     if leaks:
         shown = {what: _around(outputs[what], markers) for what in list(leaks)[:6]}
         raise AssertionError(f"{leaks}\n{json.dumps(shown, indent=1)}")
+
+
+def test_no_key_in_grpc_metadata_is_in_any_output(bench: Bench, tmp_path: Path) -> None:
+    """A server that repeats the metadata of each call in its errors."""
+    grpc = pytest.importorskip("grpc")
+    markers, lock = Markers(), threading.Lock()
+    key = markers.plant("grpc")
+    codes = ["UNAUTHENTICATED", "UNAVAILABLE", "INVALID_ARGUMENT", "UNAUTHENTICATED", "INVALID_ARGUMENT"]
+    calls: list[dict[str, str]] = []
+
+    def export(body: bytes, context: Any) -> bytes:
+        with lock:
+            metadata = dict(context.invocation_metadata())
+            calls.append(metadata)
+            code = codes.pop(0) if codes else "OK"
+        text = f"{SAID} {metadata} {quote(metadata['authentication'], safe='')}"
+        if code != "OK":
+            context.abort(getattr(grpc.StatusCode, code), text)
+        return otlp_request.success(1, text)
+
+    service, _, method = METHOD[1:].rpartition("/")
+    server = grpc.server(ThreadPoolExecutor(4))
+    methods = {method: grpc.unary_unary_rpc_method_handler(export)}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, methods),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    settings = {
+        "type": "alibaba",
+        "protocol": "grpc",
+        "endpoint": f"127.0.0.1:{port}",
+        "license_key": key,
+        "max_records": "1",
+        "dead_letter_ratio": "0",
+        "dead_letter_consecutive": "0",
+    }
+    env = {f"TAILRACE_SINKS_OVERGRPC_{k.upper()}": v for k, v in settings.items()}
+    outputs: dict[str, str] = {}
+    try:
+        result = CliRunner().invoke(cli, ["check", "overgrpc", "--json"], env={**bench.env, **env})
+        outputs["check"] = f"{result.output}{result.exception!r}"
+        assert SAID in outputs["check"]
+        bench.enricher.write([make_event(i) for i in range(RECORDS)])
+        child = bench.tailrace("connect", "overgrpc", "--json", name="overgrpc", env=env)
+        child.args[1:3] = ["-c", DEBUGGED]
+        with child:
+
+            def done() -> bool:
+                return sum(a.passed for a in bench.ledger_report().sinks) == RECORDS
+
+            wait_until(done, 120, "the sink has passed everything", alive=(child,), every=0.5)
+            assert child.sigterm(60) == 0, child.tail()
+        outputs["connect"] = child.output()
+    finally:
+        server.stop(None).wait()
+    dead_letters, _ = read(bench.bootstrap, bench.names.dead_letters, committed=True)
+    outputs["dead letters"] = " ".join(repr((m.key(), m.value(), m.headers())) for m in dead_letters)
+    outputs["commits"] = commit_metadata(bench, "overgrpc")
+    assert {c["authentication"] for c in calls} == {key}
+    for what in ("connect", "dead letters"):
+        assert SAID in outputs[what], what
+        assert "***" in outputs[what], what
+    assert {what: found for what, text in outputs.items() if (found := markers.found_in(text))} == {}
 
 
 def _url(child: Child) -> str | None:

@@ -14,6 +14,8 @@ from connectors import Outcome
 from connectors.config.instances import installed
 from connectors.sdk.contract import Sink, spec_of
 from connectors.sdk.policy import DEFAULT, Table
+from connectors.sinks.alibaba import Alibaba
+from connectors.sinks.alibaba.responses import STATUSES as ALIBABA
 from connectors.sinks.langfuse import Langfuse
 from connectors.sinks.langfuse.responses import STATUSES as LANGFUSE
 from connectors.sinks.opik import Opik
@@ -25,7 +27,7 @@ from connectors.testing.doubles.langfuse import LangfuseDouble
 from connectors.testing.doubles.opik import OpikDouble
 from connectors.testing.doubles.server import Double
 from connectors.testing.doubles.weave import WeaveDouble
-from tests.connectors.raw_spans import RawReceiver
+from tests.connectors.raw_spans import RawAlibaba, RawReceiver
 
 WITHOUT_MAPPING: Final = frozenset({"console", "file"})
 """Sinks that write every event as it is, whatever its kind (connectors/sinks/lines.py)."""
@@ -78,6 +80,8 @@ class Vendor(NamedTuple):
     """Headers of its requests that carry a secret, in lower case."""
     json_errors: bool = False
     """Whether the vendor's errors are always JSON."""
+    variants: Mapping[str, Mapping[str, str]] = {}
+    """Other ways of sending credentials: name -> settings."""
 
     def make(self, **settings: Any) -> Sink:
         """An instance with the required settings, and these."""
@@ -87,6 +91,25 @@ class Vendor(NamedTuple):
 
 
 VENDORS: Final = {
+    "alibaba": Vendor(
+        Alibaba,
+        "endpoint",
+        Statuses(
+            "endpoint, license_key, family", fixes={401: "license_key", 403: "license_key"}, table=ALIBABA
+        ),
+        Stored(
+            RawAlibaba,
+            lambda double: {"endpoint": double.endpoint, "license_key": double.license_key},
+            lambda double: {"spans": double.take(), "problems": list(double.problems)},
+            {"spans": 100},
+        ),
+        secrets=("license_key",),
+        key_headers=frozenset({"x-arms-license-key"}),
+        variants={
+            "sls": {"family": "sls"},
+            "cms": {"family": "cms", "workspace": "default-cms-1-cn-hangzhou", "project": "proj-xtrace-1"},
+        },
+    ),
     "langfuse": Vendor(
         Langfuse,
         "host",

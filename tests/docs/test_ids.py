@@ -14,6 +14,7 @@ import pytest
 from connectors.config.instances import installed
 from connectors.preview.offline import enriched
 from connectors.sdk.contract import Enriched, Payload, Skip
+from connectors.sinks.alibaba.sink import Alibaba
 from connectors.sinks.langfuse.sink import Langfuse
 from connectors.sinks.opik.sink import Opik
 from connectors.sinks.otlp.sink import Otlp
@@ -28,6 +29,7 @@ SENT, MADE = TEXT.split("## What the context's ids are made of")
 PROJECT: Final = "of ids"
 NOW: Final = 1_764_000_000_000_000
 SINKS: Final[dict[str, Any]] = {
+    "alibaba": Alibaba(Alibaba.Settings(endpoint="http://alibaba", license_key="key")),
     "langfuse": Langfuse(Langfuse.Settings(public_key="pk", secret_key="sk")),
     "opik": Opik(Opik.Settings(url="http://opik", project_name=PROJECT)),
     "otlp": Otlp(Otlp.Settings(endpoint="http://collector")),

@@ -30,14 +30,14 @@ def run(*arguments: str) -> tuple[int, str]:
     [
         (
             ("nope",),
-            "sinks.nope: there is no sink 'nope'; known are console, file, langfuse, opik, otlp, weave",
+            "sinks.nope: there is no sink 'nope'; known are alibaba, console, file, langfuse, opik, otlp, weave",
         ),
         (("otlp",), "sinks.otlp.endpoint: is required"),
         (("otlp", "--set", "sinks.otlp.endpoint=nowhere"), "sinks.otlp.endpoint: "),
         (("eu", "--set", "sinks.eu.type=nope"), "sinks.eu: there is no sink 'nope'"),
         (("console", "--set", "sinks.console.format=xml"), "sinks.console.format: "),
         (("console", "--set", "nonsense"), "--set …: is not section.field=value"),
-        ((), "no sink is configured; name one of console, file, langfuse, opik, otlp, weave"),
+        ((), "no sink is configured; name one of alibaba, console, file, langfuse, opik, otlp, weave"),
     ],
 )
 def test_wrong_settings_end_with_2_and_say_which(arguments: tuple[str, ...], says: str) -> None:

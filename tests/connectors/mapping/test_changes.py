@@ -11,11 +11,13 @@ import pytest
 from connectors.mapping.changes import FIELD, NAME
 from connectors.sdk.contract import Enriched
 from connectors.sinks import lines
+from connectors.sinks.alibaba import mapping as alibaba
 from connectors.sinks.langfuse import mapping as langfuse
 from connectors.sinks.opik import mapping as opik
 from connectors.sinks.otlp import mapping as otlp
 from connectors.sinks.weave import mapping as weave
 from tailrace.records import ChangeKind, ContentChange, ParentKind
+from tests.connectors.sinks import test_alibaba_mapping as llm_spans
 from tests.connectors.sinks import test_otlp_mapping as spans
 from tests.connectors.sinks.test_langfuse_mapping import attributes
 from tests.connectors.sinks.test_opik_mapping import objects
@@ -61,12 +63,19 @@ def test_weave_has_them_in_the_attributes() -> None:
     assert NAME not in call(record)["attributes"]
 
 
+def test_alibaba_has_them_as_an_attribute() -> None:
+    record = golden()["tool"]
+    event, context = changed(record, CHANGES).event, record.context
+    assert llm_spans.attributes(llm_spans.span_of(event, context))[NAME] == TEXT
+    assert NAME not in llm_spans.attributes(llm_spans.span_of(record.event, context))
+
+
 def test_lines_have_the_whole_event() -> None:
     found = json.loads(lines.as_json(changed(golden()["tool"], CHANGES)))["event"]
     assert msgspec.convert(found["content_changes"], list[ContentChange]) == list(CHANGES)
     assert "content_changes" not in json.loads(lines.as_json(golden()["tool"]))["event"]
 
 
-@pytest.mark.parametrize("mapping", [langfuse, opik, otlp, weave])
+@pytest.mark.parametrize("mapping", [alibaba, langfuse, opik, otlp, weave])
 def test_the_field_is_decoded_for_them(mapping: Any) -> None:
     assert FIELD in mapping.FIELDS

@@ -12,6 +12,7 @@ import pytest
 
 from connectors.consumer.reader import ALWAYS
 from connectors.sdk.contract import Sink, spec_of
+from connectors.sinks.alibaba.sink import Alibaba
 from connectors.sinks.console import Console
 from connectors.sinks.file import File
 from connectors.sinks.langfuse.sink import Langfuse
@@ -58,6 +59,29 @@ class TestFile(conformance.SinkConformance):
     sink, transport = File, None
     settings = {"path": "{folder}/events.jsonl", "fsync": "false"}
     exceptions = {"test_identity_is_the_events": "a line says at which offset its record is"}
+
+
+class TestAlibaba(conformance.SinkConformance):
+    sink = Alibaba
+    settings = {"endpoint": "{endpoint}", "license_key": "{secret}"}
+
+    def accepted(self, request: Received) -> Answer:
+        if request.method == "HEAD":
+            return Answer(405)
+        return Answer(200, PROTOBUF, otlp_request.success())
+
+    def partial(self, request: Received, refused: Collection[str]) -> Answer:
+        return Answer(200, PROTOBUF, otlp_request.success(len(refused), "too old"))
+
+
+class TestAlibabaCms(TestAlibaba):
+    settings = {
+        **TestAlibaba.settings,
+        "workspace": "default-cms-1-cn-hangzhou",
+        "kinds": "seed",
+        "usage": "all",
+        "compression": "none",
+    }
 
 
 class TestLangfuse(conformance.SinkConformance):

@@ -1,0 +1,5 @@
+"""The Alibaba Cloud sink."""
+
+from connectors.sinks.alibaba.sink import Alibaba
+
+__all__ = ["Alibaba"]

@@ -1,0 +1,138 @@
+"""Where traces are sent to, and with which credentials, by the setting `endpoint`. Pure.
+
+Alibaba Cloud has two families of endpoints. In one the licence key is part of the URL's path; in the other,
+CMS 2.0, three headers say who sends. Over gRPC the key is metadata of each call.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+from urllib.parse import quote
+
+import msgspec
+
+from connectors.sdk import endpoint as urls
+from connectors.sdk.redact import MASK
+from tailrace.errors import ConfigError
+
+EXAMPLE: Final = "http://tracing-cn-heyuan.arms.aliyuncs.com"
+XTRACE: Final = "xtrace"
+SLS: Final = "sls"
+CMS: Final = "cms"
+LOG_SERVICE: Final = "log.aliyuncs.com"
+"""Hosts of the log service have this in their name."""
+CMS_PATH: Final = "/apm/trace/opentelemetry"
+TRACES: Final = "/v1/traces"
+IN_PATH: Final = {XTRACE: "/api/otlp/traces", SLS: "/api/v1/traces"}
+"""Family -> path after `/adapt_<licence key>`."""
+GRPC_PORT: Final = 8090
+_PASTED: Final = (TRACES, CMS_PATH, "/api/otlp")
+"""Endings of the setting that are removed, because people paste them; the outermost first."""
+
+
+class Target(msgspec.Struct, frozen=True):
+    """Where requests go."""
+
+    url: str
+    """With the licence key, if it is part of the path."""
+    shown: str
+    """The URL's path for messages, with the licence key masked."""
+    headers: dict[str, str]
+    """Headers, over gRPC metadata."""
+    family: str
+
+
+def over_http(endpoint: str, license_key: str, *, family: str, workspace: str, project: str) -> Target:
+    """The target of the protocol http/protobuf.
+
+    Args:
+        endpoint: The setting: with or without scheme and port. Without a scheme it is https.
+        license_key: The setting.
+        family: `XTRACE`, `SLS`, `CMS`, or auto: `CMS` with a workspace, else by the host's name.
+        workspace: CMS 2.0's workspace; empty: none.
+        project: CMS 2.0's project; empty: the first label of the host.
+
+    Raises:
+        ConfigError: A setting is not valid. The message never shows a key, nor the endpoint's path.
+    """
+    key = checked_key(license_key)
+    parts = urls.base(
+        _with_scheme(endpoint, "https"), setting="endpoint", vendor="Alibaba Cloud", example=EXAMPLE
+    )
+    host = parts.hostname or ""
+    if parts.port == GRPC_PORT and host.endswith("aliyuncs.com"):
+        raise ConfigError(
+            f'endpoint: port {GRPC_PORT} is that of gRPC; set protocol = "grpc", or leave the port out'
+        )
+    _refuse_key(parts.path)
+    path = parts.path
+    for end in _PASTED:
+        path = path.removesuffix(end)
+    path = path.rstrip("/")
+    if family == "auto":
+        family = CMS if workspace else SLS if LOG_SERVICE in host else XTRACE
+    if family != CMS:
+        base = parts._replace(path=path).geturl()
+        return Target(
+            f"{base}/adapt_{quote(key, safe='')}{IN_PATH[family]}",
+            f"/adapt_{MASK}{IN_PATH[family]}",
+            {},
+            family,
+        )
+    if not workspace:
+        raise ConfigError(
+            'workspace: is required with family = "cms", e.g. default-cms-1234567890-cn-hangzhou'
+        )
+    headers = urls.headers({"x-arms-license-key": key}, setting="license_key")
+    headers |= urls.headers({"x-cms-workspace": workspace}, setting="workspace")
+    headers |= urls.headers({"x-arms-project": project or host.partition(".")[0]}, setting="project")
+    return Target(parts._replace(path=path + CMS_PATH + TRACES).geturl(), CMS_PATH + TRACES, headers, family)
+
+
+def over_grpc(endpoint: str, license_key: str, *, workspace: str) -> Target:
+    """The target of the protocol grpc: scheme, host and port, and the metadata of each call.
+
+    Args:
+        endpoint: The setting: with or without scheme and port. Without a scheme it is http, which is plain
+            text; without a port 8090.
+        license_key: The setting.
+        workspace: Must be empty: no endpoint of CMS 2.0 is known to take gRPC.
+
+    Raises:
+        ConfigError: A setting is not valid.
+    """
+    key = checked_key(license_key)
+    if workspace:
+        raise ConfigError('workspace: CMS 2.0 is used over HTTP only; set protocol = "http/protobuf"')
+    parts = urls.base(
+        _with_scheme(endpoint, "http"), setting="endpoint", vendor="Alibaba Cloud", example=EXAMPLE
+    )
+    _refuse_key(parts.path)
+    if parts.path:
+        raise ConfigError(f"endpoint: must be scheme, host and port only with protocol grpc; e.g. {EXAMPLE}")
+    netloc = parts.netloc if parts.port else f"{parts.netloc.rstrip(':')}:{GRPC_PORT}"
+    return Target(parts._replace(netloc=netloc).geturl(), "", {"Authentication": key}, XTRACE)
+
+
+def checked_key(license_key: str) -> str:
+    """The licence key. Raises `ConfigError` that never shows it."""
+    if not license_key or not license_key.isascii() or not license_key.isprintable() or " " in license_key:
+        raise ConfigError(
+            "license_key: is not a valid licence key, which is printable ASCII without spaces; the console "
+            "shows it as licence key or authentication token"
+        )
+    return license_key
+
+
+def _with_scheme(endpoint: str, scheme: str) -> str:
+    text = endpoint.strip()
+    return text if "://" in text or not text else f"{scheme}://{text}"
+
+
+def _refuse_key(path: str) -> None:
+    """The endpoint is no secret setting, so it must not hold the key."""
+    if "adapt_" in path:
+        raise ConfigError(
+            "endpoint: has a licence key in its path; put it into license_key, and only scheme and host "
+            f"here, e.g. {EXAMPLE}"
+        )
