@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections import Counter
+from typing import Any, Final
 
 import pytest
 
+from connectors.preview.offline import enriched
 from connectors.sdk.contract import Enriched, Payload
 from connectors.sinks.alibaba import Alibaba
 from connectors.sinks.alibaba.mapping import FIELDS, RESERVED
 from connectors.testing.samples import copy, read, samples
+from examples.recorded_runs.publish_runs import events
+from tailrace.identity import complete
 from tests.golden.events import golden
 from tests.seeds.walker import readable
 from tests.vendor.alibaba_conventions import SPACES, SPAN, violations
 
 GOLDEN = golden(FIELDS)
+NOW: Final = 1_800_000_000_000_000
 
 
 def sink(**settings: Any) -> Alibaba:
@@ -49,6 +54,32 @@ def test_a_sample_of_every_kind_keeps_the_conventions() -> None:
     found = [broken(sink(), read(copy(s, 1), FIELDS)) for s in samples().values()]
     assert [f for f in found if f] == []
     assert sum(f is not None for f in found) > 10
+
+
+def test_all_recorded_runs_keep_the_conventions_and_make_whole_trees() -> None:
+    ours = sink()
+    records = list(enriched([complete(e, NOW) for e in events(now=NOW)], FIELDS))
+    assert len(records) == 4878
+    found: Counter[str] = Counter()
+    parents: dict[tuple[str, str], str | None] = {}
+    for record in records:
+        assert isinstance(record, Enriched)
+        payload = ours.map(record)
+        assert isinstance(payload, Payload)
+        span = readable(ours.render(payload))
+        assert list(violations(span["resource"]["attributes"], span["attributes"])) == []
+        found[span["attributes"]["gen_ai.span.kind"]] += 1
+        parents[span["traceId"], span["spanId"]] = span.get("parentSpanId")
+    traces = {trace for trace, _ in parents}
+    rooted = [trace for (trace, _), parent in parents.items() if parent is None]
+    assert len(parents) == 4878
+    assert found["WORKFLOW"] == sum(
+        isinstance(r, Enriched) and r.event.kind == "workflow_run" for r in records
+    )
+    assert len(rooted) == len(set(rooted))
+    assert len(traces - set(rooted)) == 445 - found["WORKFLOW"]  # runs that never ended
+    for (trace, _), parent in parents.items():
+        assert parent is None or (trace, parent) in parents or trace not in rooted
 
 
 def test_every_name_that_the_sink_may_write_is_in_the_table() -> None:
