@@ -30,7 +30,8 @@ def run(*arguments: str) -> tuple[int, str]:
     [
         (
             ("nope",),
-            "sinks.nope: there is no sink 'nope'; known are alibaba, console, file, langfuse, opik, otlp, weave",
+            "sinks.nope: there is no sink 'nope'; "
+            "known are alibaba, console, file, langfuse, opik, otlp, weave",
         ),
         (("otlp",), "sinks.otlp.endpoint: is required"),
         (("otlp", "--set", "sinks.otlp.endpoint=nowhere"), "sinks.otlp.endpoint: "),

@@ -154,7 +154,7 @@ def _is_kit(found: object) -> TypeGuard[type[conformance.SinkConformance]]:
     return isinstance(found, type) and issubclass(found, conformance.SinkConformance)
 
 
-@pytest.mark.parametrize("kit", [TestOtlpWithContent, TestLangfuse, TestOpik, TestWeave])
+@pytest.mark.parametrize("kit", [TestAlibaba, TestLangfuse, TestOpik, TestOtlpWithContent, TestWeave])
 def test_a_field_that_a_sink_does_not_name_is_found(kit: type[conformance.SinkConformance]) -> None:
     """Whichever it is: each is taken out of the sink's fields, in turn."""
     spec = spec_of(kit.sink)
