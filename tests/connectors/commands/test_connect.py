@@ -18,6 +18,8 @@ from connectors.sdk.contract import spec_of
 from tailrace.errors import ConfigError
 from tailrace.settings import Settings
 
+KNOWN = "alibaba, console, file, langfuse, opik, otlp, weave"
+
 
 def run(*arguments: str) -> tuple[int, str]:
     result = CliRunner().invoke(connect, list(arguments), env={"TAILRACE_CONFIG": None})
@@ -30,15 +32,14 @@ def run(*arguments: str) -> tuple[int, str]:
     [
         (
             ("nope",),
-            "sinks.nope: there is no sink 'nope'; "
-            "known are alibaba, console, file, langfuse, opik, otlp, weave",
+            f"sinks.nope: there is no sink 'nope'; known are {KNOWN}",
         ),
         (("otlp",), "sinks.otlp.endpoint: is required"),
         (("otlp", "--set", "sinks.otlp.endpoint=nowhere"), "sinks.otlp.endpoint: "),
         (("eu", "--set", "sinks.eu.type=nope"), "sinks.eu: there is no sink 'nope'"),
         (("console", "--set", "sinks.console.format=xml"), "sinks.console.format: "),
         (("console", "--set", "nonsense"), "--set …: is not section.field=value"),
-        ((), "no sink is configured; name one of alibaba, console, file, langfuse, opik, otlp, weave"),
+        ((), f"no sink is configured; name one of {KNOWN}"),
     ],
 )
 def test_wrong_settings_end_with_2_and_say_which(arguments: tuple[str, ...], says: str) -> None:

@@ -13,6 +13,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from connectors.testing.doubles.alibaba import AlibabaDouble, AlibabaFaults
 from connectors.testing.doubles.faults import Faults
 from connectors.testing.doubles.langfuse import LangfuseDouble, LangfuseFaults
 from connectors.testing.doubles.opik import OpikDouble
@@ -163,6 +164,7 @@ def test_stopping_ends_what_hangs_and_answers_what_is_delayed() -> None:
 @pytest.mark.parametrize(
     "make",
     [
+        lambda: AlibabaDouble(faults=AlibabaFaults(only="scores")),
         lambda: LangfuseDouble(faults=LangfuseFaults(only="spans")),
         lambda: OpikDouble(faults=Faults(only="trace")),
         lambda: OtlpReceiver(faults=OtlpFaults(only="scores")),
@@ -199,6 +201,7 @@ SHARED = {
     "--json",
 }
 OWN = {
+    "alibaba": {"--license-key", "--workspace", "--project", "--quota"},
     "langfuse": {
         "--public-key",
         "--secret-key",
@@ -215,10 +218,12 @@ OWN = {
 @pytest.mark.parametrize(
     ("module", "vendor"),
     [
+        ("alibaba_double", "alibaba"),
         ("langfuse_double", "langfuse"),
         ("opik_double", "opik"),
         ("otlp_receiver", "otlp"),
         ("weave_double", "weave"),
+        ("doubles.alibaba", "alibaba"),
         ("doubles.langfuse", "langfuse"),
         ("doubles.opik", "opik"),
         ("doubles.otlp", "otlp"),
