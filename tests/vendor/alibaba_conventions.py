@@ -16,7 +16,7 @@ SPACES: Final = ("gen_ai.", "input.", "output.", "retrieval.", "reranker.", "too
 
 
 class Attribute(NamedTuple):
-    type: type
+    of: type[Any]
     values: frozenset[str] | None = None
     """None: any."""
     json: bool = False
@@ -165,13 +165,13 @@ def _wrong(
             if name.startswith(spaces):
                 yield f"{name}: unknown attribute"
             continue
-        if type(value) is not rule.type:
-            yield f"{name}: is {type(value).__name__}, must be {rule.type.__name__}"
-        elif rule.type is list and not all(isinstance(v, str) for v in value):
+        if type(value) is not rule.of:
+            yield f"{name}: is {type(value).__name__}, must be {rule.of.__name__}"
+        elif rule.of is list and not all(isinstance(v, str) for v in value):
             yield f"{name}: must be an array of strings"
         elif rule.values is not None and value not in rule.values:
             yield f"{name}: {value} is not an allowed value"
-        elif rule.type is int and value < 0:
+        elif rule.of is int and value < 0:
             yield f"{name}: is negative"
         elif rule.json and not _objects(value):
             yield f"{name}: must be a JSON array of objects"

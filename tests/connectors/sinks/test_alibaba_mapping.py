@@ -39,7 +39,7 @@ SENT = sorted(str(kind) for kind, how in mapping.KINDS.items() if not isinstance
 def encoded(
     event: TraceEvent, context: TraceContext | None = None, **options: Any
 ) -> bytes | Skip | Rejected:
-    chosen = {"dialect": CURRENT, "every_usage": False, **options}
+    chosen: dict[str, Any] = {"dialect": CURRENT, "every_usage": False, **options}
     return mapping.to_span(event, make_context(event) if context is None else context, **chosen)
 
 
