@@ -71,6 +71,18 @@ class RegistryRefused(TailraceError):
         self.status, self.code = status, code
 
 
+class ContentMissing(TailraceError):
+    """Content that an event names is not in the content store."""
+
+
+class ContentDamaged(TailraceError):
+    """What the content store has under a hash has another hash."""
+
+
+class ContentUnreachable(TailraceError, OSError):
+    """The content store cannot be read or written. Try again."""
+
+
 class QueueFull(TailraceError):
     """The publisher's bounded queue is full and did not drain in time."""
 

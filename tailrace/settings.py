@@ -291,6 +291,43 @@ class Schemas(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How long records wait for an unknown schema, once per schema; then they are dead letters."""
 
 
+class Content(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    store: str = ""
+    """Folder that all hosts share, or a URL that fsspec knows, for content that is too large for an event.
+
+    Empty: none.
+    """
+    storage_options: dict[str, str] = {}
+    """Options of the URL's library, e.g. key, secret, client_kwargs.endpoint_url. Values may be secrets."""
+    threshold_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Fields that are larger go to the store. 0: only what does not fit into the event, and media."""
+    max_bytes: Annotated[int, msgspec.Meta(ge=1_000_000, le=2_000_000_000)] = 100 * 1024 * 1024
+    """Largest field that is stored. What exceeds it is cut or refused, as publisher.oversize says."""
+    queue_bytes: Positive = 256 * 1024 * 1024
+    """Bytes that may wait for the store in a publisher."""
+    timeout_seconds: Annotated[float, msgspec.Meta(gt=0)] = 10.0
+    """How long an event waits for the store. Then it is published with its content cut."""
+
+    def __post_init__(self) -> None:
+        if not self.store:
+            return
+        protocol, separator, rest = self.store.partition("://")
+        if not separator:
+            if not Path(self.store).expanduser().is_absolute():
+                raise ConfigError(
+                    "content.store: is not an absolute path or a URL; for example /mnt/share/tailrace or "
+                    "s3://bucket/folder"
+                )
+        elif not protocol or not rest.strip("/"):
+            raise ConfigError("content.store: is not a valid URL; for example s3://bucket/folder")
+        elif ":" in rest.partition("/")[0].rpartition("@")[0]:
+            raise ConfigError("content.store: holds credentials; use content.storage_options")
+
+    def __repr__(self) -> str:
+        names = ", ".join(sorted(self.storage_options))  # values may be secrets
+        return f"Content(store={self.store!r}, storage_options={{{names}}}, …)"
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kafka: Kafka = Kafka()
     topics: Topics = Topics()
@@ -299,6 +336,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     connect: Connect = Connect()
     registry: Registry = Registry()
     schemas: Schemas = Schemas()
+    content: Content = Content()
     sinks: dict[str, dict[str, Any]] = {}
     """Instance name -> the sink's settings.
 
