@@ -69,6 +69,10 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     """Published with values that became text, because JSON has no form for them."""
     cut: int = 0
     """Published with values that were cut, because the event was too large."""
+    stored: int = 0
+    """Published with content in the content store."""
+    not_stored: int = 0
+    """Published with their content cut, because the content store did not take it in time."""
 
 
 OnDelivery = Callable[[DeliveryReport], None]
@@ -84,7 +88,7 @@ class InFlight:
         self._lock = greenlets.real_lock()
         self._ids: dict[int, str] = {}
         self._next = self._delivered = self._spooled = self._failed = self._dropped = 0
-        self._converted = self._cut = 0
+        self._converted = self._cut = self._stored = self._not_stored = 0
         self._closed = False
 
     def close(self) -> bool:
@@ -139,6 +143,20 @@ class InFlight:
             self._converted += ChangeKind.CONVERTED in kinds
             self._cut += ChangeKind.CUT in kinds
 
+    def stored(self) -> None:
+        """Counts an event whose content is in the content store."""
+        with self._lock:
+            self._stored += 1
+
+    def not_stored(self) -> None:
+        """Counts an event whose content was cut, because the content store did not take it."""
+        with self._lock:
+            self._not_stored += 1
+
+    def more_than(self, count: int) -> bool:
+        """Whether more events are in flight."""
+        return len(self._ids) > count
+
     def any(self) -> bool:
         return bool(self._ids)
 
@@ -173,4 +191,6 @@ class InFlight:
                 in_flight=len(self._ids),
                 converted=self._converted,
                 cut=self._cut,
+                stored=self._stored,
+                not_stored=self._not_stored,
             )

@@ -15,6 +15,8 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from tailrace import clients, greenlets, process_hooks
 from tailrace.client_log import ClientLog
+from tailrace.content_store.claims import Large
+from tailrace.content_store.staging import Stage
 from tailrace.delivery_reports import DeliveryReport, FlushReport, InFlight, OnDelivery
 from tailrace.errors import PublisherClosed
 from tailrace.listeners import TAKEN_BACK, Listeners, Outcome
@@ -42,6 +44,10 @@ SPOOL_BYTES: Final = 4 * 1024 * 1024
 """Bytes of values that are synced at once."""
 _GREEN_REPORTS: Final = 500
 """Reports that a greenlet takes from librdkafka before others run."""
+
+
+_LAST: Final = 2.0
+"""Seconds for the delivery of events that waited for the content store until their publisher ended."""
 
 
 class _Enough(Exception):
@@ -97,16 +103,31 @@ class DeliveryThread:
         self._waiting = WaitingRecords(s.queue_max_events, s.queue_max_bytes)
         self._spooler = Spooler(settings) if s.spool_dir else None
         self._producers = Producers(clients.publisher(settings) | self._client_log.properties())
+        self._stage = self._staging(settings) if settings.content.store else None
         self._missing = MissingTopic(
             self._topic,
             delivered=self.in_flight.delivered,
-            waiting=self.in_flight.any,
+            waiting=_waiting(self.in_flight, self._stage),
             say=lambda text: log.warning("%s; events wait until it is there", text),
         )
         self._held = _Held()
         self._green = greenlets.threads_are_greenlets()
         self.start()
         process_hooks.register(self)
+
+    def _staging(self, settings: Settings) -> Stage:
+        """The stage; it does not keep this object alive."""
+        ref = weakref.ref(self)
+
+        def submit(record: Record) -> None:
+            if (me := ref()) is not None:
+                me._submit(record)
+
+        def failed(record: Record, error: str) -> None:
+            if (me := ref()) is not None:
+                me._fail(record, error)
+
+        return Stage(settings, self.in_flight, submit, failed)
 
     def start(self) -> None:
         """Starts the thread; called once, and where its greenlet has been killed."""
@@ -117,7 +138,9 @@ class DeliveryThread:
             threading.Thread(target=_run, args=arguments, name="tailrace-publisher", daemon=True).start()
 
     # -- for the publisher, from any thread or greenlet
-    def offer(self, event_id: str, key: bytes | None, value: bytes, listener: OnDelivery | None) -> bool:
+    def offer(
+        self, event_id: str, key: bytes | None, value: bytes | Large, listener: OnDelivery | None
+    ) -> bool:
         """Queues a record; False if the queue is full.
 
         A record that librdkafka refuses at once (an unknown topic) is reported like one that fails later.
@@ -125,12 +148,19 @@ class DeliveryThread:
         Args:
             event_id: for the report.
             key: the record's key.
-            value: the record's value.
+            value: the record's value, or what has to be stored before.
             listener: called with this record's report, before `on_delivery`.
 
         Raises:
             PublisherClosed: `close` was called before.
         """
+        if self._stage is not None and (type(value) is Large or self._stage.busy):
+            taken = self._stage.offer(event_id, key, value, listener)
+            if taken:
+                self._held.owner = self
+            if taken is not None:
+                return taken
+        assert isinstance(value, bytes)
         number = self.in_flight.add(event_id)
         if not self._waiting.records and not (self._spooler is not None and self._spooler.down):
             try:
@@ -148,6 +178,25 @@ class DeliveryThread:
             return False
         self._keep(Record(number, event_id, listener, key, value), self._timeout)
         return True
+
+    def _submit(self, record: Record) -> None:
+        """Queues a record that was accepted before: it waits if the queue is full."""
+        if not self._waiting.records and not (self._spooler is not None and self._spooler.down):
+            try:
+                self._produce(*record)
+                return
+            except (BufferError, PublisherClosed):
+                pass
+            except KafkaException as e:
+                if e.args[0].code() != KafkaError._FATAL:
+                    self._landed(record.number, record.event_id, record.listener, e.args[0], None)
+                    return
+        self._keep(record, self._timeout)
+
+    def _fail(self, record: Record, error: str) -> None:
+        """Reports an event of which there is no record."""
+        report = DeliveryReport(event_id=record.event_id, error=error)
+        self._add(Outcome(record.number, report, record.listener, None))
 
     def wait(self, timeout: float, done: Callable[[], bool]) -> bool:
         """Waits until `done()`, which is asked after each turn of the thread. Other greenlets run on.
@@ -203,8 +252,14 @@ class DeliveryThread:
             timeout: seconds to wait at most for Kafka.
         """
         self.flush(timeout)
+        self._end_stage()
         self._spool_all()
         return FlushReport(undelivered=self.in_flight.ids())
+
+    def _end_stage(self) -> None:
+        """What still waits for the content store goes to Kafka now, with its content cut."""
+        if self._stage is not None and self._stage.give_up() and self._spooler is None:
+            self.flush(_LAST)
 
     def _spool_all(self) -> None:
         """Whatever is in flight goes to disk now."""
@@ -229,6 +284,7 @@ class DeliveryThread:
         try:
             self.flush(timeout)
         finally:  # also if this is interrupted
+            self._end_stage()
             self._spool_all()
             report = FlushReport(undelivered=self.in_flight.ids())
             if not report:
@@ -343,6 +399,8 @@ class DeliveryThread:
         self._producers.turn()
         if (producer := self._producers.current) is not None and not self._ending:
             self._missing.look(producer)
+        if self._stage is not None:
+            self._stage.turn()
         if self._spooler is not None:
             self._spool(self._spooler)
         self._send_waiting()
@@ -358,7 +416,8 @@ class DeliveryThread:
 
     def _spool(self, spooler: Spooler) -> None:
         """Writes what waits to disk if Kafka is away, and sends what is on disk if it is not."""
-        if spooler.look(self.in_flight.any()):
+        # not for what waits for the content store: Kafka has not got it yet
+        if spooler.look(self.in_flight.more_than(self._stage.count() if self._stage is not None else 0)):
             self._producers.purge()
         producer = self._producers.current
         if producer is not None and not self._ending:
@@ -399,6 +458,11 @@ class DeliveryThread:
             self._waiting.drop_first()
             if error is not None:
                 self._landed(record.number, record.event_id, record.listener, error, None)
+
+
+def _waiting(in_flight: InFlight, stage: Stage | None) -> Callable[[], bool]:
+    """Whether Kafka has events that it has not acknowledged."""
+    return in_flight.any if stage is None else lambda: in_flight.more_than(stage.count())
 
 
 def _run(owner: weakref.ref[DeliveryThread], held: _Held, green: bool) -> None:

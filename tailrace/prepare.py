@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from tailrace import codec, ids, loose, oversize
 from tailrace.content import Limits
+from tailrace.content_store import references
 from tailrace.errors import EventTooLarge, InvalidEvent
 from tailrace.identity import check_sizes, complete, kafka_key, mint
 from tailrace.records import TraceEvent
@@ -40,12 +41,16 @@ def prepared(
         InvalidEvent: the identity of the event, a time or a field of its header is not valid.
         EventTooLarge: it has more bytes than it may, and is not to be cut, or what may be cut is not enough.
     """
-    done = _completed(event, now, limits, new_id, host_name)
+    return finished(completed(event, now, limits, new_id, host_name), limits, frame)
+
+
+def finished(done: TraceEvent, limits: Limits, frame: bytes | None = None) -> Prepared:
+    """A completed event as it is produced. Arguments and errors are those of `prepared`."""
     try:
-        value, key = codec.encode(done, frame, limits.most), _key(done)
+        value, key = codec.encode(done, frame, limits.most), key_of(done)
     except Exception:  # a value of another type, or too long, or of a class that does not behave
         done = loose.converted(done, limits)
-        value, key = _encoded(done, frame, limits), _key(done)
+        value, key = encoded(done, frame, limits), key_of(done)
     room = limits.most - len(key or b"")
     if len(value) > room:
         done = loose.converted(done, limits)  # what its lists hold now, which another thread may change
@@ -59,15 +64,26 @@ def prepared(
     return Prepared(done, key, value)
 
 
-def _completed(
+def completed(
     event: TraceEvent, now: int, limits: Limits, new_id: Callable[[], str], host_name: str | None
 ) -> TraceEvent:
+    """The event with its ids, times and content as they are published. Errors are those of `prepared`."""
     try:
-        return complete(event, now, new_id, limits, host_name)
+        done = complete(event, now, new_id, limits, host_name)
     except Exception as e:  # a field holds an object of a class that does not behave as its base class
         if isinstance(e, InvalidEvent) and not loose.has_uuids(event):
             raise
-        event = loose.strict(event)
+        done = _strictly_completed(event, now, limits, new_id, host_name)
+    refs = type(done.content_refs)
+    if (refs is tuple or refs is list) and done.content_refs:
+        references.check(done)
+    return done
+
+
+def _strictly_completed(
+    event: TraceEvent, now: int, limits: Limits, new_id: Callable[[], str], host_name: str | None
+) -> TraceEvent:
+    event = loose.strict(event)
     try:
         return complete(event, now, new_id, limits, host_name)
     except InvalidEvent:
@@ -76,12 +92,14 @@ def _completed(
         raise loose.refusal(event) from None
 
 
-def _key(event: TraceEvent) -> bytes | None:
+def key_of(event: TraceEvent) -> bytes | None:
+    """The key of a completed event's record."""
     key = kafka_key(event)
     return None if key is None else key.encode()
 
 
-def _encoded(event: TraceEvent, frame: bytes | None, limits: Limits) -> bytes:
+def encoded(event: TraceEvent, frame: bytes | None, limits: Limits) -> bytes:
+    """The bytes of an event whose fields are converted. Errors are those of `prepared`."""
     try:
         return codec.encode(event, frame, limits.most)
     except EventTooLarge as e:

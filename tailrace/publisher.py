@@ -16,10 +16,13 @@ import msgspec
 
 from tailrace.codec.wire import encoder_of
 from tailrace.content import Limits
+from tailrace.content_store import claims
+from tailrace.content_store.claims import Large
+from tailrace.content_store.store import check_store
 from tailrace.delivery_reports import Counts, DeliveryReport, FlushReport, InFlight, OnDelivery
 from tailrace.delivery_thread import DeliveryThread
 from tailrace.errors import ConfigError, PublisherClosed, QueueFull
-from tailrace.prepare import Prepared, prepared
+from tailrace.prepare import prepared
 from tailrace.producers import check_properties
 from tailrace.records import TraceEvent
 from tailrace.settings import Settings, load
@@ -60,6 +63,11 @@ class Publisher:
 
     Monkey-patched by gevent or eventlet, a greenlet takes the place of the background thread, in the hub of
     the thread that publishes first, and every wait lets other greenlets run.
+
+    With `content.store`, content that is too large for an event goes to that store, in threads of its own,
+    before the event goes to Kafka. An event whose content is being stored is in flight, and later ones with
+    the same key wait behind it. If the store does not take it within `content.timeout_seconds`, the event
+    is published with its content cut.
 
     A publisher that nobody refers to any more still sends what it has queued, then frees its thread and
     its connections.
@@ -112,6 +120,9 @@ class Publisher:
             wrong = spool.problem(settings.publisher.spool_dir, make=True)
             if wrong is not None:
                 raise ConfigError(wrong)
+        content = settings.content
+        self._policy = claims.Policy(content.threshold_bytes, content.max_bytes) if content.store else None
+        check_store(content)
         check_properties(settings)
         encoder_of(TraceEvent.__name__)  # compiles it here, not in an application's first request
         self._deliveries: dict[int, DeliveryThread] = {}
@@ -132,7 +143,8 @@ class Publisher:
         Raises:
             InvalidEvent: the event's identity, a time or a field of its header is not valid; names the
                 field.
-            EventTooLarge: the event exceeds topics.max_event_bytes; names its largest field.
+            EventTooLarge: the event exceeds topics.max_event_bytes, without what can be stored; names its
+                largest field.
             QueueFull: `when_full` is `raise`, or `block` and the queue stayed full for block_seconds.
             PublisherClosed: `close` was called before.
         """
@@ -222,6 +234,8 @@ class Publisher:
         if timeout is None:
             # librdkafka checks for expired events once a second
             timeout = self._settings.publisher.delivery_timeout_seconds + 2.0
+            if self._policy is not None:
+                timeout += self._settings.content.timeout_seconds
         return delivery.close(timeout)
 
     @property
@@ -254,12 +268,18 @@ class Publisher:
             self._framing.keep_asking(delivery.ended)
         return started
 
-    def _prepare(self, event: TraceEvent) -> Prepared:
+    def _prepare(self, event: TraceEvent) -> tuple[TraceEvent, bytes | None, bytes | Large]:
         if self._closed:
             raise PublisherClosed("this publisher is closed")
         if self._redact is not None:
             event = self._redact(event)
-        return prepared(event, self._clock(), self._limits, self._frame(), host_name=self._host)
+        now, frame = self._clock(), self._frame()
+        if self._policy is None:
+            if self._limits.cut:
+                return claims.prepared_without_store(event, now, self._limits, frame, self._host)
+            return prepared(event, now, self._limits, frame, host_name=self._host)
+        found = claims.prepared(event, now, self._limits, self._policy, frame, host_name=self._host)
+        return (found.event, found.key, found) if isinstance(found, Large) else found
 
     def _frame(self) -> bytes | None:
         return None if self._framing is None else self._framing.frame

@@ -15,7 +15,7 @@ _WHOLE: Final = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oss
 """Protocols of stores that show an object only when it is complete. In others it is renamed."""
 _TIMES: Final = ("LastModified", "last_modified", "mtime", "modified", "updated", "created")
 """Where the information about a file has its modification time, by library."""
-_FRESH: Final = 3600.0
+_FRESH: Final = 1800.0
 """Seconds for which an object is not written again. Object stores cannot set its modification time."""
 
 
@@ -37,6 +37,23 @@ def options_of(given: Mapping[str, str]) -> dict[str, Any]:
     return found
 
 
+def check(url: str) -> None:
+    """Raises `MissingPackage` or `ConfigError` if the URL's protocol cannot be used here."""
+    protocol = url.partition("://")[0].rpartition("::")[2]
+    try:
+        from fsspec import get_filesystem_class
+    except ImportError:
+        raise MissingPackage("content.store needs fsspec: pip install 'tailrace[content]'") from None
+    try:
+        get_filesystem_class(protocol)
+    except ImportError as e:
+        raise MissingPackage(f"content.store: {protocol}:// needs another package: {e}") from None
+    except ValueError:
+        raise ConfigError(
+            f"content.store: {protocol}:// is not a protocol that fsspec knows; for example s3://bucket/folder"
+        ) from None
+
+
 class Remote:
     """Objects below a URL. Arguments and errors are those of `Folder`, and whatever the library raises.
 
@@ -53,19 +70,11 @@ class Remote:
     def __init__(self, url: str, options: Mapping[str, str], now: Any = time.time) -> None:
         protocol = url.partition("://")[0]
         given = options_of(options)
-        try:
-            from fsspec.core import url_to_fs
-        except ImportError:
-            raise MissingPackage("content.store needs fsspec: pip install 'tailrace[content]'") from None
+        check(url)
+        from fsspec.core import url_to_fs
+
         try:
             self._fs, root = url_to_fs(url, **given)
-        except ImportError as e:
-            raise MissingPackage(f"content.store: {protocol}:// needs another package: {e}") from None
-        except ValueError:
-            raise ConfigError(
-                f"content.store: {protocol}:// is not a protocol that fsspec knows, or its address or "
-                "content.storage_options are not valid; for example s3://bucket/folder"
-            ) from None
         except Exception as e:  # what it says may hold a secret
             raise ConfigError(
                 f"content.store: {protocol}:// cannot be used with these content.storage_options: "

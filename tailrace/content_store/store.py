@@ -166,6 +166,24 @@ class ContentStore:
         return ContentUnreachable(f"content.store cannot be {what}: {type(error).__name__}: {said[:500]}")
 
 
+def is_folder(store: str) -> bool:
+    """Whether `content.store` is a folder: a path, or a URL of one."""
+    return "://" not in _LOCAL.sub("", store)
+
+
+def check_store(settings: Content) -> None:
+    """Raises what `open_store` would raise about packages, without a connection. No store is no error.
+
+    Raises:
+        ConfigError: fsspec does not know the protocol.
+        MissingPackage: a package is not installed; names it or the extra.
+    """
+    if settings.store and not is_folder(settings.store):
+        from tailrace.content_store.remote import check
+
+        check(settings.store)
+
+
 def open_store(settings: Content) -> ContentStore:
     """The store that the settings name. Nothing is written or asked yet.
 
@@ -177,9 +195,8 @@ def open_store(settings: Content) -> ContentStore:
     """
     if not settings.store:
         raise ConfigError("content.store: is empty; set it to a folder that all hosts share, or to a URL")
-    local = _LOCAL.sub("", settings.store)
-    if "://" not in local:
-        return ContentStore(Folder(Path(local).expanduser()))
+    if is_folder(settings.store):
+        return ContentStore(Folder(Path(_LOCAL.sub("", settings.store)).expanduser()))
     from tailrace.content_store.remote import Remote
 
     secrets = tuple(
