@@ -15,6 +15,7 @@ from tailrace.content_store.claims import Blob, Claimed, Large
 from tailrace.content_store.store import ContentStore, is_folder, open_store
 from tailrace.delivery_reports import InFlight, OnDelivery
 from tailrace.errors import ContentUnreachable, EventTooLarge
+from tailrace.records import ChangeKind
 from tailrace.settings import Settings
 from tailrace.waiting_records import Record
 
@@ -108,7 +109,7 @@ class Stage:
         """Why the store took nothing the last time; empty: it did."""
         self._reason = ""
         """Why an event was cut last."""
-        self._said = False
+        self._said = self._ended = False
         self._lost = 0
         """Events that were cut since the log said that the store works."""
         self._green = greenlets.threads_are_greenlets()
@@ -181,13 +182,21 @@ class Stage:
 
     def give_up(self) -> int:
         """Cuts all events that are here: nothing waits for the store any more. Returns how many."""
-        count = 0
-        while self._cut_first("the publisher ends"):
+        count, self._ended = 0, True
+        while self._cut_first("it has not taken it yet"):
             count += 1
-        self._say()
+        if count:
+            log.error(
+                "%d events are published with their content cut, since the publisher ends before the content "
+                "store has it: %s",
+                count,
+                self._reason,
+            )
         return count
 
     def _say(self) -> None:
+        if self._ended:
+            return
         if self._lost and not self._said:
             self._said = True
             log.error(
@@ -229,7 +238,8 @@ class Stage:
         except Exception as e:
             error = f"its content was not stored, and it is too large: {str(e)[:500]}"
         else:
-            self._in_flight.changed(event.content_changes)
+            if all(c.change != ChangeKind.CUT for c in large.event.content_changes):
+                self._in_flight.changed([c for c in event.content_changes if c.change == ChangeKind.CUT])
             self._in_flight.not_stored()
         with self._lock:
             self._lost += 1

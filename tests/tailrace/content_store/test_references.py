@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from tailrace import InvalidEvent, Kind, TraceEvent, codec
 from tailrace.content import Limits
 from tailrace.content_store.references import MEDIA, MOST
+from tailrace.event_lines import parse
 from tailrace.prepare import prepared
 from tailrace.records import ContentRef
 
@@ -79,3 +81,18 @@ def test_more_references_than_an_event_may_have_are_refused() -> None:
     prepared(with_refs(*[ref()] * MOST), 10**15, Limits())
     with pytest.raises(InvalidEvent, match="has 301 references, may have 300"):
         prepared(with_refs(*[ref()] * (MOST + 1)), 10**15, Limits())
+
+
+def test_a_json_line_brings_references_too() -> None:
+    def line(**values: Any) -> bytes:
+        reference = {"field": "outputs", "hash": HASH, "bytes": 9, **values}
+        return json.dumps(
+            {"kind": "tool", "started_at": 10**15, "ended_at": 10**15, "content_refs": [reference]}
+        ).encode()
+
+    done = prepared(parse(line()), 10**15, Limits())
+    assert list(codec.decode(done.value, TraceEvent).content_refs) == [ref()]
+    for wrong in ({"hash": "md5:00"}, {"field": "trace_id"}, {"bytes": -1}, {"tenant_id": "other"}):
+        with pytest.raises(InvalidEvent) as refused:
+            prepared(parse(line(**wrong)), 10**15, Limits())
+        assert refused.value.field == f"content_refs.{next(iter(wrong))}"
