@@ -7,7 +7,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Final, Protocol
 
 from tailrace import greenlets
 from tailrace.content_store import claims
@@ -31,6 +31,12 @@ FRESH: Final = 1800.0
 """Seconds for which content that was stored is not stored again. A sweep goes by when it was."""
 _REMEMBERED: Final = 10_000
 """Hashes that are remembered as stored."""
+
+
+class Puts(Protocol):
+    """The part of a `ContentStore` that a stage uses."""
+
+    def put(self, tenant_id: str | None, data: bytes) -> str: ...
 
 
 class _Job:
@@ -89,13 +95,13 @@ class Stage:
         submit: Callable[[Record], None],
         failed: Callable[[Record, str], None],
         clock: Callable[[], float] = time.monotonic,
-        opened: Callable[[], ContentStore] | None = None,
+        opened: Callable[[], Puts] | None = None,
     ) -> None:
         self._content = settings.content
         self._most_events = settings.publisher.queue_max_events
         self._in_flight, self._submit, self._failed, self._clock = in_flight, submit, failed, clock
         self._opened = opened or self._open
-        self._store: ContentStore | None = None
+        self._store: Puts | None = None
         self._lock = greenlets.real_lock()
         self._queues: dict[object, deque[_Job]] = {}
         """Kafka key -> its events that wait, in their order."""

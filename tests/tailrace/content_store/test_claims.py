@@ -123,7 +123,10 @@ def test_fields_above_the_threshold_go_to_the_store_though_they_fit() -> None:
 
 
 def test_media_go_to_the_store_as_bytes_and_are_named_in_the_text() -> None:
-    message = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": URI}}, "what is it?"]}
+    message: dict[str, Any] = {
+        "role": "user",
+        "content": [{"type": "image_url", "image_url": {"url": URI}}, "what is it?"],
+    }
     found = claimed(
         large(event(inputs=[message, message], outputs={"data": B64, "media_type": "image/webp"}))
     )
@@ -137,7 +140,7 @@ def test_media_go_to_the_store_as_bytes_and_are_named_in_the_text() -> None:
     message["content"][0] = {
         "type": "image_url",
         "image_url": {"url": f"[image/png, {len(PNG)} bytes, {hash}]"},
-    }  # type: ignore[index]
+    }
     assert json.loads(str(done.inputs)) == [message, message]
     assert not done.content_changes
 

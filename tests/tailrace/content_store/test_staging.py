@@ -51,10 +51,10 @@ class Store:
         self.then: Callable[[], None] = lambda: None
         self.calls = 0
 
-    def put(self, tenant: str | None, data: bytes) -> str:
+    def put(self, tenant_id: str | None, data: bytes) -> str:
         self.calls += 1
         (self.answers.popleft() if self.answers else self.then)()
-        self.put_.append((tenant, content_hash(data)))
+        self.put_.append((tenant_id, content_hash(data)))
         return content_hash(data)
 
 
@@ -87,7 +87,7 @@ class Case:
             self.records.append,
             lambda record, error: self.failures.append(error),
             lambda: self.now,
-            lambda: self.store,  # type: ignore[arg-type,return-value]
+            lambda: self.store,
         )
 
     def offer(

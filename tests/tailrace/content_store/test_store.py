@@ -312,7 +312,8 @@ def test_a_secret_is_shown_nowhere() -> None:
 
             return refuse
 
-    store._files = Refusing()
+    refusing: Any = Refusing()
+    store._files = refusing
     with pytest.raises(ContentUnreachable) as refused:
         store.put(None, DATA)
     assert "hunter22" not in str(refused.value)
