@@ -8,6 +8,7 @@ the record of an event whose content could not be stored.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
@@ -20,9 +21,10 @@ from tailrace.content_store.naming import content_hash
 from tailrace.content_store.references import MEDIA
 from tailrace.errors import EventTooLarge
 from tailrace.identity import mint
+from tailrace.kinds import BODIES, BODY
 from tailrace.oversize import CONTENT
 from tailrace.prepare import Prepared
-from tailrace.records import ChangeKind, ContentChange, ContentRef, TraceEvent
+from tailrace.records import ChangeKind, ContentChange, ContentRef, Kind, TraceEvent
 
 JSON: Final = "application/json"
 TEXT: Final = "text/plain"
@@ -36,7 +38,15 @@ _BY_BODY: Final = {
 }
 _HEADER_CONTENT: Final = tuple(path for path in CONTENT if "." not in path)
 _header: Final = attrgetter(*_HEADER_CONTENT)
-_bodies: Final = attrgetter(*_BY_BODY)
+_OF_KIND: Final = {
+    kind.value: tuple(
+        (body, tuple((path, path[len(body) + 1 :]) for path in paths))
+        for body, paths in _BY_BODY.items()
+        if paths and (body not in BODIES or body == BODY.get(kind))
+    )
+    for kind in Kind
+}
+"""Kind -> the bodies with content that its events may have, and the paths and names of the fields."""
 
 
 class Blob(NamedTuple):
@@ -84,14 +94,35 @@ def contents(event: TraceEvent) -> Iterator[tuple[str, str]]:
     for path, value in zip(_HEADER_CONTENT, _header(event), strict=True):
         if type(value) is str:
             yield path, value
-    for (name, paths), body in zip(_BY_BODY.items(), _bodies(event), strict=True):
+    for name, fields in _OF_KIND[event.kind]:
+        body = getattr(event, name)
         if body is not None:
-            for path in paths:
-                value = body
-                for part in path[len(name) + 1 :].split("."):
-                    value = getattr(value, part, None)
+            for path, field in fields:
+                value = getattr(body, field)
                 if type(value) is str:
                     yield path, value
+
+
+@cache
+def _wide(most: int, limits: Limits) -> Limits:
+    """The limits of what may be stored."""
+    return Limits(max(most, limits.most), limits.cut)
+
+
+def _characters(event: TraceEvent) -> int:
+    """Characters of an event's content; as `contents`, for every event."""
+    size = 0
+    for value in _header(event):
+        if type(value) is str:
+            size += len(value)
+    for name, fields in _OF_KIND[event.kind]:
+        body = getattr(event, name)
+        if body is not None:
+            for _, field in fields:
+                value = getattr(body, field)
+                if type(value) is str:
+                    size += len(value)
+    return size
 
 
 def prepared(
@@ -119,12 +150,12 @@ def prepared(
         EventTooLarge: a field exceeds `policy.most`, or what cannot be stored is too large alone; and it
             is not to be cut.
     """
-    wide = Limits(max(limits.most, policy.most), limits.cut)
+    wide = _wide(policy.most, limits)
     try:
         done = prepare.completed(event, now, wide, new_id, host_name)
-        found = list(contents(done))
-        if sum(len(text) for _, text in found) < media.LEAST and not policy.threshold:
+        if not policy.threshold and _characters(done) < media.LEAST:
             return prepare.finished(done, limits, frame)
+        found = list(contents(done))
         try:
             value, key = codec.encode(done, frame, wide.most), prepare.key_of(done)
         except Exception:  # as in `prepare.finished`
@@ -277,11 +308,10 @@ def _likely(event: TraceEvent) -> bool:
     for name in _HEADER_CONTENT:
         if media.likely(getattr(event, name, None)):
             return True
-    for (name, paths), body in zip(_BY_BODY.items(), _bodies(event), strict=True):
-        if type(body) is BODY_CONTENT[name][0]:
-            for path in paths:
-                if media.likely(getattr(body, path[len(name) + 1 :], None)):
-                    return True
+    for name, fields in _OF_KIND[event.kind]:
+        body = getattr(event, name)
+        if type(body) is BODY_CONTENT[name][0] and any(media.likely(getattr(body, f)) for _, f in fields):
+            return True
     return False
 
 
