@@ -66,7 +66,7 @@ class Folder:
         return True
 
     def read(self, path: str, most: int) -> bytes:
-        """The first bytes of a file.
+        """The first `most` bytes of a file; all of them if that is negative.
 
         Raises:
             FileNotFoundError: there is none.

@@ -106,7 +106,8 @@ class Remote:
         return modified is not None and self._now() - modified < _FRESH
 
     def read(self, path: str, most: int) -> bytes:
-        found = self._fs.cat_file(self._at(path), start=0, end=most)
+        # a negative end would count from the end of the object
+        found = self._fs.cat_file(self._at(path), start=0, end=most if most >= 0 else None)
         return found if isinstance(found, bytes) else bytes(found)
 
     def files(self) -> Iterator[tuple[str, float, int]]:

@@ -307,8 +307,8 @@ def test_every_kind_of_process_stores_and_delivers_everything(
 KILLED = (
     SCRIPT
     + """
-import signal, threading
-from tailrace.content_store import folder
+import signal
+from tailrace.content_store import folder, store
 from tailrace import delivery_thread
 
 def die():
@@ -424,7 +424,7 @@ def test_kills_at_random_moments_leave_no_record_without_content(
             stdout=subprocess.PIPE,
         )
         assert app.stdout is not None
-        app.stdout.readline()  # the first report
+        assert app.stdout.readline()  # the first report
         time.sleep(rng.uniform(0, 0.7))
         app.kill()
         app.communicate()
