@@ -21,7 +21,17 @@ from tailrace.codec import schemas
 from tailrace.records import Kind, TraceEvent
 from tests.docs.markdown import parsed
 
-ONLINE = ("check", "connect", "ledger", "metrics", "process", "publish", "schemas register", "topics")
+ONLINE = (
+    "check",
+    "connect",
+    "content",
+    "ledger",
+    "metrics",
+    "process",
+    "publish",
+    "schemas register",
+    "topics",
+)
 """Commands that need Kafka, a registry or a vendor."""
 EVENT = {
     "kind": "tool",

@@ -1,0 +1,158 @@
+"""Which content of a store may be deleted: what is old, and what no dead letter or archive names.
+
+Content is put into the store before its event is published, and putting it again makes it young again
+(`ContentStore.put`). So content that was not put for longer than a spool keeps an event and the topics keep a
+record is named by no record that can still be read, replayed or redriven; except for what is kept longer
+elsewhere. Each such place is a source of names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib.metadata import entry_points
+from typing import Final, NamedTuple, Protocol
+
+from tailrace.content_store.store import Stored
+from tailrace.errors import MissingPackage, TopicMismatch
+from tailrace.settings import Settings
+
+GROUP: Final = "tailrace.content_names"
+"""Entry-point group of the sources of names. An entry is a function `(settings) -> Iterable[str]`.
+
+It yields the hashes that its records name, in full; the same one may come often. If it cannot read all of its
+records it raises, and nothing is deleted.
+"""
+HOUR: Final = 3600.0
+MARGIN_HOURS: Final = 24.0
+"""What is added for clocks that differ, and for segments that Kafka deletes late."""
+
+Names = Callable[[Settings], Iterable[str]]
+
+
+class Sweepable(Protocol):
+    """The methods of a `ContentStore` that a sweep uses."""
+
+    def names(self) -> Iterator[Stored]: ...
+    def delete(self, folder: str, hash: str, modified_before: float | None = None) -> bool: ...
+    def remove_unfinished(self, modified_before: float) -> int: ...
+
+
+class Plan(NamedTuple):
+    """What a sweep would do."""
+
+    delete: list[Stored]
+    young: int
+    """Content that is younger than the lifetime."""
+    named: int
+    """Older content that a source names."""
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that are freed."""
+        return sum(stored.bytes for stored in self.delete)
+
+
+class Swept(NamedTuple):
+    """What a sweep has done."""
+
+    deleted: int
+    bytes: int
+    renewed: int
+    """Content that was put again after it was listed, and stays."""
+    unfinished: int
+    """Files that killed publishers had left."""
+
+
+def lifetime_hours(retention_ms: Iterable[int], spool_hours: float) -> float | None:
+    """How long content must stay.
+
+    Args:
+        retention_ms: The retention of the topics whose records name content, milliseconds; negative: no end.
+        spool_hours: How long a spool keeps an event.
+
+    Returns:
+        None if a topic keeps its records without end.
+    """
+    found = list(retention_ms)
+    if any(ms < 0 for ms in found):
+        return None
+    return max(found, default=0) / (HOUR * 1000) + spool_hours + MARGIN_HOURS
+
+
+def retentions(configs: Mapping[str, Mapping[str, str]], topics: Iterable[str]) -> list[int]:
+    """The retention of topics in milliseconds, from their configuration in the cluster.
+
+    Raises:
+        TopicMismatch: A topic is missing, or says nothing of its retention: it is not known then what its
+            records name.
+    """
+    found = []
+    for topic in topics:
+        text = configs.get(topic, {}).get("retention.ms", "")
+        if not text.lstrip("-").isdigit():
+            raise TopicMismatch(f"{topic} is missing, or its retention.ms is not known; nothing was deleted")
+        found.append(int(text))
+    return found
+
+
+def sources() -> dict[str, Names]:
+    """The installed sources of names.
+
+    Raises:
+        MissingPackage: One of them cannot be loaded. Nothing may be deleted then.
+    """
+    found: dict[str, Names] = {}
+    for entry in sorted(entry_points(group=GROUP), key=lambda e: e.name):
+        try:
+            found[entry.name] = entry.load()
+        except ImportError as e:
+            raise MissingPackage(
+                f"content that {entry.name} may name cannot be spared: {e}; install what it needs"
+            ) from None
+    return found
+
+
+def plan(stored: Iterable[Stored], before: float, named: Iterable[Iterable[str]]) -> Plan:
+    """What may be deleted. Reads all of `stored` before any of `named`: what is written meanwhile is young.
+
+    Args:
+        stored: The content of the store.
+        before: Seconds since 1970. Content that was put since is young.
+        named: The hashes that each source names. A hash spares the content of every tenant.
+    """
+    old: dict[str, list[Stored]] = {}
+    young = spared = 0
+    for one in stored:
+        if one.modified_at >= before:
+            young += 1
+        else:
+            old.setdefault(one.hash, []).append(one)
+    for names in named:
+        for name in names:
+            spared += len(old.pop(name, ()))
+    return Plan([one for same in old.values() for one in same], young, spared)
+
+
+def sweep(
+    store: Sweepable,
+    planned: Plan,
+    before: float,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Swept:
+    """Deletes what is planned, except what was put again meanwhile.
+
+    Args:
+        store: The store.
+        planned: From `plan`, with the same `before`.
+        before: Seconds since 1970.
+        progress: Called after each content with the number of those that were looked at.
+
+    Raises:
+        ContentUnreachable: The store does not answer. What was not deleted stays for the next sweep.
+    """
+    deleted = freed = 0
+    for done, one in enumerate(planned.delete, 1):
+        if store.delete(one.folder, one.hash, before):
+            deleted, freed = deleted + 1, freed + one.bytes
+        progress(done)
+    return Swept(deleted, freed, len(planned.delete) - deleted, store.remove_unfinished(before))

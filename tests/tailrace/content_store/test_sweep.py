@@ -1,0 +1,199 @@
+"""What a sweep deletes: old content that nothing names. On a real folder; the sources of names are lists."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tailrace import codec
+from tailrace.content_store import sweep as rules
+from tailrace.content_store.dead_letters import hashes
+from tailrace.content_store.folder import UNFINISHED, Folder
+from tailrace.content_store.naming import content_hash, path_of
+from tailrace.content_store.store import ContentStore, Stored
+from tailrace.dead_letters import dead_letter
+from tailrace.errors import KafkaUnavailable, MissingPackage, TopicMismatch
+from tailrace.records import ContentRef, Kind, Stage, TraceEvent
+
+HOUR = 3600.0
+NOW = time.time()
+
+
+class Bench:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.store = ContentStore(Folder(folder))
+
+    def put(self, tenant_id: str | None, data: bytes, hours: float) -> str:
+        """Content that was put so many hours ago."""
+        name = self.store.put(tenant_id, data)
+        at = NOW - hours * HOUR
+        os.utime(self.folder / path_of(tenant_id, name), (at, at))
+        return name
+
+    def left(self) -> set[str]:
+        return {one.hash for one in self.store.names()}
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path / "store")
+
+
+def test_old_content_that_nothing_names_is_deleted_and_the_rest_stays(bench: Bench) -> None:
+    young, old, named = (bench.put("t", data, hours) for data, hours in ((b"y", 9), (b"o", 11), (b"n", 11)))
+    also_old = bench.put("other", b"o", 11)
+    before = NOW - 10 * HOUR
+    planned = rules.plan(bench.store.names(), before, [[], [named, young, "sha256:" + "0" * 64]])
+    assert (planned.young, planned.named, planned.bytes) == (1, 1, 2)
+    assert bench.left() == {young, old, named}, "a plan deletes nothing"
+    assert rules.sweep(bench.store, planned, before) == rules.Swept(2, 2, 0, 0)
+    assert bench.left() == {young, named}
+    assert also_old == old
+
+
+def test_a_name_spares_the_content_of_every_tenant(bench: Bench) -> None:
+    name = bench.put("t", b"same", 11)
+    bench.put(None, b"same", 11)
+    planned = rules.plan(bench.store.names(), NOW, [[name, name]])
+    assert (planned.delete, planned.named) == ([], 2)
+
+
+def test_content_that_is_put_again_after_it_was_listed_stays(bench: Bench) -> None:
+    name = bench.put("t", b"old", 11)
+    before = NOW - 10 * HOUR
+    planned = rules.plan(bench.store.names(), before, [])
+    assert [one.hash for one in planned.delete] == [name]
+    bench.store.put("t", b"old")
+    assert rules.sweep(bench.store, planned, before) == rules.Swept(0, 0, 1, 0)
+    assert bench.left() == {name}
+
+
+def test_names_that_cannot_be_read_completely_delete_nothing(bench: Bench) -> None:
+    name = bench.put("t", b"old", 11)
+
+    def broken() -> Iterator[str]:
+        yield "sha256:" + "0" * 64
+        raise KafkaUnavailable("no record arrived")
+
+    with pytest.raises(KafkaUnavailable):
+        rules.plan(bench.store.names(), NOW, [broken()])
+    assert bench.left() == {name}
+
+
+def test_content_is_listed_before_names_are_read(bench: Bench) -> None:
+    """A dead letter that is written meanwhile names content that was put before its event: it is found."""
+    order: list[str] = []
+
+    def stored() -> Iterator[Stored]:
+        order.append("content")
+        yield from ()
+
+    def names() -> Iterator[str]:
+        order.append("names")
+        yield from ()
+
+    rules.plan(stored(), NOW, [names()])
+    assert order == ["content", "names"]
+
+
+def test_what_killed_publishers_left_is_removed_when_it_is_old(bench: Bench) -> None:
+    bench.put("t", b"x", 1)
+    for name, hours in (("a", 11.0), ("b", 1.0)):
+        path = bench.folder / UNFINISHED / name
+        path.write_bytes(b"half")
+        os.utime(path, (NOW - hours * HOUR,) * 2)
+    before = NOW - 10 * HOUR
+    assert rules.sweep(bench.store, rules.plan(bench.store.names(), before, []), before).unfinished == 1
+    assert [p.name for p in (bench.folder / UNFINISHED).iterdir()] == ["b"]
+
+
+def test_the_lifetime_is_retention_and_spool_and_a_day() -> None:
+    day = 24 * 3600 * 1000
+    assert rules.lifetime_hours([7 * day, 30 * day], 168.0) == 30 * 24 + 168 + 24
+    assert rules.lifetime_hours([7 * day, -1], 168.0) is None
+
+
+def test_a_topic_whose_retention_is_not_known_ends_it() -> None:
+    assert rules.retentions({"a": {"retention.ms": "5"}, "b": {"retention.ms": "-1"}}, ["a", "b"]) == [5, -1]
+    for configs in ({}, {"a": {}}, {"a": {"retention.ms": "None"}}):
+        with pytest.raises(TopicMismatch, match="a is missing, or its"):
+            rules.retentions(configs, ["a"])
+
+
+def test_a_source_that_cannot_be_loaded_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load() -> Callable[..., Iterable[str]]:
+        raise ModuleNotFoundError("No module named 'archive'")
+
+    def found(group: str) -> list[Any]:
+        assert group == rules.GROUP
+        return [SimpleNamespace(name="archive", load=load)]
+
+    monkeypatch.setattr(rules, "entry_points", found)
+    with pytest.raises(MissingPackage, match="archive"):
+        rules.sources()
+
+
+def test_the_dead_letters_are_a_source() -> None:
+    assert "dead-letters" in rules.sources()
+
+
+NAME = st.binary(min_size=1, max_size=9).map(content_hash)
+
+
+@given(st.lists(NAME, max_size=5), st.binary(max_size=80), st.binary(max_size=80), st.integers(0, 400))
+def test_every_name_in_the_bytes_of_a_dead_letter_is_found(
+    names: list[str], before: bytes, after: bytes, cut: int
+) -> None:
+    """Also of an event whose bytes nobody can decode."""
+    refs = tuple(ContentRef(field="inputs", tenant_id="t", hash=name, bytes=1) for name in names)
+    event = TraceEvent(
+        kind=Kind.TOOL,
+        event_id="e",
+        source_id="s",
+        trace_id="t",
+        started_at=1_800_000_000_000_000,
+        ended_at=1_800_000_000_000_000,
+        published_at=1_800_000_000_000_000,
+        content_refs=refs,
+    )
+    raw = before + codec.encode(event) + after
+    letter = dead_letter(
+        Stage.DECODE,
+        "unknown_schema",
+        "",
+        topic="trace.events",
+        partition=0,
+        offset=1,
+        appended_at=0,
+        failed_at=0,
+        key=None,
+        value=raw,
+        keep=10_000,
+    )
+    assert set(hashes(codec.encode(letter))) >= set(names)
+    list(hashes(codec.encode(letter)[cut:]))
+    assert list(hashes(None)) == []
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3), st.floats(0, 20)), max_size=30),
+    st.lists(st.lists(st.integers(0, 5), max_size=4), max_size=3),
+)
+def test_a_plan_deletes_exactly_what_is_old_and_not_named(
+    contents: list[tuple[int, int, float]], named: list[list[int]]
+) -> None:
+    stored = [Stored(f"t-{tenant}", f"sha256:{n}", at, 7) for n, tenant, at in contents]
+    names = [[f"sha256:{n}" for n in source] for source in named]
+    planned = rules.plan(stored, 10.0, names)
+    flat = {name for source in names for name in source}
+    assert sorted(planned.delete) == sorted(s for s in stored if s.modified_at < 10.0 and s.hash not in flat)
+    assert planned.young + planned.named + len(planned.delete) == len(stored)
