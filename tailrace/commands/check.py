@@ -14,6 +14,7 @@ from confluent_kafka import KafkaException
 from tailrace import clients, kafka, kafka_security, topics
 from tailrace.checks import Finding
 from tailrace.commands.options import common, settings_from
+from tailrace.content_store import check as content_check
 from tailrace.errors import ConfigError, KafkaUnavailable, MissingPackage
 from tailrace.ledger import pipeline_identity
 from tailrace.ledger.positions import identity, last_positions
@@ -60,7 +61,12 @@ def _ask_sinks(settings: Settings, sinks: Sequence[str], passed: list[str], prob
 @click.argument("sinks", nargs=-1, metavar="[SINK]…")
 @common
 @click.option(
-    "--wait", "seconds", type=float, default=5.0, show_default=True, help="Seconds to wait for a broker."
+    "--wait",
+    "seconds",
+    type=float,
+    default=5.0,
+    show_default=True,
+    help="Seconds to wait for a broker or store.",
 )
 @click.option(
     "--json",
@@ -76,7 +82,7 @@ def check(
     seconds: float,
     as_json: bool,
 ) -> None:
-    """Check settings, sinks, broker and topics; each problem is printed with its fix.
+    """Check settings, sinks, content store, broker and topics; each problem is printed with its fix.
 
     With names of sinks, only those are checked, at the vendor: does it answer, is the key valid. Kafka is not
     needed.
@@ -110,6 +116,9 @@ def check(
             passed.extend(about.passed)
             problems.extend(about.problems)
             notes.extend(about.warnings)
+        if settings.content.store:
+            stored = content_check.finding(settings.content, seconds)
+            (passed if stored.ok else problems).append(stored.text)
         wrong = [*kafka_security.problems(settings.kafka.client), *clients.problems(settings)]
         spool_dir = settings.publisher.spool_dir
         if spool_dir and (unusable := spool.problem(spool_dir, make=False)) is not None:
