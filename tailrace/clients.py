@@ -78,6 +78,21 @@ def dead_letters(settings: Settings, sink: str) -> Properties:
     )
 
 
+def reports(settings: Settings, sink: str) -> Properties:
+    """The producer of a sink's `rehydration_failed` events."""
+    return kafka.client(
+        settings.kafka,
+        client_id=f"tailrace-{sink}-reports",
+        enable_idempotence=True,
+        acks="all",
+        partitioner=PARTITIONER,
+        compression_type="lz4",
+        linger_ms=5,
+        message_timeout_ms=30_000,
+        message_max_bytes=settings.topics.max_event_bytes,
+    )
+
+
 def sink(settings: Settings, name: str, *, partition_eof: bool) -> Properties:
     """The consumer of a sink."""
     connect = settings.connect
@@ -135,6 +150,7 @@ def check_sinks(settings: Settings) -> None:
     """The same for the clients of sinks."""
     _try_consumer(sink(settings, "check", partition_eof=False))
     _try(Producer, dead_letters(settings, "check"))
+    _try(Producer, reports(settings, "check"))
 
 
 def problems(settings: Settings) -> Iterator[str]:

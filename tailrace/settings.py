@@ -307,6 +307,11 @@ class Content(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Bytes that may wait for the store in a publisher."""
     timeout_seconds: Annotated[float, msgspec.Meta(gt=0)] = 10.0
     """How long an event waits for the store. Then it is published with its content cut."""
+    rehydrate_seconds: Annotated[float, msgspec.Meta(gt=0)] = 10.0
+    """How long a sink waits for a record's content. Then the record is sent without it, and marked."""
+    cache_bytes: Annotated[int, msgspec.Meta(ge=0)] = 64 * 1024 * 1024
+    """Content that the sinks of a process keep in memory. Content that a record waits for comes in addition.
+    """
 
     def __post_init__(self) -> None:
         if not self.store:

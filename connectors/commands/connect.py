@@ -17,6 +17,7 @@ from connectors.config.instances import describe, installed, instances, sink_cla
 from connectors.consumer.fleet import Fleet
 from connectors.consumer.sink_supervisor import SinkSupervisor
 from connectors.consumer.status import Status
+from connectors.content.fetcher import open_fetcher
 from connectors.observe.health import observing
 from connectors.sdk.contract import spec_of
 from tailrace import clients
@@ -91,12 +92,13 @@ def connect(
         settings = read()
         clients.check_sinks(settings)
         schemas = attach(settings)
+        fetcher = open_fetcher(settings.content)
         chosen = instances(settings, sinks, env, read)
     except ConfigError as e:
         click.echo(f"tailrace connect: {e}", err=True)
         sys.exit(2)
     running = [
-        SinkSupervisor(settings, instance, until_caught_up=until_caught_up, schemas=schemas)
+        SinkSupervisor(settings, instance, until_caught_up=until_caught_up, schemas=schemas, fetcher=fetcher)
         for instance in chosen
     ]
     try:

@@ -10,8 +10,13 @@ from typing import IO
 
 import click
 
-from connectors.config.instances import instance
-from connectors.preview.render import Rendered, lines, render_all
+from connectors.config.instances import Instance, instance
+from connectors.content.fetcher import ContentFetcher, open_fetcher
+from connectors.content.fitting import fitted
+from connectors.content.sink_content import SinkContent
+from connectors.preview.render import Admit, Rendered, lines, render_all
+from connectors.sdk.contract import Enriched, Payload, Skip
+from connectors.sdk.outcomes import Rejected
 from tailrace import codec
 from tailrace.commands.options import common, settings_from
 from tailrace.errors import ConfigError, InvalidEvent, MissingPackage
@@ -38,8 +43,9 @@ def render(
     Nothing is sent, and Kafka is not needed.
 
     FILE has events as for `tailrace publish`; - is stdin. They are enriched together, like those of one
-    partition. A line has event_id, kind and payload, and the link to the vendor's page of the trace if the
-    sink knows it; or filtered, rejected or dead_letter if nothing would be sent. A summary is printed to
+    partition. Content that they refer to is read from content.store, if that is set. A line has event_id,
+    kind and payload, and the link to the vendor's page of the trace if the sink knows it; or filtered,
+    rejected or dead_letter if nothing would be sent. A summary is printed to
     standard error.
 
     Exit status: 0 all lines are events; 1 some are not (printed as FILE:LINE: field); 2 settings or options
@@ -51,7 +57,9 @@ def render(
       tailrace render console - --pretty < events.jsonl
     """
     try:
-        chosen = instance(settings_from(config, bootstrap_servers, assignments), sink)
+        settings = settings_from(config, bootstrap_servers, assignments)
+        chosen = instance(settings, sink)
+        fetcher = open_fetcher(settings.content)
     except ConfigError as e:
         click.echo(f"tailrace render: {e}", err=True)
         sys.exit(2)
@@ -59,7 +67,9 @@ def render(
     events = list(_events(file, refused))
     counts: Counter[str] = Counter()
     try:
-        for text in lines(_counted(render_all(chosen, events, chosen.admit), counts), pretty=pretty):
+        for text in lines(
+            _counted(render_all(chosen, events, _with_content(chosen, fetcher)), counts), pretty=pretty
+        ):
             click.echo(text)
     except MissingPackage as e:
         click.echo(f"tailrace render: {e}", err=True)
@@ -75,6 +85,24 @@ def render(
         parts.append(f"{len(refused):,} invalid")
     click.echo(f"{len(events) + len(refused):,} lines: " + (", ".join(parts) or "nothing"), err=True)
     sys.exit(1 if refused else 0)
+
+
+def _with_content(chosen: Instance, fetcher: ContentFetcher | None) -> Admit:
+    """What is applied to a record before `map`: filters, then its stored content, then the content policy."""
+    if fetcher is None:
+        return chosen.admit
+    content = SinkContent(chosen.name, fetcher, chosen.fetched, lambda reason: None)
+
+    def mapped(record: Enriched) -> Payload | Skip | Rejected:
+        admitted = chosen.admit(record)
+        return admitted if isinstance(admitted, Skip) else chosen.sink.map(admitted)
+
+    def admit(record: Enriched) -> Enriched | Skip | Rejected:
+        if record.event.content_refs and not isinstance(chosen.admit(record), Skip):
+            record, _ = fitted(content.complete(record), mapped, chosen.cut_to)
+        return chosen.admit(record)
+
+    return admit
 
 
 def _events(file: IO[bytes], refused: list[str]) -> Iterator[TraceEvent]:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, Union, get_args, get_origin
 import msgspec
 
 from connectors.config import secrets as secret_settings
+from connectors.content.refs import PATHS, fetched_paths
 from connectors.delivery.batching import BatchLimits
 from connectors.delivery.dead_letter_limits import LIMITS, DeadLetterLimits
 from connectors.delivery.gate import FAILURES
@@ -65,6 +66,11 @@ class Instance(msgspec.Struct, frozen=True):
     rates: Rates = NO_RATES
     dead_letters: DeadLetterLimits = LIMITS
     circuit_failures: int = FAILURES
+    fetched: frozenset[str] = PATHS
+    """Paths whose content is fetched if it is stored outside the event: those that the sink decodes, without
+    those that its content policy removes."""
+    cut_to: int = 0
+    """Bytes to which the payload of a record with stored content is cut; 0: it is not cut."""
     secrets: tuple[str, ...] = ()
     """Values that must not appear in logs or in anything stored."""
     fingerprint: bytes = b""
@@ -181,12 +187,13 @@ def build(settings: Settings, name: str, found: Prepared) -> Instance:
         ) from None
     common, own = found.common, found.own
     rates = getattr(made, "rates", found.spec.rates)
+    fields = None if found.spec.fields is None else found.spec.fields | found.admission.reads
     return Instance(
         name,
         found.spec.name,
         made,
         BatchLimits(common.max_records, common.max_bytes, settings.connect.max_age_ms / 1000),
-        None if found.spec.fields is None else found.spec.fields | found.admission.reads,
+        fields,
         getattr(own, "ca_file", None),
         getattr(own, "cert_file", None),
         getattr(own, "key_file", None),
@@ -194,6 +201,8 @@ def build(settings: Settings, name: str, found: Prepared) -> Instance:
         msgspec.structs.replace(rates if isinstance(rates, Rates) else found.spec.rates, **found.rates),
         DeadLetterLimits(common.dead_letter_ratio, common.dead_letter_consecutive),
         common.circuit_failures,
+        fetched_paths(fields, found.admission.removed),
+        common.max_bytes if found.spec.cut else 0,
         found.secrets,
         found.fingerprint,
     )

@@ -3,8 +3,9 @@
 Only the consumer's thread uses it. At most one batch is in flight, so records reach the sink in the
 partition's order, also when they are retried or halved.
 
-Two kinds of records hold up those that follow: one whose schema is not known, until a time limit; and one
-that cannot be mapped while the dead-letter limits forbid dead-lettering it.
+Three kinds of records hold up those that follow: one whose schema is not known, until a time limit; one
+whose content is stored elsewhere, until it is here or a time limit; and one that cannot be mapped while the
+dead-letter limits forbid dead-lettering it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from itertools import islice
 from typing import Final, NamedTuple
 
 from connectors.consumer.dead_letters import DeadLetterRequest
@@ -25,6 +27,8 @@ from connectors.consumer.offset_tracker import (
 )
 from connectors.consumer.reader import Headers, Reader, Unreadable, source
 from connectors.consumer.status import SinkCounts
+from connectors.content.fitting import fitted
+from connectors.content.sink_content import Rehydration, SinkContent
 from connectors.delivery.batching import BatchLimits, Buffer
 from connectors.delivery.sub_batches import RecordResult
 from connectors.filters.record_filter import Admit, current
@@ -44,6 +48,12 @@ WINDOW: Final = 10_000
 
 LOOK_AGAIN: Final = 0.25
 """Seconds between two attempts to take a record that holds up its partition."""
+
+
+AHEAD: Final = 32
+"""Most held records behind the first one whose content is fetched already."""
+AHEAD_BYTES: Final = 16 * 1024 * 1024
+"""Most bytes of their content."""
 
 
 class _UndispatchedRecord(NamedTuple):
@@ -79,6 +89,8 @@ class SinkPartition:
         waits: SchemaWaitPolicy | None = None,
         secrets: Sequence[str] = (),
         admit: Admit = current,
+        content: SinkContent | None = None,
+        cut_to: int = 0,
     ) -> None:
         """
         Args:
@@ -98,6 +110,8 @@ class SinkPartition:
                 None: nothing waits.
             secrets: Masked in what is logged or dead-lettered.
             admit: Filters the record and applies the content policy before it is mapped.
+            content: Fetches content that is stored outside a record. None: records keep their references.
+            cut_to: Bytes to which the payload of such a record is cut; 0: it is not cut.
         """
         self.name, self.topic, self.number = name, topic, number
         self.offsets = OffsetTracker(ledger, start)
@@ -114,6 +128,10 @@ class SinkPartition:
         self._secrets = secrets
         self._held: deque[_UndispatchedRecord] = deque()
         self._look = 0.0  # when to try the first held record again
+        self._content, self._cut_to = content, cut_to
+        self._contents: dict[int, Rehydration] = {}  # by offset
+        self._missing: Rehydration | None = None  # what the first held record waits for
+        self._ahead = -1  # last offset whose content was looked for
         self._buffer: Buffer[tuple[Item, SubmittedRecord]] = Buffer(limits)
         self._records: list[tuple[Item, SubmittedRecord]] = []
         self._sending: Future[list[RecordResult]] | None = None
@@ -160,10 +178,18 @@ class SinkPartition:
             if decoded.frame and self._wait(decoded.frame, offset, now):
                 return False
         else:
-            mapped = self._map(decoded)
+            if decoded.event.content_refs and self._content is not None:
+                filled = self._filled(decoded, offset, now)
+                if filled is None:
+                    return False
+                mapped = self._mapped_within(filled)
+            else:
+                mapped = self._map(decoded)
             if isinstance(mapped, Rejected) and not self._may_dead_letter(mapped):
                 return False
         where = source(decoded.event, decoded.context, self.topic, self.number, offset, appended_at, key)
+        if self._contents:
+            self._contents.pop(offset, None)
         record = self.offsets.read(offset, where.sequence, where.generation, appended_at)
         if isinstance(decoded, Unreadable):
             raw = value if decoded.event is None else None
@@ -177,6 +203,54 @@ class SinkPartition:
             case Rejected():
                 self._give_up(Stage.MAP, where, mapped, record)
         return True
+
+    def _filled(self, decoded: Enriched, offset: int, now: float) -> Enriched | None:
+        """The record with its content. None: it has to wait for it, or for room in the buffer."""
+        found = self._contents.get(offset) or self._fetch(decoded, offset, now)
+        if found is None:
+            return decoded
+        if not found.done(now) or self._buffer.full:
+            self._missing = found
+            return None
+        return found.record
+
+    def _mapped_within(self, filled: Enriched) -> Payload | Skip | Rejected:
+        """As `_map`, for a record with stored content, which is cut until its payload is small enough."""
+        try:
+            return fitted(filled, self._map, self._cut_to)[1]
+        except Exception as e:  # of cutting; `_map` raises nothing
+            return Rejected("map_failed", redact.where(e))
+
+    def _fetch(self, decoded: Enriched, offset: int, now: float) -> Rehydration | None:
+        """Starts to fetch a record's content. None: a filter leaves the record out."""
+        assert self._content is not None
+        self._ahead = max(self._ahead, offset)
+        try:
+            if isinstance(self._admit(decoded), Skip):
+                return None
+        except Exception:  # as `_map` will say
+            return None
+        found = self._contents[offset] = self._content.start(decoded, now)
+        return found
+
+    def _fetch_ahead(self, now: float) -> None:
+        """Starts to fetch the content of the records behind the first held one, and to report failures."""
+        size = 0
+        for found in self._contents.values():
+            size += found.size
+            found.done(now)
+        for held in islice(self._held, AHEAD):
+            if size >= AHEAD_BYTES:
+                return
+            if held.offset <= self._ahead:
+                continue
+            self._ahead = held.offset
+            decoded = self._reader.read(
+                self.topic, self.number, held.offset, held.appended_at, held.value, held.headers
+            )
+            if not isinstance(decoded, Unreadable) and decoded.event.content_refs:
+                started = self._fetch(decoded, held.offset, now)
+                size += started.size if started is not None else 0
 
     def _map(self, decoded: Enriched) -> Payload | Skip | Rejected:
         try:
@@ -214,8 +288,19 @@ class SinkPartition:
         return waits
 
     def look_again(self, now: float) -> None:
-        """Takes the held records, as far as possible; at most once in `LOOK_AGAIN` seconds."""
-        if not self._held or now < self._look:
+        """Takes the held records, as far as possible.
+
+        At most once in `LOOK_AGAIN` seconds, unless the first one waits for its content: it is taken as soon
+        as that is here.
+        """
+        if not self._held:
+            return
+        if self._missing is not None:
+            self._fetch_ahead(now)
+            if not self._missing.done(now) or self._buffer.full:
+                return
+            self._missing = None
+        elif now < self._look:
             return
         self._look = now + LOOK_AGAIN
         while self._held and self._take(*self._held[0], now):
@@ -346,6 +431,11 @@ class SinkPartition:
     def held(self) -> int:
         """Records that were read and cannot be taken yet. Nothing is committed past them."""
         return len(self._held)
+
+    @property
+    def fetching(self) -> bool:
+        """Whether the first held record waits for its content."""
+        return self._missing is not None
 
     @property
     def idle(self) -> bool:

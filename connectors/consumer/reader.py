@@ -12,8 +12,11 @@ from tailrace.errors import DecodeError, UnknownSchema
 from tailrace.records import TraceContext, TraceEvent
 from tailrace.topics import HEADER
 
-ALWAYS: Final = frozenset({"event_id", "kind", "trace_id", "tenant_id", "app_id", "started_at", "ended_at"})
-"""Fields that are decoded for every sink: those in dead letters, and those that `TraceEvent` requires."""
+ALWAYS: Final = frozenset(
+    {"event_id", "kind", "trace_id", "tenant_id", "app_id", "started_at", "ended_at", "content_refs"}
+)
+"""Fields that are decoded for every sink: those in dead letters, those that `TraceEvent` requires, and the
+references to content that is stored outside the event."""
 
 Headers = Sequence[tuple[str, bytes | None]] | None
 

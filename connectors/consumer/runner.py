@@ -30,12 +30,14 @@ from connectors.config.instances import Instance
 from connectors.consumer.assignment import Assignment
 from connectors.consumer.dead_letter_producer import DeadLetterProducer
 from connectors.consumer.dispatch import take
+from connectors.consumer.failure_reports import FailureReports
 from connectors.consumer.offset_commits import OffsetCommits
 from connectors.consumer.partition import SinkPartition
 from connectors.consumer.reader import Reader
 from connectors.consumer.shared_state import SharedState
 from connectors.consumer.startup import open_consumer, report_health, wait_for_topics
 from connectors.consumer.status import State, Status
+from connectors.content.sink_content import SinkContent
 from connectors.delivery.aiohttp_transport import AiohttpTransport
 from connectors.delivery.batch_sender import BatchSender
 from connectors.delivery.gate import Sleep
@@ -85,6 +87,7 @@ class Runner:
         instance: Instance,
         *,
         until_caught_up: bool = False,
+        report_failures: bool = True,
         shared: SharedState | None = None,
         replaced: Callable[[], bool] = _never,
         clock: Callable[[], float] = time.monotonic,
@@ -98,6 +101,8 @@ class Runner:
             instance: The configured sink.
             until_caught_up: Whether `run` returns once everything that was in the topic when its partitions
                 were assigned is acknowledged.
+            report_failures: Whether content that does not come back is published as `rehydration_failed`. A
+                replay sets it to false.
             shared: State that it takes over from the runner before it, which has ended.
             replaced: Called in each round of the loop. Once it returns true, the runner drains and ends.
             clock: Monotonic seconds.
@@ -118,6 +123,16 @@ class Runner:
         self._activity = self._shared.activity
         self._stop, self._wake = self._shared.stop, self._shared.wake
         self._replaced = replaced
+        self._reports = FailureReports(settings, self.name, clock, now)
+        self._content = SinkContent(
+            self.name,
+            self._shared.fetcher,
+            instance.fetched,
+            self._shared.counts.content,
+            self._reports.write if report_failures else None,
+            clock=clock,
+            now=now,
+        )
         self._state: State = "waiting"
         self._error = ""
         self._rate_limiter: RateLimiter | None = None
@@ -275,6 +290,7 @@ class Runner:
             self._partitions.clear()
             self._consumer.close()
             self._dead_letter_producer.close(1.0 if finished else 0.0)
+            self._reports.close(1.0 if finished else 0.0)
         return ended
 
     def _on_commit(self, error: KafkaError | None, offsets: list[Any]) -> None:
@@ -283,6 +299,7 @@ class Runner:
     def _poll_once(self, *, drain: bool = False) -> None:
         """One round: collects results, sends, pauses and resumes partitions, commits, reads."""
         self._dead_letter_producer.poll()
+        self._reports.poll()
         now = self._last_round = self._clock()
         self.joined = self.joined or now - self._began > ALONE
         for partition in self._partitions.values():
@@ -293,7 +310,7 @@ class Runner:
             self._next_commit = now + self._settings.connect.commit_interval_ms / 1000
             self._commits.commit(list(self._partitions.values()))
             self._measure_lag()
-        busy = any(partition.offsets for partition in self._partitions.values())
+        busy = any(partition.offsets or partition.fetching for partition in self._partitions.values())
         fetched = self._consumer.consume(FETCH, 0.005 if busy else 0.05)
         for message in take(fetched, self._partitions, self._clock()):
             self._handle_error(message)
@@ -385,6 +402,8 @@ class Runner:
                 self._shared.schema_waits,
                 self._instance.secrets,
                 self._instance.admit,
+                self._content,
+                self._instance.cut_to,
             )
         self.joined = True
         # Commit at once: from a sink's first start on, it is detected when records are deleted unread.

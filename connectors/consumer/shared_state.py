@@ -6,6 +6,7 @@ import threading
 
 from connectors.config.instances import Instance
 from connectors.consumer.status import SinkCounts
+from connectors.content.fetcher import ContentFetcher
 from connectors.delivery.dead_letter_limits import DeadLetterLimiter
 from connectors.delivery.gate import Activity
 from connectors.delivery.observer import Observer
@@ -17,13 +18,21 @@ from tailrace.settings import Settings
 class SharedState:
     """The state of one sink in one process that outlives its runners."""
 
-    def __init__(self, settings: Settings, instance: Instance, schemas: Schemas | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        instance: Instance,
+        schemas: Schemas | None = None,
+        fetcher: ContentFetcher | None = None,
+    ) -> None:
         """
         Args:
             settings: The process's settings.
             instance: The configured sink.
             schemas: Fetches unknown schemas; None: they are not fetched.
+            fetcher: Fetches content that is stored outside records; None: content.store is not set.
         """
+        self.fetcher = fetcher
         self.observer = Observer()
         self.counts = SinkCounts()
         self.activity = Activity()
@@ -35,6 +44,8 @@ class SharedState:
         """Set when the sink is to end."""
         self.wake = threading.Event()
         """Set when a waiting thread has something to do."""
+        if fetcher is not None:
+            fetcher.listen(self.wake.set)
 
     def use(self, instance: Instance) -> None:
         """Prepares the state for the next runner. The former one must have ended.

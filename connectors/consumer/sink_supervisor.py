@@ -13,6 +13,7 @@ from connectors.config.instances import Instance
 from connectors.consumer.runner import Runner
 from connectors.consumer.shared_state import SharedState
 from connectors.consumer.status import Status
+from connectors.content.fetcher import ContentFetcher
 from connectors.delivery.aiohttp_transport import tls_context
 from connectors.sdk import redact
 from tailrace.errors import ConfigError
@@ -75,6 +76,7 @@ class SinkSupervisor:
         instance: Instance,
         *,
         schemas: Schemas | None = None,
+        fetcher: ContentFetcher | None = None,
         clock: Callable[[], float] = time.monotonic,
         **options: Any,
     ) -> None:
@@ -83,13 +85,14 @@ class SinkSupervisor:
             settings: The process's settings.
             instance: The configured sink.
             schemas: Fetches unknown schemas; None: they are not fetched.
+            fetcher: Fetches content that is stored outside records; None: content.store is not set.
             clock: Monotonic seconds.
             options: Further arguments of `Runner`.
         """
         self.name = instance.name
         self._settings, self._instance, self._clock, self._options = settings, instance, clock, options
         self._watch = SettingsWatch(instance.name)
-        self._shared = SharedState(settings, instance, schemas)
+        self._shared = SharedState(settings, instance, schemas, fetcher)
         self.observer = self._shared.observer
         self._runner = self._new_runner()
 

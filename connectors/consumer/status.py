@@ -47,6 +47,12 @@ class SinkCounts(msgspec.Struct):
     """Sequence numbers that never came."""
     repeated: int = 0
     """Records whose sequence number had come before."""
+    rehydrated: int = 0
+    """Records that got their content back from the content store."""
+    incomplete: int = 0
+    """Records that went on without content that they refer to."""
+    incomplete_by: dict[str, int] = {}
+    """Reason -> incomplete records."""
     filtered_by: dict[str, int] = {}
     """Reason -> filtered records. Reasons beyond the first `REASONS` count as `other`."""
     dead_lettered_by: dict[str, int] = {}
@@ -69,10 +75,25 @@ class SinkCounts(msgspec.Struct):
             name = reason if reason in by or len(by) < REASONS else "other"
             by[name] = by.get(name, 0) + n
 
+    def content(self, reason: str | None) -> None:
+        """Counts a record with references to stored content.
+
+        Args:
+            reason: Why content is missing (`connectors.content.refs.REASONS`); None: all of it came.
+        """
+        if reason is None:
+            self.rehydrated += 1
+            return
+        self.incomplete += 1
+        self.incomplete_by[reason] = self.incomplete_by.get(reason, 0) + 1
+
     def copy(self) -> SinkCounts:
         """A copy of the current counts. May be called from any thread."""
         return msgspec.structs.replace(
-            self, filtered_by=self.filtered_by.copy(), dead_lettered_by=self.dead_lettered_by.copy()
+            self,
+            filtered_by=self.filtered_by.copy(),
+            dead_lettered_by=self.dead_lettered_by.copy(),
+            incomplete_by=self.incomplete_by.copy(),
         )
 
 
@@ -109,6 +130,7 @@ class Status(msgspec.Struct, frozen=True):
             ("rejected unidentified", c.rejected_unidentified),
             ("sequence numbers lost", c.gaps),
             ("repeated", c.repeated),
+            ("without their stored content", c.incomplete),
             ("batches waiting to retry", self.retrying),
             ("requests waiting for a rate limit", self.limited),
         ):

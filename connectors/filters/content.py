@@ -144,6 +144,8 @@ class ContentPolicy:
         self._bodies = tuple((body, tuple(fields)) for body, fields in bodies.items())
         self.full = not self._own and not self._bodies
         """Whether it does not change any event."""
+        self.removed = frozenset(path for path, policy in by_path.items() if policy in (NONE, REFERENCE))
+        """Paths whose content no sink with this policy sees."""
         self.reads = frozenset() if self.full or REFERENCE not in used else READS
         """Fields of TraceEvent that it needs besides those that it changes."""
 

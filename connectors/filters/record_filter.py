@@ -74,6 +74,8 @@ class RecordFilter:
         own = {"environment"} if self._environments else set()
         self.reads: Final = frozenset(own) | hanging | self._policy.reads
         """Fields of TraceEvent that it needs besides those that are always read."""
+        self.removed: Final = self._policy.removed
+        """Paths whose content the policy removes."""
         chosen = (
             self._tenants or self._apps or self._environments or self._kinds or self._threshold is not None
         )

@@ -127,6 +127,20 @@ COUNTERS: Final = (
         (),
         lambda r: _one(r.status.counts.repeated),
     ),
+    Instrument(
+        "rehydrated",
+        "{record}",
+        "Records that got their content from the content store",
+        (),
+        lambda r: _one(r.status.counts.rehydrated),
+    ),
+    Instrument(
+        "incomplete",
+        "{record}",
+        "Records sent on without content that they refer to, by reason",
+        ("reason",),
+        lambda r: _by_reason(r.status.counts.incomplete_by),
+    ),
     Instrument("requests", "{request}", "Calls of send", (), lambda r: _one(r.status.requests)),
 )
 GAUGES: Final = (

@@ -199,6 +199,7 @@ class Spec(msgspec.Struct, frozen=True):
     environment: Callable[[Mapping[str, str]], dict[str, Any]]
     doc: str
     rates: Rates = NO_RATES
+    cut: bool = False
 
 
 S = TypeVar("S", bound=type[Any])
@@ -226,6 +227,7 @@ def sink(
     fields: Iterable[str] | None = None,
     environment: Mapping[str, str] | Callable[[Mapping[str, str]], dict[str, Any]] = MappingProxyType({}),
     rates: Rates = NO_RATES,
+    cut: bool = False,
 ) -> Callable[[S], S]:
     """Class decorator that makes a class a sink of type `name`.
 
@@ -238,6 +240,8 @@ def sink(
             setting, e.g. {"ACME_API_KEY": "api_key"}, or a function from the environment to settings.
         rates: The vendor's rate limits. An attribute `rates` of the sink object wins over it (for limits that
             depend on the plan or the host), and the instance's settings win over both.
+        cut: Whether `max_bytes` limits a single record, too: content that comes from the content store is
+            then cut until the record's payload fits, and marked.
 
     Raises:
         TypeError: The class lacks `Settings`, `map`, `send` or `check`, or `fields` has an unknown name.
@@ -267,6 +271,7 @@ def sink(
                 environment if callable(environment) else _reader(environment),
                 (cls.__doc__ or "").strip(),
                 rates,
+                cut,
             ),
         )
         return cls

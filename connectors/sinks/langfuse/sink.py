@@ -66,7 +66,7 @@ class Score(msgspec.Struct, frozen=True):
     data: bytes
 
 
-@sink("langfuse", max_records=500, max_bytes=4_000_000, fields=FIELDS, environment=VARIABLES)
+@sink("langfuse", max_records=500, max_bytes=4_000_000, fields=FIELDS, environment=VARIABLES, cut=True)
 class Langfuse:
     """Traces, user feedback and evaluations to Langfuse, Cloud or self-hosted (3.22 and later)."""
 

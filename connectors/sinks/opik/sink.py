@@ -56,7 +56,7 @@ VARIABLES: Final = {
 """Environment variable -> setting; the variables of Opik's own SDK."""
 
 
-@sink("opik", max_records=500, max_bytes=10_000_000, fields=FIELDS, environment=VARIABLES)
+@sink("opik", max_records=500, max_bytes=10_000_000, fields=FIELDS, environment=VARIABLES, cut=True)
 class Opik:
     """Traces, spans and feedback scores to Opik, on Comet's Cloud or self-hosted."""
 

@@ -57,7 +57,7 @@ Body = tuple[str | None, bytes]
 """Host name, for the resource; and one encoded span."""
 
 
-@sink("otlp", max_records=500, max_bytes=4_000_000, fields=FIELDS, environment=VARIABLES)
+@sink("otlp", max_records=500, max_bytes=4_000_000, fields=FIELDS, environment=VARIABLES, cut=True)
 class Otlp:
     """Traces to any OTLP receiver, such as OpenTelemetry Collector, Jaeger or Tempo."""
 

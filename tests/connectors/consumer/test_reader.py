@@ -13,7 +13,7 @@ from connectors.sdk.contract import Enriched, RecordOrigin
 from connectors.sdk.outcomes import Rejected
 from tailrace import codec
 from tailrace.dead_letters import NAME
-from tailrace.records import DeadLetter, NodeExecution, Stage, TraceContext, TraceEvent
+from tailrace.records import ContentRef, DeadLetter, NodeExecution, Stage, TraceContext, TraceEvent
 from tailrace.topics import HEADER
 from tests.connectors.enriching import make_context, make_event
 from tests.connectors.generated import contexts, events
@@ -50,10 +50,12 @@ def test_an_empty_text_of_any_producer_is_null_for_a_sink() -> None:
 
 
 def test_a_sink_gets_the_fields_that_it_names_and_those_of_a_dead_letter() -> None:
-    found = Reader({"user_id"}).read("t", 0, 0, 0, VALUE, HEADERS)
+    ref = ContentRef(field="inputs", tenant_id="t", hash="sha256:00", bytes=9)
+    referring = msgspec.structs.replace(EVENT, content_refs=[ref])
+    found = Reader({"user_id"}).read("t", 0, 0, 0, codec.encode(referring), HEADERS)
     assert isinstance(found, Enriched)
     assert {
-        n for n in TraceEvent.__struct_fields__ if getattr(found.event, n) == getattr(EVENT, n)
+        n for n in TraceEvent.__struct_fields__ if getattr(found.event, n) == getattr(referring, n)
     } >= ALWAYS | {"user_id"}
     assert (found.event.user_id, found.event.tags, found.event.inputs) == ("u", (), None)
 

@@ -1,0 +1,200 @@
+"""The content of one sink's records: what is fetched for them, what is missing, and what is said about it.
+
+Only the consumer's thread uses it.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Collection
+from typing import Final
+
+from connectors.content import refs
+from connectors.content.fetcher import ContentFetcher, Fetch
+from connectors.content.refs import NOT_CONFIGURED, Failure
+from connectors.sdk.contract import Enriched
+from tailrace.records import ContentRef, TraceEvent
+
+log: Final = logging.getLogger("tailrace.connect.content")
+
+SAY_EVERY: Final = 60.0
+"""Seconds between two log lines about content that did not come back."""
+REPORT_SECONDS: Final = 10.0
+"""Longest wait for Kafka to take a `rehydration_failed` event. The record goes on without it then."""
+
+Report = Callable[[TraceEvent, Callable[[], None]], None]
+"""report(event, done): publishes the event; `done` is called once Kafka has it, or never. Does not block."""
+Counted = Callable[[str | None], None]
+"""counted(reason): a record got its content (None), or goes on without some of it."""
+
+
+class Rehydration:
+    """One record on the way to its content."""
+
+    __slots__ = (
+        "_content",
+        "_failures",
+        "_fetches",
+        "_is_reported",
+        "_reported_until",
+        "_until",
+        "record",
+        "size",
+    )
+
+    def __init__(
+        self,
+        content: SinkContent,
+        record: Enriched,
+        fetches: list[tuple[ContentRef, Fetch]],
+        failures: list[Failure],
+        until: float,
+    ) -> None:
+        self.record = record
+        """The record; once `done`, with the content that came."""
+        self.size = sum(ref.bytes for ref, _ in fetches)
+        """Bytes of content that it waits for."""
+        self._content, self._until = content, until
+        self._fetches: list[tuple[ContentRef, Fetch]] | None = fetches
+        self._failures = failures
+        self._reported_until, self._is_reported = 0.0, False
+
+    def done(self, now: float) -> bool:
+        """Whether the record can go on: its content is here, or it does not come and that is reported."""
+        fetches = self._fetches
+        if fetches is not None:
+            waiting = [fetch for _, fetch in fetches if not fetch.final]
+            if waiting and now < self._until:
+                for fetch in waiting:
+                    self._content.again(fetch, now)
+                return False
+            self._fetches = None
+            self.record, self._reported_until = self._content.finish(
+                self.record, fetches, self._failures, self._reported, now
+            )
+        return self._is_reported or now >= self._reported_until
+
+    def _reported(self) -> None:
+        self._is_reported = True
+
+
+class SinkContent:
+    """Rehydrates the records of one sink."""
+
+    def __init__(
+        self,
+        name: str,
+        fetcher: ContentFetcher | None,
+        paths: Collection[str],
+        counted: Counted,
+        report: Report | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """
+        Args:
+            name: The sink's name, for messages.
+            fetcher: Fetches the content; None: content.store is not set, and no content comes back.
+            paths: The fields whose content the sink uses; as `refs.fetched_paths`.
+            counted: Takes the outcome of each record that has references.
+            report: Publishes the event `rehydration_failed`; None: failures are only counted, as in a replay.
+            clock: Monotonic seconds.
+            now: Unix seconds.
+        """
+        self._name, self._fetcher, self._paths, self._counted = name, fetcher, paths, counted
+        self._report, self._clock, self._now = report, clock, now
+        self._unsaid = 0
+        self._said_at: float | None = None
+
+    def start(self, record: Enriched, now: float) -> Rehydration:
+        """Starts to fetch what a record refers to. Never raises, and does not block.
+
+        Args:
+            record: A record whose event has `content_refs`, and which no filter leaves out.
+            now: Monotonic seconds.
+        """
+        fetcher = self._fetcher
+        most = sys.maxsize if fetcher is None else fetcher.most
+        wanted, failures = refs.chosen(record.event, self._paths, most)
+        if fetcher is None:
+            failures += [Failure(ref, NOT_CONFIGURED) for ref in wanted]
+            return Rehydration(self, record, [], failures, now)
+        if not wanted:
+            return Rehydration(self, record, [], failures, now)
+        until = fetcher.until(now)
+        tenant_id = record.event.tenant_id
+        fetches = [(ref, fetcher.fetch((tenant_id, ref.hash, ref.bytes), now, until)) for ref in wanted]
+        return Rehydration(self, record, fetches, failures, until)
+
+    def complete(self, record: Enriched, wait: Callable[[float], object] = time.sleep) -> Enriched:
+        """The record with its content. Blocks until it is here or late; for `tailrace render`."""
+        found = self.start(record, self._clock())
+        while not found.done(self._clock()):
+            wait(0.005)
+        return found.record
+
+    def again(self, fetch: Fetch, now: float) -> None:
+        """Repeats a request that had no answer, if it is time for that."""
+        if self._fetcher is not None:
+            self._fetcher.again(fetch, now)
+
+    def finish(
+        self,
+        record: Enriched,
+        fetches: list[tuple[ContentRef, Fetch]],
+        failures: list[Failure],
+        reported: Callable[[], None],
+        now: float,
+    ) -> tuple[Enriched, float]:
+        """The record as it goes on, and until when it waits for its report. Counts and logs.
+
+        Args:
+            record: The record with references.
+            fetches: What was fetched for it.
+            failures: References that were not followed.
+            reported: Called once the report is in Kafka.
+            now: Monotonic seconds.
+        """
+        found: list[tuple[ContentRef, bytes]] = []
+        for ref, fetch in fetches:
+            data = fetch.data
+            if data is not None:
+                found.append((ref, data))
+            elif self._fetcher is not None:
+                reason = fetch.reason if fetch.final else None
+                failures.append(Failure(ref, reason or self._fetcher.late(fetch)))
+        if not found and not failures:  # the sink uses none of it
+            return record, float("-inf")
+        full, failed = refs.filled(record, found, failures)
+        if not failed:
+            self._counted(None)
+            return full, float("-inf")
+        self._counted(failed[0].reason)
+        self._say(record, failed[0])
+        if self._report is None:
+            return full, float("-inf")
+        at = int(self._now() * 1_000_000)
+        self._report(refs.report(record.event, record.context, failed, at), reported)
+        return full, now + REPORT_SECONDS
+
+    def _say(self, record: Enriched, failure: Failure) -> None:
+        """Logs the first failure, and then at most one a minute."""
+        self._unsaid += 1
+        now = self._clock()
+        if self._said_at is not None and now - self._said_at < SAY_EVERY:
+            return
+        log.warning(
+            "%s: %d records go on without content that they refer to, last %s[%d]@%d (event %s), %s: %s",
+            self._name,
+            self._unsaid,
+            record.topic,
+            record.partition,
+            record.offset,
+            record.event.event_id,
+            failure.ref.field[:100],
+            refs.REASONS[failure.reason],
+        )
+        self._said_at, self._unsaid = now, 0

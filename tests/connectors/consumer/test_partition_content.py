@@ -1,0 +1,334 @@
+"""One partition: a record whose content is stored elsewhere waits for it, and no other partition does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+
+from connectors.consumer.dead_letters import DeadLetterRequest
+from connectors.consumer.partition import AHEAD, SinkPartition
+from connectors.consumer.reader import Reader
+from connectors.consumer.status import SinkCounts
+from connectors.content import refs
+from connectors.content.fetcher import ContentFetcher
+from connectors.content.sink_content import REPORT_SECONDS, SinkContent
+from connectors.delivery.batching import BatchLimits
+from connectors.delivery.sub_batches import RecordResult
+from connectors.filters.record_filter import RecordFilter
+from connectors.filters.settings import FilterSettings
+from connectors.sdk.contract import Batch, Enriched, Health, Payload, Skip
+from connectors.sdk.http import Http
+from connectors.sdk.outcomes import Delivered, Outcomes, Rejected
+from tailrace import codec
+from tailrace.ledger.sink_ledger import SinkLedger
+from tailrace.records import ContentRef, TraceEvent
+from tailrace.topics import HEADER
+from tests.connectors.content.stores import FakeStore, ref_to
+from tests.connectors.enriching import make_context, make_event
+from tests.harness.processes import wait_until
+
+SECONDS = 10.0
+PREVIEW = '"preview"'
+
+
+class Events:
+    """Maps an event to itself, with the size of its inputs."""
+
+    def map(self, event: Enriched) -> Payload | Skip | Rejected:
+        return Payload(event, len(event.event.inputs or ""))
+
+    async def send(self, batch: Batch, http: Http) -> Outcomes:
+        raise AssertionError("not to be called")
+
+    async def check(self, http: Http) -> Health:
+        return Health(True)
+
+
+class Bench:
+    """Two partitions of one sink, and a store."""
+
+    def __init__(self, store: FakeStore | None, rules: FilterSettings, max_bytes: int) -> None:
+        self.now = 1000.0
+        self.store = store
+        self.dead_letters: list[DeadLetterRequest] = []
+        self.counts = SinkCounts()
+        self.reports: list[tuple[TraceEvent, Callable[[], None]]] = []
+        made = RecordFilter(rules)
+        self.fetcher = (
+            None
+            if store is None
+            else ContentFetcher(
+                store, seconds=SECONDS, cache_bytes=0, most=10_000_000, clock=lambda: self.now
+            )
+        )
+        self.content = SinkContent(
+            "sink",
+            self.fetcher,
+            refs.fetched_paths(None, made.removed),
+            self.counts.content,
+            lambda event, done: self.reports.append((event, done)),
+            clock=lambda: self.now,
+        )
+        self.partitions = [
+            SinkPartition(
+                "sink",
+                "trace.enriched",
+                number,
+                Events(),
+                Reader(None),
+                BatchLimits(10, max_bytes, 0.0),
+                SinkLedger(),
+                0,
+                self.counts,
+                self.dead_letters.append,
+                admit=made.admit,
+                content=self.content,
+            )
+            for number in range(2)
+        ]
+
+    def give(self, n: int, *references: ContentRef, partition: int = 0, **changes: Any) -> None:
+        event = make_event(n, content_refs=references, **{"inputs": PREVIEW, **changes})
+        header = codec.encode(make_context(event, n))
+        self.partitions[partition].accept(n, 0, b"key", codec.encode(event), [(HEADER, header)], self.now)
+
+    def stored(self, n: int, data: bytes, partition: int = 0, **changes: Any) -> None:
+        """Gives a record whose inputs are in the store."""
+        assert self.store is not None
+        self.store.put("tenant", data)
+        self.give(n, ref_to(data), partition=partition, **changes)
+
+    def answered(self, times: int = 1) -> None:
+        """Waits for answers of the store, and until the fetcher has taken them."""
+        assert self.store is not None
+        assert self.fetcher is not None
+        for _ in range(times):
+            assert self.store.answered.acquire(timeout=20)
+        fetcher = self.fetcher
+        wait_until(lambda: not fetcher._flying, 20, "the answers are taken")
+
+    def later(self, seconds: float = 0.0) -> None:
+        self.now += seconds
+        for partition in self.partitions:
+            partition.look_again(self.now)
+
+    def sent(self, partition: int = 0) -> list[tuple[str | None, str | None]]:
+        """Takes the next batch and acknowledges it: event id and inputs of each record."""
+        owned = self.partitions[partition]
+        batch = owned.next_batch(self.now)
+        if batch is None:
+            return []
+        done: Future[list[RecordResult]] = Future()
+        done.set_result([RecordResult(Delivered(), 1)] * len(batch))
+        owned.sent(done)
+        owned.collect()
+        owned.advance()
+        return [(body.event.event_id, body.event.inputs) for body in batch.bodies]
+
+
+@pytest.fixture
+def store() -> Iterator[FakeStore]:
+    made = FakeStore()
+    yield made
+    made.release.set()
+
+
+@pytest.fixture
+def bench(store: FakeStore) -> Iterator[Bench]:
+    yield from _bench(store)
+
+
+def _bench(store: FakeStore | None, max_bytes: int = 100_000, **rules: Any) -> Iterator[Bench]:
+    made = Bench(store, FilterSettings(**rules), max_bytes)
+    yield made
+    if made.fetcher is not None:
+        made.fetcher.close()
+
+
+def text(n: int, size: int = 10) -> bytes:
+    return json.dumps(f"{n}" * size).encode()
+
+
+def test_a_record_waits_for_its_content_and_those_behind_it_with_it(bench: Bench, store: FakeStore) -> None:
+    store.hangs = lambda tenant_id: True
+    bench.give(0)
+    bench.stored(1, text(1))
+    bench.give(2)
+    bench.give(0, partition=1)
+    assert bench.sent(1) == [("event-0", PREVIEW)]
+    assert bench.sent() == [("event-0", PREVIEW)]
+    partition = bench.partitions[0]
+    assert (partition.held, partition.full, partition.fetching) == (2, True, True)
+    assert partition.to_commit(99) is not None
+    assert partition.offsets.next_offset == 1, "nothing is committed past it"
+    bench.later(SECONDS / 2)
+    assert bench.sent() == []
+    store.release.set()
+    bench.answered()
+    bench.later()
+    assert bench.sent() == [("event-1", text(1).decode()), ("event-2", PREVIEW)]
+    assert (partition.held, partition.full, partition.fetching, partition.idle) == (0, False, False, True)
+    assert (bench.counts.rehydrated, bench.counts.incomplete, bench.reports) == (1, 0, [])
+
+
+def test_a_record_whose_content_is_late_goes_on_marked_and_is_reported_once(
+    bench: Bench, store: FakeStore
+) -> None:
+    store.hangs = lambda tenant_id: True
+    bench.stored(0, text(0))
+    bench.stored(1, text(1))
+    bench.give(2)
+    bench.later()
+    bench.later(SECONDS)
+    assert bench.sent() == [], "it waits until its report is in Kafka"
+    bench.later()
+    assert len(bench.reports) == 2, "one for each record; the second does not wait for the first"
+    assert {event.error for event, _ in bench.reports} == {"inputs: the store did not answer in time"}
+    bench.later()
+    assert len(bench.reports) == 2
+    bench.reports[0][1]()
+    bench.later()
+    assert bench.sent() == [("event-0", PREVIEW)]
+    bench.reports[1][1]()
+    bench.later()
+    assert bench.sent() == [("event-1", PREVIEW), ("event-2", PREVIEW)]
+    assert bench.counts.incomplete_by == {refs.LATE: 2}
+    assert bench.dead_letters == []
+
+
+def test_a_report_that_kafka_does_not_take_holds_the_record_for_a_bounded_time(
+    bench: Bench, store: FakeStore
+) -> None:
+    bench.give(0, ref_to(text(0)))
+    bench.answered()
+    bench.later()
+    assert bench.sent() == []
+    bench.later(REPORT_SECONDS)
+    assert bench.sent() == [("event-0", PREVIEW)]
+    assert len(bench.reports) == 1
+
+
+def test_a_report_that_fails_at_once_holds_nothing(bench: Bench, store: FakeStore) -> None:
+    bench.content._report = lambda event, done: done()
+    bench.give(0, ref_to(text(0)))
+    bench.answered()
+    bench.later()
+    assert bench.sent() == [("event-0", PREVIEW)]
+
+
+@pytest.mark.parametrize("reason", [refs.MISSING, refs.DAMAGED, refs.OTHER_TENANT])
+def test_a_record_without_its_content_is_marked(bench: Bench, store: FakeStore, reason: str) -> None:
+    ref = ref_to(text(0), tenant_id="other" if reason == refs.OTHER_TENANT else "tenant")
+    if reason != refs.MISSING:
+        store.put(ref.tenant_id, text(0))
+    if reason == refs.DAMAGED:
+        store.damaged.add(ref.hash)
+    bench.give(0, ref)
+    if reason != refs.OTHER_TENANT:
+        bench.answered()
+    bench.later()
+    bench.reports[0][1]()
+    bench.later()
+    owned = bench.partitions[0]
+    batch = owned.next_batch(bench.now)
+    assert batch is not None
+    [record] = batch.bodies
+    assert record.event.inputs == PREVIEW
+    assert [(c.field, c.bytes) for c in record.event.content_changes] == [("inputs", len(text(0)))]
+    assert refs.MARK in record.context.marks
+    assert bench.counts.incomplete_by == {reason: 1}
+    assert sum(store.asked.values()) == (0 if reason == refs.OTHER_TENANT else 1)
+
+
+def test_without_a_store_records_go_on_marked_at_once() -> None:
+    for bench in _bench(None):
+        bench.give(0, ref_to(text(0)))
+        bench.reports[0][1]()
+        bench.later()
+        assert bench.sent() == [("event-0", PREVIEW)]
+        assert bench.counts.incomplete_by == {refs.NOT_CONFIGURED: 1}
+
+
+def test_a_replay_writes_no_reports() -> None:
+    for bench in _bench(None):
+        bench.content._report = None
+        bench.give(0, ref_to(text(0)))
+        assert bench.sent() == [("event-0", PREVIEW)]
+        assert bench.counts.incomplete == 1
+
+
+def test_what_a_filter_leaves_out_or_the_policy_removes_is_not_fetched(store: FakeStore) -> None:
+    for bench in _bench(store, apps=("!app",)):
+        bench.stored(0, text(0))
+        assert bench.sent() == []
+        bench.partitions[0].advance()
+        assert bench.counts.filtered_by == {"app": 1}
+    for policy in ("none", "reference"):
+        for bench in _bench(store, content=policy):
+            bench.stored(0, text(0))
+            [(name, inputs)] = bench.sent()
+            assert (name, inputs) == (
+                "event-0",
+                None if policy == "none" else '"ref:node_execution_id=node-0"',
+            )
+            assert (bench.counts.rehydrated, bench.counts.incomplete) == (0, 0)
+    assert not store.asked
+
+
+def test_masks_see_the_content_that_was_fetched(store: FakeStore) -> None:
+    for bench in _bench(store, content="masked"):
+        bench.stored(0, b'{"mail": "someone@example.com"}')
+        bench.answered()
+        bench.later()
+        [(_, inputs)] = bench.sent()
+        assert json.loads(str(inputs)) == {"mail": "[email]"}
+
+
+def test_content_behind_a_waiting_record_is_fetched_meanwhile(bench: Bench, store: FakeStore) -> None:
+    store.hangs = lambda tenant_id: True
+    for n in range(AHEAD + 20):
+        bench.stored(n, text(n))
+    bench.later()
+    fetcher = bench.fetcher
+    assert fetcher is not None
+    assert len(fetcher._flying) == AHEAD, "the first one and those behind it, up to the bound"
+    store.release.set()
+    bench.answered(AHEAD)
+    found: list[str | None] = []
+    while len(found) < AHEAD + 20:
+        bench.later()
+        found += [inputs for _, inputs in bench.sent()]
+        if fetcher._flying:
+            bench.answered(len(fetcher._flying))
+    assert found == [text(n).decode() for n in range(AHEAD + 20)]
+    assert set(store.asked.values()) == {1}, "each content is fetched once"
+
+
+def test_a_partition_holds_no_more_content_than_a_batch_and_what_is_fetched_ahead(store: FakeStore) -> None:
+    """Records wait for room in the buffer, not only for the store."""
+    for bench in _bench(store, max_bytes=1000):
+        for n in range(5):
+            bench.stored(n, text(n, 900))
+        partition = bench.partitions[0]
+        bench.later()
+        bench.answered(5)
+        bench.later()
+        assert partition._buffer.bytes <= 1000 + 902
+        assert partition.held == 3
+        sent: list[str | None] = []
+        while len(sent) < 5:
+            bench.later()
+            sent += [name for name, _ in bench.sent()]
+        assert sent == [f"event-{n}" for n in range(5)]
+
+
+def test_a_record_without_references_costs_nothing(bench: Bench) -> None:
+    bench.give(0)
+    assert bench.partitions[0]._contents == {}
+    assert bench.fetcher is not None
+    assert bench.fetcher._threads == 0
+    assert bench.sent() == [("event-0", PREVIEW)]
