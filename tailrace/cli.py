@@ -1,6 +1,7 @@
 """The `tailrace` command.
 
-Sub-commands come from the entry-point group `tailrace.commands`; none of them is imported here.
+Sub-commands come from the entry-point groups `tailrace.commands` and `tailrace.operations`; none of them is
+imported here.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from tailrace import __version__
 from tailrace.errors import TailraceError
 
 GROUP: Final = "tailrace.commands"
+OPERATIONS: Final = "tailrace.operations"
+"""Commands that do something with events or records that are there, e.g. `render`."""
 
 
 class Commands(click.Group):
@@ -24,7 +27,7 @@ class Commands(click.Group):
     """
 
     def _found(self) -> dict[str, EntryPoint]:
-        return {e.name: e for e in entry_points(group=GROUP)}
+        return {e.name: e for group in (OPERATIONS, GROUP) for e in entry_points(group=group)}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(self._found())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, get_type_hints
 
 import msgspec
@@ -10,8 +10,9 @@ import msgspec
 from tailrace import lenient_json, times
 from tailrace.codec.encoder import UNLIMITED, whole
 from tailrace.content import BODY_CONTENT, EVENT_CONTENT, JsonText, Limits, all_changes
-from tailrace.errors import InvalidEvent
+from tailrace.errors import ConfigError, InvalidEvent
 from tailrace.fields import FIELDS
+from tailrace.formats import Converted, Options
 from tailrace.loose import from_json
 from tailrace.records import ChangeKind, ContentChange, Kind, TraceEvent
 from tailrace.shapes import FILES, JSON_TEXTS, files, json_or_text
@@ -200,3 +201,27 @@ def _named(error: msgspec.ValidationError) -> InvalidEvent:
         )
         return InvalidEvent(f"{path}.{name}" if path else name, known)
     return InvalidEvent(path or "line", f"is wrong: {problem}")
+
+
+class EventLines:
+    """The format `jsonl`: each line is an event (`parse`), and none is kept back."""
+
+    def line(self, where: str, raw: bytes) -> Iterable[Converted]:
+        try:
+            return (Converted(where, parse(raw)),)
+        except InvalidEvent as e:
+            return (Converted(where, None, e),)
+
+    def end(self) -> Iterable[Converted]:
+        return ()
+
+
+def adapter(options: Options) -> EventLines:
+    """The factory of the format `jsonl`.
+
+    Raises:
+        ConfigError: a time zone is given; times of events have one.
+    """
+    if options.timezone:
+        raise ConfigError("--timezone is not for --format jsonl, whose times have a zone; leave it out")
+    return EventLines()

@@ -14,13 +14,14 @@ from connectors.config.instances import Instance, instance
 from connectors.content.fetcher import ContentFetcher, open_fetcher
 from connectors.content.fitting import fitted
 from connectors.content.sink_content import SinkContent
-from connectors.preview.render import Admit, Rendered, lines, render_all
+from connectors.preview.render import Admit, Rendered, lines, render_all, unread
 from connectors.sdk.contract import Enriched, Payload, Skip
 from connectors.sdk.outcomes import Rejected
 from tailrace import codec
+from tailrace.commands.formats import Notes, adapter_from, format_options
 from tailrace.commands.options import common, settings_from
 from tailrace.errors import ConfigError, InvalidEvent, MissingPackage
-from tailrace.event_lines import parse
+from tailrace.formats import Adapter, Converted, Note
 from tailrace.identity import complete
 from tailrace.records import TraceEvent
 
@@ -29,6 +30,7 @@ from tailrace.records import TraceEvent
 @click.argument("sink")
 @click.argument("file", type=click.File("rb"), default="-", metavar="[FILE|-]")
 @common
+@format_options
 @click.option("--pretty", is_flag=True, help="Indented JSON, several lines per event.")
 def render(
     sink: str,
@@ -36,6 +38,9 @@ def render(
     config: str | None,
     bootstrap_servers: str | None,
     assignments: tuple[str, ...],
+    format_name: str,
+    timezones: tuple[str, ...],
+    explain: bool,
     pretty: bool,
 ) -> None:
     """Print what SINK would send for events, one JSON line per event.
@@ -45,8 +50,8 @@ def render(
     FILE has events as for `tailrace publish`; - is stdin. They are enriched together, like those of one
     partition. Content that they refer to is read from content.store, if that is set. A line has event_id,
     kind and payload, and the link to the vendor's page of the trace if the sink knows it; or filtered,
-    rejected or dead_letter if nothing would be sent. A summary is printed to
-    standard error.
+    rejected or dead_letter if nothing would be sent. A summary is printed to standard error. With --format,
+    the lines are of another system: dify.
 
     Exit status: 0 all lines are events; 1 some are not (printed as FILE:LINE: field); 2 settings or options
     are wrong.
@@ -55,8 +60,10 @@ def render(
     Examples:
       tailrace render otlp events.jsonl --set sinks.otlp.endpoint=http://localhost:4318
       tailrace render console - --pretty < events.jsonl
+      tailrace render console --format dify --timezone Asia/Shanghai --explain dify.jsonl
     """
     try:
+        adapter = adapter_from(format_name, timezones)
         settings = settings_from(config, bootstrap_servers, assignments)
         chosen = instance(settings, sink)
         fetcher = open_fetcher(settings.content)
@@ -64,7 +71,15 @@ def render(
         click.echo(f"tailrace render: {e}", err=True)
         sys.exit(2)
     refused: list[str] = []
-    events = list(_events(file, refused))
+    notes = Notes(explain, lambda text: click.echo(text, err=True))
+    lines_read: Counter[str] = Counter()
+    events = []
+    for where, event in _events(file, adapter, notes, refused, lines_read):
+        events.append(event)
+        if explain:
+            left = unread(event, chosen.fields)
+            without = tuple(Note("unplaced", name, f"{sink} does not read it") for name in left)
+            notes.take(Converted(where, event, notes=without))
     counts: Counter[str] = Counter()
     try:
         for text in lines(
@@ -83,7 +98,9 @@ def render(
     ]
     if refused:
         parts.append(f"{len(refused):,} invalid")
-    click.echo(f"{len(events) + len(refused):,} lines: " + (", ".join(parts) or "nothing"), err=True)
+    for text in notes.summary():
+        click.echo(text, err=True)
+    click.echo(f"{lines_read.total():,} lines: " + (", ".join(parts) or "nothing"), err=True)
     sys.exit(1 if refused else 0)
 
 
@@ -105,19 +122,39 @@ def _with_content(chosen: Instance, fetcher: ContentFetcher | None) -> Admit:
     return admit
 
 
-def _events(file: IO[bytes], refused: list[str]) -> Iterator[TraceEvent]:
-    """The file's events, completed. Invalid lines are added to `refused`, with line number and field."""
+def _events(
+    file: IO[bytes], adapter: Adapter, notes: Notes, refused: list[str], read: Counter[str]
+) -> Iterator[tuple[str, TraceEvent]]:
+    """The file's events, completed, each with the line that it is from.
+
+    Args:
+        file: the lines.
+        adapter: of their format.
+        notes: counts what the format noted.
+        refused: gets invalid lines, with line number and field.
+        read: counts the lines.
+    """
+    for found in _converted(file, adapter, read):
+        notes.take(found)
+        try:
+            if found.event is None:
+                refused.append(f"{found.where}: {found.problem}")
+                continue
+            event = complete(found.event, time.time_ns() // 1000)
+            codec.encode(event)  # checks ranges and sizes too
+            yield found.where, event
+        except InvalidEvent as e:
+            refused.append(f"{found.where}: {e}")
+
+
+def _converted(file: IO[bytes], adapter: Adapter, read: Counter[str]) -> Iterator[Converted]:
     name = "stdin" if file is sys.stdin.buffer else getattr(file, "name", "stdin")
     name = "stdin" if name in ("-", "<stdin>") else name
     for number, line in enumerate(file, 1):
-        if not line.strip():
-            continue
-        try:
-            event = complete(parse(line), time.time_ns() // 1000)
-            codec.encode(event)  # checks ranges and sizes too
-            yield event
-        except InvalidEvent as e:
-            refused.append(f"{name}:{number}: {e}")
+        if line.strip():
+            read[name] += 1
+            yield from adapter.line(f"{name}:{number}", line)
+    yield from adapter.end()
 
 
 def _counted(rows: Iterable[Rendered], counts: Counter[str]) -> Iterator[Rendered]:

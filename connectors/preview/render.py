@@ -10,11 +10,12 @@ from typing import Any
 import msgspec
 
 from connectors.config.instances import Instance
+from connectors.consumer.reader import ALWAYS
 from connectors.preview.offline import enriched
 from connectors.sdk import redact
 from connectors.sdk.contract import Enriched, Payload, Sink, Skip
 from connectors.sdk.outcomes import Rejected
-from tailrace.kinds import CONTROL
+from tailrace.kinds import CONTROL, JOINING
 from tailrace.records import DeadLetter, TraceEvent
 
 Admit = Callable[[Enriched], Enriched | Skip | Rejected]
@@ -84,6 +85,25 @@ def render_all(
     found = enriched(events, instance.fields)
     for event, record in zip(events, found, strict=True):
         yield _one(instance.sink, event, record, admit)
+
+
+def unread(event: TraceEvent, fields: frozenset[str] | None) -> list[str]:
+    """The fields of an event that have a value and that a sink does not read, of whatever kind.
+
+    Args:
+        event: a completed event.
+        fields: those that the sink reads; None: all.
+    """
+    if fields is None:
+        return []
+    known = fields | ALWAYS | _OURS
+    names = (name for name in TraceEvent.__struct_fields__ if name not in known)
+    return [name for name in names if getattr(event, name) not in _NOTHING]
+
+
+_OURS = frozenset({"event_id", "revision", "published_at", *JOINING})
+"""Fields that say which event it is and where it belongs: the context has that for sinks."""
+_NOTHING: tuple[object, ...] = (None, (), [], {}, "")
 
 
 def _one(sink: Sink, event: TraceEvent, record: Enriched | DeadLetter | None, admit: Admit) -> Rendered:

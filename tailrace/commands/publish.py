@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Any, Final, Self
 
 import click
 import msgspec
 
 from tailrace import clients, kafka, topics
+from tailrace.commands.formats import Notes, adapter_from, format_options
 from tailrace.commands.options import common, settings_from
 from tailrace.delivery_reports import DeliveryReport
-from tailrace.errors import InvalidEvent, KafkaUnavailable, QueueFull, TopicMismatch
-from tailrace.event_lines import parse
+from tailrace.errors import ConfigError, InvalidEvent, KafkaUnavailable, QueueFull, TopicMismatch
+from tailrace.formats import DEFAULT, Converted
 from tailrace.processes import set_up_logging
 from tailrace.publisher import Publisher
 from tailrace.records import TraceEvent
@@ -34,12 +36,19 @@ class _Run:
     """The counts of one run, and its messages on stderr."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.lines = self.invalid = self.failed = 0
+        self.lines = self.events = self.invalid = self.failed = 0
+        self.full = False
+        """Whether the queue stayed full: nothing more is published."""
+        self.left = 0
+        """Events that were made and are not published, because the queue stayed full."""
         self.stopped_at: str | None = None
+        self.refused_at: str | None = None
+        """The first line that was refused."""
         self._clock, self._said = clock, clock()
 
     def refused(self, where: str, problem: object) -> None:
         self.invalid += 1
+        self.refused_at = self.refused_at or where
         click.echo(f"{where}: {problem}", err=True)
 
     def reported(self, report: DeliveryReport) -> None:
@@ -53,6 +62,10 @@ class _Run:
         if self._clock() - self._said >= _EVERY:
             self._said = self._clock()
             click.echo(f"{self.lines:,} lines read, {delivered:,} events delivered", err=True)
+
+
+class _Full(Exception):
+    """The queue stayed full."""
 
 
 class _Stopped(Exception):
@@ -126,6 +139,7 @@ def _require_topic(settings: Settings, seconds: float) -> None:
 @click.command()
 @click.argument("files", nargs=-1, type=click.File("rb"), metavar="[FILE|-]...")
 @common
+@format_options
 @click.option(
     "--strict", is_flag=True, help="Stop at the first invalid line; the lines before it are published."
 )
@@ -142,6 +156,9 @@ def publish(
     config: str | None,
     bootstrap_servers: str | None,
     assignments: tuple[str, ...],
+    format_name: str,
+    timezones: tuple[str, ...],
+    explain: bool,
     strict: bool,
     timeout: float,
     as_json: bool,
@@ -152,6 +169,9 @@ def publish(
     ended_at are required. Times are microseconds UTC or RFC 3339 text with a time zone, OpenTelemetry ids are
     hex, inputs and outputs are any JSON.
 
+    --format dify reads Dify's own records instead: {"app_id", "trace_info_type", "trace_info"}, and its
+    telemetry envelopes. A line waits for others that tell what it lacks, so lines of a turn belong together.
+
     Exit status: 0 all events are delivered; 1 a line is invalid (printed as FILE:LINE: field) or an event was
     not delivered within --timeout; 2 settings or options are wrong, or the topic is missing; 130 or 143 after
     Ctrl-C or SIGTERM. A signal stops reading; the lines read so far are delivered, within --timeout. A second
@@ -161,12 +181,18 @@ def publish(
     Examples:
       tailrace publish events.jsonl
       zcat old.jsonl.gz | tailrace publish --strict --json
+      tailrace publish --format dify --explain dify.jsonl
 
     \b
     One line, wrapped here:
       {"kind": "tool", "name": "search", "inputs": {"q": "x"}, "started_at": "2026-11-01T12:00:00Z",
        "ended_at": "2026-11-01T12:00:01.5Z"}
     """
+    try:
+        adapter = adapter_from(format_name, timezones)
+    except ConfigError as e:
+        click.echo(f"tailrace publish: {e}", err=True)
+        sys.exit(2)
     settings = settings_from(config, bootstrap_servers, assignments)
     settings = msgspec.structs.replace(
         settings,
@@ -181,29 +207,26 @@ def publish(
     except KafkaUnavailable as e:
         click.echo(f"nothing is published: {e}", err=True)
         sys.exit(1)
-    run = _Run()
+    run, notes = _Run(), Notes(explain, lambda text: click.echo(text, err=True))
     publisher = Publisher(settings=settings, on_delivery=run.reported)
     with _Signals() as signals:
         try:
             for where, line in _lines(files or (sys.stdin.buffer,), signals):
                 run.lines += 1
-                try:
-                    _publish(publisher, parse(line), timeout, signals)
-                except InvalidEvent as e:
-                    run.refused(where, e)
-                    if strict:
-                        run.stopped_at = where
-                        break
-                except QueueFull as e:
-                    click.echo(
-                        f"{where}: stopped; this line and the following ones are not published: {e}",
-                        err=True,
-                    )
-                    run.stopped_at = where
+                _take_all(adapter.line(where, line), publisher, run, notes, timeout, signals)
+                if strict and run.invalid:
                     break
-                run.progress(publisher.counts.delivered)
+        except _Full:
+            pass
         except _Stopped:
             click.echo(f"stopped reading; waiting up to {timeout:g} s for the last deliveries", err=True)
+        with contextlib.suppress(_Full):
+            _take_all(adapter.end(), publisher, run, notes, timeout, signals)
+        if run.left:
+            run.events += run.left
+            click.echo(f"{run.left:,} more events, of lines before that, are not published", err=True)
+        if strict and run.stopped_at is None:
+            run.stopped_at = run.refused_at
         deadline = time.monotonic() + timeout
         while (
             not publisher.flush(min(_TURN, max(0.0, deadline - time.monotonic())))
@@ -213,10 +236,57 @@ def publish(
             run.progress(publisher.counts.delivered)
         undelivered = publisher.close(timeout=0).undelivered
         delivered = publisher.counts.delivered
-        _conclude(run, delivered, len(undelivered), signals.number, as_json)
+        plain = format_name == DEFAULT
+        _conclude(run, notes, delivered, len(undelivered), signals.number, as_json, plain)
     if signals.number is not None:
         sys.exit(128 + signals.number)
-    sys.exit(0 if delivered == run.lines else 1)
+    sys.exit(0 if delivered == run.events and not run.invalid else 1)
+
+
+def _take_all(
+    converted: Iterable[Converted],
+    publisher: Publisher,
+    run: _Run,
+    notes: Notes,
+    timeout: float,
+    signals: _Signals,
+) -> None:
+    """Publishes what a format made of lines. Raises `_Full`; what is not published then is in `run.left`."""
+    rest = iter(converted)
+    try:
+        for found in rest if not run.full else ():
+            _take(found, publisher, run, notes, timeout, signals)
+            run.progress(publisher.counts.delivered)
+    finally:
+        run.left += sum(1 for _ in rest)
+
+
+def _take(
+    found: Converted, publisher: Publisher, run: _Run, notes: Notes, timeout: float, signals: _Signals
+) -> None:
+    """Publishes an event that was made from a line, or says why there is none.
+
+    Raises:
+        _Full: the queue stayed full; nothing more is published.
+    """
+    notes.take(found)
+    if found.event is None:
+        run.refused(found.where, found.problem)
+        return
+    try:
+        _publish(publisher, found.event, timeout, signals)
+    except InvalidEvent as e:
+        run.refused(found.where, e)
+        return
+    except QueueFull as e:
+        click.echo(
+            f"{found.where}: stopped; this line and the following ones are not published: {e}",
+            err=True,
+        )
+        run.stopped_at, run.full = found.where, True
+        run.events += 1
+        raise _Full from None
+    run.events += 1
 
 
 def _publish(publisher: Publisher, event: TraceEvent, timeout: float, signals: _Signals) -> None:
@@ -235,7 +305,10 @@ def _publish(publisher: Publisher, event: TraceEvent, timeout: float, signals: _
                 raise
 
 
-def _conclude(run: _Run, delivered: int, open_: int, number: int | None, as_json: bool) -> None:
+def _conclude(
+    run: _Run, notes: Notes, delivered: int, open_: int, number: int | None, as_json: bool, plain: bool
+) -> None:
+    """Prints the counts. `plain`: each line is an event, and nothing is noted."""
     failed = run.failed
     interrupted = None if number is None else signal.Signals(number).name
     if as_json:
@@ -246,9 +319,12 @@ def _conclude(run: _Run, delivered: int, open_: int, number: int | None, as_json
             "not_delivered": failed,
             "stopped_at": run.stopped_at,
             "interrupted": interrupted,
+            **({} if plain else {"events": run.events, "notes": notes.table()}),
         }
         click.echo(json.dumps(counts))
         return
+    for text in notes.summary():
+        click.echo(text, err=True)
     parts = [f"{delivered:,} delivered"]
     if run.invalid:
         parts.append(f"{run.invalid:,} refused")
@@ -258,4 +334,5 @@ def _conclude(run: _Run, delivered: int, open_: int, number: int | None, as_json
         parts.append(f"stopped at {run.stopped_at}")
     if interrupted:
         parts.append(f"{interrupted} after {run.lines:,} lines were read")
-    click.echo(f"{run.lines:,} events: " + ", ".join(parts))
+    said = "events" if plain else f"lines, {run.events:,} events"
+    click.echo(f"{run.lines:,} {said}: " + ", ".join(parts))

@@ -16,12 +16,12 @@ from click.testing import CliRunner
 from confluent_kafka.admin import AdminClient
 
 from tailrace import __version__
-from tailrace.cli import GROUP, Commands, cli
+from tailrace.cli import GROUP, OPERATIONS, Commands, cli
 from tailrace.settings import Settings
 from tailrace.topics import TopicNames
 from tests.tailrace.ports import closed_port
 
-COMMANDS = sorted(e.name for e in entry_points(group=GROUP))
+COMMANDS = sorted(e.name for group in (GROUP, OPERATIONS) for e in entry_points(group=group))
 BASE = sorted(e.name for e in entry_points(group=GROUP) if e.value.startswith("tailrace."))
 
 
