@@ -32,7 +32,7 @@ def test_every_package_is_named() -> None:
     """The packages of vendors share a row, that of `connectors/sinks/`."""
     packages = {
         f"{path.parent.relative_to(ROOT)}/"
-        for folder in ("tailrace", "streams", "connectors")
+        for folder in ("tailrace", "streams", "connectors", "ingress")
         for path in (ROOT / folder).rglob("__init__.py")
     }
     named = {p for p in packages if p in NAMED or re.fullmatch(r"connectors/sinks/\w+/", p)}
@@ -100,7 +100,7 @@ def test_every_method_is_in_the_file_that_is_named() -> None:
     """`Class.method` in `path`, or `path` before it in the same sentence: the file has the name."""
     code = "\n".join(
         p.read_text(encoding="utf-8")
-        for f in ("tailrace", "streams", "connectors")
+        for f in ("tailrace", "streams", "connectors", "ingress")
         for p in (ROOT / f).rglob("*.py")
     )
     for cls, method in re.findall(r"`([A-Z]\w+)\.(\w+)`", TEXT):

@@ -20,6 +20,7 @@ from tailrace.cli import cli
 from tailrace.codec import schemas
 from tailrace.records import Kind, TraceEvent
 from tests.docs.markdown import parsed
+from tests.ingress.dify.samples import message, plain_chat, raw
 
 ONLINE = (
     "check",
@@ -102,6 +103,7 @@ def test_an_example_that_needs_no_network_succeeds(
     event = TraceEvent(source_id="s", kind=Kind.TOOL, started_at=1, ended_at=2, event_id="e", published_at=3)
     Path("value.bin").write_bytes(codec.encode(event))
     Path("events.jsonl").write_text(json.dumps(EVENT) + "\n")
+    Path("dify.jsonl").write_bytes(raw(plain_chat()[0]) + b"\n" + raw(message(3, 0, 4)) + b"\n")
     Path("theirs.avsc").write_text(json.dumps(schemas.current("TraceEvent")))
     ran = CliRunner().invoke(cli, arguments(line), input=json.dumps(EVENT) + "\n")
     assert ran.exit_code == 0, ran.output

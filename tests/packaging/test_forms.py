@@ -22,7 +22,7 @@ ROOT = compiling.ROOT
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sources without any compiled module."""
     folder = tmp_path_factory.mktemp("plain")
-    for name in ("tailrace", "streams", "connectors", "tests", "schemas"):
+    for name in ("tailrace", "streams", "connectors", "ingress", "tests", "schemas"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", folder)
     return folder

@@ -83,7 +83,7 @@ def call(node: ast.Call) -> str:
 def test_other_caches_have_short_keys() -> None:
     found = {
         f"{path.relative_to(ROOT)}:{name}"
-        for package in ("tailrace", "streams", "connectors")
+        for package in ("tailrace", "streams", "connectors", "ingress")
         for path in (ROOT / package).rglob("*.py")
         for name in caches(path)
         if not path.is_relative_to(ROOT / "connectors" / "testing")
