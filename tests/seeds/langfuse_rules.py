@@ -210,6 +210,7 @@ RULES: Final[dict[str, Callable[[Enriched], Any]]] = {
     "prompt_generation_tags": tags("prompt_generation"),
     "draft_tags": tags("draft"),
     "own_tags": tags(),
+    "foreign_price": lambda r: not contains(r) and bool(r.event.currency) and r.event.currency != "USD",
     "marks": lambda r: ",".join(r.context.marks),
     "price_table": lambda r: None if contains(r) else r.context.price_table,
     "documents": lambda r: (

@@ -63,10 +63,10 @@ def elapsed(r: Enriched) -> float:
     return (max(0, r.event.ended_at - r.event.started_at) if own is None else own) / 1e6
 
 
-def status(r: Enriched) -> int:
+def status(r: Enriched) -> int | None:
     if r.event.error or r.event.status in ("failed", "exception"):
         return 2
-    return 1 if r.event.status == "succeeded" else 0
+    return 1 if r.event.status == "succeeded" else None
 
 
 RULES: Final[dict[str, Callable[[Enriched], Any]]] = {
@@ -77,6 +77,8 @@ RULES: Final[dict[str, Callable[[Enriched], Any]]] = {
     "kind": kind,
     "elapsed": elapsed,
     "status": status,
+    "unset": lambda r: status(r) is None,
+    "retries": lambda r: (r.event.node_execution and r.event.node_execution.retry_count) or None,
     "operation": lambda r: _OPERATIONS.get(r.event.span_kind or ""),
     "openinference": lambda r: r.event.span_kind.upper() if r.event.span_kind else None,
     "finish_reasons": lambda r: (
