@@ -11,18 +11,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-import msgspec
 import pytest
 
-from tailrace import Publisher
 from tailrace.broker import Broker
-from tailrace.ledger.report import read_report
-from tailrace.settings import Settings
 from tests.connectors.vendors import VENDORS
 from tests.golden.events import completed
 from tests.harness.mixed import mixed
 from tests.harness.pipeline import Pipeline
-from tests.harness.processes import wait_until
+from tests.harness.redelivery import deliver, enrich
 
 pytestmark = pytest.mark.kafka
 
@@ -82,40 +78,12 @@ class Vendors:
         }
 
 
-def settled(settings: Settings, pipeline: Pipeline) -> dict[str, tuple[int, int, int, int]]:
-    """Sink -> passed, delivered, filtered and dead-lettered records, of books that balance and have nothing
-    open."""
-    books = read_report(pipeline.admin, settings)
-    assert books.balanced, books
-    assert books.settled, books
-    found: dict[str, tuple[int, int, int, int]] = {}
-    for a in books.sinks:
-        assert a.gaps == a.unnumbered == 0, a
-        before = found.get(a.sink, (0, 0, 0, 0))
-        now = (a.passed, a.delivered, a.filtered, a.dead_lettered)
-        found[a.sink] = tuple(x + y for x, y in zip(before, now, strict=True))  # type: ignore[assignment]
-    return found
-
-
 def test_a_topic_that_is_redelivered_three_times_leaves_what_it_left_once(
     broker: Broker, tmp_path: Path
 ) -> None:
     pipeline = Pipeline(broker.bootstrap_servers, tmp_path)
     events = [*completed().values(), *mixed(11, MIXED, time.time_ns() // 1000)]
-    with Publisher(settings=pipeline.settings) as publisher:
-        for event in events:
-            publisher.publish(event)
-    with pipeline.process() as process:
-
-        def applied() -> bool:
-            streams = pipeline.ledger_report().streams
-            return sum(a.events_in - a.links for a in streams) >= len(events) and not any(
-                a.pending for a in streams
-            )
-
-        wait_until(applied, 60, "all is applied", alive=(process,), every=0.2)
-        assert process.sigterm(60) == 0, process.tail()
-    enriched = sum(a.enriched for a in pipeline.ledger_report().streams)
+    enriched = enrich(pipeline, events)
     assert enriched > MIXED
 
     with Vendors() as vendors:
@@ -123,17 +91,10 @@ def test_a_topic_that_is_redelivered_three_times_leaves_what_it_left_once(
         counts = []
         writes = []
         for number, most in enumerate(BATCHES):
-            prefix = f"{pipeline.settings.connect.group_prefix}round{number}-"
-            connect = msgspec.structs.replace(pipeline.settings.connect, group_prefix=prefix)
-            env = {**vendors.env(most), "TAILRACE_CONNECT_GROUP_PREFIX": prefix}
             before = vendors.requests()
-            with pipeline.tailrace(
-                "connect", *VENDORS, "--until-caught-up", name=f"round{number}", env=env
-            ) as child:
-                assert child.wait(90) == 0, child.tail()
+            counts.append(deliver(pipeline, list(VENDORS), vendors.env(most), number))
             writes.append(tuple(x - y for x, y in zip(vendors.requests(), before, strict=True)))
             states.append(vendors.stored())
-            counts.append(settled(msgspec.structs.replace(pipeline.settings, connect=connect), pipeline))
 
     first = states[0]
     spans: Any = first["otlp spans"]
