@@ -6,7 +6,7 @@ COMPILED := .venv/.compiled
 PURE := .venv/.pure
 
 .DEFAULT_GOAL := help
-.PHONY: help setup compile pure demo test test-slow test-quick test-crash lint format type imports samples schemas schemas-check compose-check bench ci clean
+.PHONY: help setup compile pure demo test test-slow test-quick test-crash test-contract backends test-backends lint format type imports samples schemas schemas-check compose-check bench ci clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -35,22 +35,33 @@ pure: $(STAMP) ## use plain Python from now on, to work on the record path
 demo: $(COMPILED) ## run the whole pipeline on recorded workflow runs; KEEP=1 leaves it running
 	$(BIN)/python -m examples.demo $(if $(KEEP),--keep)
 
-# Every test is in one of `make test` and `make test-slow`; CI runs both.
+# Every test is in one of `make test`, `make test-slow`, `make test-contract` and `make test-backends`. CI runs
+# the first three.
 SLOW := crash or slow
+APART := contract or backends
 # Three files at a time on two cores: a test that waits for a broker or a session leaves its core to others.
 PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test: $(COMPILED) ## all tests except the slow ones, three files at a time; they start real brokers themselves
-	$(PYTEST) -m "not ($(SLOW))"
+	$(PYTEST) -m "not ($(SLOW) or $(APART))"
 
 test-slow: $(COMPILED) ## the slow tests: kills under load, lost positions, the wheel, plain Python
 	$(PYTEST) -m "$(SLOW)"
 
 test-quick: $(COMPILED) ## the tests that need no broker
-	$(BIN)/python -m pytest -m "not kafka and not ($(SLOW))"
+	$(BIN)/python -m pytest -m "not kafka and not ($(SLOW) or $(APART))"
 
 test-crash: $(COMPILED) ## the slow tests that kill processes, at full size; SEED=n repeats a run
 	$(BIN)/python -m pytest -m crash -s --full $(if $(SEED),--seed $(SEED))
+
+test-contract: $(COMPILED) ## what sinks send, judged by the vendors' own models; installs them once, 600 MB
+	$(BIN)/python -m pytest -m "contract"
+
+backends: $(STAMP) ## build and install the servers of make test-backends, once; needs Go
+	$(BIN)/python -m tests.backends.build
+
+test-backends: $(COMPILED) ## what sinks send, read back from real servers; fails without make backends
+	$(BIN)/python -m pytest -m "backends"
 
 lint: $(STAMP) ## ruff: lint and format, without changing anything
 	$(BIN)/ruff check .

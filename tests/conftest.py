@@ -42,12 +42,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--vendors",
         action="store_true",
-        help="also ask vendors' own models and servers; downloads them once, to ~/.cache/tailrace/vendors",
+        help="also ask a real schema registry; downloads it once, to ~/.cache/tailrace/vendors",
     )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Without --vendors, tests that need a vendor's server are skipped, and say so.
+    """Without --vendors, tests that need a real schema registry are skipped, and say so.
 
     Files with the most broker tests come first: `make test` deals files out to two processes in this order,
     so that short ones are left for the end."""
@@ -56,7 +56,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not config.getoption("--vendors"):
         for item in items:
             if item.get_closest_marker("vendors"):
-                item.add_marker(pytest.mark.skip(reason="needs a vendor's server: run with --vendors"))
+                item.add_marker(pytest.mark.skip(reason="needs a real schema registry: run with --vendors"))
 
 
 @pytest.fixture

@@ -24,17 +24,36 @@ def expression(target: str) -> str:
     return found[1]
 
 
-def test_every_test_is_in_one_of_the_two_targets() -> None:
-    assert expression("test") == f"not ({expression('test-slow')})"
+def others() -> str:
+    """What `make test` leaves to other targets."""
+    return " or ".join(map(expression, ("test-slow", "test-contract", "test-backends")))
 
 
-def test_ci_runs_both() -> None:
+def test_every_test_is_in_one_of_four_targets() -> None:
+    assert expression("test") == f"not ({others()})"
+
+
+def test_ci_runs_all_but_those_that_need_built_servers() -> None:
     run = (ROOT / ".ci" / "run").read_text().splitlines()
-    assert {"make test", "make test-slow"} <= set(run)
+    assert {"make test", "make test-slow", "make test-contract"} <= set(run)
+    assert not [line for line in run if "backends" in line]
 
 
 def test_quick_tests_need_no_broker_and_are_not_slow() -> None:
-    assert expression("test-quick") == f"not kafka and not ({expression('test-slow')})"
+    assert expression("test-quick") == f"not kafka and not ({others()})"
+
+
+def test_judges_and_servers_have_their_marker() -> None:
+    """Else `make test` would install or want them."""
+    for folder, marker in (("vendor", "contract"), ("backends", "backends")):
+        texts = {f.name: f.read_text() for f in (ROOT / "tests" / folder).glob("test_*.py")}
+        needing = [
+            name
+            for name, text in texts.items()
+            if re.search(r"venvs\.python|judges\.verdicts|tests\.backends\.(collector|jaeger|weave)", text)
+        ]
+        assert len(needing) >= 2
+        assert [n for n in needing if f"pytest.mark.{marker}" not in texts[n]] == []
 
 
 def test_the_crash_tests_are_among_the_slow_ones() -> None:

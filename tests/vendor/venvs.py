@@ -1,55 +1,81 @@
 """Virtual environments with the vendors' SDKs, for tests that check against the vendors' own models.
 
-They are created once, kept, and never imported from. They are large, so they are created on demand only
-(`pytest --vendors`). Without it a test uses an existing one or is skipped.
+They are created by the first test that needs them, kept in ~/.cache/tailrace/vendors, and never imported
+from. They are large (55 to 390 MB), so they are only in `make test-contract`.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
+import sys
 import venv
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-import pytest
-
 CACHE: Final = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tailrace" / "vendors"
-STRICT: Final = Path(__file__).with_name("strict.py")
+ROOT: Final = Path(__file__).resolve().parents[2]
 QUIET: Final = {
     "OPIK_SENTRY_ENABLE": "false",
     "OPIK_ANALYTICS_ENABLE": "false",
     "WANDB_ERROR_REPORTING": "false",
 }
 """Keeps SDKs from reporting their use to their vendor."""
+COMPLETE: Final = "complete"
+"""The file that says what was installed, written at the end."""
 
 
-def python(package: str, version: str, *, install: bool) -> Path:
-    """The interpreter of the environment with `package`.
+def python(*requirements: str) -> Path:
+    """The interpreter of the environment with these packages, which is created if it is missing.
 
-    If it is missing, it is created with `install`, and the test is skipped without.
+    Args:
+        requirements: As for pip, with exact versions, e.g. "opik==2.2.122". None: this project's environment.
+
+    Raises:
+        CalledProcessError: pip cannot install them.
     """
-    folder = CACHE / f"{package}-{version}"
-    found = folder / "bin" / "python"
-    if not (folder / "complete").exists() and not _has(found, package, version):
-        if not install:
-            pytest.skip(f"needs {package} {version} in {folder}; pytest --vendors installs it there")
-        venv.create(folder, with_pip=True, clear=True)
-        subprocess.run(
-            [found, "-m", "pip", "install", "-q", f"{package}=={version}"], check=True, timeout=600
-        )
-    (folder / "complete").touch()
+    if not requirements:
+        return Path(sys.executable)
+    return install(CACHE / requirements[0].replace("==", "-"), requirements)
+
+
+def install(folder: Path, requirements: Sequence[str]) -> Path:
+    """The same in a folder of one's own."""
+    found, complete, wanted = folder / "bin" / "python", folder / COMPLETE, "\n".join(requirements)
+    with _locked(folder):
+        if not complete.exists() or complete.read_text() != wanted:
+            venv.create(folder, with_pip=True, clear=True)
+            subprocess.run([found, "-m", "pip", "install", "-q", *requirements], check=True)
+            complete.write_text(wanted)
     return found
 
 
-def _has(found: Path, package: str, version: str) -> bool:
-    if not found.exists():
-        return False
-    code = f"import importlib.metadata as m; print(m.version({package!r}))"
-    run = subprocess.run([found, "-c", code], capture_output=True, text=True, timeout=60, check=False)
-    return run.stdout.strip() == version
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Only one process at a time creates an environment."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(folder.name + ".lock").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def judged(module: str, interpreter: Path, requests: Iterable[Mapping[str, Any]]) -> list[list[str]]:
+    """What a judge (tests/vendor/inside) says about each request.
+
+    Args:
+        module: Its name there.
+        interpreter: Of the SDK's environment.
+        requests: The fields of `tests.vendor.inside.Request`.
+    """
+    lines = [json.dumps(request) for request in requests]
+    printed = run(interpreter, ["-m", f"tests.vendor.inside.{module}"], "\n".join(lines) + "\n")
+    found = [json.loads(line) for line in printed.splitlines()]
+    assert len(found) == len(lines), printed[-1000:]
+    return found
 
 
 def errors(
@@ -58,37 +84,35 @@ def errors(
     """What the vendor's models say about each body.
 
     Args:
-        interpreter: of the SDK's environment.
-        checks: the model as module:name, and the body.
-        allow: keys that the models may not know.
+        interpreter: Of the SDK's environment.
+        checks: The model as module:name, and the body.
+        allow: Keys that the models may not know.
     """
-    lines = "".join(json.dumps({"model": m, "body": body, "allow": list(allow)}) + "\n" for m, body in checks)
-    found = [json.loads(line) for line in _run(interpreter, [str(STRICT)], lines).splitlines()]
+    code = (
+        "import importlib, json, sys\n"
+        "from tests.vendor import strict\n"
+        "for where, body, allow in json.load(sys.stdin):\n"
+        "    module, _, name = where.partition(':')\n"
+        "    hint = getattr(importlib.import_module(module), name)\n"
+        "    print(json.dumps(strict.problems(hint, body, allow) + strict.parsed(hint, body)))\n"
+    )
+    asked = json.dumps([[where, body, list(allow)] for where, body in checks])
+    found = [json.loads(line) for line in run(interpreter, ["-c", code], asked).splitlines()]
     assert len(found) == len(checks)
     return found
 
 
-def constants(interpreter: Path, where: str) -> dict[str, str]:
-    """The string attributes of a class, given as module:name."""
-    module, _, name = where.partition(":")
-    code = (
-        f"import json, {module} as m; found = vars(m.{name}).items(); "
-        "print(json.dumps({k: v for k, v in found if isinstance(v, str) and k.isupper()}))"
-    )
-    found: dict[str, str] = json.loads(_run(interpreter, ["-c", code], ""))
-    return found
-
-
-def _run(interpreter: Path, arguments: list[str], text: str) -> str:
+def run(interpreter: Path, arguments: list[str], text: str) -> str:
+    """What the interpreter prints, started in this project's folder. Raises AssertionError if it fails."""
     environment = {**{k: v for k, v in os.environ.items() if k != "PYTHONPATH"}, **QUIET}
-    run = subprocess.run(
+    done = subprocess.run(
         [interpreter, *arguments],
         input=text,
         capture_output=True,
         text=True,
-        timeout=120,
         check=False,
         env=environment,
+        cwd=ROOT,
     )
-    assert run.returncode == 0, run.stderr
-    return run.stdout
+    assert done.returncode == 0, done.stderr
+    return done.stdout
