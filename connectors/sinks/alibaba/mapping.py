@@ -10,14 +10,11 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from connectors.filters.content import shown
 from connectors.mapping import changes
 from connectors.mapping.attributes import WireAttribute
 from connectors.mapping.rows import (
     ENCODED,
-    INTEGER,
     SECONDS,
-    TEXTS,
     Plan,
     RecordValues,
     Row,
@@ -92,8 +89,6 @@ SEED: Final[Mapping[str, tuple[str, str]]] = {
 }
 """What `kinds = "seed"` writes instead, as seed 002 and Dify have it: kind and operation."""
 
-_SHAPED: Final = frozenset({"node_execution", "draft_node_execution", "span"})
-"""Kinds whose input and output are those of a tool or a retrieval, if they are one."""
 _NODES: Final = frozenset({"node_execution", "draft_node_execution"})
 _LINKED: Final = ("tailrace.link", "calling_run")
 _EXTERNAL: Final = ("tailrace.link", "external_trace_id")
@@ -118,67 +113,10 @@ NOT_A_NUMBER: Final = "tailrace.attribute."
 
 
 # -- values that are not fields
-def _of_dify(event: TraceEvent) -> bool:
-    return event.kind != "span" or bool(event.message_id or event.workflow_run_id)
-
-
-def _session(event: TraceEvent, context: TraceContext) -> str | None:
-    """The conversation. Outside Dify's applications it may be the session."""
-    conversation = context.conversation_id or event.conversation_id
-    if conversation or _of_dify(event):
-        return conversation
-    return context.session_id or event.session_id
-
-
-def _user(event: TraceEvent, context: TraceContext) -> str | None:
-    """The session id of the end user (seed 002: user_session_id), else the user."""
-    session = (context.session_id or event.session_id) if _of_dify(event) else None
-    return session or context.user_id or event.user_id
-
-
-def _finish_reasons(event: TraceEvent, context: TraceContext) -> tuple[str, ...] | None:
-    reason = _finish_reason(event)
-    return (reason,) if reason else None
-
-
-def _finish_reason(event: TraceEvent) -> str | None:
-    if event.span is not None:
-        return event.span.finish_reason
-    return None if event.node_execution is None else event.node_execution.finish_reason
-
-
-def _first_token(event: TraceEvent, context: TraceContext) -> int | None:
-    """In nanoseconds."""
-    first = event.time_to_first_token
-    return first * 1000 if first is not None and 0 <= first < _LONG // 1000 else None
-
-
-def _datasets(event: TraceEvent, context: TraceContext) -> str | None:
-    return ",".join(event.dataset_ids) or None
-
-
 def _text(content: Any) -> str:
-    """A content field as text: JSON, but a JSON string and a reference in its place without quotes."""
-    return messages.unquoted(shown(str(content)))
-
-
-def _asked(event: TraceEvent, context: TraceContext) -> bytes | None:
-    """The question of a message, as messages."""
-    query = None if event.message is None else event.message.query
-    return messages.of_user(query) if query else None
-
-
-def _answered(event: TraceEvent, context: TraceContext) -> bytes | None:
-    outputs: Any = event.outputs
-    if outputs is None:
-        return None
-    if event.kind == "message":
-        text = messages.unquoted(str(outputs)) if str(outputs).startswith('"') else None
-    else:
-        text = messages.answer(str(outputs)) if NODE_TYPES.get(event.node_type or "") == LLM else None
-    if text is None:
-        return None
-    return messages.of_model(text, _finish_reason(event) or ("error" if _failed(event) else "stop"))
+    """A content field as text: JSON, but a JSON string, such as a reference, without quotes."""
+    text = str(content)
+    return messages.unquoted(text) if text.startswith('"') else text
 
 
 def _documents(event: TraceEvent, context: TraceContext) -> bytes | None:
@@ -191,45 +129,14 @@ def _documents(event: TraceEvent, context: TraceContext) -> bytes | None:
     return messages.documents(str(listed)) or str(listed).encode()
 
 
-def _input(event: TraceEvent, context: TraceContext) -> str | None:
-    """The input; of an event without one, what its body has instead."""
-    if event.inputs is not None:
-        return _text(event.inputs)
-    if event.tool is not None and event.tool.tool_inputs is not None:
-        return _text(event.tool.tool_inputs)
-    if event.message is not None:
-        return event.message.query
-    if event.dataset_retrieval is not None:
-        return event.dataset_retrieval.query
-    return None if event.prompt_generation is None else event.prompt_generation.instruction
-
-
-def _output(event: TraceEvent, context: TraceContext) -> str | None:
-    if event.outputs is not None:
-        return _text(event.outputs)
-    if event.tool is not None and event.tool.tool_outputs is not None:
-        return _text(event.tool.tool_outputs)
-    return None if event.prompt_generation is None else event.prompt_generation.output
-
-
-def _failed(event: TraceEvent) -> bool:
-    return bool(event.error) or event.status in FAILED
-
-
 # -- attributes
 _COMMON: Final = (
-    Row("gen_ai.session.id", _session, empty=False),
-    Row("gen_ai.user.id", _user, empty=False),
-    Row("gen_ai.conversation.id", "context.conversation_id or conversation_id"),
     Row("gen_ai.turn.id", "message_id"),
     Row("error.type", "error_type"),
-    Row("input.value", _input),
-    Row("output.value", _output),
     Row("tailrace.event_id", "event_id"),
     Row("tailrace.marks", "context.marks"),
     Row("tailrace.estimated_cost", "context.estimated_cost"),
     Row("tailrace.price_table", "context.price_table"),
-    Row(changes.NAME, changes.content_changes),
 )
 _MODEL: Final = (
     Row("gen_ai.provider.name", "context.provider_name or model_provider"),
@@ -253,23 +160,10 @@ _USAGE: Final = (
     Row("tailrace.usage.image.output_tokens", "token_classes.output_image"),
 )
 """The conventions follow OpenTelemetry 1.41, which calls cache writes cache_creation."""
-_STREAMED: Final = (Row("gen_ai.response.time_to_first_token", _first_token, INTEGER),)
 _RUN: Final = (Row("gen_ai.workflow.name", "name"),)
-_ASKED: Final = (
-    *_STREAMED,
-    Row("gen_ai.user.time_to_first_token", _first_token, INTEGER),
-    Row("gen_ai.input.messages", _asked, ENCODED),
-    Row("gen_ai.output.messages", _answered, ENCODED),
-)
-_NODE: Final = (
-    *_STREAMED,
-    Row("gen_ai.response.finish_reasons", _finish_reasons, TEXTS),
-    Row("gen_ai.output.messages", _answered, ENCODED),
-    Row("gen_ai.data_source.id", _datasets),
-    Row("gen_ai.tool.name", "context.tool_name or tool_name"),
-)
+_CALLED: Final = (Row("gen_ai.tool.name", "context.tool_name or tool_name"),)
 _TOOL: Final = (
-    Row("gen_ai.tool.name", "context.tool_name or tool_name"),
+    *_CALLED,
     Row("gen_ai.tool.call.id", "tool.call_id"),
     Row("gen_ai.tool.description", "tool.description"),
     Row("gen_ai.tool.call.arguments", "tool.tool_inputs", _text),
@@ -277,15 +171,8 @@ _TOOL: Final = (
     Row("gen_ai.tool.call.duration", "tool.time_cost", SECONDS),
 )
 _RETRIEVAL: Final = (
-    Row("gen_ai.data_source.id", _datasets),
     Row("gen_ai.retrieval.query.text", "dataset_retrieval.query"),
     Row("gen_ai.retrieval.documents", _documents, ENCODED),
-)
-_SPAN: Final = (
-    *_STREAMED,
-    Row("gen_ai.response.finish_reasons", _finish_reasons, TEXTS),
-    Row("gen_ai.tool.name", "context.tool_name or tool_name"),
-    Row("gen_ai.data_source.id", _datasets),
 )
 
 
@@ -295,23 +182,29 @@ class Span(NamedTuple):
     kind: str
     """gen_ai.span.kind; empty: `span_kind` decides."""
     metadata: Table
-    rows: Table = _STREAMED
+    rows: Table = ()
+    streamed: bool = True
+    """Whether it has a time to the first token."""
+    searches: bool = False
+    """Whether it has the data sources that it searched."""
 
 
 _NO_OPERATION: Final = Skip("no_operation")
 _LOG: Final = Skip("log_only")
 KINDS: Final[Mapping[Kind, Span | Skip]] = {
-    Kind.WORKFLOW_RUN: Span(WORKFLOW, metadata.WORKFLOW_RUN, _RUN),
-    Kind.NODE_EXECUTION: Span("", metadata.NODE, _NODE),
-    Kind.DRAFT_NODE_EXECUTION: Span("", metadata.NODE, _NODE),
-    Kind.MESSAGE: Span("", metadata.MESSAGE, _ASKED),
-    Kind.MODERATION: Span(STEP, metadata.MODERATION, ()),
+    Kind.WORKFLOW_RUN: Span(WORKFLOW, metadata.WORKFLOW_RUN, _RUN, streamed=False),
+    Kind.NODE_EXECUTION: Span("", metadata.NODE, _CALLED, searches=True),
+    Kind.DRAFT_NODE_EXECUTION: Span("", metadata.NODE, _CALLED, searches=True),
+    Kind.MESSAGE: Span("", metadata.MESSAGE),
+    Kind.MODERATION: Span(STEP, metadata.MODERATION, streamed=False),
     Kind.SUGGESTED_QUESTION: Span(LLM, metadata.SUGGESTED_QUESTION),
-    Kind.DATASET_RETRIEVAL: Span(RETRIEVER, metadata.DATASET_RETRIEVAL, _RETRIEVAL),
-    Kind.TOOL: Span(TOOL, metadata.TOOL, _TOOL),
+    Kind.DATASET_RETRIEVAL: Span(
+        RETRIEVER, metadata.DATASET_RETRIEVAL, _RETRIEVAL, streamed=False, searches=True
+    ),
+    Kind.TOOL: Span(TOOL, metadata.TOOL, _TOOL, streamed=False),
     Kind.GENERATE_NAME: Span(LLM, metadata.GENERATE_NAME),
     Kind.PROMPT_GENERATION: Span(LLM, metadata.PROMPT_GENERATION),
-    Kind.SPAN: Span("", metadata.SPAN, _SPAN),
+    Kind.SPAN: Span("", metadata.SPAN, _CALLED, searches=True),
     Kind.FEEDBACK: _LOG,
     Kind.EVALUATION: _LOG,
     Kind.APP_CREATED: _NO_OPERATION,
@@ -327,6 +220,7 @@ _TABLES: Final = (_COMMON, _USAGE, *(how.rows for how in _SPANS.values()))
 FIELDS: Final = fields_of(*_TABLES, *metadata.TABLES) | {
     "attributes",
     changes.FIELD,
+    "conversation_id",
     "dataset_ids",
     "dataset_retrieval",
     "ended_at",
@@ -350,47 +244,93 @@ FIELDS: Final = fields_of(*_TABLES, *metadata.TABLES) | {
     "user_id",
 }
 """Fields of `TraceEvent` that this mapping reads, in its tables and in its functions."""
-RESERVED: Final = (
-    names_of(*_TABLES)
-    | metadata.NAMES
-    | {
-        "dify.process_data",
-        "gen_ai.framework",
-        "gen_ai.operation.name",
-        "gen_ai.retrieval.documents",
-        "gen_ai.retrieval.query.text",
-        "gen_ai.span.kind",
-        "gen_ai.agent.name",
-    }
-)
-"""Names that an event's own attributes may not use."""
-
-
-class _SpanPlan:
-    """The tables of a kind, compiled."""
-
-    def __init__(self, how: Span) -> None:
-        self.kind: Final[str] = how.kind
-        self.rows: Final[Plan] = plan(how.rows, WireAttribute, empty_texts=False)
-        self.metadata: Final[Plan] = plan(
-            (*how.metadata, *metadata.EVERY), WireAttribute, PREFIX, empty_texts=False
-        )
-
-
-_PLANS: Final[dict[str, _SpanPlan]] = {str(kind): _SpanPlan(how) for kind, how in _SPANS.items()}
-_COMMON_PLAN: Final = plan(_COMMON, WireAttribute, empty_texts=False)
-_MODEL_PLAN: Final = plan(_MODEL, WireAttribute, empty_texts=False)
-_USAGE_PLAN: Final = plan(_USAGE, WireAttribute, empty_texts=False)
-_PRICE_PLAN: Final = plan(metadata.PRICE, WireAttribute, PREFIX, empty_texts=False)
-_REPEATED_PLAN: Final = plan(metadata.REPEATED, WireAttribute, PREFIX, empty_texts=False)
+_SESSION: Final = WireAttribute("gen_ai.session.id")
+_CONVERSATION: Final = WireAttribute("gen_ai.conversation.id")
+_USER: Final = WireAttribute("gen_ai.user.id")
+_INPUT: Final = WireAttribute("input.value")
+_OUTPUT: Final = WireAttribute("output.value")
+_CHANGES: Final = WireAttribute(changes.NAME)
+_FIRST_TOKEN: Final = WireAttribute("gen_ai.response.time_to_first_token")
+_FIRST_SEEN: Final = WireAttribute("gen_ai.user.time_to_first_token")
+_FINISHED: Final = WireAttribute("gen_ai.response.finish_reasons")
+_SEARCHED: Final = WireAttribute("gen_ai.data_source.id")
 _AGENT: Final = WireAttribute("gen_ai.agent.name")
-_MESSAGES: Final = WireAttribute("gen_ai.input.messages")
+_ASKED: Final = WireAttribute("gen_ai.input.messages")
+_ANSWERED: Final = WireAttribute("gen_ai.output.messages")
 _PROCESS_DATA: Final = WireAttribute("dify.process_data")
 _CALL_ARGUMENTS: Final = WireAttribute("gen_ai.tool.call.arguments")
 _CALL_RESULT: Final = WireAttribute("gen_ai.tool.call.result")
 _QUERY: Final = WireAttribute("gen_ai.retrieval.query.text")
 _DOCUMENTS: Final = WireAttribute("gen_ai.retrieval.documents")
 _FRAMEWORK: Final = b"".join(wire.attributes(("gen_ai.framework", "dify")))
+RESERVED: Final = (
+    names_of(*_TABLES)
+    | metadata.NAMES
+    | {
+        changes.NAME,
+        "dify.process_data",
+        "gen_ai.agent.name",
+        "gen_ai.conversation.id",
+        "gen_ai.data_source.id",
+        "gen_ai.framework",
+        "gen_ai.input.messages",
+        "gen_ai.operation.name",
+        "gen_ai.output.messages",
+        "gen_ai.response.finish_reasons",
+        "gen_ai.response.time_to_first_token",
+        "gen_ai.retrieval.documents",
+        "gen_ai.retrieval.query.text",
+        "gen_ai.session.id",
+        "gen_ai.span.kind",
+        "gen_ai.user.id",
+        "gen_ai.user.time_to_first_token",
+        "input.value",
+        "output.value",
+    }
+)
+"""Names that an event's own attributes may not use."""
+
+
+def _compiled(*tables: Table) -> Plan:
+    """A plan of tables, in the order of the places that their rows read: so it reads each place once."""
+    rows = [row for table in tables for row in table]
+    return plan(tuple(sorted(rows, key=_place)), WireAttribute, empty_texts=False)
+
+
+def _place(row: Row) -> str:
+    value = row.value
+    if not isinstance(value, str) or " or " in value or not isinstance(row.form, int):
+        return "~"
+    return value.rpartition(".")[0]
+
+
+def _prefixed(table: Table) -> Table:
+    """Metadata under its names on the wire."""
+    return tuple(row._replace(name=PREFIX + row.name) for row in table)
+
+
+class _SpanPlan:
+    """What is known of a kind before an event of it comes."""
+
+    def __init__(self, kind: str, how: Span) -> None:
+        self.kind: Final[str] = how.kind
+        self.streamed: Final[bool] = how.streamed
+        self.searches: Final[bool] = how.searches
+        self.is_span: Final[bool] = kind == "span"
+        self.is_node: Final[bool] = kind in _NODES
+        self.is_message: Final[bool] = kind == "message"
+        self.rows: Final[Plan] = _compiled(
+            _COMMON, how.rows, _prefixed(how.metadata), _prefixed(metadata.EVERY)
+        )
+
+
+_PLANS: Final[dict[str, _SpanPlan]] = {str(kind): _SpanPlan(str(kind), how) for kind, how in _SPANS.items()}
+_COUNTED: Final = _compiled(_USAGE, _prefixed(metadata.PRICE))
+"""Tokens and price of what used them."""
+_OF_AGENT: Final = _compiled(_USAGE)
+_OF_RETRIEVER: Final = _compiled(_MODEL, _prefixed(metadata.REPEATED))
+_REPEATED: Final = _compiled(_prefixed(metadata.REPEATED))
+"""Tokens of what repeats those of others."""
 
 
 class Dialect:
@@ -478,31 +418,43 @@ def _span(
     end: int,
 ) -> bytes:
     kind = kind_plan.kind or span_kind(event)
-    source = RecordValues(event, context)
+    error, status = event.error, event.status
+    failed = bool(error) or status in FAILED
     out: list[bytes] = [dialect.classes[kind]]
-    if event.kind != "span":
-        out.append(_FRAMEWORK)
-    _COMMON_PLAN.write(source, out)
+    _add_who(out, event, context, kind_plan.is_span)
+    _add_content(out, event, context)
+    source = RecordValues(event, context)
     kind_plan.rows.write(source, out)
     if every_usage or not roll_ups.of_event(event):
-        _USAGE_PLAN.write(source, out)
-        _PRICE_PLAN.write(source, out)
+        _COUNTED.write(source, out)
     elif kind == AGENT:  # Alibaba expects an agent to repeat the tokens of its model's calls
-        _USAGE_PLAN.write(source, out)
+        _OF_AGENT.write(source, out)
+    elif kind == RETRIEVER:
+        _OF_RETRIEVER.write(source, out)
     else:
-        if kind == RETRIEVER:
-            _MODEL_PLAN.write(source, out)
-        _REPEATED_PLAN.write(source, out)
-    _by_kind(out, kind, event)
-    if event.kind in _NODES:
-        _prompts(out, kind, event)
-    kind_plan.metadata.write(source, out)
+        _REPEATED.write(source, out)
+    first = event.time_to_first_token if kind_plan.streamed else None
+    if first is not None and 0 <= first < _LONG // 1000:  # in nanoseconds
+        _FIRST_TOKEN.integer(out, first * 1000)
+        if kind_plan.is_message:
+            _FIRST_SEEN.integer(out, first * 1000)
+    if kind_plan.searches and event.dataset_ids:
+        _SEARCHED.optional(out, ",".join(event.dataset_ids) or None)
+    if kind_plan.is_node:
+        _add_shaped(out, event, kind)
+        _add_model(out, event, kind, failed)
+    elif kind_plan.is_span:
+        _add_shaped(out, event, kind)
+        body = event.span
+        if body is not None and body.finish_reason:
+            _FINISHED.texts(out, (body.finish_reason,))
+    elif kind_plan.is_message:
+        _add_turn(out, event, failed)
     if event.attributes:
-        _own(out, event)
+        _add_own(out, event)
     parent = context.parent_span_id
     if parent == _ZERO8:
         parent = None
-    failed = _failed(event)
     return wire.span(
         context.message_trace_id,
         context.span_id,
@@ -512,8 +464,8 @@ def _span(
         start,
         end,
         out,
-        ERROR if failed else OK if event.status in SUCCEEDED else UNSET,
-        (event.error or "") if failed else "",
+        ERROR if failed else OK if status in SUCCEEDED else UNSET,
+        (error or "") if failed else "",
         _links(event, context),
         (event.span.trace_state or "") if event.span is not None else "",
     )
@@ -554,41 +506,112 @@ def _otel_kind(event: TraceEvent, kind: str, root: bool) -> int:
     return _OTEL_KINDS.get(said, CLIENT if kind == LLM and not said else INTERNAL)
 
 
-# -- attributes that depend on the kind of a node or span
-def _by_kind(out: list[bytes], kind: str, event: TraceEvent) -> None:
-    """Writes the names of the conventions for what a node or span of this kind has as input and output."""
+# -- attributes that are not fields
+def _add_who(out: list[bytes], event: TraceEvent, context: TraceContext, is_span: bool) -> None:
+    """Writes conversation, session and user.
+
+    The session is the conversation. Of a span without message and run, which may be of another application
+    than Dify's, it may be the session. Elsewhere the session is the end user's (seed 002: user_session_id).
+    """
+    conversation = context.conversation_id or event.conversation_id
+    session = context.session_id or event.session_id
+    of_dify = not is_span or bool(event.message_id or event.workflow_run_id)
+    if not is_span:
+        out.append(_FRAMEWORK)
+    if conversation:
+        named = conversation.encode()
+        _SESSION.encoded(out, named)
+        _CONVERSATION.encoded(out, named)
+    elif session and not of_dify:
+        _SESSION.text(out, session)
+    user = (session if of_dify else None) or context.user_id or event.user_id
+    if user:
+        _USER.text(out, user)
+
+
+def _add_content(out: list[bytes], event: TraceEvent, context: TraceContext) -> None:
+    """Writes input and output; of an event without them, what its body has instead."""
     given: Any = event.inputs
     made: Any = event.outputs
+    asked = _input_of_body(event) if given is None else _text(given)
+    if asked:
+        _INPUT.text(out, asked)
+    answered = _output_of_body(event) if made is None else _text(made)
+    if answered:
+        _OUTPUT.text(out, answered)
+    if event.content_changes:
+        _CHANGES.optional(out, changes.content_changes(event, context))
+
+
+def _input_of_body(event: TraceEvent) -> str | None:
+    if event.tool is not None and event.tool.tool_inputs is not None:
+        return _text(event.tool.tool_inputs)
+    if event.message is not None:
+        return event.message.query
+    if event.dataset_retrieval is not None:
+        return event.dataset_retrieval.query
+    return None if event.prompt_generation is None else event.prompt_generation.instruction
+
+
+def _output_of_body(event: TraceEvent) -> str | None:
+    if event.tool is not None and event.tool.tool_outputs is not None:
+        return _text(event.tool.tool_outputs)
+    return None if event.prompt_generation is None else event.prompt_generation.output
+
+
+def _add_shaped(out: list[bytes], event: TraceEvent, kind: str) -> None:
+    """Writes the conventions' names for what a node or span of this kind has as input and output."""
     if kind == AGENT:
         _AGENT.optional(out, event.name or None)
-    elif event.kind not in _SHAPED:
-        return
     elif kind == TOOL:
+        given: Any = event.inputs
+        made: Any = event.outputs
         if given is not None:
             _CALL_ARGUMENTS.text(out, _text(given))
         if made is not None:
             _CALL_RESULT.text(out, _text(made))
     elif kind == RETRIEVER:
-        query = None if given is None else messages.query(str(given))
-        found = None if made is None else messages.found(str(made))
-        _QUERY.optional(out, query)
+        asked: Any = event.inputs
+        result: Any = event.outputs
+        _QUERY.optional(out, None if asked is None else messages.query(str(asked)))
+        found = None if result is None else messages.found(str(result))
         if found is not None:
             _DOCUMENTS.encoded(out, found)
 
 
-def _prompts(out: list[bytes], kind: str, event: TraceEvent) -> None:
-    """Writes the prompts in a node's process data as messages; if there are none, the process data."""
-    node = event.node_execution
-    if node is None or not node.process_data:
+def _add_model(out: list[bytes], event: TraceEvent, kind: str, failed: bool) -> None:
+    """Writes prompts and answer of a model's node as messages; process data without prompts as they are."""
+    body = event.node_execution
+    reason = None if body is None else body.finish_reason
+    if reason:
+        _FINISHED.texts(out, (reason,))
+    made: Any = event.outputs
+    if kind == LLM and made is not None:
+        answer = messages.answer(str(made))
+        if answer is not None:
+            _ANSWERED.encoded(out, messages.of_model(answer, reason or ("error" if failed else "stop")))
+    data: Any = None if body is None else body.process_data
+    if not data:
         return
-    prompts = messages.of_prompts(node.process_data) if kind == LLM else None
+    prompts = messages.of_prompts(data) if kind == LLM else None
     if prompts is None:
-        _PROCESS_DATA.text(out, node.process_data)
+        _PROCESS_DATA.text(out, data)
     else:
-        _MESSAGES.encoded(out, prompts)
+        _ASKED.encoded(out, prompts)
 
 
-def _own(out: list[bytes], event: TraceEvent) -> None:
+def _add_turn(out: list[bytes], event: TraceEvent, failed: bool) -> None:
+    """Writes question and answer of a message as messages."""
+    query = None if event.message is None else event.message.query
+    if query:
+        _ASKED.encoded(out, messages.of_user(query))
+    made: Any = event.outputs
+    if made is not None and str(made).startswith('"'):
+        answer = messages.unquoted(str(made))
+        _ANSWERED.encoded(out, messages.of_model(answer, "error" if failed else "stop"))
+
+
+def _add_own(out: list[bytes], event: TraceEvent) -> None:
     """Writes the event's own attributes, except names that are `RESERVED`; numbers as the conventions do."""
     pairs: list[Any] = []
     for name, text in event.attributes.items():

@@ -55,8 +55,8 @@ _AROUND: Final = 16 + len(_SCOPE)
 
 Whose = tuple[str | None, str | None]
 """Host name and environment, for the resource."""
-Body = tuple[Whose, bytes]
-"""The resource of one encoded span, and the span."""
+Body = tuple[bytes, bytes]
+"""The resource of one span, and the span, both encoded."""
 
 
 @sink("alibaba", max_records=500, max_bytes=MAX_BYTES, fields=FIELDS)
@@ -135,15 +135,15 @@ class Alibaba:
             self._headers["Content-Encoding"] = "gzip"
 
     def map(self, event: Enriched) -> Payload | Skip | Rejected:
-        span = to_span(event.event, event.context, self._dialect, self._every_usage)
+        about = event.event
+        span = to_span(about, event.context, self._dialect, self._every_usage)
         if not isinstance(span, bytes):
             return span
-        whose = (event.event.host_name, event.event.environment)
         try:
-            around = len(self._resources[whose]) + _AROUND
+            resource = self._resources[about.host_name, about.environment]
         except UnicodeEncodeError:
             return Rejected("not_encodable", "host_name or environment has a lone surrogate")
-        return Payload((whose, span), len(span) + around)
+        return Payload((resource, span), len(span) + len(resource) + _AROUND)
 
     def render(self, payload: Payload) -> Any:
         """The span with its resource, as OTLP/JSON."""
@@ -210,13 +210,13 @@ class Alibaba:
 
     def request(self, bodies: Sequence[Body]) -> bytes:
         """An ExportTraceServiceRequest: one ResourceSpans for each host and environment, spans in order."""
-        groups: dict[Whose, list[bytes]] = {}
-        for whose, span in bodies:
-            spans = groups.get(whose)
+        groups: dict[bytes, list[bytes]] = {}
+        for resource, span in bodies:
+            spans = groups.get(resource)
             if spans is None:
-                spans = groups[whose] = []
+                spans = groups[resource] = []
             spans.append(span)
-        return wire.request([(self._resources[whose], _SCOPE, spans) for whose, spans in groups.items()])
+        return wire.request([(resource, _SCOPE, spans) for resource, spans in groups.items()])
 
     def _resource(self, whose: Whose) -> bytes:
         host, environment = whose
