@@ -25,14 +25,14 @@ def clean(text: str, limit: int = 500) -> str:
 
 
 def masked(text: str, secrets: Iterable[str]) -> str:
-    """Returns `text` with every form of every secret replaced by `MASK`, see `forms` and `in_url`.
+    """Returns `text` with every form of every secret replaced by `MASK`, see `forms` and `escaped`.
 
     Call it before a text is cut: half a key would not be recognised.
     """
     given = tuple(secrets)
-    if "%" in text:
+    if "%" in text or "\\" in text or "&" in text:
         for secret in given:
-            for pattern in in_url(secret):
+            for pattern in escaped(secret):
                 text = pattern.sub(MASK, text)
     for form in sorted({form for secret in given for form in forms(secret)}, key=len, reverse=True):
         text = text.replace(form, MASK)
@@ -52,6 +52,24 @@ def forms(secret: str) -> tuple[str, ...]:
     user and password in it; each also quoted for a URL and in JSON. Forms under four characters are left out:
     they would mask parts of ordinary words.
     """
+    plain = _plain(secret)
+    quoted = [form for text in plain for form in (text, quote(text, safe=""), json.dumps(text)[1:-1])]
+    return tuple(dict.fromkeys(form for form in quoted if len(form) >= 4))
+
+
+@lru_cache(maxsize=256)
+def escaped(secret: str) -> tuple[re.Pattern[str], ...]:
+    """Patterns of a secret as servers and proxies repeat it, the longest first.
+
+    Each of its characters may be escaped or not: for a URL in upper or lower case, up to three times; in JSON
+    with any number of backslashes, so also in JSON inside JSON; in HTML.
+    """
+    plain = sorted({text for text in _plain(secret) if len(text) >= 4}, key=len, reverse=True)
+    return tuple(re.compile("".join(_escaped_or_not(c) for c in text)) for text in plain)
+
+
+def _plain(secret: str) -> list[str]:
+    """The secret, and the parts of a header's value that are secrets themselves."""
     scheme, _, rest = secret.partition(" ")
     plain = [secret, rest.strip()]
     if scheme.lower() == "basic":
@@ -61,27 +79,25 @@ def forms(secret: str) -> tuple[str, ...]:
             pass
         else:
             plain += [pair, pair.partition(":")[2]]
-    quoted = [form for text in plain for form in (text, quote(text, safe=""), json.dumps(text)[1:-1])]
-    return tuple(dict.fromkeys(form for form in quoted if len(form) >= 4))
+    return plain
 
 
-def in_url(secret: str) -> tuple[re.Pattern[str], ...]:
-    """Patterns of a secret that is part of a URL, as servers and proxies repeat it.
-
-    Each of its characters may be escaped or not, in upper or lower case, once or twice.
-    """
-    return tuple(
-        re.compile("".join(_escaped_or_not(c) for c in form))
-        for form in sorted(forms(secret), key=len, reverse=True)
-        if "%" not in form
-    )
+_NAMED: Final = {"&": "amp", "<": "lt", ">": "gt", '"': "quot", "'": "apos"}
+"""Character -> its name in HTML."""
 
 
 def _escaped_or_not(c: str) -> str:
     if c.isascii() and c.isalnum():
         return c
-    escapes = "".join(f"%(?:25)?(?i:{byte:02x})" for byte in c.encode("utf-8", "surrogatepass"))
-    return f"(?:{re.escape(c)}|{escapes})"
+    number = ord(c)
+    ways = [
+        rf"\\*{re.escape(c)}" if c != "\\" else r"\\{1,4}",
+        "".join(f"%(?:25){{0,2}}(?i:{byte:02x})" for byte in c.encode("utf-8", "surrogatepass")),
+        rf"\\+u(?i:{number:04x})" if number < 1 << 16 else "",
+        f"&(?:amp;)?#0*{number};|&(?:amp;)?#[xX]0*(?i:{number:x});",
+        f"&(?:amp;)?{_NAMED[c]};" if c in _NAMED else "",
+    ]
+    return f"(?:{'|'.join(way for way in reversed(ways) if way)})"
 
 
 def hidden(value: T, secrets: Sequence[str]) -> T:

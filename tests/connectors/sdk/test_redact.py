@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
 from urllib.parse import quote
 
@@ -10,7 +11,7 @@ import pytest
 
 from connectors.sdk import redact
 
-KEY = 'k/ey+"0123456789'
+KEY = 'k/ey+"%<&0123456789'
 BASIC = "Basic " + base64.b64encode(f"user:{KEY}".encode()).decode()
 
 
@@ -26,6 +27,14 @@ BASIC = "Basic " + base64.b64encode(f"user:{KEY}".encode()).decode()
         lambda t: quote(t, safe="").replace("%2B", "%2b").replace("%2F", "%2f"),
         lambda t: quote(quote(t, safe="")),
         lambda t: quote(t, safe="").replace("%2F", "%2f"),
+        lambda t: quote(quote(quote(t, safe=""))),
+        lambda t: json.dumps(t)[1:-1].replace("/", "\\/"),
+        lambda t: json.dumps(json.dumps(t)[1:-1])[1:-1],
+        lambda t: t.replace("/", "\\u002f").replace("+", "\\u002B"),
+        html.escape,
+        lambda t: html.escape(html.escape(t)),
+        lambda t: t.replace("/", "&#x2F;").replace("+", "&#043;").replace("<", "&lt;"),
+        lambda t: quote(t, safe="").replace("%2B", "+"),
     ],
 )
 def test_a_secret_is_masked_however_it_is_written(secret: str, written: object) -> None:
