@@ -7,7 +7,7 @@ CMS 2.0, three headers say who sends. Over gRPC the key is metadata of each call
 from __future__ import annotations
 
 from typing import Final
-from urllib.parse import quote
+from urllib.parse import SplitResult, quote, unquote
 
 import msgspec
 
@@ -26,8 +26,12 @@ TRACES: Final = "/v1/traces"
 IN_PATH: Final = {XTRACE: "/api/otlp/traces", SLS: "/api/v1/traces"}
 """Family -> path after `/adapt_<licence key>`."""
 GRPC_PORT: Final = 8090
-_PASTED: Final = (TRACES, CMS_PATH, "/api/otlp")
+_SURE: Final = 8
+"""A licence key longer than this is not part of a path by chance."""
+_PASTED: Final = (*IN_PATH.values(), TRACES, CMS_PATH, "/api/otlp")
 """Endings of the setting that are removed, because people paste them; the outermost first."""
+_ODD: Final = frozenset(' \t\r\n\\"<>^`{|}')
+"""Characters of no URL. Most would be sent in an escaped form, or as part of the host's name."""
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -56,15 +60,12 @@ def over_http(endpoint: str, license_key: str, *, family: str, workspace: str, p
         ConfigError: A setting is not valid. The message never shows a key, nor the endpoint's path.
     """
     key = checked_key(license_key)
-    parts = urls.base(
-        _with_scheme(endpoint, "https"), setting="endpoint", vendor="Alibaba Cloud", example=EXAMPLE
-    )
+    parts = _parts(endpoint, "https", key)
     host = parts.hostname or ""
     if parts.port == GRPC_PORT and host.endswith("aliyuncs.com"):
         raise ConfigError(
             f'endpoint: port {GRPC_PORT} is that of gRPC; set protocol = "grpc", or leave the port out'
         )
-    _refuse_key(parts.path)
     path = parts.path
     for end in _PASTED:
         path = path.removesuffix(end)
@@ -72,6 +73,8 @@ def over_http(endpoint: str, license_key: str, *, family: str, workspace: str, p
     if family == "auto":
         family = CMS if workspace else SLS if LOG_SERVICE in host else XTRACE
     if family != CMS:
+        if project:
+            raise ConfigError("project: is used with CMS 2.0 only; set workspace too, or leave project out")
         base = parts._replace(path=path).geturl()
         return Target(
             f"{base}/adapt_{quote(key, safe='')}{IN_PATH[family]}",
@@ -89,7 +92,9 @@ def over_http(endpoint: str, license_key: str, *, family: str, workspace: str, p
     return Target(parts._replace(path=path + CMS_PATH + TRACES).geturl(), CMS_PATH + TRACES, headers, family)
 
 
-def over_grpc(endpoint: str, license_key: str, *, workspace: str) -> Target:
+def over_grpc(
+    endpoint: str, license_key: str, *, workspace: str, family: str = "auto", project: str = ""
+) -> Target:
     """The target of the protocol grpc: scheme, host and port, and the metadata of each call.
 
     Args:
@@ -97,17 +102,21 @@ def over_grpc(endpoint: str, license_key: str, *, workspace: str) -> Target:
             text; without a port 8090.
         license_key: The setting.
         workspace: Must be empty: no endpoint of CMS 2.0 is known to take gRPC.
+        family: Must be auto or `XTRACE`.
+        project: Must be empty.
 
     Raises:
         ConfigError: A setting is not valid.
     """
     key = checked_key(license_key)
-    if workspace:
-        raise ConfigError('workspace: CMS 2.0 is used over HTTP only; set protocol = "http/protobuf"')
-    parts = urls.base(
-        _with_scheme(endpoint, "http"), setting="endpoint", vendor="Alibaba Cloud", example=EXAMPLE
-    )
-    _refuse_key(parts.path)
+    for setting, value in (("workspace", workspace), ("project", project)):
+        if value:
+            raise ConfigError(f'{setting}: CMS 2.0 is used over HTTP only; set protocol = "http/protobuf"')
+    if family not in ("auto", XTRACE):
+        raise ConfigError(
+            f'family: {family} is a path, which protocol grpc does not have; set protocol = "http/protobuf"'
+        )
+    parts = _parts(endpoint, "http", key)
     if parts.path:
         raise ConfigError(f"endpoint: must be scheme, host and port only with protocol grpc; e.g. {EXAMPLE}")
     netloc = parts.netloc if parts.port else f"{parts.netloc.rstrip(':')}:{GRPC_PORT}"
@@ -124,14 +133,26 @@ def checked_key(license_key: str) -> str:
     return license_key
 
 
-def _with_scheme(endpoint: str, scheme: str) -> str:
+def _parts(endpoint: str, scheme: str, key: str) -> SplitResult:
+    """The parts of the setting; `scheme` is that of one without. Raises `ConfigError`."""
     text = endpoint.strip()
-    return text if "://" in text or not text else f"{scheme}://{text}"
+    if not text:
+        raise ConfigError(f"endpoint: is empty; set the console's endpoint, e.g. {EXAMPLE}")
+    if not _ODD.isdisjoint(text) or not text.isprintable():
+        raise ConfigError(f"endpoint: has a character that no URL has, such as a space; e.g. {EXAMPLE}")
+    if "://" not in text.partition("?")[0]:
+        text = f"{scheme}://{text}"
+    parts = urls.base(text, setting="endpoint", vendor="Alibaba Cloud", example=EXAMPLE)
+    if parts.port == 0:
+        raise ConfigError(f"endpoint: has port 0, which nothing listens on; e.g. {EXAMPLE}")
+    _refuse_key(parts.path, key)
+    return parts
 
 
-def _refuse_key(path: str) -> None:
+def _refuse_key(path: str, key: str) -> None:
     """The endpoint is no secret setting, so it must not hold the key."""
-    if "adapt_" in path:
+    plain = unquote(path)
+    if "adapt_" in plain.lower() or key in plain.split("/") or (len(key) > _SURE and key in plain):
         raise ConfigError(
             "endpoint: has a licence key in its path; put it into license_key, and only scheme and host "
             f"here, e.g. {EXAMPLE}"
