@@ -6,6 +6,7 @@ Never raises: garbage counts as an empty answer.
 from __future__ import annotations
 
 import json
+from typing import Final
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTracePartialSuccess,
@@ -13,6 +14,10 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 
 from connectors.sdk.http import Response
+
+_PAGES: Final = ("text/html", "application/xhtml+xml")
+_MARKUP: Final = (b"<!doctype", b"<html", b"<?xml")
+"""Whole words: a partial success in protobuf may begin with a line feed and `<`, its tag and its length."""
 
 
 def partial_success(answer: Response) -> tuple[int, str]:
@@ -38,6 +43,12 @@ def partial_success_of(body: bytes) -> tuple[int, str]:
     except Exception:  # protobuf's DecodeError, which has no type stubs
         return 0, ""
     return max(0, success.rejected_spans), success.error_message
+
+
+def is_web_page(answer: Response) -> bool:
+    """Whether an answer is HTML: that of a login page or a proxy, which no OTLP receiver gives."""
+    kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return kind in _PAGES or answer.body[:256].lstrip().lower().startswith(_MARKUP)
 
 
 def error_message(answer: Response) -> str:

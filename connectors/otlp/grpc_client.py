@@ -5,7 +5,7 @@ grpcio (extra ``[grpc]``) is imported on first use.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -75,10 +75,12 @@ class GrpcClient:
         self._channel: Any = None
         self._call: Any = None
 
-    async def export(self, body: bytes, records: int, seconds: float, *, fix: str) -> Outcome:
+    async def export(
+        self, body: bytes, records: int, seconds: float, *, fix: str, quotas: Collection[str] = ()
+    ) -> Outcome:
         """Sends an ExportTraceServiceRequest with `records` spans.
 
-        Takes at most `seconds`, answer included.
+        Takes at most `seconds`, answer included. `fix` and `quotas` are those of `grpc_status.decide`.
         """
         if self._call is None:
             self._open()
@@ -94,7 +96,7 @@ class GrpcClient:
             detail = redact.clean(f"{e.details() or ''}", UNCUT)
             found = next((v for k, v in e.trailing_metadata() or () if k == _DETAILS), b"")
             details = found if isinstance(found, bytes) else str(found).encode()
-            return decide(e.code().name, detail, details, records, fix=fix)
+            return decide(e.code().name, detail, details, records, fix=fix, quotas=quotas)
         rejected, message = partial_success_of(answer)
         return Delivered(min(rejected, records), redact.clean(message, UNCUT))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final
 
@@ -31,12 +31,22 @@ TABLE: Final[Mapping[str, Action]] = MappingProxyType(
         "UNAUTHENTICATED": Action.PAUSE,
     }
 )
+_QUOTAS: Final = ("RESOURCE_EXHAUSTED", "PERMISSION_DENIED")
+"""Statuses that a quota may have. Any other may quote a record's content, so its message decides nothing."""
 _RETRY_INFO: Final = b"google.rpc.RetryInfo"
 _SIZE: Final = ("larger than max", "too large", "message size", "message length")
 """What gRPC libraries say about a message above a size limit."""
 
 
-def decide(code: str, detail: str, status_details: bytes, records: int, *, fix: str = "") -> Outcome:
+def decide(
+    code: str,
+    detail: str,
+    status_details: bytes,
+    records: int,
+    *,
+    fix: str = "",
+    quotas: Collection[str] = (),
+) -> Outcome:
     """The outcome of one call that ended with status `code`.
 
     A single record that is refused with RESOURCE_EXHAUSTED and without a word about its size means a
@@ -46,9 +56,13 @@ def decide(code: str, detail: str, status_details: bytes, records: int, *, fix: 
         detail: the status's message, redacted.
         status_details: metadata grpc-status-details-bin, or empty.
         records: the number of spans sent.
+        fix: the settings to look at if the sink has to pause.
+        quotas: a vendor's error codes for quotas that end by themselves.
     """
     after = retry_delay(status_details)
     said = f"{code}: {detail}" if detail else code
+    if code in _QUOTAS and any(quota in detail for quota in quotas):
+        return Retry(after, said, busy=True)
     match TABLE.get(code, Action.RETRY):
         case Action.DELIVERED:
             return Delivered()

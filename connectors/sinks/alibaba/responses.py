@@ -1,11 +1,11 @@
-"""Reads Alibaba Cloud's answers: its two kinds of 403, and error messages. Pure."""
+"""Reads Alibaba Cloud's answers: its two kinds of 403, pages that are no answer, error messages. Pure."""
 
 from __future__ import annotations
 
 import json
 from typing import Final
 
-from connectors.otlp.answers import error_message
+from connectors.otlp.answers import error_message, is_web_page
 from connectors.sdk import policy
 from connectors.sdk.http import Response
 from connectors.sdk.policy import Table
@@ -27,6 +27,16 @@ def over_quota(answer: Response) -> str | None:
         return None
     body = answer.body[:_READ].decode("utf-8", "replace") + answer.headers.get("x-log-errorcode", "")
     return next((code for code in reversed(QUOTAS) if code in body), None)
+
+
+def no_receiver(answer: Response) -> str | None:
+    """Why a 2xx does not come from a receiver of traces; None if it may.
+
+    Such a page would make every span count as delivered.
+    """
+    if answer.status // 100 == 2 and is_web_page(answer):
+        return f"not_otlp (status {answer.status}): the answer is a web page, such as a login"
+    return None
 
 
 def error_text(answer: Response) -> str:

@@ -38,7 +38,7 @@ from connectors.sdk.compression import gzip
 from connectors.sdk.http import place
 from connectors.sinks.alibaba.endpoints import CMS, Target, over_grpc, over_http
 from connectors.sinks.alibaba.mapping import AS_SEED, CURRENT, FIELDS, to_span
-from connectors.sinks.alibaba.responses import STATUSES, error_text, over_quota
+from connectors.sinks.alibaba.responses import QUOTAS, STATUSES, error_text, no_receiver, over_quota
 from tailrace import __version__
 from tailrace.errors import ConfigError
 from tailrace.memo import Memo
@@ -111,7 +111,13 @@ class Alibaba:
         self._grpc: GrpcClient | None = None
         self._target: Target
         if settings.protocol == "grpc":
-            self._target = over_grpc(settings.endpoint, settings.license_key, workspace=settings.workspace)
+            self._target = over_grpc(
+                settings.endpoint,
+                settings.license_key,
+                workspace=settings.workspace,
+                family=settings.family,
+                project=settings.project,
+            )
             self._grpc = GrpcClient(
                 self._target.url,
                 self._target.headers,
@@ -157,7 +163,9 @@ class Alibaba:
         if len(body) > MAX_BYTES:  # settings may raise the limits of a batch
             return Split()
         if self._grpc is not None:
-            outcome = await self._grpc.export(body, len(batch), self._timeout, fix=self._fix(0))
+            outcome = await self._grpc.export(
+                body, len(batch), self._timeout, fix=self._fix(0), quotas=QUOTAS
+            )
         else:
             packed = gzip(body) if self._zip else body
             answer = await http.request(
@@ -175,7 +183,7 @@ class Alibaba:
         seconds = min(self._timeout, 10.0)
         try:
             if self._grpc is not None:
-                outcome = await self._grpc.export(b"", 0, seconds, fix=self._fix(0))
+                outcome = await self._grpc.export(b"", 0, seconds, fix=self._fix(0), quotas=QUOTAS)
                 known = EMPTY
             elif self._target.family == CMS:
                 headers = {k: v for k, v in self._headers.items() if k != "Content-Encoding"}
@@ -248,6 +256,9 @@ class Alibaba:
         if code is not None:
             after = policy.retry_after(answer.headers.get("retry-after"), self._now())
             return Retry(after, f"status 403: {code}", busy=True)
+        wrong = no_receiver(answer)
+        if wrong is not None:
+            return Paused(wrong, "endpoint, family")
         good = answer.status // 100 == 2
         detail = "" if good else redact.safe(error_text(answer), self._secrets)
         outcome = policy.decide(STATUSES, answer, self._now(), detail=detail, fix=self._fix(answer.status))

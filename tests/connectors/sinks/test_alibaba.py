@@ -6,10 +6,12 @@ import asyncio
 import gzip
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from yarl import URL
 
 from connectors import (
     Batch,
@@ -102,6 +104,10 @@ def target(endpoint: str, **changes: str) -> Any:
             f"https://p.cn-hangzhou.log.aliyuncs.com/adapt_{QUOTED}/api/v1/traces",
         ),
         ("http://h", {"family": "sls"}, f"http://h/adapt_{QUOTED}/api/v1/traces"),
+        ("http://h/api/otlp/traces", {}, f"http://h/adapt_{QUOTED}/api/otlp/traces"),
+        ("http://h/api/v1/traces/", {"family": "sls"}, f"http://h/adapt_{QUOTED}/api/v1/traces"),
+        (" HTTP://[2001:db8::1]:4318 ", {}, f"http://[2001:db8::1]:4318/adapt_{QUOTED}/api/otlp/traces"),
+        ("[::1]:4318", {}, f"https://[::1]:4318/adapt_{QUOTED}/api/otlp/traces"),
         (
             "https://p.cn-hangzhou.log.aliyuncs.com",
             {"family": "xtrace"},
@@ -147,6 +153,8 @@ def test_cms_names_project_and_workspace_in_headers() -> None:
         ("tracing-cn-heyuan.arms.aliyuncs.com", "http://tracing-cn-heyuan.arms.aliyuncs.com:8090"),
         ("tracing-analysis-dc-hz.aliyuncs.com:8090", "http://tracing-analysis-dc-hz.aliyuncs.com:8090"),
         ("https://h:10010/", "https://h:10010"),
+        ("[::1]", "http://[::1]:8090"),
+        ("http://[::1]:4317", "http://[::1]:4317"),
     ],
 )
 def test_over_grpc_the_port_is_8090(endpoint: str, url: str) -> None:
@@ -164,6 +172,17 @@ def test_over_grpc_the_port_is_8090(endpoint: str, url: str) -> None:
         ({"endpoint": f"http://u:{KEY}@h"}, "endpoint"),
         ({"endpoint": f"http://h?token={KEY}"}, "endpoint"),
         ({"endpoint": "http://tracing-analysis-dc-hz.aliyuncs.com:8090"}, "protocol"),
+        ({"endpoint": f"http://h/%61dapt_{QUOTED}/api/otlp/traces"}, "license_key"),
+        ({"endpoint": f"http://h/ADAPT_{KEY}"}, "license_key"),
+        ({"endpoint": f"http://h/opentelemetry/{QUOTED}/cn-hangzhou"}, "license_key"),
+        ({"endpoint": "http://h ost"}, "endpoint"),
+        ({"endpoint": "http://h\n.com"}, "endpoint"),
+        ({"endpoint": "http://h:0"}, "endpoint"),
+        ({"endpoint": "http://h:65536"}, "endpoint"),
+        ({"endpoint": "::1"}, "endpoint"),
+        ({"endpoint": "//h"}, "endpoint"),
+        ({"endpoint": "https://"}, "endpoint"),
+        ({"project": "proj-xtrace-1"}, "workspace"),
         ({"license_key": ""}, "license_key"),
         ({"license_key": f"{KEY}\n"}, "license_key"),
         ({"license_key": f"{KEY} x"}, "license_key"),
@@ -172,7 +191,10 @@ def test_over_grpc_the_port_is_8090(endpoint: str, url: str) -> None:
         ({"workspace": "a\nb"}, "workspace"),
         ({"app_name": ""}, "app_name"),
         ({"protocol": "grpc", "workspace": WORKSPACE}, "workspace"),
+        ({"protocol": "grpc", "project": "p"}, "project"),
+        ({"protocol": "grpc", "family": "sls"}, "family"),
         ({"protocol": "grpc", "endpoint": "http://h/path"}, "endpoint"),
+        ({"protocol": "grpc", "endpoint": "http://h ost"}, "endpoint"),
         ({"protocol": "grpc", "endpoint": f"http://h/adapt_{KEY}"}, "license_key"),
     ],
 )
@@ -182,6 +204,20 @@ def test_a_wrong_setting_is_named_and_no_key_is_shown(settings: dict[str, str], 
     assert names in str(raised.value)
     assert KEY not in str(raised.value)
     assert "ey+01234" not in str(raised.value)
+
+
+def test_a_key_of_any_characters_arrives_as_it_is() -> None:
+    """Through the client's own handling of URLs: it may neither decode nor encode twice."""
+    odd = "".join(c for c in map(chr, range(33, 127)))
+    for key in (odd, "a%2Fb", "..", "a/../b", "100%"):
+        found = over_http("http://h/arms", key, family="auto", workspace="", project="")
+        path = URL(found.url).raw_path
+        assert path.startswith("/arms/adapt_")
+        assert path.endswith("/api/otlp/traces")
+        inner = path.removeprefix("/arms/adapt_").removesuffix("/api/otlp/traces")
+        assert "/" not in inner
+        assert unquote(inner) == key
+        assert found.shown == "/adapt_***/api/otlp/traces"
 
 
 # -- requests
@@ -302,6 +338,72 @@ def test_a_partial_success_counts_without_saying_which(headers: dict[str, str], 
 
 def test_a_partial_success_of_more_than_was_sent_is_bounded() -> None:
     assert sent(sink(), Response(200, PROTOBUF, otlp_request.success(99, "x")))[0] == Delivered(2, "x")
+
+
+LOGIN = b"<!DOCTYPE html><title>Sign in</title>"
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        ({"content-type": "text/html; charset=utf-8"}, LOGIN),
+        ({"content-type": "Text/HTML"}, b""),
+        ({}, b"\r\n " + LOGIN),
+        ({"content-type": "application/xhtml+xml"}, b"<?xml"),
+    ],
+)
+@pytest.mark.parametrize("settings", [{}, {"workspace": WORKSPACE}])
+def test_a_web_page_with_status_200_is_no_delivery(
+    headers: dict[str, str], body: bytes, settings: dict[str, str]
+) -> None:
+    """A login page in front of a wrong address: nothing has stored the spans."""
+    answer = Response(200, headers, body)
+    outcome = sent(sink(**settings), answer)[0]
+    why = "not_otlp (status 200): the answer is a web page, such as a login"
+    assert outcome == Paused(why, "endpoint, family")
+    health, _ = checked(sink(**settings), answer)
+    assert not health.ok
+    assert "endpoint" in health.detail
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Response(200),
+        Response(200, {"content-type": "text/plain"}, b"OK"),
+        Response(202, JSON, b"{}"),
+        Response(200, PROTOBUF, b"\xff\xff"),
+    ],
+)
+def test_any_other_2xx_is_a_delivery(answer: Response) -> None:
+    assert sent(sink(), answer)[0] == Delivered()
+
+
+def test_a_partial_success_of_any_length_is_no_web_page() -> None:
+    """In protobuf it begins with a line feed, its tag, and its length, which may be that of `<`."""
+    for length in range(200):
+        body = otlp_request.success(1, "x" * length)
+        for headers in ({}, PROTOBUF):
+            assert sent(sink(), Response(200, headers, body))[0] == Delivered(1, "x" * length)
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a_redirect_pauses_and_is_not_followed(status: int) -> None:
+    """The key is part of the URL: another host must not get it."""
+    headers = {"location": f"https://elsewhere.example/adapt_{QUOTED}/api/otlp/traces"}
+    outcome, http = sent(sink(), Response(status, headers))
+    assert outcome == Paused(f"redirected (status {status})", "endpoint, license_key, family")
+    assert len(http.requests) == 1
+
+
+@pytest.mark.parametrize(("status", "after"), [(429, "7"), (503, "7")])
+def test_a_busy_server_is_asked_again_when_it_says(status: int, after: str) -> None:
+    answer = Response(status, {"retry-after": after}, b"")
+    assert sent(sink(), answer)[0] == Retry(7.0, f"status {status}", busy=status == 429)
+
+
+def test_a_413_is_split() -> None:
+    assert sent(sink(), Response(413))[0] == Split(status=413)
 
 
 @pytest.mark.parametrize(
@@ -425,6 +527,64 @@ def test_over_grpc_an_echoed_key_is_masked(code: str, check: bool) -> None:
 def test_over_grpc_a_wrong_key_pauses_and_names_it() -> None:
     outcome = grpc_sent(aborting("UNAUTHENTICATED", "who"))
     assert outcome == Paused("UNAUTHENTICATED: who", "endpoint, license_key")
+
+
+@pytest.mark.parametrize("quota", ["WriteQuotaExceed", "ShardWriteQuotaExceed"])
+@pytest.mark.parametrize("code", ["RESOURCE_EXHAUSTED", "PERMISSION_DENIED"])
+@pytest.mark.parametrize("count", [1, 2])
+def test_over_grpc_a_quota_is_retried(code: str, quota: str, count: int) -> None:
+    """Without its code it would be split, down to a record that pauses the sink."""
+    outcome = grpc_sent(aborting(code, f"403 {quota}: full"), count=count)
+    assert outcome == Retry(None, f"{code}: 403 {quota}: full", busy=True)
+
+
+def test_over_grpc_a_refused_record_is_no_quota() -> None:
+    """The message may quote a record."""
+    outcome = grpc_sent(aborting("INVALID_ARGUMENT", "input.value: WriteQuotaExceed"), count=1)
+    assert isinstance(outcome, Rejected)
+
+
+def test_over_grpc_a_request_over_2_mb_is_split_before_it_is_sent() -> None:
+    async def handler(body: bytes, context: Any) -> bytes:
+        raise AssertionError("nothing may be sent")
+
+    async def run() -> Any:
+        async with serving(handler, most=2 * MAX_BYTES) as port:
+            made = sink(endpoint=f"localhost:{port}", protocol="grpc")
+            none: Any = None
+            try:
+                return await made.send(batch(made, 2, inputs='"' + "x" * 1_200_000 + '"'), none)
+            finally:
+                await made.close()
+
+    assert asyncio.run(run()) == Split()
+
+
+def test_over_grpc_a_body_of_2_mb_arrives_as_over_http() -> None:
+    """Byte for byte: the same request, whatever the protocol and the compression."""
+    found: list[bytes] = []
+
+    async def handler(body: bytes, context: Any) -> bytes:
+        found.append(body)
+        return b""
+
+    async def run(compression: str) -> None:
+        async with serving(handler, most=MAX_BYTES) as port:
+            made = sink(endpoint=f"localhost:{port}", protocol="grpc", compression=compression)
+            none: Any = None
+            try:
+                large = batch(made, 1, inputs='"' + "ü" * 900_000 + '"')
+                assert await made.send(large, none) == Delivered()
+            finally:
+                await made.close()
+
+    for compression in ("gzip", "none"):
+        asyncio.run(run(compression))
+        http = sent(sink(compression=compression), count=1, inputs='"' + "ü" * 900_000 + '"')[1]
+        body = http.requests[0][2]
+        found.append(gzip.decompress(body) if compression == "gzip" else body)
+    assert len(set(found)) == 1
+    assert 1_800_000 < len(found[0]) <= MAX_BYTES
 
 
 def test_the_check_over_grpc() -> None:

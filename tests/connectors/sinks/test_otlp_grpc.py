@@ -35,9 +35,12 @@ NO_HTTP: Any = None
 
 
 @asynccontextmanager
-async def serving(handler: Handler, credentials: Any = None) -> AsyncIterator[int]:
-    """A server whose Export calls `handler` with the request's bytes and the context; gives its port."""
-    server = grpc.aio.server(options=[("grpc.max_receive_message_length", 200_000)])
+async def serving(handler: Handler, credentials: Any = None, most: int = 200_000) -> AsyncIterator[int]:
+    """A server whose Export calls `handler` with the request's bytes and the context; gives its port.
+
+    It refuses messages of more than `most` bytes.
+    """
+    server = grpc.aio.server(options=[("grpc.max_receive_message_length", most)])
     service, _, name = METHOD[1:].rpartition("/")
     methods = {name: grpc.unary_unary_rpc_method_handler(handler)}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, methods),))
