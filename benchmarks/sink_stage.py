@@ -20,7 +20,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -144,6 +144,18 @@ class Bench:
             return measure(name, pid, count, self._events)
 
 
+def beside_otlp(medians: Mapping[str, Row]) -> dict[str, float]:
+    """Sink -> its CPU an event over that of the OTLP sink; empty if that one was not measured."""
+    otlp = medians.get("otlp")
+    if otlp is None:
+        return {}
+    return {
+        name: float(row["us_cpu"]) / float(otlp["us_cpu"])
+        for name, row in medians.items()
+        if name in CANDIDATES and name != "otlp"
+    }
+
+
 def sinks_asked(text: str) -> list[str]:
     names = [name for name in text.split(",") if name]
     if unknown := [name for name in names if name not in CANDIDATES]:
@@ -189,6 +201,7 @@ def main() -> None:
         for name in names
         if name in medians and f"naive {CANDIDATES[name].naive}" in medians
     }
+    over_otlp = beside_otlp(medians)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     machine = (
         f"{os.cpu_count()} cores, {memory:.0f} GiB, Python {sys.version.split()[0]}, load "
@@ -204,6 +217,7 @@ def main() -> None:
                     "rows": rows,
                     "median": medians,
                     "naive_over_tailrace": ratios,
+                    "over_otlp": over_otlp,
                     "not_run": missing,
                 }
             )
@@ -217,6 +231,8 @@ def main() -> None:
         print(
             f"median of {name}: {medians[name]['us_cpu']:.1f} µs; the naive way takes {ratio:.1f} times that"
         )
+    for name, ratio in over_otlp.items():
+        print(f"{name} takes {ratio:.2f} times the CPU of otlp in the same run")
     for name, reason in missing.items():
         print(f"{name}: not run: {reason}")
 

@@ -62,3 +62,11 @@ def test_every_sink_of_a_vendor_is_measured() -> None:
     candidates = sink_stage.CANDIDATES.values()
     assert {c.type for c in candidates} == set(shipped())
     assert [c.naive for c in candidates if not callable(getattr(naive_sink, c.naive, None))] == []
+
+
+def test_every_sink_is_compared_with_the_otlp_sink_of_the_same_run() -> None:
+    costs = {"naive otlp": 60.0, "otlp": 20.0, "opik": 25.0, "weave": 22.0, "alibaba": 23.0}
+    medians: dict[str, dict[str, float | str]] = {name: {"us_cpu": cost} for name, cost in costs.items()}
+    assert sink_stage.beside_otlp(medians) == {"opik": 1.25, "weave": 1.1, "alibaba": 1.15}
+    del medians["otlp"]
+    assert sink_stage.beside_otlp(medians) == {}
