@@ -6,6 +6,7 @@ Attributes of the conventions have their names and types, everything else is met
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
@@ -632,7 +633,8 @@ def _number(text: str, whole: bool) -> int | float | None:
         if whole:
             n = int(text)
             return n if -_LONG <= n < _LONG else None
-        return float(text)
+        number = float(text)
+        return number if math.isfinite(number) else None
     except ValueError:
         return None
 

@@ -250,6 +250,8 @@ def test_own_attributes_are_typed_and_take_no_name_of_ours() -> None:
         "gen_ai.request.max_tokens": "100",
         "gen_ai.request.top_p": "high",
         "gen_ai.request.seed": str(2**70),
+        "gen_ai.request.top_k": "nan",
+        "gen_ai.request.presence_penalty": "1e999",
         "gen_ai.span.kind": "CHAIN",
         "dify.tenant_id": "another",
         "": "nameless",
@@ -260,6 +262,8 @@ def test_own_attributes_are_typed_and_take_no_name_of_ours() -> None:
     assert found["gen_ai.request.max_tokens"] == 100
     assert found["tailrace.attribute.gen_ai.request.top_p"] == "high"
     assert found["tailrace.attribute.gen_ai.request.seed"] == str(2**70)
+    assert found["tailrace.attribute.gen_ai.request.top_k"] == "nan"
+    assert found["tailrace.attribute.gen_ai.request.presence_penalty"] == "1e999"
     assert (found["dify.tenant_id"], found["color"]) == ("t", "red")
     assert found["gen_ai.span.kind"] != "CHAIN"
     assert "" not in found
@@ -283,6 +287,7 @@ def test_prompts_become_messages_and_what_is_no_text_a_part_of_its_own() -> None
         {"role": "system", "text": "Be kind"},
         {"role": "user", "text": "Hi", "files": [{"name": "a.png"}]},
         {"role": "assistant", "text": ""},
+        {"role": None, "text": "And?"},
     ]
     node = NodeExecution(process_data=json.dumps({"prompts": prompts, "usage": {}}), finish_reason="length")
     found = attributes(span_of(event(node_type="llm", node_execution=node, outputs='{"text": "Hello"}')))
@@ -296,6 +301,7 @@ def test_prompts_become_messages_and_what_is_no_text_a_part_of_its_own() -> None
             ],
         },
         {"role": "assistant", "parts": []},
+        {"role": "user", "parts": [{"type": "text", "content": "And?"}]},
     ]
     [answer] = json.loads(found["gen_ai.output.messages"])
     assert answer["finish_reason"] == "length"
