@@ -12,6 +12,7 @@ from urllib.parse import SplitResult, quote, unquote
 import msgspec
 
 from connectors.sdk import endpoint as urls
+from connectors.sdk.http import place
 from connectors.sdk.redact import MASK
 from tailrace.errors import ConfigError
 
@@ -44,6 +45,10 @@ class Target(msgspec.Struct, frozen=True):
     headers: dict[str, str]
     """Headers, over gRPC metadata."""
     family: str
+
+    def __repr__(self) -> str:
+        """Without the licence key, in case a message shows it."""
+        return f"Target({self.family}, {place(self.url)}{self.shown})"
 
 
 def over_http(endpoint: str, license_key: str, *, family: str, workspace: str, project: str) -> Target:

@@ -76,7 +76,9 @@ def of_prompts(process_data: str) -> bytes | None:
         return None
     try:
         prompts = _prompts.decode(process_data).prompts
-        messages = [{"role": str(prompt.get("role") or "user"), "parts": _parts(prompt)} for prompt in prompts]
+        messages = [
+            {"role": str(prompt.get("role") or "user"), "parts": _parts(prompt)} for prompt in prompts
+        ]
         return _encode(messages) if messages else None
     except _ERRORS:
         return None

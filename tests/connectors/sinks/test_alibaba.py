@@ -206,6 +206,21 @@ def test_a_wrong_setting_is_named_and_no_key_is_shown(settings: dict[str, str], 
     assert "ey+01234" not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("found", "shown"),
+    [
+        (target("http://h:81/a"), "Target(xtrace, http://h:81/adapt_***/api/otlp/traces)"),
+        (
+            target("https://h", workspace=WORKSPACE),
+            "Target(cms, https://h/apm/trace/opentelemetry/v1/traces)",
+        ),
+        (over_grpc("h", KEY, workspace=""), "Target(xtrace, http://h:8090)"),
+    ],
+)
+def test_a_target_that_is_shown_has_no_key(found: object, shown: str) -> None:
+    assert f"{found!r} {found}" == f"{shown} {shown}"
+
+
 def test_a_key_of_any_characters_arrives_as_it_is() -> None:
     """Through the client's own handling of URLs: it may neither decode nor encode twice."""
     odd = "".join(c for c in map(chr, range(33, 127)))
