@@ -67,7 +67,7 @@ def over_http(endpoint: str, license_key: str, *, family: str, workspace: str, p
     key = checked_key(license_key)
     parts = _parts(endpoint, "https", key)
     host = parts.hostname or ""
-    if parts.port == GRPC_PORT and host.endswith("aliyuncs.com"):
+    if parts.port == GRPC_PORT and host.endswith(("aliyuncs.com", "aliyun.com")):
         raise ConfigError(
             f'endpoint: port {GRPC_PORT} is that of gRPC; set protocol = "grpc", or leave the port out'
         )

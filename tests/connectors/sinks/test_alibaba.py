@@ -172,6 +172,7 @@ def test_over_grpc_the_port_is_8090(endpoint: str, url: str) -> None:
         ({"endpoint": f"http://u:{KEY}@h"}, "endpoint"),
         ({"endpoint": f"http://h?token={KEY}"}, "endpoint"),
         ({"endpoint": "http://tracing-analysis-dc-hz.aliyuncs.com:8090"}, "protocol"),
+        ({"endpoint": "tracing-cn-heyuan.arms.aliyun.com:8090"}, "protocol"),
         ({"endpoint": f"http://h/%61dapt_{QUOTED}/api/otlp/traces"}, "license_key"),
         ({"endpoint": f"http://h/ADAPT_{KEY}"}, "license_key"),
         ({"endpoint": f"http://h/opentelemetry/{QUOTED}/cn-hangzhou"}, "license_key"),
