@@ -10,6 +10,8 @@ from typing import Any, Final
 
 import msgspec
 
+from tailrace.memo import Memo
+
 MOST: Final = 4_000_000
 """Bytes of content above which it is not repeated in another form: the span would be cut anyway."""
 
@@ -38,7 +40,7 @@ _documents: Final = msgspec.json.Decoder(list[dict[str, Any]])
 _text: Final = msgspec.json.Decoder(str)
 _encode: Final = msgspec.json.Encoder().encode
 _ANSWER: Final = b'[{"role":"assistant","parts":[{"type":"text","content":'
-_FINISHED: Final = b'}],"finish_reason":'
+_ends: Final[Memo[str, bytes]] = Memo(lambda reason: b'}],"finish_reason":' + _encode(reason) + b"}]", 64)
 _ERRORS: Final = (ValueError, RecursionError)
 """What decoding raises: msgspec's errors and UnicodeEncodeError are ValueErrors."""
 
@@ -60,7 +62,7 @@ def of_user(query: str) -> bytes:
 
 def of_model(answer: str, finish_reason: str) -> bytes:
     """`gen_ai.output.messages` of one answer. Joined by hand: it is made for every call of a model."""
-    return b"".join((_ANSWER, _encode(answer), _FINISHED, _encode(finish_reason), b"}]"))
+    return _ANSWER + _encode(answer) + _ends[finish_reason]
 
 
 def of_prompts(process_data: str) -> bytes | None:
