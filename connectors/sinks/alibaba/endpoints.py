@@ -6,6 +6,8 @@ CMS 2.0, three headers say who sends. Over gRPC the key is metadata of each call
 
 from __future__ import annotations
 
+import re
+from ipaddress import IPv6Address
 from typing import Final
 from urllib.parse import SplitResult, quote, unquote
 
@@ -148,10 +150,23 @@ def _parts(endpoint: str, scheme: str, key: str) -> SplitResult:
     if "://" not in text.partition("?")[0]:
         text = f"{scheme}://{text}"
     parts = urls.base(text, setting="endpoint", vendor="Alibaba Cloud", example=EXAMPLE)
-    if parts.port == 0:
-        raise ConfigError(f"endpoint: has port 0, which nothing listens on; e.g. {EXAMPLE}")
+    if parts.port == 0 or not _is_host(parts.netloc, parts.hostname or ""):
+        raise ConfigError(f"endpoint: does not have a valid host and port; e.g. {EXAMPLE}")
     _refuse_key(parts.path, key)
     return parts
+
+
+def _is_host(netloc: str, host: str) -> bool:
+    """Whether `netloc` is a name or an address, and perhaps a port. A name is ASCII, as DNS has it."""
+    if ":" in host:
+        try:
+            IPv6Address(host)
+        except ValueError:
+            return False
+        return re.fullmatch(r"\[[^\]]*\](:\d*)?", netloc) is not None
+    labels = host.removesuffix(".").split(".")
+    named = all(re.fullmatch("[a-z0-9_-]{1,63}", label) for label in labels)
+    return named and netloc.lower().partition(":")[0] == host
 
 
 def _refuse_key(path: str, key: str) -> None:

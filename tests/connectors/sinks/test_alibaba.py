@@ -6,10 +6,12 @@ import asyncio
 import gzip
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from yarl import URL
 
@@ -179,6 +181,13 @@ def test_over_grpc_the_port_is_8090(endpoint: str, url: str) -> None:
         ({"endpoint": "http://h ost"}, "endpoint"),
         ({"endpoint": "http://h\n.com"}, "endpoint"),
         ({"endpoint": "http://h:0"}, "endpoint"),
+        ({"endpoint": "http://a..b"}, "endpoint"),
+        ({"endpoint": "http://h%2Fb"}, "endpoint"),
+        ({"endpoint": "http://é.example"}, "endpoint"),
+        ({"endpoint": "http://[::1"}, "endpoint"),
+        ({"endpoint": "http://[::g]"}, "endpoint"),
+        ({"endpoint": "http://[::1]%"}, "endpoint"),
+        ({"endpoint": "http://h[::1]:99"}, "endpoint"),
         ({"endpoint": "http://h:65536"}, "endpoint"),
         ({"endpoint": "::1"}, "endpoint"),
         ({"endpoint": "//h"}, "endpoint"),
@@ -205,6 +214,40 @@ def test_a_wrong_setting_is_named_and_no_key_is_shown(settings: dict[str, str], 
     assert names in str(raised.value)
     assert KEY not in str(raised.value)
     assert "ey+01234" not in str(raised.value)
+
+
+PIECES = (
+    *("http://", "https://", "HTTP://", "://", "//", "/", ":", ":8090", ":99", "@", "?", "#", "%", "%2F"),
+    *("log.aliyuncs.com", "h", ".", "..", "-", "_", "a", "1", "[::1]", "[", "]", "é", "٣", "。", "xn--"),
+    *("adapt_", "/v1/traces"),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=3)), max_size=7).map("".join), st.booleans()
+)
+def test_any_endpoint_is_refused_or_is_a_url_that_the_client_takes(endpoint: str, cms: bool) -> None:
+    """Else each request would fail, and be sent again."""
+    for make in (
+        lambda: target(endpoint, workspace=WORKSPACE if cms else ""),
+        lambda: over_grpc(endpoint, KEY, workspace=""),
+    ):
+        found: Any = None
+        said = ""
+        try:
+            found = make()
+        except ConfigError as e:
+            said = str(e)
+        assert KEY not in f"{said}{found!r}"
+        if found is None:
+            assert "endpoint" in said
+            continue
+        url = URL(found.url)
+        assert url.scheme in ("http", "https")
+        assert url.raw_host == urlsplit(found.url).hostname
+        if "***" in found.shown:
+            assert unquote(url.raw_path).count(f"/adapt_{KEY}/api/") == 1
 
 
 @pytest.mark.parametrize(
