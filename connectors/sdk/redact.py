@@ -62,7 +62,8 @@ def escaped(secret: str) -> tuple[re.Pattern[str], ...]:
     """Patterns of a secret as servers and proxies repeat it, the longest first.
 
     Each of its characters may be escaped or not: for a URL in upper or lower case, up to three times; in JSON
-    with any number of backslashes, so also in JSON inside JSON; in HTML.
+    with up to eight backslashes, so also in JSON inside JSON; in HTML. All repetitions are bounded, so that a
+    hostile answer takes linear time.
     """
     plain = sorted({text for text in _plain(secret) if len(text) >= 4}, key=len, reverse=True)
     return tuple(re.compile("".join(_escaped_or_not(c) for c in text)) for text in plain)
@@ -87,14 +88,12 @@ _NAMED: Final = {"&": "amp", "<": "lt", ">": "gt", '"': "quot", "'": "apos"}
 
 
 def _escaped_or_not(c: str) -> str:
-    if c.isascii() and c.isalnum():
-        return c
     number = ord(c)
     ways = [
-        rf"\\*{re.escape(c)}" if c != "\\" else r"\\{1,4}",
+        r"\\{1,4}" if c == "\\" else c if c.isalnum() else rf"\\{{0,8}}{re.escape(c)}",
         "".join(f"%(?:25){{0,2}}(?i:{byte:02x})" for byte in c.encode("utf-8", "surrogatepass")),
-        rf"\\+u(?i:{number:04x})" if number < 1 << 16 else "",
-        f"&(?:amp;)?#0*{number};|&(?:amp;)?#[xX]0*(?i:{number:x});",
+        rf"\\{{1,8}}u(?i:{number:04x})" if number < 1 << 16 else "",
+        f"&(?:amp;)?#(?:0{{0,6}}{number}|[xX]0{{0,6}}(?i:{number:x}));",
         f"&(?:amp;)?{_NAMED[c]};" if c in _NAMED else "",
     ]
     return f"(?:{'|'.join(way for way in reversed(ways) if way)})"

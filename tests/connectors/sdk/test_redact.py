@@ -8,6 +8,8 @@ import json
 from urllib.parse import quote
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from connectors.sdk import redact
 
@@ -41,6 +43,32 @@ def test_a_secret_is_masked_however_it_is_written(secret: str, written: object) 
     assert callable(written)
     for part in {secret, secret.partition(" ")[2] or secret, KEY}:
         assert redact.masked(f"no such key: {written(part)}!", [secret]) == "no such key: ***!"
+
+
+def _written(c: str, way: int) -> str:
+    code, percent = ord(c), "".join(f"%{byte:02X}" for byte in c.encode())
+    if way >= 6 and c.isalnum():
+        return c
+    return (
+        c,
+        percent,
+        percent.lower(),
+        percent.replace("%", "%25"),
+        f"\\u{code:04x}",
+        f"&#{code};",
+        html.escape(c),
+        "\\" + c,
+        json.dumps(json.dumps(c)[1:-1])[1:-1],
+    )[way]
+
+
+@given(
+    st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=4, max_size=40),
+    st.lists(st.integers(0, 8), min_size=40, max_size=40),
+)
+def test_each_character_may_be_escaped_in_its_own_way(key: str, ways: list[int]) -> None:
+    said = "".join(_written(c, way) for c, way in zip(key, ways, strict=False))
+    assert redact.masked(f"[{said}]%", [key]) == "[***]%"
 
 
 def test_a_text_is_masked_before_it_is_cut() -> None:

@@ -442,7 +442,7 @@ def test_a_partial_success_of_any_length_is_no_web_page() -> None:
     """In protobuf it begins with a line feed, its tag, and its length, which may be that of `<`."""
     for length in range(200):
         body = otlp_request.success(1, "x" * length)
-        for headers in ({}, PROTOBUF):
+        for headers in (dict[str, str](), PROTOBUF):
             assert sent(sink(), Response(200, headers, body))[0] == Delivered(1, "x" * length)
 
 
