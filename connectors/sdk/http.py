@@ -67,6 +67,7 @@ def place(url: str) -> str:
     try:
         parts = urlsplit(url)
         port = f":{parts.port}" if parts.port else ""
-        return f"{parts.scheme}://{parts.hostname or '?'}{port}"
+        host = parts.hostname or "?"
+        return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}{port}"
     except ValueError:
         return "an invalid URL"

@@ -120,6 +120,8 @@ def test_reasons_and_details_reach_the_outcome() -> None:
     [
         ("https://user:secret@host:4318/adapt_secret/v1?key=secret", "https://host:4318"),
         ("http://[::1]:99999/", "an invalid URL"),
+        ("http://u:key@[2001:db8::1]:4318/key", "http://[2001:db8::1]:4318"),
+        ("https://[::1]/key", "https://[::1]"),
         ("secret", "://?"),
     ],
 )
