@@ -289,7 +289,35 @@ RESERVED: Final = (
         "output.value",
     }
 )
-"""Names that an event's own attributes may not use."""
+"""Names that an event's own attributes may not use, but for those in `SHARED`."""
+SHARED: Final = frozenset(
+    {
+        "error.type",
+        "gen_ai.agent.name",
+        "gen_ai.conversation.id",
+        "gen_ai.data_source.id",
+        "gen_ai.input.messages",
+        "gen_ai.output.messages",
+        "gen_ai.provider.name",
+        "gen_ai.request.model",
+        "gen_ai.request.service_tier",
+        "gen_ai.response.model",
+        "gen_ai.retrieval.documents",
+        "gen_ai.retrieval.query.text",
+        "gen_ai.session.id",
+        "gen_ai.tool.call.arguments",
+        "gen_ai.tool.call.id",
+        "gen_ai.tool.call.result",
+        "gen_ai.tool.description",
+        "gen_ai.tool.name",
+        "gen_ai.turn.id",
+        "gen_ai.user.id",
+        "gen_ai.workflow.name",
+        "input.value",
+        "output.value",
+    }
+)
+"""Texts of the conventions: an event's own attribute has such a name if the sink writes nothing there."""
 
 
 def _compiled(*tables: Table) -> Plan:
@@ -613,10 +641,10 @@ def _add_turn(out: list[bytes], event: TraceEvent, failed: bool) -> None:
 
 
 def _add_own(out: list[bytes], event: TraceEvent) -> None:
-    """Writes the event's own attributes, except names that are `RESERVED`; numbers as the conventions do."""
+    """Writes the event's own attributes, except names that the sink has; numbers as the conventions do."""
     pairs: list[Any] = []
     for name, text in event.attributes.items():
-        if not name or name in RESERVED:
+        if not name or (name in RESERVED and (name not in SHARED or _has(out, name))):
             continue
         if name in _NUMBERS or name in _WHOLE:
             value = _number(text, name in _WHOLE)
@@ -624,6 +652,14 @@ def _add_own(out: list[bytes], event: TraceEvent) -> None:
         else:
             pairs += (name, text)
     out += wire.attributes(pairs)
+
+
+def _has(out: list[bytes], name: str) -> bool:
+    """Whether an attribute is among those written. It begins with a few bytes of lengths, and its name."""
+    key = name.encode()
+    key = b"\x0a" + bytes((len(key),)) + key
+    most = len(key) + 12
+    return any(key in part[:most] for part in out)
 
 
 def _number(text: str, whole: bool) -> int | float | None:

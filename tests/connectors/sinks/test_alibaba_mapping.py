@@ -269,6 +269,29 @@ def test_own_attributes_are_typed_and_take_no_name_of_ours() -> None:
     assert "" not in found
 
 
+def test_own_attributes_have_the_names_that_the_event_leaves_free() -> None:
+    """An instrumentation that follows the conventions publishes its messages as attributes of a span."""
+    own = {name: f"own {name}" for name in (*mapping.SHARED, "gen_ai.usage.input_tokens", "dify.query")}
+    bare = event("span", attributes=own, inputs=None, outputs=None, conversation_id=None, session_id=None)
+    bare = msgspec.structs.replace(
+        bare, user_id=None, message_id=None, error_type=None, model_name=None, model_provider=None
+    )
+    bare = msgspec.structs.replace(bare, tool_name=None, span_kind=SpanKind.LLM, response_model=None)
+    nobody = {"conversation_id": None, "session_id": None, "user_id": None, "tool_name": None}
+    models = {"provider_name": None, "request_model": None}
+    context = msgspec.structs.replace(make_context(bare), **nobody, **models)
+    found = attributes(span_of(bare, context))
+    assert {name: found[name] for name in mapping.SHARED} == {n: f"own {n}" for n in mapping.SHARED}
+    assert not {"gen_ai.usage.input_tokens", "dify.query"} & {k for k, v in found.items() if "own" in str(v)}
+    full = msgspec.structs.replace(
+        bare, inputs='"asked"', outputs='"x"', conversation_id="c", model_name="m", error_type="E", name="n"
+    )
+    found = attributes(span_of(full, context))
+    names = ("input.value", "output.value", "gen_ai.conversation.id", "gen_ai.session.id", "error.type")
+    assert [found[name] for name in names] == ["asked", "x", "c", "c", "E"]
+    assert found["gen_ai.request.model"] == "m"
+
+
 # -- content
 def test_a_question_and_its_answer_are_messages() -> None:
     made = event("message", inputs='{"query": "q"}', outputs='"a \\"b\\""', message=Message(query="q"))
