@@ -21,6 +21,7 @@ _STRING: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*("(\s*:)?|\\?\Z)', re.DOTA
 _TOKEN: Final = re.compile(_STRING.pattern + rb"|[\[\]{},]|[^\s\[\]{},:\"]+", re.DOTALL)
 _ESCAPE: Final = re.compile(rb"\\(?:u[0-9a-fA-F]{4}|[^u])", re.DOTALL)
 _HIGH: Final = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}\Z")
+_BACKSLASH: Final = ord("\\")
 _OPEN: Final = {b"{": b"}", b"[": b"]"}
 
 
@@ -117,17 +118,22 @@ def _cut_string(token: bytes, room: int) -> bytes:
 
 def _whole_escapes(body: bytes) -> bytes:
     """The start of a string without the part of an escape, or of a pair of them, that it ends with."""
-    at = body.rfind(b"\\", max(0, len(body) - 6))
-    if at < 0 or not _starts_escape(body, at):
-        return body
-    if not _ESCAPE.match(body, at) or _HIGH.match(body, at):
-        return _whole_escapes(body[:at])
-    return body
+    end = len(body)
+    while True:
+        at = body.rfind(b"\\", max(0, end - 6), end)
+        if at < 0 or not _starts_escape(body, at):
+            return body[:end]
+        if _ESCAPE.match(body, at, end) and not _HIGH.match(body, at, end):
+            return body[:end]
+        end = at
 
 
 def _starts_escape(body: bytes, at: int) -> bool:
     """Whether the backslash at `at` starts an escape; else it is the second one of an escaped backslash."""
-    return (at + 1 - len(body[: at + 1].rstrip(b"\\"))) % 2 == 1
+    before = at
+    while before and body[before - 1] == _BACKSLASH:
+        before -= 1
+    return (at - before) % 2 == 0
 
 
 def _closed(raw: bytes, room: int) -> bytes | None:

@@ -132,3 +132,17 @@ def test_lists_and_maps_of_text_fit_afterwards(items: list[str], room: int) -> N
 def test_a_long_text_in_a_list_is_cut_before_short_ones() -> None:
     assert cut_texts(["a" * 500, "b" * 50, "c"], 200) == ["a" * 136 + MARK.decode(), "b" * 50, "c"]
     assert cut_map({"a": "a" * 500, "b": "b"}, 100) == {"a": "a" * 83 + MARK.decode(), "b": "b"}
+
+
+@pytest.mark.parametrize("escape", ["\\ud83d", "\\uD800", "\\ud8", "\\", "\\\\", "\\ud83d\\ude00"])
+def test_a_long_run_of_escapes_that_are_no_characters_is_cut(escape: str) -> None:
+    """Invalid pairs, one after the other: the whole run of them may have to go."""
+    text = '"' + escape * 200_000 + '"'
+    for room in (100_000, 100_001, 100_005):
+        cut = cut_json(text, room)
+        assert cut is not None
+        assert cut.startswith('"')
+        assert cut.endswith('"')
+        assert len(cut) <= room
+        kept = cut[1:-1].removesuffix(MARK.decode())
+        assert text[1:].startswith(kept)

@@ -449,6 +449,33 @@ def test_a_span_that_is_too_large_is_cut_and_says_so(kind: str) -> None:
     assert encoded(made) == data
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[" * 2_500_000,
+        '{"a":' * 600_000,
+        '"' + "\\ud800" * 500_000 + '"',
+        '"' + "\\\\" * 1_200_000,
+        "\x01" * 2_500_000,
+    ],
+    ids=["brackets", "objects", "half pairs", "backslashes", "controls"],
+)
+@pytest.mark.parametrize("kind", ["node_execution", "message"])
+def test_content_that_is_no_json_is_cut_all_the_same(kind: str, content: str) -> None:
+    made = event(
+        kind,
+        node_type="llm",
+        inputs=content,
+        outputs=content,
+        node_execution=NodeExecution(process_data=content),
+        message=Message(query=content),
+    )
+    data = encoded(made)
+    assert isinstance(data, bytes)
+    assert len(data) <= MAX_SPAN
+    assert "inputs: cut from" in attributes(span_of(made))["tailrace.content_changes"]
+
+
 def test_content_that_is_there_twice_is_cut_until_it_fits() -> None:
     long = "é" * 900_000
     node = NodeExecution(process_data=json.dumps({"prompts": [{"role": "user", "text": long}]}))
