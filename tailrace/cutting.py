@@ -7,6 +7,7 @@ then, if that is not enough, its last items. Neither a character of UTF-8 nor an
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -27,11 +28,18 @@ _OPEN: Final = {b"{": b"}", b"[": b"]"}
 
 def level(sizes: Sequence[int], excess: int) -> int:
     """The size to which the largest are cut, so that `excess` is saved in all; 0 if that is not enough."""
-    total = 0
-    for count, size in enumerate(ordered := sorted(sizes, reverse=True), 1):
-        total += size
-        found = (total - excess) // count
-        if count == len(ordered) or found >= ordered[count]:
+    return _level(Counter(sizes), excess)
+
+
+def _level(counts: Mapping[int, int], excess: int) -> int:
+    """As `level`. Of each size it takes how many have it: there may be millions of short ones."""
+    total = many = 0
+    ordered = sorted(counts, reverse=True)
+    for at, size in enumerate(ordered, 1):
+        many += counts[size]
+        total += size * counts[size]
+        found = (total - excess) // many
+        if at == len(ordered) or found >= ordered[at]:
             return max(found, 0)
     return 0
 
@@ -93,15 +101,19 @@ def cut_json(text: str, room: int) -> str | None:
         room: bytes.
     """
     raw = text.encode()
-    strings = [m for m in _STRING.finditer(raw) if m[2] is None]
-    sizes = [m.end() - m.start() for m in strings]
+    counts: Counter[int] = Counter()
+    whole = True
+    for m in _STRING.finditer(raw):  # twice, instead of keeping matches, which take more than the text
+        if m[2] is None:
+            counts[m.end() - m.start()] += 1
+            whole = raw.startswith(b'"', m.start(1))
     excess = len(raw) - room
-    if strings and not strings[-1][1].startswith(b'"'):
+    if not whole:
         excess += DEPTH  # for the brackets that are open where the start ends
-    longest = max(level(sizes, excess), min(SHORT, room))
+    longest = max(_level(counts, excess), min(SHORT, room))
     parts, at = [], 0
-    for m, size in zip(strings, sizes, strict=True):
-        if size > longest or not m[1].startswith(b'"'):
+    for m in _STRING.finditer(raw):
+        if m[2] is None and (m.end() - m.start() > longest or not raw.startswith(b'"', m.start(1))):
             parts += [raw[at : m.start()], _cut_string(raw[m.start() : m.end()], longest)]
             at = m.end()
     shorter = _closed(b"".join([*parts, raw[at:]]), room)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import Any
 
 import msgspec
@@ -146,3 +147,17 @@ def test_a_long_run_of_escapes_that_are_no_characters_is_cut(escape: str) -> Non
         assert len(cut) <= room
         kept = cut[1:-1].removesuffix(MARK.decode())
         assert text[1:].startswith(kept)
+
+
+def test_many_short_strings_take_no_more_memory_than_a_few_copies_of_the_text() -> None:
+    """Content from a store may have a hundred megabytes of them."""
+    text = "[" + '"",' * 100_000 + '""]'
+    tracemalloc.start()
+    try:
+        cut = cut_json(text, 100_000)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert cut is not None
+    assert 99_990 < len(cut) <= 100_000
+    assert peak < 8 * len(text)
