@@ -85,16 +85,24 @@ def test_keys_in_inputs_are_hidden(server: WeaveServer) -> None:
     assert "s3cret" not in json.dumps(server.calls())
 
 
-def test_feedback_is_kept_by_its_id(server: WeaveServer) -> None:
-    server.post(COMPLETE, {"batch": [call()]})
-    body = {
+def test_feedback_is_appended_when_created_and_replaced_by_its_id(server: WeaveServer) -> None:
+    """So the sink replaces."""
+    body: dict[str, Any] = {
         "project_id": f"{ENTITY}/{PROJECT}",
         "weave_ref": f"weave:///{ENTITY}/{PROJECT}/call/{ROOT}",
         "feedback_type": "wandb.reaction.1",
         "payload": {"emoji": "👍"},
         "id": "019ca945-0a7b-7daa-baca-e7a955b452fa",
     }
-    server.post("/feedback/create", body)
-    [found] = server.feedback().values()
+    for _ in range(2):
+        server.post("/feedback/create", body)
+    assert len(server.feedback_rows()) == 2
+    for _ in range(3):
+        server.post("/feedback/replace", {**body, "feedback_id": body["id"]})
+    [found] = server.feedback_rows()
     assert found["payload"].items() >= {"emoji": "👍"}.items()  # the server adds the emoji's names
     assert {k: found[k] for k in body if k != "payload"} == {k: body[k] for k in body if k != "payload"}
+    wrong = {**body, "feedback_id": body["id"], "payload": {"emoji": "no"}}
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        server.post("/feedback/replace", wrong)
+    assert refused.value.code == 400

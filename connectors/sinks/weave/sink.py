@@ -144,7 +144,7 @@ class Weave:
     def render(self, payload: Payload) -> dict[str, Any]:
         """The call, or the span as OTLP/JSON.
 
-        Of a rating or an evaluation it is the feedback that is created, and the ids of what is deleted.
+        Of a rating or an evaluation it is the feedback that it becomes, and the ids of what is deleted.
         """
         if self._agents:
             from connectors.otlp.rendering import as_document
@@ -162,8 +162,8 @@ class Weave:
             if item.body is None:
                 found.setdefault("deleted_feedback", []).append(item.id)
             else:
-                created = orjson.loads(requests.feedback_body(project_id, item))
-                found.setdefault("feedback", []).append(created)
+                given = orjson.loads(requests.feedback_body(project_id, item))
+                found.setdefault("feedback", []).append(given)
         return found
 
     def link(self, trace_id: str) -> str | None:
@@ -232,7 +232,7 @@ class Weave:
     async def _send_feedback(self, items: Sequence[Feedback], http: Http) -> Outcome:
         """The outcome of a record's feedback: the first that is not a success."""
         for item in items:
-            path = requests.PURGE if item.body is None else requests.CREATE
+            path = requests.PURGE if item.body is None else requests.REPLACE
             body = requests.feedback_body(self._project_id, item)
             try:
                 outcome = await self._post(path, body, "1 feedback", http)

@@ -74,6 +74,7 @@ class WeaveDouble(Double[Faults]):
                 f"{below}/v2/{{entity}}/{{project}}/calls/complete", self.handle("calls", self._take_calls)
             ),
             web.post(f"{below}/feedback/create", self.handle("feedback", self._take_feedback)),
+            web.post(f"{below}/feedback/replace", self.handle("feedback", self._replace_feedback)),
             web.post(f"{below}/feedback/purge", self.handle("feedback", self._purge)),
             web.post(f"{below}/calls/query_stats", self.handle("", self._stats)),
             web.post(f"{below}/calls/stream_query", self._query_calls),
@@ -124,6 +125,13 @@ class WeaveDouble(Double[Faults]):
         feedback = feedback_of(self._document(incoming))
         self._known(feedback["project_id"])
         self.store.comment(feedback)
+        return json_answer(200, {"id": feedback["id"], "payload": feedback["payload"]})
+
+    def _replace_feedback(self, incoming: Incoming) -> Answer:
+        document = self._document(incoming)
+        feedback = feedback_of(document, replaces=True)
+        self._known(feedback["project_id"])
+        self.store.replace(feedback, document["feedback_id"])
         return json_answer(200, {"id": feedback["id"], "payload": feedback["payload"]})
 
     def _take_spans(self, incoming: Incoming) -> Answer:

@@ -118,6 +118,7 @@ _FEEDBACK: Final[Mapping[str, Callable[[Any], bool]]] = {
     "id": lambda v: isinstance(v, str) and _UUID.fullmatch(v) is not None,
     "creator": _is_text,
 }
+_REPLACEMENT: Final = {**_FEEDBACK, "feedback_id": _is_text}
 
 
 def calls_of(document: Any, project_id: str) -> list[Document]:
@@ -151,15 +152,21 @@ def problems(call: Document) -> Iterator[str]:
         yield "parent_id: a call cannot be its own parent"
 
 
-def feedback_of(document: Any) -> Document:
-    """An item of feedback. Raises `RequestRefused` if it is not valid."""
+def feedback_of(document: Any, replaces: bool = False) -> Document:
+    """An item of feedback. Raises `RequestRefused` if it is not valid.
+
+    Args:
+        document: The body of a request.
+        replaces: Whether it is to take the place of another, its `feedback_id`, which is left out here.
+    """
     if not isinstance(document, dict):
         raise RequestRefused(422, "body: Input should be a valid dictionary")
-    for field in ("project_id", "weave_ref", "feedback_type", "payload"):
+    named = _REPLACEMENT if replaces else _FEEDBACK
+    for field in ("project_id", "weave_ref", "feedback_type", "payload", *(["feedback_id"] * replaces)):
         if document.get(field) is None:
             raise RequestRefused(422, f"{field}: Field required")
     for field, value in document.items():
-        right = _FEEDBACK.get(field)
+        right = named.get(field)
         if right is None or (value is not None and not right(value)):
             raise RequestRefused(422, f"{field}: is not valid: {str(value)[:60]!r}")
     kind, payload = document["feedback_type"], document["payload"]
@@ -175,7 +182,7 @@ def feedback_of(document: Any) -> Document:
     ref = _REF.fullmatch(document["weave_ref"])
     if ref is None or ref[1] != document["project_id"]:
         raise RequestRefused(400, "weave_ref is of another project")
-    return document
+    return {name: value for name, value in document.items() if name != "feedback_id"}
 
 
 def purged_id(document: Any) -> str:
@@ -197,16 +204,18 @@ def redacted(value: Any) -> Any:
 
 
 class WeaveStore:
-    """Stores like ReplacingMergeTrees that are read when all is merged.
+    """Stores as Weave's database does, a ReplacingMergeTree.
 
-    Of rows with the same key it keeps the last.
+    Of calls with the same key it keeps the last, as after a merge. Of feedback it keeps every row, as before
+    one: Weave reads what is not merged yet, its server in memory never merges, and the key of feedback has
+    the user of the API key in it.
     """
 
     def __init__(self) -> None:
         self.calls: dict[tuple[str, datetime.datetime, str], Document] = {}
         """The key is project, start and id: the same id with another start is another call."""
-        self.feedback: dict[tuple[str, str, str], Document] = {}
-        """The key is project, reference and id."""
+        self.feedback: list[Document] = []
+        """In the order of their arrival; several may have the same id."""
         self.spans: dict[tuple[str, str, str], ReceivedSpan] = {}
         """Spans of the Agents view; the key is project, trace and span."""
         self.stripped: list[str] = []
@@ -231,19 +240,23 @@ class WeaveStore:
         self.spans[project_id, span.trace_id, span.span_id] = span
 
     def comment(self, feedback: Document) -> None:
-        """Stores a valid item of feedback."""
-        self.feedback[feedback["project_id"], feedback["weave_ref"], feedback["id"]] = feedback
+        """Stores a valid item of feedback, beside others with the same id."""
+        self.feedback.append(feedback)
+
+    def replace(self, feedback: Document, former: str) -> None:
+        """Stores a valid item of feedback after all with the id `former` are deleted."""
+        self.purge(feedback["project_id"], former)
+        self.comment(feedback)
 
     def purge(self, project_id: str, wanted: str) -> None:
-        """Deletes an item of feedback, if there is one with this id."""
-        for key in [k for k in self.feedback if k[0] == project_id and k[2] == wanted]:
-            del self.feedback[key]
+        """Deletes all feedback with this id, if there is some."""
+        self.feedback = [f for f in self.feedback if (f["project_id"], f.get("id")) != (project_id, wanted)]
 
     def state(self) -> dict[str, list[Document]]:
         """All stored objects, in a fixed order."""
         return {
             "calls": [self.calls[k] for k in sorted(self.calls)],
-            "feedback": [self.feedback[k] for k in sorted(self.feedback)],
+            "feedback": sorted(self.feedback, key=lambda f: (f["project_id"], f["weave_ref"], f["id"])),
         }
 
     def cycles(self) -> list[str]:

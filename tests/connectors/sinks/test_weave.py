@@ -175,11 +175,11 @@ def test_a_batch_is_its_calls_and_then_its_feedback() -> None:
     assert send(make(), http, *names) == [Delivered()] * 5
     assert http.paths == [
         "/v2/acme/shop/calls/complete",
-        "/feedback/create",
-        "/feedback/create",
+        "/feedback/replace",
+        "/feedback/replace",
         "/feedback/purge",
         "/feedback/purge",
-        "/feedback/create",
+        "/feedback/replace",
     ]
     assert [c["display_name"] for c in http.sent[0][1]["batch"]] == [
         "Answer",
@@ -295,7 +295,7 @@ def test_feedback_that_must_wait_holds_the_feedback_after_it_and_no_call() -> No
     names = ("evaluation_of_trace", "feedback_withdrawn", "message", "feedback_like")
     wait = Retry(None, "status 503: no")
     assert send(make(), http, *names) == [Delivered(), wait, Delivered(), wait]
-    assert http.paths[1:] == ["/feedback/create", "/feedback/purge"]
+    assert http.paths[1:] == ["/feedback/replace", "/feedback/purge"]
 
 
 def test_feedback_without_an_answer_does_not_send_the_calls_again() -> None:

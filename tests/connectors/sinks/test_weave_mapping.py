@@ -50,7 +50,7 @@ def feedback(record: Enriched) -> list[Feedback]:
     assert isinstance(found, tuple), found
     for item in found:
         if item.body is not None:
-            feedback_of(json.loads(requests.feedback_body(PROJECT, item)))
+            feedback_of(json.loads(requests.feedback_body(PROJECT, item)), replaces=True)
     return list(found)
 
 

@@ -106,7 +106,7 @@ def test_what_it_takes_it_gives_back() -> None:
         _, [found] = await c.ask("/traces/feedback/query", {"project_id": PROJECT})
         assert found == {"result": [comment()]}
         assert (await c.ask("/traces/feedback/purge", purge(FEEDBACK)))[0] == 200
-        assert c.double.store.feedback == {}
+        assert c.double.store.feedback == []
         _, [viewer] = await c.ask("/graphql", {"query": "…"})
         assert viewer == {"data": {"viewer": {"entity": "acme", "username": "acme"}}}
 
@@ -242,13 +242,31 @@ def test_the_key_of_a_call_is_project_start_and_id() -> None:
     assert len(store.calls) == 3
 
 
-def test_the_key_of_feedback_is_reference_and_id() -> None:
+def test_feedback_that_is_created_twice_is_there_twice() -> None:
+    """As on Weave's server in memory, and in its database until a merge."""
     store = WeaveStore()
     store.comment(comment())
     store.comment(comment(payload={"emoji": "👎"}))
-    assert [f["payload"] for f in store.state()["feedback"]] == [{"emoji": "👎"}]
+    assert [f["payload"] for f in store.state()["feedback"]] == [{"emoji": "👍"}, {"emoji": "👎"}]
     store.purge("acme/other", FEEDBACK)
-    assert len(store.feedback) == 1
+    assert len(store.feedback) == 2
+    store.purge(PROJECT, FEEDBACK)
+    assert store.feedback == []
+
+
+def test_feedback_that_replaces_is_there_once() -> None:
+    async def work(c: Client) -> None:
+        for emoji in ("👍", "👍", "👎"):
+            body = comment(payload={"emoji": emoji}, feedback_id=FEEDBACK)
+            assert (await c.ask("/traces/feedback/replace", body))[0] == 200
+        assert c.double.store.feedback == [comment(payload={"emoji": "👎"})]
+        wrong = comment(payload={"emoji": "no"}, feedback_id=FEEDBACK)
+        assert (await c.ask("/traces/feedback/replace", wrong))[0] == 400
+        assert (await c.ask("/traces/feedback/replace", comment()))[0] == 422
+        assert (await c.ask("/traces/feedback/create", comment(feedback_id=FEEDBACK)))[0] == 422
+        assert c.double.store.feedback == [comment(payload={"emoji": "👎"})]
+
+    run(work)
 
 
 def test_columns_that_are_too_large_are_replaced_largest_first() -> None:
