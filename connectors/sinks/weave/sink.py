@@ -225,6 +225,8 @@ class Weave:
             "POST", self._traces + requests.SPANS, gzip(body), self._span_headers, seconds=self._timeout
         )
         if answer.status // 100 == 2:
+            if responses.is_page(answer):
+                return responses.not_weave(answer)
             refused, detail = partial_success(answer)
             return Delivered(min(refused, len(spans)), redact.safe(detail, self._secrets))
         return self._decided(answer, f"{len(spans)} spans", len(body))
@@ -246,7 +248,7 @@ class Weave:
         sent = gzip(body) if self._zip else body
         answer = await http.request("POST", self._traces + path, sent, self._headers, seconds=self._timeout)
         if answer.status // 100 == 2:
-            return Delivered()
+            return responses.taken(answer)
         return self._decided(answer, what, len(body))
 
     def _decided(self, answer: Response, what: str, size: int) -> Outcome:
@@ -278,6 +280,8 @@ class Weave:
             return msgspec.structs.replace(failed, fix=_FIX) if isinstance(failed, Paused) else failed
         entity = responses.entity(answer)
         if entity is None:
+            if not isinstance(responses.taken(answer), Delivered):
+                return msgspec.structs.replace(responses.not_weave(answer), fix=_FIX)
             return Paused("W&B does not know the key's user (unauthorized)", _FIX)
         self._entity = entity
         return None

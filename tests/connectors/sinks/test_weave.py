@@ -279,6 +279,43 @@ def test_statuses(status: int, headers: dict[str, str], want: Outcome) -> None:
     assert send(make(), Http(refuse(status, **headers)), "node_llm", "node_tool") == want
 
 
+PAGE = b"<!DOCTYPE html><title>Sign in</title>"
+
+
+def pages(path: str) -> Answer:
+    """A login page with status 200 for one path."""
+
+    def answer(url: str, body: Any) -> Response:
+        return (
+            Response(200, {"content-type": "text/html"}, PAGE) if path in url else Response(200, JSON, b"{}")
+        )
+
+    return answer
+
+
+@pytest.mark.parametrize("body", [PAGE, b"\n <html>", b"ok", b"[1]", b'"', b"\xff"])
+def test_a_success_that_is_not_weaves_pauses(body: bytes) -> None:
+    """Nothing counts as delivered that a proxy or a login has swallowed."""
+    want = Paused("not_weave (status 200): the answer is not that of Weave's API", "host, trace_url")
+    assert send(make(), Http(lambda url, _: Response(200, {}, body)), "message", "feedback_like") == want
+    held = send(make(), Http(pages("/feedback/")), "message", "feedback_like", "feedback_withdrawn")
+    assert held == [Delivered(), want, want]
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b' {"id": "a"}', b'{"payload": {"comment": "cut by the client'])
+def test_a_success_of_weaves_is_a_delivery(body: bytes) -> None:
+    found = send(make(), Http(lambda url, _: Response(200, JSON, body)), "message", "feedback_like")
+    assert found == [Delivered(), Delivered()]
+
+
+def test_a_page_does_not_say_whose_key_it_is() -> None:
+    http = Http(pages("/graphql"))
+    assert send(make(entity=""), http, "message") == Paused(
+        "not_weave (status 200): the answer is not that of Weave's API", "api_key, host"
+    )
+    assert len(http.sent) == 1
+
+
 @pytest.mark.parametrize("status", [400, 422])
 def test_a_record_is_rejected_for_a_request_of_its_own(status: int) -> None:
     found = send(make(), Http(refuse(status, "bad id, key-1, YXBpOmtleS0x")), "node_llm")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -14,7 +15,8 @@ from hypothesis import given, settings
 from connectors.delivery.aiohttp_transport import AiohttpTransport
 from connectors.delivery.batch_sender import BatchSender
 from connectors.sdk.contract import Batch, Enriched, Item, Payload, RecordOrigin, Skip
-from connectors.sdk.outcomes import Delivered, Rejected
+from connectors.sdk.http import Response
+from connectors.sdk.outcomes import Delivered, Paused, Rejected
 from connectors.sinks.weave.agents import to_span
 from connectors.sinks.weave.mapping import END_OF_TIME, KINDS, Operation
 from connectors.sinks.weave.sink import Weave
@@ -228,6 +230,27 @@ def test_redelivery_and_faults_leave_the_same_spans(faults: Faults) -> None:
                 await transport.close()
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("kind", "page", "delivered"),
+    [
+        ({"content-type": "text/html; charset=utf-8"}, b"", False),
+        ({}, b"\n<!DOCTYPE html>", False),
+        ({"content-type": "application/x-protobuf"}, b"", True),
+        ({"content-type": "application/json"}, b"{}", True),
+    ],
+)
+def test_a_page_is_no_delivery(kind: dict[str, str], page: bytes, delivered: bool) -> None:
+    class Http:
+        async def request(
+            self, method: str, url: str, body: bytes, headers: Mapping[str, str], *, seconds: float = 30.0
+        ) -> Response:
+            return Response(200, kind, page)
+
+    sink = make()
+    found = asyncio.run(sink.send(batch(sink), Http()))
+    assert isinstance(found, Delivered if delivered else Paused)
 
 
 def test_spans_without_a_project_are_dropped_by_the_double() -> None:
