@@ -31,11 +31,39 @@ Document = dict[str, Any]
 _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _HEX_16: Final = re.compile(r"[0-9a-f]{16}")
 _HEX_32: Final = re.compile(r"[0-9a-f]{32}")
-_SECRET: Final = re.compile(
-    r"(?:.*_)?(?:api_?key|authorization|auth_headers|password|secret|token)", re.IGNORECASE
+_SECRETS: Final = frozenset(
+    {
+        "authheaders",
+        "authorization",
+        "authtoken",
+        "awsaccesskey",
+        "awsaccesskeyid",
+        "bearertoken",
+        "vertexcredentials",
+        "webhookkey",
+        "webhooksecret",
+    }
 )
+_SECRET_ENDS: Final = (
+    "accesstoken",
+    "apikey",
+    "apitoken",
+    "clientsecret",
+    "privatekey",
+    "refreshtoken",
+    "secretaccesskey",
+    "secretkey",
+    "sessiontoken",
+)
+MOST_LEVELS: Final = 200
+"""Most levels of a request's nested values."""
+_MOST_TEXTS: Final = 8
+"""Most levels of JSON in texts in which the server looks for references."""
+_OUTSIDE: Final = "weave:///"
+_INSIDE: Final = "weave-trace-internal:///"
 _REF: Final = re.compile(r"weave:///([^/]+/[^/]+)/call/([^/]+)")
 COLUMNS: Final = ("attributes", "inputs", "output", "summary")
+_REDACTED_COLUMNS: Final = frozenset({"attributes", "inputs"})
 
 
 def _is_text(value: Any) -> bool:
@@ -197,10 +225,51 @@ def purged_id(document: Any) -> str:
 
 
 def redacted(value: Any) -> Any:
-    """A value with what the server takes for credentials replaced: whatever has such a key."""
+    """A value with what the server takes for credentials replaced: texts that are not empty, by their key."""
     if isinstance(value, dict):
-        return {k: REDACTED if _SECRET.fullmatch(k) else redacted(v) for k, v in value.items()}
+        return {k: REDACTED if _is_secret(k, v) else redacted(v) for k, v in value.items()}
     return [redacted(v) for v in value] if isinstance(value, list) else value
+
+
+def _is_secret(key: str, value: Any) -> bool:
+    name = key.replace("_", "").replace("-", "").lower()
+    return isinstance(value, str) and bool(value) and (name in _SECRETS or name.endswith(_SECRET_ENDS))
+
+
+def references(value: Any, level: int = 0, texts: int = 0) -> Iterator[str]:
+    """The projects of the references in a request, which the server looks up before it stores anything.
+
+    It takes every text that starts with `weave:///` for one, also in JSON that is itself a text.
+
+    Args:
+        value: The request, or a part of it.
+        level: How deep the part is in it.
+        texts: In how many texts of JSON it is.
+
+    Raises:
+        RequestRefused: One is not valid, or the request is nested too deeply.
+    """
+    if level > MOST_LEVELS:
+        raise RequestRefused(413, "Request too large")
+    if isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from references(part, level + 1, texts)
+    elif not isinstance(value, str):
+        return
+    elif value.startswith(_OUTSIDE):
+        entity, _, rest = value.removeprefix(_OUTSIDE).partition("/")
+        project, slash, _ = rest.partition("/")
+        if not slash:
+            raise RequestRefused(400, f"Invalid URI: {value[:60]}")
+        yield f"{entity}/{project}"
+    elif value.startswith(_INSIDE):
+        raise RequestRefused(400, "Encountered unexpected internal ref format.")
+    elif texts < _MOST_TEXTS and (_OUTSIDE in value or _INSIDE in value):
+        try:
+            found = json.loads(value)
+        except (ValueError, RecursionError):
+            return
+        yield from references(found, level, texts + 1)
 
 
 class WeaveStore:
@@ -223,7 +292,10 @@ class WeaveStore:
 
     def put(self, call: Document) -> None:
         """Stores a valid call."""
-        columns = {name: redacted(call.get(name)) for name in COLUMNS}
+        columns = {
+            name: redacted(call.get(name)) if name in _REDACTED_COLUMNS else call.get(name)
+            for name in COLUMNS
+        }
         sizes = {name: len(json.dumps(value)) for name, value in columns.items()}
         if sum(sizes.values()) > ROW_BYTES:
             self.stripped.append(call["id"])

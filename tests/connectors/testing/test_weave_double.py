@@ -286,7 +286,47 @@ def test_what_looks_like_a_credential_is_replaced() -> None:
         "api_key": "REDACTED",
         "a": [{"access_token": "REDACTED", "total_tokens": 3}],
     }
-    assert redacted({"Authorization": {"x": 1}, "tokens": 1}) == {"Authorization": "REDACTED", "tokens": 1}
+    assert redacted({"X-Api-Key": "k", "auth-token": "", "page_token": "p", "secret": "s"}) == {
+        "X-Api-Key": "REDACTED",
+        "auth-token": "",
+        "page_token": "p",
+        "secret": "s",
+    }
+    assert redacted({"Authorization": {"x": 1}}) == {"Authorization": {"x": 1}}
+    store.put(call(output={"api_key": "k"}))
+    assert store.state()["calls"][0]["output"] == {"api_key": "k"}
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        ("weave:///x", 400),
+        ("weave:///acme/shop", 400),
+        ("weave:///acme/shop/object/o:v", 200),
+        ("weave:///other/shop/object/o:v", 404),
+        ("weave-trace-internal:///p/object/o:v", 400),
+        ('{"deep": ["{\\"in\\": \\"weave:///x\\"}"]}', 400),
+        ("see weave:///x", 200),
+        ("weave;///x", 200),
+    ],
+)
+def test_texts_are_references(text: str, status: int) -> None:
+    async def work(c: Client) -> None:
+        for field in ("inputs", "output", "attributes"):
+            assert await c.calls(call(**{field: {"a": [text]}})) == status, field
+        about = comment(feedback_type="x", payload={"a": text})
+        assert (await c.ask("/traces/feedback/create", about))[0] == status
+
+    run(work, projects=[PROJECT])
+
+
+@pytest.mark.parametrize(("levels", "status"), [(190, 200), (210, 413), (5000, 422)])
+def test_a_request_that_is_nested_too_deeply(levels: int, status: int) -> None:
+    async def work(c: Client) -> None:
+        deep = json.dumps({"batch": [call(output="X")]}).replace('"X"', "[" * levels + "]" * levels)
+        assert (await c.ask(COMPLETE, raw=deep.encode()))[0] == status
+
+    run(work)
 
 
 def test_circles_are_found() -> None:
