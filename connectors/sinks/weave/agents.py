@@ -19,6 +19,7 @@ from connectors.otlp import wire
 from connectors.sdk.contract import Enriched, Skip
 from connectors.sdk.outcomes import Rejected
 from connectors.sinks.weave.mapping import END_OF_TIME, KINDS, Operation, error_of, looks
+from connectors.sinks.weave.values import without_references
 from tailrace import roll_ups
 from tailrace.records import TraceContext, TraceEvent
 from tailrace.token_classes import plausible
@@ -101,7 +102,7 @@ def to_span(record: Enriched) -> bytes | Skip | Rejected:
     try:
         name, attributes = _attributes(operation, event, context, parent is None)
         failed = error_of(event)
-        return wire.span(
+        span = wire.span(
             trace_id,
             own,
             parent,
@@ -113,6 +114,7 @@ def to_span(record: Enriched) -> bytes | Skip | Rejected:
             wire.UNSET if failed is None else wire.ERROR,
             failed or "",
         )
+        return without_references(span)
     except (TypeError, ValueError, OverflowError) as e:  # lone surrogates, numbers beyond 64 bits
         return Rejected("not_encodable", f"a value cannot be written as OTLP ({type(e).__name__})")
 

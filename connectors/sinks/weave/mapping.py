@@ -20,8 +20,9 @@ from connectors.mapping.values import as_object, iso
 from connectors.sdk.contract import Enriched, Skip
 from connectors.sdk.outcomes import Rejected
 from connectors.sinks.weave import metadata, scores
-from connectors.sinks.weave.row_limits import UNCOUNTED, fitted
+from connectors.sinks.weave.row_limits import MOST_LEVELS, UNCOUNTED, stored
 from connectors.sinks.weave.scores import Feedback
+from connectors.sinks.weave.values import json_without_references
 from tailrace import roll_ups
 from tailrace.cutting import cut_text
 from tailrace.ids import otel_span_id
@@ -159,17 +160,23 @@ def _call(how: _OperationPlan, event: TraceEvent, context: TraceContext) -> byte
     how.metadata.write(RecordValues(event, context), known)
     inputs, output = _content(event, kind, known)
     known += (b',"tags":', _dumps(tags), f',"weave":{{"kind":"{kind}"}}'.encode())
-    attributes = joined(known)
-    if len(inputs) + len(output) + len(attributes) > UNCOUNTED:
-        inputs, output, attributes, said = fitted(inputs, output, attributes)
+    head, summary, attributes = b"".join(out), _summary(event, context, failed is not None), joined(known)
+    call = _written(head, inputs, output, attributes, summary)
+    if len(call) > UNCOUNTED or call.count(b"[") + call.count(b"{") > MOST_LEVELS:
+        inputs, output, attributes, said = stored(inputs, output, attributes)
         if said is not None:
             mark: list[bytes] = []
             _MARK.text(mark, said)
             rest = attributes[1:]
             attributes = b"{" + mark[0][1:] + b"".join(mark[1:]) + (b"," if len(rest) > 1 else b"") + rest
-    out += (b',"inputs":', inputs, b',"output":', output, b',"attributes":', attributes)
-    out.append(_summary(event, context, failed is not None))
-    return b"".join(out)
+            call = _written(head, inputs, output, attributes, summary)
+    return json_without_references(call)
+
+
+def _written(head: bytes, inputs: bytes, output: bytes, attributes: bytes, summary: bytes) -> bytes:
+    return b"".join(
+        [head, b',"inputs":', inputs, b',"output":', output, b',"attributes":', attributes, summary]
+    )
 
 
 def _turn(event: TraceEvent, context: TraceContext) -> str | None:

@@ -11,6 +11,7 @@ import orjson
 from connectors.mapping.evaluations import OPERATION, SESSION, result_of, target_of
 from connectors.sdk.contract import Skip
 from connectors.sdk.outcomes import Rejected
+from connectors.sinks.weave.values import json_without_references
 from tailrace import ids
 from tailrace.cutting import MARK, cut_text
 from tailrace.records import TraceContext, TraceEvent
@@ -155,4 +156,4 @@ def _body(own: str, kind: str, payload: dict[str, Any], creator: str | None) -> 
     body: dict[str, Any] = {"id": own, "feedback_type": kind, "payload": known}
     if creator:
         body["creator"] = creator
-    return _dumps(body)[1:]
+    return json_without_references(_dumps(body)[1:])

@@ -21,11 +21,12 @@ from hypothesis import strategies as st
 from connectors.delivery.aiohttp_transport import AiohttpTransport
 from connectors.delivery.batch_sender import BatchSender
 from connectors.delivery.sub_batches import RecordResult
-from connectors.sdk.contract import Batch, Health, Item, Payload, RecordOrigin, spec_of
+from connectors.sdk.contract import Batch, Health, Item, Payload, RecordOrigin, Skip, spec_of
 from connectors.sdk.http import NoAnswer, Response
 from connectors.sdk.outcomes import Delivered, Outcome, Outcomes, Paused, Rejected, Retry, Split
 from connectors.sinks.weave import project, responses
 from connectors.sinks.weave.mapping import call_of
+from connectors.sinks.weave.row_limits import MOST_LEVELS
 from connectors.sinks.weave.sink import Weave
 from connectors.testing.doubles.faults import Faults
 from connectors.testing.doubles.weave import WeaveDouble
@@ -609,6 +610,77 @@ def test_a_request_that_is_too_large_is_halved() -> None:
         assert {e.status for e in double.exchanges} == {200, 413}
 
     with_double(work, max_bytes=6000)
+
+
+REFERENCES = (
+    "weave:///x",
+    "weave:///another/project/object/o:v",
+    "weave-trace-internal:///p/object/o:v",
+    r'{"a": ["weave:\/\/\/x"]}',
+    r'{"a": "\u0077eave:\u002F//x"}',
+    json.dumps({"a": json.dumps({"b": json.dumps(["weave:///x"])})}),
+)
+"""Texts that Weave's server looks up before it stores a request."""
+
+
+@pytest.mark.parametrize("view", ["calls", "agents"])
+@pytest.mark.parametrize("text", REFERENCES)
+def test_what_a_user_types_does_not_keep_calls_from_weave(text: str, view: str) -> None:
+    async def work(double: WeaveDouble, http: AiohttpTransport) -> None:
+        sink = make(host=double.endpoint, view=view)
+        fields = ("inputs", "outputs", "error", "name", "conversation_id", "model_name", "user_id")
+        for name in ("message", "node_llm", "span_llm", "feedback_like", "evaluation_of_trace"):
+            record = golden()[name]
+            event = msgspec.structs.replace(record.event, **dict.fromkeys(fields, text), tags=[text])
+            if event.feedback is not None:
+                said = msgspec.structs.replace(event.feedback, content=text)
+                event = msgspec.structs.replace(event, feedback=said)
+            if event.evaluation is not None:
+                said_of = msgspec.structs.replace(event.evaluation, explanation=text, evaluator=text)
+                event = msgspec.structs.replace(event, evaluation=said_of)
+            payload = sink.map(msgspec.structs.replace(record, event=event))
+            if isinstance(payload, Skip):
+                continue
+            assert isinstance(payload, Payload)
+            one = Batch((Item(payload, RecordOrigin("t", 0, 0, 0)),))
+            assert [r.verdict for r in await deliver(sink, http, one)] == [Delivered()], name
+        assert len(double.store.calls) + len(double.store.spans) == 3
+
+    with_double(work, projects=["acme/shop"])
+
+
+def test_what_looks_like_a_reference_is_changed_by_one_character() -> None:
+    record = golden()["message"]
+    event = msgspec.structs.replace(
+        record.event, inputs='{"q": "see weave:///a/b, https://x/y"}', outputs="weave: ///"
+    )
+    payload = make().map(msgspec.structs.replace(record, event=event))
+    assert isinstance(payload, Payload)
+    call = make().render(payload)
+    assert call["inputs"] == {"q": "see weave;///a/b, https://x/y"}
+    assert call["output"] == "weave: ///"
+    assert call["attributes"]["weave"] == {"kind": "chain"}
+
+
+@pytest.mark.parametrize("levels", [140, 160, 400, 100_000])
+def test_what_is_nested_too_deeply_is_stored(levels: int) -> None:
+    async def work(double: WeaveDouble, http: AiohttpTransport) -> None:
+        sink = make(host=double.endpoint)
+        record = golden()["node_llm"]
+        deep = "[" * levels + "]" * levels
+        assert record.event.node_execution is not None
+        node = msgspec.structs.replace(record.event.node_execution, process_data=deep)
+        event = msgspec.structs.replace(record.event, inputs=deep, outputs=deep, node_execution=node)
+        payload = sink.map(msgspec.structs.replace(record, event=event))
+        assert isinstance(payload, Payload)
+        one = Batch((Item(payload, RecordOrigin("t", 0, 0, 0)),))
+        assert [r.verdict for r in await deliver(sink, http, one)] == [Delivered()]
+        [call] = double.store.calls.values()
+        assert double.store.stripped == []
+        marked = "tailrace.cut_for_weave" in call["attributes"]
+        assert marked == (MOST_LEVELS < levels < 1000)  # what is deeper is no JSON here, so it is a text
+
+    with_double(work)
 
 
 def test_a_project_that_is_missing_pauses_until_it_exists() -> None:

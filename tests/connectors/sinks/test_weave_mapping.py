@@ -20,7 +20,7 @@ from connectors.sdk.contract import Enriched, Skip
 from connectors.sdk.outcomes import Rejected
 from connectors.sinks.weave import requests
 from connectors.sinks.weave.mapping import END_OF_TIME, KINDS, Operation, call_of, to_call
-from connectors.sinks.weave.row_limits import MOST, fitted, server_size
+from connectors.sinks.weave.row_limits import MOST, MOST_LEVELS, fitted, flattened, is_deep, server_size
 from connectors.sinks.weave.scores import MAX_NOTE, MAX_TEXT, Feedback
 from connectors.testing.doubles.weave_rules import ROW_BYTES, WeaveStore, feedback_of, problems, time_of
 from tailrace import ids
@@ -435,6 +435,51 @@ def test_columns_stay_json_and_fit(inputs: Any, output: Any, attributes: Any, mo
     assert (said is None) == (columns == raw) or said is not None
     if sum(map(server_size, raw)) <= most:
         assert (columns, said) == (raw, None)
+
+
+# -- what is nested too deeply
+def levels_of(value: Any) -> int:
+    if isinstance(value, dict | list):
+        return 1 + max(map(levels_of, value.values() if isinstance(value, dict) else value), default=0)
+    return 0
+
+
+@given(_JSON, st.integers(0, 6))
+@settings(max_examples=300, deadline=None)
+def test_what_is_below_a_level_is_text(value: Any, most: int) -> None:
+    raw = json.dumps(value, ensure_ascii=False).encode("utf-8", "ignore")
+    value = json.loads(raw)
+    assert is_deep(raw, most) == (levels_of(value) > most)
+    found = json.loads(flattened(raw, most))
+    assert levels_of(found) == min(levels_of(value), most)
+
+    def unfolded(a: Any, b: Any) -> Any:
+        """`a` with the values for the texts that stand for them in `b`."""
+        if isinstance(b, dict | list) and isinstance(a, str):
+            return json.loads(a)
+        if isinstance(b, dict):
+            return {k: unfolded(a[k], v) for k, v in b.items()}
+        return [unfolded(x, y) for x, y in zip(a, b, strict=True)] if isinstance(b, list) else a
+
+    assert unfolded(found, value) == value
+
+
+@pytest.mark.parametrize("text", [r'"[[["', r'"\\"', r'"\"[[["', r'"\\\"{{"', '"]]]"', '"\\\\", "[["'])
+def test_brackets_in_texts_are_no_levels(text: str) -> None:
+    raw = f"[{text}]".encode()
+    assert levels_of(json.loads(raw)) == 1
+    assert not is_deep(raw, 1)
+    assert flattened(raw, 1) == raw
+
+
+def test_a_call_with_deep_content_says_so() -> None:
+    deep = "[" * (MOST_LEVELS + 1) + "1" + "]" * (MOST_LEVELS + 1)
+    found = call(made(outputs=deep, inputs=deep[1:-1]))
+    assert levels_of(found["output"]) == levels_of(found["inputs"]) == MOST_LEVELS
+    assert found["attributes"]["tailrace.cut_for_weave"] == (
+        "inputs: what is below 150 levels is text; output: what is below 150 levels is text"
+    )
+    assert "tailrace.cut_for_weave" not in call(made(outputs=deep[1:-1]))["attributes"]
 
 
 # -- anything
