@@ -18,6 +18,7 @@ from connectors.mapping.rows import Plan, RecordValues, Row, Table, plan
 from connectors.otlp import wire
 from connectors.sdk.contract import Enriched, Skip
 from connectors.sdk.outcomes import Rejected
+from connectors.sinks.weave import metadata
 from connectors.sinks.weave.mapping import END_OF_TIME, KINDS, Operation, error_of, looks
 from connectors.sinks.weave.values import without_references
 from tailrace import roll_ups
@@ -73,6 +74,7 @@ _CACHE_READ: Final = WireAttribute("gen_ai.usage.cache_read.input_tokens")
 _CACHE_WRITE: Final = WireAttribute("gen_ai.usage.cache_write.input_tokens")
 _REASONING: Final = WireAttribute("gen_ai.usage.reasoning.output_tokens")
 _INPUTS: Final = WireAttribute("inputs")
+_USAGE: Final = WireAttribute(metadata.USAGE)
 _TAGS: Final = WireAttribute("tags")
 
 
@@ -147,6 +149,9 @@ def _attributes(
     if not roll_ups.of_event(event):
         _usage(out, event)
     how.metadata.write(source, out)
+    spent = metadata.usage(event)
+    if spent is not None:
+        _USAGE.encoded(out, f"{{{spent}}}".encode())
     _TAGS.texts(out, tags)
     return name, out
 

@@ -24,9 +24,10 @@ def calls_path(entity: str, project: str) -> str:
 
 
 def calls_body(project_id: str, calls: Sequence[bytes]) -> bytes:
-    """A batch of calls, as `mapping.to_call` returns them."""
+    """A batch of calls, at least one, as `mapping.to_call` returns them."""
     start = b'{"project_id":' + orjson.dumps(project_id) + b","
-    return b'{"batch":[' + b",".join([start + call for call in calls]) + b"]}"
+    first, *rest = calls
+    return (b"," + start).join([b'{"batch":[' + start + first, *rest]) + b"]}"
 
 
 def feedback_body(project_id: str, feedback: Feedback) -> bytes:

@@ -20,6 +20,7 @@ from connectors.sdk.contract import Enriched, Skip
 from connectors.sdk.outcomes import Rejected
 from connectors.sinks.weave import requests
 from connectors.sinks.weave.mapping import END_OF_TIME, KINDS, Operation, call_of, to_call
+from connectors.sinks.weave.metadata import place_of
 from connectors.sinks.weave.row_limits import MOST, MOST_LEVELS, fitted, flattened, is_deep, server_size
 from connectors.sinks.weave.scores import MAX_NOTE, MAX_TEXT, Feedback
 from connectors.testing.doubles.weave_rules import ROW_BYTES, WeaveStore, feedback_of, problems, time_of
@@ -480,6 +481,23 @@ def test_a_call_with_deep_content_says_so() -> None:
         "inputs: what is below 150 levels is text; output: what is below 150 levels is text"
     )
     assert "tailrace.cut_for_weave" not in call(made(outputs=deep[1:-1]))["attributes"]
+
+
+# -- the tables
+def test_the_tables_read_each_place_once() -> None:
+    """Each change of the place costs time for every record."""
+    for kind, how in KINDS.items():
+        if isinstance(how, Operation):
+            places = [place for place, _ in itertools.groupby(map(place_of, how.metadata))]
+            assert len(places) == len(set(places)), kind
+
+
+def test_a_batch_is_its_calls_in_their_order() -> None:
+    calls = [found for name in CALLS if isinstance(found := to_call(golden()[name]), bytes)]
+    for number in (1, 2, len(calls)):
+        document = json.loads(requests.calls_body('a "b"/c', calls[:number]))
+        assert [c.pop("project_id") for c in document["batch"]] == ['a "b"/c'] * number
+        assert document["batch"] == [json.loads(b"{" + c) for c in calls[:number]]
 
 
 # -- anything
