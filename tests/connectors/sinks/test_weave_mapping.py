@@ -22,7 +22,7 @@ from connectors.sinks.weave import requests
 from connectors.sinks.weave.mapping import END_OF_TIME, KINDS, Operation, call_of, to_call
 from connectors.sinks.weave.metadata import place_of
 from connectors.sinks.weave.row_limits import MOST, MOST_LEVELS, fitted, flattened, is_deep, server_size
-from connectors.sinks.weave.scores import MAX_NOTE, MAX_TEXT, Feedback
+from connectors.sinks.weave.scores import MAX_NOTE, MAX_SHORT, MAX_TEXT, Feedback
 from connectors.testing.doubles.weave_rules import ROW_BYTES, WeaveStore, feedback_of, problems, time_of
 from tailrace import ids
 from tailrace.cutting import MARK
@@ -365,6 +365,14 @@ def test_texts_of_feedback_are_cut_to_weaves_limit(letter: str) -> None:
     assert MAX_TEXT - 10 < len(reaction["comment"].encode()) <= MAX_TEXT
     judged = changed(golden()["evaluation_of_trace"], evaluation=Evaluation(flag=True, explanation=long))
     assert feedback(judged)  # the rules of the double have the limit
+    texts: dict[str, Any] = dict.fromkeys(
+        ("label", "explanation", "source", "evaluator", "evaluator_version"), long
+    )
+    [item] = feedback(changed(golden()["evaluation_of_trace"], evaluation=Evaluation(**texts), name=long))
+    about = json.loads(b"{" + (item.body or b""))
+    assert len(about["creator"].encode()) <= MAX_SHORT
+    assert len(about["payload"]["label"].encode()) <= MAX_SHORT
+    assert about["payload"]["label"].endswith(MARK.decode())
 
 
 # -- what is too large
