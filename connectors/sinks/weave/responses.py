@@ -73,7 +73,7 @@ def _problem(found: dict[str, Any]) -> str:
 
 
 def entity(answer: Response) -> str | None:
-    """The entity of the key's own user; None if the response does not say it."""
+    """The entity of the key's own user; None if the response does not say it, or it cannot be one."""
     document = _document(answer)
     data = document.get("data") if isinstance(document, dict) else None
     viewer = data.get("viewer") if isinstance(data, dict) else None
@@ -82,7 +82,7 @@ def entity(answer: Response) -> str | None:
     for name in ("entity", "username"):
         found = viewer.get(name)
         if isinstance(found, str) and found:
-            return found
+            return found if found.isprintable() and "/" not in found else None
     return None
 
 

@@ -243,6 +243,10 @@ def test_the_entity_of_the_key_is_asked_for_once() -> None:
 @pytest.mark.parametrize(
     ("answer", "want"),
     [
+        *(
+            (viewer(odd), Paused("W&B does not know the key's user (unauthorized)", "api_key, host"))
+            for odd in ("team/shop", "team\n", "\ud800")
+        ),
         (viewer(None), Paused("W&B does not know the key's user (unauthorized)", "api_key, host")),
         (
             refuse(200, path="/graphql"),
