@@ -37,6 +37,19 @@ _AS_LISTS: Final = bytes.maketrans(b"{}", b"[]")
 _NEITHER: Final = bytes(set(range(256)) - set(b'[]{}"'))
 
 
+_REDACTED: Final = len("REDACTED")
+_CREDENTIAL: Final = re.compile(
+    rb"(?:%b)"
+    % b"|".join(
+        b"[_-]*".join(bytes([letter]) for letter in word)
+        for word in (b"token", b"key", b"keyid", b"secret", b"headers", b"authorization", b"credentials")
+    )
+    + rb'[_-]*"\s*:\s*"[^"\\]{1,7}"',
+    re.IGNORECASE,
+)
+"""A text shorter than what the server may put in its place, under a name that may be that of a credential."""
+
+
 def is_deep(column: bytes, most: int = MOST_LEVELS) -> bool:
     """Whether JSON has more than `most` levels. It takes about 1 µs per KB, and does not recurse."""
     if column.count(b"[") + column.count(b"{") <= most:
@@ -87,11 +100,12 @@ def stored(inputs: bytes, output: bytes, attributes: bytes) -> tuple[bytes, byte
 
 
 def server_size(column: bytes) -> int:
-    """Bytes of a column as the server writes it; at most what it says for JSON too odd to be read."""
+    """Most bytes of a column as the server writes it, with credentials hidden."""
     try:
-        return len(json.dumps(json.loads(column)))
+        size = len(json.dumps(json.loads(column)))
     except (ValueError, RecursionError):
-        return 6 * len(column)
+        size = 6 * len(column)
+    return size + _REDACTED * len(_CREDENTIAL.findall(column))
 
 
 def fitted(

@@ -407,6 +407,14 @@ def test_a_large_call_is_cut_so_that_the_server_replaces_nothing(
             assert f"{column}: cut from {len(contents[field].encode())} bytes" in said
 
 
+@pytest.mark.parametrize("name", ["api_key", "X-Api-Key", "awsAccessKeyId", "session_token", "Authorization"])
+def test_what_the_server_writes_for_credentials_fits_too(name: str) -> None:
+    """It is longer than they are, and the server counts after it has hidden them."""
+    store = WeaveStore()
+    store.put(call(made(inputs=json.dumps({"of": [{name: "x"}] * (3_400_000 // (len(name) + 11))}))))
+    assert store.stripped == []
+
+
 def test_a_call_that_fits_is_not_touched() -> None:
     text = json.dumps({"long": "嗨" * (MOST // 8)}, ensure_ascii=False)
     found = call(made(inputs=text))
