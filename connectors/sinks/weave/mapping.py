@@ -35,6 +35,8 @@ MAX_OP: Final = 128
 """Most characters of an operation's name."""
 MAX_ERROR: Final = 40_000
 """Most bytes of an exception; attributes have the whole error."""
+MAX_MODEL: Final = 512
+"""Most characters of a model's name in the summary, which is never cut; attributes have the whole name."""
 MAX_DISPLAY: Final = 1024
 """Most characters of a call's display name."""
 
@@ -202,7 +204,7 @@ def _turn(event: TraceEvent, context: TraceContext) -> str | None:
 
 
 def _requests(model: str) -> str:
-    return f'{_dumps(model).decode()}:{{"requests":1,'
+    return f'{_dumps(model[:MAX_MODEL]).decode()}:{{"requests":1,'
 
 
 _REQUESTS: Final[Memo[str, str]] = Memo(_requests, 1024)

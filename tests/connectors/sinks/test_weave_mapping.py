@@ -296,6 +296,13 @@ def test_tokens_without_a_model_are_counted_as_unknown_and_odd_ones_are_not() ->
     assert odd["summary"]["usage"] == {'m"\n': {"requests": 1, "prompt_tokens": 3}}
 
 
+def test_the_name_of_a_model_does_not_make_the_summary_too_large() -> None:
+    found, store = call(made(input_tokens=3, model_name="嗨" * 900_000)), WeaveStore()
+    store.put(found)
+    assert store.stripped == []
+    assert list(found["summary"]["usage"]) == ["嗨" * 512]
+
+
 # -- feedback
 def test_a_rating_and_its_text_are_a_reaction_and_a_note_on_the_message() -> None:
     reaction, note = feedback(golden()["feedback_like"])
