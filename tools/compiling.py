@@ -90,6 +90,7 @@ MODULES: Final = (
     "connectors/sinks/weave/mapping.py",
     "connectors/sinks/weave/metadata.py",
     "connectors/sinks/weave/scores.py",
+    "connectors/sinks/weave/values.py",
 )
 """Modules that run for each record.
 

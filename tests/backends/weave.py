@@ -66,10 +66,15 @@ class WeaveServer:
         assert len(found) == len(rows)
         return found
 
-    def feedback(self) -> dict[str, dict[str, Any]]:
-        """Id -> feedback. Raises AssertionError if it has two of an id."""
+    def feedback_rows(self) -> list[dict[str, Any]]:
+        """Without the times of their arrival."""
         query = {"project_id": f"{ENTITY}/{PROJECT}"}
         rows: list[dict[str, Any]] = json.loads(self.post("/feedback/query", query))["result"]
+        return [{name: value for name, value in row.items() if name != "created_at"} for row in rows]
+
+    def feedback(self) -> dict[str, dict[str, Any]]:
+        """Id -> feedback. Raises AssertionError if it has two of an id."""
+        rows = self.feedback_rows()
         found = {row["id"]: row for row in rows}
         assert len(found) == len(rows)
         return found

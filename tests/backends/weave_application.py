@@ -26,6 +26,7 @@ FUNCTIONS: Final = {
     "/calls/query_stats": ("CallsQueryStatsReq", "calls_query_stats"),
     "/calls/stream_query": ("CallsQueryReq", "calls_query_stream"),
     "/feedback/create": ("FeedbackCreateReq", "feedback_create"),
+    "/feedback/replace": ("FeedbackReplaceReq", "feedback_replace"),
     "/feedback/purge": ("FeedbackPurgeReq", "feedback_purge"),
     "/feedback/query": ("FeedbackQueryReq", "feedback_query"),
 }
@@ -82,7 +83,7 @@ def endpoint(path: str, model: Any, function: Callable[[Any], Any], wanted: str)
             return JSONResponse({"reason": "unauthorized"}, 401)
         try:
             asked = model.model_validate_json(await request.body())
-            if path == "/feedback/create":
+            if path in ("/feedback/create", "/feedback/replace"):
                 asked.wb_user_id = "user"  # whose key it is
         except pydantic.ValidationError as e:
             return JSONResponse({"detail": e.errors(include_url=False, include_input=False)}, 422)

@@ -92,9 +92,9 @@ BODIES: Final[dict[str, Sequence[Planted]]] = {
             "/calls/complete", f"{CALL}/summary", {"usage": {"m": {"total_tokens": "9"}}}, "total_tokens: '9'"
         ),
         Planted("/calls/complete", f"{CALL}/summary", {"usage": {"m": {"toks": 9}}}, ".toks: unknown key"),
-        Planted("/feedback/create", "weaveRef", "x", ".weaveRef: unknown key"),
-        Planted("/feedback/create", "weave_ref", GONE, "weave_ref: missing"),
-        Planted("/feedback/create", "payload", "good", ".payload: 'good' is not"),
+        Planted("/feedback/replace", "weaveRef", "x", ".weaveRef: unknown key"),
+        Planted("/feedback/replace", "weave_ref", GONE, "weave_ref: missing"),
+        Planted("/feedback/replace", "payload", "good", ".payload: 'good' is not"),
     ),
     "otlp": (
         Planted("/v1/traces", f"{SPAN}/traceID", "x", "not an ExportTraceServiceRequest"),

@@ -22,7 +22,7 @@ READER = f"""
 import datetime, importlib, json, sys, typing
 import pydantic
 CALLS = importlib.import_module("{SDK}.types.v2_call_complete_params").Batch
-FEEDBACK = importlib.import_module("{SDK}.types.feedback_create_params").FeedbackCreateParams
+FEEDBACK = importlib.import_module("{SDK}.types.feedback_replace_params").FeedbackReplaceParams
 def unknown(model, body):
     return [f"{{key}}: unknown key" for key in body if key not in typing.get_type_hints(model)]
 for line in sys.stdin:
@@ -73,7 +73,7 @@ def refused(kind: str, body: Any) -> bool:
     if kind == "call":
         return bool(list(problems(body)))
     try:
-        feedback_of(body)
+        feedback_of(body, replaces=True)
     except RequestRefused:
         return True
     return False
@@ -102,7 +102,7 @@ def test_planted_errors_are_found_by_the_models_and_by_the_double(interpreter: P
         ("call", {**call, "op_name": 3}),
         *(
             ("feedback", {k: v for k, v in feedback.items() if k != name})
-            for name in ("payload", "weave_ref")
+            for name in ("payload", "weave_ref", "feedback_id")
         ),
         ("feedback", {**feedback, "payload": "text"}),
         ("feedback", {**feedback, "emoji": "x"}),

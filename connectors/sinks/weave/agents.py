@@ -18,8 +18,11 @@ from connectors.mapping.rows import Plan, RecordValues, Row, Table, plan
 from connectors.otlp import wire
 from connectors.sdk.contract import Enriched, Skip
 from connectors.sdk.outcomes import Rejected
+from connectors.sinks.weave import metadata
 from connectors.sinks.weave.mapping import END_OF_TIME, KINDS, Operation, error_of, looks
+from connectors.sinks.weave.values import without_references
 from tailrace import roll_ups
+from tailrace.oversize import sizes, truncate
 from tailrace.records import TraceContext, TraceEvent
 from tailrace.token_classes import plausible
 
@@ -46,6 +49,10 @@ _OTHERS: Final[Mapping[str, str]] = {
     "dataset_retrieval": "retrieval",
     "message": "invoke_agent",
 }
+MAX_SPAN: Final = 30_000_000
+"""Most bytes of a span. Weave takes requests of 32 MiB."""
+_TRIES: Final = 8
+"""How often a span that is too large is cut. Content may be in it several times, in several forms."""
 _TURN: Final = "invoke_agent"
 _NO_FEEDBACK: Final = Skip("no_call")
 _dumps: Final[Callable[[Any], bytes]] = orjson.dumps
@@ -72,6 +79,7 @@ _CACHE_READ: Final = WireAttribute("gen_ai.usage.cache_read.input_tokens")
 _CACHE_WRITE: Final = WireAttribute("gen_ai.usage.cache_write.input_tokens")
 _REASONING: Final = WireAttribute("gen_ai.usage.reasoning.output_tokens")
 _INPUTS: Final = WireAttribute("inputs")
+_USAGE: Final = WireAttribute(metadata.USAGE)
 _TAGS: Final = WireAttribute("tags")
 
 
@@ -99,22 +107,40 @@ def to_span(record: Enriched) -> bytes | Skip | Rejected:
     if parent is not None and (parent == own or not any(parent)):
         parent = None
     try:
-        name, attributes = _attributes(operation, event, context, parent is None)
-        failed = error_of(event)
-        return wire.span(
-            trace_id,
-            own,
-            parent,
-            name,
-            wire.CLIENT if name.startswith("chat ") else wire.INTERNAL,
-            started_at * 1000,
-            max(started_at, ended_at) * 1000,
-            attributes,
-            wire.UNSET if failed is None else wire.ERROR,
-            failed or "",
-        )
+        span = _span(operation, event, context, parent)
+        for _ in range(_TRIES):
+            if len(span) <= MAX_SPAN:
+                break
+            event = _shorter(event, len(span))
+            span = _span(operation, event, context, parent)
+        return without_references(span)
     except (TypeError, ValueError, OverflowError) as e:  # lone surrogates, numbers beyond 64 bits
         return Rejected("not_encodable", f"a value cannot be written as OTLP ({type(e).__name__})")
+
+
+def _shorter(event: TraceEvent, size: int) -> TraceEvent:
+    """The event cut in the proportion in which its span of `size` bytes is too large, and 2% more."""
+    texts = 0
+    for found, _ in sizes(event):
+        texts += found
+    return truncate(event, texts - texts * (MAX_SPAN * 49 // 50) // size)
+
+
+def _span(how: _SpanPlan, event: TraceEvent, context: TraceContext, parent: bytes | None) -> bytes:
+    name, attributes = _attributes(how, event, context, parent is None)
+    failed = error_of(event)
+    return wire.span(
+        context.message_trace_id,
+        context.span_id,
+        parent,
+        name,
+        wire.CLIENT if name.startswith("chat ") else wire.INTERNAL,
+        event.started_at * 1000,
+        max(event.started_at, event.ended_at) * 1000,
+        attributes,
+        wire.UNSET if failed is None else wire.ERROR,
+        failed or "",
+    )
 
 
 def _attributes(
@@ -145,6 +171,9 @@ def _attributes(
     if not roll_ups.of_event(event):
         _usage(out, event)
     how.metadata.write(source, out)
+    spent = metadata.usage(event)
+    if spent is not None:
+        _USAGE.encoded(out, f"{{{spent}}}".encode())
     _TAGS.texts(out, tags)
     return name, out
 

@@ -13,15 +13,16 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from connectors.mapping import changes
-from connectors.mapping.members import JsonMember, joined, json_value
+from connectors.mapping.members import JsonMember, json_value
 from connectors.mapping.prompts import messages
 from connectors.mapping.rows import Plan, RecordValues, Table, fields_of, plan
 from connectors.mapping.values import as_object, iso
 from connectors.sdk.contract import Enriched, Skip
 from connectors.sdk.outcomes import Rejected
 from connectors.sinks.weave import metadata, scores
-from connectors.sinks.weave.row_limits import UNCOUNTED, fitted
+from connectors.sinks.weave.row_limits import MOST_LEVELS, UNCOUNTED, stored
 from connectors.sinks.weave.scores import Feedback
+from connectors.sinks.weave.values import json_without_references
 from tailrace import roll_ups
 from tailrace.cutting import cut_text
 from tailrace.ids import otel_span_id
@@ -34,6 +35,8 @@ MAX_OP: Final = 128
 """Most characters of an operation's name."""
 MAX_ERROR: Final = 40_000
 """Most bytes of an exception; attributes have the whole error."""
+MAX_MODEL: Final = 512
+"""Most characters of a model's name in the summary, which is never cut; attributes have the whole name."""
 MAX_DISPLAY: Final = 1024
 """Most characters of a call's display name."""
 
@@ -77,6 +80,9 @@ _EXCEPTION: Final = JsonMember("exception")
 _THREAD: Final = JsonMember("thread_id")
 _INPUTS: Final = JsonMember("inputs")
 _MARK: Final = JsonMember("tailrace.cut_for_weave")
+_USAGE: Final = JsonMember(metadata.USAGE)
+_ZERO8: Final = bytes(8)
+_ZERO16: Final = bytes(16)
 
 
 def to_call(record: Enriched) -> bytes | tuple[Feedback, ...] | Skip | Rejected:
@@ -98,7 +104,7 @@ def to_call(record: Enriched) -> bytes | tuple[Feedback, ...] | Skip | Rejected:
             return Rejected(
                 "time_out_of_range", f"{field} is {getattr(event, field)} µs; Weave stores 1970 to 2261"
             )
-        if not (any(context.message_trace_id) and any(context.span_id)):
+        if context.message_trace_id == _ZERO16 or context.span_id == _ZERO8:
             return Rejected("invalid_id", "the context's trace or span id is all zero")
         return _call(operation, event, context)
     except (TypeError, ValueError) as e:  # orjson's errors: lone surrogates, numbers beyond 64 bits
@@ -131,45 +137,64 @@ def call_of(source: str) -> str:
     return _HEADS[source]
 
 
+def _labels(key: tuple[str, tuple[str, ...]]) -> bytes:
+    kind, tags = key
+    return b'{"tags":' + _dumps(tags) + f',"weave":{{"kind":"{kind}"}}'.encode()
+
+
+_LABELS: Final[Memo[tuple[str, tuple[str, ...]], bytes]] = Memo(_labels, 1024)
+"""Weave's kind and the tags -> the first attributes, with the brace before them."""
+
+
 def _call(how: _OperationPlan, event: TraceEvent, context: TraceContext) -> bytes:
     name, display, kind, tags = looks(how.of, event, context)
     own, parent = context.span_id, context.parent_span_id
-    if parent is not None and (parent == own or not any(parent)):
+    if parent in (own, _ZERO8):
         parent = None
     call = own.hex()
-    head = (
-        f'"id":"{call}","trace_id":"{TRACES[context.message_trace_id]}",'
-        f'"started_at":"{iso(event.started_at)}","ended_at":"{iso(max(event.started_at, event.ended_at))}"'
-    )
-    out = [head.encode()]
-    if parent is not None:
-        out.append(f',"parent_id":"{parent.hex()}"'.encode())
-    _OP.text(out, name[:MAX_OP])
-    _DISPLAY.text(out, display[:MAX_DISPLAY])
+    started_at, ended_at = event.started_at, event.ended_at
+    start = iso(started_at)
+    end = start if ended_at <= started_at else iso(ended_at)
+    above = "" if parent is None else f',"parent_id":"{parent.hex()}"'
+    turn = ""
     thread = event.conversation_id or context.conversation_id
     if thread:
+        root = _turn(event, context) if parent is not None else None if event.kind in _NO_TURN else call
+        if root is not None:
+            turn = f',"turn_id":"{root}"'
+    out = [
+        (
+            f'"id":"{call}","trace_id":"{TRACES[context.message_trace_id]}","started_at":"{start}",'
+            f'"ended_at":"{end}"{above}{turn}'
+        ).encode()
+    ]
+    _OP.text(out, name[:MAX_OP])
+    _DISPLAY.text(out, display[:MAX_DISPLAY])
+    if thread:
         _THREAD.text(out, thread)
-        turn = _turn(event, context) if parent is not None else None if event.kind in _NO_TURN else call
-        if turn is not None:
-            out.append(f',"turn_id":"{turn}"'.encode())
     failed = error_of(event)
     if failed is not None:
         _EXCEPTION.text(out, failed if len(failed) <= MAX_ERROR // 4 else cut_text(failed, MAX_ERROR))
-    known: list[bytes] = []
+    key = (kind, tuple(tags))
+    known = [_labels(key) if event.tags else _LABELS[key]]
     how.metadata.write(RecordValues(event, context), known)
+    spent = metadata.usage(event)
+    if spent is not None:
+        _USAGE.encoded(known, f"{{{spent}}}".encode())
     inputs, output = _content(event, kind, known)
-    known += (b',"tags":', _dumps(tags), f',"weave":{{"kind":"{kind}"}}'.encode())
-    attributes = joined(known)
-    if len(inputs) + len(output) + len(attributes) > UNCOUNTED:
-        inputs, output, attributes, said = fitted(inputs, output, attributes)
+    known.append(b"}")
+    ended = _summary(event, context, spent, failed is not None)
+    made = b"".join([*out, b',"inputs":', inputs, b',"output":', output, b',"attributes":', *known, ended])
+    if len(made) > UNCOUNTED or made.count(b"[") + made.count(b"{") > MOST_LEVELS:
+        inputs, output, attributes, said = stored(inputs, output, b"".join(known))
         if said is not None:
             mark: list[bytes] = []
             _MARK.text(mark, said)
-            rest = attributes[1:]
-            attributes = b"{" + mark[0][1:] + b"".join(mark[1:]) + (b"," if len(rest) > 1 else b"") + rest
-    out += (b',"inputs":', inputs, b',"output":', output, b',"attributes":', attributes)
-    out.append(_summary(event, context, failed is not None))
-    return b"".join(out)
+            known = [b"{", b"".join(mark)[1:], *([b","] if len(attributes) > 2 else []), attributes[1:]]
+            made = b"".join(
+                [*out, b',"inputs":', inputs, b',"output":', output, b',"attributes":', *known, ended]
+            )
+    return json_without_references(made)
 
 
 def _turn(event: TraceEvent, context: TraceContext) -> str | None:
@@ -178,18 +203,24 @@ def _turn(event: TraceEvent, context: TraceContext) -> str | None:
     return call_of(root) if root is not None and root in (event.message_id, context.root_run_id) else None
 
 
-def _summary(event: TraceEvent, context: TraceContext, failed: bool) -> bytes:
+def _requests(model: str) -> str:
+    return f'{_dumps(model[:MAX_MODEL]).decode()}:{{"requests":1,'
+
+
+_REQUESTS: Final[Memo[str, str]] = Memo(_requests, 1024)
+"""Name of a model -> the start of its usage."""
+
+
+def _summary(event: TraceEvent, context: TraceContext, spent: str | None, failed: bool) -> bytes:
     """Tokens by model, which Weave sums over the calls of a trace, and how the call ended.
 
     A call that repeats the tokens of others has none, so that nothing counts twice.
     """
-    spent = None if roll_ups.of_event(event) else metadata.usage(event)
     ended = '"success":0,"error":1' if failed else '"success":1,"error":0'
-    if spent is None:
+    if spent is None or roll_ups.of_event(event):
         return f',"summary":{{"status_counts":{{{ended}}}}}}}'.encode()
-    model = _dumps(context.request_model or event.model_name or _UNKNOWN_MODEL).decode()
-    usage = f'{model}:{{"requests":1,{spent}}}'
-    return f',"summary":{{"usage":{{{usage}}},"status_counts":{{{ended}}}}}}}'.encode()
+    start = _REQUESTS[context.request_model or event.model_name or _UNKNOWN_MODEL]
+    return f',"summary":{{"usage":{{{start}{spent}}}}},"status_counts":{{{ended}}}}}}}'.encode()
 
 
 def _content(event: TraceEvent, kind: str, known: list[bytes]) -> tuple[bytes, bytes]:

@@ -5,16 +5,18 @@ They have what seed 004 lists for the kind, under the seed's names, and fields t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
 from connectors.mapping import changes
 from connectors.mapping.members import json_value
-from connectors.mapping.rows import ENCODED, JSON, SECONDS, TEXTS, Row, Table
+from connectors.mapping.rows import ENCODED, JSON, SECONDS, Row, Table
 from tailrace.records import TraceContext, TraceEvent
 from tailrace.token_classes import plausible
+
+USAGE: Final = "usage_metadata"
+"""The attribute with the tokens of any operation, which Weave does not sum. It is in no table."""
 
 
 # -- values that are not fields
@@ -55,11 +57,6 @@ def _details(found: list[str], of: str, audio: int | None, image: int | None, th
         found.append(f'"{of}_tokens_details":{{{",".join(parts)}}}')
 
 
-def _usage(event: TraceEvent, context: TraceContext) -> bytes | None:
-    members = usage(event)
-    return None if members is None else f"{{{members}}}".encode()
-
-
 def _attributes(event: TraceEvent, context: TraceContext) -> bytes | None:
     return orjson.dumps(event.attributes) if event.attributes else None
 
@@ -73,20 +70,11 @@ def _message_outputs(event: TraceEvent, context: TraceContext) -> bytes | None:
     return None if event.tool is None or event.tool.tool_outputs is None else json_value(event.outputs)
 
 
-def _datasets(body_name: str) -> tuple[Row, Row]:
-    """Rows for the names of datasets: from the context if it has some, else the body's count."""
-
-    def of_body(event: TraceEvent) -> Sequence[str]:
-        body: Any = getattr(event, body_name)
-        return () if body is None else body.dataset_names
-
-    def first(event: TraceEvent, context: TraceContext) -> Sequence[str] | None:
-        return (of_body(event) or context.dataset_names) if context.dataset_names else None
-
-    def second(event: TraceEvent, context: TraceContext) -> Sequence[str] | None:
-        return None if context.dataset_names else of_body(event)
-
-    return Row("dataset_names", first, TEXTS), Row("dataset_names", second, TEXTS)
+def place_of(row: Row) -> str:
+    """What a row reads: empty if it may be several things."""
+    if not isinstance(row.value, str) or " or " in row.value:
+        return ""
+    return row.value.rpartition(".")[0] or "event"
 
 
 # -- tables
@@ -101,7 +89,7 @@ def _table(*own: Row, of_message: bool = False) -> Table:
         of_message: `status` is the message's, as seed 004 wants it; the operation's own is another row.
     """
     status = "origin.message_status" if of_message else "status"
-    return (
+    rows: Table = (
         Row("tenant_id", "tenant_id or context.tenant_id"),
         Row("conversation_id", "conversation_id or context.conversation_id"),
         Row("message_id", "message_id"),
@@ -133,7 +121,6 @@ def _table(*own: Row, of_message: bool = False) -> Table:
         Row("cache_write_1h_tokens", "token_classes.cache_write_1h"),
         Row("cache_read_audio_tokens", "token_classes.cache_read_audio"),
         Row("total_tokens", "total_tokens"),
-        Row("usage_metadata", _usage, ENCODED),
         Row("input_price", "input_price"),
         Row("output_price", "output_price"),
         Row("total_price", "total_price"),
@@ -156,6 +143,8 @@ def _table(*own: Row, of_message: bool = False) -> Table:
         Row("file_list", "origin.file_list"),
         *own,
     )
+    places = list(dict.fromkeys(map(place_of, rows)))
+    return tuple(sorted(rows, key=lambda row: places.index(place_of(row))))  # a plan reads each place once
 
 
 WORKFLOW_RUN: Final = _table(
@@ -169,13 +158,12 @@ WORKFLOW_RUN: Final = _table(
     Row("parent_node_execution_id", "parent_node_execution_id"),
     Row("parent_app_id", "parent_app_id"),
 )
-_NODE_DATASETS: Final = _datasets("node_execution")
 NODE: Final = _table(
     Row("node_type", "node_type"),
     _TOOL_NAME,
     Row("plugin_name", "plugin_name"),
     Row("dataset_ids", "dataset_ids"),
-    _NODE_DATASETS[0],
+    Row("dataset_names", "node_execution.dataset_names or context.dataset_names"),
     Row("node_id", "node_execution.node_id"),
     Row("workflow_id", "node_execution.workflow_id"),
     Row("index", "node_execution.index"),
@@ -190,7 +178,6 @@ NODE: Final = _table(
     Row("plugin_id", "node_execution.plugin_id"),
     Row("credential_id", "node_execution.credential_id"),
     Row("credential_name", "node_execution.credential_name"),
-    _NODE_DATASETS[1],
     Row("model_mode", "node_execution.model_mode"),
     Row("finish_reason", "node_execution.finish_reason"),
     Row("retry_count", "node_execution.retry_count"),
@@ -220,15 +207,13 @@ SUGGESTED_QUESTION: Final = _table(
     Row("status_message", "suggested_question.status_message"),
     of_message=True,
 )
-_RETRIEVAL_DATASETS: Final = _datasets("dataset_retrieval")
 DATASET_RETRIEVAL: Final = _table(
     Row("operation_status", "status"),
     Row("dataset_ids", "dataset_ids"),
-    _RETRIEVAL_DATASETS[0],
+    Row("dataset_names", "dataset_retrieval.dataset_names or context.dataset_names"),
     Row("query", "dataset_retrieval.query"),
     Row("documents", "dataset_retrieval.documents"),
     Row("document_count", "dataset_retrieval.document_count"),
-    _RETRIEVAL_DATASETS[1],
     Row("embedding_models", "dataset_retrieval.embedding_models", JSON),
     Row("rerank_model_provider", "dataset_retrieval.rerank_model_provider"),
     Row("rerank_model_name", "dataset_retrieval.rerank_model_name"),

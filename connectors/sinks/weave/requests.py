@@ -10,7 +10,7 @@ import orjson
 
 from connectors.sinks.weave.scores import Feedback
 
-CREATE: Final = "/feedback/create"
+REPLACE: Final = "/feedback/replace"
 SPANS: Final = "/agents/otel/v1/traces"
 PURGE: Final = "/feedback/purge"
 STATS: Final = "/calls/query_stats"
@@ -24,19 +24,21 @@ def calls_path(entity: str, project: str) -> str:
 
 
 def calls_body(project_id: str, calls: Sequence[bytes]) -> bytes:
-    """A batch of calls, as `mapping.to_call` returns them."""
+    """A batch of calls, at least one, as `mapping.to_call` returns them."""
     start = b'{"project_id":' + orjson.dumps(project_id) + b","
-    return b'{"batch":[' + b",".join([start + call for call in calls]) + b"]}"
+    first, *rest = calls
+    return (b"," + start).join([b'{"batch":[' + start + first, *rest]) + b"]}"
 
 
 def feedback_body(project_id: str, feedback: Feedback) -> bytes:
-    """The body that creates an item of feedback, or deletes it."""
+    """The body that replaces an item of feedback, whether it exists or not, or deletes it."""
     project = orjson.dumps(project_id)
     if feedback.body is None:
         wanted = {"$expr": {"$eq": [{"$getField": "id"}, {"$literal": feedback.id}]}}
         return b'{"project_id":' + project + b',"query":' + orjson.dumps(wanted) + b"}"
     reference = orjson.dumps(f"weave:///{project_id}/call/{feedback.call}")
-    return b'{"project_id":' + project + b',"weave_ref":' + reference + b"," + feedback.body
+    start = b'{"project_id":' + project + b',"feedback_id":' + orjson.dumps(feedback.id)
+    return start + b',"weave_ref":' + reference + b"," + feedback.body
 
 
 def stats_body(project_id: str) -> bytes:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from connectors.sdk import policy
 from connectors.sdk.http import Response
-from connectors.sdk.outcomes import Outcome
+from connectors.sdk.outcomes import Delivered, Outcome, Paused
 from connectors.sdk.policy import Table
 
 STATUSES: Final[Table] = policy.table()
@@ -17,7 +17,8 @@ STATUSES: Final[Table] = policy.table()
 413: the body is too large. 422: one call that is not valid makes it refuse the whole request. 404: the
 project does not exist.
 """
-_FIXES: Final[Mapping[int, str]] = {404: "entity, project", 405: "host, trace_url", 415: "host, trace_url"}
+_ADDRESS: Final = "host, trace_url"
+_FIXES: Final[Mapping[int, str]] = {404: "entity, project", 405: _ADDRESS, 415: _ADDRESS}
 _KEYS: Final = "api_key, entity, project"
 
 
@@ -29,8 +30,26 @@ def outcome(answer: Response, now: float, detail: str) -> Outcome:
         now: Unix time.
         detail: `message(answer)`, redacted.
     """
-    fix = "host, trace_url" if answer.status // 100 == 3 else _FIXES.get(answer.status, _KEYS)
+    fix = _ADDRESS if answer.status // 100 == 3 else _FIXES.get(answer.status, _KEYS)
     return policy.decide(STATUSES, answer, now, detail=detail, fix=fix)
+
+
+def taken(answer: Response) -> Outcome:
+    """The outcome of a 2xx. Weave answers with a JSON object, of which the client may read only the start.
+
+    The page of a proxy or of a login would otherwise count as a delivery, and its records would be lost.
+    """
+    return Delivered() if answer.body.lstrip()[:1] in (b"", b"{") else not_weave(answer)
+
+
+def not_weave(answer: Response) -> Paused:
+    """The outcome of a 2xx that is not Weave's."""
+    return Paused(f"not_weave (status {answer.status}): the answer is not that of Weave's API", _ADDRESS)
+
+
+def is_page(answer: Response) -> bool:
+    """Whether a response is a web page, such as that of a login."""
+    return "html" in answer.headers.get("content-type", "") or answer.body.lstrip()[:1] == b"<"
 
 
 def message(answer: Response) -> str:
@@ -54,7 +73,7 @@ def _problem(found: dict[str, Any]) -> str:
 
 
 def entity(answer: Response) -> str | None:
-    """The entity of the key's own user; None if the response does not say it."""
+    """The entity of the key's own user; None if the response does not say it, or it cannot be one."""
     document = _document(answer)
     data = document.get("data") if isinstance(document, dict) else None
     viewer = data.get("viewer") if isinstance(data, dict) else None
@@ -63,7 +82,7 @@ def entity(answer: Response) -> str | None:
     for name in ("entity", "username"):
         found = viewer.get(name)
         if isinstance(found, str) and found:
-            return found
+            return found if found.isprintable() and "/" not in found else None
     return None
 
 

@@ -11,6 +11,7 @@ import orjson
 from connectors.mapping.evaluations import OPERATION, SESSION, result_of, target_of
 from connectors.sdk.contract import Skip
 from connectors.sdk.outcomes import Rejected
+from connectors.sinks.weave.values import json_without_references
 from tailrace import ids
 from tailrace.cutting import MARK, cut_text
 from tailrace.records import TraceContext, TraceEvent
@@ -22,6 +23,9 @@ EVALUATION: Final = "tailrace.evaluation."
 EMOJI: Final[dict[str | None, str]] = {"like": "👍", "dislike": "👎"}
 MAX_TEXT: Final = 150_000
 """Most bytes of a text: Weave takes payloads of 1 MiB, with escapes that are up to six times as long."""
+MAX_SHORT: Final = 2000
+"""Most bytes of every other text, so that all of a payload are within its limit."""
+_LONG: Final = frozenset({"comment", "explanation", "note"})
 MAX_NOTE: Final = 1024
 """Most characters of a note; of a longer text the reaction has the whole."""
 _MARK: Final[str] = MARK.decode()
@@ -151,8 +155,12 @@ def _id(*texts: str) -> str:
 
 
 def _body(own: str, kind: str, payload: dict[str, Any], creator: str | None) -> bytes:
-    known = {k: v for k, v in payload.items() if v is not None and v != ""}
+    known = {
+        k: cut_text(v, MAX_SHORT) if isinstance(v, str) and k not in _LONG else v
+        for k, v in payload.items()
+        if v is not None and v != ""
+    }
     body: dict[str, Any] = {"id": own, "feedback_type": kind, "payload": known}
     if creator:
-        body["creator"] = creator
-    return _dumps(body)[1:]
+        body["creator"] = cut_text(creator, MAX_SHORT)
+    return json_without_references(_dumps(body)[1:])

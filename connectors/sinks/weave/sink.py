@@ -144,7 +144,7 @@ class Weave:
     def render(self, payload: Payload) -> dict[str, Any]:
         """The call, or the span as OTLP/JSON.
 
-        Of a rating or an evaluation it is the feedback that is created, and the ids of what is deleted.
+        Of a rating or an evaluation it is the feedback that it becomes, and the ids of what is deleted.
         """
         if self._agents:
             from connectors.otlp.rendering import as_document
@@ -162,8 +162,8 @@ class Weave:
             if item.body is None:
                 found.setdefault("deleted_feedback", []).append(item.id)
             else:
-                created = orjson.loads(requests.feedback_body(project_id, item))
-                found.setdefault("feedback", []).append(created)
+                given = orjson.loads(requests.feedback_body(project_id, item))
+                found.setdefault("feedback", []).append(given)
         return found
 
     def link(self, trace_id: str) -> str | None:
@@ -225,6 +225,8 @@ class Weave:
             "POST", self._traces + requests.SPANS, gzip(body), self._span_headers, seconds=self._timeout
         )
         if answer.status // 100 == 2:
+            if responses.is_page(answer):
+                return responses.not_weave(answer)
             refused, detail = partial_success(answer)
             return Delivered(min(refused, len(spans)), redact.safe(detail, self._secrets))
         return self._decided(answer, f"{len(spans)} spans", len(body))
@@ -232,7 +234,7 @@ class Weave:
     async def _send_feedback(self, items: Sequence[Feedback], http: Http) -> Outcome:
         """The outcome of a record's feedback: the first that is not a success."""
         for item in items:
-            path = requests.PURGE if item.body is None else requests.CREATE
+            path = requests.PURGE if item.body is None else requests.REPLACE
             body = requests.feedback_body(self._project_id, item)
             try:
                 outcome = await self._post(path, body, "1 feedback", http)
@@ -246,7 +248,7 @@ class Weave:
         sent = gzip(body) if self._zip else body
         answer = await http.request("POST", self._traces + path, sent, self._headers, seconds=self._timeout)
         if answer.status // 100 == 2:
-            return Delivered()
+            return responses.taken(answer)
         return self._decided(answer, what, len(body))
 
     def _decided(self, answer: Response, what: str, size: int) -> Outcome:
@@ -278,6 +280,8 @@ class Weave:
             return msgspec.structs.replace(failed, fix=_FIX) if isinstance(failed, Paused) else failed
         entity = responses.entity(answer)
         if entity is None:
+            if not isinstance(responses.taken(answer), Delivered):
+                return msgspec.structs.replace(responses.not_weave(answer), fix=_FIX)
             return Paused("W&B does not know the key's user (unauthorized)", _FIX)
         self._entity = entity
         return None

@@ -26,6 +26,7 @@ from connectors.testing.doubles.weave_rules import (
     calls_of,
     feedback_of,
     purged_id,
+    references,
 )
 
 ENTITY: Final = "acme"
@@ -74,6 +75,7 @@ class WeaveDouble(Double[Faults]):
                 f"{below}/v2/{{entity}}/{{project}}/calls/complete", self.handle("calls", self._take_calls)
             ),
             web.post(f"{below}/feedback/create", self.handle("feedback", self._take_feedback)),
+            web.post(f"{below}/feedback/replace", self.handle("feedback", self._replace_feedback)),
             web.post(f"{below}/feedback/purge", self.handle("feedback", self._purge)),
             web.post(f"{below}/calls/query_stats", self.handle("", self._stats)),
             web.post(f"{below}/calls/stream_query", self._query_calls),
@@ -113,17 +115,35 @@ class WeaveDouble(Double[Faults]):
             raise RequestRefused(404, f"Project {project_id} not found")
         return project_id
 
+    def _look_up(self, document: Any) -> None:
+        """Looks up what a request refers to. Raises `RequestRefused` if a project does not exist."""
+        for project_id in references(document):
+            self._known(project_id)
+
     def _take_calls(self, incoming: Incoming) -> Answer:
         path = incoming.request.match_info
         project_id = self._known(f"{path['entity']}/{path['project']}")
-        for call in calls_of(self._document(incoming), project_id):
+        document = self._document(incoming)
+        calls = calls_of(document, project_id)
+        self._look_up(document)
+        for call in calls:
             self.store.put(call)
         return json_answer(200, {})
 
     def _take_feedback(self, incoming: Incoming) -> Answer:
-        feedback = feedback_of(self._document(incoming))
+        document = self._document(incoming)
+        feedback = feedback_of(document)
         self._known(feedback["project_id"])
+        self._look_up(document)
         self.store.comment(feedback)
+        return json_answer(200, {"id": feedback["id"], "payload": feedback["payload"]})
+
+    def _replace_feedback(self, incoming: Incoming) -> Answer:
+        document = self._document(incoming)
+        feedback = feedback_of(document, replaces=True)
+        self._known(feedback["project_id"])
+        self._look_up(document)
+        self.store.replace(feedback, document["feedback_id"])
         return json_answer(200, {"id": feedback["id"], "payload": feedback["payload"]})
 
     def _take_spans(self, incoming: Incoming) -> Answer:
@@ -132,6 +152,7 @@ class WeaveDouble(Double[Faults]):
             raise RequestRefused(415, "send application/x-protobuf")
         body = self.decompressed(incoming.request, incoming.body)
         for span in otlp_request.parse(body, incoming.number, 0):
+            self._look_up(span.attributes)
             entity, project = span.resource.get("wandb.entity"), span.resource.get("wandb.project")
             if entity and project:
                 self.store.span(self._known(f"{entity}/{project}"), span)

@@ -31,11 +31,39 @@ Document = dict[str, Any]
 _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _HEX_16: Final = re.compile(r"[0-9a-f]{16}")
 _HEX_32: Final = re.compile(r"[0-9a-f]{32}")
-_SECRET: Final = re.compile(
-    r"(?:.*_)?(?:api_?key|authorization|auth_headers|password|secret|token)", re.IGNORECASE
+_SECRETS: Final = frozenset(
+    {
+        "authheaders",
+        "authorization",
+        "authtoken",
+        "awsaccesskey",
+        "awsaccesskeyid",
+        "bearertoken",
+        "vertexcredentials",
+        "webhookkey",
+        "webhooksecret",
+    }
 )
+_SECRET_ENDS: Final = (
+    "accesstoken",
+    "apikey",
+    "apitoken",
+    "clientsecret",
+    "privatekey",
+    "refreshtoken",
+    "secretaccesskey",
+    "secretkey",
+    "sessiontoken",
+)
+MOST_LEVELS: Final = 200
+"""Most levels of a request's nested values."""
+_MOST_TEXTS: Final = 8
+"""Most levels of JSON in texts in which the server looks for references."""
+_OUTSIDE: Final = "weave:///"
+_INSIDE: Final = "weave-trace-internal:///"
 _REF: Final = re.compile(r"weave:///([^/]+/[^/]+)/call/([^/]+)")
 COLUMNS: Final = ("attributes", "inputs", "output", "summary")
+_REDACTED_COLUMNS: Final = frozenset({"attributes", "inputs"})
 
 
 def _is_text(value: Any) -> bool:
@@ -118,6 +146,7 @@ _FEEDBACK: Final[Mapping[str, Callable[[Any], bool]]] = {
     "id": lambda v: isinstance(v, str) and _UUID.fullmatch(v) is not None,
     "creator": _is_text,
 }
+_REPLACEMENT: Final = {**_FEEDBACK, "feedback_id": _is_text}
 
 
 def calls_of(document: Any, project_id: str) -> list[Document]:
@@ -151,15 +180,21 @@ def problems(call: Document) -> Iterator[str]:
         yield "parent_id: a call cannot be its own parent"
 
 
-def feedback_of(document: Any) -> Document:
-    """An item of feedback. Raises `RequestRefused` if it is not valid."""
+def feedback_of(document: Any, replaces: bool = False) -> Document:
+    """An item of feedback. Raises `RequestRefused` if it is not valid.
+
+    Args:
+        document: The body of a request.
+        replaces: Whether it is to take the place of another, its `feedback_id`, which is left out here.
+    """
     if not isinstance(document, dict):
         raise RequestRefused(422, "body: Input should be a valid dictionary")
-    for field in ("project_id", "weave_ref", "feedback_type", "payload"):
+    named = _REPLACEMENT if replaces else _FEEDBACK
+    for field in ("project_id", "weave_ref", "feedback_type", "payload", *(["feedback_id"] * replaces)):
         if document.get(field) is None:
             raise RequestRefused(422, f"{field}: Field required")
     for field, value in document.items():
-        right = _FEEDBACK.get(field)
+        right = named.get(field)
         if right is None or (value is not None and not right(value)):
             raise RequestRefused(422, f"{field}: is not valid: {str(value)[:60]!r}")
     kind, payload = document["feedback_type"], document["payload"]
@@ -175,7 +210,7 @@ def feedback_of(document: Any) -> Document:
     ref = _REF.fullmatch(document["weave_ref"])
     if ref is None or ref[1] != document["project_id"]:
         raise RequestRefused(400, "weave_ref is of another project")
-    return document
+    return {name: value for name, value in document.items() if name != "feedback_id"}
 
 
 def purged_id(document: Any) -> str:
@@ -190,23 +225,66 @@ def purged_id(document: Any) -> str:
 
 
 def redacted(value: Any) -> Any:
-    """A value with what the server takes for credentials replaced: whatever has such a key."""
+    """A value with what the server takes for credentials replaced: texts that are not empty, by their key."""
     if isinstance(value, dict):
-        return {k: REDACTED if _SECRET.fullmatch(k) else redacted(v) for k, v in value.items()}
+        return {k: REDACTED if _is_secret(k, v) else redacted(v) for k, v in value.items()}
     return [redacted(v) for v in value] if isinstance(value, list) else value
 
 
-class WeaveStore:
-    """Stores like ReplacingMergeTrees that are read when all is merged.
+def _is_secret(key: str, value: Any) -> bool:
+    name = key.replace("_", "").replace("-", "").lower()
+    return isinstance(value, str) and bool(value) and (name in _SECRETS or name.endswith(_SECRET_ENDS))
 
-    Of rows with the same key it keeps the last.
+
+def references(value: Any, level: int = 0, texts: int = 0) -> Iterator[str]:
+    """The projects of the references in a request, which the server looks up before it stores anything.
+
+    It takes every text that starts with `weave:///` for one, also in JSON that is itself a text.
+
+    Args:
+        value: The request, or a part of it.
+        level: How deep the part is in it.
+        texts: In how many texts of JSON it is.
+
+    Raises:
+        RequestRefused: One is not valid, or the request is nested too deeply.
+    """
+    if level > MOST_LEVELS:
+        raise RequestRefused(413, "Request too large")
+    if isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from references(part, level + 1, texts)
+    elif not isinstance(value, str):
+        return
+    elif value.startswith(_OUTSIDE):
+        entity, _, rest = value.removeprefix(_OUTSIDE).partition("/")
+        project, slash, _ = rest.partition("/")
+        if not slash:
+            raise RequestRefused(400, f"Invalid URI: {value[:60]}")
+        yield f"{entity}/{project}"
+    elif value.startswith(_INSIDE):
+        raise RequestRefused(400, "Encountered unexpected internal ref format.")
+    elif texts < _MOST_TEXTS and (_OUTSIDE in value or _INSIDE in value):
+        try:
+            found = json.loads(value)
+        except (ValueError, RecursionError):
+            return
+        yield from references(found, level, texts + 1)
+
+
+class WeaveStore:
+    """Stores as Weave's database does, a ReplacingMergeTree.
+
+    Of calls with the same key it keeps the last, as after a merge. Of feedback it keeps every row, as before
+    one: Weave reads what is not merged yet, its server in memory never merges, and the key of feedback has
+    the user of the API key in it.
     """
 
     def __init__(self) -> None:
         self.calls: dict[tuple[str, datetime.datetime, str], Document] = {}
         """The key is project, start and id: the same id with another start is another call."""
-        self.feedback: dict[tuple[str, str, str], Document] = {}
-        """The key is project, reference and id."""
+        self.feedback: list[Document] = []
+        """In the order of their arrival; several may have the same id."""
         self.spans: dict[tuple[str, str, str], ReceivedSpan] = {}
         """Spans of the Agents view; the key is project, trace and span."""
         self.stripped: list[str] = []
@@ -214,7 +292,10 @@ class WeaveStore:
 
     def put(self, call: Document) -> None:
         """Stores a valid call."""
-        columns = {name: redacted(call.get(name)) for name in COLUMNS}
+        columns = {
+            name: redacted(call.get(name)) if name in _REDACTED_COLUMNS else call.get(name)
+            for name in COLUMNS
+        }
         sizes = {name: len(json.dumps(value)) for name, value in columns.items()}
         if sum(sizes.values()) > ROW_BYTES:
             self.stripped.append(call["id"])
@@ -231,19 +312,23 @@ class WeaveStore:
         self.spans[project_id, span.trace_id, span.span_id] = span
 
     def comment(self, feedback: Document) -> None:
-        """Stores a valid item of feedback."""
-        self.feedback[feedback["project_id"], feedback["weave_ref"], feedback["id"]] = feedback
+        """Stores a valid item of feedback, beside others with the same id."""
+        self.feedback.append(feedback)
+
+    def replace(self, feedback: Document, former: str) -> None:
+        """Stores a valid item of feedback after all with the id `former` are deleted."""
+        self.purge(feedback["project_id"], former)
+        self.comment(feedback)
 
     def purge(self, project_id: str, wanted: str) -> None:
-        """Deletes an item of feedback, if there is one with this id."""
-        for key in [k for k in self.feedback if k[0] == project_id and k[2] == wanted]:
-            del self.feedback[key]
+        """Deletes all feedback with this id, if there is some."""
+        self.feedback = [f for f in self.feedback if (f["project_id"], f.get("id")) != (project_id, wanted)]
 
     def state(self) -> dict[str, list[Document]]:
         """All stored objects, in a fixed order."""
         return {
             "calls": [self.calls[k] for k in sorted(self.calls)],
-            "feedback": [self.feedback[k] for k in sorted(self.feedback)],
+            "feedback": sorted(self.feedback, key=lambda f: (f["project_id"], f["weave_ref"], f["id"])),
         }
 
     def cycles(self) -> list[str]:

@@ -21,11 +21,12 @@ from hypothesis import strategies as st
 from connectors.delivery.aiohttp_transport import AiohttpTransport
 from connectors.delivery.batch_sender import BatchSender
 from connectors.delivery.sub_batches import RecordResult
-from connectors.sdk.contract import Batch, Health, Item, Payload, RecordOrigin, spec_of
+from connectors.sdk.contract import Batch, Health, Item, Payload, RecordOrigin, Skip, spec_of
 from connectors.sdk.http import NoAnswer, Response
 from connectors.sdk.outcomes import Delivered, Outcome, Outcomes, Paused, Rejected, Retry, Split
 from connectors.sinks.weave import project, responses
 from connectors.sinks.weave.mapping import call_of
+from connectors.sinks.weave.row_limits import MOST_LEVELS
 from connectors.sinks.weave.sink import Weave
 from connectors.testing.doubles.faults import Faults
 from connectors.testing.doubles.weave import WeaveDouble
@@ -175,11 +176,11 @@ def test_a_batch_is_its_calls_and_then_its_feedback() -> None:
     assert send(make(), http, *names) == [Delivered()] * 5
     assert http.paths == [
         "/v2/acme/shop/calls/complete",
-        "/feedback/create",
-        "/feedback/create",
+        "/feedback/replace",
+        "/feedback/replace",
         "/feedback/purge",
         "/feedback/purge",
-        "/feedback/create",
+        "/feedback/replace",
     ]
     assert [c["display_name"] for c in http.sent[0][1]["batch"]] == [
         "Answer",
@@ -242,6 +243,10 @@ def test_the_entity_of_the_key_is_asked_for_once() -> None:
 @pytest.mark.parametrize(
     ("answer", "want"),
     [
+        *(
+            (viewer(odd), Paused("W&B does not know the key's user (unauthorized)", "api_key, host"))
+            for odd in ("team/shop", "team\n", "\ud800")
+        ),
         (viewer(None), Paused("W&B does not know the key's user (unauthorized)", "api_key, host")),
         (
             refuse(200, path="/graphql"),
@@ -279,6 +284,43 @@ def test_statuses(status: int, headers: dict[str, str], want: Outcome) -> None:
     assert send(make(), Http(refuse(status, **headers)), "node_llm", "node_tool") == want
 
 
+PAGE = b"<!DOCTYPE html><title>Sign in</title>"
+
+
+def pages(path: str) -> Answer:
+    """A login page with status 200 for one path."""
+
+    def answer(url: str, body: Any) -> Response:
+        return (
+            Response(200, {"content-type": "text/html"}, PAGE) if path in url else Response(200, JSON, b"{}")
+        )
+
+    return answer
+
+
+@pytest.mark.parametrize("body", [PAGE, b"\n <html>", b"ok", b"[1]", b'"', b"\xff"])
+def test_a_success_that_is_not_weaves_pauses(body: bytes) -> None:
+    """Nothing counts as delivered that a proxy or a login has swallowed."""
+    want = Paused("not_weave (status 200): the answer is not that of Weave's API", "host, trace_url")
+    assert send(make(), Http(lambda url, _: Response(200, {}, body)), "message", "feedback_like") == want
+    held = send(make(), Http(pages("/feedback/")), "message", "feedback_like", "feedback_withdrawn")
+    assert held == [Delivered(), want, want]
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b' {"id": "a"}', b'{"payload": {"comment": "cut by the client'])
+def test_a_success_of_weaves_is_a_delivery(body: bytes) -> None:
+    found = send(make(), Http(lambda url, _: Response(200, JSON, body)), "message", "feedback_like")
+    assert found == [Delivered(), Delivered()]
+
+
+def test_a_page_does_not_say_whose_key_it_is() -> None:
+    http = Http(pages("/graphql"))
+    assert send(make(entity=""), http, "message") == Paused(
+        "not_weave (status 200): the answer is not that of Weave's API", "api_key, host"
+    )
+    assert len(http.sent) == 1
+
+
 @pytest.mark.parametrize("status", [400, 422])
 def test_a_record_is_rejected_for_a_request_of_its_own(status: int) -> None:
     found = send(make(), Http(refuse(status, "bad id, key-1, YXBpOmtleS0x")), "node_llm")
@@ -295,7 +337,7 @@ def test_feedback_that_must_wait_holds_the_feedback_after_it_and_no_call() -> No
     names = ("evaluation_of_trace", "feedback_withdrawn", "message", "feedback_like")
     wait = Retry(None, "status 503: no")
     assert send(make(), http, *names) == [Delivered(), wait, Delivered(), wait]
-    assert http.paths[1:] == ["/feedback/create", "/feedback/purge"]
+    assert http.paths[1:] == ["/feedback/replace", "/feedback/purge"]
 
 
 def test_feedback_without_an_answer_does_not_send_the_calls_again() -> None:
@@ -572,6 +614,77 @@ def test_a_request_that_is_too_large_is_halved() -> None:
         assert {e.status for e in double.exchanges} == {200, 413}
 
     with_double(work, max_bytes=6000)
+
+
+REFERENCES = (
+    "weave:///x",
+    "weave:///another/project/object/o:v",
+    "weave-trace-internal:///p/object/o:v",
+    r'{"a": ["weave:\/\/\/x"]}',
+    r'{"a": "\u0077eave:\u002F//x"}',
+    json.dumps({"a": json.dumps({"b": json.dumps(["weave:///x"])})}),
+)
+"""Texts that Weave's server looks up before it stores a request."""
+
+
+@pytest.mark.parametrize("view", ["calls", "agents"])
+@pytest.mark.parametrize("text", REFERENCES)
+def test_what_a_user_types_does_not_keep_calls_from_weave(text: str, view: str) -> None:
+    async def work(double: WeaveDouble, http: AiohttpTransport) -> None:
+        sink = make(host=double.endpoint, view=view)
+        fields = ("inputs", "outputs", "error", "name", "conversation_id", "model_name", "user_id")
+        for name in ("message", "node_llm", "span_llm", "feedback_like", "evaluation_of_trace"):
+            record = golden()[name]
+            event = msgspec.structs.replace(record.event, **dict.fromkeys(fields, text), tags=[text])
+            if event.feedback is not None:
+                said = msgspec.structs.replace(event.feedback, content=text)
+                event = msgspec.structs.replace(event, feedback=said)
+            if event.evaluation is not None:
+                said_of = msgspec.structs.replace(event.evaluation, explanation=text, evaluator=text)
+                event = msgspec.structs.replace(event, evaluation=said_of)
+            payload = sink.map(msgspec.structs.replace(record, event=event))
+            if isinstance(payload, Skip):
+                continue
+            assert isinstance(payload, Payload)
+            one = Batch((Item(payload, RecordOrigin("t", 0, 0, 0)),))
+            assert [r.verdict for r in await deliver(sink, http, one)] == [Delivered()], name
+        assert len(double.store.calls) + len(double.store.spans) == 3
+
+    with_double(work, projects=["acme/shop"])
+
+
+def test_what_looks_like_a_reference_is_changed_by_one_character() -> None:
+    record = golden()["message"]
+    event = msgspec.structs.replace(
+        record.event, inputs='{"q": "see weave:///a/b, https://x/y"}', outputs="weave: ///"
+    )
+    payload = make().map(msgspec.structs.replace(record, event=event))
+    assert isinstance(payload, Payload)
+    call = make().render(payload)
+    assert call["inputs"] == {"q": "see weave;///a/b, https://x/y"}
+    assert call["output"] == "weave: ///"
+    assert call["attributes"]["weave"] == {"kind": "chain"}
+
+
+@pytest.mark.parametrize("levels", [140, 160, 400, 100_000])
+def test_what_is_nested_too_deeply_is_stored(levels: int) -> None:
+    async def work(double: WeaveDouble, http: AiohttpTransport) -> None:
+        sink = make(host=double.endpoint)
+        record = golden()["node_llm"]
+        deep = "[" * levels + "]" * levels
+        assert record.event.node_execution is not None
+        node = msgspec.structs.replace(record.event.node_execution, process_data=deep)
+        event = msgspec.structs.replace(record.event, inputs=deep, outputs=deep, node_execution=node)
+        payload = sink.map(msgspec.structs.replace(record, event=event))
+        assert isinstance(payload, Payload)
+        one = Batch((Item(payload, RecordOrigin("t", 0, 0, 0)),))
+        assert [r.verdict for r in await deliver(sink, http, one)] == [Delivered()]
+        [call] = double.store.calls.values()
+        assert double.store.stripped == []
+        marked = "tailrace.cut_for_weave" in call["attributes"]
+        assert marked == (MOST_LEVELS < levels < 1000)  # what is deeper is no JSON here, so it is a text
+
+    with_double(work)
 
 
 def test_a_project_that_is_missing_pauses_until_it_exists() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -14,8 +15,9 @@ from hypothesis import given, settings
 from connectors.delivery.aiohttp_transport import AiohttpTransport
 from connectors.delivery.batch_sender import BatchSender
 from connectors.sdk.contract import Batch, Enriched, Item, Payload, RecordOrigin, Skip
-from connectors.sdk.outcomes import Delivered, Rejected
-from connectors.sinks.weave.agents import to_span
+from connectors.sdk.http import Response
+from connectors.sdk.outcomes import Delivered, Paused, Rejected
+from connectors.sinks.weave.agents import MAX_SPAN, to_span
 from connectors.sinks.weave.mapping import END_OF_TIME, KINDS, Operation
 from connectors.sinks.weave.sink import Weave
 from connectors.testing.doubles.faults import Faults
@@ -182,6 +184,27 @@ def test_any_operation_is_a_span_that_can_be_read() -> None:
         assert shown(Enriched(made, make_context(made), "t", 0, 0, 0))["startTimeUnixNano"]
 
 
+@pytest.mark.parametrize("letter", ["é", '\\"'])
+def test_a_large_span_is_cut_to_a_request_and_says_so(letter: str) -> None:
+    text = json.dumps({"document": "LONG", "question": "What is it?"}).replace(
+        "LONG", letter * (12_000_000 // len(letter.encode()))
+    )
+    record = golden()["node_llm"]
+    assert record.event.node_execution is not None
+    prompts = text.replace('{"document"', '{"prompts": [{"role": "user", "text": "hi"}], "document"')
+    node = msgspec.structs.replace(record.event.node_execution, process_data=prompts)
+    event = msgspec.structs.replace(record.event, inputs=text, outputs=text, node_execution=node)
+    large = msgspec.structs.replace(record, event=event)
+    span = to_span(large)
+    assert isinstance(span, bytes)
+    assert MAX_SPAN * 0.8 < len(span) <= MAX_SPAN
+    found = attributes(large)
+    assert json.loads(found["inputs"])["question"] == "What is it?"
+    said = found["tailrace.content_changes"]
+    for field in ("inputs", "outputs", "node_execution.process_data"):
+        assert f"{field}: cut from " in said
+
+
 def test_the_page_of_a_trace_is_not_known() -> None:
     assert make().link("T") is None
 
@@ -228,6 +251,27 @@ def test_redelivery_and_faults_leave_the_same_spans(faults: Faults) -> None:
                 await transport.close()
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("kind", "page", "delivered"),
+    [
+        ({"content-type": "text/html; charset=utf-8"}, b"", False),
+        ({}, b"\n<!DOCTYPE html>", False),
+        ({"content-type": "application/x-protobuf"}, b"", True),
+        ({"content-type": "application/json"}, b"{}", True),
+    ],
+)
+def test_a_page_is_no_delivery(kind: dict[str, str], page: bytes, delivered: bool) -> None:
+    class Http:
+        async def request(
+            self, method: str, url: str, body: bytes, headers: Mapping[str, str], *, seconds: float = 30.0
+        ) -> Response:
+            return Response(200, kind, page)
+
+    sink = make()
+    found = asyncio.run(sink.send(batch(sink), Http()))
+    assert isinstance(found, Delivered if delivered else Paused)
 
 
 def test_spans_without_a_project_are_dropped_by_the_double() -> None:

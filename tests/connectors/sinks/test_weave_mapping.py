@@ -20,8 +20,9 @@ from connectors.sdk.contract import Enriched, Skip
 from connectors.sdk.outcomes import Rejected
 from connectors.sinks.weave import requests
 from connectors.sinks.weave.mapping import END_OF_TIME, KINDS, Operation, call_of, to_call
-from connectors.sinks.weave.row_limits import MOST, fitted, server_size
-from connectors.sinks.weave.scores import MAX_NOTE, MAX_TEXT, Feedback
+from connectors.sinks.weave.metadata import place_of
+from connectors.sinks.weave.row_limits import MOST, MOST_LEVELS, fitted, flattened, is_deep, server_size
+from connectors.sinks.weave.scores import MAX_NOTE, MAX_SHORT, MAX_TEXT, Feedback
 from connectors.testing.doubles.weave_rules import ROW_BYTES, WeaveStore, feedback_of, problems, time_of
 from tailrace import ids
 from tailrace.cutting import MARK
@@ -50,7 +51,7 @@ def feedback(record: Enriched) -> list[Feedback]:
     assert isinstance(found, tuple), found
     for item in found:
         if item.body is not None:
-            feedback_of(json.loads(requests.feedback_body(PROJECT, item)))
+            feedback_of(json.loads(requests.feedback_body(PROJECT, item)), replaces=True)
     return list(found)
 
 
@@ -295,6 +296,13 @@ def test_tokens_without_a_model_are_counted_as_unknown_and_odd_ones_are_not() ->
     assert odd["summary"]["usage"] == {'m"\n': {"requests": 1, "prompt_tokens": 3}}
 
 
+def test_the_name_of_a_model_does_not_make_the_summary_too_large() -> None:
+    found, store = call(made(input_tokens=3, model_name="嗨" * 900_000)), WeaveStore()
+    store.put(found)
+    assert store.stripped == []
+    assert list(found["summary"]["usage"]) == ["嗨" * 512]
+
+
 # -- feedback
 def test_a_rating_and_its_text_are_a_reaction_and_a_note_on_the_message() -> None:
     reaction, note = feedback(golden()["feedback_like"])
@@ -364,6 +372,14 @@ def test_texts_of_feedback_are_cut_to_weaves_limit(letter: str) -> None:
     assert MAX_TEXT - 10 < len(reaction["comment"].encode()) <= MAX_TEXT
     judged = changed(golden()["evaluation_of_trace"], evaluation=Evaluation(flag=True, explanation=long))
     assert feedback(judged)  # the rules of the double have the limit
+    texts: dict[str, Any] = dict.fromkeys(
+        ("label", "explanation", "source", "evaluator", "evaluator_version"), long
+    )
+    [item] = feedback(changed(golden()["evaluation_of_trace"], evaluation=Evaluation(**texts), name=long))
+    about = json.loads(b"{" + (item.body or b""))
+    assert len(about["creator"].encode()) <= MAX_SHORT
+    assert len(about["payload"]["label"].encode()) <= MAX_SHORT
+    assert about["payload"]["label"].endswith(MARK.decode())
 
 
 # -- what is too large
@@ -396,6 +412,14 @@ def test_a_large_call_is_cut_so_that_the_server_replaces_nothing(
             assert found[column]["short"] == 1
             assert found[column]["long"].endswith(MARK.decode())
             assert f"{column}: cut from {len(contents[field].encode())} bytes" in said
+
+
+@pytest.mark.parametrize("name", ["api_key", "X-Api-Key", "awsAccessKeyId", "session_token", "Authorization"])
+def test_what_the_server_writes_for_credentials_fits_too(name: str) -> None:
+    """It is longer than they are, and the server counts after it has hidden them."""
+    store = WeaveStore()
+    store.put(call(made(inputs=json.dumps({"of": [{name: "x"}] * (3_400_000 // (len(name) + 11))}))))
+    assert store.stripped == []
 
 
 def test_a_call_that_fits_is_not_touched() -> None:
@@ -435,6 +459,68 @@ def test_columns_stay_json_and_fit(inputs: Any, output: Any, attributes: Any, mo
     assert (said is None) == (columns == raw) or said is not None
     if sum(map(server_size, raw)) <= most:
         assert (columns, said) == (raw, None)
+
+
+# -- what is nested too deeply
+def levels_of(value: Any) -> int:
+    if isinstance(value, dict | list):
+        return 1 + max(map(levels_of, value.values() if isinstance(value, dict) else value), default=0)
+    return 0
+
+
+@given(_JSON, st.integers(0, 6))
+@settings(max_examples=300, deadline=None)
+def test_what_is_below_a_level_is_text(value: Any, most: int) -> None:
+    raw = json.dumps(value, ensure_ascii=False).encode("utf-8", "ignore")
+    value = json.loads(raw)
+    assert is_deep(raw, most) == (levels_of(value) > most)
+    found = json.loads(flattened(raw, most))
+    assert levels_of(found) == min(levels_of(value), most)
+
+    def unfolded(a: Any, b: Any) -> Any:
+        """`a` with the values for the texts that stand for them in `b`."""
+        if isinstance(b, dict | list) and isinstance(a, str):
+            return json.loads(a)
+        if isinstance(b, dict):
+            return {k: unfolded(a[k], v) for k, v in b.items()}
+        return [unfolded(x, y) for x, y in zip(a, b, strict=True)] if isinstance(b, list) else a
+
+    assert unfolded(found, value) == value
+
+
+@pytest.mark.parametrize("text", [r'"[[["', r'"\\"', r'"\"[[["', r'"\\\"{{"', '"]]]"', '"\\\\", "[["'])
+def test_brackets_in_texts_are_no_levels(text: str) -> None:
+    raw = f"[{text}]".encode()
+    assert levels_of(json.loads(raw)) == 1
+    assert not is_deep(raw, 1)
+    assert flattened(raw, 1) == raw
+
+
+def test_a_call_with_deep_content_says_so() -> None:
+    deep = "[" * (MOST_LEVELS + 1) + "1" + "]" * (MOST_LEVELS + 1)
+    found = call(made(outputs=deep, inputs=deep[1:-1]))
+    assert levels_of(found["output"]) == levels_of(found["inputs"]) == MOST_LEVELS
+    assert found["attributes"]["tailrace.cut_for_weave"] == (
+        "inputs: what is below 150 levels is text; output: what is below 150 levels is text"
+    )
+    assert "tailrace.cut_for_weave" not in call(made(outputs=deep[1:-1]))["attributes"]
+
+
+# -- the tables
+def test_the_tables_read_each_place_once() -> None:
+    """Each change of the place costs time for every record."""
+    for kind, how in KINDS.items():
+        if isinstance(how, Operation):
+            places = [place for place, _ in itertools.groupby(map(place_of, how.metadata))]
+            assert len(places) == len(set(places)), kind
+
+
+def test_a_batch_is_its_calls_in_their_order() -> None:
+    calls = [found for name in CALLS if isinstance(found := to_call(golden()[name]), bytes)]
+    for number in (1, 2, len(calls)):
+        document = json.loads(requests.calls_body('a "b"/c', calls[:number]))
+        assert [c.pop("project_id") for c in document["batch"]] == ['a "b"/c'] * number
+        assert document["batch"] == [json.loads(b"{" + c) for c in calls[:number]]
 
 
 # -- anything

@@ -106,7 +106,7 @@ def test_what_it_takes_it_gives_back() -> None:
         _, [found] = await c.ask("/traces/feedback/query", {"project_id": PROJECT})
         assert found == {"result": [comment()]}
         assert (await c.ask("/traces/feedback/purge", purge(FEEDBACK)))[0] == 200
-        assert c.double.store.feedback == {}
+        assert c.double.store.feedback == []
         _, [viewer] = await c.ask("/graphql", {"query": "…"})
         assert viewer == {"data": {"viewer": {"entity": "acme", "username": "acme"}}}
 
@@ -242,13 +242,31 @@ def test_the_key_of_a_call_is_project_start_and_id() -> None:
     assert len(store.calls) == 3
 
 
-def test_the_key_of_feedback_is_reference_and_id() -> None:
+def test_feedback_that_is_created_twice_is_there_twice() -> None:
+    """As on Weave's server in memory, and in its database until a merge."""
     store = WeaveStore()
     store.comment(comment())
     store.comment(comment(payload={"emoji": "👎"}))
-    assert [f["payload"] for f in store.state()["feedback"]] == [{"emoji": "👎"}]
+    assert [f["payload"] for f in store.state()["feedback"]] == [{"emoji": "👍"}, {"emoji": "👎"}]
     store.purge("acme/other", FEEDBACK)
-    assert len(store.feedback) == 1
+    assert len(store.feedback) == 2
+    store.purge(PROJECT, FEEDBACK)
+    assert store.feedback == []
+
+
+def test_feedback_that_replaces_is_there_once() -> None:
+    async def work(c: Client) -> None:
+        for emoji in ("👍", "👍", "👎"):
+            body = comment(payload={"emoji": emoji}, feedback_id=FEEDBACK)
+            assert (await c.ask("/traces/feedback/replace", body))[0] == 200
+        assert c.double.store.feedback == [comment(payload={"emoji": "👎"})]
+        wrong = comment(payload={"emoji": "no"}, feedback_id=FEEDBACK)
+        assert (await c.ask("/traces/feedback/replace", wrong))[0] == 400
+        assert (await c.ask("/traces/feedback/replace", comment()))[0] == 422
+        assert (await c.ask("/traces/feedback/create", comment(feedback_id=FEEDBACK)))[0] == 422
+        assert c.double.store.feedback == [comment(payload={"emoji": "👎"})]
+
+    run(work)
 
 
 def test_columns_that_are_too_large_are_replaced_largest_first() -> None:
@@ -268,7 +286,47 @@ def test_what_looks_like_a_credential_is_replaced() -> None:
         "api_key": "REDACTED",
         "a": [{"access_token": "REDACTED", "total_tokens": 3}],
     }
-    assert redacted({"Authorization": {"x": 1}, "tokens": 1}) == {"Authorization": "REDACTED", "tokens": 1}
+    assert redacted({"X-Api-Key": "k", "auth-token": "", "page_token": "p", "secret": "s"}) == {
+        "X-Api-Key": "REDACTED",
+        "auth-token": "",
+        "page_token": "p",
+        "secret": "s",
+    }
+    assert redacted({"Authorization": {"x": 1}}) == {"Authorization": {"x": 1}}
+    store.put(call(output={"api_key": "k"}))
+    assert store.state()["calls"][0]["output"] == {"api_key": "k"}
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        ("weave:///x", 400),
+        ("weave:///acme/shop", 400),
+        ("weave:///acme/shop/object/o:v", 200),
+        ("weave:///other/shop/object/o:v", 404),
+        ("weave-trace-internal:///p/object/o:v", 400),
+        ('{"deep": ["{\\"in\\": \\"weave:///x\\"}"]}', 400),
+        ("see weave:///x", 200),
+        ("weave;///x", 200),
+    ],
+)
+def test_texts_are_references(text: str, status: int) -> None:
+    async def work(c: Client) -> None:
+        for field in ("inputs", "output", "attributes"):
+            assert await c.calls(call(**{field: {"a": [text]}})) == status, field
+        about = comment(feedback_type="x", payload={"a": text})
+        assert (await c.ask("/traces/feedback/create", about))[0] == status
+
+    run(work, projects=[PROJECT])
+
+
+@pytest.mark.parametrize(("levels", "status"), [(190, 200), (210, 413), (5000, 422)])
+def test_a_request_that_is_nested_too_deeply(levels: int, status: int) -> None:
+    async def work(c: Client) -> None:
+        deep = json.dumps({"batch": [call(output="X")]}).replace('"X"', "[" * levels + "]" * levels)
+        assert (await c.ask(COMPLETE, raw=deep.encode()))[0] == status
+
+    run(work)
 
 
 def test_circles_are_found() -> None:

@@ -27,8 +27,10 @@ def problems(request: Request) -> Iterator[str]:
         for i, call in enumerate(request.body.get("batch", ())):
             if call.get("project_id") != f"{entity}/{project}":
                 yield f".batch[{i}].project_id: {call.get('project_id')!r} is not the path's"
-    elif request.matches("POST", "/feedback/create"):
-        yield from _typed("feedback_create_params:FeedbackCreateParams", request.body)
+    elif request.matches("POST", "/feedback/replace"):
+        yield from _typed("feedback_replace_params:FeedbackReplaceParams", request.body)
+        if request.body.get("feedback_id") != request.body.get("id"):
+            yield ".feedback_id: is another id than that of the row, so a resend would add rows"
     elif request.matches("POST", "/feedback/purge"):
         # its keys start with $, which only the SDK's own encoder knows
         yield from strict.problems(_type("feedback_purge_params:FeedbackPurgeParams"), request.body)
