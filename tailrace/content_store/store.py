@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
+from urllib.parse import quote
 
 from tailrace.content_store.folder import UNFINISHED, Folder
 from tailrace.content_store.naming import content_hash, name_of, path_in, path_of
 from tailrace.errors import ConfigError, ContentDamaged, ContentMissing, ContentUnreachable
 from tailrace.settings import Content
 
+_LOGIN: Final = re.compile(r"://[^\s/@'\"]*:[^\s/@'\"]*@")
+"""Name and password in a URL."""
+_QUERY: Final = re.compile(r"(?<=[^\s?])\?[^\s'\"?]*=[^\s'\"]*")
+"""Parameters of a URL, among which a library may have put a signature or a token."""
+_PART: Final = re.compile(r"[^;&,\s=]{12,}=*")
+"""A part of an option with several, such as a connection string."""
 _LOCAL: Final = re.compile(r"(?:file|local)://(?:localhost)?(?=/)")
 
 
@@ -160,7 +167,7 @@ class ContentStore:
     def _unreachable(self, what: str, error: Exception) -> ContentUnreachable:
         if isinstance(error, ContentUnreachable):
             return error
-        said = str(error)
+        said = _QUERY.sub("?***", _LOGIN.sub("://***@", str(error)[:4000]))
         for secret in self._secrets:
             said = said.replace(secret, "***")
         return ContentUnreachable(f"content.store cannot be {what}: {type(error).__name__}: {said[:500]}")
@@ -199,7 +206,14 @@ def open_store(settings: Content) -> ContentStore:
         return ContentStore(Folder(Path(_LOCAL.sub("", settings.store)).expanduser()))
     from tailrace.content_store.remote import Remote
 
-    secrets = tuple(
-        sorted((v for v in settings.storage_options.values() if len(v) > 3), key=len, reverse=True)
+    return ContentStore(
+        Remote(settings.store, settings.storage_options), _secrets(settings.storage_options.values())
     )
-    return ContentStore(Remote(settings.store, settings.storage_options), secrets)
+
+
+def _secrets(options: Iterable[str]) -> tuple[str, ...]:
+    """What no error may show of the options: each whole, its parts, and as a URL has it; longest first."""
+    found = {v for v in options if len(v) > 3}
+    found |= {part for v in found for part in _PART.findall(v)}
+    found |= {quote(v, safe="") for v in found}
+    return tuple(sorted(found, key=len, reverse=True))

@@ -320,6 +320,34 @@ def test_a_secret_is_shown_nowhere() -> None:
     assert "***" in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "no access with AccountKey=pA+ss/word1234== there",
+        "no access with pA+ss/word1234== there",
+        "GET https://host/x?sig=pA%2Bss%2Fword1234%3D%3D&a=1",
+        "GET https://host/x?X-Amz-Signature=other-secret-of-a-library",
+        "cannot connect to sftp://user:other-secret-of-a-library@host/x",
+    ],
+)
+def test_no_part_of_a_secret_and_no_signature_is_shown(said: str) -> None:
+    options = {"connection_string": "Protocol=https;AccountName=me;AccountKey=pA+ss/word1234=="}
+    store = open_store(Content(store="memory://x", storage_options=options))
+
+    class Refusing:
+        def refresh(self, path: str, size: int) -> bool:
+            raise RuntimeError(said)
+
+    refusing: Any = Refusing()
+    store._files = refusing
+    with pytest.raises(ContentUnreachable) as refused:
+        store.put(None, DATA)
+    shown = str(refused.value)
+    assert "***" in shown
+    for secret in ("pA+ss", "pA%2Bss", "word1234", "other-secret"):
+        assert secret not in shown
+
+
 def test_options_are_nested_by_dots_and_booleans_are_booleans() -> None:
     from tailrace.content_store.remote import options_of
 
