@@ -182,7 +182,7 @@ class SinkPartition:
                 filled = self._filled(decoded, offset, now)
                 if filled is None:
                     return False
-                mapped = self._mapped_within(filled)
+                mapped = self._map(filled, self._cut_to)
             else:
                 mapped = self._map(decoded)
             if isinstance(mapped, Rejected) and not self._may_dead_letter(mapped):
@@ -213,13 +213,6 @@ class SinkPartition:
             self._missing = found
             return None
         return found.record
-
-    def _mapped_within(self, filled: Enriched) -> Payload | Skip | Rejected:
-        """As `_map`, for a record with stored content, which is cut until its payload is small enough."""
-        try:
-            return fitted(filled, self._map, self._cut_to)[1]
-        except Exception as e:  # of cutting; `_map` raises nothing
-            return Rejected("map_failed", redact.where(e))
 
     def _fetch(self, decoded: Enriched, offset: int, now: float) -> Rehydration | None:
         """Starts to fetch a record's content. None: a filter leaves the record out."""
@@ -252,10 +245,16 @@ class SinkPartition:
                 started = self._fetch(decoded, held.offset, now)
                 size += started.size if started is not None else 0
 
-    def _map(self, decoded: Enriched) -> Payload | Skip | Rejected:
+    def _map(self, decoded: Enriched, cut_to: int = 0) -> Payload | Skip | Rejected:
+        """Maps a record. Cuts its content until its payload has at most `cut_to` bytes; 0: cuts nothing."""
         try:
             admitted = self._admit(decoded)
-            mapped = admitted if isinstance(admitted, Skip) else self._sink.map(admitted)
+            if isinstance(admitted, Skip):
+                mapped: Payload | Skip | Rejected = admitted
+            elif cut_to:  # after the masks, which may not know a secret of which a part is left
+                mapped = fitted(admitted, self._sink.map, cut_to)[1]
+            else:
+                mapped = self._sink.map(admitted)
         except Exception as e:
             log.debug(
                 "%s: map raised for %s[%d]@%d\n%s",

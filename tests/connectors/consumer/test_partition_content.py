@@ -51,7 +51,9 @@ class Events:
 class Bench:
     """Two partitions of one sink, and a store."""
 
-    def __init__(self, store: FakeStore | None, rules: FilterSettings, max_bytes: int) -> None:
+    def __init__(
+        self, store: FakeStore | None, rules: FilterSettings, max_bytes: int, cut_to: int = 0
+    ) -> None:
         self.now = 1000.0
         self.store = store
         self.dead_letters: list[DeadLetterRequest] = []
@@ -87,6 +89,7 @@ class Bench:
                 self.dead_letters.append,
                 admit=made.admit,
                 content=self.content,
+                cut_to=cut_to,
             )
             for number in range(2)
         ]
@@ -142,8 +145,10 @@ def bench(store: FakeStore) -> Iterator[Bench]:
     yield from _bench(store)
 
 
-def _bench(store: FakeStore | None, max_bytes: int = 100_000, **rules: Any) -> Iterator[Bench]:
-    made = Bench(store, FilterSettings(**rules), max_bytes)
+def _bench(
+    store: FakeStore | None, max_bytes: int = 100_000, cut_to: int = 0, **rules: Any
+) -> Iterator[Bench]:
+    made = Bench(store, FilterSettings(**rules), max_bytes, cut_to)
     yield made
     if made.fetcher is not None:
         made.fetcher.close()
@@ -286,6 +291,19 @@ def test_masks_see_the_content_that_was_fetched(store: FakeStore) -> None:
         bench.later()
         [(_, inputs)] = bench.sent()
         assert json.loads(str(inputs)) == {"mail": "[email]"}
+
+
+def test_masks_come_before_content_is_cut(store: FakeStore) -> None:
+    """Of a secret that is cut no mask would know the rest."""
+    for cut_to in range(500, 540):
+        for bench in _bench(store, cut_to=cut_to, content="masked"):
+            bench.stored(0, json.dumps("someone@example.com, " * 100).encode())
+            bench.answered()
+            bench.later()
+            [(_, inputs)] = bench.sent()
+            assert inputs is not None
+            assert 300 < len(inputs) <= cut_to
+            assert "someone" not in inputs
 
 
 def test_content_behind_a_waiting_record_is_fetched_meanwhile(bench: Bench, store: FakeStore) -> None:
