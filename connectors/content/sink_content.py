@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+import weakref
 from collections.abc import Callable, Collection
 from typing import Final
 
@@ -21,6 +22,10 @@ log: Final = logging.getLogger("tailrace.connect.content")
 
 SAY_EVERY: Final = 60.0
 """Seconds between two log lines about content that did not come back."""
+HELD_BYTES: Final = 64 * 1024 * 1024
+"""Most bytes of content that are held for the first records of a sink's partitions, which are mapped when it
+is here; and as many for those behind them. One first record may have more, alone.
+"""
 REPORT_SECONDS: Final = 10.0
 """Longest wait for Kafka to take a `rehydration_failed` event. The record goes on without it then."""
 
@@ -34,12 +39,14 @@ class Rehydration:
     """One record on the way to its content."""
 
     __slots__ = (
+        "__weakref__",
         "_content",
         "_failures",
         "_fetches",
         "_is_reported",
         "_reported_until",
         "_until",
+        "ahead",
         "record",
         "size",
     )
@@ -51,7 +58,10 @@ class Rehydration:
         fetches: list[tuple[ContentRef, Fetch]],
         failures: list[Failure],
         until: float,
+        ahead: bool = False,
     ) -> None:
+        self.ahead = ahead
+        """Whether it was started before its turn."""
         self.record = record
         """The record; once `done`, with the content that came."""
         self.size = sum(ref.bytes for ref, _ in fetches)
@@ -106,15 +116,22 @@ class SinkContent:
         """
         self._name, self._fetcher, self._paths, self._counted = name, fetcher, paths, counted
         self._report, self._clock, self._now = report, clock, now
+        self._held: weakref.WeakSet[Rehydration] = weakref.WeakSet()
         self._unsaid = 0
         self._said_at: float | None = None
 
-    def start(self, record: Enriched, now: float) -> Rehydration:
+    def start(self, record: Enriched, now: float, room: int | None = None) -> Rehydration | None:
         """Starts to fetch what a record refers to. Never raises, and does not block.
 
         Args:
             record: A record whose event has `content_refs`, and which no filter leaves out.
             now: Monotonic seconds.
+            room: Bytes of content that it may have, because it is not its turn; None: it is, so nothing else
+                of its partition goes on before it.
+
+        Returns:
+            None if there is no room for its content now. What it holds is freed when the last reference to it
+            goes.
         """
         fetcher = self._fetcher
         most = sys.maxsize if fetcher is None else fetcher.most
@@ -124,14 +141,29 @@ class SinkContent:
             return Rehydration(self, record, [], failures, now)
         if not wanted:
             return Rehydration(self, record, [], failures, now)
+        if not self._has_room(sum(ref.bytes for ref in wanted), room):
+            return None
         until = fetcher.until(now)
         tenant_id = record.event.tenant_id
         fetches = [(ref, fetcher.fetch((tenant_id, ref.hash, ref.bytes), now, until)) for ref in wanted]
-        return Rehydration(self, record, fetches, failures, until)
+        started = Rehydration(self, record, fetches, failures, until, room is not None)
+        self._held.add(started)
+        return started
+
+    def set_aside(self, started: Rehydration) -> None:
+        """Does not count a record any more that waits for something else than its content."""
+        self._held.discard(started)
+
+    def _has_room(self, size: int, room: int | None) -> bool:
+        held = sum(found.size for found in self._held if found.ahead is (room is not None))
+        if room is None:
+            return not held or held + size <= HELD_BYTES
+        return size <= room and held + size <= HELD_BYTES
 
     def complete(self, record: Enriched, wait: Callable[[float], object] = time.sleep) -> Enriched:
         """The record with its content. Blocks until it is here or late; for `tailrace render`."""
         found = self.start(record, self._clock())
+        assert found is not None, "nothing else is held"
         while not found.done(self._clock()):
             wait(0.005)
         return found.record

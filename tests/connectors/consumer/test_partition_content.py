@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any
 
+import msgspec
 import pytest
 
 from connectors.consumer.dead_letters import DeadLetterRequest
-from connectors.consumer.partition import AHEAD, SinkPartition
+from connectors.consumer.partition import AHEAD, AHEAD_BYTES, LOOK_AGAIN, SinkPartition
 from connectors.consumer.reader import Reader
 from connectors.consumer.status import SinkCounts
-from connectors.content import refs
+from connectors.content import refs, sink_content
 from connectors.content.fetcher import ContentFetcher
 from connectors.content.sink_content import REPORT_SECONDS, SinkContent
 from connectors.delivery.batching import BatchLimits
@@ -24,6 +25,7 @@ from connectors.sdk.contract import Batch, Enriched, Health, Payload, Skip
 from connectors.sdk.http import Http
 from connectors.sdk.outcomes import Delivered, Outcomes, Rejected
 from tailrace import codec
+from tailrace.content_store.naming import content_hash
 from tailrace.ledger.sink_ledger import SinkLedger
 from tailrace.records import ContentRef, TraceEvent
 from tailrace.topics import HEADER
@@ -49,10 +51,15 @@ class Events:
 
 
 class Bench:
-    """Two partitions of one sink, and a store."""
+    """The partitions of one sink, and a store."""
 
     def __init__(
-        self, store: FakeStore | None, rules: FilterSettings, max_bytes: int, cut_to: int = 0
+        self,
+        store: FakeStore | None,
+        rules: FilterSettings,
+        max_bytes: int,
+        cut_to: int = 0,
+        partitions: int = 2,
     ) -> None:
         self.now = 1000.0
         self.store = store
@@ -91,7 +98,7 @@ class Bench:
                 content=self.content,
                 cut_to=cut_to,
             )
-            for number in range(2)
+            for number in range(partitions)
         ]
 
     def give(self, n: int, *references: ContentRef, partition: int = 0, **changes: Any) -> None:
@@ -108,11 +115,15 @@ class Bench:
     def answered(self, times: int = 1) -> None:
         """Waits for answers of the store, and until the fetcher has taken them."""
         assert self.store is not None
-        assert self.fetcher is not None
         for _ in range(times):
             assert self.store.answered.acquire(timeout=20)
+        self.quiet()
+
+    def quiet(self) -> None:
+        """Waits until no request is made any more."""
         fetcher = self.fetcher
-        wait_until(lambda: not fetcher._flying, 20, "the answers are taken")
+        assert fetcher is not None
+        wait_until(lambda: not fetcher._flying, 20, "the store's answers")
 
     def later(self, seconds: float = 0.0) -> None:
         self.now += seconds
@@ -146,9 +157,9 @@ def bench(store: FakeStore) -> Iterator[Bench]:
 
 
 def _bench(
-    store: FakeStore | None, max_bytes: int = 100_000, cut_to: int = 0, **rules: Any
+    store: FakeStore | None, max_bytes: int = 100_000, cut_to: int = 0, partitions: int = 2, **rules: Any
 ) -> Iterator[Bench]:
-    made = Bench(store, FilterSettings(**rules), max_bytes, cut_to)
+    made = Bench(store, FilterSettings(**rules), max_bytes, cut_to, partitions)
     yield made
     if made.fetcher is not None:
         made.fetcher.close()
@@ -342,6 +353,82 @@ def test_a_partition_holds_no_more_content_than_a_batch_and_what_is_fetched_ahea
             bench.later()
             sent += [name for name, _ in bench.sent()]
         assert sent == [f"event-{n}" for n in range(5)]
+
+
+def held(bench: Bench) -> int:
+    """Bytes of content of records that are not mapped yet."""
+    return sum(found.size for partition in bench.partitions for found in partition._contents.values())
+
+
+def test_all_partitions_of_a_sink_together_hold_a_bounded_number_of_bytes(
+    store: FakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if one of them sends nothing; it holds up no other one."""
+    monkeypatch.setattr(sink_content, "HELD_BYTES", 5_000)
+    numbers = range(16)
+    for bench in _bench(store, max_bytes=3_000, partitions=len(numbers)):
+        for number in numbers:
+            for n in range(6):
+                bench.stored(n, text(10 + 6 * number + n, 900), partition=number)
+        sent: dict[int, list[str | None]] = {number: [] for number in numbers[1:]}
+        most = 0
+        while any(len(found) < 6 for found in sent.values()):
+            bench.later(LOOK_AGAIN)
+            most = max(most, held(bench))
+            bench.quiet()
+            for number, found in sent.items():
+                found += [name for name, _ in bench.sent(number)]
+        assert all(found == [f"event-{n}" for n in range(6)] for found in sent.values())
+        assert 5_000 < most <= 2 * 5_000
+        assert bench.partitions[0].held
+        assert bench.counts.incomplete == 0
+
+
+def test_content_that_is_larger_than_all_may_hold_comes_alone(
+    store: FakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sink_content, "HELD_BYTES", 100)
+    for bench in _bench(store):
+        for number in range(2):
+            for n in range(2):
+                bench.stored(n, text(2 * number + n, 900), partition=number)
+        sent: list[str | None] = []
+        while len(sent) < 4:
+            bench.later(LOOK_AGAIN)
+            assert held(bench) <= 902
+            bench.quiet()
+            sent += [name for number in range(2) for name, _ in bench.sent(number)]
+        assert bench.counts.rehydrated == 4
+
+
+def test_content_that_is_fetched_ahead_stays_within_its_bytes(bench: Bench, store: FakeStore) -> None:
+    store.hangs = lambda tenant_id: True
+    quarter = AHEAD_BYTES // 4
+    for n, size in enumerate((quarter, quarter, 2 * quarter + 1, quarter)):
+        bench.give(n, msgspec.structs.replace(ref_to(text(n)), bytes=size))
+    for _ in range(3):
+        bench.later(LOOK_AGAIN)
+    assert held(bench) == 2 * quarter, "the third has no room, and what is behind it does not overtake it"
+
+
+def test_a_record_that_waits_for_something_else_holds_up_no_content(
+    store: FakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that cannot be mapped, while the limits of dead letters are reached."""
+    monkeypatch.setattr(sink_content, "HELD_BYTES", 1_000)
+    for bench in _bench(store):
+        for partition in bench.partitions:
+            partition._may_dead_letter = lambda rejected: False
+        monkeypatch.setattr(bench.partitions[0]._sink, "map", lambda record: Rejected("odd", ""))
+        for number in range(2):
+            bench.stored(0, text(number, 900), partition=number)
+        sent: list[Any] = []
+        while not sent:
+            bench.later(LOOK_AGAIN)
+            bench.quiet()
+            sent = bench.sent(1)
+        assert bench.partitions[0].held == 1
+        assert store.asked["tenant", content_hash(text(0, 900))] == 1, "it is not fetched again each time"
 
 
 def test_a_record_without_references_costs_nothing(bench: Bench) -> None:
