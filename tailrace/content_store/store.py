@@ -39,9 +39,9 @@ class Files(Protocol):
     def write(self, path: str, data: bytes) -> None: ...
     def refresh(self, path: str, size: int) -> bool: ...
     def read(self, path: str, most: int) -> bytes: ...
-    def files(self) -> Iterator[tuple[str, float, int]]: ...
-    def modified_at(self, path: str) -> float | None: ...
-    def remove(self, path: str) -> None: ...
+    def files(self, folder: str = "") -> Iterator[tuple[str, float, int]]: ...
+    def remove(self, path: str, modified_before: float | None = None) -> bool: ...
+    def recover(self) -> None: ...
 
 
 class ContentStore:
@@ -125,9 +125,9 @@ class ContentStore:
         Args:
             folder: the tenant's, as `names` gives it.
             hash: its hash.
-            modified_before: seconds since 1970. Content that was put again since stays. It is looked at
-                just before it is deleted; a publisher that puts it in between, within microseconds,
-                loses it.
+            modified_before: seconds since 1970. Content that was put again since stays; in a folder also
+                if that happens at the same time. At a URL it is looked at just before it is deleted: a
+                publisher that puts it between these two requests loses it.
 
         Returns:
             Whether it was deleted; False also if it was not there.
@@ -137,13 +137,16 @@ class ContentStore:
         """
         path = path_in(folder, hash)
         try:
-            modified_at = self._files.modified_at(path)
-            if modified_at is None or (modified_before is not None and modified_at >= modified_before):
-                return False
-            self._files.remove(path)
+            return self._files.remove(path, modified_before)
         except Exception as e:
             raise self._unreachable("deleted", e) from None
-        return True
+
+    def recover(self) -> None:
+        """Puts back content that a sweep was killed at. Call it before `names` of another sweep."""
+        try:
+            self._files.recover()
+        except Exception as e:
+            raise self._unreachable("recovered", e) from None
 
     def remove_unfinished(self, modified_before: float) -> int:
         """Removes what publishers that were killed did not finish to write.
@@ -156,9 +159,8 @@ class ContentStore:
         """
         count = 0
         try:
-            for path, modified_at, _ in self._files.files():
-                if path.startswith(f"{UNFINISHED}/") and modified_at < modified_before:
-                    self._files.remove(path)
+            for path, modified_at, _ in self._files.files(UNFINISHED):
+                if modified_at < modified_before and self._files.remove(path):
                     count += 1
         except Exception as e:
             raise self._unreachable("deleted", e) from None

@@ -50,6 +50,7 @@ def test_a_large_input_reaches_every_sink_within_its_limit(broker: Broker, tmp_p
     assert BYTES > SIZE
     pipeline = Pipeline(broker.bootstrap_servers, tmp_path)
     settings = msgspec.structs.replace(pipeline.settings, content=Content(store=str(tmp_path / "store")))
+    (tmp_path / "store").mkdir()
     with Publisher(settings=settings) as publisher:
         publisher.publish(RUN)
     with pipeline.process() as process:
