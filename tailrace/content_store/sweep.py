@@ -25,6 +25,8 @@ records it raises, and nothing is deleted.
 HOUR: Final = 3600.0
 MARGIN_HOURS: Final = 24.0
 """What is added for clocks that differ, and for segments that Kafka deletes late."""
+SEGMENT_MS: Final = 7 * 24 * 3600 * 1000
+"""Kafka's default of segment.ms, where a cluster does not say it."""
 
 Names = Callable[[Settings], Iterable[str]]
 
@@ -33,6 +35,7 @@ class Sweepable(Protocol):
     """The methods of a `ContentStore` that a sweep uses."""
 
     def names(self) -> Iterator[Stored]: ...
+    def recover(self) -> None: ...
     def delete(self, folder: str, hash: str, modified_before: float | None = None) -> bool: ...
     def remove_unfinished(self, modified_before: float) -> int: ...
 
@@ -63,24 +66,22 @@ class Swept(NamedTuple):
     """Files that killed publishers had left."""
 
 
-def lifetime_hours(retention_ms: Iterable[int], spool_hours: float) -> float | None:
+def lifetime_hours(kept_ms: Iterable[int], spool_hours: float) -> float:
     """How long content must stay.
 
     Args:
-        retention_ms: The retention of the topics whose records name content, milliseconds; negative: no end.
+        kept_ms: How long each of the topics keeps a record, milliseconds. A record may go to the next topic
+            when the first one is about to delete it, so they add up.
         spool_hours: How long a spool keeps an event.
-
-    Returns:
-        None if a topic keeps its records without end.
     """
-    found = list(retention_ms)
-    if any(ms < 0 for ms in found):
-        return None
-    return max(found, default=0) / (HOUR * 1000) + spool_hours + MARGIN_HOURS
+    return sum(kept_ms) / (HOUR * 1000) + spool_hours + MARGIN_HOURS
 
 
 def retentions(configs: Mapping[str, Mapping[str, str]], topics: Iterable[str]) -> list[int]:
-    """The retention of topics in milliseconds, from their configuration in the cluster.
+    """How long topics keep a record, in milliseconds, from their configuration in the cluster; -1: no end.
+
+    Kafka deletes whole segments, by the youngest record in them, so a record may stay for as long as its
+    segment is written (segment.ms) and for the retention after that.
 
     Raises:
         TopicMismatch: A topic is missing, or says nothing of its retention: it is not known then what its
@@ -88,10 +89,12 @@ def retentions(configs: Mapping[str, Mapping[str, str]], topics: Iterable[str]) 
     """
     found = []
     for topic in topics:
-        text = configs.get(topic, {}).get("retention.ms", "")
+        config = configs.get(topic, {})
+        text, segment = config.get("retention.ms", ""), config.get("segment.ms", "")
         if not text.lstrip("-").isdigit():
-            raise TopicMismatch(f"{topic} is missing, or its retention.ms is not known; nothing was deleted")
-        found.append(int(text))
+            raise TopicMismatch(f"{topic} is missing, or its retention.ms is not known")
+        rolled = int(segment) if segment.isdigit() else SEGMENT_MS
+        found.append(-1 if int(text) < 0 else int(text) + rolled)
     return found
 
 
@@ -137,7 +140,7 @@ def sweep(
     store: Sweepable,
     planned: Plan,
     before: float,
-    progress: Callable[[int], None] = lambda done: None,
+    progress: Callable[[Swept], None] = lambda so_far: None,
 ) -> Swept:
     """Deletes what is planned, except what was put again meanwhile.
 
@@ -145,14 +148,16 @@ def sweep(
         store: The store.
         planned: From `plan`, with the same `before`.
         before: Seconds since 1970.
-        progress: Called after each content with the number of those that were looked at.
+        progress: Called after each content with what was done until then.
 
     Raises:
         ContentUnreachable: The store does not answer. What was not deleted stays for the next sweep.
     """
-    deleted = freed = 0
-    for done, one in enumerate(planned.delete, 1):
+    done = Swept(0, 0, 0, 0)
+    for one in planned.delete:
         if store.delete(one.folder, one.hash, before):
-            deleted, freed = deleted + 1, freed + one.bytes
+            done = done._replace(deleted=done.deleted + 1, bytes=done.bytes + one.bytes)
+        else:
+            done = done._replace(renewed=done.renewed + 1)
         progress(done)
-    return Swept(deleted, freed, len(planned.delete) - deleted, store.remove_unfinished(before))
+    return done._replace(unfinished=store.remove_unfinished(before))
