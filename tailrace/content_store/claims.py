@@ -168,16 +168,15 @@ def prepared(
             raise EventTooLarge(e.field, problem) from None
         raise
     large = Large(done, key, len(value), frame, limits, policy.threshold)
-    given = _given(done)
-    sizes = {path: _size(text) for path, text in found if path not in given}
     if len(value) > large.room:
-        storable = [size for size in sizes.values() if size > previews.LEAST]
+        storable = [size for size in _sizes(done, found) if size > previews.LEAST]
         if len(value) - sum(storable) + _PREVIEW * len(storable) > large.room:
             if limits.cut:
                 return cut(large)
             raise prepare.too_large(done, len(value), limits)
         return large
-    if policy.threshold and any(size > max(policy.threshold, previews.LEAST) for size in sizes.values()):
+    least = max(policy.threshold, previews.LEAST)
+    if policy.threshold and any(size > least for size in _sizes(done, found)):
         return large
     if any(media.may_hold(text) for _, text in found):
         return large
@@ -318,6 +317,12 @@ def _likely(event: TraceEvent) -> bool:
 def _given(event: TraceEvent) -> frozenset[str]:
     """Fields whose content is in a store already, as the event came."""
     return frozenset(ref.field for ref in event.content_refs)
+
+
+def _sizes(event: TraceEvent, found: list[tuple[str, str]]) -> list[int]:
+    """Bytes of the fields whose content may go to the store."""
+    given = _given(event)
+    return [_size(text) for path, text in found if path not in given]
 
 
 def _size(text: str) -> int:
