@@ -26,6 +26,8 @@ HELD_BYTES: Final = 64 * 1024 * 1024
 """Most bytes of content that are held for the first records of a sink's partitions, which are mapped when it
 is here; and as many for those behind them. One first record may have more, alone.
 """
+ASKS_AGAIN: Final = 5.0
+"""Seconds after which a partition that has found no room and has not asked again has no place any more."""
 REPORT_SECONDS: Final = 10.0
 """Longest wait for Kafka to take a `rehydration_failed` event. The record goes on without it then."""
 
@@ -117,6 +119,8 @@ class SinkContent:
         self._name, self._fetcher, self._paths, self._counted = name, fetcher, paths, counted
         self._report, self._clock, self._now = report, clock, now
         self._held: weakref.WeakSet[Rehydration] = weakref.WeakSet()
+        self._queue: dict[int, float] = {}
+        """Partitions whose first record has found no room, in their order -> when they asked last."""
         self._unsaid = 0
         self._said_at: float | None = None
 
@@ -141,7 +145,11 @@ class SinkContent:
             return Rehydration(self, record, [], failures, now)
         if not wanted:
             return Rehydration(self, record, [], failures, now)
-        if not self._has_room(sum(ref.bytes for ref in wanted), room):
+        size = sum(ref.bytes for ref in wanted)
+        if room is None:
+            if not self._may_start(record.partition, size, now):
+                return None
+        elif size > room or self._held_bytes(ahead=True) + size > HELD_BYTES:
             return None
         until = fetcher.until(now)
         tenant_id = record.event.tenant_id
@@ -154,11 +162,20 @@ class SinkContent:
         """Does not count a record any more that waits for something else than its content."""
         self._held.discard(started)
 
-    def _has_room(self, size: int, room: int | None) -> bool:
-        held = sum(found.size for found in self._held if found.ahead is (room is not None))
-        if room is None:
-            return not held or held + size <= HELD_BYTES
-        return size <= room and held + size <= HELD_BYTES
+    def _held_bytes(self, *, ahead: bool) -> int:
+        return sum(found.size for found in self._held if found.ahead is ahead)
+
+    def _may_start(self, partition: int, size: int, now: float) -> bool:
+        """Whether the first record of a partition has room. Those that found none before come first."""
+        for other, asked in tuple(self._queue.items()):
+            if now - asked > ASKS_AGAIN:
+                del self._queue[other]
+        held = self._held_bytes(ahead=False)
+        if next(iter(self._queue), partition) == partition and (not held or held + size <= HELD_BYTES):
+            self._queue.pop(partition, None)
+            return True
+        self._queue[partition] = now
+        return False
 
     def complete(self, record: Enriched, wait: Callable[[float], object] = time.sleep) -> Enriched:
         """The record with its content. Blocks until it is here or late; for `tailrace render`."""

@@ -401,6 +401,42 @@ def test_content_that_is_larger_than_all_may_hold_comes_alone(
         assert bench.counts.rehydrated == 4
 
 
+def test_each_partition_has_its_turn_when_there_is_room(
+    store: FakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sink_content, "HELD_BYTES", 1_000)
+    for bench in _bench(store, partitions=4):
+        for n in range(20):
+            bench.stored(n, text(n, 900), partition=0)
+        for number in range(1, 4):
+            bench.stored(0, text(100 + number, 900), partition=number)
+        sent: list[int] = []
+        while len(sent) < 23:
+            bench.later(LOOK_AGAIN)
+            bench.quiet()
+            sent += [number for number in range(4) for _ in bench.sent(number)]
+        assert {1, 2, 3} <= set(sent[:6])
+
+
+def test_a_partition_that_is_gone_holds_up_nobody(store: FakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sink_content, "HELD_BYTES", 1_000)
+    for bench in _bench(store, partitions=3):
+        store.hangs = lambda tenant_id: True
+        for number in range(3):
+            for n in range(2):
+                bench.stored(n, text(10 * number + n, 900), partition=number)
+        bench.later(LOOK_AGAIN)
+        assert list(bench.content._queue) == [1, 2]
+        store.release.set()
+        del bench.partitions[1]
+        sent: list[int] = []
+        while len(sent) < 4:
+            bench.later(LOOK_AGAIN)
+            bench.quiet()
+            sent += [number for number in range(2) for _ in bench.sent(number)]
+        assert sorted(sent) == [0, 0, 1, 1]
+
+
 def test_content_that_is_fetched_ahead_stays_within_its_bytes(bench: Bench, store: FakeStore) -> None:
     store.hangs = lambda tenant_id: True
     quarter = AHEAD_BYTES // 4
