@@ -6,7 +6,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any, Final, NoReturn
 
@@ -137,7 +137,8 @@ def sweep(
         if not dry_run:
             store.recover()
         before = time.time() - (least if hours is None else hours) * rules.HOUR
-        planned = rules.plan(store.names(), before, (names(settings) for names in named.values()))
+        _note("listing the content")
+        planned = rules.plan(store.names(), before, _all_names(settings, named))
         if not dry_run:
             swept = _sweep(store, planned, before, progress)
     except ConfigError:
@@ -175,6 +176,18 @@ def sweep(
         f"{planned.named:,} that {' or '.join(named)} name",
         err=True,
     )
+
+
+def _all_names(settings: Settings, named: dict[str, rules.Names]) -> Iterator[Iterable[str]]:
+    for source, names in named.items():
+        _note(f"reading what {source} names")
+        yield names(settings)
+
+
+def _note(text: str) -> None:
+    """Tells a person at a terminal what is being done."""
+    if sys.stderr.isatty():
+        click.echo(text, err=True)
 
 
 def _least(settings: Settings) -> tuple[float, bool]:

@@ -191,11 +191,11 @@ def test_while_the_store_is_away_one_event_at_a_time_is_tried(
     case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The others are not encoded for it again and again: that would take several times their memory."""
-    encoded: list[str | None] = []
+    encoded: list[str] = []
     real = staging.claims.claimed
 
     def counted(event: Large) -> Any:
-        encoded.append(event.event.source_id)
+        encoded.append(str(event.event.source_id))
         return real(event)
 
     monkeypatch.setattr(staging.claims, "claimed", counted)
