@@ -157,6 +157,7 @@ def sweep(
             "sources": list(named),
             "young": planned.young,
             "named": planned.named,
+            "more": planned.more,
             "planned": {"contents": len(planned.delete), "bytes": planned.bytes},
             **swept._asdict(),
         }
@@ -176,6 +177,8 @@ def sweep(
         f"{planned.named:,} that {' or '.join(named)} name",
         err=True,
     )
+    if planned.more:
+        click.echo(f"{planned.more:,} more are old: sweep again", err=True)
 
 
 def _all_names(settings: Settings, named: dict[str, rules.Names]) -> Iterator[Iterable[str]]:

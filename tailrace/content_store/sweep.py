@@ -8,6 +8,7 @@ elsewhere. Each such place is a source of names.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import entry_points
 from typing import Final, NamedTuple, Protocol
@@ -27,6 +28,10 @@ MARGIN_HOURS: Final = 24.0
 """What is added for clocks that differ, and for segments that Kafka deletes late."""
 SEGMENT_MS: Final = 7 * 24 * 3600 * 1000
 """Kafka's default of segment.ms, where a cluster does not say it."""
+
+MOST: Final = 300_000
+"""Old contents that one sweep looks at, which takes about 150 MB. The next one looks at others."""
+_HASHES: Final = 1 << 32
 
 Names = Callable[[Settings], Iterable[str]]
 
@@ -48,6 +53,8 @@ class Plan(NamedTuple):
     """Content that is younger than the lifetime."""
     named: int
     """Older content that a source names."""
+    more: int = 0
+    """Older content that was not looked at, since there is too much of it: another sweep does."""
 
     @property
     def bytes(self) -> int:
@@ -115,25 +122,47 @@ def sources() -> dict[str, Names]:
     return found
 
 
-def plan(stored: Iterable[Stored], before: float, named: Iterable[Iterable[str]]) -> Plan:
+def plan(
+    stored: Iterable[Stored],
+    before: float,
+    named: Iterable[Iterable[str]],
+    most: int = MOST,
+    salt: int | None = None,
+) -> Plan:
     """What may be deleted. Reads all of `stored` before any of `named`: what is written meanwhile is young.
 
     Args:
         stored: The content of the store.
         before: Seconds since 1970. Content that was put since is young.
         named: The hashes that each source names. A hash spares the content of every tenant.
+        most: Old hashes that are looked at. If there are more, it is a random part of them: always the same
+            part could be one that is named.
+        salt: Chooses the part, below 2**32; None: at random.
     """
+    salt = secrets.randbelow(_HASHES) if salt is None else salt
     old: dict[str, list[Stored]] = {}
-    young = spared = 0
+    young = spared = more = 0
+    limit = _HASHES
     for one in stored:
         if one.modified_at >= before:
             young += 1
+        elif _place(one.hash, salt) >= limit:
+            more += 1
         else:
             old.setdefault(one.hash, []).append(one)
+            while len(old) > most:
+                limit //= 2
+                for name in [name for name in old if _place(name, salt) >= limit]:
+                    more += len(old.pop(name))
     for names in named:
         for name in names:
             spared += len(old.pop(name, ()))
-    return Plan([one for same in old.values() for one in same], young, spared)
+    return Plan([one for same in old.values() for one in same], young, spared, more)
+
+
+def _place(name: str, salt: int) -> int:
+    """Where a hash is among all, as the salt orders them."""
+    return int(name[7:15], 16) ^ salt
 
 
 def sweep(

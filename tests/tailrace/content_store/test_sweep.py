@@ -323,3 +323,24 @@ def test_a_plan_deletes_exactly_what_is_old_and_not_named(
     flat = {name for source in names for name in source}
     assert sorted(planned.delete) == sorted(s for s in stored if s.modified_at < 10.0 and s.hash not in flat)
     assert planned.young + planned.named + len(planned.delete) == len(stored)
+
+
+@given(st.integers(0, (1 << 32) - 1), st.integers(1, 40))
+def test_a_plan_holds_a_bounded_number_of_contents_and_says_how_many_are_left(salt: int, most: int) -> None:
+    stored = [Stored("t-t", content_hash(b"%d" % n), 1.0, 7) for n in range(60)]
+    planned = rules.plan(stored, 10.0, [], most, salt)
+    assert len(planned.delete) <= most
+    assert len(planned.delete) + planned.more == 60
+    assert len(set(planned.delete)) == len(planned.delete)
+
+
+def test_sweeps_one_after_the_other_look_at_all_content() -> None:
+    """Also if most of it is named: each looks at another part."""
+    stored = [Stored("t-t", content_hash(b"%d" % n), 1.0, 7) for n in range(60)]
+    names = [one.hash for one in stored[:50]]
+    left = set(stored)
+    for _ in range(10_000):
+        left -= set(rules.plan(left, 10.0, [names], 10).delete)
+        if len(left) == 50:
+            break
+    assert left == set(stored[:50])

@@ -110,6 +110,7 @@ def test_it_deletes_what_is_old_and_spares_what_is_young_or_named(bench: Bench) 
         "sources": ["dead-letters"],
         "young": 1,
         "named": 3,
+        "more": 0,
         "planned": {"contents": 1, "bytes": 3},
         "deleted": 1,
         "bytes": 3,
