@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any, Final, NoReturn
@@ -136,7 +135,8 @@ def sweep(
             )
         if not dry_run:
             store.recover()
-        before = time.time() - (least if hours is None else hours) * rules.HOUR
+        lifetime = least if hours is None else hours
+        before = store.now() - lifetime * rules.HOUR
         _note("listing the content")
         planned = rules.plan(store.names(), before, _all_names(settings, named))
         if not dry_run:
@@ -153,7 +153,7 @@ def sweep(
     if as_json:
         document = {
             "dry_run": dry_run,
-            "older_than_hours": round((time.time() - before) / rules.HOUR, 1),
+            "older_than_hours": round(lifetime, 1),
             "sources": list(named),
             "young": planned.young,
             "named": planned.named,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -68,7 +68,7 @@ class Remote:
         ConfigError: fsspec does not know the protocol, or the library refuses the options.
     """
 
-    def __init__(self, url: str, options: Mapping[str, str], now: Any = time.time) -> None:
+    def __init__(self, url: str, options: Mapping[str, str], now: Callable[[], float] = time.time) -> None:
         protocol = url.partition("://")[0]
         given = options_of(options)
         check(url)
@@ -160,6 +160,17 @@ class Remote:
         except FileNotFoundError:
             return False
         return True
+
+    def now(self) -> float:
+        made = f"{UNFINISHED}/{secrets.token_hex(16)}"
+        if not self._whole:
+            self._fs.makedirs(self._at(UNFINISHED), exist_ok=True)
+        try:
+            self._fs.pipe_file(self._at(made), b".")
+            modified = self._modified(self._info(made) or {})
+        finally:
+            self.remove(made)
+        return self._now() if modified is None else modified
 
     def recover(self) -> None:
         """Nothing is ever set aside here."""

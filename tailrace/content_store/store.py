@@ -41,6 +41,7 @@ class Files(Protocol):
     def read(self, path: str, most: int) -> bytes: ...
     def files(self, folder: str = "") -> Iterator[tuple[str, float, int]]: ...
     def remove(self, path: str, modified_before: float | None = None) -> bool: ...
+    def now(self) -> float: ...
     def recover(self) -> None: ...
 
 
@@ -141,12 +142,22 @@ class ContentStore:
         except Exception as e:
             raise self._unreachable("deleted", e) from None
 
+    def now(self) -> float:
+        """The time by the store's own clock, seconds since 1970, which `Stored.modified_at` goes by.
+
+        Writes and removes a file, to see it.
+        """
+        try:
+            return self._files.now()
+        except Exception as e:
+            raise self._unreachable("written", e) from None
+
     def recover(self) -> None:
         """Puts back content that a sweep was killed at. Call it before `names` of another sweep."""
         try:
             self._files.recover()
         except Exception as e:
-            raise self._unreachable("recovered", e) from None
+            raise self._unreachable("listed", e) from None
 
     def remove_unfinished(self, modified_before: float) -> int:
         """Removes what publishers that were killed did not finish to write.

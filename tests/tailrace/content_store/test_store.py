@@ -90,6 +90,16 @@ def test_what_is_deleted_is_gone_and_what_was_put_again_since_is_not(store: Cont
         store.delete("../..", hash)
 
 
+def test_the_store_tells_the_time_by_its_own_clock(
+    store: ContentStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = time.time()
+    monkeypatch.setattr(time, "time", lambda: real - 10**9)
+    assert real - 5 < store.now() < real + 60
+    assert list(store.names()) == []
+    assert store.remove_unfinished(real + 60) == 0
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     (tmp_path / "store").mkdir(mode=0o700)

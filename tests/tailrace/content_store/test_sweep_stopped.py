@@ -1,4 +1,4 @@
-"""`tailrace content sweep` that is stopped, or loses the store, on the way: it says what it has deleted."""
+"""`tailrace content sweep` under bad conditions: stopped, without its store, with a wrong clock."""
 
 from __future__ import annotations
 
@@ -115,6 +115,33 @@ def test_a_topic_without_end_needs_a_lifetime_that_is_not_shorter_than_the_rest(
         assert said in ran.stderr
     assert run(folder, "--older-than", "99d").exit_code == 0
     assert left(folder) == 0
+
+
+def test_the_age_of_content_goes_by_the_clock_of_the_store(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not by that of the host that sweeps, which may be years ahead."""
+    young = ContentStore(Folder(folder)).put("t", b"young")
+    ahead = time.time() + 10 * 365 * 86_400
+    with monkeypatch.context() as patched:
+        patched.setattr(time, "time", lambda: ahead)
+        ran = run(folder, "--json")
+    assert ran.exit_code == 0, ran.output
+    assert json.loads(ran.stdout)["older_than_hours"] == 240.0
+    assert [one.hash for one in ContentStore(Folder(folder)).names()] == [young]
+    assert list((folder / UNFINISHED).iterdir()) == []
+
+
+def test_a_store_that_cannot_be_listed_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> object:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Folder, "files", refuse)
+        ran = run(folder)
+    assert ran.exit_code == 1
+    assert "content.store cannot be listed: PermissionError" in ran.stderr
+    assert "nothing was deleted" in ran.stderr
 
 
 def test_a_share_that_is_not_mounted_is_an_error(folder: Path) -> None:
