@@ -131,6 +131,7 @@ class SinkPartition:
         self._content, self._cut_to = content, cut_to
         self._contents: dict[int, Rehydration] = {}  # by offset
         self._missing: Rehydration | None = None  # what the first held record waits for
+        self._for_buffer = False  # whether its content is not fetched yet because the buffer is full
         self._ahead = -1  # last offset whose content was looked for
         self._look_ahead = 0.0  # when to look behind it again
         self._buffer: Buffer[tuple[Item, SubmittedRecord]] = Buffer(limits)
@@ -214,7 +215,8 @@ class SinkPartition:
             if self._left_out(decoded):
                 return decoded
             # nothing is fetched for a sink that takes nothing, so what is fetched is soon mapped
-            found = None if self._buffer.full else self._fetch(decoded, offset, now)
+            self._for_buffer = self._buffer.full
+            found = None if self._for_buffer else self._fetch(decoded, offset, now)
             if found is None:
                 return None
         if not found.done(now) or self._buffer.full:
@@ -309,8 +311,8 @@ class SinkPartition:
     def look_again(self, now: float) -> None:
         """Takes the held records, as far as possible.
 
-        At most once in `LOOK_AGAIN` seconds, unless the first one waits for its content: it is taken as soon
-        as that is here.
+        At most once in `LOOK_AGAIN` seconds, unless the first one waits for its content or for room in the
+        buffer: it is taken as soon as that is here, and fetched as soon as there is room.
         """
         if not self._held:
             return
@@ -319,8 +321,9 @@ class SinkPartition:
             if not self._missing.done(now) or self._buffer.full:
                 return
             self._missing = None
-        elif now < self._look:
+        elif now < self._look and (self._buffer.full or not self._for_buffer):
             return
+        self._for_buffer = False
         self._look = now + LOOK_AGAIN
         while self._held and self._take(*self._held[0], now):
             self._held.popleft()

@@ -401,6 +401,22 @@ def test_content_that_is_larger_than_all_may_hold_comes_alone(
         assert bench.counts.rehydrated == 4
 
 
+def test_content_is_fetched_when_the_buffer_has_room_and_not_before(store: FakeStore) -> None:
+    for bench in _bench(store, max_bytes=1000):
+        bench.give(0, inputs=text(0, 1200).decode())  # fills the buffer
+        bench.stored(1, text(1))
+        bench.later(LOOK_AGAIN)
+        bench.later(0.01)
+        assert not store.asked
+        assert not bench.partitions[0].fetching
+        assert [name for name, _ in bench.sent()] == ["event-0"]
+        bench.later(0.01)
+        assert bench.partitions[0].fetching, "at once"
+        bench.answered()
+        bench.later()
+        assert bench.sent() == [("event-1", text(1).decode())]
+
+
 def test_each_partition_has_its_turn_when_there_is_room(
     store: FakeStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
