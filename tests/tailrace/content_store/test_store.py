@@ -299,6 +299,8 @@ def content(**values: Any) -> Content:
         ("://x", "not a valid URL"),
         ("s3://", "not a valid URL"),
         ("s3://key:secret@bucket/x", "holds credentials; use content.storage_options"),
+        ("abfs://c@a.example/x?sv=1&sig=secret@", "holds credentials; use content.storage_options"),
+        ("https://a.example/x?Access_Token=secret@", "holds credentials; use content.storage_options"),
     ],
 )
 def test_a_store_that_cannot_be_one_is_refused(store: str, said: str) -> None:
