@@ -106,7 +106,9 @@ class Publisher:
             )
         self._settings = settings
         self._limits = Limits(
-            settings.topics.max_event_bytes - ROOM, settings.publisher.oversize == "truncate"
+            settings.topics.max_event_bytes - ROOM,
+            settings.publisher.oversize == "truncate",
+            bool(settings.content.store),
         )
         self._redact, self._on_delivery, self._clock = redact, on_delivery, clock
         self._host = socket.gethostname()

@@ -106,7 +106,7 @@ def contents(event: TraceEvent) -> Iterator[tuple[str, str]]:
 @cache
 def _wide(most: int, limits: Limits) -> Limits:
     """The limits of what may be stored."""
-    return Limits(max(most, limits.most), limits.cut)
+    return limits._replace(most=max(most, limits.most))
 
 
 def _characters(event: TraceEvent) -> int:
@@ -263,7 +263,7 @@ def cut(large: Large) -> Prepared:
         if len(value) <= large.room:
             return Prepared(event, large.key, value)
     texts = {path: JsonText(text) for path, text in contents(event) if CONTENT[path] == "json"}
-    limits = Limits(large.limits.most, True)
+    limits = large.limits._replace(cut=True)
     published = event.published_at or 0
     return prepare.prepared(_with(event, texts), published, limits, large.frame)
 

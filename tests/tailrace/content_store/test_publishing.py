@@ -494,8 +494,9 @@ def test_what_is_refused_is_refused_in_the_callers_thread(dead: str, tmp_path: P
     with pytest.raises(EventTooLarge, match=r"content\.max_bytes") as refused:
         publisher.publish(event(inputs=DOCUMENT))
     assert refused.value.field == "inputs"
-    with pytest.raises(EventTooLarge):
+    with pytest.raises(EventTooLarge) as refused:
         publisher.publish(event(inputs="x y" * 500_000, attributes={"a": "b" * MB}))
+    assert "content.store" not in str(refused.value), "it is set"
     assert publisher.counts.accepted == 0
     publisher.close(0)
 
@@ -611,7 +612,7 @@ def test_without_a_store_nothing_of_it_runs(dead: str, monkeypatch: pytest.Monke
     publisher.publish(event(inputs="x y" * 100_000))
     delivery = publisher._deliveries[os.getpid()]
     assert delivery._stage is None
-    with pytest.raises(EventTooLarge):
+    with pytest.raises(EventTooLarge, match=r"max\.message\.bytes, or set content\.store, or set publisher"):
         publisher.publish(event(inputs=DOCUMENT))
     publisher.close(0)
 
