@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from tailrace.content_store.naming import name_of
+
 UNFINISHED: Final = "unfinished"
 """Folder of files that are being written. No tenant's folder is called so."""
 
@@ -155,9 +157,9 @@ class Folder:
     def recover(self) -> None:
         """Puts back what a `remove` that was killed had set aside. `remove` decides about it again."""
         for path, _, _ in self.files(UNFINISHED):
-            name = path.removeprefix(f"{UNFINISHED}/").rpartition(_ASIDE)[0]
-            if name:
-                _put_back(self._root / path, self._root / name.replace(_ASIDE, "/"))
+            name = path.removeprefix(f"{UNFINISHED}/").rpartition(_ASIDE)[0].replace(_ASIDE, "/")
+            if name_of(name) is not None:
+                _put_back(self._root / path, self._root / name)
 
 
 def _put_back(aside: Path, target: Path) -> None:

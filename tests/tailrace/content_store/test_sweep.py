@@ -196,6 +196,18 @@ def test_what_a_killed_sweep_had_set_aside_is_put_back(bench: Bench, monkeypatch
     assert bench.left() == set()
 
 
+def test_only_content_is_put_back(bench: Bench) -> None:
+    bench.put("t", b"x", 1)
+    waiting = bench.folder / UNFINISHED
+    names = {"0123abcd", "..~..~outside~0123", "t-t~00~0123", "~~~"}
+    for name in names:
+        (waiting / name).write_bytes(b"half")
+    bench.store.recover()
+    assert {path.name for path in waiting.iterdir()} == names
+    assert not (bench.folder.parent / "outside").exists()
+    assert len(bench.left()) == 1
+
+
 def test_names_that_cannot_be_read_completely_delete_nothing(bench: Bench) -> None:
     name = bench.put("t", b"old", 11)
 
