@@ -31,10 +31,25 @@ ASKS_AGAIN: Final = 5.0
 REPORT_SECONDS: Final = 10.0
 """Longest wait for Kafka to take a `rehydration_failed` event. The record goes on without it then."""
 
+_BUCKETS: Final = 600.0
+"""Seconds by which the processor may forget an id early: it remembers ids in buckets of append time."""
+
 Report = Callable[[TraceEvent, Callable[[], None]], None]
 """report(event, done): publishes the event; `done` is called once Kafka has it, or never. Does not block."""
 Counted = Callable[[str | None], None]
 """counted(reason): a record got its content (None), or goes on without some of it."""
+
+
+def report_seconds(dedupe_minutes: int) -> float:
+    """How old a record may be that is reported: any two reports of it are then duplicates for the processor.
+
+    A replay of older records, and a sink that is further behind, report nothing.
+
+    Args:
+        dedupe_minutes: The setting streams.dedupe_minutes.
+    """
+    seconds = dedupe_minutes * 60.0
+    return max(seconds - _BUCKETS, seconds / 3)
 
 
 class Rehydration:
@@ -103,6 +118,7 @@ class SinkContent:
         counted: Counted,
         report: Report | None = None,
         *,
+        report_for: float = float("inf"),
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -113,9 +129,11 @@ class SinkContent:
             paths: The fields whose content the sink uses; as `refs.fetched_paths`.
             counted: Takes the outcome of each record that has references.
             report: Publishes the event `rehydration_failed`; None: failures are only counted, as in a replay.
+            report_for: Seconds since a record was appended after which it is not reported any more.
             clock: Monotonic seconds.
             now: Unix seconds.
         """
+        self._report_for = report_for
         self._name, self._fetcher, self._paths, self._counted = name, fetcher, paths, counted
         self._report, self._clock, self._now = report, clock, now
         self._held: weakref.WeakSet[Rehydration] = weakref.WeakSet()
@@ -223,10 +241,10 @@ class SinkContent:
             return full, float("-inf")
         self._counted(failed[0].reason)
         self._say(record, failed[0])
-        if self._report is None:
+        at = self._now()
+        if self._report is None or at - record.appended_at / 1000 > self._report_for:
             return full, float("-inf")
-        at = int(self._now() * 1_000_000)
-        self._report(refs.report(record.event, record.context, failed, at), reported)
+        self._report(refs.report(record.event, record.context, failed, int(at * 1_000_000)), reported)
         return full, now + REPORT_SECONDS
 
     def _say(self, record: Enriched, failure: Failure) -> None:

@@ -16,7 +16,7 @@ from connectors.consumer.reader import Reader
 from connectors.consumer.status import SinkCounts
 from connectors.content import refs, sink_content
 from connectors.content.fetcher import ContentFetcher
-from connectors.content.sink_content import REPORT_SECONDS, SinkContent
+from connectors.content.sink_content import REPORT_SECONDS, SinkContent, report_seconds
 from connectors.delivery.batching import BatchLimits
 from connectors.delivery.sub_batches import RecordResult
 from connectors.filters.record_filter import RecordFilter
@@ -34,6 +34,7 @@ from tests.connectors.enriching import make_context, make_event
 from tests.harness.processes import wait_until
 
 SECONDS = 10.0
+NOW = 1_800_000_000.0
 PREVIEW = '"preview"'
 
 
@@ -62,6 +63,8 @@ class Bench:
         partitions: int = 2,
     ) -> None:
         self.now = 1000.0
+        self.age = 1.0
+        """Seconds since the records that are given were appended."""
         self.store = store
         self.dead_letters: list[DeadLetterRequest] = []
         self.counts = SinkCounts()
@@ -80,7 +83,9 @@ class Bench:
             refs.fetched_paths(None, made.removed),
             self.counts.content,
             lambda event, done: self.reports.append((event, done)),
+            report_for=report_seconds(60),
             clock=lambda: self.now,
+            now=lambda: NOW,
         )
         self.partitions = [
             SinkPartition(
@@ -104,7 +109,10 @@ class Bench:
     def give(self, n: int, *references: ContentRef, partition: int = 0, **changes: Any) -> None:
         event = make_event(n, content_refs=references, **{"inputs": PREVIEW, **changes})
         header = codec.encode(make_context(event, n))
-        self.partitions[partition].accept(n, 0, b"key", codec.encode(event), [(HEADER, header)], self.now)
+        appended_at = int((NOW - self.age) * 1000)
+        self.partitions[partition].accept(
+            n, appended_at, b"key", codec.encode(event), [(HEADER, header)], self.now
+        )
 
     def stored(self, n: int, data: bytes, partition: int = 0, **changes: Any) -> None:
         """Gives a record whose inputs are in the store."""
@@ -267,6 +275,28 @@ def test_without_a_store_records_go_on_marked_at_once() -> None:
         bench.later()
         assert bench.sent() == [("event-0", PREVIEW)]
         assert bench.counts.incomplete_by == {refs.NOT_CONFIGURED: 1}
+
+
+@pytest.mark.parametrize(("minutes", "reported"), [(49, True), (51, False), (60 * 24, False)])
+def test_a_record_is_reported_only_while_reports_of_it_are_found_to_be_the_same(
+    bench: Bench, minutes: int, reported: bool
+) -> None:
+    """The processor forgets ids after streams.dedupe_minutes: a replay of yesterday's records writes none."""
+    bench.age = minutes * 60.0
+    bench.give(0, ref_to(text(0)))
+    bench.answered()
+    bench.later()
+    assert len(bench.reports) == reported
+    for _, done in bench.reports:
+        done()
+    bench.later()
+    assert bench.sent() == [("event-0", PREVIEW)], "it goes on, marked"
+    assert bench.counts.incomplete_by == {refs.MISSING: 1}
+
+
+@pytest.mark.parametrize(("minutes", "seconds"), [(60, 3000.0), (10, 200.0), (1, 20.0)])
+def test_reports_stop_before_their_ids_are_forgotten(minutes: int, seconds: float) -> None:
+    assert report_seconds(minutes) == seconds
 
 
 def test_a_replay_writes_no_reports() -> None:
