@@ -234,7 +234,7 @@ class SinkPartition:
     def _fetch(
         self, decoded: Enriched, offset: int, now: float, room: int | None = None
     ) -> Rehydration | None:
-        """Starts to fetch a record's content. None: there is no room for it in memory now."""
+        """Starts to fetch a record's content. None: memory has no room for it now."""
         assert self._content is not None
         found = self._content.start(decoded, now, room)
         if found is not None:

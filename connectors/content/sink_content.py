@@ -152,8 +152,8 @@ class SinkContent:
                 of its partition goes on before it.
 
         Returns:
-            None if there is no room for its content now. What it holds is freed when the last reference to it
-            goes.
+            None if memory has no room for its content now. What it holds is freed with the last reference to
+            it.
         """
         fetcher = self._fetcher
         most = sys.maxsize if fetcher is None else fetcher.most

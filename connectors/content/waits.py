@@ -16,7 +16,7 @@ class StoreWaitPolicy:
     `seconds` one record waits again, up to `PROBE_SECONDS`. Any answer ends the outage, also the answer that
     the store has no such content.
 
-    A request that fails while others are answered is no outage: something is wrong with its content alone.
+    A request that fails while others are answered does not make an outage: only its content is at fault.
     """
 
     def __init__(self, seconds: float) -> None:
