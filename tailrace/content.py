@@ -42,6 +42,8 @@ class Limits(NamedTuple):
     """Bytes of one field. What exceeds it is neither walked nor copied."""
     cut: bool = False
     """Whether a field that exceeds it is cut. If not, the event is refused."""
+    stores: bool = False
+    """Whether there is a content store."""
 
     def too_large(self, field: str) -> EventTooLarge:
         """The error for a field that is too large alone."""
@@ -51,7 +53,8 @@ class Limits(NamedTuple):
         """What the limit is, and what can be done about it."""
         limit = f"the limit of an event is {self.most} (topics.max_event_bytes minus 64 KiB). "
         raised = "Raise topics.max_event_bytes and the topic's max.message.bytes"
-        return limit + raised + ("" if self.cut else ", or set publisher.oversize = truncate")
+        store = "" if self.stores else ", or set content.store"
+        return limit + raised + store + ("" if self.cut else ", or set publisher.oversize = truncate")
 
 
 LIMITS: Final = Limits()

@@ -179,6 +179,13 @@ class DeliveryThread:
         self._keep(Record(number, event_id, listener, key, value), self._timeout)
         return True
 
+    def waiting_for_store(self, key: bytes | None, value: bytes | Large) -> int:
+        """How many events wait for the content store, if that is why `offer` refused one; else 0."""
+        stage = self._stage
+        if stage is None or not stage.refuses(key, value):
+            return 0
+        return stage.count()
+
     def _submit(self, record: Record) -> None:
         """Queues a record that was accepted before: it waits if the queue is full."""
         if not self._waiting.records and not (self._spooler is not None and self._spooler.down):

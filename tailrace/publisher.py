@@ -106,7 +106,9 @@ class Publisher:
             )
         self._settings = settings
         self._limits = Limits(
-            settings.topics.max_event_bytes - ROOM, settings.publisher.oversize == "truncate"
+            settings.topics.max_event_bytes - ROOM,
+            settings.publisher.oversize == "truncate",
+            bool(settings.content.store),
         )
         self._redact, self._on_delivery, self._clock = redact, on_delivery, clock
         self._host = socket.gethostname()
@@ -153,10 +155,12 @@ class Publisher:
         delivery = self._deliveries.get(os.getpid()) or self._start()
         if event.content_changes:
             delivery.in_flight.changed(event.content_changes)
-        if not delivery.offer(event_id, key, value, on_delivery) and self._waits_when_full(delivery):
+        if not delivery.offer(event_id, key, value, on_delivery) and self._waits_when_full(
+            delivery, key, value
+        ):
             seconds = self._settings.publisher.block_seconds
             if not delivery.wait(seconds, lambda: delivery.offer(event_id, key, value, on_delivery)):
-                raise self._queue_full(delivery)
+                raise self._queue_full(delivery, key, value)
         return event_id
 
     async def publish_async(self, event: TraceEvent) -> DeliveryReport:
@@ -194,11 +198,11 @@ class Publisher:
         deadline: float | None = None
         while not delivery.offer(event_id, key, value, report_back):
             if deadline is None:
-                if not self._waits_when_full(delivery):
+                if not self._waits_when_full(delivery, key, value):
                     return DeliveryReport(event_id=event_id, error="dropped: the queue is full")
                 deadline = loop.time() + self._settings.publisher.block_seconds
             if loop.time() >= deadline:
-                raise self._queue_full(delivery)
+                raise self._queue_full(delivery, key, value)
             await asyncio.sleep(0.01)
         return await done
 
@@ -284,7 +288,7 @@ class Publisher:
     def _frame(self) -> bytes | None:
         return None if self._framing is None else self._framing.frame
 
-    def _waits_when_full(self, delivery: DeliveryThread) -> bool:
+    def _waits_when_full(self, delivery: DeliveryThread, key: bytes | None, value: bytes | Large) -> bool:
         """Applies `when_full` to a full queue: True to wait, False if the event was dropped.
 
         Raises:
@@ -292,14 +296,21 @@ class Publisher:
         """
         policy = self._settings.publisher.when_full
         if policy == "raise":
-            raise self._queue_full(delivery)
+            raise self._queue_full(delivery, key, value)
         if policy == "drop":
             delivery.in_flight.drop()
             return False
         return True
 
-    def _queue_full(self, delivery: DeliveryThread) -> QueueFull:
+    def _queue_full(self, delivery: DeliveryThread, key: bytes | None, value: bytes | Large) -> QueueFull:
         s = self._settings.publisher
+        waiting = delivery.waiting_for_store(key, value)
+        if waiting:
+            return QueueFull(
+                f"the queue is full: {waiting} events wait for the content store, content.store "
+                f"(content.queue_bytes {self._settings.content.queue_bytes}, "
+                f"publisher.queue_max_events {s.queue_max_events})"
+            )
         return QueueFull(
             f"the queue is full: {delivery.in_flight.counts().in_flight} events wait for Kafka at "
             f"{self._settings.kafka.bootstrap_servers} "

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import tomllib
 from collections.abc import Callable, Collection, Mapping
 from importlib.metadata import entry_points
@@ -291,6 +292,11 @@ class Schemas(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How long records wait for an unknown schema, once per schema; then they are dead letters."""
 
 
+_SECRET_PARAMETER: Final = re.compile(
+    r"[?&][^=&]*(?:sig|token|secret|key|passw|credential)[^=&]*=", re.IGNORECASE
+)
+
+
 class Content(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     store: str = ""
     """Folder that all hosts share, or a URL that fsspec knows, for content that is too large for an event.
@@ -325,7 +331,7 @@ class Content(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 )
         elif not protocol or not rest.strip("/"):
             raise ConfigError("content.store: is not a valid URL; for example s3://bucket/folder")
-        elif ":" in rest.partition("/")[0].rpartition("@")[0]:
+        elif ":" in rest.partition("/")[0].rpartition("@")[0] or _SECRET_PARAMETER.search(rest):
             raise ConfigError("content.store: holds credentials; use content.storage_options")
 
     def __repr__(self) -> str:

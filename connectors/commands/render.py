@@ -15,8 +15,7 @@ from connectors.content.fetcher import ContentFetcher, open_fetcher
 from connectors.content.fitting import fitted
 from connectors.content.sink_content import SinkContent
 from connectors.preview.render import Admit, Rendered, lines, render_all, unread
-from connectors.sdk.contract import Enriched, Payload, Skip
-from connectors.sdk.outcomes import Rejected
+from connectors.sdk.contract import Enriched, Skip
 from tailrace import codec
 from tailrace.commands.formats import Notes, adapter_from, format_options
 from tailrace.commands.options import common, settings_from
@@ -110,14 +109,12 @@ def _with_content(chosen: Instance, fetcher: ContentFetcher | None) -> Admit:
         return chosen.admit
     content = SinkContent(chosen.name, fetcher, chosen.fetched, lambda reason: None)
 
-    def mapped(record: Enriched) -> Payload | Skip | Rejected:
+    def admit(record: Enriched) -> Enriched | Skip:
         admitted = chosen.admit(record)
-        return admitted if isinstance(admitted, Skip) else chosen.sink.map(admitted)
-
-    def admit(record: Enriched) -> Enriched | Skip | Rejected:
-        if record.event.content_refs and not isinstance(chosen.admit(record), Skip):
-            record, _ = fitted(content.complete(record), mapped, chosen.cut_to)
-        return chosen.admit(record)
+        if isinstance(admitted, Skip) or not record.event.content_refs:
+            return admitted
+        admitted = chosen.admit(content.complete(record))
+        return admitted if isinstance(admitted, Skip) else fitted(admitted, chosen.sink.map, chosen.cut_to)[0]
 
     return admit
 

@@ -53,7 +53,7 @@ LOOK_AGAIN: Final = 0.25
 AHEAD: Final = 32
 """Most held records behind the first one whose content is fetched already."""
 AHEAD_BYTES: Final = 16 * 1024 * 1024
-"""Most bytes of their content."""
+"""Most bytes of their content and that of the first one. A first one with more has none fetched behind it."""
 
 
 class _UndispatchedRecord(NamedTuple):
@@ -131,7 +131,9 @@ class SinkPartition:
         self._content, self._cut_to = content, cut_to
         self._contents: dict[int, Rehydration] = {}  # by offset
         self._missing: Rehydration | None = None  # what the first held record waits for
+        self._for_buffer = False  # whether its content is not fetched yet because the buffer is full
         self._ahead = -1  # last offset whose content was looked for
+        self._look_ahead = 0.0  # when to look behind it again
         self._buffer: Buffer[tuple[Item, SubmittedRecord]] = Buffer(limits)
         self._records: list[tuple[Item, SubmittedRecord]] = []
         self._sending: Future[list[RecordResult]] | None = None
@@ -182,10 +184,12 @@ class SinkPartition:
                 filled = self._filled(decoded, offset, now)
                 if filled is None:
                     return False
-                mapped = self._mapped_within(filled)
+                mapped = self._map(filled, self._cut_to)
             else:
                 mapped = self._map(decoded)
             if isinstance(mapped, Rejected) and not self._may_dead_letter(mapped):
+                if self._content is not None and offset in self._contents:
+                    self._content.set_aside(self._contents[offset])
                 return False
         where = source(decoded.event, decoded.context, self.topic, self.number, offset, appended_at, key)
         if self._contents:
@@ -205,32 +209,37 @@ class SinkPartition:
         return True
 
     def _filled(self, decoded: Enriched, offset: int, now: float) -> Enriched | None:
-        """The record with its content. None: it has to wait for it, or for room in the buffer."""
-        found = self._contents.get(offset) or self._fetch(decoded, offset, now)
+        """The record with its content. None: it has to wait for that, or for room in memory or the buffer."""
+        found = self._contents.get(offset)
         if found is None:
-            return decoded
+            if self._left_out(decoded):
+                return decoded
+            # nothing is fetched for a sink that takes nothing, so what is fetched is soon mapped
+            self._for_buffer = self._buffer.full
+            found = None if self._for_buffer else self._fetch(decoded, offset, now)
+            if found is None:
+                return None
         if not found.done(now) or self._buffer.full:
             self._missing = found
             return None
         return found.record
 
-    def _mapped_within(self, filled: Enriched) -> Payload | Skip | Rejected:
-        """As `_map`, for a record with stored content, which is cut until its payload is small enough."""
+    def _left_out(self, decoded: Enriched) -> bool:
+        """Whether a filter leaves the record out, so that nothing is fetched for it."""
         try:
-            return fitted(filled, self._map, self._cut_to)[1]
-        except Exception as e:  # of cutting; `_map` raises nothing
-            return Rejected("map_failed", redact.where(e))
-
-    def _fetch(self, decoded: Enriched, offset: int, now: float) -> Rehydration | None:
-        """Starts to fetch a record's content. None: a filter leaves the record out."""
-        assert self._content is not None
-        self._ahead = max(self._ahead, offset)
-        try:
-            if isinstance(self._admit(decoded), Skip):
-                return None
+            return isinstance(self._admit(decoded), Skip)
         except Exception:  # as `_map` will say
-            return None
-        found = self._contents[offset] = self._content.start(decoded, now)
+            return True
+
+    def _fetch(
+        self, decoded: Enriched, offset: int, now: float, room: int | None = None
+    ) -> Rehydration | None:
+        """Starts to fetch a record's content. None: memory has no room for it now."""
+        assert self._content is not None
+        found = self._content.start(decoded, now, room)
+        if found is not None:
+            self._contents[offset] = found
+            self._ahead = max(self._ahead, offset)
         return found
 
     def _fetch_ahead(self, now: float) -> None:
@@ -239,23 +248,35 @@ class SinkPartition:
         for found in self._contents.values():
             size += found.size
             found.done(now)
+        if now < self._look_ahead:
+            return
         for held in islice(self._held, AHEAD):
             if size >= AHEAD_BYTES:
                 return
             if held.offset <= self._ahead:
                 continue
-            self._ahead = held.offset
             decoded = self._reader.read(
                 self.topic, self.number, held.offset, held.appended_at, held.value, held.headers
             )
-            if not isinstance(decoded, Unreadable) and decoded.event.content_refs:
-                started = self._fetch(decoded, held.offset, now)
-                size += started.size if started is not None else 0
+            if isinstance(decoded, Unreadable) or not decoded.event.content_refs or self._left_out(decoded):
+                self._ahead = held.offset
+                continue
+            started = self._fetch(decoded, held.offset, now, AHEAD_BYTES - size)
+            if started is None:
+                self._look_ahead = now + LOOK_AGAIN
+                return
+            size += started.size
 
-    def _map(self, decoded: Enriched) -> Payload | Skip | Rejected:
+    def _map(self, decoded: Enriched, cut_to: int = 0) -> Payload | Skip | Rejected:
+        """Maps a record. Cuts its content until its payload has at most `cut_to` bytes; 0: cuts nothing."""
         try:
             admitted = self._admit(decoded)
-            mapped = admitted if isinstance(admitted, Skip) else self._sink.map(admitted)
+            if isinstance(admitted, Skip):
+                mapped: Payload | Skip | Rejected = admitted
+            elif cut_to:  # after the masks, which may not know a secret of which a part is left
+                mapped = fitted(admitted, self._sink.map, cut_to)[1]
+            else:
+                mapped = self._sink.map(admitted)
         except Exception as e:
             log.debug(
                 "%s: map raised for %s[%d]@%d\n%s",
@@ -290,8 +311,8 @@ class SinkPartition:
     def look_again(self, now: float) -> None:
         """Takes the held records, as far as possible.
 
-        At most once in `LOOK_AGAIN` seconds, unless the first one waits for its content: it is taken as soon
-        as that is here.
+        At most once in `LOOK_AGAIN` seconds, unless the first one waits for its content or for room in the
+        buffer: it is taken as soon as that is here, and fetched as soon as there is room.
         """
         if not self._held:
             return
@@ -300,8 +321,9 @@ class SinkPartition:
             if not self._missing.done(now) or self._buffer.full:
                 return
             self._missing = None
-        elif now < self._look:
+        elif now < self._look and (self._buffer.full or not self._for_buffer):
             return
+        self._for_buffer = False
         self._look = now + LOOK_AGAIN
         while self._held and self._take(*self._held[0], now):
             self._held.popleft()

@@ -37,7 +37,7 @@ from connectors.consumer.reader import Reader
 from connectors.consumer.shared_state import SharedState
 from connectors.consumer.startup import open_consumer, report_health, wait_for_topics
 from connectors.consumer.status import State, Status
-from connectors.content.sink_content import SinkContent
+from connectors.content.sink_content import SinkContent, report_seconds
 from connectors.delivery.aiohttp_transport import AiohttpTransport
 from connectors.delivery.batch_sender import BatchSender
 from connectors.delivery.gate import Sleep
@@ -130,6 +130,7 @@ class Runner:
             instance.fetched,
             self._shared.counts.content,
             self._reports.write if report_failures else None,
+            report_for=report_seconds(settings.streams.dedupe_minutes),
             clock=clock,
             now=now,
         )

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 from connectors.content.refs import DAMAGED, LATE, MISSING, UNREACHABLE
 from connectors.content.waits import StoreWaitPolicy
 from tailrace.content_store.store import open_store
-from tailrace.errors import ContentDamaged, ContentMissing
+from tailrace.errors import ContentDamaged, ContentMissing, ContentUnreachable
 from tailrace.settings import Content
 
 log: Final = logging.getLogger("tailrace.connect.content")
@@ -21,6 +21,8 @@ READERS: Final = 8
 """Requests to the store at a time. A request that hangs occupies one of them until the store answers."""
 RETRY: Final = 0.5
 """Seconds until a request without an answer is made again."""
+SAY_EVERY: Final = 60.0
+"""Seconds between two outages that the log speaks of."""
 
 Key = tuple[str | None, str, int]
 """Tenant, hash and bytes."""
@@ -92,6 +94,8 @@ class ContentFetcher:
         self._queue: deque[Fetch] = deque()
         self._threads = 0
         self._free = 0  # readers that wait for work
+        self._said_at: float | None = None  # when the log spoke of an outage
+        self._said = False  # whether it speaks of its end
         self._closed = False
 
     def listen(self, wake: Callable[[], None]) -> None:
@@ -178,12 +182,14 @@ class ContentFetcher:
         except Exception as e:  # of any file system
             reason, detail = UNREACHABLE, _shown(e)
         with self._lock:
+            now = self._clock()
             fetch.data, fetch.reason = data, reason
-            fetch.retry_at = self._clock() + RETRY
+            fetch.retry_at = now + RETRY
             if reason == UNREACHABLE:
                 if self._waits.failed(fetch.began):
                     self._say_down(detail)
-            elif self._waits.answered():
+            elif self._waits.answered(now) and self._said:
+                self._said = False
                 log.warning("the content store answers again")
             if data is not None:
                 self._keep(fetch.key, data)
@@ -215,8 +221,11 @@ class ContentFetcher:
             self._closed = True
             self._work.notify_all()
 
-    @staticmethod
-    def _say_down(detail: str) -> None:
+    def _say_down(self, detail: str) -> None:
+        now = self._clock()
+        if self._said_at is not None and now - self._said_at < SAY_EVERY:
+            return
+        self._said_at, self._said = now, True
         log.error(
             "the content store does not answer: %s. Records go on, marked, without the content that is "
             "stored there (content.store, content.rehydrate_seconds)",
@@ -242,6 +251,8 @@ def open_fetcher(settings: Content) -> ContentFetcher | None:
 
 
 def _shown(error: Exception) -> str:
-    """An error without its text, which may hold a URL with credentials."""
+    """An error without its text, which may hold a URL with credentials; `ContentStore` masks those itself."""
+    if isinstance(error, ContentUnreachable):
+        return str(error)
     said = error.strerror if isinstance(error, OSError) else None
     return f"{type(error).__name__}{f': {said}' if isinstance(said, str) else ''}"

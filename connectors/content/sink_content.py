@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+import weakref
 from collections.abc import Callable, Collection
 from typing import Final
 
@@ -21,8 +22,17 @@ log: Final = logging.getLogger("tailrace.connect.content")
 
 SAY_EVERY: Final = 60.0
 """Seconds between two log lines about content that did not come back."""
+HELD_BYTES: Final = 64 * 1024 * 1024
+"""Most bytes of content that are held for the first records of a sink's partitions, which are mapped when it
+is here; and as many for those behind them. One first record may have more, alone.
+"""
+ASKS_AGAIN: Final = 5.0
+"""Seconds after which a partition that has found no room and has not asked again has no place any more."""
 REPORT_SECONDS: Final = 10.0
 """Longest wait for Kafka to take a `rehydration_failed` event. The record goes on without it then."""
+
+_BUCKETS: Final = 600.0
+"""Seconds by which the processor may forget an id early: it remembers ids in buckets of append time."""
 
 Report = Callable[[TraceEvent, Callable[[], None]], None]
 """report(event, done): publishes the event; `done` is called once Kafka has it, or never. Does not block."""
@@ -30,16 +40,30 @@ Counted = Callable[[str | None], None]
 """counted(reason): a record got its content (None), or goes on without some of it."""
 
 
+def report_seconds(dedupe_minutes: int) -> float:
+    """How old a record may be that is reported: any two reports of it are then duplicates for the processor.
+
+    A replay of older records, and a sink that is further behind, report nothing.
+
+    Args:
+        dedupe_minutes: The setting streams.dedupe_minutes.
+    """
+    seconds = dedupe_minutes * 60.0
+    return max(seconds - _BUCKETS, seconds / 3)
+
+
 class Rehydration:
     """One record on the way to its content."""
 
     __slots__ = (
+        "__weakref__",
         "_content",
         "_failures",
         "_fetches",
         "_is_reported",
         "_reported_until",
         "_until",
+        "ahead",
         "record",
         "size",
     )
@@ -51,7 +75,10 @@ class Rehydration:
         fetches: list[tuple[ContentRef, Fetch]],
         failures: list[Failure],
         until: float,
+        ahead: bool = False,
     ) -> None:
+        self.ahead = ahead
+        """Whether it was started before its turn."""
         self.record = record
         """The record; once `done`, with the content that came."""
         self.size = sum(ref.bytes for ref, _ in fetches)
@@ -91,6 +118,7 @@ class SinkContent:
         counted: Counted,
         report: Report | None = None,
         *,
+        report_for: float = float("inf"),
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -101,20 +129,31 @@ class SinkContent:
             paths: The fields whose content the sink uses; as `refs.fetched_paths`.
             counted: Takes the outcome of each record that has references.
             report: Publishes the event `rehydration_failed`; None: failures are only counted, as in a replay.
+            report_for: Seconds since a record was appended after which it is not reported any more.
             clock: Monotonic seconds.
             now: Unix seconds.
         """
+        self._report_for = report_for
         self._name, self._fetcher, self._paths, self._counted = name, fetcher, paths, counted
         self._report, self._clock, self._now = report, clock, now
+        self._held: weakref.WeakSet[Rehydration] = weakref.WeakSet()
+        self._queue: dict[int, float] = {}
+        """Partitions whose first record has found no room, in their order -> when they asked last."""
         self._unsaid = 0
         self._said_at: float | None = None
 
-    def start(self, record: Enriched, now: float) -> Rehydration:
+    def start(self, record: Enriched, now: float, room: int | None = None) -> Rehydration | None:
         """Starts to fetch what a record refers to. Never raises, and does not block.
 
         Args:
             record: A record whose event has `content_refs`, and which no filter leaves out.
             now: Monotonic seconds.
+            room: Bytes of content that it may have, because it is not its turn; None: it is, so nothing else
+                of its partition goes on before it.
+
+        Returns:
+            None if memory has no room for its content now. What it holds is freed with the last reference to
+            it.
         """
         fetcher = self._fetcher
         most = sys.maxsize if fetcher is None else fetcher.most
@@ -124,14 +163,42 @@ class SinkContent:
             return Rehydration(self, record, [], failures, now)
         if not wanted:
             return Rehydration(self, record, [], failures, now)
+        size = sum(ref.bytes for ref in wanted)
+        if room is None:
+            if not self._may_start(record.partition, size, now):
+                return None
+        elif size > room or self._held_bytes(ahead=True) + size > HELD_BYTES:
+            return None
         until = fetcher.until(now)
         tenant_id = record.event.tenant_id
         fetches = [(ref, fetcher.fetch((tenant_id, ref.hash, ref.bytes), now, until)) for ref in wanted]
-        return Rehydration(self, record, fetches, failures, until)
+        started = Rehydration(self, record, fetches, failures, until, room is not None)
+        self._held.add(started)
+        return started
+
+    def set_aside(self, started: Rehydration) -> None:
+        """Does not count a record any more that waits for something else than its content."""
+        self._held.discard(started)
+
+    def _held_bytes(self, *, ahead: bool) -> int:
+        return sum(found.size for found in self._held if found.ahead is ahead)
+
+    def _may_start(self, partition: int, size: int, now: float) -> bool:
+        """Whether the first record of a partition has room. Those that found none before come first."""
+        for other, asked in tuple(self._queue.items()):
+            if now - asked > ASKS_AGAIN:
+                del self._queue[other]
+        held = self._held_bytes(ahead=False)
+        if next(iter(self._queue), partition) == partition and (not held or held + size <= HELD_BYTES):
+            self._queue.pop(partition, None)
+            return True
+        self._queue[partition] = now
+        return False
 
     def complete(self, record: Enriched, wait: Callable[[float], object] = time.sleep) -> Enriched:
         """The record with its content. Blocks until it is here or late; for `tailrace render`."""
         found = self.start(record, self._clock())
+        assert found is not None, "nothing else is held"
         while not found.done(self._clock()):
             wait(0.005)
         return found.record
@@ -174,10 +241,10 @@ class SinkContent:
             return full, float("-inf")
         self._counted(failed[0].reason)
         self._say(record, failed[0])
-        if self._report is None:
+        at = self._now()
+        if self._report is None or at - record.appended_at / 1000 > self._report_for:
             return full, float("-inf")
-        at = int(self._now() * 1_000_000)
-        self._report(refs.report(record.event, record.context, failed, at), reported)
+        self._report(refs.report(record.event, record.context, failed, int(at * 1_000_000)), reported)
         return full, now + REPORT_SECONDS
 
     def _say(self, record: Enriched, failure: Failure) -> None:

@@ -15,6 +15,8 @@ class StoreWaitPolicy:
     that time, counted from the start of the first request without an answer; later ones do not wait. Once in
     `seconds` one record waits again, up to `PROBE_SECONDS`. Any answer ends the outage, also the answer that
     the store has no such content.
+
+    A request that fails while others are answered does not make an outage: only its content is at fault.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -25,6 +27,7 @@ class StoreWaitPolicy:
         self._seconds = seconds
         self._since: float | None = None
         self._probe = 0.0
+        self._answered = float("-inf")
 
     @property
     def down(self) -> bool:
@@ -47,12 +50,12 @@ class StoreWaitPolicy:
         Args:
             began: When the request was made.
         """
-        if self._since is not None:
+        if self._since is not None or self._answered > began:
             return False
         self._since, self._probe = began, began + self._seconds
         return True
 
-    def answered(self) -> bool:
+    def answered(self, now: float) -> bool:
         """Takes an answer. Returns whether an outage ends."""
-        ended, self._since = self._since is not None, None
+        ended, self._since, self._answered = self._since is not None, None, now
         return ended

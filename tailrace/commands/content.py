@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-import time
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any, Final, NoReturn
 
@@ -88,7 +88,7 @@ def ls(
     "--older-than",
     "hours",
     type=Hours(),
-    help="Lifetime, e.g. 30d. Default, and the least: retention of the topics + age of a spool + 1 day.",
+    help="Lifetime, e.g. 30d. Default, and the least: what a record may go through, + 1 day.",
 )
 @click.option("--dry-run", is_flag=True, help="Delete nothing; print what would be deleted.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
@@ -105,7 +105,8 @@ def sweep(
     Content that is put again is young again. Before anything is deleted, all dead letters are read: if they,
     or another source of names, cannot be read completely, nothing is deleted.
 
-    Exit status: 0 it was swept; 1 store, topics or names cannot be read; 2 settings or options are wrong.
+    Exit status: 0 it was swept; 1 store, topics or names cannot be read; 2 settings or options are wrong;
+    130 after Ctrl-C: what was not deleted stays for the next sweep.
 
     \b
     Examples:
@@ -115,33 +116,48 @@ def sweep(
     """
     settings = settings_from(config, bootstrap_servers, assignments)
     store = open_store(settings.content)
+    swept = rules.Swept(0, 0, 0, 0)
+
+    def progress(so_far: rules.Swept) -> None:
+        nonlocal swept
+        swept = so_far
+
     try:
         named = rules.sources()
-        least = _least(settings)
-        if hours is None and least is None:
+        least, endless = _least(settings)
+        if hours is None and endless:
             raise click.UsageError("--older-than is needed: a topic keeps its records without end")
-        if hours is not None and least is not None and hours < least:
+        if hours is not None and hours < least:
             raise click.UsageError(
                 f"--older-than: {hours:g}h is shorter than records that name content may live; "
-                f"use at least {math.ceil(least)}h (retention of the topics, publisher.spool_max_age_hours "
-                f"and {rules.MARGIN_HOURS:g}h)"
+                f"use at least {math.ceil(least)}h (retention.ms and segment.ms of trace.events and "
+                f"trace.enriched, publisher.spool_max_age_hours and {rules.MARGIN_HOURS:g}h)"
             )
-        before = time.time() - (hours if hours is not None else least or 0.0) * rules.HOUR
-        planned = rules.plan(store.names(), before, (names(settings) for names in named.values()))
-        swept = rules.Swept(0, 0, 0, 0) if dry_run else _sweep(store, planned, before)
+        if not dry_run:
+            store.recover()
+        lifetime = least if hours is None else hours
+        before = store.now() - lifetime * rules.HOUR
+        _note("listing the content")
+        planned = rules.plan(store.names(), before, _all_names(settings, named))
+        if not dry_run:
+            swept = _sweep(store, planned, before, progress)
     except ConfigError:
         raise
     except KafkaException as e:
-        _fail("sweep", f"{e.args[0].str()}; nothing was deleted")
+        _fail("sweep", f"{e.args[0].str()}; {_so_far(swept)}")
     except TailraceError as e:
-        _fail("sweep", e)
+        _fail("sweep", f"{e}; {_so_far(swept)}")
+    except KeyboardInterrupt:
+        click.echo(f"tailrace content sweep: stopped; {_so_far(swept)}", err=True)
+        sys.exit(130)
     if as_json:
         document = {
             "dry_run": dry_run,
-            "older_than_hours": round((time.time() - before) / rules.HOUR, 1),
+            "older_than_hours": round(lifetime, 1),
             "sources": list(named),
             "young": planned.young,
             "named": planned.named,
+            "more": planned.more,
             "planned": {"contents": len(planned.delete), "bytes": planned.bytes},
             **swept._asdict(),
         }
@@ -161,10 +177,25 @@ def sweep(
         f"{planned.named:,} that {' or '.join(named)} name",
         err=True,
     )
+    if planned.more:
+        click.echo(f"{planned.more:,} more are old: sweep again", err=True)
 
 
-def _least(settings: Settings) -> float | None:
-    """The shortest lifetime in hours, from the topics in the cluster; None: a topic has no retention.
+def _all_names(settings: Settings, named: dict[str, rules.Names]) -> Iterator[Iterable[str]]:
+    for source, names in named.items():
+        _note(f"reading what {source} names")
+        yield names(settings)
+
+
+def _note(text: str) -> None:
+    """Tells a person at a terminal what is being done."""
+    if sys.stderr.isatty():
+        click.echo(text, err=True)
+
+
+def _least(settings: Settings) -> tuple[float, bool]:
+    """The shortest lifetime in hours by the topics in the cluster, and whether one of them has no end, which
+    is not counted.
 
     Raises:
         TopicMismatch: A topic is missing, or says nothing of its retention.
@@ -174,17 +205,30 @@ def _least(settings: Settings) -> float | None:
     wanted = [names.events, names.enriched]
     admin, _ = kafka.wait_for_broker(settings.kafka, deadline=10, say=lambda text: click.echo(text, err=True))
     found = topics.describe(admin, wanted)
-    return rules.lifetime_hours(
-        rules.retentions({n: found[n].config for n in found}, wanted), settings.publisher.spool_max_age_hours
-    )
+    kept = rules.retentions({n: found[n].config for n in found}, wanted)
+    hours = rules.lifetime_hours((ms for ms in kept if ms >= 0), settings.publisher.spool_max_age_hours)
+    return hours, any(ms < 0 for ms in kept)
 
 
-def _sweep(store: ContentStore, planned: rules.Plan, before: float) -> rules.Swept:
+def _sweep(
+    store: ContentStore, planned: rules.Plan, before: float, progress: Callable[[rules.Swept], None]
+) -> rules.Swept:
     size = len(planned.delete)
     if not sys.stderr.isatty() or not size:
-        return rules.sweep(store, planned, before)
+        return rules.sweep(store, planned, before, progress)
+
+    def shown(so_far: rules.Swept) -> None:
+        progress(so_far)
+        bar.update(1)
+
     with click.progressbar(length=size, label="deleting", file=sys.stderr) as bar:
-        return rules.sweep(store, planned, before, lambda done: bar.update(1))
+        return rules.sweep(store, planned, before, shown)
+
+
+def _so_far(swept: rules.Swept) -> str:
+    if not swept.deleted:
+        return "nothing was deleted"
+    return f"{swept.deleted:,} contents, {swept.bytes:,} bytes were deleted, the others stay"
 
 
 def _document(one: Stored) -> dict[str, Any]:

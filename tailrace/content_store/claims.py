@@ -106,7 +106,7 @@ def contents(event: TraceEvent) -> Iterator[tuple[str, str]]:
 @cache
 def _wide(most: int, limits: Limits) -> Limits:
     """The limits of what may be stored."""
-    return Limits(max(most, limits.most), limits.cut)
+    return limits._replace(most=max(most, limits.most))
 
 
 def _characters(event: TraceEvent) -> int:
@@ -168,16 +168,15 @@ def prepared(
             raise EventTooLarge(e.field, problem) from None
         raise
     large = Large(done, key, len(value), frame, limits, policy.threshold)
-    given = _given(done)
-    sizes = {path: _size(text) for path, text in found if path not in given}
     if len(value) > large.room:
-        storable = [size for size in sizes.values() if size > previews.LEAST]
+        storable = [size for size in _sizes(done, found) if size > previews.LEAST]
         if len(value) - sum(storable) + _PREVIEW * len(storable) > large.room:
             if limits.cut:
                 return cut(large)
             raise prepare.too_large(done, len(value), limits)
         return large
-    if policy.threshold and any(size > max(policy.threshold, previews.LEAST) for size in sizes.values()):
+    least = max(policy.threshold, previews.LEAST)
+    if policy.threshold and any(size > least for size in _sizes(done, found)):
         return large
     if any(media.may_hold(text) for _, text in found):
         return large
@@ -264,7 +263,7 @@ def cut(large: Large) -> Prepared:
         if len(value) <= large.room:
             return Prepared(event, large.key, value)
     texts = {path: JsonText(text) for path, text in contents(event) if CONTENT[path] == "json"}
-    limits = Limits(large.limits.most, True)
+    limits = large.limits._replace(cut=True)
     published = event.published_at or 0
     return prepare.prepared(_with(event, texts), published, limits, large.frame)
 
@@ -318,6 +317,12 @@ def _likely(event: TraceEvent) -> bool:
 def _given(event: TraceEvent) -> frozenset[str]:
     """Fields whose content is in a store already, as the event came."""
     return frozenset(ref.field for ref in event.content_refs)
+
+
+def _sizes(event: TraceEvent, found: list[tuple[str, str]]) -> list[int]:
+    """Bytes of the fields whose content may go to the store."""
+    given = _given(event)
+    return [_size(text) for path, text in found if path not in given]
 
 
 def _size(text: str) -> int:

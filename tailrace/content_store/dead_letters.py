@@ -18,7 +18,7 @@ from tailrace.topics import TopicNames
 
 STALLED: Final = 30.0
 """Seconds without a record after which reading fails."""
-FETCH: Final = 500
+FETCH: Final = 50
 """Most records of one `consume` call. A dead letter may have more bytes than an event."""
 _HASH: Final = re.compile(rb"sha256:[0-9a-f]{64}")
 

@@ -2,7 +2,8 @@
 
 Looked for are data URIs, and strings of JSON that are base64 as a whole and whose type is known: from a
 sibling such as `media_type`, `mimeType` or `format` (Anthropic, Gemini, OpenAI), or from their first bytes.
-JSON inside of a string of JSON is searched too. The time is linear in the length of the text.
+JSON inside of a string of JSON is searched too. Base64 in lines, as MIME has it, counts if it is in a data
+URI or its first bytes tell its type: lists of ids look the same. Time is linear in the length of the text.
 """
 
 from __future__ import annotations
@@ -24,12 +25,21 @@ NODES: Final = 10_000
 _STEP: Final = LEAST // 2
 _SIGNS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/_-\\"
 _WINDOW: Final = re.compile(r"[A-Za-z0-9+/_\\-]{64}")
+_LINES: Final = re.compile(r"[A-Za-z0-9+/_\\\r\n-]{64}")
+"""The same of a value, which may have line breaks that JSON escapes."""
 _OTHER: Final = re.compile(r"[^A-Za-z0-9+/_\\-]")
 _AROUND: Final = 400
 """Characters before and after base64 in which its type is looked for."""
 _URI: Final = re.compile(
-    r"data:(?:([\w.+-]{1,60})\\?/([\w.+-]{1,60}))?(?:;[\w-]{1,40}=[^;,\"\s]{0,100}){0,5};base64,\Z", re.ASCII
+    r"data:(?:([\w.+-]{1,60})\\*/([\w.+-]{1,60}))?(?:;[\w-]{1,40}=[^;,\"\s]{0,100}){0,5};base64,\Z",
+    re.ASCII | re.IGNORECASE,
 )
+_ESCAPED: Final = re.compile(r"\\+(?:[rn/]|u00(?:0[aAdD]|2[bBfF]|3[dD]))")
+"""A line break, `+`, `/` or `=` as JSON may have it, also inside of a string of JSON."""
+_SIGN: Final = {"/": "/", "b": "+", "f": "/"}
+"""Last character of an escape, in lower case -> what it stands for. Others are left out, as padding is."""
+_BREAKS: Final = re.compile(r"(?:\\+[rn])*")
+_LINE: Final = re.compile(r"\\+(?:[rn]|u000[aAdD])")
 _DECLARED: Final = re.compile(
     r'"(?:media_type|mediaType|mime_type|mimeType|content_type|contentType|format)\\*"\s{0,9}:\s{0,9}\\*"'
     r"([\w.+-]{1,60})(?:\\*/([\w.+-]{1,60}))?\\*\"",
@@ -59,6 +69,8 @@ _STARTS: Final = (
     (b"%PDF-", "application/pdf"),
     (b"ID3", "audio/mpeg"),
     (b"\xff\xfb", "audio/mpeg"),
+    (b"\xff\xf3", "audio/mpeg"),
+    (b"\xff\xf2", "audio/mpeg"),
     (b"OggS", "audio/ogg"),
     (b"fLaC", "audio/flac"),
     (b"\x1aE\xdf\xa3", "video/webm"),
@@ -66,6 +78,16 @@ _STARTS: Final = (
     (b"MM\x00*", "image/tiff"),
     (b"PK\x03\x04", "application/zip"),
 )
+_BRANDS: Final = {
+    b"M4A ": "audio/mp4",
+    b"M4B ": "audio/mp4",
+    b"avif": "image/avif",
+    b"avis": "image/avif",
+    b"heic": "image/heic",
+    b"heix": "image/heic",
+    b"mif1": "image/heif",
+    b"msf1": "image/heif",
+}
 _UNKNOWN: Final = "application/octet-stream"
 
 
@@ -86,7 +108,7 @@ def marker(medium: Medium) -> str:
 def may_hold(text: str) -> bool:
     """Whether a text may have a medium. Looks at 64 of every 8,192 characters only."""
     size = len(text)
-    return size >= LEAST and any(_WINDOW.match(text, at) for at in range(_STEP, size, _STEP))
+    return size >= LEAST and any(_LINES.match(text, at) for at in range(_STEP, size, _STEP))
 
 
 def likely(value: Any) -> bool:
@@ -162,6 +184,10 @@ def _medium(text: str, start: int, end: int, floor: int) -> tuple[int, int, Medi
     while padding < 2 and text[end + padding : end + padding + 1] == "=":
         padding += 1
     end += padding
+    in_lines = _LINE.search(signs) is not None
+    if in_lines:
+        breaks = _BREAKS.match(text, end)  # after the padding
+        end = end if breaks is None else breaks.end()
     if uri is None and not (text[start - 1 : start] == '"' and text[end : end + 4].lstrip("\\")[:1] == '"'):
         return None
     data = _decoded(signs)
@@ -172,8 +198,9 @@ def _medium(text: str, start: int, end: int, floor: int) -> tuple[int, int, Medi
         begin = start - (len(uri[0]))
     else:
         declared, begin = _declared(text, start, end), start
-    kind = declared or _of_start(data)
-    if kind is None:
+    known = _of_start(data)
+    kind = declared or known
+    if kind is None or (in_lines and uri is None and known is None):
         if uri is None:
             return None
         kind = _UNKNOWN
@@ -181,9 +208,10 @@ def _medium(text: str, start: int, end: int, floor: int) -> tuple[int, int, Medi
 
 
 def _decoded(signs: str) -> bytes | None:
-    signs = signs.replace("\\/", "/")
     if "\\" in signs:
-        return None
+        signs = _ESCAPED.sub(lambda found: _SIGN.get(found[0][-1].lower(), ""), signs)
+        if "\\" in signs:
+            return None
     signs = signs.replace("-", "+").replace("_", "/")
     try:
         return binascii.a2b_base64(signs + "=" * (-len(signs) % 4), strict_mode=True)
@@ -212,5 +240,5 @@ def _of_start(data: bytes) -> str | None:
     if data[:4] == b"RIFF":
         return {b"WEBP": "image/webp", b"WAVE": "audio/wav"}.get(data[8:12])
     if data[4:8] == b"ftyp":
-        return "audio/mp4" if data[8:11] == b"M4A" else "video/mp4"
+        return _BRANDS.get(data[8:12], "video/mp4")
     return None

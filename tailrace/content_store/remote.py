@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -67,7 +68,7 @@ class Remote:
         ConfigError: fsspec does not know the protocol, or the library refuses the options.
     """
 
-    def __init__(self, url: str, options: Mapping[str, str], now: Any = time.time) -> None:
+    def __init__(self, url: str, options: Mapping[str, str], now: Callable[[], float] = time.time) -> None:
         protocol = url.partition("://")[0]
         given = options_of(options)
         check(url)
@@ -91,11 +92,26 @@ class Remote:
         if self._whole:
             self._fs.pipe_file(target, data)
             return
-        made = self._at(f"{UNFINISHED}/{secrets.token_hex(16)}")
+        unfinished = f"{UNFINISHED}/{secrets.token_hex(16)}"
+        made = self._at(unfinished)
         self._fs.makedirs(made.rpartition("/")[0], exist_ok=True)
         self._fs.makedirs(target.rpartition("/")[0], exist_ok=True)
-        self._fs.pipe_file(made, data)
-        self._fs.mv(made, target)
+        try:
+            self._fs.pipe_file(made, data)
+            self._move(made, target)
+        except BaseException:
+            with contextlib.suppress(Exception):
+                self.remove(unfinished)
+            raise
+
+    def _move(self, made: str, target: str) -> None:
+        try:
+            self._fs.mv(made, target)
+        except Exception:
+            if not self._fs.exists(target):
+                raise
+            self._fs.rm_file(target)  # some do not rename to a name that there is: it has the same content
+            self._fs.mv(made, target)
 
     def refresh(self, path: str, size: int) -> bool:
         """Whether an object is there, with this size, and young enough. If not it is to be written again."""
@@ -110,8 +126,8 @@ class Remote:
         found = self._fs.cat_file(self._at(path), start=0, end=most if most >= 0 else None)
         return found if isinstance(found, bytes) else bytes(found)
 
-    def files(self) -> Iterator[tuple[str, float, int]]:
-        yield from self._below(self._root)
+    def files(self, folder: str = "") -> Iterator[tuple[str, float, int]]:
+        yield from self._below(self._at(folder) if folder else self._root)
 
     def _below(self, folder: str) -> Iterator[tuple[str, float, int]]:
         try:
@@ -130,18 +146,34 @@ class Remote:
             # a time that is not known is now: the object is too young to be swept
             yield path, self._now() if modified is None else modified, int(entry.get("size") or 0)
 
-    def modified_at(self, path: str) -> float | None:
-        found = self._info(path)
-        if found is None:
-            return None
-        modified = self._modified(found)
-        return self._now() if modified is None else modified
-
-    def remove(self, path: str) -> None:
+    def remove(self, path: str, modified_before: float | None = None) -> bool:
+        if modified_before is not None:
+            found = self._info(path)
+            modified = None if found is None else self._modified(found)
+            # a time that is not known is now
+            if modified is None or modified >= modified_before:
+                return False
+        elif self._info(path) is None:
+            return False
         try:
             self._fs.rm_file(self._at(path))
         except FileNotFoundError:
-            pass
+            return False
+        return True
+
+    def now(self) -> float:
+        made = f"{UNFINISHED}/{secrets.token_hex(16)}"
+        if not self._whole:
+            self._fs.makedirs(self._at(UNFINISHED), exist_ok=True)
+        try:
+            self._fs.pipe_file(self._at(made), b".")
+            modified = self._modified(self._info(made) or {})
+        finally:
+            self.remove(made)
+        return self._now() if modified is None else modified
+
+    def recover(self) -> None:
+        """Nothing is ever set aside here."""
 
     def _info(self, path: str) -> dict[str, Any] | None:
         target = self._at(path)

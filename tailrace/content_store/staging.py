@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import time
 from collections import deque
@@ -24,7 +23,7 @@ log: Final = logging.getLogger("tailrace.publisher")
 THREADS: Final = 4
 """Threads that write to the store at once. Each ends when nothing waits."""
 _AGAIN: Final = 0.5
-"""Seconds until a failed write is tried again."""
+"""Seconds after a failed write until the store is tried again, with one event."""
 _CUTS: Final = 4
 """Events that are cut in a turn of the delivery thread."""
 FRESH: Final = 1800.0
@@ -43,14 +42,12 @@ class _Job:
     """An event on its way through the stage."""
 
     __slots__ = (
-        "claimed",
         "deadline",
         "error",
         "event_id",
         "key",
         "large",
         "listener",
-        "not_before",
         "number",
         "size",
         "taken",
@@ -63,14 +60,13 @@ class _Job:
         self.number, self.event_id, self.listener = number, event_id, listener
         self.key, self.size = key, size
         self.large: Large | None = None
-        self.claimed: Claimed | None = None
         self.value: bytes | None = None
         """The record's value, once it may be produced."""
         self.error = ""
         """Why there is no record."""
         self.taken = False
         """Whether its outcome is decided; what a thread still does for it is for nothing."""
-        self.deadline = self.not_before = 0.0
+        self.deadline = 0.0
 
 
 class Stage:
@@ -113,6 +109,8 @@ class Stage:
         self._written: dict[tuple[str | None, str], float] = {}
         self._problem = ""
         """Why the store took nothing the last time; empty: it did."""
+        self._again = 0.0
+        """When it is tried again then."""
         self._reason = ""
         """Why an event was cut last."""
         self._said = self._ended = False
@@ -128,6 +126,12 @@ class Stage:
     def count(self) -> int:
         """How many events are here."""
         return self._events
+
+    def refuses(self, key: bytes | None, value: bytes | Large) -> bool:
+        """Whether `offer` has no room for an event now."""
+        if isinstance(value, bytes):
+            return key is not None and key in self._queues and self._full(len(value))
+        return self._full(value.size)
 
     # -- for the publisher
     def offer(
@@ -254,7 +258,7 @@ class Stage:
 
     def _done(self, job: _Job, value: bytes, error: str = "") -> None:
         """Hands on an event, and those behind it that need not wait any more."""
-        job.large = job.claimed = None
+        job.large = None
         with self._lock:
             job.value, job.error = value, error
             key: object = job.key if job.key is not None else job
@@ -273,12 +277,10 @@ class Stage:
 
     # -- in its threads
     def _start(self) -> None:
-        """Starts threads for what is due."""
-        now = self._clock()
+        """Starts threads for what waits."""
         with self._lock:
-            due = sum(1 for job in itertools.islice(self._pending, THREADS) if job.not_before <= now)
-            count = min(THREADS - self._running, due)
-            self._running += max(count, 0)
+            count = max(0, min(self._threads() - self._running, len(self._pending)))
+            self._running += count
         for _ in range(count):
             try:
                 greenlets.in_real_thread(self._work)
@@ -286,16 +288,18 @@ class Stage:
                 with self._lock:
                     self._running -= 1
 
+    def _threads(self) -> int:
+        """How many may run. While the store takes nothing, one event is tried, and not all are encoded."""
+        if not self._problem:
+            return THREADS
+        return 1 if self._clock() >= self._again else 0
+
     def _next(self) -> _Job | None:
-        now = self._clock()
         with self._lock:
-            for _ in range(len(self._pending)):
+            while self._pending and self._threads():
                 job = self._pending.popleft()
-                if job.taken:
-                    continue
-                if job.not_before <= now:
+                if not job.taken:
                     return job
-                self._pending.append(job)
             self._running -= 1
             return None
 
@@ -309,9 +313,10 @@ class Stage:
             except Exception as e:
                 with self._lock:
                     self._problem = str(e)[:1000] or type(e).__name__
-                    job.not_before = self._clock() + _AGAIN
+                    self._again = self._clock() + _AGAIN
                     self._pending.append(job)
-                continue
+                    self._running -= 1
+                return
             with self._lock:
                 if job.taken or claimed is None:
                     continue
@@ -338,9 +343,7 @@ class Stage:
         large = job.large
         if large is None:
             return None
-        claimed = job.claimed
-        if claimed is None:
-            claimed = job.claimed = claims.claimed(large)
+        claimed = claims.claimed(large)
         tenant = large.event.tenant_id or None
         for blob in self._to_write(tenant, claimed):
             if self._store is None:

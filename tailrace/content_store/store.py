@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
+from urllib.parse import quote
 
 from tailrace.content_store.folder import UNFINISHED, Folder
 from tailrace.content_store.naming import content_hash, name_of, path_in, path_of
 from tailrace.errors import ConfigError, ContentDamaged, ContentMissing, ContentUnreachable
 from tailrace.settings import Content
 
+_LOGIN: Final = re.compile(r"://[^\s/@'\"]*:[^\s/@'\"]*@")
+"""Name and password in a URL."""
+_QUERY: Final = re.compile(r"(?<=[^\s?])\?[^\s'\"?]*=[^\s'\"]*")
+"""Parameters of a URL, among which a library may have put a signature or a token."""
+_PART: Final = re.compile(r"[^;&,\s=]{12,}=*")
+"""A part of an option with several, such as a connection string."""
 _LOCAL: Final = re.compile(r"(?:file|local)://(?:localhost)?(?=/)")
 
 
@@ -32,9 +39,10 @@ class Files(Protocol):
     def write(self, path: str, data: bytes) -> None: ...
     def refresh(self, path: str, size: int) -> bool: ...
     def read(self, path: str, most: int) -> bytes: ...
-    def files(self) -> Iterator[tuple[str, float, int]]: ...
-    def modified_at(self, path: str) -> float | None: ...
-    def remove(self, path: str) -> None: ...
+    def files(self, folder: str = "") -> Iterator[tuple[str, float, int]]: ...
+    def remove(self, path: str, modified_before: float | None = None) -> bool: ...
+    def now(self) -> float: ...
+    def recover(self) -> None: ...
 
 
 class ContentStore:
@@ -118,9 +126,9 @@ class ContentStore:
         Args:
             folder: the tenant's, as `names` gives it.
             hash: its hash.
-            modified_before: seconds since 1970. Content that was put again since stays. It is looked at
-                just before it is deleted; a publisher that puts it in between, within microseconds,
-                loses it.
+            modified_before: seconds since 1970. Content that was put again since stays; in a folder also
+                if that happens at the same time. At a URL it is looked at just before it is deleted: a
+                publisher that puts it between these two requests loses it.
 
         Returns:
             Whether it was deleted; False also if it was not there.
@@ -130,13 +138,26 @@ class ContentStore:
         """
         path = path_in(folder, hash)
         try:
-            modified_at = self._files.modified_at(path)
-            if modified_at is None or (modified_before is not None and modified_at >= modified_before):
-                return False
-            self._files.remove(path)
+            return self._files.remove(path, modified_before)
         except Exception as e:
             raise self._unreachable("deleted", e) from None
-        return True
+
+    def now(self) -> float:
+        """The time by the store's own clock, seconds since 1970, which `Stored.modified_at` goes by.
+
+        Writes and removes a file, to see it.
+        """
+        try:
+            return self._files.now()
+        except Exception as e:
+            raise self._unreachable("written", e) from None
+
+    def recover(self) -> None:
+        """Puts back content that a sweep was killed at. Call it before `names` of another sweep."""
+        try:
+            self._files.recover()
+        except Exception as e:
+            raise self._unreachable("listed", e) from None
 
     def remove_unfinished(self, modified_before: float) -> int:
         """Removes what publishers that were killed did not finish to write.
@@ -149,9 +170,8 @@ class ContentStore:
         """
         count = 0
         try:
-            for path, modified_at, _ in self._files.files():
-                if path.startswith(f"{UNFINISHED}/") and modified_at < modified_before:
-                    self._files.remove(path)
+            for path, modified_at, _ in self._files.files(UNFINISHED):
+                if modified_at < modified_before and self._files.remove(path):
                     count += 1
         except Exception as e:
             raise self._unreachable("deleted", e) from None
@@ -160,7 +180,7 @@ class ContentStore:
     def _unreachable(self, what: str, error: Exception) -> ContentUnreachable:
         if isinstance(error, ContentUnreachable):
             return error
-        said = str(error)
+        said = _QUERY.sub("?***", _LOGIN.sub("://***@", str(error)[:4000]))
         for secret in self._secrets:
             said = said.replace(secret, "***")
         return ContentUnreachable(f"content.store cannot be {what}: {type(error).__name__}: {said[:500]}")
@@ -199,7 +219,14 @@ def open_store(settings: Content) -> ContentStore:
         return ContentStore(Folder(Path(_LOCAL.sub("", settings.store)).expanduser()))
     from tailrace.content_store.remote import Remote
 
-    secrets = tuple(
-        sorted((v for v in settings.storage_options.values() if len(v) > 3), key=len, reverse=True)
+    return ContentStore(
+        Remote(settings.store, settings.storage_options), _secrets(settings.storage_options.values())
     )
-    return ContentStore(Remote(settings.store, settings.storage_options), secrets)
+
+
+def _secrets(options: Iterable[str]) -> tuple[str, ...]:
+    """What no error may show of the options: each whole, its parts, and as a URL has it; longest first."""
+    found = {v for v in options if len(v) > 3}
+    found |= {part for v in found for part in _PART.findall(v)}
+    found |= {quote(v, safe="") for v in found}
+    return tuple(sorted(found, key=len, reverse=True))

@@ -8,6 +8,7 @@ elsewhere. Each such place is a source of names.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import entry_points
 from typing import Final, NamedTuple, Protocol
@@ -25,6 +26,12 @@ records it raises, and nothing is deleted.
 HOUR: Final = 3600.0
 MARGIN_HOURS: Final = 24.0
 """What is added for clocks that differ, and for segments that Kafka deletes late."""
+SEGMENT_MS: Final = 7 * 24 * 3600 * 1000
+"""Kafka's default of segment.ms, where a cluster does not say it."""
+
+MOST: Final = 300_000
+"""Old contents that one sweep looks at, which takes about 150 MB. The next one looks at others."""
+_HASHES: Final = 1 << 32
 
 Names = Callable[[Settings], Iterable[str]]
 
@@ -33,6 +40,7 @@ class Sweepable(Protocol):
     """The methods of a `ContentStore` that a sweep uses."""
 
     def names(self) -> Iterator[Stored]: ...
+    def recover(self) -> None: ...
     def delete(self, folder: str, hash: str, modified_before: float | None = None) -> bool: ...
     def remove_unfinished(self, modified_before: float) -> int: ...
 
@@ -45,6 +53,8 @@ class Plan(NamedTuple):
     """Content that is younger than the lifetime."""
     named: int
     """Older content that a source names."""
+    more: int = 0
+    """Older content that was not looked at, since there is too much of it: another sweep does."""
 
     @property
     def bytes(self) -> int:
@@ -63,24 +73,22 @@ class Swept(NamedTuple):
     """Files that killed publishers had left."""
 
 
-def lifetime_hours(retention_ms: Iterable[int], spool_hours: float) -> float | None:
+def lifetime_hours(kept_ms: Iterable[int], spool_hours: float) -> float:
     """How long content must stay.
 
     Args:
-        retention_ms: The retention of the topics whose records name content, milliseconds; negative: no end.
+        kept_ms: How long each of the topics keeps a record, milliseconds. A record may go to the next topic
+            when the first one is about to delete it, so they add up.
         spool_hours: How long a spool keeps an event.
-
-    Returns:
-        None if a topic keeps its records without end.
     """
-    found = list(retention_ms)
-    if any(ms < 0 for ms in found):
-        return None
-    return max(found, default=0) / (HOUR * 1000) + spool_hours + MARGIN_HOURS
+    return sum(kept_ms) / (HOUR * 1000) + spool_hours + MARGIN_HOURS
 
 
 def retentions(configs: Mapping[str, Mapping[str, str]], topics: Iterable[str]) -> list[int]:
-    """The retention of topics in milliseconds, from their configuration in the cluster.
+    """How long topics keep a record, in milliseconds, from their configuration in the cluster; -1: no end.
+
+    Kafka deletes whole segments, by the youngest record in them, so a record may stay for as long as its
+    segment is written (segment.ms) and for the retention after that.
 
     Raises:
         TopicMismatch: A topic is missing, or says nothing of its retention: it is not known then what its
@@ -88,10 +96,12 @@ def retentions(configs: Mapping[str, Mapping[str, str]], topics: Iterable[str]) 
     """
     found = []
     for topic in topics:
-        text = configs.get(topic, {}).get("retention.ms", "")
+        config = configs.get(topic, {})
+        text, segment = config.get("retention.ms", ""), config.get("segment.ms", "")
         if not text.lstrip("-").isdigit():
-            raise TopicMismatch(f"{topic} is missing, or its retention.ms is not known; nothing was deleted")
-        found.append(int(text))
+            raise TopicMismatch(f"{topic} is missing, or its retention.ms is not known")
+        rolled = int(segment) if segment.isdigit() else SEGMENT_MS
+        found.append(-1 if int(text) < 0 else int(text) + rolled)
     return found
 
 
@@ -112,32 +122,54 @@ def sources() -> dict[str, Names]:
     return found
 
 
-def plan(stored: Iterable[Stored], before: float, named: Iterable[Iterable[str]]) -> Plan:
+def plan(
+    stored: Iterable[Stored],
+    before: float,
+    named: Iterable[Iterable[str]],
+    most: int = MOST,
+    salt: int | None = None,
+) -> Plan:
     """What may be deleted. Reads all of `stored` before any of `named`: what is written meanwhile is young.
 
     Args:
         stored: The content of the store.
         before: Seconds since 1970. Content that was put since is young.
         named: The hashes that each source names. A hash spares the content of every tenant.
+        most: Old hashes that are looked at. If there are more, it is a random part of them: always the same
+            part could be one that is named.
+        salt: Chooses the part, below 2**32; None: at random.
     """
+    salt = secrets.randbelow(_HASHES) if salt is None else salt
     old: dict[str, list[Stored]] = {}
-    young = spared = 0
+    young = spared = more = 0
+    limit = _HASHES
     for one in stored:
         if one.modified_at >= before:
             young += 1
+        elif _place(one.hash, salt) >= limit:
+            more += 1
         else:
             old.setdefault(one.hash, []).append(one)
+            while len(old) > most:
+                limit //= 2
+                for name in [name for name in old if _place(name, salt) >= limit]:
+                    more += len(old.pop(name))
     for names in named:
         for name in names:
             spared += len(old.pop(name, ()))
-    return Plan([one for same in old.values() for one in same], young, spared)
+    return Plan([one for same in old.values() for one in same], young, spared, more)
+
+
+def _place(name: str, salt: int) -> int:
+    """Where a hash is among all, as the salt orders them."""
+    return int(name[7:15], 16) ^ salt
 
 
 def sweep(
     store: Sweepable,
     planned: Plan,
     before: float,
-    progress: Callable[[int], None] = lambda done: None,
+    progress: Callable[[Swept], None] = lambda so_far: None,
 ) -> Swept:
     """Deletes what is planned, except what was put again meanwhile.
 
@@ -145,14 +177,16 @@ def sweep(
         store: The store.
         planned: From `plan`, with the same `before`.
         before: Seconds since 1970.
-        progress: Called after each content with the number of those that were looked at.
+        progress: Called after each content with what was done until then.
 
     Raises:
         ContentUnreachable: The store does not answer. What was not deleted stays for the next sweep.
     """
-    deleted = freed = 0
-    for done, one in enumerate(planned.delete, 1):
+    done = Swept(0, 0, 0, 0)
+    for one in planned.delete:
         if store.delete(one.folder, one.hash, before):
-            deleted, freed = deleted + 1, freed + one.bytes
+            done = done._replace(deleted=done.deleted + 1, bytes=done.bytes + one.bytes)
+        else:
+            done = done._replace(renewed=done.renewed + 1)
         progress(done)
-    return Swept(deleted, freed, len(planned.delete) - deleted, store.remove_unfinished(before))
+    return done._replace(unfinished=store.remove_unfinished(before))

@@ -51,10 +51,10 @@ def deliver(
     with pipeline.tailrace("connect", *sinks, "--until-caught-up", name=f"round{number}", env=whole) as child:
         assert child.wait(300) == 0, child.tail()
     connect = msgspec.structs.replace(pipeline.settings.connect, group_prefix=prefix)
-    return _settled(msgspec.structs.replace(pipeline.settings, connect=connect), pipeline)
+    return settled(msgspec.structs.replace(pipeline.settings, connect=connect), pipeline)
 
 
-def _settled(settings: Settings, pipeline: Pipeline) -> dict[str, Counts]:
+def settled(settings: Settings, pipeline: Pipeline) -> dict[str, Counts]:
     """What the ledgers of each sink say, which balance and have nothing open."""
     books = read_report(pipeline.admin, settings)
     assert books.balanced, books

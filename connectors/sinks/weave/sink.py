@@ -65,7 +65,7 @@ Body = bytes | tuple[Feedback, ...]
 """What a record becomes: a call, or feedback."""
 
 
-@sink("weave", max_records=MOST, max_bytes=30_000_000, fields=FIELDS, environment=VARIABLES)
+@sink("weave", max_records=MOST, max_bytes=30_000_000, fields=FIELDS, environment=VARIABLES, cut=True)
 class Weave:
     """Calls, user feedback and evaluations to W&B Weave, its Cloud or a host of its own."""
 

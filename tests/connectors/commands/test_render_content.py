@@ -29,6 +29,7 @@ EVENT = {
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "store").mkdir()
     return tmp_path / "store"
 
 

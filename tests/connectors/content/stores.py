@@ -19,6 +19,8 @@ class FakeStore:
         self.asked: Counter[tuple[str | None, str]] = Counter()
         self.damaged: set[str] = set()
         self.failing = False
+        self.broken: set[str] = set()
+        """Hashes that cannot be read, though the store works."""
         self.hangs: Callable[[str | None], bool] = lambda tenant_id: False
         self.release = threading.Event()
         """Ends what hangs."""
@@ -35,8 +37,8 @@ class FakeStore:
         try:
             if self.hangs(tenant_id):
                 self.release.wait()
-            if self.failing:
-                raise ContentUnreachable("content.store cannot be read: secret-in-a-url")
+            if self.failing or hash in self.broken:
+                raise ContentUnreachable("content.store cannot be read: it is away")
             data = self.held.get((tenant_id, hash))
             if data is None:
                 raise ContentMissing(hash)

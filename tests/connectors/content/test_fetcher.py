@@ -141,9 +141,54 @@ def test_a_store_that_fails_is_asked_again_until_the_record_goes_on(
     assert landed(fetch).data == b"content"
     said = [r.getMessage() for r in caplog.records]
     assert len(said) == 2, said
-    assert "does not answer: ContentUnreachable" in said[0]
+    assert "does not answer: content.store cannot be read: it is away. Records go on" in said[0]
     assert "answers again" in said[1]
+
+
+def test_the_text_of_any_other_error_is_not_shown(
+    store: FakeStore, fetcher: ContentFetcher, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(tenant_id: str | None) -> bool:
+        raise RuntimeError("https://user:secret@host")
+
+    store.hangs = refuse
+    assert landed(ask(fetcher, clock, put(store, b"content"))).reason == refs.UNREACHABLE
+    assert "does not answer: RuntimeError. Records go on" in caplog.text
     assert "secret" not in caplog.text
+
+
+def test_content_that_alone_cannot_be_read_costs_the_others_nothing(
+    store: FakeStore, fetcher: ContentFetcher, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One file without permissions, for example. The others wait in full, and the log is not filled."""
+    broken = put(store, b"broken")
+    store.broken.add(broken[1])
+    fetch = ask(fetcher, clock, broken)
+    landed(fetch)
+    clock.now += 0.1
+    for n in range(15):
+        other = ask(fetcher, clock, put(store, b"%d" % n))
+        assert landed(other).data == b"%d" % n
+        clock.now += RETRY
+        fetcher.again(fetch, clock.now)
+        landed(fetch)
+        assert fetcher.until(clock.now) == clock.now + SECONDS
+    assert fetcher.late(fetch) == refs.UNREACHABLE
+    assert fetcher.until(clock.now) == clock.now + SECONDS
+    assert len(caplog.records) == 2, caplog.text
+
+
+def test_outages_that_follow_each_other_are_said_once_a_minute(
+    store: FakeStore, fetcher: ContentFetcher, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    for n in range(20):
+        store.failing = True
+        landed(ask(fetcher, clock, put(store, b"%d away" % n)))
+        clock.now += SECONDS
+        store.failing = False
+        landed(ask(fetcher, clock, put(store, b"%d" % n)))
+        clock.now += 0.5
+    assert 2 * 3 <= len(caplog.records) <= 2 * 4, caplog.text
 
 
 def test_after_the_deadline_of_an_outage_only_a_probe_is_made(

@@ -13,7 +13,7 @@ SECONDS = 10.0
 def test_while_the_store_answers_each_record_waits_in_full() -> None:
     waits = StoreWaitPolicy(SECONDS)
     assert [waits.until(t) for t in (5.0, 6.0, 100.0)] == [15.0, 16.0, 110.0]
-    assert not waits.answered()
+    assert not waits.answered(100.0)
     assert not waits.down
 
 
@@ -33,11 +33,19 @@ def test_in_an_outage_records_wait_for_the_rest_of_the_time_and_then_not_at_all(
 def test_an_answer_ends_the_outage() -> None:
     waits = StoreWaitPolicy(SECONDS)
     waits.failed(100.0)
-    assert waits.answered()
-    assert not waits.answered(), "it ends once"
+    assert waits.answered(120.0)
+    assert not waits.answered(121.0), "it ends once"
     assert waits.until(130.0) == 140.0
     assert waits.failed(135.0)
     assert waits.until(136.0) == 145.0
+
+
+def test_a_request_that_fails_alone_is_no_outage() -> None:
+    waits = StoreWaitPolicy(SECONDS)
+    waits.answered(100.5)
+    assert not waits.failed(100.0), "another one was answered since it began"
+    assert waits.until(109.9) == 119.9, "the others wait in full"
+    assert waits.failed(101.0)
 
 
 @given(
@@ -55,7 +63,7 @@ def test_no_record_waits_longer_than_its_time_and_an_outage_costs_little(
             if waits.failed(now):
                 began, waited = now, 0.0
         elif step == "answer":
-            waits.answered()
+            waits.answered(now)
         else:
             left = waits.until(now) - now
             assert left <= seconds + 1e-6

@@ -17,15 +17,16 @@ from tailrace.records import Kind, TraceEvent, WorkflowRun
 from tailrace.settings import Content, Settings
 from tests.connectors.conftest import Running
 from tests.connectors.enriching import START
-from tests.connectors.sinks.test_redelivery import Vendors, settled
+from tests.connectors.sinks.test_redelivery import Vendors
 from tests.connectors.vendors import VENDORS
 from tests.harness.pipeline import Pipeline
+from tests.harness.redelivery import settled
 
 pytestmark = pytest.mark.kafka
 
 SIZE = 20_000_000
 LINE = 'a "quoted" line\n'
-INPUTS = {"query": "short", "document": LINE * (SIZE // len(json.dumps(LINE)) + 1)}
+INPUTS = {"query": "short", "document": LINE * (SIZE // (len(json.dumps(LINE)) - 2) + 1)}
 BYTES = len(json.dumps(INPUTS, separators=(",", ":")))
 RUN = TraceEvent(
     kind=Kind.WORKFLOW_RUN,
@@ -50,6 +51,7 @@ def test_a_large_input_reaches_every_sink_within_its_limit(broker: Broker, tmp_p
     assert BYTES > SIZE
     pipeline = Pipeline(broker.bootstrap_servers, tmp_path)
     settings = msgspec.structs.replace(pipeline.settings, content=Content(store=str(tmp_path / "store")))
+    (tmp_path / "store").mkdir()
     with Publisher(settings=settings) as publisher:
         publisher.publish(RUN)
     with pipeline.process() as process:
@@ -68,7 +70,7 @@ def test_a_large_input_reaches_every_sink_within_its_limit(broker: Broker, tmp_p
             assert sink.error is None, name
             held = repr(vendor.stored.state(double))
             assert f"cut from {BYTES} bytes" in held, name
-            assert held.count("quoted") > 100_000, f"{name}: as much as fits is there"
+            assert held.count("quoted") > 90_000, f"{name}: as much as fits is there"
             counts = sink.sink.status().counts
             assert (counts.rehydrated, counts.incomplete_by, counts.retried) == (1, {}, 0), name
 

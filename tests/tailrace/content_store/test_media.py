@@ -30,6 +30,7 @@ def b64(data: bytes) -> str:
 
 DATA = some()
 B64 = b64(DATA)
+LINES = "\r\n".join(B64[n : n + 64] for n in range(0, len(B64), 64))
 SHAPES: list[tuple[str, Any, str]] = [
     (
         "OpenAI, chat",
@@ -55,6 +56,10 @@ SHAPES: list[tuple[str, Any, str]] = [
     ),
     ("parameters", f"data:text/plain;charset=utf-8;base64,{B64}", "text/plain"),
     ("no type", f"data:;base64,{B64}", "image/png"),
+    ("upper case", f"DATA:image/PNG;BASE64,{B64}", "image/png"),
+    ("MIME", {"data": base64.encodebytes(DATA).decode()}, "image/png"),
+    ("MIME, of a sibling's type", {"data": LINES, "mime_type": "image/x-own"}, "image/x-own"),
+    ("MIME, data URI", {"url": f"data:image/webp;base64,{LINES}"}, "image/webp"),
     ("Markdown", f"see ![a](data:image/png;base64,{B64}) there", "image/png"),
 ]
 
@@ -88,6 +93,8 @@ def test_slashes_that_are_escaped_and_the_other_alphabet_are_the_same_medium() -
         json.dumps({"url": f"data:image/png;base64,{B64}"}).replace("/", "\\/"),
         json.dumps({"data": base64.urlsafe_b64encode(DATA).decode(), "mimeType": "image/png"}),
         json.dumps({"data": B64.rstrip("="), "mimeType": "image/png"}),
+        json.dumps({"data": B64}).replace("+", "\\u002B").replace("=", "\\u003d"),
+        json.dumps({"data": B64}).replace("/", "\\u002f").replace("+", "\\u002b"),
     ):
         shorter, [found] = named(text)
         assert found.data == DATA
@@ -96,8 +103,25 @@ def test_slashes_that_are_escaped_and_the_other_alphabet_are_the_same_medium() -
 
 
 @pytest.mark.parametrize(
+    ("brand", "kind"),
+    [
+        (b"heic", "image/heic"),
+        (b"mif1", "image/heif"),
+        (b"avif", "image/avif"),
+        (b"M4A ", "audio/mp4"),
+        (b"isom", "video/mp4"),
+    ],
+)
+def test_what_looks_like_a_film_may_be_an_image(brand: bytes, kind: str) -> None:
+    data = some(start=b"\0\0\0\x18ftyp" + brand)
+    [found] = named(json.dumps({"data": b64(data)}))[1]
+    assert found.media_type == kind
+
+
+@pytest.mark.parametrize(
     "value",
     [
+        {"data": "\n".join(f"{n:032x}" for n in range(2_000)), "mime_type": "text/plain"},  # ids in lines
         "a" * 100_000,
         {"data": "a" * 100_000},  # base64, but of no type that is known
         {"data": "a" * 100_000, "other": {"mimeType": "image/png"}},  # another object's type

@@ -26,6 +26,7 @@ from tailrace import (
     EventTooLarge,
     Kind,
     Publisher,
+    QueueFull,
     TraceEvent,
     codec,
 )
@@ -450,6 +451,27 @@ def test_publish_does_not_wait_for_the_store(
     publisher.close(0)
 
 
+@pytest.mark.parametrize(
+    ("content", "publisher"), [({"queue_bytes": 3_000_000}, {}), ({}, {"queue_max_events": 1})]
+)
+def test_a_queue_that_is_full_of_events_for_the_store_says_so(
+    dead: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    content: dict[str, Any],
+    publisher: dict[str, Any],
+) -> None:
+    gate = Gate(monkeypatch)
+    settings = nowhere(dead, tmp_path, {"timeout_seconds": 120, **content}, when_full="raise", **publisher)
+    made = Publisher(settings=settings)
+    made.publish(event(0, inputs="words " * 400_000))
+    with pytest.raises(QueueFull, match="full: 1 events wait for the content store") as refused:
+        made.publish(event(1, inputs="words " * 400_000))
+    assert "content.queue_bytes " in str(refused.value)
+    gate.open.set()
+    made.close(0)
+
+
 def test_close_does_not_wait_for_a_store_that_never_answers(
     dead: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -472,8 +494,9 @@ def test_what_is_refused_is_refused_in_the_callers_thread(dead: str, tmp_path: P
     with pytest.raises(EventTooLarge, match=r"content\.max_bytes") as refused:
         publisher.publish(event(inputs=DOCUMENT))
     assert refused.value.field == "inputs"
-    with pytest.raises(EventTooLarge):
+    with pytest.raises(EventTooLarge) as refused:
         publisher.publish(event(inputs="x y" * 500_000, attributes={"a": "b" * MB}))
+    assert "content.store" not in str(refused.value), "it is set"
     assert publisher.counts.accepted == 0
     publisher.close(0)
 
@@ -493,6 +516,7 @@ def test_redact_comes_before_the_store(dead: str, tmp_path: Path) -> None:
 
 def test_events_for_the_spool_have_their_content_in_the_store(dead: str, tmp_path: Path) -> None:
     spool, root = tmp_path / "spool", tmp_path / "store"
+    root.mkdir()
     reports: list[DeliveryReport] = []
     publisher = Publisher(
         settings=nowhere(dead, root, spool_dir=str(spool), delivery_timeout_seconds=60.0),
@@ -540,6 +564,7 @@ def test_waiting_for_the_store_is_not_taken_for_an_outage_of_kafka(
         return look(spooler, waiting)
 
     monkeypatch.setattr(Spooler, "look", watched)
+    (tmp_path / "store").mkdir()
     settings = nowhere(dead, tmp_path / "store", {"timeout_seconds": 1000}, spool_dir=str(tmp_path / "spool"))
     publisher = Publisher(settings=settings)
     publisher.publish(event(inputs=DOCUMENT))
@@ -587,7 +612,7 @@ def test_without_a_store_nothing_of_it_runs(dead: str, monkeypatch: pytest.Monke
     publisher.publish(event(inputs="x y" * 100_000))
     delivery = publisher._deliveries[os.getpid()]
     assert delivery._stage is None
-    with pytest.raises(EventTooLarge):
+    with pytest.raises(EventTooLarge, match=r"max\.message\.bytes, or set content\.store, or set publisher"):
         publisher.publish(event(inputs=DOCUMENT))
     publisher.close(0)
 

@@ -11,6 +11,7 @@ import pytest
 
 from tailrace import Kind, TraceEvent, codec
 from tailrace.content import Limits
+from tailrace.content_store import staging
 from tailrace.content_store.claims import Large, Policy, claimed, prepared
 from tailrace.content_store.naming import content_hash
 from tailrace.content_store.staging import FRESH, Stage
@@ -49,11 +50,15 @@ class Store:
         self.put_: list[tuple[str | None, str]] = []
         self.answers: deque[Callable[[], None]] = deque()
         self.then: Callable[[], None] = lambda: None
+        self.refused: set[str | None] = set()
+        """Tenants whose content it does not take."""
         self.calls = 0
 
     def put(self, tenant_id: str | None, data: bytes) -> str:
         self.calls += 1
         (self.answers.popleft() if self.answers else self.then)()
+        if tenant_id in self.refused:
+            away()
         self.put_.append((tenant_id, content_hash(data)))
         return content_hash(data)
 
@@ -180,6 +185,58 @@ def test_a_store_that_is_away_for_less_than_the_time_costs_nothing(
     assert case.event(1).content_refs
     assert case.in_flight.counts().stored == 1
     assert caplog.text == ""
+
+
+def test_while_the_store_is_away_one_event_at_a_time_is_tried(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others are not encoded for it again and again: that would take several times their memory."""
+    encoded: list[str] = []
+    real = staging.claims.claimed
+
+    def counted(event: Large) -> Any:
+        encoded.append(str(event.event.source_id))
+        return real(event)
+
+    monkeypatch.setattr(staging.claims, "claimed", counted)
+    case.store.then = away
+    for number in range(8):
+        case.offer(number, key=f"k{number}", text=f"{number} ")
+    until(lambda: not case.stage._running)
+    tried = len(encoded)
+    assert 1 <= tried <= staging.THREADS
+    assert case.store.calls == tried
+    for _ in range(3):
+        case.stage.turn()
+    assert case.store.calls == tried, "not at once"
+    for n in range(1, 9):
+        case.now += 0.6
+        case.stage.turn()
+        until(lambda: not case.stage._running)
+        assert case.store.calls == tried + n
+    assert {f"s{number}" for number in range(8)} <= set(encoded), "each has its turn"
+    case.store.then = lambda: None
+    case.now += 0.6
+    case.stage.turn()
+    until(lambda: len(case.records) == 8)
+    assert case.in_flight.counts().stored == 8
+
+
+def test_content_that_alone_cannot_be_stored_holds_up_the_others_for_a_moment_only(case: Case) -> None:
+    case.store.refused.add("refused")
+    case.offer(0, key="refused", tenant="refused")
+    for number in range(1, 6):
+        case.offer(number, key=f"k{number}", text=f"{number} ")
+    for _ in range(3):
+        until(lambda: not case.stage._running)
+        case.now += 0.6
+        case.stage.turn()
+    until(lambda: len(case.records) == 5)
+    assert case.in_flight.counts().stored == 5
+    case.now += 9
+    case.stage.turn()
+    until(lambda: len(case.records) == 6)
+    assert case.event(0).content_changes
 
 
 def test_after_its_time_an_event_is_published_cut_and_it_is_said_once(

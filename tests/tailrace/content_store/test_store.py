@@ -30,6 +30,7 @@ DATA = b"\0some bytes\xff" * 1000
 
 @pytest.fixture(params=["folder", "file", "memory"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> ContentStore:
+    (tmp_path / "store").mkdir()
     if request.param == "folder":
         return open_store(Content(store=str(tmp_path / "store")))
     if request.param == "file":
@@ -89,9 +90,20 @@ def test_what_is_deleted_is_gone_and_what_was_put_again_since_is_not(store: Cont
         store.delete("../..", hash)
 
 
+def test_the_store_tells_the_time_by_its_own_clock(
+    store: ContentStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = time.time()
+    monkeypatch.setattr(time, "time", lambda: real - 10**9)
+    assert real - 5 < store.now() < real + 60
+    assert list(store.names()) == []
+    assert store.remove_unfinished(real + 60) == 0
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    return tmp_path / "a" / "store"
+    (tmp_path / "store").mkdir(mode=0o700)
+    return tmp_path / "store"
 
 
 def test_files_are_private_and_nothing_else_is_left(root: Path) -> None:
@@ -124,14 +136,23 @@ def test_content_that_was_changed_is_damaged(root: Path) -> None:
         store.get("acme", hash)
 
 
-def test_a_folder_that_is_not_mounted_is_unreachable_not_missing(root: Path) -> None:
+def test_a_folder_that_is_not_mounted_is_unreachable_and_is_not_made(root: Path) -> None:
+    """It would be on this host's own disk, where no sink finds the content."""
     store = open_store(Content(store=str(root)))
-    with pytest.raises(ContentUnreachable, match="does not exist here"):
-        store.get("acme", content_hash(DATA))
+    root.rmdir()
+    for call in (
+        lambda: store.put("acme", DATA),
+        lambda: store.get("acme", content_hash(DATA)),
+        lambda: list(store.names()),
+        lambda: store.remove_unfinished(time.time()),
+    ):
+        with pytest.raises(ContentUnreachable, match="does not exist here: mount it, or make it"):
+            call()
+    assert not root.exists()
 
 
 def test_a_store_that_cannot_be_written_is_unreachable_and_leaves_nothing(root: Path) -> None:
-    root.parent.mkdir()
+    root.rmdir()
     root.write_bytes(b"a file")
     store = open_store(Content(store=str(root)))
     for call in (
@@ -143,6 +164,24 @@ def test_a_store_that_cannot_be_written_is_unreachable_and_leaves_nothing(root: 
         with pytest.raises(ContentUnreachable, match="cannot be"):
             call()
     assert isinstance(ContentUnreachable(), OSError)
+
+
+def test_the_names_of_new_folders_are_synced_too(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A power cut after `put` must not take the folder of a tenant's first content."""
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink().relative_to(root)))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    store = open_store(Content(store=str(root)))
+    path = Path(path_of("acme", store.put("acme", DATA)))
+    assert {".", "t-acme", str(path.parent)} <= set(synced)
+    synced.clear()
+    store.put("acme", b"else")
+    assert "." not in synced, "only once"
 
 
 def test_a_full_disk_leaves_no_part_of_the_content(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,10 +238,13 @@ def test_readers_and_writers_of_one_content_never_see_a_part_of_it(root: Path) -
 
 KILLED = """
 import os, sys
+from pathlib import Path
 from tailrace.content_store.store import open_store
 from tailrace.settings import Content
 store = open_store(Content(store=sys.argv[1]))
 moment = sys.argv[2]
+for name in ("unfinished", "t-acme", *(f"t-acme/{n:02x}" for n in range(256))):
+    Path(sys.argv[1], name).mkdir()  # these are synced, too
 real = getattr(os, moment) if hasattr(os, moment) else None
 def die(*a, **k):
     os.kill(os.getpid(), 9)
@@ -257,6 +299,8 @@ def content(**values: Any) -> Content:
         ("://x", "not a valid URL"),
         ("s3://", "not a valid URL"),
         ("s3://key:secret@bucket/x", "holds credentials; use content.storage_options"),
+        ("abfs://c@a.example/x?sv=1&sig=secret@", "holds credentials; use content.storage_options"),
+        ("https://a.example/x?Access_Token=secret@", "holds credentials; use content.storage_options"),
     ],
 )
 def test_a_store_that_cannot_be_one_is_refused(store: str, said: str) -> None:
@@ -320,6 +364,34 @@ def test_a_secret_is_shown_nowhere() -> None:
     assert "***" in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "no access with AccountKey=pA+ss/word1234== there",
+        "no access with pA+ss/word1234== there",
+        "GET https://host/x?sig=pA%2Bss%2Fword1234%3D%3D&a=1",
+        "GET https://host/x?X-Amz-Signature=other-secret-of-a-library",
+        "cannot connect to sftp://user:other-secret-of-a-library@host/x",
+    ],
+)
+def test_no_part_of_a_secret_and_no_signature_is_shown(said: str) -> None:
+    options = {"connection_string": "Protocol=https;AccountName=me;AccountKey=pA+ss/word1234=="}
+    store = open_store(Content(store="memory://x", storage_options=options))
+
+    class Refusing:
+        def refresh(self, path: str, size: int) -> bool:
+            raise RuntimeError(said)
+
+    refusing: Any = Refusing()
+    store._files = refusing
+    with pytest.raises(ContentUnreachable) as refused:
+        store.put(None, DATA)
+    shown = str(refused.value)
+    assert "***" in shown
+    for secret in ("pA+ss", "pA%2Bss", "word1234", "other-secret"):
+        assert secret not in shown
+
+
 def test_options_are_nested_by_dots_and_booleans_are_booleans() -> None:
     from tailrace.content_store.remote import options_of
 
@@ -335,10 +407,43 @@ def test_options_are_nested_by_dots_and_booleans_are_booleans() -> None:
 def test_without_a_rename_in_the_store_a_file_is_written_under_another_name(tmp_path: Path) -> None:
     from tailrace.content_store.remote import Remote
 
+    (tmp_path / "store").mkdir()
     files = Remote(f"file://{tmp_path}/store", {})
     store = ContentStore(files)
     hash = store.put("acme", DATA)
     assert store.get("acme", hash) == DATA
     assert [s.hash for s in store.names()] == [hash]
     store.put("acme", DATA)
+    assert list((tmp_path / "store" / UNFINISHED).iterdir()) == []
+
+
+def test_a_file_system_that_renames_to_no_name_that_exists_takes_content_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As HDFS and SMB. Content that was put half an hour ago is written again, so that it is young."""
+    from tailrace.content_store.remote import Remote
+
+    files = Remote(f"file://{tmp_path}/store", {})
+    move = files._fs.mv
+
+    def careful(made: str, target: str) -> None:
+        if Path(target).exists():
+            raise FileExistsError(target)
+        move(made, target)
+
+    monkeypatch.setattr(files._fs, "mv", careful)
+    store = ContentStore(files)
+    hash = store.put("acme", DATA)
+    path = tmp_path / "store" / path_of("acme", hash)
+    os.utime(path, (1000, 1000))
+    store.put("acme", DATA)
+    assert store.get("acme", hash) == DATA
+    assert path.stat().st_mtime > time.time() - 60
+
+    def refuse(made: str, target: str) -> None:
+        raise PermissionError(target)
+
+    monkeypatch.setattr(files._fs, "mv", refuse)
+    with pytest.raises(ContentUnreachable, match="PermissionError"):
+        store.put("acme", b"else")
     assert list((tmp_path / "store" / UNFINISHED).iterdir()) == []

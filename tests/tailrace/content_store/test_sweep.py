@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -20,8 +22,9 @@ from tailrace.content_store.folder import UNFINISHED, Folder
 from tailrace.content_store.naming import content_hash, path_of
 from tailrace.content_store.store import ContentStore, Stored
 from tailrace.dead_letters import dead_letter
-from tailrace.errors import KafkaUnavailable, MissingPackage, TopicMismatch
+from tailrace.errors import ContentMissing, KafkaUnavailable, MissingPackage, TopicMismatch
 from tailrace.records import ContentRef, Kind, Stage, TraceEvent
+from tests.harness.processes import wait_until
 
 HOUR = 3600.0
 NOW = time.time()
@@ -29,6 +32,7 @@ NOW = time.time()
 
 class Bench:
     def __init__(self, folder: Path) -> None:
+        folder.mkdir()
         self.folder = folder
         self.store = ContentStore(Folder(folder))
 
@@ -77,6 +81,133 @@ def test_content_that_is_put_again_after_it_was_listed_stays(bench: Bench) -> No
     assert bench.left() == {name}
 
 
+@pytest.mark.parametrize("call", [".stat", ".rename", ".unlink"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_content_that_is_put_at_the_moment_it_is_deleted_stays(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, call: str, when: str
+) -> None:
+    """A publisher that finds the content does not write it; the sweep has seen it as old."""
+    name = bench.put("t", b"old", 11)
+    before = NOW - 10 * HOUR
+    planned = rules.plan(bench.store.names(), before, [])
+    other = ContentStore(Folder(bench.folder))
+    real = getattr(Path, call[1:])
+    came = False
+
+    def and_a_publisher(path: Path, *arguments: Any, **options: Any) -> Any:
+        nonlocal came
+        mine = (bench.folder in path.parents) and not came
+        if mine and when == "before":
+            came = True
+            other.put("t", b"old")
+        result = real(path, *arguments, **options)
+        if mine and when == "after":
+            came = True
+            other.put("t", b"old")
+        return result
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, call[1:], and_a_publisher)
+        rules.sweep(bench.store, planned, before)
+    assert came
+    assert other.get("t", name) == b"old"
+    assert bench.store.get("t", name) == b"old"
+    assert list((bench.folder / UNFINISHED).iterdir()) == []
+
+
+def test_sweeps_lose_nothing_that_is_put_at_the_same_time(bench: Bench) -> None:
+    """What a put has returned for is younger than `before`, whatever sweeps do meanwhile."""
+    path = bench.folder / path_of("t", content_hash(b"old"))
+    wrong: list[BaseException] = []
+    done = threading.Event()
+
+    def sweep() -> None:
+        try:
+            while not done.is_set():
+                before = time.time() - HOUR
+                bench.store.recover()
+                rules.sweep(bench.store, rules.plan(bench.store.names(), before, []), before)
+        except BaseException as e:
+            wrong.append(e)
+
+    def is_there() -> bool:  # it may be set aside for a moment
+        try:
+            return bench.store.get("t", content_hash(b"old")) == b"old"
+        except ContentMissing:
+            return False
+
+    sweeps = [threading.Thread(target=sweep) for _ in range(2)]
+    for thread in sweeps:
+        thread.start()
+    try:
+        for _ in range(200):
+            bench.store.put("t", b"old")
+            wait_until(is_there, 20, "it is there")
+            with contextlib.suppress(FileNotFoundError):
+                os.utime(path, (NOW - 9 * HOUR,) * 2)
+    finally:
+        done.set()
+        for thread in sweeps:
+            thread.join()
+    assert wrong == []
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_what_is_put_back_replaces_nothing_younger(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    name = bench.put("t", b"old", 11)
+    path = bench.folder / path_of("t", name)
+    aside = bench.folder / UNFINISHED / f"{path_of('t', name).replace('/', '~')}~0123"
+    os.link(path, aside)
+    if not links:
+
+        def refuse(*_: object) -> None:
+            raise PermissionError(1, "Operation not permitted")
+
+        monkeypatch.setattr(os, "link", refuse)
+    path.unlink()
+    bench.store.recover()
+    assert (path.read_bytes(), list(aside.parent.iterdir())) == (b"old", [])
+    path.rename(aside)
+    bench.store.put("t", b"old")
+    bench.store.recover()
+    assert path.stat().st_mtime > NOW - HOUR
+    assert list(aside.parent.iterdir()) == []
+
+
+def test_what_a_killed_sweep_had_set_aside_is_put_back(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = bench.put("Tenant", b"old", 11)
+    before = NOW - 10 * HOUR
+
+    def killed(path: Path, missing_ok: bool = False) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", killed)
+        with pytest.raises(KeyboardInterrupt):
+            rules.sweep(bench.store, rules.plan(bench.store.names(), before, []), before)
+    assert bench.left() == set()
+    bench.store.recover()
+    assert bench.left() == {name}
+    assert bench.store.get("Tenant", name) == b"old"
+    assert rules.sweep(bench.store, rules.plan(bench.store.names(), before, []), before).deleted == 1
+    bench.store.recover()
+    assert bench.left() == set()
+
+
+def test_only_content_is_put_back(bench: Bench) -> None:
+    bench.put("t", b"x", 1)
+    waiting = bench.folder / UNFINISHED
+    names = {"0123abcd", "..~..~outside~0123", "t-t~00~0123", "~~~"}
+    for name in names:
+        (waiting / name).write_bytes(b"half")
+    bench.store.recover()
+    assert {path.name for path in waiting.iterdir()} == names
+    assert not (bench.folder.parent / "outside").exists()
+    assert len(bench.left()) == 1
+
+
 def test_names_that_cannot_be_read_completely_delete_nothing(bench: Bench) -> None:
     name = bench.put("t", b"old", 11)
 
@@ -116,14 +247,21 @@ def test_what_killed_publishers_left_is_removed_when_it_is_old(bench: Bench) -> 
     assert [p.name for p in (bench.folder / UNFINISHED).iterdir()] == ["b"]
 
 
-def test_the_lifetime_is_retention_and_spool_and_a_day() -> None:
+def test_the_lifetime_is_all_that_a_record_may_go_through_and_a_day() -> None:
     day = 24 * 3600 * 1000
-    assert rules.lifetime_hours([7 * day, 30 * day], 168.0) == 30 * 24 + 168 + 24
-    assert rules.lifetime_hours([7 * day, -1], 168.0) is None
+    assert rules.lifetime_hours([7 * day, 30 * day], 168.0) == (7 + 30) * 24 + 168 + 24
+
+
+def test_a_topic_keeps_a_record_for_its_retention_and_the_time_of_its_segment() -> None:
+    configs = {
+        "a": {"retention.ms": "5", "segment.ms": "3"},
+        "b": {"retention.ms": "-1", "segment.ms": "3"},
+        "c": {"retention.ms": "5"},
+    }
+    assert rules.retentions(configs, ["a", "b", "c"]) == [8, -1, 5 + rules.SEGMENT_MS]
 
 
 def test_a_topic_whose_retention_is_not_known_ends_it() -> None:
-    assert rules.retentions({"a": {"retention.ms": "5"}, "b": {"retention.ms": "-1"}}, ["a", "b"]) == [5, -1]
     for configs in ({}, {"a": {}}, {"a": {"retention.ms": "None"}}):
         with pytest.raises(TopicMismatch, match="a is missing, or its"):
             rules.retentions(configs, ["a"])
@@ -197,3 +335,24 @@ def test_a_plan_deletes_exactly_what_is_old_and_not_named(
     flat = {name for source in names for name in source}
     assert sorted(planned.delete) == sorted(s for s in stored if s.modified_at < 10.0 and s.hash not in flat)
     assert planned.young + planned.named + len(planned.delete) == len(stored)
+
+
+@given(st.integers(0, (1 << 32) - 1), st.integers(1, 40))
+def test_a_plan_holds_a_bounded_number_of_contents_and_says_how_many_are_left(salt: int, most: int) -> None:
+    stored = [Stored("t-t", content_hash(b"%d" % n), 1.0, 7) for n in range(60)]
+    planned = rules.plan(stored, 10.0, [], most, salt)
+    assert len(planned.delete) <= most
+    assert len(planned.delete) + planned.more == 60
+    assert len(set(planned.delete)) == len(planned.delete)
+
+
+def test_sweeps_one_after_the_other_look_at_all_content() -> None:
+    """Also if most of it is named: each looks at another part."""
+    stored = [Stored("t-t", content_hash(b"%d" % n), 1.0, 7) for n in range(60)]
+    names = [one.hash for one in stored[:50]]
+    left = set(stored)
+    for _ in range(10_000):
+        left -= set(rules.plan(left, 10.0, [names], 10).delete)
+        if len(left) == 50:
+            break
+    assert left == set(stored[:50])
