@@ -79,6 +79,15 @@ BODIES: Final[dict[str, Sequence[Planted]]] = {
         Planted("/feedback-scores/delete", "names", [], ".names: unknown key"),
     ),
     "weave": (
+        Planted("/agents/otel/v1/traces", f"{RESOURCE}/wandb.project", GONE, "no wandb.project"),
+        Planted("/agents/otel/v1/traces", f"{OWN}/gen_ai.usage.tokens", {"intValue": "1"}, "unknown attr"),
+        Planted(
+            "/agents/otel/v1/traces", f"{OWN}/gen_ai.usage.input_tokens", {"stringValue": "12"}, "not an int"
+        ),
+        Planted(
+            "/agents/otel/v1/traces", f"{OWN}/gen_ai.input.messages", {"stringValue": "hi"}, "JSON array"
+        ),
+        Planted("/agents/otel/v1/traces", f"{OWN}/gen_ai.operation.name", {"stringValue": "run"}, "not one"),
         Planted("/calls/complete", f"{CALL}/endedAt", "x", ".endedAt: unknown key"),
         Planted("/calls/complete", "calls", [], ".calls: unknown key"),
         Planted("/calls/complete", f"{CALL}/ended_at", GONE, "ended_at: missing"),
