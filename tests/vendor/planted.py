@@ -89,6 +89,18 @@ BODIES: Final[dict[str, Sequence[Planted]]] = {
         ),
         Planted("/agents/otel/v1/traces", f"{OWN}/gen_ai.operation.name", {"stringValue": "run"}, "not one"),
         Planted("/calls/complete", f"{CALL}/endedAt", "x", ".endedAt: unknown key"),
+        Planted(
+            "/calls/complete",
+            f"{CALL}/summary",
+            {"usage": {"m": {"prompt_tokens_details": {"reasoning_tokens": 9}}}},
+            "m.prompt_tokens_details:",
+        ),
+        Planted(
+            "/calls/complete",
+            f"{CALL}/summary",
+            {"usage": {"m": {"completion_tokens_details": {"reasoning_tokens": "9"}}}},
+            "are not integers",
+        ),
         Planted("/calls/complete", "calls", [], ".calls: unknown key"),
         Planted("/calls/complete", f"{CALL}/ended_at", GONE, "ended_at: missing"),
         Planted("/calls/complete", f"{CALL}/started_at", "yesterday", "not an ISO 8601 time"),

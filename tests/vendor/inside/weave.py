@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import importlib
 import json
@@ -66,6 +67,10 @@ READ: Final = frozenset(
 )
 """The attributes with this prefix that the Agents view reads: weave/shared/agents/semconv.py of 0.53.12, the
 last release that has the server, without older names. It keeps others, but neither shows nor adds them up."""
+DETAILS: Final = {
+    "prompt_tokens_details": frozenset({"audio_tokens", "image_tokens"}),
+    "completion_tokens_details": frozenset({"audio_tokens", "image_tokens", "reasoning_tokens"}),
+}
 OPERATIONS: Final = frozenset(
     {"chat", "embeddings", "execute_tool", "invoke_agent", "invoke_workflow", "retrieval"}
 )
@@ -77,7 +82,9 @@ PROJECT: Final = frozenset({"wandb.entity", "wandb.project"})
 def problems(request: Request) -> Iterator[str]:
     if request.matches("POST", "/calls/complete"):
         entity, project = request.path.split("/")[-4:-2]
-        body = {"entity": entity, "project": project, **request.body}  # parts of the path, as in the type
+        body = {"entity": entity, **copy.deepcopy(request.body)}  # a part of the path, which is in the type
+        for i, call in enumerate(body.get("batch", ())):
+            yield from (f".batch[{i}].summary.usage.{text}" for text in _details(call))
         yield from _typed("v2_call_complete_params:V2CallCompleteParams", body)
         for i, call in enumerate(request.body.get("batch", ())):
             if call.get("project_id") != f"{entity}/{project}":
@@ -96,6 +103,22 @@ def problems(request: Request) -> Iterator[str]:
                     yield from (f"span {span['spanId']}: {text}" for text in _of_agents(span))
     else:
         yield f"{request.method} {request.path}: not a request that the sink may make"
+
+
+def _details(call: Any) -> Iterator[str]:
+    """Takes the details of tokens out of a call's usage, and says what is wrong with them.
+
+    The type of usage is open (`extra_items`), and these are what clients of models put there.
+    """
+    summary = call.get("summary")
+    usage = summary.get("usage") if isinstance(summary, dict) else None
+    for model, counts in usage.items() if isinstance(usage, dict) else ():
+        for name in DETAILS.keys() & counts.keys():
+            found = counts.pop(name)
+            if not isinstance(found, dict) or not found.keys() <= DETAILS[name]:
+                yield f"{model}.{name}: {found!r} has not only {sorted(DETAILS[name])}"
+            elif any(type(n) is not int for n in found.values()):
+                yield f"{model}.{name}: {found!r} are not integers"
 
 
 def _of_agents(span: Any) -> Iterator[str]:
