@@ -33,8 +33,6 @@ class Backend(NamedTuple):
     """Where its double shows what it holds: a URL; the OTLP receiver's is a file."""
     traces: Callable[[Any], Traces]
     """What it has of each trace, from what is there."""
-    options: tuple[str, ...] = ()
-    """Of the double's command."""
 
 
 def _at_endpoint(ready: Ready) -> str:
@@ -73,7 +71,6 @@ BACKENDS: Final = {
         lambda ready: {"endpoint": ready["endpoint"], "license_key": KEY},
         _at_endpoint,
         held.alibaba,
-        ("--license-key", KEY),
     ),
     "otlp": Backend(
         "OTLP",
@@ -84,6 +81,17 @@ BACKENDS: Final = {
     ),
 }
 """Name of the sink -> its backend, in the order of the picture in README.md."""
+
+
+def command(name: str, spans: Path) -> list[str]:
+    """The arguments with which Python runs a backend's double. It says on a line of JSON when it is ready.
+
+    Args:
+        name: Of the sink.
+        spans: The file in which the OTLP receiver keeps what it gets.
+    """
+    own = {"alibaba": ["--license-key", KEY], "otlp": ["--file", str(spans)]}
+    return ["-m", f"connectors.testing.doubles.{name}", "--json", *own.get(name, [])]
 
 
 def environment(ready: Mapping[str, Ready]) -> dict[str, str]:

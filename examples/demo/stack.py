@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Self
 
-from examples.demo.backends import BACKENDS, Ready, environment
+from examples.demo.backends import BACKENDS, Ready, command, environment
 from tailrace import kafka, topics
 from tailrace.broker import Broker
 from tailrace.settings import Settings, load
@@ -101,11 +101,8 @@ class Stack:
     def _start_backends(self) -> None:
         """Starts the doubles at the same time, and waits until each says where it listens."""
         starting = {}
-        for name, backend in BACKENDS.items():
-            options = ("--file", str(self.spans)) if name == "otlp" else backend.options
-            starting[name] = self._child(
-                name, "-P", "-m", f"connectors.testing.doubles.{name}", "--json", *options, pipe=True
-            )
+        for name in BACKENDS:
+            starting[name] = self._child(name, "-P", *command(name, self.spans), pipe=True)
         for name, process in starting.items():
             assert process.stdout is not None
             line = process.stdout.readline()

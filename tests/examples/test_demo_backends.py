@@ -28,7 +28,7 @@ from connectors.testing.doubles.received import ReceivedSpan
 from connectors.testing.doubles.server import Double
 from connectors.testing.doubles.weave import WeaveDouble
 from examples.demo.__main__ import SALT
-from examples.demo.backends import BACKENDS, KEY, environment, read
+from examples.demo.backends import BACKENDS, KEY, command, environment, read
 from examples.demo.checks import BALANCED, arrived, problems, summary
 from examples.demo.held import Held, Traces, different, dollars, otlp, rows
 from examples.demo.stack import NOT_OURS
@@ -109,6 +109,18 @@ async def delivered(of: list[TraceEvent], file: Path) -> dict[str, Traces]:
 
 def test_every_sink_of_a_vendor_has_a_backend() -> None:
     assert set(BACKENDS) == set(shipped())
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_doubles_take_their_command_lines(name: str, tmp_path: Path) -> None:
+    """They are not started here."""
+    [module, module_name, *options] = command(name, tmp_path / "spans.jsonl")
+    assert module == "-m"
+    main = import_module(module_name).main
+    given = main.make_context(name, list(options)).params
+    assert given["as_json"]
+    assert given["port"] == 0
+    assert given.get("license_key", KEY) == KEY
 
 
 def test_no_variable_of_the_user_reaches_a_sink() -> None:
