@@ -63,7 +63,7 @@ def summary(
     apart = sum(1 for _ in held.different(has))
     same = f"{apart} differences" if apart else "operations, tokens and cost are equal"
     free = [name for name, traces in has.items() if all(t.cost is None for t in traces.values())]
-    yield f"{len(set().union(*has.values()))} traces at {len(has)} backends: {same}" + (
+    yield f"{len(set[str]().union(*has.values()))} traces at {len(has)} backends: {same}" + (
         f"; {', '.join(free)} has no cost" if free else ""
     )
     right = f"{len(trees.different)} differences" if trees.different else "as recorded"
