@@ -6,7 +6,7 @@ COMPILED := .venv/.compiled
 PURE := .venv/.pure
 
 .DEFAULT_GOAL := help
-.PHONY: help setup compile pure demo test test-slow test-quick test-crash test-contract backends test-backends lint format type imports samples schemas schemas-check compose-check bench ci clean
+.PHONY: help setup compile pure demo test test-slow test-quick test-crash vendors test-contract backends test-backends lint format type imports samples schemas schemas-check compose-check bench ci clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -54,8 +54,11 @@ test-quick: $(COMPILED) ## the tests that need no broker
 test-crash: $(COMPILED) ## the slow tests that kill processes, at full size; SEED=n repeats a run
 	$(BIN)/python -m pytest -m crash -s --full $(if $(SEED),--seed $(SEED))
 
-test-contract: $(COMPILED) ## what sinks send, judged by the vendors' own models; installs them once, 600 MB
-	$(BIN)/python -m pytest -m "contract"
+vendors: $(STAMP) ## install the vendors' packages for make test-contract, once
+	$(BIN)/python -m tests.vendor
+
+test-contract: $(COMPILED) ## what sinks send, judged by the vendors' own models; installs what make vendors would
+	$(BIN)/python -m pytest -n 2 -m "contract"
 
 backends: $(STAMP) ## build and install the servers of make test-backends, once; needs Go
 	$(BIN)/python -m tests.backends.build

@@ -1,6 +1,6 @@
 """Runs the demo: `python -m examples.demo [--keep] [--folder DIR]`.
 
-Exit code 0 only if all counts balance and every trace tree is right.
+Exit code 0 only if all counts balance, every trace tree is right, and all backends have the same.
 """
 
 from __future__ import annotations
@@ -10,15 +10,18 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from rich.console import Console
 
 from connectors.testing.doubles.received import ReceivedSpan, read_spans
 from examples.demo import counted
+from examples.demo.backends import BACKENDS, read
+from examples.demo.checks import BALANCED, arrived, passed, problems, summary
+from examples.demo.held import Traces, rows
 from examples.demo.stack import Stack
-from examples.demo.trees import compare, draw
+from examples.demo.trees import compare, draw, most_telling
 from examples.recorded_runs.publish_runs import events
 from examples.recorded_runs.recording import RECORDING
 from examples.recorded_runs.salted import renaming
@@ -47,21 +50,17 @@ def publish(stack: Stack) -> Counts:
 
 
 def wait_until_delivered(stack: Stack, published: int, progress: Callable[[int, int], None]) -> LedgerReport:
-    """Waits until the connector has passed every event. Raises RuntimeError if there is no progress."""
+    """Waits until every sink has passed every event. Raises RuntimeError if there is no progress."""
     pause, moved, last = threading.Event(), time.monotonic(), -1
     while True:
         stack.check()
         report = read_report(stack.admin, stack.settings)
-        passed = total(report.sinks, "passed")
-        progress(total(report.streams, "events_in"), passed)
-        if (
-            report.settled
-            and total(report.streams, "events_in") == published
-            and passed == total(report.streams, "enriched")
-        ):
+        progress(total(report.streams, "events_in"), min(passed(report, name) for name in BACKENDS))
+        if arrived(report, published, BACKENDS):
             return report
-        if passed != last:
-            last, moved = passed, time.monotonic()
+        done = total(report.sinks, "passed")
+        if done != last:
+            last, moved = done, time.monotonic()
         elif time.monotonic() - moved > PATIENCE:
             raise RuntimeError(f"no progress, see {stack.folder}/logs:\n" + "\n".join(lines(report, True)))
         pause.wait(0.2)
@@ -70,88 +69,63 @@ def wait_until_delivered(stack: Stack, published: int, progress: Callable[[int, 
 SALT = "demo"
 
 
-def show(console: Console, spans: list[ReceivedSpan]) -> None:
-    """Prints the most interesting trace.
-
-    That is the one with the most levels, then with failures or retries, then the largest.
-    """
-    traces: dict[str, list[ReceivedSpan]] = {}
-    for span in spans:
-        traces.setdefault(span.trace_id, []).append(span)
-
-    def interest(trace: list[ReceivedSpan]) -> tuple[int, bool, int]:
-        parents = {s.span_id: s.parent_span_id for s in trace}
-
-        def depth(span_id: str | None) -> int:
-            n = 0
-            while span_id is not None:
-                span_id, n = parents.get(span_id), n + 1
-            return n
-
-        odd = any(s.status == "error" or s.attributes.get("tailrace.node.retry_count") for s in trace)
-        return (max(depth(s.span_id) for s in trace), odd, -abs(len(trace) - 18))
-
-    best = max(traces.values(), key=interest)
-    console.print(f"\nOne of {len(traces)} traces, as the receiver got it (trace id {best[0].trace_id}):\n")
+def show(console: Console, spans: list[ReceivedSpan], has: Mapping[str, Traces]) -> None:
+    """Prints the most telling trace: as a tree, and what each backend has of it."""
+    best = most_telling(spans)
+    trace_id = best[0].trace_id
+    count = len({span.trace_id for span in spans})
+    console.print(f"\nOne of {count} traces, as the OTLP receiver got it (trace id {trace_id}):\n")
     for line in draw(best):
         console.print("  " + line, markup=False, soft_wrap=True)
+    console.print("\nWhat each backend has of it:\n")
+    for line in rows(trace_id, has, {name: (b.title, b.unit) for name, b in BACKENDS.items()}):
+        console.print("  " + line, markup=False, highlight=False, soft_wrap=True)
 
 
 def run(stack: Stack, console: Console) -> int:
-    console.print("publishing 445 recorded workflow runs")
+    console.print(f"publishing 445 recorded workflow runs, for {len(BACKENDS)} backends")
     began = time.monotonic()
     counts = publish(stack)
     with console.status("") as status:
 
-        def progress(processed: int, passed: int) -> None:
-            status.update(f"{processed} of {counts.delivered} processed, {passed} passed by the connector")
+        def progress(processed: int, passed_by_all: int) -> None:
+            status.update(f"{processed} of {counts.delivered} processed, {passed_by_all} passed by all sinks")
 
         report = wait_until_delivered(stack, counts.delivered, progress)
     seconds = time.monotonic() - began
     spans = read_spans(stack.spans)
+    has = {name: read(name, stack.ready[name]) for name in BACKENDS}
     comparison = compare(expected(RECORDING, renaming(SALT)), spans)
-    show(console, spans)
-    rows = counted.wait_for(stack.settings, counts.delivered)
-    operations, workflow_tokens = counted.requests(rows), counted.tokens(rows)
-    received = len({(s.trace_id, s.span_id) for s in spans})
-    enriched, delivered = total(report.streams, "enriched"), total(report.sinks, "delivered")
-    dead_letters = total(report.streams, "dead_lettered") + total(report.sinks, "dead_lettered")
-    balanced = (
-        report.balanced
-        and counts.delivered == enriched
-        and delivered == received == enriched
-        and not dead_letters
-        and not comparison.different
-        and operations == counts.delivered
-        and workflow_tokens == comparison.tokens
-    )
-    console.print(
-        f"\npublished {counts.delivered}, enriched {enriched}, delivered {delivered}, "
-        f"dead-lettered {dead_letters}; the receiver holds {received} spans"
-    )
-    for line in lines(report, False):
+    show(console, spans, has)
+    counted_rows = counted.wait_for(stack.settings, counts.delivered)
+    operations, workflow_tokens = counted.requests(counted_rows), counted.tokens(counted_rows)
+    wrong = [*problems(counts.delivered, report, has), *comparison.different]
+    if operations != counts.delivered:
+        wrong.append(f"trace.metrics counts {operations} operations, of {counts.delivered}")
+    if workflow_tokens != comparison.tokens:
+        wrong.append(
+            f"trace.metrics counts {workflow_tokens} tokens of runs, of {comparison.tokens} recorded"
+        )
+    console.print()
+    for line in summary(counts.delivered, report, has, comparison):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    console.print(f"counted {operations} operations and {workflow_tokens} tokens of workflow runs:")
+    for line in counted.lines(counted_rows):
         console.print("  " + line, markup=False, highlight=False, soft_wrap=True)
-    for text in comparison.different[:10]:
-        console.print(f"  different: {text}", markup=False, style="red")
-    right = "as recorded" if not comparison.different else f"{len(comparison.different)} differences"
-    console.print(f"trees of {comparison.runs} runs: {right}")
-    console.print(
-        f"counted {operations} operations and {workflow_tokens} tokens of workflow runs "
-        f"(recorded: {comparison.tokens}):"
-    )
-    for line in counted.lines(rows):
-        console.print("  " + line, markup=False, highlight=False, soft_wrap=True)
-    console.print("the counts balance" if balanced else "[red]the counts do not balance")
+    for text in wrong[:10]:
+        console.print(f"  wrong: {text}", markup=False, style="red", soft_wrap=True)
+    console.print("[red]the counts do not balance" if wrong else BALANCED)
     console.print(
         f"{counts.delivered} events end to end in {seconds:.1f} s "
         f"({counts.delivered / seconds:.0f}/s, mostly waiting for the last batch)"
     )
     console.print(f"\nKafka      {stack.bootstrap_servers}")
-    console.print(f"receiver   {stack.endpoint}, received spans: {stack.spans}", soft_wrap=True)
+    for name, backend in BACKENDS.items():
+        console.print(f"{name:<10} {backend.state(stack.ready[name])}", soft_wrap=True)
     console.print(
         f"logs       {stack.folder / 'logs'}, Kafka's data: {stack.folder / 'kafka'}", soft_wrap=True
     )
-    return 0 if balanced else 1
+    return 1 if wrong else 0
 
 
 def main() -> int:
@@ -192,7 +166,7 @@ def main() -> int:
                 console.print("stopping")
     except Stopped:
         pass
-    except (RuntimeError, TailraceError) as e:
+    except (RuntimeError, OSError, TailraceError) as e:
         console.print(str(e), style="red", markup=False)
         code = 1
     return code

@@ -1,4 +1,4 @@
-"""The demo's processes: a broker, a worker, an OTLP receiver, a connector.
+"""The demo's processes: a broker, a worker, the doubles of five backends, a connector.
 
 They are started in this order and stopped in reverse.
 """
@@ -12,16 +12,22 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Final, Self
 
+from examples.demo.backends import BACKENDS, Ready, command, environment
 from tailrace import kafka, topics
 from tailrace.broker import Broker
 from tailrace.settings import Settings, load
 
 Say = Callable[[str], None]
+NOT_OURS: Final = ("TAILRACE_", "ENTERPRISE_", "LANGFUSE_", "OPIK_", "WANDB_", "WF_")
+"""Environment variables that start so are settings of sinks and are not passed on.
+
+They could send the demo's events to a real backend.
+"""
 
 
 class Stack:
@@ -30,7 +36,8 @@ class Stack:
     def __init__(self, folder: Path, say: Say) -> None:
         self.folder, self._say = folder, say
         self.spans = folder / "spans.jsonl"
-        self.endpoint = ""
+        self.ready: dict[str, Ready] = {}
+        """Name of the sink -> what its backend's double says of itself."""
         self._children: list[tuple[str, subprocess.Popen[bytes]]] = []
         self._broker: Broker | None = None
         self._lock: IO[bytes] | None = None
@@ -76,43 +83,43 @@ class Stack:
         admin, _ = kafka.wait_for_broker(self.settings.kafka, 30)
         topics.create(admin, self.settings.topics)
         self.admin = admin
-        self._say("starting a stream worker, an OTLP receiver and a connector")
+        self._say("starting a stream worker, five backends and a connector")
         self._child("process", "-P", "-m", "tailrace", "process", "-b", self._broker.bootstrap_servers)
-        receiver = self._child(
-            "receiver",
-            "-P",
-            "-m",
-            "connectors.testing.doubles.otlp",
-            "--port",
-            "0",
-            "--file",
-            str(self.spans),
-            "--json",
-            pipe=True,
-        )
-        assert receiver.stdout is not None
-        line = receiver.stdout.readline()
-        if not line:
-            raise RuntimeError(f"the OTLP receiver did not start, see {self.log('receiver')}")
-        self.endpoint = json.loads(line)["endpoint"]
+        self._start_backends()
         self._child(
             "connect",
             "-P",
             "-m",
             "tailrace",
             "connect",
-            "otlp",
+            *BACKENDS,
             "-b",
             self._broker.bootstrap_servers,
-            "--set",
-            f"sinks.otlp.endpoint={self.endpoint}",
+            env=environment(self.ready),
         )
 
-    def _child(self, name: str, *arguments: str, pipe: bool = False) -> subprocess.Popen[bytes]:
+    def _start_backends(self) -> None:
+        """Starts the doubles at the same time, and waits until each says where it listens."""
+        starting = {}
+        for name in BACKENDS:
+            starting[name] = self._child(name, "-P", *command(name, self.spans), pipe=True)
+        for name, process in starting.items():
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            if not line:
+                raise RuntimeError(
+                    f"the double of {BACKENDS[name].title} did not start, see {self.log(name)}"
+                )
+            self.ready[name] = json.loads(line)
+
+    def _child(
+        self, name: str, *arguments: str, pipe: bool = False, env: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
         """Starts a Python process in its own session.
 
         So Ctrl-C reaches only the demo, which stops the processes in order.
         """
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(NOT_OURS)}
         with self.log(name).open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, *arguments],
@@ -120,7 +127,7 @@ class Stack:
                 stdout=subprocess.PIPE if pipe else log,
                 stderr=log,
                 start_new_session=True,
-                env={k: v for k, v in os.environ.items() if not k.startswith(("TAILRACE_", "ENTERPRISE_"))},
+                env=inherited | dict(env or {}),
             )
         self._children.append((name, process))
         return process

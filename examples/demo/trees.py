@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
@@ -69,6 +69,31 @@ def _differences(source_id: str, op: Expected, span: ReceivedSpan) -> Iterator[s
     tokens = span.attributes.get("gen_ai.usage.total_tokens", 0)
     if tokens != op.total_tokens:
         yield f"tokens are {tokens}, recorded {op.total_tokens}"
+
+
+def most_telling(spans: Iterable[ReceivedSpan]) -> list[ReceivedSpan]:
+    """The trace with the most levels, then with failures or retries, then of about 18 operations.
+
+    The same one in any order of the spans.
+    """
+    traces: dict[str, list[ReceivedSpan]] = defaultdict(list)
+    for span in spans:
+        traces[span.trace_id].append(span)
+
+    def interest(trace: list[ReceivedSpan]) -> tuple[int, bool, int, str]:
+        parents = {s.span_id: s.parent_span_id for s in trace}
+
+        def depth(span_id: str | None) -> int:
+            n = 0
+            while span_id is not None:
+                span_id, n = parents.get(span_id), n + 1
+            return n
+
+        odd = any(s.status == "error" or s.attributes.get("tailrace.node.retry_count") for s in trace)
+        levels = max(depth(s.span_id) for s in trace)
+        return (levels, odd, -abs(len(trace) - 18), trace[0].trace_id)
+
+    return max(traces.values(), key=interest)
 
 
 def draw(spans: list[ReceivedSpan]) -> Iterator[str]:

@@ -60,19 +60,28 @@ class Jaeger:
         return self.grpc if protocol == "grpc" else self.http
 
     def trace(self, trace_id: str) -> dict[str, Any] | None:
-        """A trace as OTLP/JSON, by the API of version 3; None if it has none of this id."""
-        found = self._get(f"/api/v3/traces/{trace_id}")
+        """A trace as OTLP/JSON, as it is stored, by the API of version 3; None if it has none of this id.
+
+        Every copy of a span is in it. Without `raw_traces` Jaeger adds what it finds odd, such as a parent
+        that is not there, as attributes, in its store in memory too.
+        """
+        found = self._get(f"/api/v3/traces/{trace_id}?raw_traces=true")
         return None if found is None else found["result"]
 
     def parents(self, trace_id: str) -> dict[str, str]:
-        """Span id -> its parent's id or nothing, by the API that the user interface reads."""
+        """Span id -> its parent's id or nothing, by the API that the user interface reads.
+
+        Raises AssertionError if that shows a span twice.
+        """
         found = self._get(f"/api/traces/{trace_id}")
         assert found is not None, f"no trace {trace_id}"
         [trace] = found["data"]
-        return {
+        parents = {
             span["spanID"]: next((r["spanID"] for r in span["references"] if r["refType"] == "CHILD_OF"), "")
             for span in trace["spans"]
         }
+        assert len(parents) == len(trace["spans"]), f"trace {trace_id} shows spans twice"
+        return parents
 
     def _get(self, path: str) -> dict[str, Any] | None:
         try:

@@ -38,6 +38,11 @@ class Backend(Protocol):
         """What it holds, once all `delivered` records of all rounds have arrived."""
 
 
+def different(copies: list[Any]) -> list[Any]:
+    """The different ones of the copies of a span: one, if a resend is the same."""
+    return [span for i, span in enumerate(copies) if span not in copies[:i]]
+
+
 class OfCollector:
     """It keeps every copy of a span, so its state is the different copies of each."""
 
@@ -53,10 +58,12 @@ class OfCollector:
     def state(self, delivered: int) -> Mapping[Key, list[Any]]:
         found = normal(self.server.documents(delivered))
         self.copies = {key: len(spans) for key, spans in found.items()}
-        return {key: [s for i, s in enumerate(spans) if s not in spans[:i]] for key, spans in found.items()}
+        return {key: different(spans) for key, spans in found.items()}
 
 
 class OfJaeger:
+    """It stores every copy, and its user interface shows equal ones once."""
+
     type = "otlp"
 
     def __init__(self, server: Jaeger, traces: OfCollector) -> None:
@@ -70,7 +77,8 @@ class OfJaeger:
         for trace_id in sorted({trace for trace, _ in self.traces.copies}):
             document = self.server.trace(trace_id)
             assert document is not None, trace_id
-            found[trace_id] = (normal([document]), self.server.parents(trace_id))
+            spans = {key: different(copies) for key, copies in normal([document]).items()}
+            found[trace_id] = (spans, self.server.parents(trace_id))
         return found
 
 

@@ -15,6 +15,7 @@ IN_PASSING = {
     "ARCHITECTURE.md",
     "connectors/testing/doubles/__init__.py",
     "docs/add-a-sink.md",
+    "docs/content.md",
     "docs/dify.md",
     "docs/guarantees.md",
     "docs/seeds.md",

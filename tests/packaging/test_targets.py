@@ -39,6 +39,16 @@ def test_ci_runs_all_but_those_that_need_built_servers() -> None:
     assert not [line for line in run if "backends" in line]
 
 
+def test_ci_installs_the_vendors_packages_while_it_checks_the_code() -> None:
+    """They come from the network, and nothing before the tests needs them."""
+    run = (ROOT / ".ci" / "run").read_text().splitlines()
+    [start] = [i for i, line in enumerate(run) if line.startswith("make vendors &")]
+    assert run[start + 1] == "vendors=$!"
+    assert run.index("make setup") < start < run.index("make type")
+    assert run.index("make type") < run.index('wait "$vendors"') < run.index("make test-contract")
+    assert any("tests.vendor" in command for command in commands("vendors"))
+
+
 def test_quick_tests_need_no_broker_and_are_not_slow() -> None:
     assert expression("test-quick") == f"not kafka and not ({others()})"
 

@@ -107,6 +107,10 @@ def failed(r: Enriched) -> bool:
     return bool(r.event.error) or r.event.status in ("failed", "exception")
 
 
+def status_code(r: Enriched) -> int | None:
+    return 2 if failed(r) else 1 if r.event.status in ("succeeded", "normal") else None
+
+
 def asks(r: Enriched) -> list[tuple[str, list[dict[str, Any]]]]:
     """Role and parts of each message to a model."""
     e = r.event
@@ -145,7 +149,8 @@ def output_messages(r: Enriched) -> str | None:
 def document(one: dict[str, Any]) -> dict[str, Any]:
     """With the members that the conventions ask for, first."""
     about = one.get("metadata", {})
-    named = {"id": about.get("document_id"), "score": about.get("score")}
+    own = about.get("segment_id") or about.get("document_id")  # the part that was found, else the whole
+    named = {"id": own, "score": about.get("score")}
     return {**{k: v for k, v in named.items() if v is not None}, **one}
 
 
@@ -159,7 +164,8 @@ def documents(r: Enriched) -> str | None:
             else e.dataset_retrieval.documents
         )
     if kind(r) == "RETRIEVER" and "node_execution" in e.kind and e.outputs:
-        return compact([document(d) for d in json.loads(e.outputs)["result"]])
+        result = json.loads(e.outputs)["result"]
+        return compact([document(d) for d in (result if isinstance(result, list) else result["value"])])
     return None
 
 
@@ -225,7 +231,8 @@ RULES: Final[dict[str, Callable[[Enriched], Any]]] = {
     "output": made,
     "start": lambda r: str(r.event.started_at * 1000),
     "end": lambda r: str(max(r.event.started_at, r.event.ended_at) * 1000),
-    "status_code": lambda r: 2 if failed(r) else 1 if r.event.status in ("succeeded", "normal") else None,
+    "status_code": status_code,
+    "unset": lambda r: status_code(r) is None,
     "trace": lambda r: r.context.message_trace_id.hex(),
     "parent": lambda r: None if r.context.parent_span_id is None else r.context.parent_span_id.hex(),
     "own": lambda r: r.context.span_id.hex(),

@@ -79,7 +79,28 @@ BODIES: Final[dict[str, Sequence[Planted]]] = {
         Planted("/feedback-scores/delete", "names", [], ".names: unknown key"),
     ),
     "weave": (
+        Planted("/agents/otel/v1/traces", f"{RESOURCE}/wandb.project", GONE, "no wandb.project"),
+        Planted("/agents/otel/v1/traces", f"{OWN}/gen_ai.usage.tokens", {"intValue": "1"}, "unknown attr"),
+        Planted(
+            "/agents/otel/v1/traces", f"{OWN}/gen_ai.usage.input_tokens", {"stringValue": "12"}, "not an int"
+        ),
+        Planted(
+            "/agents/otel/v1/traces", f"{OWN}/gen_ai.input.messages", {"stringValue": "hi"}, "JSON array"
+        ),
+        Planted("/agents/otel/v1/traces", f"{OWN}/gen_ai.operation.name", {"stringValue": "run"}, "not one"),
         Planted("/calls/complete", f"{CALL}/endedAt", "x", ".endedAt: unknown key"),
+        Planted(
+            "/calls/complete",
+            f"{CALL}/summary",
+            {"usage": {"m": {"prompt_tokens_details": {"reasoning_tokens": 9}}}},
+            "m.prompt_tokens_details:",
+        ),
+        Planted(
+            "/calls/complete",
+            f"{CALL}/summary",
+            {"usage": {"m": {"completion_tokens_details": {"reasoning_tokens": "9"}}}},
+            "are not integers",
+        ),
         Planted("/calls/complete", "calls", [], ".calls: unknown key"),
         Planted("/calls/complete", f"{CALL}/ended_at", GONE, "ended_at: missing"),
         Planted("/calls/complete", f"{CALL}/started_at", "yesterday", "not an ISO 8601 time"),

@@ -71,13 +71,14 @@ def test_planted_errors_are_found_by_the_models_and_by_the_double(interpreter: P
     assert all(list(problems(name, body)) for name, body in checks)
 
 
+BARE = (
+    "import json, sys; from tests.vendor.inside.bare import bare; bare('opik'); given = json.load(sys.stdin)"
+)
+
+
 def asked(interpreter: Path, code: str, given: Any = None) -> Any:
     """What this code, run with the SDK, prints as JSON about `given`."""
-    return json.loads(
-        venvs.run(
-            interpreter, ["-c", f"import json, sys; given = json.load(sys.stdin); {code}"], json.dumps(given)
-        )
-    )
+    return json.loads(venvs.run(interpreter, ["-c", f"{BARE}; {code}"], json.dumps(given)))
 
 
 def test_ids_are_version_7_for_the_sdk_too(interpreter: Path) -> None:

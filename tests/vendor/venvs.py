@@ -1,7 +1,7 @@
 """Virtual environments with the vendors' SDKs, for tests that check against the vendors' own models.
 
-They are created by the first test that needs them, kept in ~/.cache/tailrace/vendors, and never imported
-from. They are large (55 to 390 MB), so they are only in `make test-contract`.
+They are created by `make vendors`, or by the first test that needs them, and kept in
+~/.cache/tailrace/vendors.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sys
 import venv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +26,7 @@ QUIET: Final = {
     "WANDB_ERROR_REPORTING": "false",
 }
 """Keeps SDKs from reporting their use to their vendor."""
+PIP: Final = ("-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-compile")
 COMPLETE: Final = "complete"
 """The file that says what was installed, written at the end."""
 
@@ -33,23 +35,33 @@ def python(*requirements: str) -> Path:
     """The interpreter of the environment with these packages, which is created if it is missing.
 
     Args:
-        requirements: As for pip, with exact versions, e.g. "opik==2.2.122". None: this project's environment.
+        requirements: As for pip, with exact versions, e.g. "opik==2.2.122". Of several the first is installed
+            without its dependencies: the others are all that its models need. None: this project's
+            environment.
 
     Raises:
         CalledProcessError: pip cannot install them.
     """
     if not requirements:
         return Path(sys.executable)
-    return install(CACHE / requirements[0].replace("==", "-"), requirements)
+    package, *needed = requirements
+    steps = ([*needed], ["--no-deps", package]) if needed else ([package],)
+    return install(CACHE / package.replace("==", "-"), *steps)
 
 
-def install(folder: Path, requirements: Sequence[str]) -> Path:
-    """The same in a folder of one's own."""
-    found, complete, wanted = folder / "bin" / "python", folder / COMPLETE, "\n".join(requirements)
+def install(folder: Path, *steps: Sequence[str]) -> Path:
+    """The same in a folder of one's own.
+
+    Args:
+        folder: The environment's.
+        steps: What pip is called with, one call after the other.
+    """
+    found, complete, wanted = folder / "bin" / "python", folder / COMPLETE, "\n".join(chain(*steps))
     with _locked(folder):
         if not complete.exists() or complete.read_text() != wanted:
             venv.create(folder, with_pip=True, clear=True)
-            subprocess.run([found, "-m", "pip", "install", "-q", *requirements], check=True)
+            for arguments in steps:
+                subprocess.run([found, *PIP, *arguments], check=True)
             complete.write_text(wanted)
     return found
 
@@ -91,8 +103,10 @@ def errors(
     code = (
         "import importlib, json, sys\n"
         "from tests.vendor import strict\n"
+        "from tests.vendor.inside.bare import bare\n"
         "for where, body, allow in json.load(sys.stdin):\n"
         "    module, _, name = where.partition(':')\n"
+        "    bare(module.partition('.')[0])\n"
         "    hint = getattr(importlib.import_module(module), name)\n"
         "    print(json.dumps(strict.problems(hint, body, allow) + strict.parsed(hint, body)))\n"
     )

@@ -28,8 +28,14 @@ class _Asked(msgspec.Struct, frozen=True, gc=False):
     query: str
 
 
+class _Segment(msgspec.Struct, frozen=True, gc=False):
+    """An array as the workflow engine writes it, with the type of its items beside it."""
+
+    value: list[dict[str, Any]]
+
+
 class _Found(msgspec.Struct, frozen=True, gc=False):
-    result: list[dict[str, Any]]
+    result: list[dict[str, Any]] | _Segment
 
 
 _prompts: Final = msgspec.json.Decoder(_ProcessData)
@@ -134,7 +140,9 @@ def found(outputs: str) -> bytes | None:
     if len(outputs) > MOST:
         return None
     try:
-        return _encode([_document(one) for one in _found.decode(outputs).result])
+        result = _found.decode(outputs).result
+        listed = result if isinstance(result, list) else result.value
+        return _encode([_document(one) for one in listed])
     except _ERRORS:
         return None
 

@@ -121,7 +121,7 @@ def test_tokens_are_those_of_leaves() -> None:
         "input_tokens": 21000,
         "output_tokens": 1000,
         "cache_read.input_tokens": 15000,
-        "cache_write.input_tokens": 5000,
+        "cache_creation.input_tokens": 5000,  # the name that Weave's server reads
         "reasoning.output_tokens": 300,
     }
 

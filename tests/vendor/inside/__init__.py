@@ -5,10 +5,11 @@ It reads requests as JSON lines and prints for each a JSON list of what is wrong
     {"method": "PUT", "path": "/api/v1/private/traces/feedback-scores", "body": {…}}
     []
 
-A module has `REQUIRES`, what pip installs into the environment (nothing: the module runs in this project's),
-and `problems(request)`, which imports the vendor's package when it is called: the tests import the module in
-their own environment. `VARIANTS` are settings with which requests are made besides those of
-tests/connectors/vendors.py. OTLP requests, to whatever vendor, are judged by the module `otlp` too.
+A module has `REQUIRES`, what pip installs into the environment, as `venvs.python` takes it (nothing: the
+module runs in this project's), and `problems(request)`, which imports the vendor's package when it is called:
+the tests import the module in their own environment. `VARIANTS` are settings with which requests are made
+besides those of tests/connectors/vendors.py. OTLP requests, to whatever vendor, are judged by the module
+`otlp` too.
 """
 
 from __future__ import annotations

@@ -10,8 +10,9 @@ from typing import Any, Final
 
 from tests.vendor import strict
 from tests.vendor.inside import Request, serve
+from tests.vendor.inside.bare import bare
 
-REQUIRES: Final = ("opik==2.2.122",)
+REQUIRES: Final = ("opik==2.2.122", "httpx==0.28.1", "pydantic==2.14.4", "uuid6==2025.0.1")
 VARIANTS: Final[tuple[dict[str, str], ...]] = ()
 TYPES: Final = "opik.rest_api.types"
 REQUESTS: Final = {
@@ -59,6 +60,7 @@ def _items(body: Any, key: str, model: Any, *, threads: bool) -> Iterator[str]:
 
 
 def _model(where: str) -> Any:
+    bare("opik")
     module, _, name = where.partition(":")
     return getattr(importlib.import_module(f"{TYPES}.{module}"), name)
 
@@ -70,6 +72,7 @@ def _withdrawn(entity: str) -> Any:
 
 @functools.cache
 def _valid() -> Callable[[str], bool]:
+    bare("opik")
     found: Callable[[str], bool] = importlib.import_module("opik.id_helpers").is_valid_uuid_v7
     return found
 
