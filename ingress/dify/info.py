@@ -133,7 +133,7 @@ class Info:
 
     def flag(self, name: str) -> bool | None:
         """true or false."""
-        value = self.value(name)
+        value: bool | None = self.value(name)
         if value is None or type(value) is bool:
             return value
         self.unread(name, "is not true or false")
@@ -145,7 +145,8 @@ class Info:
         if value is None:
             return None
         if type(value) in (int, float) and 0 <= value <= _LONGEST / 1_000_000:
-            return round(value * 1_000_000)
+            us: int = round(value * 1_000_000)
+            return us
         self.unread(name, "is not a duration in seconds")
         return None
 

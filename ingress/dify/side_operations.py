@@ -6,7 +6,7 @@ Pure. Dify gives none of them an id, and most of them neither a tenant nor a use
 from __future__ import annotations
 
 from hashlib import blake2b
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from ingress.dify.messages import origin, user
 from ingress.dify.operation import Operation
@@ -189,7 +189,7 @@ def _keys(value: Any) -> list[str]:
     return [key for key in value if _is_text(key)] if isinstance(value, dict) else []
 
 
-def _is_text(value: Any) -> bool:
+def _is_text(value: Any) -> TypeGuard[str]:
     try:
         return isinstance(value, str) and bool(value) and bool(value.encode())
     except UnicodeEncodeError:

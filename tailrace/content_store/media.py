@@ -138,7 +138,9 @@ def named(text: str, most: int = MOST) -> tuple[str, list[Medium]]:
         text: JSON or any other text. JSON stays JSON.
         most: media that are named.
     """
-    parts, found, at = [], [], 0
+    parts: list[str] = []
+    found: list[Medium] = []
+    at = 0
     for start, end in _runs(text):
         if len(found) >= most:
             break

@@ -263,11 +263,11 @@ class Stage:
             job.value, job.error = value, error
             key: object = job.key if job.key is not None else job
             queue = self._queues[key]
-            while queue and queue[0].value is not None:
+            while queue and (done := queue[0].value) is not None:
                 first = queue.popleft()
                 self._bytes -= first.size
                 self._events -= 1
-                record = Record(first.number, first.event_id, first.listener, first.key, first.value)
+                record = Record(first.number, first.event_id, first.listener, first.key, done)
                 if first.error:
                     self._failed(record, first.error)
                 else:

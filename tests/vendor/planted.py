@@ -172,7 +172,8 @@ def _changed(change: Callable[[Any], object]) -> Callable[[bytes], bytes]:
     def change_first(raw: bytes) -> bytes:
         message = ExportTraceServiceRequest.FromString(raw)
         change(message.resource_spans[0].scope_spans[0].spans[0])
-        return message.SerializeToString()
+        changed: bytes = message.SerializeToString()
+        return changed
 
     return change_first
 

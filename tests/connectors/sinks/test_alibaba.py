@@ -305,7 +305,7 @@ def test_a_request_has_the_spans_of_a_batch_by_host(compression: str) -> None:
 
 def test_hosts_and_environments_are_groups_of_their_own_and_keep_their_order() -> None:
     made = sink()
-    items = []
+    items: list[Any] = []
     for i, host in enumerate("abab"):
         items += batch(made, 1, host_name=host, name=str(i)).items
     http = Scripted()

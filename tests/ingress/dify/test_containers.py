@@ -33,7 +33,7 @@ def inside(begin: int | None = None, end: int | None = None, source: str = "n", 
 
 
 SECOND = 1_000_000
-IN_EACH = {"iteration_id": "each", "iteration_index": 0}
+IN_EACH: dict[str, Any] = {"iteration_id": "each", "iteration_index": 0}
 
 
 def test_an_iteration_that_ran_once_needs_no_round_and_no_time() -> None:
@@ -55,7 +55,12 @@ def test_the_round_of_the_iteration_tells_a_loops_executions_apart() -> None:
         ("each", box("E", 0, 9)),
     )
     for index in (0, 1):
-        where = {"iteration_id": "each", "iteration_index": index, "loop_id": "again", "loop_index": 5}
+        where: dict[str, Any] = {
+            "iteration_id": "each",
+            "iteration_index": index,
+            "loop_id": "again",
+            "loop_index": 5,
+        }
         assert made.of(inside(1, 2, **where)) == f"L{index}"
 
 
@@ -66,13 +71,23 @@ def test_the_round_of_the_loop_tells_an_iterations_executions_apart() -> None:
         ("again", box("L", 0, 9)),
     )
     for index in (0, 1):
-        where = {"iteration_id": "each", "iteration_index": 7, "loop_id": "again", "loop_index": index}
+        where: dict[str, Any] = {
+            "iteration_id": "each",
+            "iteration_index": 7,
+            "loop_id": "again",
+            "loop_index": index,
+        }
         assert made.of(inside(1, 2, **where)) == f"E{index}"
 
 
 def test_a_loop_of_another_round_is_waited_for() -> None:
     made = of(("again", box("L0", 0, 9, iteration_id="each", iteration_index=0)))
-    where = {"iteration_id": "each", "iteration_index": 1, "loop_id": "again", "loop_index": 0}
+    where: dict[str, Any] = {
+        "iteration_id": "each",
+        "iteration_index": 1,
+        "loop_id": "again",
+        "loop_index": 0,
+    }
     assert made.of(inside(1, 2, **where)) is None
 
 
@@ -113,7 +128,12 @@ def test_a_loop_that_is_known_twice_is_one() -> None:
 
 def test_the_outer_container_takes_the_place_of_an_inner_one_that_is_not_known() -> None:
     made = of(("each", box("E", 0, 9)))
-    where = {"iteration_id": "each", "iteration_index": 0, "loop_id": "again", "loop_index": 0}
+    where: dict[str, Any] = {
+        "iteration_id": "each",
+        "iteration_index": 0,
+        "loop_id": "again",
+        "loop_index": 0,
+    }
     assert made.of(inside(1, 2, **where)) is None
     assert made.outer_of(inside(1, 2, **where)) == "E"
 
@@ -121,7 +141,12 @@ def test_the_outer_container_takes_the_place_of_an_inner_one_that_is_not_known()
 def test_very_many_executions_without_rounds_are_not_all_looked_at() -> None:
     made = of(*(("again", box(f"L{n}", n, n, iteration_id="each", iteration_index=n)) for n in range(2000)))
     assert made.of(inside(1, 1, loop_id="again")) is None
-    where = {"iteration_id": "each", "iteration_index": 1999, "loop_id": "again", "loop_index": 0}
+    where: dict[str, Any] = {
+        "iteration_id": "each",
+        "iteration_index": 1999,
+        "loop_id": "again",
+        "loop_index": 0,
+    }
     assert made.of(inside(1999, 1999, **where)) == "L1999"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -29,7 +30,7 @@ def nodes(count: int, size: int = 0) -> list[Line]:
 def test_no_more_lines_wait_than_the_window_has_room_for() -> None:
     window = Window(lines=10)
     adapter = DifyLines(window=window)
-    out = []
+    out: list[Any] = []
     for number, line in enumerate(nodes(25)):
         out += adapter.line(str(number), raw(line))
         assert len(window) <= 10

@@ -105,7 +105,8 @@ def test_text_has_a_preview_that_is_text() -> None:
     [ref] = done.content_refs
     assert (ref.field, ref.media_type, ref.tenant_id) == ("workflow_run.query", "text/plain", None)
     assert stored(found) == {ref.hash: query.encode()}
-    shown = done.workflow_run and done.workflow_run.query
+    assert done.workflow_run is not None
+    shown = done.workflow_run.query
     assert shown is not None
     assert shown.startswith("why? why?")
     assert shown.endswith(f"[tailrace.content: 500000 bytes, {ref.hash}]")

@@ -11,7 +11,7 @@ import pytest
 
 from tailrace import Kind, TraceEvent, codec
 from tailrace.content import Limits
-from tailrace.content_store import staging
+from tailrace.content_store import claims, staging
 from tailrace.content_store.claims import Large, Policy, claimed, prepared
 from tailrace.content_store.naming import content_hash
 from tailrace.content_store.staging import FRESH, Stage
@@ -192,13 +192,13 @@ def test_while_the_store_is_away_one_event_at_a_time_is_tried(
 ) -> None:
     """The others are not encoded for it again and again: that would take several times their memory."""
     encoded: list[str] = []
-    real = staging.claims.claimed
+    real = claims.claimed
 
     def counted(event: Large) -> Any:
         encoded.append(str(event.event.source_id))
         return real(event)
 
-    monkeypatch.setattr(staging.claims, "claimed", counted)
+    monkeypatch.setattr(claims, "claimed", counted)
     case.store.then = away
     for number in range(8):
         case.offer(number, key=f"k{number}", text=f"{number} ")

@@ -262,7 +262,8 @@ def test_a_topic_keeps_a_record_for_its_retention_and_the_time_of_its_segment() 
 
 
 def test_a_topic_whose_retention_is_not_known_ends_it() -> None:
-    for configs in ({}, {"a": {}}, {"a": {"retention.ms": "None"}}):
+    unknown: list[dict[str, dict[str, str]]] = [{}, {"a": {}}, {"a": {"retention.ms": "None"}}]
+    for configs in unknown:
         with pytest.raises(TopicMismatch, match="a is missing, or its"):
             rules.retentions(configs, ["a"])
 

@@ -22,6 +22,7 @@ from tailrace.content_store.folder import Folder
 from tailrace.content_store.naming import path_of
 from tailrace.content_store.store import ContentStore
 from tailrace.dead_letters import dead_letter
+from tailrace.errors import KafkaUnavailable
 from tailrace.identity import complete
 from tailrace.records import ContentRef, Stage
 from tests.connectors.enriching import make_event
@@ -143,7 +144,7 @@ def _no_partition(monkeypatch: pytest.MonkeyPatch) -> None:
 def _source_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     def archive(settings: object) -> Iterator[str]:
         yield "sha256:" + "0" * 64
-        raise dead_letters.KafkaUnavailable("the archive cannot be read")
+        raise KafkaUnavailable("the archive cannot be read")
 
     monkeypatch.setattr(rules, "sources", lambda: {"archive": archive})
 

@@ -27,7 +27,7 @@ NUMBERS: Final = {"OBSERVATION_USAGE_DETAILS": (int,), "OBSERVATION_COST_DETAILS
 
 def problems(request: Request) -> Iterator[str]:
     if request.matches("POST", "/api/public/otel/v1/traces"):
-        spans = importlib.import_module("langfuse.api.opentelemetry.types").OtelResourceSpan
+        spans: Any = importlib.import_module("langfuse.api.opentelemetry.types").OtelResourceSpan
         yield from _model(list[spans], request.body.get("resourceSpans"))
         yield from (f".{key}: unknown key" for key in request.body if key != "resourceSpans")
         for group in request.body["resourceSpans"]:
@@ -35,7 +35,7 @@ def problems(request: Request) -> Iterator[str]:
                 for span in scope["spans"]:
                     yield from _attributes(span.get("attributes", ()), span["spanId"])
     elif request.matches("POST", "/api/public/scores"):
-        types = importlib.import_module("langfuse.api.scores.types")
+        types: Any = importlib.import_module("langfuse.api.scores.types")
         whole = isinstance(request.body, list)
         yield from _model(list[types.CreateScoreRequest] if whole else types.CreateScoreRequest, request.body)
     else:

@@ -51,7 +51,8 @@ def is_otlp(request: Request) -> bool:
 
 def _parsed(request: Request) -> ExportTraceServiceRequest:
     if request.raw:
-        return ExportTraceServiceRequest.FromString(base64.b64decode(request.raw))
+        read: ExportTraceServiceRequest = ExportTraceServiceRequest.FromString(base64.b64decode(request.raw))
+        return read
     document = copy.deepcopy(request.body)
     for span in _spans(document):
         for carrier in (span, *span.get("links", ())):
