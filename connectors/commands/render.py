@@ -19,7 +19,8 @@ from connectors.preview.render import Admit, Rendered, lines, render_all
 from connectors.sdk.contract import Enriched, Payload, Skip
 from connectors.sdk.outcomes import Rejected
 from tailrace import codec
-from tailrace.commands.formats import Notes, adapter_from, format_options
+from tailrace.commands.formats import Notes, adapter_from, converted, format_options, shown
+from tailrace.commands.input_lines import lines_of
 from tailrace.commands.options import common, settings_from
 from tailrace.errors import ConfigError, InvalidEvent, MissingPackage
 from tailrace.formats import Adapter, Converted, Note
@@ -133,22 +134,21 @@ def _events(
         notes.take(found)
         try:
             if found.event is None:
-                refused.append(f"{found.where}: {found.problem}")
+                refused.append(f"{found.where}: {shown(found.problem)}")
                 continue
             event = complete(found.event, time.time_ns() // 1000)
             codec.encode(event)  # checks ranges and sizes too
             yield found.where, event
         except InvalidEvent as e:
-            refused.append(f"{found.where}: {e}")
+            refused.append(f"{found.where}: {shown(e)}")
 
 
 def _converted(file: IO[bytes], adapter: Adapter, read: Counter[str]) -> Iterator[Converted]:
     name = "stdin" if file is sys.stdin.buffer else getattr(file, "name", "stdin")
     name = "stdin" if name in ("-", "<stdin>") else name
-    for number, line in enumerate(file, 1):
-        if line.strip():
-            read[name] += 1
-            yield from adapter.line(f"{name}:{number}", line)
+    for line in lines_of(file.readline):
+        read[name] += 1
+        yield from converted(adapter, f"{name}:{line.number}", line)
     yield from adapter.end()
 
 
