@@ -95,7 +95,7 @@ def join(j: Joins, memory: Memory, last: bool) -> Joined | Wait:
 
 def _of_run(j: Joins, memory: Memory, last: bool, found: Joined) -> Wait | None:
     run = j.get("workflow_run_id")
-    facts = memory.find(RUN, run, j.get("tenant_id"), j.get("app_id"))
+    facts = memory.find(RUN, run, j.get("tenant_id"), j.get("app_id"), of_app=True)
     if facts is None or not facts.seen:
         if not last:
             return Wait(((RUN, run),))
@@ -205,9 +205,9 @@ def _in_turn(j: Joins, message: str, turn: Facts, memory: Memory, last: bool, fo
     _node(j, memory, found)
     _root_of_message(message, turn.known, j, found)
     if j.call is not None:
-        others = turn.calls.get(j.call, {})
-        own = (j.get("started_at") or 0, j.number)
-        if any(other > own for source, other in others.items() if source != j.source_id):
+        latest = turn.calls.get(j.call)
+        own = (j.get("started_at") or 0, j.number, j.source_id)
+        if latest is not None and latest[2] != j.source_id and latest > own:
             found.notes.append(Note("changed", "tool", LATER_CALL))
     return None
 

@@ -165,3 +165,54 @@ def test_the_window_is_empty_between_turns_that_are_whole(turns: int) -> None:
             text = json.dumps(line).replace(u(1), u(0x1000 + n))
             list(adapter.line("x", text.encode()))
         assert len(window) == 0
+
+
+def renamed(lines: list[Line], **texts: str) -> list[Line]:
+    text = json.dumps(lines)
+    for old, new in ((samples.TENANT, texts.get("tenant")), (samples.APP, texts.get("app"))):
+        text = text.replace(old, new) if new else text
+    found: list[Line] = json.loads(text)
+    return found
+
+
+def test_turns_with_the_same_ids_in_two_applications_do_not_mix() -> None:
+    """As copies of an application have them that were imported with their runs."""
+    mine = [samples.node(0x64, 1, 0, 1), samples.tool(3, 0, 1), samples.run(1, 0, 2, message_id=u(3))]
+    theirs = renamed(mine, app="a2")
+    for line in theirs:
+        line["trace_info"]["message_id"] = u(4) if line["trace_info"]["message_id"] else None
+    late, other = samples.node(0x65, 1, 1, 2), renamed([samples.node(0x65, 1, 1, 2)], app="a2")[0]
+    lines = [mine[0], theirs[0], theirs[2], mine[2], mine[1], theirs[1], late, other]
+    found = published(converted(lines))
+    assert {(e.app_id, e.trace_id) for e in found} == {(samples.APP, u(3)), ("a2", u(4))}
+    assert len(found) == 10
+
+
+def test_a_node_is_not_of_another_applications_run() -> None:
+    other = renamed([samples.node(0x64, 1, 0, 1)], app="a2")[0]
+    found = converted([samples.run(1, 0, 2, message_id=u(3)), other])
+    [event] = [one.event for one in found if one.where == "2"]
+    assert event is not None
+    assert (event.message_id, event.root_trace_id) == (None, None)
+
+
+def test_very_many_tenants_with_the_same_ids_take_bounded_memory() -> None:
+    memory = Memory(most=200_000)
+    adapter = DifyLines(window=Window(lines=5), memory=memory)
+    for n in range(3000):
+        for line in renamed([samples.run(1, 0, 2, message_id=u(3))], tenant=f"t{n}", app=f"a{n % 3}"):
+            list(adapter.line("x", raw(line)))
+        assert memory.size <= 200_000
+    assert memory.forgotten > 1000
+
+
+def test_very_many_calls_of_a_tool_in_a_message_take_bounded_memory_and_time() -> None:
+    """What Dify says of all of them is one entry, which names the latest."""
+    memory = Memory(most=10 << 20)
+    adapter = DifyLines(memory=memory)
+    for n in range(5000):
+        assert list(adapter.line(str(n), raw(samples.tool(3, n / 1000, n / 1000 + 1)))) == []
+    assert memory.size < 10_000
+    found = list(adapter.line("last", raw(samples.message(3, 0, 9, "agent-chat"))))
+    costs = [one.event.tool.time_cost for one in found if one.event and one.event.tool]
+    assert costs == [None] * 4999 + [200_000]
