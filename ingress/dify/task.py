@@ -21,9 +21,14 @@ _LONGEST: Final = 1024
 """Bytes of the longest value that becomes an attribute."""
 _NAME: Final = 64
 """Characters of the longest name that becomes an attribute."""
+FLAGS: Final = ("_enterprise_trace_dispatched",)
+"""Fields that Dify adds between two attempts, for its bookkeeping; they say nothing about the operation."""
 KEPT: Final = "has no field in an event; kept as an attribute"
 IN_METADATA: Final = "has no field in an event; kept in node_execution.metadata"
 LOST: Final = "has no field in an event, and there is no room for it as an attribute"
+_SAID: Final = 100
+"""Fields of a line that are noted one by one."""
+MORE: Final = f"has more than {_SAID} fields that an event has no field for; the others are left out"
 _REPEATED: Final = ("", "workflow_run_", "model_", "conversation_")
 """What a field's own name has before the name that it has in the metadata."""
 
@@ -129,7 +134,10 @@ class Task:
         """
         raw = self.line.raw("trace_info") or b""
         try:
-            raw = msgspec.json.encode(msgspec.json.decode(raw), order="sorted")
+            info = msgspec.json.decode(raw)
+            for flag in FLAGS:
+                info.pop(flag, None)
+            raw = msgspec.json.encode(info, order="sorted")
         except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError, TypeError):
             pass
         return uuid_of("dify", self.cls, self.line.text("app_id") or "", raw.decode(errors="replace"))
@@ -146,14 +154,17 @@ class Task:
         ]
         metadata: dict[str, msgspec.Raw] = {}
         of_node = operation.kind in (Kind.NODE_EXECUTION, Kind.DRAFT_NODE_EXECUTION)
-        for info, prefix, name, value in left:
-            field = info.path(name)
+        for number, (info, prefix, name, value) in enumerate(left):
             if of_node and prefix:
                 metadata[name] = msgspec.Raw(value)
-                self.notes.append(Note("unplaced", field, IN_METADATA))
-                continue
-            text = attribute_of(f"{PREFIX}{prefix}{name}", value, attributes)
-            self.notes.append(Note("unplaced", field, LOST if text is None else KEPT))
+                said = IN_METADATA
+            else:
+                text = attribute_of(f"{PREFIX}{prefix}{name}", value, attributes)
+                said = LOST if text is None else KEPT
+            if number < _SAID:
+                self.notes.append(Note("unplaced", info.path(name), said))
+        if len(left) > _SAID:
+            self.notes.append(Note("unplaced", "trace_info", MORE))
         if metadata:
             operation.body["metadata"] = JsonText(msgspec.json.encode(metadata).decode())
         if attributes:

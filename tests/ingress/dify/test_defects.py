@@ -83,6 +83,16 @@ def test_the_same_line_twice_is_the_same_event() -> None:
         assert len({e.source_id for e in events([line, line])}) == len(once)
 
 
+@pytest.mark.parametrize("cls", samples.CLASSES)
+def test_a_record_that_dify_tried_twice_is_the_same_event(cls: str) -> None:
+    """Between two attempts it adds a flag for itself, which is part of the record that is written again."""
+    line = samples.CLASSES[cls]
+    again = copy.deepcopy(line)
+    again["trace_info"]["_enterprise_trace_dispatched"] = True
+    assert [e.event_id for e in events([line])] == [e.event_id for e in events([again])]
+    assert {note for note in notes(converted([again]), "1") if "dispatched" in note[1]} == set()
+
+
 def test_two_operations_are_never_one() -> None:
     lines = [samples.tool(3, 0.1, 0.2), samples.tool(3, 0.3, 0.4), samples.moderation(3, 0.1, 0.2)]
     assert len({e.source_id for e in events(lines)}) == 3
