@@ -170,7 +170,8 @@ def publish(
     hex, inputs and outputs are any JSON.
 
     --format dify reads Dify's own records instead: {"app_id", "trace_info_type", "trace_info"}, and its
-    telemetry envelopes. A line waits for others that tell what it lacks, so lines of a turn belong together.
+    telemetry envelopes. A line waits for others that tell what it lacks, so lines of a turn belong together:
+    what waits at the end of the input, or after a signal, is published with what is known by then.
 
     Exit status: 0 all events are delivered; 1 a line is invalid (printed as FILE:LINE: field) or an event was
     not delivered within --timeout; 2 settings or options are wrong, or the topic is missing; 130 or 143 after
@@ -182,6 +183,7 @@ def publish(
       tailrace publish events.jsonl
       zcat old.jsonl.gz | tailrace publish --strict --json
       tailrace publish --format dify --explain dify.jsonl
+      tailrace publish --format dify --timezone timers=Asia/Shanghai dify.jsonl
 
     \b
     One line, wrapped here:
