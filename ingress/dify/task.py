@@ -24,6 +24,7 @@ _NAME: Final = 64
 FLAGS: Final = ("_enterprise_trace_dispatched",)
 """Fields that Dify adds between two attempts, for its bookkeeping; they say nothing about the operation."""
 KEPT: Final = "has no field in an event; kept as an attribute"
+DIFFERS: Final = "differs from that of the trace info, which is taken"
 IN_METADATA: Final = "has no field in an event; kept in node_execution.metadata"
 LOST: Final = "has no field in an event, and there is no room for it as an attribute"
 _SAID: Final = 100
@@ -52,13 +53,16 @@ class Task:
         """A text of the trace info, else of its metadata, else under one of the other names there."""
         own = self.info.text(name)
         found = self.metadata.text(name, *others)
+        if own is not None and found is not None and own != found:
+            self.metadata.unread(name, DIFFERS)
         return own or found
 
-    def common(self, source: str = ROWS) -> dict[str, Any]:
+    def common(self, source: str = ROWS, message_id: str | None = None) -> dict[str, Any]:
         """The fields of an event that every trace info may have.
 
         Args:
             source: of its times, for those without a zone.
+            message_id: its message, if that is known better than by the field of that name.
 
         Raises:
             InvalidEvent: a time is not valid.
@@ -66,14 +70,14 @@ class Task:
         info, metadata = self.info, self.metadata
         line_app, app = self.line.text("app_id"), self.text("app_id")
         if line_app is not None and app is not None and line_app != app:
-            self.line.unread("app_id", "differs from that of the trace info, which is taken")
+            self.line.unread("app_id", DIFFERS)
         started, ended = self.times(source)
         return {
             "tenant_id": self.text("tenant_id"),
             "app_id": app or line_app,
             "app_name": metadata.text("app_name"),
             "workspace_name": metadata.text("workspace_name"),
-            "message_id": self.text("message_id"),
+            "message_id": message_id or self.text("message_id"),
             "conversation_id": self.text("conversation_id"),
             "user_id": self.text("user_id"),
             "session_id": metadata.text("trace_session_id"),
