@@ -65,6 +65,16 @@ def test_a_format_whose_package_is_missing_says_which(monkeypatch: pytest.Monkey
         adapter("gone", Options())
 
 
+@pytest.mark.parametrize("value", ["tailrace.formats:no_such_name", "json.decoder:JSONDecoder.nothing"])
+def test_a_format_that_cannot_be_loaded_says_where_it_should_be(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    point = EntryPoint(name="bad", value=value, group=formats.GROUP)
+    monkeypatch.setattr(formats, "entry_points", lambda group: [point])
+    with pytest.raises(ConfigError, match=f"--format bad: {value} cannot be loaded"):
+        adapter("bad", Options())
+
+
 # -- notes
 
 
