@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from ingress.dify.building import MADE, corrected, event_of, message_of
-from ingress.dify.facts import CONTAINERS, MESSAGE, Key, Memory
+from ingress.dify.facts import CONTAINERS, CONVERSATION, MESSAGE, Key, Memory
 from ingress.dify.joining import Joined, Wait, join
 from ingress.dify.lines import read
 from ingress.dify.operation import Joins, Operation
@@ -84,12 +84,13 @@ class DifyLines:
                 yield from self._converted(line.where, read(line.raw, self._zones), line.joins, answer)
 
     def _tried(self, joins: Joins, keys: tuple[Key, ...]) -> tuple[Key, ...]:
-        """What a line waits for after an execution of its container's node was read that is not its own.
+        """What a line waits for after an execution of its container's node was read that is not its own, or a
+        turn of its conversation that is not.
 
         Nothing after `_TRIES` of them: it is looked at again when it falls out of the window or at the end.
         Else the executions of a container and the lines in them would all be compared with each other.
         """
-        if any(about == CONTAINERS for about, _ in keys):
+        if any(about in (CONTAINERS, CONVERSATION) for about, _ in keys):
             joins.tries += 1
         return keys if joins.tries <= _TRIES else ()
 

@@ -14,6 +14,8 @@ _DEEPEST: Final = 64
 """Nested runs above a run that are followed."""
 _EARLY: Final = 5_000_000
 """Microseconds that a conversation's name may be begun before its message."""
+_FAR: Final = 600_000_000
+"""Microseconds before or after a message in which what runs beside it is not expected: a wrong zone."""
 _FROM_RUN: Final = (
     "tenant_id",
     "app_id",
@@ -204,6 +206,10 @@ def _in_turn(j: Joins, message: str, turn: Facts, memory: Memory, last: bool, fo
     found.span = (turn.get("started_at"), turn.get("ended_at"))
     _node(j, memory, found)
     _root_of_message(message, turn.known, j, found)
+    started, first, last_ = (j.get("started_at"), *found.span)
+    later = j.kind == Kind.SUGGESTED_QUESTION or started is None or first is None
+    if not later and not first - _FAR <= started <= (first if last_ is None else last_) + _FAR:
+        found.notes.append(Note("read", "started_at", FAR))
     if j.call is not None:
         latest = turn.calls.get(j.call)
         own = (j.get("started_at") or 0, j.number, j.source_id)
@@ -212,6 +218,9 @@ def _in_turn(j: Joins, message: str, turn: Facts, memory: Memory, last: bool, fo
     return None
 
 
+FAR: Final = (
+    "is more than 10 minutes outside its message's time; if Dify runs with TZ, give --timezone timers=ZONE"
+)
 LATER_CALL: Final = "time_cost, error and parameters are those of a later call of this tool; left out"
 """Dify takes them from the message's last thought with a tool of that name, for each call of it."""
 
@@ -245,14 +254,14 @@ def _name(j: Joins, memory: Memory, last: bool, found: Joined) -> Wait | None:
         for message in (facts.messages if facts is not None else ())
         if (turn := memory.find(MESSAGE, message, j.get("tenant_id"))) is not None and turn.seen
     ]
-    if not turns and not last and conversation is not None:
-        return Wait(((CONVERSATION, conversation),))
     for message, turn in turns:
         started, ended = turn.get("started_at"), turn.get("ended_at")
         if at is None or started is None or ended is None or not started - _EARLY <= at <= ended:
             continue
         found.fills.append(("message_id", message, "from the conversation's turn at that time"))
         return _in_turn(j, message, turn, memory, last, found)
+    if not last and conversation is not None:
+        return Wait(((CONVERSATION, conversation),))
     found.missing("message_id", "no turn of its conversation is known at that time; it is a trace of its own")
     return None
 

@@ -55,7 +55,7 @@ class Joins:
     number: int = 0
     """Of the line among all lines, from 1."""
     tries: int = 0
-    """How often it was looked at in vain because an execution of its container's node was read."""
+    """How often it was looked at in vain because of an execution of its container's node, or a turn."""
 
     def get(self, name: str) -> Any:
         """One of `KNOWN`; None if the line does not say it."""

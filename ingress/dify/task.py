@@ -24,6 +24,7 @@ _NAME: Final = 64
 FLAGS: Final = ("_enterprise_trace_dispatched",)
 """Fields that Dify adds between two attempts, for its bookkeeping; they say nothing about the operation."""
 KEPT: Final = "has no field in an event; kept as an attribute"
+BACKWARDS: Final = "is before the start; sinks show no duration"
 DIFFERS: Final = "differs from that of the trace info, which is taken"
 IN_METADATA: Final = "has no field in an event; kept in node_execution.metadata"
 LOST: Final = "has no field in an event, and there is no room for it as an attribute"
@@ -102,6 +103,8 @@ class Task:
                     ended, said = second
             if said is not None:
                 self.notes.append(Note("read", "ended_at", said))
+            if started is not None and ended < started:
+                self.notes.append(Note("read", "ended_at", BACKWARDS))
         return started, ended
 
     def _time_text(self, name: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from typing import Any
 
@@ -228,6 +229,14 @@ def test_a_conversations_name_belongs_to_the_turn_that_it_was_made_in() -> None:
     ]
     found = [e for e in events(lines) if e.kind == Kind.GENERATE_NAME]
     assert [e.message_id for e in found] == [u(5), None]
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_a_conversations_name_waits_for_the_turn_that_it_was_made_in(order: tuple[int, ...]) -> None:
+    """Another turn of the conversation, which is read before, is not the one."""
+    lines = [samples.message(5, 100, 104), samples.name(1, 2), samples.message(3, 0, 4)]
+    [event] = [e for e in events(lines[n] for n in order) if e.kind == Kind.GENERATE_NAME]
+    assert (event.message_id, event.user_id) == (u(3), u(0x30))
 
 
 def test_ids_of_callers_are_kept_and_never_used_as_ours() -> None:

@@ -178,9 +178,7 @@ def renamed(lines: list[Line], **texts: str) -> list[Line]:
 def test_turns_with_the_same_ids_in_two_applications_do_not_mix() -> None:
     """As copies of an application have them that were imported with their runs."""
     mine = [samples.node(0x64, 1, 0, 1), samples.tool(3, 0, 1), samples.run(1, 0, 2, message_id=u(3))]
-    theirs = renamed(mine, app="a2")
-    for line in theirs:
-        line["trace_info"]["message_id"] = u(4) if line["trace_info"]["message_id"] else None
+    theirs: list[Line] = json.loads(json.dumps(renamed(mine, app="a2")).replace(u(3), u(4)))
     late, other = samples.node(0x65, 1, 1, 2), renamed([samples.node(0x65, 1, 1, 2)], app="a2")[0]
     lines = [mine[0], theirs[0], theirs[2], mine[2], mine[1], theirs[1], late, other]
     found = published(converted(lines))
