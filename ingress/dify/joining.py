@@ -206,9 +206,7 @@ def _in_turn(j: Joins, message: str, turn: Facts, memory: Memory, last: bool, fo
     found.span = (turn.get("started_at"), turn.get("ended_at"))
     _node(j, memory, found)
     _root_of_message(message, turn.known, j, found)
-    started, first, last_ = (j.get("started_at"), *found.span)
-    later = j.kind == Kind.SUGGESTED_QUESTION or started is None or first is None
-    if not later and not first - _FAR <= started <= (first if last_ is None else last_) + _FAR:
+    if j.kind != Kind.SUGGESTED_QUESTION and _is_far(j.get("started_at"), found.span):
         found.notes.append(Note("read", "started_at", FAR))
     if j.call is not None:
         latest = turn.calls.get(j.call)
@@ -216,6 +214,14 @@ def _in_turn(j: Joins, message: str, turn: Facts, memory: Memory, last: bool, fo
         if latest is not None and latest[2] != j.source_id and latest > own:
             found.notes.append(Note("changed", "tool", LATER_CALL))
     return None
+
+
+def _is_far(at: int | None, span: tuple[int | None, int | None]) -> bool:
+    """Whether a time is far from a message's."""
+    started, ended = span
+    if at is None or started is None:
+        return False
+    return not started - _FAR <= at <= (started if ended is None else ended) + _FAR
 
 
 FAR: Final = (

@@ -52,9 +52,10 @@ def read(raw: bytes, zones: Zones) -> Operation:
     try:
         fields = fields_of(raw)
     except ValueError as e:
-        fields = _repaired(raw, notes)
-        if fields is None:
+        repaired = _repaired(raw, notes)
+        if repaired is None:
             raise InvalidEvent("line", f"is not a JSON object: {e}") from None
+        fields = repaired
     line = Info("", fields, notes)
     if not line.has("trace_info_type"):
         if line.has("case"):

@@ -445,7 +445,7 @@ def test_turns_whose_lines_are_mixed_are_traces_of_their_own(sink: str) -> None:
     turns = [moved(everything(), 0x1000 * n, "other" if n == 2 else samples.TENANT) for n in range(3)]
     mixed = [line for lines in zip(*turns, strict=True) for line in lines]
     found = events(mixed)
-    traces = {}
+    traces: dict[str, list[tuple[Span, TraceEvent]]] = {}
     for row, event in zip(rows(sink, found), found, strict=True):
         spans = READERS[sink](row.payload) if row.outcome == "rendered" else []
         for span in spans:

@@ -53,6 +53,31 @@ def test_no_more_bytes_wait_than_the_window_has_room_for() -> None:
     assert made + len(list(adapter.end())) == 40
 
 
+def test_ids_count_and_not_only_the_text_of_a_line() -> None:
+    """They are kept beside it: a line that is all ids takes more than one that is all content."""
+    window = Window(size=100_000)
+    adapter = DifyLines(window=window)
+    long = "r" * 20_000
+    out = [
+        one
+        for n in range(4)
+        for one in adapter.line("x", raw(samples.node(n, 1, 0, 1, workflow_run_id=f"{n}{long}")))
+    ]
+    assert (len(out), len(window)) == (3, 1)
+
+
+def test_nodes_with_large_content_wait_for_their_run() -> None:
+    """Four of 20 MB each: a limit that is met by content loses its trace."""
+    adapter = DifyLines()
+    text = "x" * 20_000_000
+    lines = [raw(samples.node(0x100 + n, 1, 0, 1, node_inputs="?")) for n in range(4)]
+    for line in lines:
+        assert list(adapter.line("x", line.replace(b'"?"', b'"' + text.encode() + b'"'))) == []
+    found = list(adapter.line("run", raw(samples.run(1, 0, 2, message_id=u(3)))))
+    assert {one.event.message_id for one in found if one.event} == {u(3)}
+    assert len(found) == 6
+
+
 def test_a_line_larger_than_the_window_is_emitted_at_once() -> None:
     adapter = DifyLines(window=Window(size=10_000))
     [one] = list(adapter.line("1", raw(nodes(1, size=20_000)[0])))
