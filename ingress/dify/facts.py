@@ -178,7 +178,7 @@ class Memory:
     def _node(self, j: Joins, told: list[Key]) -> None:
         run = j.get("workflow_run_id")
         facts = self._update(RUN, run, j, _OF_A_NODE, [])
-        self._update(NODE, j.source_id, j, _TENANT, [])
+        self._update(NODE, j.source_id, j, _TENANT, told)
         w = j.within
         if w is None or w.node_id is None or w.node_type not in ("iteration", "loop"):
             return

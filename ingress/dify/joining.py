@@ -196,15 +196,15 @@ def _side(j: Joins, memory: Memory, last: bool, found: Joined) -> Wait | None:
         return None
     found.fill(facts, _FROM_RUN, "from its run")
     found.span = (facts.get("started_at"), facts.get("ended_at"))
-    _node(j, memory, found)
-    return _root(run, facts, memory, last, found)
+    return _node(j, memory, last, found) or _root(run, facts, memory, last, found)
 
 
 def _in_turn(j: Joins, message: str, turn: Facts, memory: Memory, last: bool, found: Joined) -> Wait | None:
     """An operation beside a message that is known."""
     found.fill(turn, _FROM_MESSAGE, "from its message")
     found.span = (turn.get("started_at"), turn.get("ended_at"))
-    _node(j, memory, found)
+    if (wait := _node(j, memory, last, found)) is not None:
+        return wait
     _root_of_message(message, turn.known, j, found)
     if j.kind != Kind.SUGGESTED_QUESTION and _is_far(j.get("started_at"), found.span):
         found.notes.append(Note("read", "started_at", FAR))
@@ -241,14 +241,17 @@ def _root_of_message(message: str, known: dict[str, Any], j: Joins | None, found
     ]
 
 
-def _node(j: Joins, memory: Memory, found: Joined) -> None:
+def _node(j: Joins, memory: Memory, last: bool, found: Joined) -> Wait | None:
     """The node that a side operation ran in."""
     if j.node is None:
-        return
+        return None
     if memory.find(NODE, j.node, j.get("tenant_id")) is not None:
         found.fills.append(("parent_id", j.node, "from metadata.node_execution_id"))
-    else:
+    elif last:
         found.missing("parent_id", "the node that it ran in has no line; its message is the parent")
+    else:
+        return Wait(((NODE, j.node),))
+    return None
 
 
 def _name(j: Joins, memory: Memory, last: bool, found: Joined) -> Wait | None:

@@ -283,6 +283,23 @@ def test_a_tool_that_ran_in_a_node_is_its_child() -> None:
     assert ("missing", "parent_id") in notes(without_node, "1")
 
 
+@pytest.mark.parametrize("message", [u(3), None])
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_a_tool_waits_for_the_node_that_it_ran_in(order: tuple[int, ...], message: str | None) -> None:
+    where = {"workflow_run_id": u(1), "node_execution_id": u(0x65), "message_id": message}
+    lines = [
+        samples.tool(3, 1, 2, metadata=where),
+        samples.node(0x65, 1, 0.5, 3, "agent"),
+        samples.run(1, 0, 4, message_id=message),
+    ]
+    lines[0]["trace_info"]["message_id"] = message
+    adapter = DifyLines()
+    found = events([lines[n] for n in order], adapter)
+    [call] = [e for e in found if e.kind == Kind.TOOL]
+    assert (call.parent_id, call.root_run_id) == (u(0x65), u(1))
+    assert len(adapter.window) == 0
+
+
 def test_what_runs_beside_a_run_without_a_message_is_its_child() -> None:
     line = samples.moderation(3, 0, 1, metadata={"workflow_run_id": u(1)})
     line["trace_info"]["message_id"] = line["trace_info"]["metadata"]["message_id"] = None
