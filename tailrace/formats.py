@@ -84,8 +84,8 @@ def adapter(name: str, options: Options) -> Adapter:
         options: what the command line says.
 
     Raises:
-        ConfigError: there is no such format (the message names those there are), or it does not take an
-            option.
+        ConfigError: there is no such format (the message names those there are), it cannot be loaded, or it
+            does not take an option.
         MissingPackage: a package that it needs is not installed.
     """
     found = installed()
@@ -95,4 +95,6 @@ def adapter(name: str, options: Options) -> Adapter:
         factory: Factory = found[name].load()
     except ModuleNotFoundError as e:
         raise MissingPackage(f"--format {name} needs the package {e.name}, which is not installed") from None
+    except (ImportError, AttributeError) as e:
+        raise ConfigError(f"--format {name}: {found[name].value} cannot be loaded: {e}") from None
     return factory(options)

@@ -9,15 +9,17 @@ from collections.abc import Iterable, Iterator
 from typing import IO
 
 import click
+import msgspec
 
 from connectors.config.instances import Instance, instance
 from connectors.content.fetcher import ContentFetcher, open_fetcher
 from connectors.content.fitting import fitted
 from connectors.content.sink_content import SinkContent
-from connectors.preview.render import Admit, Rendered, lines, render_all, unread
+from connectors.preview.render import Admit, Rendered, lines, render_all
 from connectors.sdk.contract import Enriched, Skip
 from tailrace import codec
-from tailrace.commands.formats import Notes, adapter_from, format_options
+from tailrace.commands.formats import Notes, adapter_from, converted, format_options, shown
+from tailrace.commands.input_lines import lines_of
 from tailrace.commands.options import common, settings_from
 from tailrace.errors import ConfigError, InvalidEvent, MissingPackage
 from tailrace.formats import Adapter, Converted, Note
@@ -50,7 +52,8 @@ def render(
     partition. Content that they refer to is read from content.store, if that is set. A line has event_id,
     kind and payload, and the link to the vendor's page of the trace if the sink knows it; or filtered,
     rejected or dead_letter if nothing would be sent. A summary is printed to standard error. With --format,
-    the lines are of another system: dify.
+    the lines are of another system: dify. With --explain, a line also has unplaced: the fields with a value
+    that the sink has no place for.
 
     Exit status: 0 all lines are events; 1 some are not (printed as FILE:LINE: field); 2 settings or options
     are wrong.
@@ -72,18 +75,11 @@ def render(
     refused: list[str] = []
     notes = Notes(explain, lambda text: click.echo(text, err=True))
     lines_read: Counter[str] = Counter()
-    events = []
-    for where, event in _events(file, adapter, notes, refused, lines_read):
-        events.append(event)
-        if explain:
-            left = unread(event, chosen.fields)
-            without = tuple(Note("unplaced", name, f"{sink} does not read it") for name in left)
-            notes.take(Converted(where, event, notes=without))
+    found = list(_events(file, adapter, notes, refused, lines_read))
     counts: Counter[str] = Counter()
+    rows = render_all(chosen, [event for _, event in found], _with_content(chosen, fetcher), explain=explain)
     try:
-        for text in lines(
-            _counted(render_all(chosen, events, _with_content(chosen, fetcher)), counts), pretty=pretty
-        ):
+        for text in lines(_taken(rows, [where for where, _ in found], sink, notes, counts), pretty=pretty):
             click.echo(text)
     except MissingPackage as e:
         click.echo(f"tailrace render: {e}", err=True)
@@ -135,26 +131,33 @@ def _events(
         notes.take(found)
         try:
             if found.event is None:
-                refused.append(f"{found.where}: {found.problem}")
+                refused.append(f"{found.where}: {shown(found.problem)}")
                 continue
             event = complete(found.event, time.time_ns() // 1000)
             codec.encode(event)  # checks ranges and sizes too
             yield found.where, event
         except InvalidEvent as e:
-            refused.append(f"{found.where}: {e}")
+            refused.append(f"{found.where}: {shown(e)}")
 
 
 def _converted(file: IO[bytes], adapter: Adapter, read: Counter[str]) -> Iterator[Converted]:
     name = "stdin" if file is sys.stdin.buffer else getattr(file, "name", "stdin")
     name = "stdin" if name in ("-", "<stdin>") else name
-    for number, line in enumerate(file, 1):
-        if line.strip():
-            read[name] += 1
-            yield from adapter.line(f"{name}:{number}", line)
+    for line in lines_of(file.readline):
+        read[name] += 1
+        yield from converted(adapter, f"{name}:{line.number}", line)
     yield from adapter.end()
 
 
-def _counted(rows: Iterable[Rendered], counts: Counter[str]) -> Iterator[Rendered]:
-    for row in rows:
+def _taken(
+    rows: Iterable[Rendered], wheres: Iterable[str], sink: str, notes: Notes, counts: Counter[str]
+) -> Iterator[Rendered]:
+    """The rows, counted, with notes of what the sink has no place for."""
+    for row, where in zip(rows, wheres, strict=True):
         counts[row.outcome] += 1
+        if row.unplaced is not msgspec.UNSET:
+            sent = row.filtered is msgspec.UNSET
+            why = f"{sink} has no place for it" if sent else f"{sink} does not send it: {row.filtered}"
+            left = tuple(Note("unplaced", name, why) for name in row.unplaced)
+            notes.take(Converted(where, None, notes=left))
         yield row

@@ -10,12 +10,12 @@ from typing import Any
 import msgspec
 
 from connectors.config.instances import Instance
-from connectors.consumer.reader import ALWAYS
 from connectors.preview.offline import enriched
+from connectors.preview.unplaced import unplaced, unread
 from connectors.sdk import redact
 from connectors.sdk.contract import Enriched, Payload, Sink, Skip
 from connectors.sdk.outcomes import Rejected
-from tailrace.kinds import CONTROL, JOINING
+from tailrace.kinds import CONTROL
 from tailrace.records import DeadLetter, TraceEvent
 
 Admit = Callable[[Enriched], Enriched | Skip | Rejected]
@@ -34,6 +34,8 @@ class Rendered(msgspec.Struct, frozen=True):
     rejected: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
     dead_letter: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
     """The processor's dead letter: the event never reaches a sink."""
+    unplaced: list[str] | msgspec.UnsetType = msgspec.UNSET
+    """If asked for: fields with a value that the payload has no place for, or the kind that is not sent."""
 
     @property
     def outcome(self) -> str:
@@ -79,48 +81,56 @@ def _refused(name: str) -> Any:
 
 
 def render_all(
-    instance: Instance, events: Sequence[TraceEvent], admit: Admit = lambda record: record
+    instance: Instance,
+    events: Sequence[TraceEvent],
+    admit: Admit = lambda record: record,
+    *,
+    explain: bool = False,
 ) -> Iterator[Rendered]:
-    """What the sink would send for completed events, in order. Raises `MissingPackage`."""
-    found = enriched(events, instance.fields)
-    for event, record in zip(events, found, strict=True):
-        yield _one(instance.sink, event, record, admit)
-
-
-def unread(event: TraceEvent, fields: frozenset[str] | None) -> list[str]:
-    """The fields of an event that have a value and that a sink does not read, of whatever kind.
+    """What the sink would send for completed events, in order.
 
     Args:
-        event: a completed event.
-        fields: those that the sink reads; None: all.
+        instance: the sink.
+        events: completed events.
+        admit: what is applied to a record before `map`.
+        explain: whether to find out what the payloads have no place for: `Rendered.unplaced`.
+
+    Raises:
+        MissingPackage: the processor is not installed.
     """
-    if fields is None:
-        return []
-    known = fields | ALWAYS | _OURS
-    names = (name for name in TraceEvent.__struct_fields__ if name not in known)
-    return [name for name in names if getattr(event, name) not in _NOTHING]
+    found = enriched(events, instance.fields)
+    for event, record in zip(events, found, strict=True):
+        yield _one(instance, event, record, admit, explain)
 
 
-_OURS = frozenset({"event_id", "revision", "published_at", *JOINING})
-"""Fields that say which event it is and where it belongs: the context has that for sinks."""
-_NOTHING: tuple[object, ...] = (None, (), [], {}, "")
-
-
-def _one(sink: Sink, event: TraceEvent, record: Enriched | DeadLetter | None, admit: Admit) -> Rendered:
-    event_id, kind = event.event_id or "", str(event.kind)
+def _one(
+    instance: Instance,
+    event: TraceEvent,
+    record: Enriched | DeadLetter | None,
+    admit: Admit,
+    explain: bool,
+) -> Rendered:
+    event_id, kind, sink = event.event_id or "", str(event.kind), instance.sink
     if record is None:
         return Rendered(event_id, kind, filtered=kind if kind in CONTROL else "duplicate")
     if isinstance(record, DeadLetter):
         letter = {"stage": str(record.stage), "reason": record.reason, "detail": record.detail}
         return Rendered(event_id, kind, dead_letter=letter)
+    admitted: Enriched | Skip | Rejected = Skip("")
     try:
         admitted = admit(record)
         answer = sink.map(admitted) if isinstance(admitted, Enriched) else admitted
-        if isinstance(answer, Payload):
-            return Rendered(event_id, kind, payload=rendered(sink, answer), link=_link(sink, record))
+        if isinstance(answer, Payload) and isinstance(admitted, Enriched):
+            payload = rendered(sink, answer)
+            left: list[str] | msgspec.UnsetType = msgspec.UNSET
+            if explain:
+                left = unread(event, instance.fields) + unplaced(sink, admitted, payload)
+            return Rendered(event_id, kind, payload=payload, link=_link(sink, record), unplaced=left)
     except Exception as e:  # the runner treats it in the same way
         answer = Rejected("map_failed", redact.where(e))
     if isinstance(answer, Skip):
+        if explain and isinstance(admitted, Enriched):
+            return Rendered(event_id, kind, filtered=answer.reason, unplaced=[kind])
         return Rendered(event_id, kind, filtered=answer.reason)
     if isinstance(answer, Rejected):
         return Rendered(event_id, kind, rejected={"reason": answer.reason, "detail": answer.detail})

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from typing import Final
 
 from ingress.dify.building import MADE, corrected, event_of, message_of
-from ingress.dify.facts import MESSAGE, Key, Memory
+from ingress.dify.facts import CONTAINERS, CONVERSATION, MESSAGE, Key, Memory
 from ingress.dify.joining import Joined, Wait, join
 from ingress.dify.lines import read
 from ingress.dify.operation import Joins, Operation
@@ -21,6 +22,7 @@ from tailrace.errors import InvalidEvent
 from tailrace.formats import Converted, Note, Options
 from tailrace.records import Kind, TraceEvent
 
+_TRIES: Final = 8
 PUSHED_OUT = Note("missing", "window", "too many lines waited; it was not waited for any longer")
 
 
@@ -76,10 +78,21 @@ class DifyLines:
         for line in self.window.of(told):
             answer = join(line.joins, self.memory, last=False)
             if isinstance(answer, Wait):
-                self.window.move(line.joins.number, answer.keys)
+                self.window.move(line.joins.number, self._tried(line.joins, answer.keys))
             else:
                 self.window.remove(line.joins.number)
                 yield from self._converted(line.where, read(line.raw, self._zones), line.joins, answer)
+
+    def _tried(self, joins: Joins, keys: tuple[Key, ...]) -> tuple[Key, ...]:
+        """What a line waits for after an execution of its container's node was read that is not its own, or a
+        turn of its conversation that is not.
+
+        Nothing after `_TRIES` of them: it is looked at again when it falls out of the window or at the end.
+        Else the executions of a container and the lines in them would all be compared with each other.
+        """
+        if any(about in (CONTAINERS, CONVERSATION) for about, _ in keys):
+            joins.tries += 1
+        return keys if joins.tries <= _TRIES else ()
 
     def _release(self, line: Waiting, notes: tuple[Note, ...] = ()) -> list[Converted]:
         self.window.remove(line.joins.number)

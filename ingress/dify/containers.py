@@ -14,7 +14,7 @@ from ingress.dify.operation import Joins, Within
 
 _SLACK: Final = 1_000_000
 """Microseconds that a node may seem to begin before its container, or end after it."""
-_LOOKED_AT: Final = 1000
+_LOOKED_AT: Final = 200
 """Executions of one node that are compared by time, for a node of which no round is known."""
 
 Round = tuple[str, int | None, int | None]

@@ -37,6 +37,8 @@ _OF_A_NODE: Final = (
     "parent_node_execution_id",
 )
 _TENANT: Final = ("tenant_id",)
+_SHARING: Final = 8
+"""Tenants and applications with the same id that are remembered."""
 _MESSAGES: Final = 8
 """First messages of a conversation that are remembered: its name belongs to one of them."""
 
@@ -59,8 +61,9 @@ class Facts:
         """Of a run: its iterations and loops."""
         self.messages: list[str] = []
         """Of a conversation: its first messages."""
-        self.calls: dict[tuple[str, bytes], dict[str, tuple[int, int]]] = {}
-        """Of a message: what Dify says of a tool's call -> call -> its start and line."""
+        self.calls: dict[tuple[str, bytes], tuple[int, int, str]] = {}
+        """Of a message: what Dify says of a tool's call -> start, line and id of the latest call that it says
+        it of."""
         self.size = _EACH
 
     def get(self, name: str) -> Any:
@@ -78,6 +81,11 @@ class Facts:
         """Whether nothing that is known is of another tenant."""
         own = self.known.get("tenant_id")
         return own is None or tenant is None or own == tenant
+
+    def differs(self, app: str | None) -> bool:
+        """Whether it is known to be of another application."""
+        own = self.known.get("app_id")
+        return own is not None and app is not None and own != app
 
 
 class Memory:
@@ -102,16 +110,30 @@ class Memory:
         return self._size
 
     def find(
-        self, about: str, id_: str | None, tenant: str | None = None, app: str | None = None
+        self,
+        about: str,
+        id_: str | None,
+        tenant: str | None = None,
+        app: str | None = None,
+        *,
+        of_app: bool = False,
     ) -> Facts | None:
-        """What is known of an id; None if that is nothing, or not clear because tenants share the id."""
+        """What is known of an id; None if that is nothing, or not clear because others share the id.
+
+        Args:
+            about: what it is the id of.
+            id_: the id.
+            tenant: whose it is, if that is known.
+            app: which application's it is, if that is known. It is asked if several tenants have the id.
+            of_app: whether nothing of another application is meant.
+        """
         if id_ is None:
             return None
         found = self._entries.get((about, id_))
         if found is None:
             return None
         self._entries.move_to_end((about, id_))
-        fitting = [facts for facts in found if facts.fits(tenant)]
+        fitting = [facts for facts in found if facts.fits(tenant) and not (of_app and facts.differs(app))]
         if len(fitting) > 1 and app is not None:
             fitting = [facts for facts in fitting if facts.get("app_id") == app]
         return fitting[0] if len(fitting) == 1 else None
@@ -136,9 +158,10 @@ class Memory:
             self._turn_of(j, j.source_id, told)
         elif j.kind == Kind.TOOL and j.call is not None and j.get("message_id") is not None:
             facts = self._update(MESSAGE, j.get("message_id"), j, (), [])
-            calls = facts.calls.setdefault(j.call, {})
-            calls[j.source_id] = (j.get("started_at") or 0, j.number)
-            self._grow(facts, 200 + len(j.call[0]))
+            if j.call not in facts.calls:
+                self._grow(facts, 200 + len(j.call[0]) + len(j.source_id))
+            own = (j.get("started_at") or 0, j.number, j.source_id)
+            facts.calls[j.call] = max(own, facts.calls.get(j.call, own))
         self._shrink()
         return told
 
@@ -155,7 +178,7 @@ class Memory:
     def _node(self, j: Joins, told: list[Key]) -> None:
         run = j.get("workflow_run_id")
         facts = self._update(RUN, run, j, _OF_A_NODE, [])
-        self._update(NODE, j.source_id, j, _TENANT, [])
+        self._update(NODE, j.source_id, j, _TENANT, told)
         w = j.within
         if w is None or w.node_id is None or w.node_type not in ("iteration", "loop"):
             return
@@ -186,11 +209,17 @@ class Memory:
         override: bool = False,
     ) -> Facts:
         key = (about, id_)
-        facts = self.find(about, id_, j.get("tenant_id"), j.get("app_id"))
+        tenant, app = j.get("tenant_id"), j.get("app_id")
+        facts = self.find(about, id_, tenant, app, of_app=override or about == RUN)
         if facts is None:
             facts = Facts()
-            self._entries.setdefault(key, []).append(facts)
+            sharing = self._entries.setdefault(key, [])
+            sharing.append(facts)
             self._size += facts.size + len(id_)
+            if len(sharing) > _SHARING:
+                gone = sharing.pop(0)
+                self._size -= gone.size + len(id_)
+                self.forgotten += 1
         before = facts.size
         for name, value in j.known.items():
             if names is None or name in names:

@@ -14,6 +14,8 @@ _DEEPEST: Final = 64
 """Nested runs above a run that are followed."""
 _EARLY: Final = 5_000_000
 """Microseconds that a conversation's name may be begun before its message."""
+_FAR: Final = 600_000_000
+"""Microseconds before or after a message in which what runs beside it is not expected: a wrong zone."""
 _FROM_RUN: Final = (
     "tenant_id",
     "app_id",
@@ -95,7 +97,7 @@ def join(j: Joins, memory: Memory, last: bool) -> Joined | Wait:
 
 def _of_run(j: Joins, memory: Memory, last: bool, found: Joined) -> Wait | None:
     run = j.get("workflow_run_id")
-    facts = memory.find(RUN, run, j.get("tenant_id"), j.get("app_id"))
+    facts = memory.find(RUN, run, j.get("tenant_id"), j.get("app_id"), of_app=True)
     if facts is None or not facts.seen:
         if not last:
             return Wait(((RUN, run),))
@@ -194,24 +196,37 @@ def _side(j: Joins, memory: Memory, last: bool, found: Joined) -> Wait | None:
         return None
     found.fill(facts, _FROM_RUN, "from its run")
     found.span = (facts.get("started_at"), facts.get("ended_at"))
-    _node(j, memory, found)
-    return _root(run, facts, memory, last, found)
+    return _node(j, memory, last, found) or _root(run, facts, memory, last, found)
 
 
 def _in_turn(j: Joins, message: str, turn: Facts, memory: Memory, last: bool, found: Joined) -> Wait | None:
     """An operation beside a message that is known."""
     found.fill(turn, _FROM_MESSAGE, "from its message")
     found.span = (turn.get("started_at"), turn.get("ended_at"))
-    _node(j, memory, found)
+    if (wait := _node(j, memory, last, found)) is not None:
+        return wait
     _root_of_message(message, turn.known, j, found)
+    if j.kind != Kind.SUGGESTED_QUESTION and _is_far(j.get("started_at"), found.span):
+        found.notes.append(Note("read", "started_at", FAR))
     if j.call is not None:
-        others = turn.calls.get(j.call, {})
-        own = (j.get("started_at") or 0, j.number)
-        if any(other > own for source, other in others.items() if source != j.source_id):
+        latest = turn.calls.get(j.call)
+        own = (j.get("started_at") or 0, j.number, j.source_id)
+        if latest is not None and latest[2] != j.source_id and latest > own:
             found.notes.append(Note("changed", "tool", LATER_CALL))
     return None
 
 
+def _is_far(at: int | None, span: tuple[int | None, int | None]) -> bool:
+    """Whether a time is far from a message's."""
+    started, ended = span
+    if at is None or started is None:
+        return False
+    return not started - _FAR <= at <= (started if ended is None else ended) + _FAR
+
+
+FAR: Final = (
+    "is more than 10 minutes outside its message's time; if Dify runs with TZ, give --timezone timers=ZONE"
+)
 LATER_CALL: Final = "time_cost, error and parameters are those of a later call of this tool; left out"
 """Dify takes them from the message's last thought with a tool of that name, for each call of it."""
 
@@ -226,14 +241,17 @@ def _root_of_message(message: str, known: dict[str, Any], j: Joins | None, found
     ]
 
 
-def _node(j: Joins, memory: Memory, found: Joined) -> None:
+def _node(j: Joins, memory: Memory, last: bool, found: Joined) -> Wait | None:
     """The node that a side operation ran in."""
     if j.node is None:
-        return
+        return None
     if memory.find(NODE, j.node, j.get("tenant_id")) is not None:
         found.fills.append(("parent_id", j.node, "from metadata.node_execution_id"))
-    else:
+    elif last:
         found.missing("parent_id", "the node that it ran in has no line; its message is the parent")
+    else:
+        return Wait(((NODE, j.node),))
+    return None
 
 
 def _name(j: Joins, memory: Memory, last: bool, found: Joined) -> Wait | None:
@@ -245,14 +263,14 @@ def _name(j: Joins, memory: Memory, last: bool, found: Joined) -> Wait | None:
         for message in (facts.messages if facts is not None else ())
         if (turn := memory.find(MESSAGE, message, j.get("tenant_id"))) is not None and turn.seen
     ]
-    if not turns and not last and conversation is not None:
-        return Wait(((CONVERSATION, conversation),))
     for message, turn in turns:
         started, ended = turn.get("started_at"), turn.get("ended_at")
         if at is None or started is None or ended is None or not started - _EARLY <= at <= ended:
             continue
         found.fills.append(("message_id", message, "from the conversation's turn at that time"))
         return _in_turn(j, message, turn, memory, last, found)
+    if not last and conversation is not None:
+        return Wait(((CONVERSATION, conversation),))
     found.missing("message_id", "no turn of its conversation is known at that time; it is a trace of its own")
     return None
 

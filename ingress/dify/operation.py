@@ -54,6 +54,8 @@ class Joins:
     """Of a side operation: the node execution that it ran in."""
     number: int = 0
     """Of the line among all lines, from 1."""
+    tries: int = 0
+    """How often it was looked at in vain because of an execution of its container's node, or a turn."""
 
     def get(self, name: str) -> Any:
         """One of `KNOWN`; None if the line does not say it."""

@@ -16,6 +16,7 @@ from tailrace.formats import Note
 from tailrace.records import Kind
 
 OF_THE_MESSAGE: Final = "is the answered message's, not the suggestion's; left out"
+OF_THE_LOG: Final = "from metadata.message_id: the trace info has the id of the run's log entry there"
 REPEATED: Final = "are those of the answered message, and counted there (usage_repeats)"
 
 
@@ -162,7 +163,11 @@ def generate_name(task: Task) -> Operation:
 
 
 def _common(task: Task) -> tuple[dict[str, Any], dict[str, Any]]:
-    fields, who = task.common(TIMERS), origin(task)
+    message, own = task.metadata.text("message_id"), task.info.text("message_id")
+    fields, who = task.common(TIMERS, message), origin(task)
+    if message is not None and own is not None and own != message:
+        who["workflow_app_log_id"] = own
+        task.notes.append(Note("filled", "message_id", OF_THE_LOG))
     user(task, fields, who)
     fields["workflow_run_id"] = task.metadata.text("workflow_run_id")
     return fields, who

@@ -21,9 +21,16 @@ _LONGEST: Final = 1024
 """Bytes of the longest value that becomes an attribute."""
 _NAME: Final = 64
 """Characters of the longest name that becomes an attribute."""
+FLAGS: Final = ("_enterprise_trace_dispatched",)
+"""Fields that Dify adds between two attempts, for its bookkeeping; they say nothing about the operation."""
 KEPT: Final = "has no field in an event; kept as an attribute"
+BACKWARDS: Final = "is before the start; sinks show no duration"
+DIFFERS: Final = "differs from that of the trace info, which is taken"
 IN_METADATA: Final = "has no field in an event; kept in node_execution.metadata"
 LOST: Final = "has no field in an event, and there is no room for it as an attribute"
+_SAID: Final = 100
+"""Fields of a line that are noted one by one."""
+MORE: Final = f"has more than {_SAID} fields that an event has no field for; the others are left out"
 _REPEATED: Final = ("", "workflow_run_", "model_", "conversation_")
 """What a field's own name has before the name that it has in the metadata."""
 
@@ -47,13 +54,16 @@ class Task:
         """A text of the trace info, else of its metadata, else under one of the other names there."""
         own = self.info.text(name)
         found = self.metadata.text(name, *others)
+        if own is not None and found is not None and own != found:
+            self.metadata.unread(name, DIFFERS)
         return own or found
 
-    def common(self, source: str = ROWS) -> dict[str, Any]:
+    def common(self, source: str = ROWS, message_id: str | None = None) -> dict[str, Any]:
         """The fields of an event that every trace info may have.
 
         Args:
             source: of its times, for those without a zone.
+            message_id: its message, if that is known better than by the field of that name.
 
         Raises:
             InvalidEvent: a time is not valid.
@@ -61,14 +71,14 @@ class Task:
         info, metadata = self.info, self.metadata
         line_app, app = self.line.text("app_id"), self.text("app_id")
         if line_app is not None and app is not None and line_app != app:
-            self.line.unread("app_id", "differs from that of the trace info, which is taken")
+            self.line.unread("app_id", DIFFERS)
         started, ended = self.times(source)
         return {
             "tenant_id": self.text("tenant_id"),
             "app_id": app or line_app,
             "app_name": metadata.text("app_name"),
             "workspace_name": metadata.text("workspace_name"),
-            "message_id": self.text("message_id"),
+            "message_id": message_id or self.text("message_id"),
             "conversation_id": self.text("conversation_id"),
             "user_id": self.text("user_id"),
             "session_id": metadata.text("trace_session_id"),
@@ -93,6 +103,8 @@ class Task:
                     ended, said = second
             if said is not None:
                 self.notes.append(Note("read", "ended_at", said))
+            if started is not None and ended < started:
+                self.notes.append(Note("read", "ended_at", BACKWARDS))
         return started, ended
 
     def _time_text(self, name: str) -> str | None:
@@ -129,7 +141,10 @@ class Task:
         """
         raw = self.line.raw("trace_info") or b""
         try:
-            raw = msgspec.json.encode(msgspec.json.decode(raw), order="sorted")
+            info = msgspec.json.decode(raw)
+            for flag in FLAGS:
+                info.pop(flag, None)
+            raw = msgspec.json.encode(info, order="sorted")
         except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError, TypeError):
             pass
         return uuid_of("dify", self.cls, self.line.text("app_id") or "", raw.decode(errors="replace"))
@@ -146,14 +161,17 @@ class Task:
         ]
         metadata: dict[str, msgspec.Raw] = {}
         of_node = operation.kind in (Kind.NODE_EXECUTION, Kind.DRAFT_NODE_EXECUTION)
-        for info, prefix, name, value in left:
-            field = info.path(name)
+        for number, (info, prefix, name, value) in enumerate(left):
             if of_node and prefix:
                 metadata[name] = msgspec.Raw(value)
-                self.notes.append(Note("unplaced", field, IN_METADATA))
-                continue
-            text = attribute_of(f"{PREFIX}{prefix}{name}", value, attributes)
-            self.notes.append(Note("unplaced", field, LOST if text is None else KEPT))
+                said = IN_METADATA
+            else:
+                text = attribute_of(f"{PREFIX}{prefix}{name}", value, attributes)
+                said = LOST if text is None else KEPT
+            if number < _SAID:
+                self.notes.append(Note("unplaced", info.path(name), said))
+        if len(left) > _SAID:
+            self.notes.append(Note("unplaced", "trace_info", MORE))
         if metadata:
             operation.body["metadata"] = JsonText(msgspec.json.encode(metadata).decode())
         if attributes:

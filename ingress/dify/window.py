@@ -10,7 +10,7 @@ from ingress.dify.operation import Joins
 
 LINES: Final = 20_000
 """Lines that wait at most."""
-BYTES: Final = 64 << 20
+BYTES: Final = 256 << 20
 """Bytes that they take, about."""
 _EACH: Final = 2048
 """Bytes that a line takes besides its text, about."""
@@ -25,8 +25,14 @@ class Waiting(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Bytes that it takes, about: its ids are kept once more."""
-        return 2 * len(self.raw) + _EACH
+        """Bytes that it takes, about: what its ids and names have is kept twice more, also in keys."""
+        j = self.joins
+        texts = [j.source_id, j.node, *j.known.values()]
+        if j.within is not None:
+            texts += [j.within.node_id, j.within.node_type, j.within.iteration_id, j.within.loop_id]
+        if j.call is not None:
+            texts.append(j.call[0])
+        return len(self.raw) + _EACH + 2 * sum(len(text) for text in texts if isinstance(text, str))
 
 
 class Window:

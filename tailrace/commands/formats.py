@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from tailrace.commands.input_lines import Line
 from tailrace.formats import DEFAULT, Adapter, Converted, Note, Options, adapter
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -17,6 +18,8 @@ _REMEMBERED: Final = 1000
 """Kinds of notes that are counted one by one."""
 _LONGEST: Final = 120
 """Characters of a field's name, which may come from the input, that are shown."""
+_MESSAGE: Final = 600
+"""Characters of a problem that are shown."""
 
 
 def format_options(function: F) -> F:
@@ -52,6 +55,18 @@ def adapter_from(format_name: str, timezones: Iterable[str]) -> Adapter:
     return adapter(format_name, Options(timezone=tuple(timezones)))
 
 
+def converted(adapter: Adapter, where: str, line: Line) -> Iterable[Converted]:
+    """What a format makes of a line, or that it cannot be read."""
+    if line.problem is not None:
+        return (Converted(where, None, line.problem),)
+    return adapter.line(where, line.raw)
+
+
+def shown(problem: object) -> str:
+    """A problem with a line as it can be printed: what is wrong may be quoted in it, whatever its size."""
+    return _printable(str(problem), _MESSAGE)
+
+
 class Notes:
     """What a format noted, counted for the summary and printed line by line if that is asked for.
 
@@ -66,15 +81,16 @@ class Notes:
         self.others = 0
         """Notes that are not in `counts`, because there are too many different ones."""
 
-    def take(self, converted: Converted) -> None:
+    def take(self, found: Converted) -> None:
         """Counts the notes of one event."""
-        for note in converted.notes:
+        for what, field, why in found.notes:
+            note = Note(what, _printable(field, _LONGEST), _printable(why, _MESSAGE))
             if note in self.counts or len(self.counts) < _REMEMBERED:
                 self.counts[note] += 1
             else:
                 self.others += 1
             if self._explain:
-                self._say(f"{converted.where}: {_text(note)}")
+                self._say(f"{found.where}: {_text(note)}")
 
     def summary(self) -> list[str]:
         """One line for each kind of note, the most frequent first."""
@@ -89,16 +105,16 @@ class Notes:
         """The same for --json, all of them."""
         found = sorted(self.counts.items(), key=lambda pair: (-pair[1], pair[0]))
         rows: list[dict[str, Any]] = [
-            {"what": note.what, "field": _shown(note.field), "why": note.why, "count": n} for note, n in found
+            {"what": note.what, "field": note.field, "why": note.why, "count": n} for note, n in found
         ]
         return [*rows, {"what": "other", "count": self.others}] if self.others else rows
 
 
 def _text(note: Note) -> str:
-    return f"{note.what} {_shown(note.field)}: {note.why}"
+    return f"{note.what} {note.field}: {note.why}"
 
 
-def _shown(field: str) -> str:
-    """The name of a field, which may come from the input, as it can be printed."""
-    text = field if field.isprintable() else ascii(field)[1:-1]
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+def _printable(text: str, longest: int) -> str:
+    """A text, which may come from the input, as it can be printed."""
+    text = text if len(text) <= longest else text[: longest - 3] + "..."
+    return text if text.isprintable() else ascii(text)[1:-1][:longest]

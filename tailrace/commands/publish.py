@@ -14,7 +14,8 @@ import click
 import msgspec
 
 from tailrace import clients, kafka, topics
-from tailrace.commands.formats import Notes, adapter_from, format_options
+from tailrace.commands.formats import Notes, adapter_from, converted, format_options, shown
+from tailrace.commands.input_lines import Line, lines_of
 from tailrace.commands.options import common, settings_from
 from tailrace.delivery_reports import DeliveryReport
 from tailrace.errors import ConfigError, InvalidEvent, KafkaUnavailable, QueueFull, TopicMismatch
@@ -49,7 +50,7 @@ class _Run:
     def refused(self, where: str, problem: object) -> None:
         self.invalid += 1
         self.refused_at = self.refused_at or where
-        click.echo(f"{where}: {problem}", err=True)
+        click.echo(f"{where}: {shown(problem)}", err=True)
 
     def reported(self, report: DeliveryReport) -> None:
         if report.ok:
@@ -97,27 +98,26 @@ class _Signals:
         if self._reading:
             raise _Stopped
 
-    def lines(self, file: IO[bytes]) -> Iterator[bytes]:
+    def lines(self, file: IO[bytes]) -> Iterator[Line]:
         """The file's lines. Raises `_Stopped` on a signal, but never while a line is being published."""
-        while True:
+
+        def read(size: int) -> bytes:
             self._reading = True
             try:
                 if self.number is not None:
                     raise _Stopped
-                line = file.readline()
+                return file.readline(size)
             finally:
                 self._reading = False
-            if not line:
-                return
-            yield line
+
+        return lines_of(read)
 
 
-def _lines(files: tuple[IO[bytes], ...], signals: _Signals) -> Iterator[tuple[str, bytes]]:
+def _lines(files: tuple[IO[bytes], ...], signals: _Signals) -> Iterator[tuple[str, Line]]:
     for file in files:
         name = "stdin" if file is sys.stdin.buffer else file.name
-        for number, line in enumerate(signals.lines(file), 1):
-            if line.strip():
-                yield f"{name}:{number}", line
+        for line in signals.lines(file):
+            yield f"{name}:{line.number}", line
 
 
 def _require_topic(settings: Settings, seconds: float) -> None:
@@ -170,7 +170,8 @@ def publish(
     hex, inputs and outputs are any JSON.
 
     --format dify reads Dify's own records instead: {"app_id", "trace_info_type", "trace_info"}, and its
-    telemetry envelopes. A line waits for others that tell what it lacks, so lines of a turn belong together.
+    telemetry envelopes. A line waits for others that tell what it lacks, so lines of a turn belong together:
+    what waits at the end of the input, or after a signal, is published with what is known by then.
 
     Exit status: 0 all events are delivered; 1 a line is invalid (printed as FILE:LINE: field) or an event was
     not delivered within --timeout; 2 settings or options are wrong, or the topic is missing; 130 or 143 after
@@ -182,6 +183,7 @@ def publish(
       tailrace publish events.jsonl
       zcat old.jsonl.gz | tailrace publish --strict --json
       tailrace publish --format dify --explain dify.jsonl
+      tailrace publish --format dify --timezone timers=Asia/Shanghai dify.jsonl
 
     \b
     One line, wrapped here:
@@ -213,7 +215,8 @@ def publish(
         try:
             for where, line in _lines(files or (sys.stdin.buffer,), signals):
                 run.lines += 1
-                _take_all(adapter.line(where, line), publisher, run, notes, timeout, signals)
+                found = converted(adapter, where, line)
+                _take_all(found, publisher, run, notes, timeout, signals)
                 if strict and run.invalid:
                     break
         except _Full:
@@ -244,7 +247,7 @@ def publish(
 
 
 def _take_all(
-    converted: Iterable[Converted],
+    made: Iterable[Converted],
     publisher: Publisher,
     run: _Run,
     notes: Notes,
@@ -252,7 +255,7 @@ def _take_all(
     signals: _Signals,
 ) -> None:
     """Publishes what a format made of lines. Raises `_Full`; what is not published then is in `run.left`."""
-    rest = iter(converted)
+    rest = iter(made)
     try:
         for found in rest if not run.full else ():
             _take(found, publisher, run, notes, timeout, signals)

@@ -475,6 +475,32 @@ def test_a_queue_that_stays_full_ends_the_run_and_says_where(monkeypatch: pytest
     )
 
 
+@pytest.mark.parametrize("while_reading", [True, False])
+def test_a_signal_ends_the_reading_of_lines_but_never_the_publishing_of_one(while_reading: bool) -> None:
+    """It is the next read that ends, or the one that waits for a line."""
+    given = iter([b"1\n", b"2\n"])
+
+    class File:
+        name = "f"
+
+        def readline(self, size: int) -> bytes:
+            raw = next(given)
+            if while_reading and raw == b"2\n":
+                os.kill(os.getpid(), signal.SIGINT)
+            return raw
+
+    file: Any = File()
+    with command._Signals() as signals:
+        lines = command._lines((file,), signals)
+        where, first = next(lines)
+        assert (where, first.raw) == ("f:1", b"1\n")
+        if not while_reading:
+            os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(command._Stopped):
+            next(lines)
+        assert signals.number == signal.SIGINT
+
+
 def test_progress_is_printed_when_it_takes_long(capsys: pytest.CaptureFixture[str]) -> None:
     times = iter([0.0, 1.0, 5.5, 5.5, 6.0, 11.0, 11.0])
     run = command._Run(lambda: next(times))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import pytest
 
 from ingress.dify.containers import Container, Containers
+from ingress.dify.joining import join
 from ingress.dify.operation import Joins, Within
 from tailrace.records import Kind
 from tests.ingress.dify import samples
@@ -182,3 +184,40 @@ def test_without_the_inner_container_the_outer_one_is_the_parent_and_that_is_sai
     assert event.parent_id == u(0x65)
     said = [note.why for one in found if one.where == "2" for note in one.notes if note.field == "parent_id"]
     assert "its inner iteration or loop has no line; the outer one is the parent" in said
+
+
+def loops_without_rounds(count: int) -> list[Line]:
+    """A loop that ran once for each item, one after the other; its nodes do not say in which round."""
+    inside = [samples.node(0x1000 + n, 1, n + 0.1, n + 0.2, loop_id="again") for n in range(count)]
+    loops = [
+        samples.node(
+            0x2000 + n, 1, n, n + 0.5, "loop", node_id="again", iteration_id="each", iteration_index=n
+        )
+        for n in range(count)
+    ]
+    each = samples.node(0x65, 1, 0, count, "iteration", node_id="each")
+    return [samples.run(1, 0, count + 1), *inside, *loops, each]
+
+
+def test_lines_and_the_executions_of_a_loop_are_not_all_compared_with_each_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked = []
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        looked.append(args)
+        return join(*args, **kwargs)
+
+    monkeypatch.setattr(import_module("ingress.dify.adapter"), "join", counted)
+    count = 100
+    found = by_id(events(loops_without_rounds(count)))
+    assert [found[u(0x1000 + n)].parent_id for n in range(count)] == [u(0x2000 + n) for n in range(count)]
+    assert len(looked) < 15 * count
+
+
+@pytest.mark.parametrize("count", [3, 20])
+def test_the_last_executions_are_found_whatever_came_before(count: int) -> None:
+    lines = loops_without_rounds(count)
+    lines.reverse()
+    found = by_id(events(lines))
+    assert {found[u(0x1000 + n)].parent_id for n in range(count)} == {u(0x2000 + n) for n in range(count)}

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ingress.dify import DifyLines
+from ingress.dify.task import DIFFERS
 from ingress.dify.zones import Zones
 from tailrace.records import Kind, TraceEvent
 from tests.ingress.dify import samples
@@ -81,6 +82,16 @@ def test_the_same_line_twice_is_the_same_event() -> None:
         once, again = events([line]), events([json.loads(json.dumps(line, indent=1))])
         assert [e.event_id for e in once] == [e.event_id for e in again]
         assert len({e.source_id for e in events([line, line])}) == len(once)
+
+
+@pytest.mark.parametrize("cls", samples.CLASSES)
+def test_a_record_that_dify_tried_twice_is_the_same_event(cls: str) -> None:
+    """Between two attempts it adds a flag for itself, which is part of the record that is written again."""
+    line = samples.CLASSES[cls]
+    again = copy.deepcopy(line)
+    again["trace_info"]["_enterprise_trace_dispatched"] = True
+    assert [e.event_id for e in events([line])] == [e.event_id for e in events([again])]
+    assert {note for note in notes(converted([again]), "1") if "dispatched" in note[1]} == set()
 
 
 def test_two_operations_are_never_one() -> None:
@@ -268,3 +279,27 @@ def test_a_tool_that_is_asked_before_its_message_is_known_is_not_lost() -> None:
     made = events(found)
     assert {e.trace_id for e in made} == {u(3)}
     assert all(e.published_at == NOW for e in made)
+
+
+@pytest.mark.parametrize("made", [samples.moderation, samples.suggested])
+def test_an_operation_that_names_a_log_entry_as_its_message_is_in_its_trace(made: Any) -> None:
+    """The builder writes workflow_app_log_id into the field message_id, if there is one."""
+    line = made(3, 0.1, 0.2)
+    line["trace_info"]["message_id"] = u(0x77)
+    found = converted([line, *samples.chatflow()[1:4], samples.chatflow()[5]])
+    [event] = [one.event for one in found if one.where == "1"]
+    assert event is not None
+    assert (event.message_id, event.root_trace_id) == (u(3), u(3))
+    assert event.origin is not None
+    assert event.origin.workflow_app_log_id == u(0x77)
+    assert ("filled", "message_id") in notes(found, "1")
+
+
+@pytest.mark.parametrize("name", ["tenant_id", "app_id", "user_id", "message_id", "conversation_id"])
+def test_of_two_values_that_differ_the_one_that_is_left_out_is_said(name: str) -> None:
+    line = samples.message(3, 0, 1)
+    line["trace_info"][name], line["trace_info"]["metadata"][name] = "taken", "left out"
+    [one] = converted([line])
+    assert one.event is not None
+    assert getattr(one.event, name) == "taken"
+    assert ("unread", f"trace_info.metadata.{name}", DIFFERS) in [tuple(note) for note in one.notes]

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from typing import Any
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ingress.dify import DifyLines
+from ingress.dify.lines import REPAIRED
+from ingress.dify.task import MORE
 from ingress.dify.window import Window
 from tailrace import codec
 from tailrace.commands.formats import Notes
@@ -183,3 +187,75 @@ def test_deep_content_is_kept_or_refused() -> None:
     deep = b"[" * 900 + b"]" * 900
     line = dumped(samples.message(3, 0, 1)).replace(b'"It ships tomorrow."', deep)
     checked(through(line))
+
+
+# -- what Python writes and JSON cannot hold
+
+
+@pytest.mark.parametrize(
+    ("member", "kept"),
+    [
+        (rb'"a\ud83d"', '"a\ufffd"'),
+        (b'{"score": NaN, "n": [-Infinity, 1.50]}', '{"score":null,"n":[null,1.50]}'),
+        (rb'{"\ud800k": 12345678901234567890123}', '{"\ufffdk":12345678901234567890123}'),
+    ],
+)
+def test_surrogates_and_nan_are_replaced_and_that_is_said(member: bytes, kept: str) -> None:
+    """One score that is NaN does not lose the turn."""
+    line = dumped(samples.message(3, 0, 1)).replace(b'"It ships tomorrow."', member)
+    [one] = through(line)
+    assert one.event is not None
+    assert one.event.outputs == kept
+    assert ("changed", "trace_info.outputs", REPAIRED) in [tuple(note) for note in one.notes]
+    assert one.event.inputs == '[{"role":"user","text":"Where is my order?"}]'
+    checked([one])
+
+
+def test_the_comment_of_a_rating_is_repaired_too() -> None:
+    [one] = through(dumped(samples.feedback(3)).replace(b'"Helpful"', rb'"Help\udc00ful"'))
+    assert one.event is not None
+    assert one.event.feedback is not None
+    assert one.event.feedback.content == "Help\ufffdful"
+    assert ("changed", "payload.content", REPAIRED) in [tuple(note) for note in one.notes]
+
+
+@pytest.mark.parametrize(
+    ("field", "member"),
+    [
+        ("trace_info.message_id", rb'"message_id": "a\ud83d"'),
+        ("trace_info.start_time", b'"start_time": NaN'),
+        ("trace_info_type", rb'"trace_info_type": "\ud800"'),
+    ],
+)
+def test_in_an_id_a_type_or_a_time_they_are_refused(field: str, member: bytes) -> None:
+    name = field.rpartition(".")[2].encode()
+    other = member.replace(b"\\", b"\\\\")
+    line = re.sub(rb'"' + name + rb'": "[^"]*"', other, dumped(samples.message(3, 0, 1)), count=1)
+    [one] = through(line)
+    assert one.problem is not None
+    assert one.problem.field == field
+
+
+@pytest.mark.parametrize(
+    "line", [b'{"a": NaN', b"[NaN]", b"NaN", b'{"trace_info": NaN}', b'{"a": nan}', b"\xff"]
+)
+def test_what_is_no_record_even_then_is_refused(line: bytes) -> None:
+    [one] = through(line)
+    assert one.problem is not None
+    assert one.problem.field in ("line", "trace_info_type")
+
+
+def test_a_line_of_very_many_unknown_fields_has_a_bounded_number_of_notes() -> None:
+    line = samples.message(3, 0, 1, **{f"x{n}": n for n in range(5000)})
+    [one] = through(dumped(line))
+    assert one.event is not None
+    assert len(one.notes) < 120
+    assert ("unplaced", "trace_info", MORE) in [tuple(note) for note in one.notes]
+    assert len(one.event.attributes) == 32
+
+
+def test_of_a_name_that_is_there_twice_the_last_one_counts() -> None:
+    line = dumped(samples.message(3, 0, 1))
+    [one] = through(line.replace(b'"outputs":', b'"outputs": "first", "outputs":'))
+    assert one.event is not None
+    assert one.event.outputs == '"It ships tomorrow."'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from typing import Any
 
@@ -230,6 +231,14 @@ def test_a_conversations_name_belongs_to_the_turn_that_it_was_made_in() -> None:
     assert [e.message_id for e in found] == [u(5), None]
 
 
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_a_conversations_name_waits_for_the_turn_that_it_was_made_in(order: tuple[int, ...]) -> None:
+    """Another turn of the conversation, which is read before, is not the one."""
+    lines = [samples.message(5, 100, 104), samples.name(1, 2), samples.message(3, 0, 4)]
+    [event] = [e for e in events(lines[n] for n in order) if e.kind == Kind.GENERATE_NAME]
+    assert (event.message_id, event.user_id) == (u(3), u(0x30))
+
+
 def test_ids_of_callers_are_kept_and_never_used_as_ours() -> None:
     odd = ["4bf92f3577b34da6a3ce929d0e0e4736", u(9), "order_A-1001", "ZZZ", "é" * 100, "0"]
     for external in odd:
@@ -272,6 +281,23 @@ def test_a_tool_that_ran_in_a_node_is_its_child() -> None:
     [call] = [one.event for one in without_node if one.where == "1" and one.event]
     assert call.parent_id is None
     assert ("missing", "parent_id") in notes(without_node, "1")
+
+
+@pytest.mark.parametrize("message", [u(3), None])
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_a_tool_waits_for_the_node_that_it_ran_in(order: tuple[int, ...], message: str | None) -> None:
+    where = {"workflow_run_id": u(1), "node_execution_id": u(0x65), "message_id": message}
+    lines = [
+        samples.tool(3, 1, 2, metadata=where),
+        samples.node(0x65, 1, 0.5, 3, "agent"),
+        samples.run(1, 0, 4, message_id=message),
+    ]
+    lines[0]["trace_info"]["message_id"] = message
+    adapter = DifyLines()
+    found = events([lines[n] for n in order], adapter)
+    [call] = [e for e in found if e.kind == Kind.TOOL]
+    assert (call.parent_id, call.root_run_id) == (u(0x65), u(1))
+    assert len(adapter.window) == 0
 
 
 def test_what_runs_beside_a_run_without_a_message_is_its_child() -> None:

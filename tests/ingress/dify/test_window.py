@@ -54,6 +54,31 @@ def test_no_more_bytes_wait_than_the_window_has_room_for() -> None:
     assert made + len(list(adapter.end())) == 40
 
 
+def test_ids_count_and_not_only_the_text_of_a_line() -> None:
+    """They are kept beside it: a line that is all ids takes more than one that is all content."""
+    window = Window(size=100_000)
+    adapter = DifyLines(window=window)
+    long = "r" * 20_000
+    out = [
+        one
+        for n in range(4)
+        for one in adapter.line("x", raw(samples.node(n, 1, 0, 1, workflow_run_id=f"{n}{long}")))
+    ]
+    assert (len(out), len(window)) == (3, 1)
+
+
+def test_nodes_with_large_content_wait_for_their_run() -> None:
+    """Four of 20 MB each: a limit that is met by content loses its trace."""
+    adapter = DifyLines()
+    text = "x" * 20_000_000
+    lines = [raw(samples.node(0x100 + n, 1, 0, 1, node_inputs="?")) for n in range(4)]
+    for line in lines:
+        assert list(adapter.line("x", line.replace(b'"?"', b'"' + text.encode() + b'"'))) == []
+    found = list(adapter.line("run", raw(samples.run(1, 0, 2, message_id=u(3)))))
+    assert {one.event.message_id for one in found if one.event} == {u(3)}
+    assert len(found) == 6
+
+
 def test_a_line_larger_than_the_window_is_emitted_at_once() -> None:
     adapter = DifyLines(window=Window(size=10_000))
     [one] = list(adapter.line("1", raw(nodes(1, size=20_000)[0])))
@@ -166,3 +191,52 @@ def test_the_window_is_empty_between_turns_that_are_whole(turns: int) -> None:
             text = json.dumps(line).replace(u(1), u(0x1000 + n))
             list(adapter.line("x", text.encode()))
         assert len(window) == 0
+
+
+def renamed(lines: list[Line], **texts: str) -> list[Line]:
+    text = json.dumps(lines)
+    for old, new in ((samples.TENANT, texts.get("tenant")), (samples.APP, texts.get("app"))):
+        text = text.replace(old, new) if new else text
+    found: list[Line] = json.loads(text)
+    return found
+
+
+def test_turns_with_the_same_ids_in_two_applications_do_not_mix() -> None:
+    """As copies of an application have them that were imported with their runs."""
+    mine = [samples.node(0x64, 1, 0, 1), samples.tool(3, 0, 1), samples.run(1, 0, 2, message_id=u(3))]
+    theirs: list[Line] = json.loads(json.dumps(renamed(mine, app="a2")).replace(u(3), u(4)))
+    late, other = samples.node(0x65, 1, 1, 2), renamed([samples.node(0x65, 1, 1, 2)], app="a2")[0]
+    lines = [mine[0], theirs[0], theirs[2], mine[2], mine[1], theirs[1], late, other]
+    found = published(converted(lines))
+    assert {(e.app_id, e.trace_id) for e in found} == {(samples.APP, u(3)), ("a2", u(4))}
+    assert len(found) == 10
+
+
+def test_a_node_is_not_of_another_applications_run() -> None:
+    other = renamed([samples.node(0x64, 1, 0, 1)], app="a2")[0]
+    found = converted([samples.run(1, 0, 2, message_id=u(3)), other])
+    [event] = [one.event for one in found if one.where == "2"]
+    assert event is not None
+    assert (event.message_id, event.root_trace_id) == (None, None)
+
+
+def test_very_many_tenants_with_the_same_ids_take_bounded_memory() -> None:
+    memory = Memory(most=200_000)
+    adapter = DifyLines(window=Window(lines=5), memory=memory)
+    for n in range(3000):
+        for line in renamed([samples.run(1, 0, 2, message_id=u(3))], tenant=f"t{n}", app=f"a{n % 3}"):
+            list(adapter.line("x", raw(line)))
+        assert memory.size <= 200_000
+    assert memory.forgotten > 1000
+
+
+def test_very_many_calls_of_a_tool_in_a_message_take_bounded_memory_and_time() -> None:
+    """What Dify says of all of them is one entry, which names the latest."""
+    memory = Memory(most=10 << 20)
+    adapter = DifyLines(memory=memory)
+    for n in range(5000):
+        assert list(adapter.line(str(n), raw(samples.tool(3, n / 1000, n / 1000 + 1)))) == []
+    assert memory.size < 10_000
+    found = list(adapter.line("last", raw(samples.message(3, 0, 9, "agent-chat"))))
+    costs = [one.event.tool.time_cost for one in found if one.event and one.event.tool]
+    assert costs == [None] * 4999 + [200_000]

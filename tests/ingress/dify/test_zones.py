@@ -9,8 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ingress.dify.joining import FAR
+from ingress.dify.task import BACKWARDS
 from ingress.dify.zones import ROWS, TIMERS, Zones
 from tailrace.errors import ConfigError, InvalidEvent
+from tailrace.formats import Converted
 from tests.ingress.dify import samples
 from tests.ingress.dify.converting import converted, events
 from tests.ingress.dify.samples import us
@@ -129,3 +132,40 @@ def test_naive_and_aware_times_of_a_turn_are_the_same_instants() -> None:
         [(e.kind, e.started_at, e.ended_at) for e in events(turn)] for turn in (samples.plain_chat(), aware)
     ]
     assert times[0] == times[1]
+
+
+def far(found: list[Converted]) -> list[str]:
+    return [one.where for one in found for note in one.notes if note.why == FAR]
+
+
+@pytest.mark.parametrize("hours", [8, -5, 0])
+def test_a_wrong_zone_of_timers_is_seen_and_said(hours: int) -> None:
+    """Their times are local, those of the message are UTC."""
+    off = hours * 3600
+    lines = [
+        samples.moderation(3, 1 + off, 2 + off),
+        samples.tool(3, 2 + off, 3 + off),
+        samples.retrieval(3, 2 + off, 3 + off),
+        samples.message(3, 0, 4),
+        samples.suggested(3, 5, 6),
+        samples.suggested(3, 86_400, 86_401),  # asked for a day later
+    ]
+    assert sorted(far(converted(lines))) == (["1", "2", "3"] if hours else [])
+    zone = {8: "Asia/Shanghai", -5: "America/New_York", 0: "UTC"}[hours]
+    assert far(converted(lines[:4], zones=Zones((f"timers={zone}",)))) == []
+
+
+def test_an_end_before_its_start_is_said() -> None:
+    [one] = converted([samples.moderation(3, 2, 1)])
+    assert BACKWARDS in [note.why for note in one.notes if note.field == "ended_at"]
+    [one] = converted([samples.moderation(3, 1, 1)])
+    assert BACKWARDS not in [note.why for note in one.notes]
+
+
+def test_a_time_of_a_timer_that_does_not_occur_keeps_its_order() -> None:
+    """The clock was set forward between start and end: both are after one another, an hour apart by name."""
+    line = samples.moderation(3, 0, 1)
+    line["trace_info"] |= {"start_time": "2026-03-29T01:59:59", "end_time": "2026-03-29T03:00:01"}
+    [one] = converted([line], zones=Zones(("Europe/Berlin",)))
+    assert one.event is not None
+    assert one.event.ended_at - one.event.started_at == 2_000_000
