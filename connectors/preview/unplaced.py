@@ -23,7 +23,7 @@ from tailrace.records import TraceEvent
 _OURS: Final = frozenset({"event_id", "source_id", "revision", "published_at", *JOINING})
 """Fields that say which event it is and where it belongs: the context has that for sinks."""
 _NOT_TRIED: Final = _OURS | ALWAYS - {"tenant_id", "app_id", "trace_id"} | {"content_changes"}
-_NOTHING: Final = (None, (), [], {}, "")
+_NOTHING: Final[tuple[object, ...]] = (None, (), [], {}, "")
 _KEYS: Final = 64
 """Entries of a map that are tried; of a larger one, only whether all of it is left out."""
 

@@ -12,7 +12,8 @@ from connectors.delivery.batching import BatchLimits
 from connectors.preview.offline import enriched
 from connectors.preview.render import render_all
 from connectors.preview.unplaced import unplaced, unread
-from connectors.sdk.contract import Batch, Enriched, Health, Http, Payload, Skip
+from connectors.sdk.contract import Batch, Enriched, Health, Payload, Skip
+from connectors.sdk.http import Http
 from connectors.sdk.outcomes import Delivered, Outcomes
 from tailrace.identity import complete
 from tailrace.records import Kind, NodeExecution, TraceEvent

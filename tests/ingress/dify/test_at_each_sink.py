@@ -314,7 +314,7 @@ def aware(lines: list[Line]) -> list[Line]:
     """All times with a zone, each line with another one."""
     zones = [ZoneInfo("Asia/Kathmandu"), ZoneInfo("America/St_Johns"), UTC]
     for number, line in enumerate(lines):
-        info = line.get("trace_info", line.get("payload", {}))
+        info: dict[str, Any] = line.get("trace_info") or line.get("payload") or {}
         for name in ("start_time", "end_time", "created_at"):
             if info.get(name):
                 moment = datetime.fromisoformat(info[name]).replace(tzinfo=UTC)

@@ -246,7 +246,8 @@ def test_what_is_no_record_even_then_is_refused(line: bytes) -> None:
 
 
 def test_a_line_of_very_many_unknown_fields_has_a_bounded_number_of_notes() -> None:
-    line = samples.message(3, 0, 1, **{f"x{n}": n for n in range(5000)})
+    unknown: dict[str, Any] = {f"x{n}": n for n in range(5000)}
+    line = samples.message(3, 0, 1, **unknown)
     [one] = through(dumped(line))
     assert one.event is not None
     assert len(one.notes) < 120
