@@ -55,8 +55,13 @@ def named(settings: Settings, clock: Callable[[], float] = time.monotonic) -> It
     try:
         partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
         if not partitions:
-            raise TopicMismatch(f"{topic} is missing: run `tailrace topics create`")
-        spans = {n: ends(consumer, topic, n) for n in partitions}
+            raise _missing(topic)
+        try:
+            spans = {n: ends(consumer, topic, n) for n in partitions}
+        except KafkaException as e:  # brokers learn one after the other that a topic is deleted
+            if e.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise _missing(topic) from None
+            raise
         waiting = {n: end for n, (first, end) in spans.items() if end > first}
         consumer.assign([TopicPartition(topic, n, OFFSET_BEGINNING) for n in waiting])
         came = clock()
@@ -81,3 +86,7 @@ def named(settings: Settings, clock: Callable[[], float] = time.monotonic) -> It
                 yield from hashes(message.value())
     finally:
         consumer.close()
+
+
+def _missing(topic: str) -> TopicMismatch:
+    return TopicMismatch(f"{topic} is missing: run `tailrace topics create`")

@@ -165,7 +165,8 @@ def test_any_text_is_searched_and_nothing_but_media_changes(pieces: list[str]) -
     for medium in found:
         assert content_hash(medium.data) == medium.hash
         assert re.fullmatch(r"[\w.+-]+/[\w.+-]+", medium.media_type)
-        assert b64(medium.data).rstrip("=") in text.replace("-", "+").replace("_", "/")
+        whole = b64(medium.data).rstrip("=")[:-1]  # the last digit may have bits that no byte needs
+        assert whole in text.replace("-", "+").replace("_", "/")
 
 
 @given(

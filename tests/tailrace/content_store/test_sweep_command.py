@@ -27,6 +27,7 @@ from tailrace.identity import complete
 from tailrace.records import ContentRef, Stage
 from tests.connectors.enriching import make_event
 from tests.harness.pipeline import Pipeline
+from tests.harness.processes import wait_until
 
 pytestmark = pytest.mark.kafka
 
@@ -165,6 +166,8 @@ def test_a_topic_that_is_missing_deletes_nothing(bench: Bench) -> None:
     old = bench.put(b"old", LIFETIME + 1)
     for future in bench.admin.delete_topics([bench.names.dead_letters], operation_timeout=30).values():
         future.result()
+    gone = bench.names.dead_letters
+    wait_until(lambda: gone not in bench.admin.list_topics(timeout=10).topics, 60, "the deletion")
     ran = bench.run("sweep")
     assert (ran.exit_code, bench.left()) == (1, {old}), ran.output
     assert bench.names.dead_letters in ran.stderr
