@@ -29,7 +29,9 @@ RECORD = Enriched(EVENT, make_context(EVENT), "trace.enriched", 0, 0, 0)
 def test_a_payload_of_20_mb_is_cut_to_what_a_request_may_have(name: str, settings: dict[str, str]) -> None:
     assert BYTES > SIZE
     vendor = VENDORS[name]
-    given = {**vendor.stored.settings(vendor.stored.double()), **vendor.whole, **settings}
+    addressed = vendor.stored.settings(vendor.stored.double())  # nobody serves it, so it has no port yet
+    given = {k: v.replace("127.0.0.1:0", "127.0.0.1:1") for k, v in addressed.items()}
+    given |= {**vendor.whole, **settings}
     made = instance(with_sink(load(env={}), name, **given), name, env={})
     _, payload = fitted(RECORD, made.sink.map, made.cut_to)
     assert isinstance(payload, Payload)
