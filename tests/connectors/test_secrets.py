@@ -314,6 +314,7 @@ def wrong(markers: Markers, folder: Path) -> Iterator[tuple[str, dict[str, str],
     yield "otlp", {"endpoint": f"http://u:{m('in endpoint')}@:x"}, "endpoint"
 
 
+@pytest.mark.slow
 def test_no_secret_is_in_any_output(bench: Bench, tmp_path: Path) -> None:
     markers, echoing = Markers(), Echoing()
     outputs: dict[str, str] = {}

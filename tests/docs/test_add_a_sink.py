@@ -43,6 +43,7 @@ def test_a_sink_is_not_more_than_30_lines(module: str) -> None:
     assert max(map(len, lines)) <= 118
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("files", [ONE_FUNCTION, A_CLASS], ids=["function", "class"])
 def test_the_package_installs_and_passes_the_kit(tmp_path: Path, files: Mapping[str, str]) -> None:
     project, target = tmp_path / "project", tmp_path / "target"

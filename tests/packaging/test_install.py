@@ -82,6 +82,7 @@ def test_the_base_install_is_small_and_says_what_else_a_command_needs(
         assert f"tailrace[{extra}]".encode() in ran.stderr, ran
 
 
+@pytest.mark.slow
 @pytest.mark.kafka
 @pytest.mark.parametrize("form", ["script", "module"])
 def test_the_commands_work_inside_a_folder_with_modules_of_the_same_names(

@@ -55,6 +55,8 @@ SERVERS = {
         "1",
     ),
 }
+NAMES = [pytest.param(n, marks=pytest.mark.slow) if n == "gunicorn with gevent" else n for n in SERVERS]
+"""That one waits half a minute for its workers."""
 
 
 @pytest.fixture
@@ -64,7 +66,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.kafka
-@pytest.mark.parametrize("name", SERVERS)
+@pytest.mark.parametrize("name", NAMES)
 def test_what_forked_workers_publish_arrives(
     name: str, folder: Path, topics_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -80,7 +82,7 @@ def test_what_forked_workers_publish_arrives(
     assert Counter(e.source_id for e in topic.published(settings)) == expected
 
 
-@pytest.mark.parametrize("name", SERVERS)
+@pytest.mark.parametrize("name", NAMES)
 def test_forked_workers_answer_and_end_without_kafka(
     name: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

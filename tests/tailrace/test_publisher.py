@@ -534,6 +534,7 @@ def test_an_unknown_topic_is_reported_with_the_hint_and_never_raised(
 # -- the broker comes, goes and comes back
 
 
+@pytest.mark.slow
 @pytest.mark.kafka
 def test_a_broker_that_starts_later_or_is_killed_costs_no_acknowledged_event(
     reports: list[DeliveryReport], caplog: pytest.LogCaptureFixture

@@ -300,6 +300,7 @@ print(delivered)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("queue", ["flushed", "waiting"])
 @pytest.mark.parametrize("owner", ["nobody", "owner"])
 def test_a_dropped_publisher_frees_its_threads_and_descriptors(owner: str, queue: str, dead: str) -> None:

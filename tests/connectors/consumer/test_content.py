@@ -95,6 +95,7 @@ def test_content_comes_back_in_order_and_is_committed(bench: Bench, store: FakeS
     assert reports(bench) == []
 
 
+@pytest.mark.slow
 def test_a_store_that_hangs_holds_one_partition_for_a_bounded_time(bench: Bench, store: FakeStore) -> None:
     """Other partitions go on meanwhile, also with content; the member stays in its group."""
     store.hangs = lambda tenant_id: tenant_id == "slow"
@@ -119,6 +120,7 @@ def test_a_store_that_hangs_holds_one_partition_for_a_bounded_time(bench: Bench,
     assert sink.sink.status().counts.incomplete_by == {refs.LATE: 1}
 
 
+@pytest.mark.slow
 def test_an_outage_does_not_cost_each_record_its_wait(bench: Bench, store: FakeStore) -> None:
     store.failing = True
     bench.enricher.write([stored(n) for n in range(600)])
@@ -200,6 +202,7 @@ def test_a_replay_reports_nothing(bench: Bench, store: FakeStore) -> None:
     assert reports(bench) == []
 
 
+@pytest.mark.slow
 def test_a_report_that_cannot_be_written_stops_nothing(
     bench: Bench, store: FakeStore, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -47,6 +47,7 @@ def with_sink(settings: Settings, name: str, **sink: str) -> Settings:
     return msgspec.structs.replace(settings, sinks={name: {"type": name, **sink}})
 
 
+@pytest.mark.slow
 def test_a_large_input_reaches_every_sink_within_its_limit(broker: Broker, tmp_path: Path) -> None:
     assert BYTES > SIZE
     pipeline = Pipeline(broker.bootstrap_servers, tmp_path)

@@ -78,6 +78,7 @@ class Vendors:
         }
 
 
+@pytest.mark.slow
 def test_a_topic_that_is_redelivered_three_times_leaves_what_it_left_once(
     broker: Broker, tmp_path: Path
 ) -> None:

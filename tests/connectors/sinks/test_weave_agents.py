@@ -184,6 +184,7 @@ def test_any_operation_is_a_span_that_can_be_read() -> None:
         assert shown(Enriched(made, make_context(made), "t", 0, 0, 0))["startTimeUnixNano"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("letter", ["é", '\\"'])
 def test_a_large_span_is_cut_to_a_request_and_says_so(letter: str) -> None:
     text = json.dumps({"document": "LONG", "question": "What is it?"}).replace(

@@ -82,6 +82,7 @@ def test_strict_publishes_the_lines_before_the_first_bad_one(
     assert [e.source_id for e in topic.published(made)] == [u(0x64)]
 
 
+@pytest.mark.slow
 def test_a_queue_that_stays_full_counts_what_was_kept_back(
     topics_settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -383,6 +383,7 @@ def test_what_is_set_is_ignored_by_no_client(secured: Secured, name: str) -> Non
         assert KEY_PASSWORD not in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["own certificate in texts", "OAUTHBEARER over TLS, https with a file"])
 def test_the_pipeline_works_with_it_from_end_to_end(secured: Secured, tmp_path: Path, name: str) -> None:
     settings = _settings(secured, WORKS[name])

@@ -47,6 +47,7 @@ def dead_letters(pipeline: Pipeline) -> list[DeadLetter]:
     return [codec.decode(m.value(), DeadLetter) for m in messages]
 
 
+@pytest.mark.slow
 def test_a_restart_resumes_where_it_was_and_sigterm_loses_and_duplicates_nothing(pipeline: Pipeline) -> None:
     total = 0
     for part in range(3):
@@ -63,6 +64,7 @@ def test_a_restart_resumes_where_it_was_and_sigterm_loses_and_duplicates_nothing
     assert len(check(pipeline).committed) == total
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_started_again_by_its_supervisor(pipeline: Pipeline) -> None:
     total = publish(pipeline, range(50))
     with pipeline.process() as supervisor:
@@ -135,6 +137,7 @@ def test_bad_input_goes_to_the_dead_letters_and_the_flow_goes_on(pipeline: Pipel
     assert (len(topic.committed), enriched.sequence_gaps(topic.committed)) == (good, [])
 
 
+@pytest.mark.slow
 def test_a_worker_without_a_broker_says_so_and_starts_when_there_is_one(tmp_path: Path) -> None:
     kafka = Broker(tmp_path / "kafka")
     kafka.start()
@@ -161,6 +164,7 @@ def test_a_worker_without_a_broker_says_so_and_starts_when_there_is_one(tmp_path
     kafka.stop()
 
 
+@pytest.mark.slow
 def test_missing_topics_are_named_with_the_command_that_makes_them(broker: Broker, tmp_path: Path) -> None:
     from tailrace import topics
 
@@ -221,6 +225,7 @@ def test_a_position_of_another_log_refuses_to_start_and_accept_loss_goes_on(pipe
         assert worker.sigterm(60) == 0
 
 
+@pytest.mark.slow
 def test_a_chatflow_over_three_partitions_without_roots_in_the_headers_is_one_trace(
     broker: Broker, tmp_path: Path
 ) -> None:
@@ -254,6 +259,7 @@ def test_a_chatflow_over_three_partitions_without_roots_in_the_headers_is_one_tr
     assert (sum(a.links for a in report.streams), report.balanced) == (3, True)
 
 
+@pytest.mark.slow
 def test_records_deleted_under_a_running_worker_end_it_and_are_not_skipped(pipeline: Pipeline) -> None:
     first = publish(pipeline, range(20))
     with pipeline.process() as supervisor:
