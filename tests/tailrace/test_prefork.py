@@ -43,7 +43,8 @@ UWSGI = "--master --need-app --die-on-term --processes 2 --http-socket 127.0.0.1
 SERVERS = {
     "gunicorn": GUNICORN,
     "gunicorn with threads": (*GUNICORN, "-k", "gthread", "--threads", "4"),
-    "gunicorn with gevent": (*GUNICORN, "-k", "gevent"),
+    # without the limit it may wait half a minute for a worker that has had no request, tailrace or not
+    "gunicorn with gevent": (*GUNICORN, "-k", "gevent", "--graceful-timeout", "5"),
     "uWSGI": ("pyuwsgi", *UWSGI.split(), "--enable-threads"),
     "uWSGI without threads": ("pyuwsgi", *UWSGI.split()),
     "uWSGI with lazy apps": (
@@ -55,8 +56,6 @@ SERVERS = {
         "1",
     ),
 }
-NAMES = [pytest.param(n, marks=pytest.mark.slow) if n == "gunicorn with gevent" else n for n in SERVERS]
-"""That one waits half a minute for its workers."""
 
 
 @pytest.fixture
@@ -66,7 +65,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.kafka
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SERVERS)
 def test_what_forked_workers_publish_arrives(
     name: str, folder: Path, topics_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -82,7 +81,7 @@ def test_what_forked_workers_publish_arrives(
     assert Counter(e.source_id for e in topic.published(settings)) == expected
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SERVERS)
 def test_forked_workers_answer_and_end_without_kafka(
     name: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
