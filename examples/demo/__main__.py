@@ -74,7 +74,8 @@ def show(console: Console, spans: list[ReceivedSpan], has: Mapping[str, Traces])
     best = most_telling(spans)
     trace_id = best[0].trace_id
     count = len({span.trace_id for span in spans})
-    console.print(f"\nOne of {count} traces, as the OTLP receiver got it (trace id {trace_id}):\n")
+    heading = f"One of {count} traces, as the OTLP receiver got it (trace id {trace_id}):"
+    console.print(f"\n{heading}\n", soft_wrap=True)
     for line in draw(best):
         console.print("  " + line, markup=False, soft_wrap=True)
     console.print("\nWhat each backend has of it:\n")
