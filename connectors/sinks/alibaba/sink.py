@@ -33,6 +33,7 @@ from connectors import (
 from connectors.otlp import wire
 from connectors.otlp.answers import partial_success
 from connectors.otlp.grpc_client import METHOD, GrpcClient
+from connectors.otlp.outcomes import described, redacted
 from connectors.sdk import policy, redact
 from connectors.sdk.compression import gzip
 from connectors.sdk.http import place
@@ -172,7 +173,7 @@ class Alibaba:
                 "POST", self._target.url, packed, self._headers, seconds=self._timeout
             )
             outcome = self._decide(answer, len(batch))
-        return self._redacted(outcome, len(batch), len(body))
+        return redacted(outcome, described(self._shown, len(batch), len(body)), self._secrets)
 
     async def check(self, http: Http) -> Health:
         """Finds out what can be known without sending a span.
@@ -266,21 +267,3 @@ class Alibaba:
             rejected, message = partial_success(answer)
             return Delivered(min(rejected, records), redact.safe(message, self._secrets))
         return outcome
-
-    def _redacted(self, outcome: Outcome, records: int, size: int) -> Outcome:
-        """The outcome with secrets masked; a rejection also gets a description of the request."""
-        match outcome:
-            case Rejected():
-                return msgspec.structs.replace(
-                    outcome,
-                    request=f"{self._shown}, {records} spans, {size} bytes before compression",
-                    response=redact.safe(outcome.response, self._secrets) if outcome.response else None,
-                )
-            case Retry() | Paused():
-                return msgspec.structs.replace(
-                    outcome, reason=redact.safe(outcome.reason, self._secrets, 600)
-                )
-            case Delivered(detail=detail) if detail:
-                return msgspec.structs.replace(outcome, detail=redact.safe(detail, self._secrets))
-            case _:
-                return outcome

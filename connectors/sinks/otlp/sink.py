@@ -33,6 +33,7 @@ from connectors import (
 from connectors.otlp import as_json, wire
 from connectors.otlp.answers import error_message, partial_success
 from connectors.otlp.grpc_client import METHOD, GrpcClient
+from connectors.otlp.outcomes import described, redacted
 from connectors.sdk import endpoint, policy, redact
 from connectors.sdk.compression import gzip
 from connectors.sdk.http import place
@@ -161,7 +162,7 @@ class Otlp:
             packed = gzip(body) if self._zip else body
             answer = await http.request("POST", self._url, packed, self._headers, seconds=self._timeout)
             outcome = self._decide(answer, len(batch))
-        return self._redacted(outcome, len(batch), len(body))
+        return redacted(outcome, described(self._shown(), len(batch), len(body)), self._secrets)
 
     async def check(self, http: Http) -> Health:
         """Sends a request without spans. Receivers answer it like any other."""
@@ -231,22 +232,7 @@ class Otlp:
             return Delivered(min(rejected, records), redact.safe(message, self._secrets))
         return outcome
 
-    def _redacted(self, outcome: Outcome, records: int, size: int) -> Outcome:
-        """The outcome with secrets masked; a rejection also gets a description of the request."""
-        match outcome:
-            case Rejected():
-                grpc = self._grpc
-                call = f"POST {place(self._url)}{PATH}" if grpc is None else f"{grpc.place}{METHOD}"
-                return msgspec.structs.replace(
-                    outcome,
-                    request=f"{call}, {records} spans, {size} bytes before compression",
-                    response=redact.safe(outcome.response, self._secrets) if outcome.response else None,
-                )
-            case Retry() | Paused():
-                return msgspec.structs.replace(
-                    outcome, reason=redact.safe(outcome.reason, self._secrets, 600)
-                )
-            case Delivered(detail=detail) if detail:
-                return msgspec.structs.replace(outcome, detail=redact.safe(detail, self._secrets))
-            case _:
-                return outcome
+    def _shown(self) -> str:
+        """The call, without what may be a secret."""
+        grpc = self._grpc
+        return f"POST {place(self._url)}{PATH}" if grpc is None else f"{grpc.place}{METHOD}"

@@ -682,7 +682,7 @@ def test_what_is_nested_too_deeply_is_stored(levels: int) -> None:
         [call] = double.store.calls.values()
         assert double.store.stripped == []
         marked = "tailrace.cut_for_weave" in call["attributes"]
-        assert marked == (MOST_LEVELS < levels < 1000)  # what is deeper is no JSON here, so it is a text
+        assert marked == (MOST_LEVELS < levels < 1000)  # deeper: a text, not read as JSON
 
     with_double(work)
 
